@@ -1,0 +1,322 @@
+"""The command line `epa-orchestrator`: serve, and ask or look into what is served.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong use of the command line, 3 no daemon answers, 4 the daemon serves
+reading actions only.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+
+import typer
+
+from epa_orchestrator import __version__, paths
+
+if TYPE_CHECKING:
+    from epa_orchestrator.client import Client
+    from epa_orchestrator.sysfs import Recorder, Sysfs
+
+EXIT_REFUSED: Final = 1
+EXIT_UNREACHABLE: Final = 3
+EXIT_READ_ONLY: Final = 4
+
+app = typer.Typer(
+    help=__doc__,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+PoolOption = Annotated[str, typer.Option("--pool", help="The pool: isolated or general.")]
+Socket = Annotated[Path | None, typer.Option("--socket", help="The daemon's socket.", envvar="EPA_SOCKET")]
+MachineOption = Annotated[
+    str | None,
+    typer.Option("--machine", help="A recorded machine instead of this host: a file, or the name of one that ships."),
+]
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="epa-orchestrator")
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:  # pyright: ignore[reportUnusedFunction]
+    """Hand out a host's isolated CPUs and hugepages to its services."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def serve(machine: MachineOption = None) -> None:
+    """Serve the socket until told to stop (SIGTERM, or Ctrl-C)."""
+    from epa_orchestrator.daemon import DaemonError, Options, run
+
+    sysfs, name = _sysfs(machine)
+    options = Options(
+        socket_path=paths.socket_path(),
+        state_directory=paths.state_directory(None if machine is None else name),
+        legacy_state=paths.data_directory() / "data" / "state.json",
+        settings_file=paths.settings_file(),
+        sysfs=sysfs,
+        sysfs_name=f"the recorded machine {name}" if machine else "this host",
+        recorded=machine is not None,
+    )
+    try:
+        run(options)
+    except DaemonError as error:
+        _fail(str(error))
+
+
+@app.command()
+def status(socket: Socket = None, json_: Json = False) -> None:
+    """Say whether the daemon answers, and how much is held and free in each pool."""
+    with _client(socket) as client:
+        listings = [client.list_allocations()]
+        general = client.ask({"action": "list_allocations", "pool": "general"})
+        if "error" not in general:
+            listings.append(client.list_allocations("general"))
+    problem = listings[0].state_error
+    if json_:
+        _print_json(
+            {
+                "socket": str(client.path),
+                "state_error": problem,
+                "pools": {each.pool: each.model_dump(exclude={"allocations", "version"}) for each in listings},
+            }
+        )
+    else:
+        typer.echo(f"serving at {client.path}")
+        for each in listings:
+            free, total = each.remaining_available_cpus, each.total_available_cpus
+            typer.echo(
+                f"pool {each.pool}: CPUs {each.cpu_pool.eligible_cpus or 'none'}; {free} of {total} free,"
+                f" {each.total_allocated_cpus} held by {each.total_allocations} services"
+            )
+            if unavailable := each.cpu_pool.unavailable_allocated_cpus:
+                typer.echo(f"pool {each.pool}: CPUs {unavailable} are held but offline or no longer in the pool")
+    if problem is not None:
+        typer.echo(f"READ-ONLY: {problem}", err=True)
+        raise typer.Exit(EXIT_READ_ONLY)
+
+
+@app.command("list")
+def list_(pool: PoolOption = "isolated", socket: Socket = None, json_: Json = False) -> None:
+    """Show who holds which CPUs."""
+    with _client(socket) as client:
+        listing = client.list_allocations(pool)
+    if json_:
+        _print_json(listing.model_dump(exclude_none=True))
+    else:
+        from epa_orchestrator import display
+
+        display.console().print(display.allocations(listing))
+
+
+@app.command()
+def allocate(
+    service: Annotated[str, typer.Argument(help="Who shall own the CPUs.")],
+    count: Annotated[int, typer.Argument(help="How many in all; 0 for the default size.", min=0)] = 0,
+    percent: Annotated[int | None, typer.Option(help="A percentage of the pool instead.", min=1, max=100)] = None,
+    numa_node: Annotated[int | None, typer.Option(help="COUNT CPUs of this NUMA node only.", min=0)] = None,
+    policy: Annotated[str | None, typer.Option(help="legacy or non-preemptive.")] = None,
+    pool: PoolOption = "isolated",
+    socket: Socket = None,
+    json_: Json = False,
+) -> None:
+    """Give a service CPUs, in place of what it holds."""
+    if percent is not None and (numa_node is not None or count):
+        raise typer.BadParameter("--percent goes with neither COUNT nor --numa-node")
+    with _client(socket) as client:
+        if percent is not None:
+            answer = client.allocate_percent(service, percent, pool, policy)
+            cpus = answer.allocated_cores
+        elif numa_node is not None:
+            answer = client.allocate_in_node(service, numa_node, count, pool, policy)
+            cpus = answer.cores_allocated
+        else:
+            answer = client.allocate(service, count, pool, policy)
+            cpus = answer.allocated_cores
+    if json_:
+        _print_json(answer.model_dump())
+    else:
+        typer.echo(f"{cpus} ({answer.remaining_available_cpus} of {answer.total_available_cpus} still free)")
+
+
+@app.command()
+def release(
+    service: Annotated[str, typer.Argument(help="Whose CPUs to take back.")],
+    numa_node: Annotated[int | None, typer.Option(help="Those of this NUMA node only.", min=0)] = None,
+    pool: Annotated[str | None, typer.Option("--pool", help="The pool; found out if left out.")] = None,
+    socket: Socket = None,
+    json_: Json = False,
+) -> None:
+    """Take back a service's CPUs. Its hugepage records stay: see hugepages."""
+    with _client(socket) as client:
+        where = pool or _pool_of(client, service)
+        if numa_node is None:
+            answer = client.allocate(service, -1, where)
+        else:
+            answer = client.allocate_in_node(service, numa_node, -1, where)
+    if json_:
+        _print_json(answer.model_dump())
+    else:
+        typer.echo(f"released ({answer.remaining_available_cpus} of {answer.total_available_cpus} free)")
+
+
+@app.command()
+def hugepages(
+    service: Annotated[str | None, typer.Argument(help="Whose record to set; none to show all.")] = None,
+    node: Annotated[int, typer.Option(help="The NUMA node.", min=0)] = 0,
+    size: Annotated[int, typer.Option(help="The size of a page in KiB.", min=1)] = 2048,
+    count: Annotated[int | None, typer.Option(help="How many pages; -1 removes the record.", min=-1)] = None,
+    socket: Socket = None,
+    json_: Json = False,
+) -> None:
+    """Show the hugepages of every node, or record how many a service has."""
+    if (service is None) != (count is None):
+        raise typer.BadParameter("to set a record give SERVICE and --count; to show all give neither")
+    with _client(socket) as client:
+        if service is None or count is None:
+            shown = client.memory_info()
+            if json_:
+                _print_json(shown.model_dump(exclude_none=True))
+            else:
+                from epa_orchestrator import display
+
+                display.console().print(display.hugepages(shown))
+            return
+        answer = client.set_hugepages(service, node, size, count)
+    if json_:
+        _print_json(answer.model_dump())
+    else:
+        typer.echo(answer.message)
+
+
+@app.command()
+def machine(
+    machine: MachineOption = None,
+    record: Annotated[Path | None, typer.Option(help="Write what `serve --machine` reads to this file.")] = None,
+    json_: Json = False,
+) -> None:
+    """Show what the daemon discovers of this host: packages, NUMA nodes, L3 domains, cores, hugepages."""
+    from epa_orchestrator.machine import MachineError, read_hugepages, read_machine
+    from epa_orchestrator.sysfs import Recorder
+
+    sysfs, name = _sysfs(machine)
+    recorder = Recorder(sysfs)
+    try:
+        found = read_machine(recorder)
+    except MachineError as error:
+        _fail(str(error))
+    pages = {node_id: read_hugepages(recorder, node_id) for node_id in found.node_ids}
+    if record is not None:
+        _write_recording(record, name, recorder)
+        typer.echo(f"recorded to {record}; serve it with: epa-orchestrator serve --machine {record}", err=True)
+    if json_:
+        from epa_orchestrator.describe import describe
+
+        _print_json(describe(found, pages))
+    elif record is None:
+        from epa_orchestrator import display
+
+        display.console().print(*display.machine(found, pages))
+
+
+@app.command()
+def history(
+    service: Annotated[str | None, typer.Argument(help="Only this service's changes.")] = None,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 50,
+    json_: Json = False,
+) -> None:
+    """Show what changed, when, by whom. Reads the database, so it needs the daemon's rights, not the daemon."""
+    from epa_orchestrator import display, store
+
+    path = paths.state_directory() / store.FILE_NAME
+    try:
+        events = store.read_events(path, service, limit)
+    except store.StateError as error:
+        _fail(f"The state database {path} {error}")
+    if json_:
+        _print_json(
+            [
+                {
+                    "id": e.id,
+                    "at": e.at,
+                    "service": e.service,
+                    "before": e.before,
+                    "after": e.after,
+                    **e.origin._asdict(),
+                }
+                for e in events
+            ]
+        )
+    else:
+        display.console().print(display.history(events))
+
+
+@contextmanager
+def _client(socket: Path | None) -> Generator[Client]:
+    """A client whose errors end the command with one sentence and an exit code."""
+    from epa_orchestrator.client import Client, Refused, Unreachable
+
+    try:
+        yield Client(socket or paths.client_socket_path())
+    except Unreachable as error:
+        _fail(str(error), EXIT_UNREACHABLE)
+    except Refused as error:
+        _fail(str(error))
+
+
+def _pool_of(client: Client, service: str) -> str:
+    """The pool that a service holds CPUs in; isolated when it holds none."""
+    general = client.ask({"action": "list_allocations", "pool": "general"})
+    names = [each["service_name"] for each in general.get("allocations", [])]
+    return "general" if service in names else "isolated"
+
+
+def _sysfs(machine: str | None) -> tuple[Sysfs, str]:
+    """Where to look for the machine, and its name: this host, or a recording."""
+    from epa_orchestrator.sysfs import SysfsTree, load_recording
+
+    if machine is None:
+        return SysfsTree(paths.sysfs_root()), platform.node() or "host"
+    shipped = Path(__file__).parent / "machines"
+    path = Path(machine)
+    if not path.exists() and (shipped / f"{machine}.json").exists():
+        path = shipped / f"{machine}.json"
+    try:
+        return load_recording(path.read_text(encoding="utf-8")), path.stem
+    except FileNotFoundError:
+        names = ", ".join(sorted(file.stem for file in shipped.glob("*.json")))
+        _fail(f"There is no file '{machine}', and no machine of that name ships; these do: {names}")
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        _fail(f"The recorded machine '{machine}' cannot be used: {reason}")
+
+
+def _write_recording(path: Path, name: str, recorder: Recorder) -> None:
+    from epa_orchestrator.sysfs import dump_recording
+
+    text = dump_recording(name, f"Recorded by epa-orchestrator {__version__}.", recorder.files, recorder.entries)
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        _fail(f"The recording cannot be written to {path}: {error.strerror}")
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def _fail(sentence: str, code: int = EXIT_REFUSED) -> NoReturn:
+    typer.echo(f"epa-orchestrator: {sentence}", err=True)
+    raise typer.Exit(code)

@@ -1,0 +1,113 @@
+"""Display: what the command line shows a person, as Rich tables."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from epa_orchestrator.machine import Hugepages, Machine
+from epa_orchestrator.protocol import Listing, MemoryAnswer
+from epa_orchestrator.store import Event
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that takes text as it is: names come from clients, and must not act as markup."""
+    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def allocations(listing: Listing) -> Table:
+    """The claims of a pool."""
+    caption = (
+        f"{listing.total_allocated_cpus} CPUs held, {listing.remaining_available_cpus} of"
+        f" {listing.total_available_cpus} free"
+    )
+    table = _table(("Service", "CPUs", "Count", "By node", "Policy"), f"Pool {listing.pool}", caption)
+    for claim in listing.allocations:
+        explicit = "yes" if claim.is_explicit else "no"
+        row = (claim.service_name, claim.allocated_cores, str(claim.cores_count), explicit, claim.preemption_policy)
+        table.add_row(*map(Text, row))
+    return table
+
+
+def hugepages(answer: MemoryAnswer) -> Table:
+    """The hugepages of every node, and who has them recorded."""
+    table = _table(("Node", "Size (KiB)", "Total", "Free", "Recorded for"), "Hugepages")
+    for node, pages in answer.numa_hugepages.items():
+        if not pages.capacity and not pages.allocations:
+            table.add_row(node, "-", "0", "0", "")
+        sizes = {capacity.size: (str(capacity.total), str(capacity.free)) for capacity in pages.capacity}
+        for counts in pages.allocations.values():
+            for size in counts:
+                sizes.setdefault(int(size), ("gone", "0"))
+        for size, (total, free) in sorted(sizes.items()):
+            holders = [
+                f"{name}: {counts[str(size)]}" for name, counts in pages.allocations.items() if str(size) in counts
+            ]
+            table.add_row(node, str(size), total, free, Text(", ".join(holders)))
+    return table
+
+
+def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable[Table]:
+    """What discovery found."""
+    widths = "/".join(map(str, sorted({len(core.cpus) for core in found.cores}))) or "0"
+    summary = _table(("What", "Found"), "Machine")
+    for what, text in (
+        ("CPUs online", f"{len(found.online)} of {len(found.present)}: {found.online}"),
+        ("CPUs isolated", str(found.isolated) or "none"),
+        ("Packages", str(len(found.packages))),
+        ("Cores", f"{len(found.cores)}, {widths} threads each{_types(found)}"),
+        ("L3 domains", str(len(found.l3_domains)) if found.l3_domains else "unknown"),
+    ):
+        summary.add_row(what, text)
+    nodes = _table(("Node", "CPUs", "L3 domains", "Memory (MiB)", "Distances", "Hugepages"), "NUMA nodes")
+    for node in found.nodes:
+        l3_count = sum(1 for domain in found.l3_domains if domain & node.cpus)
+        sizes = ", ".join(f"{size.total} x {size.size_kb} KiB ({size.free} free)" for size in pages[node.id])
+        nodes.add_row(
+            str(node.id),
+            str(node.cpus) or "none",
+            str(l3_count),
+            "?" if node.memory_kb is None else str(node.memory_kb // 1024),
+            " ".join(map(str, node.distances)),
+            sizes or "none",
+        )
+    return summary, nodes
+
+
+def history(events: list[Event]) -> Table:
+    """Changes, oldest first."""
+    table = _table(("When", "Peer", "Action", "Service", "Before", "After"), "History")
+    for event in events:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
+        peer = f"pid {event.origin.pid}, uid {event.origin.uid}"
+        row = (when, peer, event.origin.action, event.service, _holding(event.before), _holding(event.after))
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _types(found: Machine) -> str:
+    fast = sum(1 for core in found.cores if core.type == "performance")
+    slow = sum(1 for core in found.cores if core.type == "efficiency")
+    return f" ({fast} performance, {slow} efficiency)" if fast or slow else ""
+
+
+def _holding(record: dict[str, object] | None) -> str:
+    if record is None:
+        return "nothing"
+    if "hugepages" in record:
+        return f"{record['hugepages']} x {record['size_kb']} KiB on node {record['node_id']}"
+    marks = [str(record["pool"])] if record["pool"] != "isolated" else []
+    marks += ["by node"] if record["explicit"] else []
+    marks += [str(record["policy"])] if record["policy"] != "legacy" else []
+    return f"{record['cpus']}{' (' + ', '.join(marks) + ')' if marks else ''}"
+
+
+def _table(columns: tuple[str, ...], title: str, caption: str | None = None) -> Table:
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

@@ -1,0 +1,94 @@
+"""Host: the machine as it is now, re-read when the kernel's `online` or `isolated` CPUs have changed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.machine import (
+    Hugepages,
+    Machine,
+    MachineError,
+    read_hugepages,
+    read_isolation,
+    read_machine,
+)
+from epa_orchestrator.pools import Pools, build_pools
+from epa_orchestrator.settings import Settings
+from epa_orchestrator.sysfs import Sysfs
+
+log = logging.getLogger(__name__)
+
+
+class Host:
+    """Looks at a sysfs root for each request, and does the work of discovery only when something has changed.
+
+    It remembers which node a CPU was last seen in: an offline CPU is in no node's list any more, yet its owner may
+    release it by node.
+    """
+
+    def __init__(self, sysfs: Sysfs, settings: Settings, nodes: Mapping[int, CpuSet] | None = None) -> None:
+        self._sysfs = sysfs
+        self._settings = settings
+        self._seen: tuple[str | None, str | None] | None = None
+        self._machine: Machine | None = None
+        self._problem: str | None = None
+        self._pools: Pools | None = None
+        self.nodes: dict[int, CpuSet] = dict(nodes or {})
+
+    def use(self, settings: Settings) -> None:
+        """Build the pools by other settings from now on."""
+        self._settings = settings
+        self._pools = None
+
+    def pools(self) -> Pools:
+        """The pools as they are now; the same object as long as nothing has changed."""
+        seen = read_isolation(self._sysfs)
+        if seen != self._seen or self._machine is None:
+            self._discover()
+            self._seen = seen
+        if self._pools is None:
+            self._pools = build_pools(self._machine, self._problem, self._settings)
+        return self._pools
+
+    def hugepages(self, node_id: int) -> tuple[Hugepages, ...]:
+        """The kernel's hugepage counts on a node as they are now."""
+        return read_hugepages(self._sysfs, node_id)
+
+    def node_cpus(self, node_id: int) -> CpuSet | None:
+        """The CPUs of a node, now or when last seen; None for a node never seen."""
+        return self.nodes.get(node_id)
+
+    def _discover(self) -> None:
+        known = self._machine, self._problem
+        try:
+            self._machine, self._problem = read_machine(self._sysfs), None
+        except MachineError as error:
+            self._machine = None
+            self._problem = f"No CPUs can be granted because the machine cannot be read: {error}"
+        if (self._machine, self._problem) == known and self._pools is not None:
+            return
+        self._pools = None
+        if self._machine is None:
+            log.error("%s", self._problem)
+        else:
+            self._remember(self._machine)
+            log.info(
+                "machine: CPUs %s online, %s isolated, %d packages, %d NUMA nodes, %d L3 domains, %d cores",
+                self._machine.online,
+                self._machine.isolated or "none",
+                len(self._machine.packages),
+                len(self._machine.nodes),
+                len(self._machine.l3_domains),
+                len(self._machine.cores),
+            )
+
+    def _remember(self, machine: Machine) -> None:
+        placed = EMPTY
+        for node in machine.nodes:
+            placed |= node.cpus
+        nodes = {node_id: cpus - placed for node_id, cpus in self.nodes.items()}
+        for node in machine.nodes:
+            nodes[node.id] = nodes.get(node.id, EMPTY) | node.cpus
+        self.nodes = nodes

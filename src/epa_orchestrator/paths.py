@@ -1,0 +1,50 @@
+"""Where things lie: the environment of the snap decides, and outside a snap the user's state directory."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+#: Where the socket of an installed snap is, seen from the host.
+_SNAP_SOCKET = Path("/var/snap/epa-orchestrator/current/data/epa.sock")
+
+
+def data_directory() -> Path:
+    """The directory whose `data` is shared with other snaps: `$SNAP_DATA`."""
+    return Path(os.environ.get("SNAP_DATA") or _user_directory() / "current")
+
+
+def state_directory(demo: str | None = None) -> Path:
+    """Where the state lies: `$SNAP_COMMON`; outside a snap each recorded machine (`demo`) has its own."""
+    if common := os.environ.get("SNAP_COMMON"):
+        return Path(common)
+    return _user_directory() / (f"machines/{demo}" if demo else "common")
+
+
+def socket_path() -> Path:
+    """Where the daemon serves."""
+    return data_directory() / "data" / "epa.sock"
+
+
+def client_socket_path() -> Path:
+    """Where a client looks for the daemon: as the daemon does, else at the installed snap's."""
+    path = socket_path()
+    if "SNAP_DATA" not in os.environ and not path.exists() and _SNAP_SOCKET.exists():
+        return _SNAP_SOCKET
+    return path
+
+
+def sysfs_root() -> Path:
+    """The sysfs root: `$EPA_SYSFS`, else /sys."""
+    return Path(os.environ.get("EPA_SYSFS") or "/sys")
+
+
+def settings_file() -> Path | None:
+    """The settings file: `$EPA_SETTINGS`, else none."""
+    path = os.environ.get("EPA_SETTINGS")
+    return Path(path) if path else None
+
+
+def _user_directory() -> Path:
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(base) / "epa-orchestrator"

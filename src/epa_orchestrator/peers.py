@@ -1,0 +1,48 @@
+"""Peers: who is at the other end of a connection, as the kernel says, and who may change claims."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import Final, NamedTuple
+
+from epa_orchestrator.settings import Settings
+
+_UCRED: Final = struct.Struct("3i")
+#: Not in Python's socket module; asm-generic/socket.h.
+_SO_PEERGROUPS: Final = 59
+#: NGROUPS_MAX ids of four bytes.
+_MAX_GROUPS_BYTES: Final = 65_536 * 4
+
+
+class Peer(NamedTuple):
+    """The process that connected, with its effective user and group at that moment (`SO_PEERCRED`, unix(7))."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """The peer of an accepted Unix connection."""
+    return Peer(*_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
+
+
+def may_change(peer: Peer, connection: socket.socket, settings: Settings) -> bool:
+    """Whether the peer may change claims: root, the daemon's own user, and whom the settings name.
+
+    Supplementary groups count as well.
+    """
+    if peer.uid in (0, os.geteuid()) or peer.uid in settings.allowed_uids:
+        return True
+    allowed = settings.allowed_gids
+    return bool(allowed) and (peer.gid in allowed or not _groups_of(connection).isdisjoint(allowed))
+
+
+def _groups_of(connection: socket.socket) -> set[int]:
+    try:
+        packed = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_GROUPS_BYTES)
+    except OSError:  # a kernel before 4.13
+        return set()
+    return {group for (group,) in struct.iter_unpack("I", packed)}

@@ -1,0 +1,344 @@
+"""Protocol: the requests and answers on the wire, version 1.0, and nothing else.
+
+A request is one JSON object; `parse` turns bytes into one of the request models, or says that more bytes are needed, or
+raises `ProtocolError` with the one sentence that goes back to the client. Answers are models whose `encode` is the one
+write that leaves.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import from_json
+
+from epa_orchestrator.pools import PoolName
+from epa_orchestrator.settings import Policy
+
+VERSION: Final = "1.0"
+FEATURES: Final = ("non-preemptive-allocations", "cpu-pools")
+
+#: A request may not be larger (bytes), and must have arrived whole within this time (seconds).
+MAX_REQUEST_BYTES: Final = 65_536
+MAX_NAME_LENGTH: Final = 255
+
+#: How much of a client's own text an error repeats.
+_ECHO: Final = 80
+
+
+class ProtocolError(Exception):
+    """A request that cannot be served as it is; the message is one sentence for its client."""
+
+
+def _service_name(name: str) -> str:
+    if not 1 <= len(name) <= MAX_NAME_LENGTH:
+        raise ValueError(f"must have 1 to {MAX_NAME_LENGTH} characters, not {len(name)}")
+    if not name.isprintable():
+        raise ValueError("must hold printable characters only")
+    return name
+
+
+ServiceName = Annotated[str, AfterValidator(_service_name)]
+
+#: Numbers of CPUs, nodes and pages are far below; a bound keeps them inside what SQLite and clients can hold.
+Count = Annotated[int, Field(ge=-1, le=2**31 - 1)]
+Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    version: Literal["1.0"] = VERSION
+
+
+class AllocateCores(_Request):
+    """Replace all that the service holds by `num_of_cores` CPUs: 0 the default size, -1 none."""
+
+    action: Literal["allocate_cores"]
+    service_name: ServiceName
+    num_of_cores: Count = 0
+    numa_node: None = None
+    pool: PoolName = "isolated"
+    preemption_policy: Policy | None = None
+
+    @field_validator("numa_node", mode="before")
+    @classmethod
+    def _no_node(cls, value: object) -> object:
+        if value is not None:
+            raise ValueError("is not allowed for allocate_cores: use allocate_numa_cores")
+        return value
+
+
+class AllocateCoresPercent(_Request):
+    """Replace all that the service holds by a percentage of the pool, rounded up: 0 or -1 none."""
+
+    action: Literal["allocate_cores_percent"]
+    service_name: ServiceName
+    percent: Annotated[int, Field(ge=-1, le=100)]
+    pool: PoolName = "isolated"
+    preemption_policy: Policy | None = None
+
+
+class AllocateNumaCores(_Request):
+    """Replace what the service holds in a NUMA node by `num_of_cores` CPUs of it: -1 none."""
+
+    action: Literal["allocate_numa_cores"]
+    service_name: ServiceName
+    numa_node: Id
+    num_of_cores: Count
+    pool: PoolName = "isolated"
+    preemption_policy: Policy | None = None
+
+    @field_validator("num_of_cores")
+    @classmethod
+    def _not_zero(cls, value: int) -> int:
+        if value == 0:
+            raise ProtocolError("num_of_cores=0 is invalid for allocate_numa_cores")
+        return value
+
+
+class ListAllocations(_Request):
+    """All claims of a pool."""
+
+    action: Literal["list_allocations"]
+    service_name: ServiceName | None = None
+    pool: PoolName = "isolated"
+
+
+class GetMemoryInfo(_Request):
+    """The hugepages of every node."""
+
+    action: Literal["get_memory_info"]
+    service_name: ServiceName | None = None
+
+
+class AllocateHugepages(_Request):
+    """Record that the service has `hugepages_requested` pages of a size on a node: -1 removes the record."""
+
+    action: Literal["allocate_hugepages"]
+    service_name: ServiceName
+    node_id: Id
+    size_kb: Annotated[int, Field(gt=0, le=2**31 - 1)]
+    hugepages_requested: Count
+
+    @field_validator("hugepages_requested")
+    @classmethod
+    def _not_zero(cls, value: int) -> int:
+        if value == 0:
+            raise ProtocolError("hugepages_requested=0 is invalid for allocate_hugepages")
+        return value
+
+
+Reading = ListAllocations | GetMemoryInfo
+Mutation = AllocateCores | AllocateCoresPercent | AllocateNumaCores | AllocateHugepages
+Request = Reading | Mutation
+
+_MODELS: Final[dict[str, type[Request]]] = {
+    "allocate_cores": AllocateCores,
+    "allocate_cores_percent": AllocateCoresPercent,
+    "allocate_numa_cores": AllocateNumaCores,
+    "list_allocations": ListAllocations,
+    "get_memory_info": GetMemoryInfo,
+    "allocate_hugepages": AllocateHugepages,
+}
+
+
+def parse(data: bytes | bytearray) -> Request | None:
+    """The request in `data`, None while it may still become one as more bytes arrive.
+
+    Raises ProtocolError as soon as it cannot.
+    """
+    stripped = data.lstrip()
+    if stripped and not stripped.startswith(b"{"):
+        raise ProtocolError("The request is not a JSON object")
+    try:
+        document: object = from_json(bytes(data), allow_inf_nan=False)
+    except ValueError as error:
+        reason = str(error)
+        if reason.startswith("EOF while parsing"):
+            return None
+        raise ProtocolError(f"The request is not one valid JSON object: {reason}") from None
+    return validate(cast("dict[str, Any]", document))
+
+
+def validate(document: dict[str, Any]) -> Request:
+    """The request that a JSON object stands for.
+
+    Raises ProtocolError.
+    """
+    action = document.get("action")
+    model = _MODELS.get(action) if isinstance(action, str) else None
+    if model is None:
+        raise ProtocolError(f"Unknown action: {_echo(action)}" if "action" in document else "Field 'action' is missing")
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ProtocolError(_sentence(error)) from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first mistake in one sentence."""
+    first = error.errors(include_url=False)[0]
+    field = str(first["loc"][0])
+    context = first.get("ctx", {})
+    match first["type"]:
+        case "missing":
+            return f"Field '{field}' is missing"
+        case "value_error":
+            return f"Field '{field}' {context['error']}"
+        case "literal_error":
+            expected = f"must be {context['expected']}"
+        case "int_type" | "int_from_float":
+            expected = "must be a JSON integer"
+        case "string_type":
+            expected = "must be a string"
+        case _:
+            expected = f"is not valid ({first['msg'][0].lower()}{first['msg'][1:]})"
+    return f"Field '{field}' {expected}, not {_echo(first['input'])}"
+
+
+def _echo(value: object) -> str:
+    """A client's own value inside a sentence: short, on one line, nothing that a terminal would act on."""
+    text = value if isinstance(value, str) else repr(value)
+    if len(text) > _ECHO:
+        text = text[:_ECHO] + "…"
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+class Answer(BaseModel):
+    """What goes back to the client."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: str = VERSION
+
+    def encode(self) -> bytes:
+        """The bytes on the wire."""
+        return self.model_dump_json(exclude_unset=False).encode()
+
+
+class ErrorAnswer(Answer):
+    """A refusal, in one sentence."""
+
+    error: str
+
+
+class CoresAnswer(Answer):
+    """The answer to allocate_cores."""
+
+    service_name: str
+    num_of_cores: int
+    cores_allocated: int
+    allocated_cores: str
+    shared_cpus: str
+    total_available_cpus: int
+    remaining_available_cpus: int
+    pool: PoolName
+    preemption_policy: Policy | None
+
+
+class PercentAnswer(Answer):
+    """The answer to allocate_cores_percent."""
+
+    service_name: str
+    cores_allocated_count: int
+    allocated_cores: str
+    total_available_cpus: int
+    remaining_available_cpus: int
+    pool: PoolName
+    preemption_policy: Policy | None
+
+
+class NumaCoresAnswer(Answer):
+    """The answer to allocate_numa_cores; `cores_allocated` is a CPU list here."""
+
+    service_name: str
+    numa_node: int
+    num_of_cores: int
+    cores_allocated: str
+    total_available_cpus: int
+    remaining_available_cpus: int
+    pool: PoolName
+    preemption_policy: Policy | None
+
+
+class HugepagesAnswer(Answer):
+    """The answer to allocate_hugepages."""
+
+    service_name: str
+    hugepages_requested: int
+    allocation_successful: bool
+    message: str
+    node_id: int
+    size_kb: int
+
+
+class PageCapacity(BaseModel):
+    """Hugepages of one size (KiB) on one node."""
+
+    total: int
+    free: int
+    size: int
+
+
+class NodeHugepages(BaseModel):
+    """One node's hugepages, and the records of each service by size."""
+
+    capacity: list[PageCapacity]
+    allocations: dict[str, dict[str, int]]
+
+
+class MemoryAnswer(Answer):
+    """The answer to get_memory_info."""
+
+    service_name: str
+    numa_hugepages: dict[str, NodeHugepages]
+    state_error: str | None = None
+
+    def encode(self) -> bytes:
+        """The bytes on the wire, `state_error` only when there is one."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+class PoolSummary(BaseModel):
+    """Which CPUs a pool is made of, as CPU lists."""
+
+    source: Literal["isolated", "configured"]
+    configured_cpus: str
+    eligible_cpus: str
+    unavailable_allocated_cpus: str
+
+
+class Allocation(BaseModel):
+    """One service's claim in a listing."""
+
+    service_name: str
+    pool: PoolName
+    allocated_cores: str
+    cores_count: int
+    is_explicit: bool
+    preemption_policy: Policy
+
+
+class ListingHead(Answer):
+    """A listing without its allocations, which are encoded one by one and kept."""
+
+    supported_cpu_features: tuple[str, ...] = FEATURES
+    pool: PoolName
+    total_allocations: int
+    total_allocated_cpus: int
+    total_available_cpus: int
+    remaining_available_cpus: int
+    cpu_pool: PoolSummary
+    state_error: str | None = None
+
+    def encode_with(self, allocations: list[bytes]) -> bytes:
+        """The whole listing; `allocations` are encoded `Allocation`s in order."""
+        head = self.model_dump_json(exclude_none=True).encode()
+        return b"".join((head[:-1], b',"allocations":[', b",".join(allocations), b"]}"))
+
+
+class Listing(ListingHead):
+    """The answer to list_allocations, as a client reads it."""
+
+    allocations: list[Allocation]

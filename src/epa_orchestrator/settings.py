@@ -1,0 +1,192 @@
+"""Settings: everything that the operator tunes, by its kebab-case name, checked as a whole.
+
+The names and values are those of the table "What the operator tunes" in docs and `juju config`; `allowed-uids` and
+`allowed-gids` come on top.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+
+Policy = Literal["legacy", "non-preemptive"]
+
+#: Options that are checked today and take effect in a coming version; setting them otherwise is logged.
+NOT_IN_EFFECT: Final = (
+    "numa-policy",
+    "numa-allocation-strategy",
+    "prefer-closest-numa-nodes",
+    "uncore-cache-alignment",
+    "cpu-thread-policy",
+    "cpu-distribution",
+    "prefer-core-type",
+)
+
+_CONTRADICTIONS: Final = (
+    (("cpu-thread-policy", "require"), ("cpu-distribution", "cores")),
+    (("uncore-cache-alignment", "require"), ("numa-allocation-strategy", "distribute")),
+    (("uncore-cache-alignment", "require"), ("cpu-distribution", "caches")),
+)
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; the message is one sentence that names option, value and remedy."""
+
+
+class ReservedHugepages(NamedTuple):
+    """So many hugepages of `size_kb` KiB on a node are never granted."""
+
+    node_id: int
+    size_kb: int
+    pages: int
+
+
+def _cpu_list(value: object) -> CpuSet:
+    """A CPU list; a lone CPU may come as a number, which is what `snap set cpu-pool=4` stores."""
+    if isinstance(value, CpuSet):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError("give a CPU list such as 2-5,8")
+    return CpuSet.parse(value)
+
+
+def _reserved_hugepages(value: object) -> tuple[ReservedHugepages, ...]:
+    if isinstance(value, tuple):
+        return cast("tuple[ReservedHugepages, ...]", value)
+    if not isinstance(value, str):
+        raise ValueError("give node:size_kb:count, separated by commas, such as 0:2048:16")
+    entries: list[ReservedHugepages] = []
+    for item in value.split(",") if value.strip() else ():
+        words = [word.strip() for word in item.split(":")]
+        if len(words) != 3 or not all(word.isascii() and word.isdecimal() and len(word) < 12 for word in words):
+            raise ValueError(f"'{item[:40]}' is not node:size_kb:count, such as 0:2048:16")
+        entries.append(ReservedHugepages(*map(int, words)))
+    if len({(entry.node_id, entry.size_kb) for entry in entries}) < len(entries):
+        raise ValueError("a node and size is named twice")
+    return tuple(entries)
+
+
+CpuList = Annotated[CpuSet, BeforeValidator(_cpu_list)]
+Ids = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)]
+
+
+class Settings(BaseModel):
+    """The options, each with its default; see the operator's documentation for what they mean."""
+
+    model_config = ConfigDict(
+        alias_generator=lambda name: name.replace("_", "-"),
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        arbitrary_types_allowed=True,
+    )
+
+    cpu_pool: CpuList = EMPTY
+    reserved_cpus: CpuList = EMPTY
+    numa_policy: Literal["best-effort", "none", "restricted", "single-numa-node"] = "best-effort"
+    numa_allocation_strategy: Literal["packed", "spread", "distribute"] = "packed"
+    prefer_closest_numa_nodes: bool = True
+    uncore_cache_alignment: Literal["prefer", "none", "require"] = "prefer"
+    cpu_thread_policy: Literal["prefer", "share", "require", "isolate"] = "prefer"
+    cpu_distribution: Literal["packed", "cores", "caches"] = "packed"
+    prefer_core_type: Literal["none", "performance", "efficiency"] = "none"
+    numa_reclaim: Literal["if-needed", "always", "never"] = "if-needed"
+    resize_policy: Literal["in-place", "reallocate"] = "in-place"
+    default_allocation_percent: Annotated[int, Field(ge=1, le=100)] = 80
+    large_system_threshold: Annotated[int, Field(ge=1, le=65536)] = 100
+    large_system_reserved_cpus: Annotated[int, Field(ge=0, le=65536)] = 16
+    default_preemption_policy: Policy = "legacy"
+    reserved_hugepages: Annotated[tuple[ReservedHugepages, ...], BeforeValidator(_reserved_hugepages)] = ()
+    allowed_uids: Ids = ()
+    allowed_gids: Ids = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        for (option, value), (other, other_value) in _CONTRADICTIONS:
+            if self.value(option) == value and self.value(other) == other_value:
+                raise ValueError(f"{option}={value} contradicts {other}={other_value}: change one of the two")
+        if both := self.cpu_pool & self.reserved_cpus:
+            raise ValueError(f"CPUs {both} are in cpu-pool and in reserved-cpus: take them out of one of the two")
+        return self
+
+    def value(self, option: str) -> object:
+        """The value of an option by its kebab-case name."""
+        return getattr(self, option.replace("-", "_"))
+
+    def not_in_effect(self) -> list[str]:
+        """The options that are set to something else than the default although they have no effect yet."""
+        defaults = Settings()
+        return [option for option in NOT_IN_EFFECT if self.value(option) != defaults.value(option)]
+
+    def default_size(self, available: int) -> int:
+        """How many CPUs `num_of_cores: 0` stands for when `available` are free or held already; at least 1."""
+        if available <= self.large_system_threshold:
+            return max(available * self.default_allocation_percent // 100, 1)
+        return max(available - self.large_system_reserved_cpus, 1)
+
+    def reserved_pages(self, node_id: int, size_kb: int) -> int:
+        """How many hugepages of this size are never granted on this node."""
+        return sum(entry.pages for entry in self.reserved_hugepages if entry[:2] == (node_id, size_kb))
+
+
+def parse_settings(document: object) -> Settings:
+    """Check a JSON object of options; null means the default.
+
+    Raises SettingsError.
+    """
+    if not isinstance(document, dict):
+        raise SettingsError('settings must be one JSON object of options, such as {"cpu-pool": "2-5"}')
+    options = {name: value for name, value in cast("dict[str, Any]", document).items() if value is not None}
+    try:
+        return Settings.model_validate(options)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from None
+
+
+def load_settings(path: str | Path | None) -> Settings:
+    """Read the settings file; the defaults when `path` is None.
+
+    Raises SettingsError.
+    """
+    if path is None:
+        return Settings()
+    try:
+        text = Path(path).read_bytes()
+        document = json.loads(text)
+    except OSError as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"settings file {path} is not JSON: {error}") from None
+    try:
+        return parse_settings(document)
+    except SettingsError as error:
+        raise SettingsError(f"settings file {path}: {error}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first mistake in one sentence."""
+    first = error.errors(include_url=False, include_context=True)[0]
+    if not first["loc"]:
+        return str(first.get("ctx", {}).get("error", first["msg"]))
+    option = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return f"there is no option '{option[:60]}'; the options are {', '.join(sorted(_option_names()))}"
+    context = first.get("ctx", {})
+    if first["type"] == "literal_error":
+        reason = f"set it to {context['expected']}"
+    elif first["type"] == "value_error":
+        reason = str(context["error"])
+    else:
+        reason = first["msg"][0].lower() + first["msg"][1:]
+    return f"{option}={str(first['input'])[:60]!r} is not valid: {reason}"
+
+
+def _option_names() -> list[str]:
+    return [str(field.alias) for field in Settings.model_fields.values()]
