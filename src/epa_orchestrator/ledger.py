@@ -18,7 +18,7 @@ from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.machine import Hugepages
-from epa_orchestrator.placement import Topology, choose
+from epa_orchestrator.placement import choose
 from epa_orchestrator.pools import Pool, PoolName, Pools
 from epa_orchestrator.settings import Policy, Settings
 
@@ -333,7 +333,7 @@ def _policy(claim: Claim | None, requested: Policy | None, settings: Settings) -
 
 
 def _place(pools: Pools, pool: Pool, free: CpuSet, own: CpuSet, count: int) -> CpuSet:
-    top: Topology = pools.topologies[pool.name]
+    top = pools.topologies[pool.name]
     if pools.settings.resize_policy == "reallocate":
         free, own = free | own, EMPTY
     return choose(top, free, own, count)

@@ -7,9 +7,6 @@ to it, shrinking takes from it, and the same count changes nothing.
 
 The order of the levels follows kubelet's CPU Manager (packed assignment with uncore-cache alignment) and Topology
 Manager (best-effort); choosing the L3 domains exactly, over their free counts, is our own.
-
-A *cell* is the set of CPUs that share package, NUMA node and L3 domain; cells do not overlap, whichever of these is the
-larger one on the machine at hand.
 """
 
 from __future__ import annotations
@@ -17,18 +14,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.machine import Machine
+from epa_orchestrator.domains import Cell, Node, Topology, lowest, lowest_bits, union
 
 #: How many sets of nodes are compared one by one when a request needs several nodes. Beyond (12 of 24 nodes are 2.7
 #: million sets) one set is grown from each node by closeness instead.
 _MAX_NODE_SETS: Final = 512
 
-#: Stands for the node of online CPUs that no node lists.
-NO_NODE: Final = -1
+#: How many summaries of nodes (see `_room`) are kept: those of the last states of some dozen nodes.
+_MAX_ROOMS: Final = 512
 
 
 class Cost(NamedTuple):
@@ -41,64 +38,6 @@ class Cost(NamedTuple):
     l3_left_over: int
     scope_left_over: int
     lowest_cpu: int
-
-
-@dataclass(frozen=True)
-class Cell:
-    """CPUs that share package, NUMA node and L3 domain (`package` and `l3` are indexes); masks, see CpuSet.
-
-    `cores` are the masks of the cell's cores, by lowest CPU id, with reserved threads in them: such a core is never
-    whole. `threads` is their union.
-    """
-
-    package: int
-    node: int
-    l3: int
-    cpus: int
-    threads: int
-    cores: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Topology:
-    """The CPUs that a pool may grant, as cells; distances between, and packages of, the nodes that have cells."""
-
-    cells: tuple[Cell, ...]
-    by_node: dict[int, tuple[Cell, ...]]
-    l3_cpus: dict[int, int]
-    packages_of: dict[int, frozenset[int]]
-    distance: dict[int, dict[int, int]]
-    all_threads: int
-
-
-def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet) -> Topology:
-    """Cut the machine's domains down to the `eligible` CPUs (and, in cores, the `reserved` threads beside them)."""
-    keys = _cell_keys(machine, eligible)
-    cpus: dict[tuple[int, int, int], int] = {}
-    for cpu, key in keys.items():
-        cpus[key] = cpus.get(key, 0) | 1 << cpu
-    cores: dict[tuple[int, int, int], list[int]] = {}
-    for core in machine.cores:
-        threads = (core.cpus & eligible).mask
-        for key in {keys[cpu] for cpu in CpuSet.from_mask(threads)}:
-            cores.setdefault(key, []).append(threads & cpus[key] | (core.cpus & reserved).mask)
-    cells = tuple(
-        Cell(*key, cpus=mask, threads=_union(cores[key]), cores=tuple(sorted(cores[key], key=_lowest)))
-        for key, mask in sorted(cpus.items())
-    )
-    by_node: dict[int, tuple[Cell, ...]] = {}
-    l3_cpus: dict[int, int] = {}
-    for cell in cells:
-        by_node[cell.node] = (*by_node.get(cell.node, ()), cell)
-        l3_cpus[cell.l3] = l3_cpus.get(cell.l3, 0) | cell.cpus
-    return Topology(
-        cells=cells,
-        by_node=by_node,
-        l3_cpus=l3_cpus,
-        packages_of={node: frozenset(cell.package for cell in of_node) for node, of_node in by_node.items()},
-        distance={node: {other: machine.distance(node, other) for other in by_node} for node in by_node},
-        all_threads=_union(cell.threads for cell in cells),
-    )
 
 
 def choose(top: Topology, free: CpuSet, own: CpuSet, count: int) -> CpuSet:
@@ -127,29 +66,55 @@ def cost(top: Topology, free: CpuSet, own: CpuSet, chosen: CpuSet) -> Cost:
         shared_cores=sum(1 for cell in touched for core in cell.cores if core & chosen.mask and core & others),
         l3_domains=len(l3s),
         l3_left_over=sum((top.l3_cpus[l3] & left).bit_count() for l3 in l3s),
-        scope_left_over=sum((cell.cpus & left).bit_count() for node in nodes for cell in top.by_node[node]),
-        lowest_cpu=_lowest(chosen.mask),
+        scope_left_over=sum((top.nodes[node].cpus & left).bit_count() for node in nodes),
+        lowest_cpu=lowest(chosen.mask),
     )
 
 
 # --- growing -----------------------------------------------------------------------------------------------------
 
 
-class _Room:
-    """What a cell has to give: free threads of cores that nobody else uses (`unshared`), and of the others."""
+class _Room(NamedTuple):
+    """What a node has to give.
 
-    __slots__ = ("capacity", "cell", "shared_cores", "unshared")
+    Threads of cores that would not become shared are `unshared`, counted by L3 domain; a core that the service shares
+    with another one already cannot become so. The free parts of the other cores are in `shared_cores`, as (L3 domain,
+    mask), and counted in `shared_in`.
+    """
 
-    def __init__(self, cell: Cell, free: int, others: int) -> None:
-        self.cell = cell
-        self.unshared = free & cell.cpus
-        self.capacity = self.unshared.bit_count()
-        self.shared_cores: list[int] = []
-        if self.unshared and cell.threads & others:
+    node: Node
+    capacity: int
+    unshared: int
+    unshared_in: dict[int, int]
+    shared_cores: tuple[tuple[int, int], ...]
+    shared_in: dict[int, int]
+
+
+@lru_cache(_MAX_ROOMS)
+def _room(node: Node, free: int, own: int) -> _Room:
+    """Sum a node up for the free and own CPUs in it. Remembered, as from one request to the next few nodes change."""
+    others = node.threads & ~(free | own)
+    unshared = free
+    shared_cores: list[tuple[int, int]] = []
+    for cell in node.cells:
+        if cell.threads & others and cell.threads & free:
             for core in cell.cores:
-                if core & others and core & free:
-                    self.shared_cores.append(core & free)
-                    self.unshared &= ~core
+                if core & others and core & free and not core & own:
+                    shared_cores.append((cell.l3, core & free))
+                    unshared &= ~core
+    unshared_in = _summed((cell.l3, (cell.cpus & unshared).bit_count()) for cell in node.cells)
+    shared_in = _summed((l3, core.bit_count()) for l3, core in shared_cores)
+    return _Room(node, free.bit_count(), unshared, unshared_in, tuple(shared_cores), shared_in)
+
+
+class _State(NamedTuple):
+    """What planning looks at: each node's room, the free CPUs `left` in each L3 domain, those `held` in already."""
+
+    top: Topology
+    rooms: dict[int, _Room]
+    left: dict[int, int]
+    held: set[int]
+    need: int
 
 
 class _Plan(NamedTuple):
@@ -163,129 +128,117 @@ class _Plan(NamedTuple):
 
 def _grow(top: Topology, free: int, own: int, need: int) -> int:
     """`own` and the `need` best of the free CPUs."""
-    others = top.all_threads & ~(free | own)
-    rooms = {node: [_Room(cell, free, others) for cell in cells] for node, cells in top.by_node.items()}
-    left = {l3: (cpus & free).bit_count() for l3, cpus in top.l3_cpus.items()}
+    rooms = {node.id: _room(node, free & node.cpus, own & node.cpus) for node in top.nodes.values()}
     held = {l3 for l3, cpus in top.l3_cpus.items() if cpus & own} if own else set[int]()
-    plans = [_plan(rooms, scope, left, held, need) for scope in _scopes(top, rooms, own, need)]
+    state = _State(top, rooms, {l3: (cpus & free).bit_count() for l3, cpus in top.l3_cpus.items()}, held, need)
+    plans = [_plan(state, scope) for scope in _scopes(state, own)]
     least = min(plan.cost for plan in plans)
-    picked = (_pick(rooms, plan, own, need) for plan in plans if plan.cost == least)
-    return min(picked, key=lambda chosen: (_lowest(chosen), chosen))
+    picked = (_pick(state, plan, own) for plan in plans if plan.cost == least)
+    return min(picked, key=lambda chosen: (lowest(chosen), chosen))
 
 
-def _scopes(top: Topology, rooms: dict[int, list[_Room]], own: int, need: int) -> list[tuple[int, ...]]:
-    """The sets of nodes to compare: the service's own nodes and the fewest others that make room for `need` CPUs.
+def _scopes(state: _State, own: int) -> list[tuple[int, ...]]:
+    """The sets of nodes to compare: the service's own nodes and the fewest others that make room for the request.
 
     Where more than one node is needed, the sets that span the fewest packages, and among those the closest ones by
     the sum of the distances between their nodes.
     """
-    capacity = {node: sum([room.capacity for room in of_node]) for node, of_node in rooms.items()}
-    base = tuple(node for node, cells in top.by_node.items() if any(cell.cpus & own for cell in cells)) if own else ()
-    missing = need - sum(capacity[node] for node in base)
+    top, rooms = state.top, state.rooms
+    base = tuple(node for node in rooms if top.nodes[node].cpus & own) if own else ()
+    missing = state.need - sum(rooms[node].capacity for node in base)
     if missing <= 0:
         return [base]
-    others = [node for node in rooms if capacity[node] and node not in base]
-    if not base and (holding := [(node,) for node in others if capacity[node] >= missing]):
+    others = [node for node, room in rooms.items() if room.capacity and node not in base]
+    if not base and (holding := [(node,) for node in others if rooms[node].capacity >= missing]):
         return holding
-    largest = itertools.accumulate(sorted((capacity[node] for node in others), reverse=True))
+    largest = itertools.accumulate(sorted((rooms[node].capacity for node in others), reverse=True))
     size = next(count for count, total in enumerate(largest, 1) if total >= missing)
     if math.comb(len(others), size) <= _MAX_NODE_SETS:
         sets: Iterable[tuple[int, ...]] = itertools.combinations(others, size)
     else:
-        sets = {_closest_set(top, capacity, base, others, size, missing, seed) for seed in others}
+        sets = {_closest_set(state, base, others, size, missing, seed) for seed in others}
     spread = {
         (*base, *extra): _spread(top, (*base, *extra))
         for extra in sets
-        if sum(capacity[node] for node in extra) >= missing
+        if sum(rooms[node].capacity for node in extra) >= missing
     }
     closest = min(spread.values())
     return sorted(scope for scope in spread if spread[scope] == closest)
 
 
 def _closest_set(
-    top: Topology,
-    capacity: dict[int, int],
-    base: tuple[int, ...],
-    others: list[int],
-    size: int,
-    missing: int,
-    seed: int,
+    state: _State, base: tuple[int, ...], others: list[int], size: int, missing: int, seed: int
 ) -> tuple[int, ...]:
     """`size` of the `others`, starting at `seed`, each time the closest node that leaves the rest possible."""
-    chosen: list[int] = []
-    packages: frozenset[int] = frozenset[int]().union(*(top.packages_of[node] for node in base))
-    distance = {node: sum(top.distance[node][member] for member in base) for node in others}
-    by_capacity = sorted(others, key=lambda node: (-capacity[node], node))
-    while True:
-        node = (
-            seed
-            if not chosen
-            else _closest(top, capacity, by_capacity, size - len(chosen), missing, packages, distance)
+    nodes, distances = state.top.nodes, state.top.distance
+    packages: frozenset[int] = frozenset[int]().union(*(nodes[node].packages for node in base))
+    distance = {node: sum(distances[node][member] for member in base) for node in others}
+    by_capacity = sorted(others, key=lambda node: (-state.rooms[node].capacity, node))
+    chosen = [seed]
+    while len(chosen) < size:
+        added = chosen[-1]
+        missing -= state.rooms[added].capacity
+        packages |= nodes[added].packages
+        by_capacity.remove(added)
+        distance = {node: distance[node] + distances[node][added] for node in by_capacity}
+        best_rest = sum(state.rooms[node].capacity for node in by_capacity[: size - len(chosen) - 1])
+        possible = [node for node in by_capacity if state.rooms[node].capacity + best_rest >= missing]
+        chosen.append(
+            min(
+                possible or by_capacity[:1],
+                key=lambda node: (len(packages | nodes[node].packages), distance[node], node),
+            )
         )
-        chosen.append(node)
-        if len(chosen) == size:
-            return tuple(sorted(chosen))
-        missing -= capacity[node]
-        packages |= top.packages_of[node]
-        by_capacity.remove(node)
-        distance = {other: distance[other] + top.distance[other][node] for other in by_capacity}
-
-
-def _closest(
-    top: Topology,
-    capacity: dict[int, int],
-    by_capacity: list[int],
-    slots: int,
-    missing: int,
-    packages: frozenset[int],
-    distance: dict[int, int],
-) -> int:
-    """The closest node with which `slots` nodes can still give `missing` CPUs; the roomiest one if none can."""
-    best_rest = sum(capacity[node] for node in by_capacity[: slots - 1])
-    possible = [node for node in by_capacity if capacity[node] + best_rest >= missing] or by_capacity[:1]
-    return min(possible, key=lambda node: (len(packages | top.packages_of[node]), distance[node], node))
+    return tuple(sorted(chosen))
 
 
 def _spread(top: Topology, scope: tuple[int, ...]) -> tuple[int, int]:
     """How far apart a set of nodes is: its packages, and the sum of distances between its nodes."""
-    packages = frozenset[int]().union(*(top.packages_of[node] for node in scope))
+    packages = frozenset[int]().union(*(top.nodes[node].packages for node in scope))
     return len(packages), sum(top.distance[a][b] for a, b in itertools.combinations(sorted(scope), 2))
 
 
-def _plan(
-    rooms: dict[int, list[_Room]], scope: tuple[int, ...], left: dict[int, int], held: set[int], need: int
-) -> _Plan:
-    """Choose the L3 domains of a scope, and work out the cost vector but for its lowest CPU.
-
-    `left` counts the free CPUs of each L3 domain, in the scope or not; `held` are the ones the service is in already.
-    """
-    of_scope = rooms[scope[0]] if len(scope) == 1 else [room for node in scope for room in rooms[node]]
-    unshared: dict[int, int] = {}
-    for room in of_scope:
-        unshared[room.cell.l3] = unshared.get(room.cell.l3, 0) + room.unshared.bit_count()
-    chosen = [l3 for l3 in unshared if l3 in held] if held else []
-    missing = need - sum([unshared[l3] for l3 in chosen])
-    others = {l3: room for l3, room in unshared.items() if room and l3 not in held}
-    extra: list[tuple[int, int]] = []
-    if missing > sum(others.values()):
+def _plan(state: _State, scope: tuple[int, ...]) -> _Plan:
+    """Choose the L3 domains of a scope, and work out the cost vector but for its lowest CPU."""
+    rooms = [state.rooms[node] for node in scope]
+    unshared = (
+        rooms[0].unshared_in
+        if len(rooms) == 1
+        else _summed(count for room in rooms for count in room.unshared_in.items())
+    )
+    chosen = [l3 for l3 in unshared if l3 in state.held] if state.held else []
+    missing = state.need - sum([unshared[l3] for l3 in chosen])
+    others = {l3: threads for l3, threads in unshared.items() if threads and l3 not in state.held}
+    available = sum(others.values())
+    shared: list[tuple[int, int]] = []
+    if missing > available:
         chosen += others
-        extra = _shared_threads(of_scope, chosen, missing - sum(others.values()))
+        shared = _shared_threads(rooms, chosen, state.left, missing - available)
     elif missing > 0:
-        chosen += _fewest_l3s(others, left, missing)
-    touched = {*chosen, *(l3 for l3, _ in extra)}
+        chosen += _fewest_l3s(others, state.left, missing)
+    touched = {*chosen, *(l3 for l3, _ in shared)}
+    packages = {cell.package for room in rooms for cell in room.node.cells if cell.l3 in touched}
     return _Plan(
         cost=(
-            len({room.cell.package for room in of_scope if room.cell.l3 in touched}),
+            len(packages),
             len(scope),
-            len(extra),
+            len(shared),
             len(touched),
-            sum([left[l3] for l3 in touched]) - need,
-            sum([room.capacity for room in of_scope]) - need,
+            sum([state.left[l3] for l3 in touched]) - state.need,
+            sum([room.capacity for room in rooms]) - state.need,
         ),
         scope=scope,
-        l3_order=tuple(sorted(chosen, key=lambda l3: _filling_order(unshared[l3], l3 in held, need, l3))),
-        shared=_union([threads for _, threads in extra]),
+        l3_order=tuple(sorted(chosen, key=lambda l3: _filling_order(unshared[l3], l3 in state.held, state.need, l3))),
+        shared=union([threads for _, threads in shared]),
     )
+
+
+def _summed(counts: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Counts by L3 domain, added up."""
+    total: dict[int, int] = {}
+    for l3, count in counts:
+        total[l3] = total.get(l3, 0) + count
+    return total
 
 
 def _filling_order(room: int, held: bool, need: int, l3: int) -> tuple[int, int, int]:
@@ -322,32 +275,55 @@ def _fewest_l3s(unshared: dict[int, int], left: dict[int, int], need: int) -> li
     return list(states[size, need][1])
 
 
-def _shared_threads(rooms: Sequence[_Room], chosen: list[int], need: int) -> list[tuple[int, int]]:
-    """Free threads of cores that others use, as (L3 domain, mask): the fewest cores, in L3 domains taken anyway."""
-    candidates = [(room.cell.l3, core) for room in rooms for core in room.shared_cores]
-    candidates.sort(key=lambda item: (-item[1].bit_count(), item[0] not in chosen, item[0], _lowest(item[1])))
+def _shared_threads(
+    rooms: Sequence[_Room], chosen: list[int], left: dict[int, int], need: int
+) -> list[tuple[int, int]]:
+    """`need` free threads of cores that others use, as (L3 domain, mask): few cores, in L3 domains taken anyway.
+
+    Exact for two threads per core; with more, fewest L3 domains first and then fewest cores in them.
+    """
+    threads = (
+        rooms[0].shared_in if len(rooms) == 1 else _summed(count for room in rooms for count in room.shared_in.items())
+    )
+    usable = {l3 for l3 in threads if l3 in chosen}
+    missing = need - sum([threads[l3] for l3 in usable])
+    if missing > 0:
+        usable.update(_fewest_l3s({l3: n for l3, n in threads.items() if l3 not in usable}, left, missing))
+    candidates = sorted(
+        (-core.bit_count(), l3 not in chosen, left[l3], lowest(core), l3, core)
+        for room in rooms
+        for l3, core in room.shared_cores
+        if l3 in usable
+    )
     taken: list[tuple[int, int]] = []
-    for l3, core in candidates:
-        if need <= 0:
-            break
-        part = _lowest_bits(core, need)
-        taken.append((l3, part))
-        need -= part.bit_count()
+    for index, (width, *_, l3, core) in enumerate(candidates):
+        if -width >= need:
+            fitting = (item for item in candidates[index:] if -item[0] >= need)
+            *_, l3, core = min(fitting, key=lambda item: item[1:])
+            return [*taken, (l3, lowest_bits(core, need))]
+        taken.append((l3, core))
+        need += width
     return taken
 
 
-def _pick(rooms: dict[int, list[_Room]], plan: _Plan, own: int, need: int) -> int:
+def _pick(state: _State, plan: _Plan, own: int) -> int:
     """The CPUs of a plan, `own` included."""
-    of_scope = [room for node in plan.scope for room in rooms[node]]
+    rooms = [state.rooms[node] for node in plan.scope]
     chosen = own | plan.shared
-    left = need - plan.shared.bit_count()
+    left = state.need - plan.shared.bit_count()
     for l3 in plan.l3_order:
         if left <= 0:
             break
-        cells = [room for room in of_scope if room.cell.l3 == l3 and room.unshared]
-        cores = [(core & room.unshared, core) for room in cells for core in room.cell.cores if core & room.unshared]
-        cores.sort(key=lambda core: _lowest(core[0]))
-        half_held = _union([core for _, core in cores if core & own])
+        cores = [
+            (core & room.unshared, core)
+            for room in rooms
+            for cell in room.node.cells
+            if cell.l3 == l3
+            for core in cell.cores
+            if core & room.unshared
+        ]
+        cores.sort(key=lambda core: lowest(core[0]))
+        half_held = union([core for _, core in cores if core & own])
         taken = _take_cores([free for free, _ in cores], half_held, left)
         chosen |= taken
         left -= taken.bit_count()
@@ -359,17 +335,15 @@ def _take_cores(cores: list[int], half_held: int, count: int) -> int:
     taken = 0
     for core in cores:
         if core & half_held:
-            taken |= _lowest_bits(core, count - taken.bit_count())
+            taken |= lowest_bits(core, count - taken.bit_count())
     for core in cores:
         if not core & taken and core.bit_count() <= count - taken.bit_count():
             taken |= core
     missing = count - taken.bit_count()
-    for core in sorted(
-        (core for core in cores if not core & taken), key=lambda core: (core.bit_count(), _lowest(core))
-    ):
+    for core in sorted((core for core in cores if not core & taken), key=lambda core: (core.bit_count(), lowest(core))):
         if missing <= 0:
             break
-        taken |= _lowest_bits(core, missing)
+        taken |= lowest_bits(core, missing)
         missing = count - taken.bit_count()
     return taken
 
@@ -398,7 +372,7 @@ def _use(cells: list[Cell], cell: Cell, own: int) -> tuple[int, int, int, int]:
         sum((other.cpus & own).bit_count() for other in cells if other.package == cell.package),
         sum((other.cpus & own).bit_count() for other in cells if other.node == cell.node),
         sum((other.cpus & own).bit_count() for other in cells if other.l3 == cell.l3),
-        -_lowest(cell.cpus & own),
+        -lowest(cell.cpus & own),
     )
 
 
@@ -413,47 +387,5 @@ def _give_up(cell: Cell, own: int, surplus: int) -> int:
     for part in held:
         missing = surplus - given.bit_count()
         if missing > 0 and not part & given:
-            given |= part & ~_lowest_bits(part, part.bit_count() - missing)
+            given |= part & ~lowest_bits(part, part.bit_count() - missing)
     return given
-
-
-# --- masks -------------------------------------------------------------------------------------------------------
-
-
-def _cell_keys(machine: Machine, eligible: CpuSet) -> dict[int, tuple[int, int, int]]:
-    """(package index, node id, L3 index) of each eligible CPU; CPUs without an L3 share one by package and node."""
-    package_of = {cpu: index for index, package in enumerate(machine.packages) for cpu in package.cpus & eligible}
-    l3_of = {cpu: index for index, domain in enumerate(machine.l3_domains) for cpu in domain & eligible}
-    node_of = {cpu: node.id for node in reversed(machine.nodes) for cpu in node.cpus & eligible}
-    stand_ins: dict[tuple[int, int], int] = {}
-    keys: dict[int, tuple[int, int, int]] = {}
-    for cpu in eligible:
-        outer = package_of.get(cpu, 0), node_of.get(cpu, NO_NODE)
-        l3 = l3_of.get(cpu)
-        if l3 is None:
-            l3 = stand_ins.setdefault(outer, len(machine.l3_domains) + len(stand_ins))
-        keys[cpu] = (*outer, l3)
-    return keys
-
-
-def _union(masks: Iterable[int]) -> int:
-    """The union of masks."""
-    union = 0
-    for mask in masks:
-        union |= mask
-    return union
-
-
-def _lowest(mask: int) -> int:
-    """The lowest CPU in a mask, -1 for the empty one."""
-    return (mask & -mask).bit_length() - 1
-
-
-def _lowest_bits(mask: int, count: int) -> int:
-    """The `count` lowest bits of a mask, all of them if it has no more."""
-    taken = 0
-    for _ in range(min(count, mask.bit_count())):
-        low = mask & -mask
-        taken |= low
-        mask ^= low
-    return taken

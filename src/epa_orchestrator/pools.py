@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Literal
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.domains import Topology, topology
 from epa_orchestrator.machine import Machine
-from epa_orchestrator.placement import Topology, topology
 from epa_orchestrator.settings import Settings
 
 PoolName = Literal["isolated", "general"]

@@ -1,0 +1,128 @@
+"""Domains: the CPUs that a pool may grant, cut into cells along packages, NUMA nodes and L3 caches.
+
+A *cell* is the set of CPUs that share all three. Cells do not overlap, whichever of these is the larger one on the
+machine at hand: sub-NUMA clustering puts several nodes below one L3, most servers several L3s into one node. All sets
+are bit masks here (see CpuSet), because placement counts and intersects thousands of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.machine import Machine
+
+#: Stands for the node of online CPUs that no node lists.
+NO_NODE: Final = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """CPUs that share package, NUMA node and L3 domain (`package` and `l3` are indexes).
+
+    `cores` are the masks of the cell's cores, by lowest CPU id, with reserved threads in them: such a core is never
+    whole. `threads` is their union.
+    """
+
+    package: int
+    node: int
+    l3: int
+    cpus: int
+    threads: int
+    cores: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """The cells of a NUMA node, their union with and without reserved threads, and their packages."""
+
+    id: int
+    cells: tuple[Cell, ...]
+    cpus: int
+    threads: int
+    packages: frozenset[int]
+
+
+@dataclass(frozen=True, eq=False)
+class Topology:
+    """All cells, as nodes by id; the CPUs of each L3 domain; the distances between the nodes."""
+
+    nodes: dict[int, Node]
+    cells: tuple[Cell, ...]
+    l3_cpus: dict[int, int]
+    distance: dict[int, dict[int, int]]
+
+
+def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet) -> Topology:
+    """Cut the machine's domains down to the `eligible` CPUs (and, in cores, the `reserved` threads beside them)."""
+    keys = _cell_keys(machine, eligible)
+    cpus: dict[tuple[int, int, int], int] = {}
+    for cpu, key in keys.items():
+        cpus[key] = cpus.get(key, 0) | 1 << cpu
+    cores: dict[tuple[int, int, int], list[int]] = {}
+    for core in machine.cores:
+        threads = (core.cpus & eligible).mask
+        for key in {keys[cpu] for cpu in CpuSet.from_mask(threads)}:
+            cores.setdefault(key, []).append(threads & cpus[key] | (core.cpus & reserved).mask)
+    cells = tuple(
+        Cell(*key, cpus=mask, threads=union(cores[key]), cores=tuple(sorted(cores[key], key=lowest)))
+        for key, mask in sorted(cpus.items())
+    )
+    nodes = {node: _node(node, [cell for cell in cells if cell.node == node]) for node in {cell.node for cell in cells}}
+    return Topology(
+        nodes=dict(sorted(nodes.items())),
+        cells=cells,
+        l3_cpus={l3: union(cell.cpus for cell in cells if cell.l3 == l3) for l3 in {cell.l3 for cell in cells}},
+        distance={node: {other: machine.distance(node, other) for other in nodes} for node in nodes},
+    )
+
+
+def _node(node_id: int, cells: list[Cell]) -> Node:
+    return Node(
+        id=node_id,
+        cells=tuple(cells),
+        cpus=union(cell.cpus for cell in cells),
+        threads=union(cell.threads for cell in cells),
+        packages=frozenset(cell.package for cell in cells),
+    )
+
+
+def _cell_keys(machine: Machine, eligible: CpuSet) -> dict[int, tuple[int, int, int]]:
+    """(package index, node id, L3 index) of each eligible CPU; CPUs without an L3 share one by package and node."""
+    package_of = {cpu: index for index, package in enumerate(machine.packages) for cpu in package.cpus & eligible}
+    l3_of = {cpu: index for index, domain in enumerate(machine.l3_domains) for cpu in domain & eligible}
+    node_of = {cpu: node.id for node in reversed(machine.nodes) for cpu in node.cpus & eligible}
+    stand_ins: dict[tuple[int, int], int] = {}
+    keys: dict[int, tuple[int, int, int]] = {}
+    for cpu in eligible:
+        outer = package_of.get(cpu, 0), node_of.get(cpu, NO_NODE)
+        l3 = l3_of.get(cpu)
+        if l3 is None:
+            l3 = stand_ins.setdefault(outer, len(machine.l3_domains) + len(stand_ins))
+        keys[cpu] = (*outer, l3)
+    return keys
+
+
+def union(masks: Iterable[int]) -> int:
+    """The union of masks."""
+    result = 0
+    for mask in masks:
+        result |= mask
+    return result
+
+
+def lowest(mask: int) -> int:
+    """The lowest CPU in a mask, -1 for the empty one."""
+    return (mask & -mask).bit_length() - 1
+
+
+def lowest_bits(mask: int, count: int) -> int:
+    """The `count` lowest CPUs of a mask, all of them if it has no more."""
+    taken = 0
+    for _ in range(min(count, mask.bit_count())):
+        low = mask & -mask
+        taken |= low
+        mask ^= low
+    return taken
