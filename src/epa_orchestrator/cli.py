@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 import typer
 
 from epa_orchestrator import __version__, paths
+from epa_orchestrator.errors import printable
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
@@ -104,7 +105,7 @@ def status(socket: Socket = None, json_: Json = False) -> None:
             if unavailable := each.cpu_pool.unavailable_allocated_cpus:
                 typer.echo(f"pool {each.pool}: CPUs {unavailable} are held but offline or no longer in the pool")
     if problem is not None:
-        typer.echo(f"READ-ONLY: {problem}", err=True)
+        typer.echo(f"READ-ONLY: {printable(problem)}", err=True)
         raise typer.Exit(EXIT_READ_ONLY)
 
 
@@ -198,7 +199,7 @@ def hugepages(
     if json_:
         _print_json(answer.model_dump())
     else:
-        typer.echo(answer.message)
+        typer.echo(printable(answer.message))
 
 
 @app.command()
@@ -318,5 +319,5 @@ def _print_json(document: Any) -> None:
 
 
 def _fail(sentence: str, code: int = EXIT_REFUSED) -> NoReturn:
-    typer.echo(f"epa-orchestrator: {sentence}", err=True)
+    typer.echo(f"epa-orchestrator: {printable(sentence)}", err=True)
     raise typer.Exit(code)

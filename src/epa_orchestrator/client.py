@@ -7,7 +7,7 @@ import json
 import os
 import socket
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
 
@@ -89,9 +89,12 @@ class Client:
         except OSError as error:
             raise Unreachable(self._why(error)) from error
         try:
-            return dict(json.loads(answer))
-        except (ValueError, TypeError):
-            raise Unreachable(f"What serves {self.path} did not answer with a JSON object") from None
+            document = json.loads(answer)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise Unreachable(f"What serves {self.path} did not answer with a JSON object")
+        return cast("dict[str, Any]", document)
 
     def _ask(self, model: type[_ANY_ANSWER], **request: Any) -> _ANY_ANSWER:
         answer = self.ask({"version": VERSION, **request})

@@ -68,8 +68,8 @@ class CpuSet:
         Each word but the first holds 32 bits (lib/bitmap.c, `%*pb`). Raises ValueError for anything else.
         """
         mask = 0
-        for word in text.strip().split(","):
-            if _HEX_WORD.fullmatch(word) is None:
+        for index, word in enumerate(text.strip().split(",")):
+            if _HEX_WORD.fullmatch(word) is None or (index and len(word) > 8):
                 raise ValueError(f"'{word[:40]}' is not a word of a CPU mask")
             mask = mask << 32 | int(word, 16)
         return cls.from_mask(mask)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from epa_orchestrator import store, systemd
+from epa_orchestrator.errors import EpaError
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Ledger
 from epa_orchestrator.legacy_state import LegacyStateError, read_legacy_state
@@ -36,8 +37,8 @@ _LOOK_AFTER_SOCKET = 0.5
 _OTHER_FDS = 64
 
 
-class DaemonError(Exception):
-    """The daemon cannot start; the message is one sentence."""
+class DaemonError(EpaError):
+    """The daemon cannot start."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from epa_orchestrator.errors import printable
 from epa_orchestrator.machine import Hugepages, Machine
 from epa_orchestrator.protocol import Listing, MemoryAnswer
 from epa_orchestrator.store import Event
@@ -29,7 +30,7 @@ def allocations(listing: Listing) -> Table:
     for claim in listing.allocations:
         explicit = "yes" if claim.is_explicit else "no"
         row = (claim.service_name, claim.allocated_cores, str(claim.cores_count), explicit, claim.preemption_policy)
-        table.add_row(*map(Text, row))
+        table.add_row(*map(_text, row))
     return table
 
 
@@ -47,7 +48,7 @@ def hugepages(answer: MemoryAnswer) -> Table:
             holders = [
                 f"{name}: {counts[str(size)]}" for name, counts in pages.allocations.items() if str(size) in counts
             ]
-            table.add_row(node, str(size), total, free, Text(", ".join(holders)))
+            table.add_row(node, str(size), total, free, _text(", ".join(holders)))
     return table
 
 
@@ -85,8 +86,12 @@ def history(events: list[Event]) -> Table:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
         peer = f"pid {event.origin.pid}, uid {event.origin.uid}"
         row = (when, peer, event.origin.action, event.service, _holding(event.before), _holding(event.after))
-        table.add_row(*map(Text, row))
+        table.add_row(*map(_text, row))
     return table
+
+
+def _text(text: str) -> Text:
+    return Text(printable(text))
 
 
 def _types(found: Machine) -> str:

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.errors import EpaError
 from epa_orchestrator.machine import Hugepages
 from epa_orchestrator.placement import choose
 from epa_orchestrator.pools import Pool, PoolName, Pools
@@ -28,8 +29,8 @@ PageKind = tuple[int, int]
 _NO_PAGES: Final[Mapping[PageKind, int]] = MappingProxyType({})
 
 
-class Refused(Exception):
-    """A request that is not granted; the message is one sentence for its client."""
+class Refused(EpaError):
+    """A request that is not granted."""
 
 
 @dataclass(frozen=True, slots=True)

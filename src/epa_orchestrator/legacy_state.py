@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, cast, get_args
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.errors import EpaError
 from epa_orchestrator.ledger import Claim, Ledger, PageKind
 from epa_orchestrator.pools import PoolName
 from epa_orchestrator.settings import Policy
@@ -17,7 +18,7 @@ from epa_orchestrator.settings import Policy
 _MAX_BYTES: Final = 4 * 1024 * 1024
 
 
-class LegacyStateError(Exception):
+class LegacyStateError(EpaError):
     """The file cannot be imported; the message says what in it is wrong."""
 
 
@@ -34,8 +35,9 @@ def read_legacy_state(path: Path) -> Ledger | None:
     except (ValueError, RecursionError) as error:
         raise LegacyStateError(f"it is not JSON: {error}") from None
     members = _object(document, "the file")
-    if members.get("version", 1) != 1:
-        raise LegacyStateError(f"its version is {str(members['version'])[:40]!r}, only 1 is known")
+    version = members.get("version", 1)
+    if type(version) is not int or version != 1:
+        raise LegacyStateError(f"its version is {str(version)[:40]!r}, only 1 is known")
     cores = _object(members.get("allocations_db", {}), "allocations_db")
     pages = _object(members.get("hugepages_db", {}), "hugepages_db")
     try:
@@ -52,13 +54,16 @@ def _read(path: Path) -> bytes | None:
         return None
     except OSError as error:
         raise LegacyStateError(f"it cannot be opened: {error.strerror}") from None
-    with os.fdopen(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise LegacyStateError("it is not a regular file")
         if status.st_size > _MAX_BYTES:
             raise LegacyStateError(f"it has more than {_MAX_BYTES} bytes")
-        return file.read(_MAX_BYTES)
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(_MAX_BYTES)
+    finally:
+        os.close(fd)
 
 
 def _claims(sections: dict[str, Any]) -> list[Claim]:

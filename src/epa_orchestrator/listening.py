@@ -13,6 +13,8 @@ import socket
 from pathlib import Path
 from typing import Final
 
+from epa_orchestrator.errors import EpaError
+
 #: Everybody may connect, because everybody may read; who may change claims is decided by the peer's credentials.
 SOCKET_MODE: Final = 0o666
 BACKLOG: Final = 4096
@@ -21,8 +23,8 @@ _MAX_PATH_BYTES: Final = 107
 _CONNECT_TIMEOUT: Final = 1.0
 
 
-class ListenError(Exception):
-    """The socket cannot be served; the message is one sentence."""
+class ListenError(EpaError):
+    """The socket cannot be served."""
 
 
 class SocketFile:

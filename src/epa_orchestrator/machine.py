@@ -16,6 +16,7 @@ from functools import cached_property
 from typing import Final, Literal
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.errors import EpaError
 from epa_orchestrator.sysfs import Sysfs
 
 CPU_DIR: Final = "devices/system/cpu"
@@ -33,8 +34,8 @@ _HUGEPAGES = re.compile(r"hugepages-([0-9]+)kB", re.ASCII)
 _MEM_TOTAL = re.compile(r"MemTotal:\s+([0-9]+) kB")
 
 
-class MachineError(Exception):
-    """The sysfs tree does not describe a machine; the message is one sentence."""
+class MachineError(EpaError):
+    """The sysfs tree does not describe a machine."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from epa_orchestrator.settings import Settings
 _UCRED: Final = struct.Struct("3i")
 #: Not in Python's socket module; asm-generic/socket.h.
 _SO_PEERGROUPS: Final = 59
-#: NGROUPS_MAX ids of four bytes.
-_MAX_GROUPS_BYTES: Final = 65_536 * 4
+#: As much as Python's getsockopt takes: 256 groups. The kernel answers ERANGE to a peer in more of them.
+_MAX_GROUPS_BYTES: Final = 1024
 
 
 class Peer(NamedTuple):
@@ -43,6 +43,6 @@ def may_change(peer: Peer, connection: socket.socket, settings: Settings) -> boo
 def _groups_of(connection: socket.socket) -> set[int]:
     try:
         packed = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_GROUPS_BYTES)
-    except OSError:  # a kernel before 4.13
+    except OSError:  # more groups than fit, or a kernel before 4.13: then only the primary group counts
         return set()
     return {group for (group,) in struct.iter_unpack("I", packed)}

@@ -70,12 +70,15 @@ def build_pools(machine: Machine | None, problem: str | None, settings: Settings
 
 
 def _general(machine: Machine, settings: Settings) -> Pool | None:
-    configured = settings.cpu_pool
-    if not configured:
+    if not settings.cpu_pool:
         return None
+    configured = settings.cpu_pool - settings.reserved_cpus
     if both := configured & machine.isolated:
         problem = (
             f"No CPUs available in pool general: cpu-pool overlaps the isolated CPUs {both}; take them out of cpu-pool"
         )
         return Pool("general", "configured", configured, EMPTY, problem)
-    return Pool("general", "configured", configured, configured & machine.online)
+    eligible = configured & machine.online
+    return Pool(
+        "general", "configured", configured, eligible, None if eligible else "No CPUs available in pool general"
+    )

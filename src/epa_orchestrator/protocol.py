@@ -7,11 +7,13 @@ write that leaves.
 
 from __future__ import annotations
 
+import codecs
 from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json
 
+from epa_orchestrator.errors import EpaError
 from epa_orchestrator.pools import PoolName
 from epa_orchestrator.settings import Policy
 
@@ -26,8 +28,8 @@ MAX_NAME_LENGTH: Final = 255
 _ECHO: Final = 80
 
 
-class ProtocolError(Exception):
-    """A request that cannot be served as it is; the message is one sentence for its client."""
+class ProtocolError(EpaError):
+    """A request that cannot be served as it is."""
 
 
 def _service_name(name: str) -> str:
@@ -155,10 +157,19 @@ def parse(data: bytes | bytearray) -> Request | None:
         document: object = from_json(bytes(data), allow_inf_nan=False)
     except ValueError as error:
         reason = str(error)
-        if reason.startswith("EOF while parsing"):
+        if reason.startswith("EOF while parsing") and _may_become_utf8(data):
             return None
         raise ProtocolError(f"The request is not one valid JSON object: {reason}") from None
     return validate(cast("dict[str, Any]", document))
+
+
+def _may_become_utf8(data: bytes | bytearray) -> bool:
+    """Whether the bytes are UTF-8 but for a character that is still cut off at their end."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def validate(document: dict[str, Any]) -> Request:
@@ -198,11 +209,9 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _echo(value: object) -> str:
-    """A client's own value inside a sentence: short, on one line, nothing that a terminal would act on."""
+    """A client's own value inside a sentence, cut short."""
     text = value if isinstance(value, str) else repr(value)
-    if len(text) > _ECHO:
-        text = text[:_ECHO] + "…"
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return text if len(text) <= _ECHO else text[:_ECHO] + "…"
 
 
 class Answer(BaseModel):

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.errors import EpaError
 
 Policy = Literal["legacy", "non-preemptive"]
 
@@ -34,8 +35,8 @@ _CONTRADICTIONS: Final = (
 )
 
 
-class SettingsError(Exception):
-    """Settings that cannot be used; the message is one sentence that names option, value and remedy."""
+class SettingsError(EpaError):
+    """Settings that cannot be used; the message names option, value and remedy."""
 
 
 class ReservedHugepages(NamedTuple):
@@ -73,8 +74,19 @@ def _reserved_hugepages(value: object) -> tuple[ReservedHugepages, ...]:
     return tuple(entries)
 
 
+def _ids(value: object) -> tuple[object, ...]:
+    """Ids as a JSON list; a lone one may come as a number and several as text, which is what `snap set` stores."""
+    if isinstance(value, str):
+        value = [int(word) if word.strip().isdecimal() else word for word in value.split(",") if word.strip()]
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise ValueError("give a list of numeric ids such as [1000, 1001]")
+    return tuple(cast("list[object]", value))
+
+
 CpuList = Annotated[CpuSet, BeforeValidator(_cpu_list)]
-Ids = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)]
+Ids = Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], BeforeValidator(_ids)]
 
 
 class Settings(BaseModel):
@@ -112,8 +124,6 @@ class Settings(BaseModel):
         for (option, value), (other, other_value) in _CONTRADICTIONS:
             if self.value(option) == value and self.value(other) == other_value:
                 raise ValueError(f"{option}={value} contradicts {other}={other_value}: change one of the two")
-        if both := self.cpu_pool & self.reserved_cpus:
-            raise ValueError(f"CPUs {both} are in cpu-pool and in reserved-cpus: take them out of one of the two")
         return self
 
     def value(self, option: str) -> object:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, cast, get_args
 
 from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.errors import EpaError
 from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger, PageKind, PagesChange
 from epa_orchestrator.pools import PoolName
 from epa_orchestrator.settings import Policy
@@ -49,11 +50,11 @@ PRAGMA user_version = {SCHEMA_VERSION};
 """
 
 
-class StateError(Exception):
-    """The database cannot be used; the message says why, in one sentence without the file's name."""
+class StateError(EpaError):
+    """The database cannot be used; the message says why, without the file's name."""
 
 
-class CommitError(Exception):
+class CommitError(EpaError):
     """Changes could not be made durable and were undone; the message says why."""
 
 
@@ -104,7 +105,7 @@ class Store:
                 self._stage_event(origin, at, pages.service, before, after)
         except sqlite3.Error as error:
             self._undo()
-            raise CommitError(_reason(error)) from error
+            raise CommitError(str(error)) from error
 
     def stage_nodes(self, nodes: Mapping[int, CpuSet]) -> None:
         """Keep which CPUs each NUMA node has, so that a claim can be released by node when the node is gone.
@@ -117,7 +118,7 @@ class Store:
             self._db.execute("REPLACE INTO meta VALUES ('nodes', ?)", (text,))
         except sqlite3.Error as error:
             self._undo()
-            raise CommitError(_reason(error)) from error
+            raise CommitError(str(error)) from error
 
     def commit(self) -> None:
         """Make what was staged durable. Blocks until the disk has it; may run in another thread.
@@ -129,7 +130,7 @@ class Store:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
             self._undo()
-            raise CommitError(_reason(error)) from error
+            raise CommitError(str(error)) from error
         self._checksum = self._staged
 
     def _begin(self) -> None:
@@ -140,15 +141,14 @@ class Store:
         """Roll back what was staged, after a failed sync too.
 
         When the sync failed, the frames of the transaction may be in the log with their commit mark, and a crash
-        would bring back what was refused. Writing another transaction over them prevents that, synced or not.
+        would bring back what was refused. Writing another transaction over them prevents that, synced or not, if only
+        it really changes a page.
         """
         self._staged = self._checksum
         with contextlib.suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            self._db.execute("BEGIN IMMEDIATE")
-            self._db.execute("UPDATE meta SET value = value WHERE key = 'checksum'")
-            self._db.execute("COMMIT")
+            self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'undone'")
         with contextlib.suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
@@ -214,7 +214,7 @@ def create(path: Path, ledger: Ledger, origin: Origin, at: float) -> None:
         with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
             db.execute("PRAGMA synchronous = EXTRA")
             db.executescript(_SCHEMA)
-            db.execute("INSERT INTO meta VALUES ('checksum', '0')")
+            db.execute("INSERT INTO meta VALUES ('checksum', '0'), ('undone', '0')")
             store = Store(db, new, 0)
             store.stage(Change(tuple(ClaimChange(None, claim) for claim in ledger.claims.values())), origin, at)
             for service, counts in ledger.pages.items():
@@ -242,10 +242,9 @@ def open_store(path: Path) -> tuple[Store, Loaded]:
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         db.execute("PRAGMA synchronous = FULL")
         db.execute("BEGIN IMMEDIATE")
-        db.execute("UPDATE meta SET value = value WHERE key = 'checksum'")
-        db.execute("COMMIT")
+        db.execute("ROLLBACK")
     except sqlite3.Error as error:
-        raise StateError(f"cannot be written: {_reason(error)}") from error
+        raise StateError(f"cannot be written: {error!s}") from error
     if mode != "wal":
         raise StateError("cannot be written: its directory does not allow a write-ahead log")
     return Store(db, path, loaded.checksum), loaded
@@ -266,7 +265,7 @@ def load(path: Path) -> Loaded:
         with contextlib.closing(_read_only(path)) as db:
             return _load(db)
     except sqlite3.Error as error:
-        raise StateError(f"cannot be read: {_reason(error)}") from error
+        raise StateError(f"cannot be read: {error!s}") from error
     except ValueError as error:
         raise StateError(f"does not verify: {error}") from error
 
@@ -299,7 +298,7 @@ def read_events(path: Path, service: str | None, limit: int) -> list[Event]:
                 f"{query} WHERE ?1 IS NULL OR service = ?1 ORDER BY id DESC LIMIT ?2", (service, limit)
             ).fetchall()
     except sqlite3.Error as error:
-        raise StateError(f"cannot be read: {_reason(error)}") from error
+        raise StateError(f"cannot be read: {error!s}") from error
     return [
         Event(row[0], row[1], Origin(*row[2:6]), row[6], *(json.loads(text) if text else None for text in row[7:9]))
         for row in reversed(rows)
@@ -315,7 +314,7 @@ def _load(db: sqlite3.Connection) -> Loaded:
         raise ValueError(f"its schema version is {version}, this daemon knows {SCHEMA_VERSION}")
     damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
-        raise ValueError(str(damage).replace("\n", " "))
+        raise ValueError(str(damage))
     claims = list(_verified(db, "SELECT service, pool, cpus, explicit, policy, checksum FROM claim"))
     pages = list(_verified(db, "SELECT service, node_id, size_kb, count, checksum FROM hugepages"))
     checksum = 0
@@ -384,8 +383,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _reason(error: sqlite3.Error) -> str:
-    """SQLite's words on one line."""
-    return str(error).replace("\n", " ")
