@@ -20,7 +20,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Change, Claim, Ledger, Refused
 from epa_orchestrator.machine import Hugepages
-from epa_orchestrator.pools import Pool, PoolName, Pools
+from epa_orchestrator.pools import NO_GENERAL_CPUS, Pool, PoolName, Pools
 from epa_orchestrator.protocol import (
     AllocateCores,
     AllocateCoresPercent,
@@ -456,7 +456,7 @@ def _pool(ledger: Ledger, pools: Pools, name: PoolName) -> Pool:
         return pool
     if not ledger.owned[name]:
         raise Refused("Pool general is not configured: set cpu-pool to the CPUs that it shall have")
-    return Pool(name, "configured", EMPTY, EMPTY, "No CPUs available in pool general: cpu-pool is not configured")
+    return Pool(name, "configured", EMPTY, EMPTY, f"{NO_GENERAL_CPUS}: cpu-pool is not configured")
 
 
 def _error(sentence: str) -> bytes:

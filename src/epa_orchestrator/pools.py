@@ -15,6 +15,7 @@ PoolName = Literal["isolated", "general"]
 
 #: What shipped hypervisors look for, to know that this host has no CPU pinning.
 NO_ISOLATED_CPUS = "No CPUs available: No Isolated CPUs configured"
+NO_GENERAL_CPUS = "No CPUs available in pool general"
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,7 @@ def _general(machine: Machine, settings: Settings) -> Pool | None:
         return None
     configured = settings.cpu_pool - settings.reserved_cpus
     if both := configured & machine.isolated:
-        problem = (
-            f"No CPUs available in pool general: cpu-pool overlaps the isolated CPUs {both}; take them out of cpu-pool"
-        )
+        problem = f"{NO_GENERAL_CPUS}: cpu-pool overlaps the isolated CPUs {both}; take them out of cpu-pool"
         return Pool("general", "configured", configured, EMPTY, problem)
     eligible = configured & machine.online
-    return Pool(
-        "general", "configured", configured, eligible, None if eligible else "No CPUs available in pool general"
-    )
+    return Pool("general", "configured", configured, eligible, None if eligible else NO_GENERAL_CPUS)

@@ -1,0 +1,300 @@
+"""Orchestrator: batches share a commit, a failed one undoes its decisions, and a restart is invisible."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from epa_orchestrator import store
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.host import Host
+from epa_orchestrator.ledger import Ledger
+from epa_orchestrator.orchestrator import Orchestrator, State
+from epa_orchestrator.protocol import validate
+from epa_orchestrator.settings import Settings
+from epa_orchestrator.store import CommitError, Origin
+from epa_orchestrator.sysfs import RecordedSysfs
+from tools.synthetic import Shape, build
+
+ORIGIN = Origin(1, 0, 0, "test")
+SHAPE = Shape(packages=2, cores_per_l3=4, threads_per_core=2, isolated="2-7,10-15", hugepages={2048: (8, 8)})
+
+Answer = dict[str, Any]
+
+
+class Counting(store.Store):
+    """A real store that counts its commits, and fails them on demand as a full disk would."""
+
+    commits = 0
+    broken = False
+
+    def commit(self) -> None:
+        if self.broken:
+            self._undo()
+            raise CommitError("database or disk is full")
+        super().commit()
+        self.commits += 1
+
+
+def start(directory: Path, shape: Shape = SHAPE, settings: Settings | None = None) -> tuple[Orchestrator, Counting]:
+    path = directory / store.FILE_NAME
+    if not store.exists(path):
+        store.create(path, Ledger(), ORIGIN, 1.0)
+    opened, loaded = store.open_store(path)
+    counting = Counting(opened._db, path, loaded.checksum)
+    settings = settings or Settings()
+    host = Host(RecordedSysfs(build(shape)), settings, loaded.nodes)
+    return Orchestrator(host, settings, State(loaded.ledger, counting, None)), counting
+
+
+async def ask(orchestrator: Orchestrator, *requests: Answer) -> list[Answer]:
+    """The answers to requests that arrive in the same turn of the loop."""
+    loop = asyncio.get_running_loop()
+    answers: list[asyncio.Future[bytes]] = []
+    for request in requests:
+        answer: asyncio.Future[bytes] = loop.create_future()
+        answers.append(answer)
+        orchestrator.submit(validate(request), ORIGIN, answer.set_result)
+    return [json.loads(answer) for answer in await asyncio.gather(*answers)]
+
+
+def cores(service: str, count: int) -> Answer:
+    return {"action": "allocate_cores", "service_name": service, "num_of_cores": count}
+
+
+LIST = {"action": "list_allocations"}
+
+
+def run(tmp_path: Path, body: Callable[[Orchestrator, Counting], Coroutine[Any, Any, None]]) -> None:
+    async def main() -> None:
+        orchestrator, counting = start(tmp_path)
+        try:
+            await body(orchestrator, counting)
+        finally:
+            orchestrator.close()
+
+    asyncio.run(main())
+
+
+def test_mutations_that_wait_together_share_one_commit(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        answers = await ask(orchestrator, *(cores(f"s{number}", 1) for number in range(12)))
+        assert counting.commits == 1
+        assert sorted(int(answer["allocated_cores"]) for answer in answers) == list(CpuSet.parse("2-7,10-15"))
+
+    run(tmp_path, body)
+
+
+def test_a_refusal_and_a_repetition_need_no_commit(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        first = await ask(orchestrator, cores("a", 4))
+        assert await ask(orchestrator, cores("a", 4), cores("b", 9)) == [
+            first[0],
+            {"version": "1.0", "error": "Insufficient CPUs available. Requested: 9, Available: 8"},
+        ]
+        assert counting.commits == 1
+
+    run(tmp_path, body)
+
+
+def test_mutations_gather_while_a_commit_is_under_way(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        first = asyncio.ensure_future(ask(orchestrator, cores("a", 1)))
+        while not orchestrator._committing or orchestrator._waiting:
+            await asyncio.sleep(0)
+        rest = asyncio.ensure_future(ask(orchestrator, cores("b", 1), cores("c", 1)))
+        # A reading meanwhile shows what is committed, not what is being decided.
+        assert (await ask(orchestrator, LIST))[0]["total_allocations"] in {0, 1}
+        await asyncio.gather(first, rest)
+        assert counting.commits == 2
+        assert (await ask(orchestrator, LIST))[0]["total_allocations"] == 3
+
+    run(tmp_path, body)
+
+
+def test_a_failed_commit_undoes_its_decisions(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        await ask(orchestrator, cores("a", 4))
+        before = await ask(orchestrator, LIST)
+        counting.broken = True
+        answers = await ask(orchestrator, cores("a", 4), cores("b", 8), cores("c", 1), cores("a", 2))
+        assert answers[0]["allocated_cores"] == "2-3,10-11"  # decided on what is committed, and nothing to commit
+        failed = {
+            "version": "1.0",
+            "error": "Nothing was changed because the state could not be stored: database or disk is full",
+        }
+        # The refusal of c rests on b's CPUs, which b did not get.
+        assert answers[1:] == [failed, failed, failed]
+        assert await ask(orchestrator, LIST) == before
+        counting.broken = False
+        assert (await ask(orchestrator, cores("c", 1)))[0]["cores_allocated"] == 1
+
+    run(tmp_path, body)
+
+
+def test_a_decision_that_fails_unexpectedly_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        with monkeypatch.context() as patched:
+            patched.setattr("epa_orchestrator.ledger.choose", broken)
+            answers = await ask(orchestrator, cores("a", 4), cores("b", -1))
+        assert answers[0]["error"].startswith("Internal error: nothing was changed")
+        assert answers[1]["allocated_cores"] == ""
+        assert (await ask(orchestrator, LIST))[0]["total_allocations"] == 0
+
+    run(tmp_path, body)
+
+
+def test_without_a_store_only_readings_are_served(tmp_path: Path) -> None:
+    async def body() -> None:
+        settings = Settings()
+        host = Host(RecordedSysfs(build(SHAPE)), settings)
+        orchestrator = Orchestrator(host, settings, State(None, None, "The database is a duck"))
+        listing, pages, refused = await ask(orchestrator, LIST, {"action": "get_memory_info"}, cores("a", -1))
+        assert listing["state_error"] == pages["state_error"] == "The database is a duck"
+        assert (listing["total_available_cpus"], listing["remaining_available_cpus"]) == (12, 0)
+        assert refused["error"].startswith("The database is a duck; until then only list_allocations")
+        orchestrator.close()
+
+    asyncio.run(body())
+
+
+def test_a_listing_is_prepared_once(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        taken: list[bytes] = []
+        for _ in range(2):
+            orchestrator.submit(validate(LIST), ORIGIN, taken.append)
+        assert taken[0] is taken[1]
+        await ask(orchestrator, cores("b", 1), cores("a", 1))
+        orchestrator.submit(validate(LIST), ORIGIN, taken.append)
+        assert [claim["service_name"] for claim in json.loads(taken[2])["allocations"]] == ["a", "b"]
+
+    run(tmp_path, body)
+
+
+SERVICES = st.sampled_from(["a", "b", "c", "Ünïcode 服务"])
+
+
+class Wire(RuleBasedStateMachine):
+    """Random requests, restarts and failing disks: totals are consistent and a restart is invisible."""
+
+    orchestrator: Orchestrator
+    store: Counting
+
+    @initialize(general=st.sampled_from(["", "0-1", "8-9"]))
+    def begin(self, general: str) -> None:
+        self.runner = asyncio.Runner()
+        self.directory = tempfile.TemporaryDirectory()
+        self.settings = Settings.model_validate({"cpu-pool": general})
+        self.open()
+
+    def open(self) -> None:
+        async def opened() -> None:
+            self.orchestrator, self.store = start(Path(self.directory.name), settings=self.settings)
+
+        self.runner.run(opened())
+
+    def ask(self, *requests: Answer) -> list[Answer]:
+        return self.runner.run(ask(self.orchestrator, *requests))
+
+    def state(self) -> list[Answer]:
+        pages = self.ask({"action": "get_memory_info"})
+        return [*self.ask(LIST, {"action": "list_allocations", "pool": "general"}), *pages]
+
+    @rule(data=st.data())
+    def mutate(self, data: st.DataObject) -> None:
+        requests = data.draw(st.lists(REQUESTS, min_size=1, max_size=3))
+        before = self.state()
+        answers = self.ask(*requests)
+        if all("error" in answer for answer in answers):
+            assert self.state() == before
+        if len(requests) == 1 and "error" not in answers[0]:
+            again = self.ask(*requests)[0]
+            assert again == answers[0] | {"message": again.get("message")} if "message" in again else answers[0]
+
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        before = self.state()
+        self.store.broken = True
+        self.ask(*data.draw(st.lists(REQUESTS, min_size=1, max_size=3)))
+        self.store.broken = False
+        assert self.state() == before
+
+    @rule()
+    def restart(self) -> None:
+        before = self.state()
+        self.orchestrator.close()
+        self.open()
+        assert self.state() == before
+
+    @invariant()
+    def totals_are_consistent(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        owned = EMPTY
+        for listing in self.state()[:2]:
+            if "error" in listing:
+                assert self.settings.cpu_pool == EMPTY
+                continue
+            eligible = CpuSet.parse(listing["cpu_pool"]["eligible_cpus"])
+            held = EMPTY
+            for claim in listing["allocations"]:
+                cpus = CpuSet.parse(claim["allocated_cores"])
+                assert claim["cores_count"] == len(cpus) > 0
+                assert not cpus & owned
+                assert cpus <= eligible
+                owned, held = owned | cpus, held | cpus
+            assert listing["total_allocations"] == len(listing["allocations"])
+            assert listing["total_allocated_cpus"] == len(held)
+            assert listing["total_available_cpus"] == len(eligible)
+            assert listing["remaining_available_cpus"] == len(eligible - held)
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.orchestrator.close()
+            self.runner.close()
+            self.directory.cleanup()
+
+
+POOL: st.SearchStrategy[Answer] = st.sampled_from([{}, {"pool": "isolated"}, {"pool": "general"}])
+POLICY: st.SearchStrategy[Answer] = st.sampled_from(
+    [{}, {"preemption_policy": "legacy"}, {"preemption_policy": "non-preemptive"}]
+)
+
+
+def merged(*parts: Answer) -> Answer:
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def request(action: str, **fields: st.SearchStrategy[int]) -> st.SearchStrategy[Answer]:
+    named: st.SearchStrategy[Answer] = st.fixed_dictionaries(
+        {"action": st.just(action), "service_name": SERVICES, **fields}
+    )
+    return st.builds(merged, named, POOL, POLICY)
+
+
+REQUESTS = st.one_of(
+    request("allocate_cores", num_of_cores=st.integers(-1, 13)),
+    request("allocate_cores_percent", percent=st.integers(-1, 100)),
+    request("allocate_numa_cores", numa_node=st.integers(0, 2), num_of_cores=st.sampled_from([-1, 1, 2, 3, 6, 7])),
+    request(
+        "allocate_hugepages",
+        node_id=st.integers(0, 2),
+        size_kb=st.sampled_from([2048, 4096]),
+        hugepages_requested=st.sampled_from([-1, 1, 4, 9]),
+    ),
+)
+
+TestWire = Wire.TestCase
+TestWire.settings = hypothesis_settings(max_examples=40, stateful_step_count=25, deadline=None)
