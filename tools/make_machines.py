@@ -1,0 +1,119 @@
+"""Writes the recorded machines that ship with the package: `python tools/make_machines.py [--check]`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+from epa_orchestrator.sysfs import dump_recording  # noqa: E402  (importable only now, when run as a script)
+from tools.synthetic import Shape, all_but_first_cores, build  # noqa: E402
+
+MACHINES: Final = ROOT / "src" / "epa_orchestrator" / "machines"
+
+
+def _isolating(shape: Shape, housekeeping: int) -> Shape:
+    return dataclasses.replace(shape, isolated=all_but_first_cores(shape, housekeeping))
+
+
+#: Said of each of them.
+_MADE: Final = "; made by the epa-orchestrator project from public figures, not captured."
+
+#: File name -> (what it is, its shape).
+SHIPPED: Final = {
+    "epyc-9654-2s": (
+        "Two AMD EPYC 9654 (24 L3 domains of 8 cores) in mode NPS4, 2 housekeeping cores in every NUMA node",
+        _isolating(
+            Shape(
+                packages=2,
+                nodes_per_package=4,
+                l3_per_node=3,
+                cores_per_l3=8,
+                threads_per_core=2,
+                l3_ids="scattered",
+                hugepages={2048: (4096, 4096), 1048576: (64, 64)},
+                memory_kb=96 << 20,
+                l2="1024K",
+                l3="32768K",
+            ),
+            2,
+        ),
+    ),
+    "xeon-8380-2s-snc2": (
+        "Two Intel Xeon Platinum 8380 (40 cores each) with sub-NUMA clustering: two NUMA nodes share an L3",
+        _isolating(
+            Shape(
+                packages=2,
+                nodes_per_package=2,
+                cores_per_l3=20,
+                threads_per_core=2,
+                l3_scope="package",
+                distances=((10, 11, 20, 20), (11, 10, 20, 20), (20, 20, 10, 11), (20, 20, 11, 10)),
+                hugepages={2048: (8192, 8192), 1048576: (64, 64)},
+                memory_kb=128 << 20,
+                l2="1280K",
+                l3="61440K",
+            ),
+            2,
+        ),
+    ),
+    "altra-q80-1s": (
+        "One Ampere Altra Q80-30 (80 cores, no SMT) whose 32 MiB system level cache is reported as L3",
+        _isolating(
+            Shape(
+                cores_per_l3=80,
+                hugepages={2048: (8192, 8192), 1048576: (32, 32)},
+                memory_kb=256 << 20,
+                l2="1024K",
+                l3="32768K",
+            ),
+            4,
+        ),
+    ),
+    "vm-8": (
+        "A virtual machine with 8 vCPUs (4 cores of 2 threads), 2-7 isolated, 4 GiB of hugepages",
+        _isolating(
+            Shape(
+                cores_per_l3=4,
+                threads_per_core=2,
+                siblings="adjacent",
+                hugepages={2048: (2048, 2048), 1048576: (0, 0)},
+                memory_kb=16 << 20,
+                l2="512K",
+                l3="16384K",
+            ),
+            1,
+        ),
+    ),
+}
+
+
+def main() -> int:
+    """Write the recordings, or with --check compare them; the exit code is 1 if one is not what it should be."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is not up to date")
+    check = parser.parse_args().check
+    stale = 0
+    for name, (description, shape) in SHIPPED.items():
+        path = MACHINES / f"{name}.json"
+        text = dump_recording(name, description + _MADE, build(shape), {})
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            continue
+        shown = path.relative_to(ROOT)
+        if check:
+            print(f"{shown} is not up to date: run python tools/make_machines.py")
+            stale += 1
+        else:
+            MACHINES.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {shown}")
+    return min(stale, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
