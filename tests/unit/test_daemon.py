@@ -1,0 +1,122 @@
+"""Daemon: what it starts from, for every condition that the state on disk can be in."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from epa_orchestrator import store
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.daemon import DaemonError, Options, open_state, run
+from epa_orchestrator.sysfs import RecordedSysfs
+from tools.synthetic import Shape, build
+
+CLAIMS = {"version": 1, "allocations_db": {"allocations": {"ovs": "2-3", "nova": "4"}}}
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> Options:
+    return Options(
+        socket_path=tmp_path / "data" / "epa.sock",
+        state_directory=tmp_path / "common",
+        legacy_state=tmp_path / "data" / "state.json",
+        settings_file=None,
+        sysfs=RecordedSysfs(build(Shape(isolated="2-3"))),
+        sysfs_name="a made-up machine",
+    )
+
+
+def leave_legacy_state(options: Options, text: str) -> None:
+    options.legacy_state.parent.mkdir(parents=True, exist_ok=True)
+    options.legacy_state.write_text(text)
+
+
+def database(options: Options) -> Path:
+    return options.state_directory / store.FILE_NAME
+
+
+def test_first_start_makes_an_empty_database(options: Options) -> None:
+    state, nodes = open_state(options)
+    assert state.store is not None
+    state.store.close()
+    assert (state.problem, nodes) == (None, {})
+    assert state.ledger is not None
+    assert not state.ledger.claims
+    assert database(options).exists()
+
+
+def test_first_start_imports_what_the_older_daemon_left_and_only_then(options: Options) -> None:
+    leave_legacy_state(options, json.dumps(CLAIMS))
+    for _ in range(2):
+        state, _ = open_state(options)
+        assert state.store is not None
+        state.store.close()
+        assert state.ledger is not None
+        assert {name: str(claim.cpus) for name, claim in state.ledger.claims.items()} == {"ovs": "2-3", "nova": "4"}
+        leave_legacy_state(options, json.dumps({"allocations_db": {"allocations": {"ovs": "7"}}}))
+    assert [event.origin.action for event in store.read_events(database(options), None, 9)] == ["import", "import"]
+
+
+def test_what_cannot_be_imported_leaves_everything_alone(options: Options) -> None:
+    leave_legacy_state(options, "[]")
+    state, _ = open_state(options)
+    assert (state.ledger, state.store) == (None, None)
+    assert state.problem is not None
+    assert "state.json was not imported, because the file is not a JSON object" in state.problem
+    assert not database(options).exists()
+    assert options.legacy_state.read_text() == "[]"
+
+
+def test_an_empty_database_is_not_taken_for_a_new_one(options: Options) -> None:
+    options.state_directory.mkdir()
+    database(options).touch()
+    leave_legacy_state(options, json.dumps(CLAIMS))
+    state, _ = open_state(options)
+    assert (state.ledger, state.store) == (None, None)
+    assert state.problem is not None
+    assert "state.db is empty, although it once held the claims: nothing in it was changed" in state.problem
+    assert database(options).stat().st_size == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; the functional tests mount it read-only")
+def test_a_database_that_cannot_be_written_is_still_told(options: Options) -> None:
+    state, _ = open_state(options)
+    assert state.store is not None
+    state.store.close()
+    options.state_directory.chmod(0o500)
+    state, _ = open_state(options)
+    options.state_directory.chmod(0o700)
+    assert state.store is None
+    assert state.ledger is not None
+
+
+def test_a_second_daemon_gives_up(options: Options) -> None:
+    options.state_directory.mkdir()
+    with (options.state_directory / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(DaemonError, match=r"Another daemon already uses the state in .*common: stop it first"):
+            run(options)
+
+
+def test_settings_that_cannot_be_used_stop_the_start(options: Options, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"numa-policy": "yes"}')
+    with pytest.raises(DaemonError, match=r"settings.json: numa-policy='yes' is not valid: set it to 'best-effort'"):
+        run(replace(options, settings_file=settings))
+
+
+def test_cpus_of_nodes_are_kept(options: Options) -> None:
+    state, _ = open_state(options)
+    assert state.store is not None
+    state.store.stage_nodes({3: CpuSet.parse("1-2")})
+    state.store.commit()
+    state.store.close()
+    state, nodes = open_state(options)
+    assert nodes == {3: CpuSet.parse("1-2")}
+    assert state.store is not None
+    state.store.close()
