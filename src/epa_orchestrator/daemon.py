@@ -10,19 +10,19 @@ import os
 import resource
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from epa_orchestrator import store, systemd
+from epa_orchestrator import paths, store, systemd
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Ledger
 from epa_orchestrator.legacy_state import LegacyStateError, read_legacy_state
 from epa_orchestrator.listening import ListenError, SocketFile
+from epa_orchestrator.logs import log_to_stderr
 from epa_orchestrator.orchestrator import Orchestrator, State
 from epa_orchestrator.server import Limits, Server
 from epa_orchestrator.settings import Settings, SettingsError, load_settings
@@ -59,10 +59,10 @@ def run(options: Options) -> None:
 
     Raises DaemonError.
     """
-    _log_to_stderr()
     try:
+        log_to_stderr(paths.log_level())
         settings = load_settings(options.settings_file)
-    except SettingsError as error:
+    except (ValueError, SettingsError) as error:
         raise DaemonError(str(error)) from None
     with _sole_daemon(options.state_directory) as writable:
         state, nodes = open_state(options, writable)
@@ -285,8 +285,3 @@ def _loop_runner() -> Callable[[Coroutine[Any, Any, None]], None]:
         else:
             return uvloop.run
     return asyncio.run
-
-
-def _log_to_stderr() -> None:
-    level = os.environ.get("EPA_LOG_LEVEL", "info").upper()
-    logging.basicConfig(stream=sys.stderr, level=level, format="%(levelname)s %(message)s")

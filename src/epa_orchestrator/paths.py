@@ -1,4 +1,4 @@
-"""Where things lie: the environment of the snap decides, and outside a snap the user's state directory."""
+"""What the environment says: where things lie (outside a snap, in the user's state directory), and how much to log."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ def settings_file() -> Path | None:
     """The settings file: `$EPA_SETTINGS`, else none."""
     path = os.environ.get("EPA_SETTINGS")
     return Path(path) if path else None
+
+
+def log_level() -> str:
+    """How much to log: `$EPA_LOG_LEVEL`, else info."""
+    return os.environ.get("EPA_LOG_LEVEL", "info").lower()
 
 
 def _user_directory() -> Path:

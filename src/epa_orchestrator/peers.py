@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from epa_orchestrator.settings import Settings
 
-_UCRED: Final = struct.Struct("3i")
+_UCRED: Final = struct.Struct("iII")
 #: Not in Python's socket module; asm-generic/socket.h.
 _SO_PEERGROUPS: Final = 59
 #: As much as Python's getsockopt takes: 256 groups. The kernel answers ERANGE to a peer in more of them.

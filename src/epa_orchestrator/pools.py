@@ -63,7 +63,8 @@ def build_pools(machine: Machine | None, problem: str | None, settings: Settings
     """The pools of a machine; of no machine (its sysfs cannot be read, `problem` says why) empty ones."""
     if machine is None:
         isolated = Pool("isolated", "isolated", EMPTY, EMPTY, problem)
-        general = Pool("general", "configured", settings.cpu_pool, EMPTY, problem) if settings.cpu_pool else None
+        configured = settings.cpu_pool - settings.reserved_cpus
+        general = Pool("general", "configured", configured, EMPTY, problem) if settings.cpu_pool else None
         return Pools(None, settings, isolated, general)
     kernel = machine.isolated - settings.reserved_cpus
     isolated = Pool("isolated", "isolated", kernel, kernel & machine.online, None if kernel else NO_ISOLATED_CPUS)

@@ -24,7 +24,7 @@ from epa_orchestrator.store import Origin
 
 log = logging.getLogger(__name__)
 
-_RECV_BYTES = MAX_REQUEST_BYTES + 1
+_RECV_BYTES = 4096
 _DISCARD_BYTES = 262_144
 _ACCEPTS_PER_TURN = 64
 _SWEEP_SECONDS = 0.25
@@ -175,7 +175,7 @@ class _Connection:
     def read(self) -> None:
         """Take what has arrived, and serve the request when it is whole."""
         try:
-            data = self._socket.recv(_RECV_BYTES - len(self._received))
+            data = self._socket.recv(_RECV_BYTES)
         except (BlockingIOError, InterruptedError):
             self._watch(self.read)
             return
@@ -255,7 +255,7 @@ class _Connection:
         self._unwatch()
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.recv(_DISCARD_BYTES)
+            self._socket.recv(_RECV_BYTES)
         self._socket.close()
         self._server.forget(self)
 

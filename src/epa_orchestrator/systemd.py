@@ -42,9 +42,13 @@ def listening_sockets() -> list[socket.socket]:
     count = os.environ.get("LISTEN_FDS", "")
     sockets: list[socket.socket] = []
     for fd in range(_FIRST_FD, _FIRST_FD + (int(count) if count.isdecimal() else 0)):
-        os.set_inheritable(fd, False)
-        handed = socket.socket(fileno=fd)
-        if handed.family == socket.AF_UNIX and handed.type == socket.SOCK_STREAM:
+        try:
+            os.set_inheritable(fd, False)
+            handed = socket.socket(fileno=fd)
+        except OSError:  # no socket at all
+            continue
+        kind = handed.family, handed.type, handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+        if kind == (socket.AF_UNIX, socket.SOCK_STREAM, 1):
             handed.setblocking(False)
             sockets.append(handed)
         else:

@@ -1,0 +1,54 @@
+"""Logs: lines of one turn leave together, warnings at once."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+
+import pytest
+
+from epa_orchestrator.logs import TurnHandler, log_to_stderr
+
+
+@pytest.fixture
+def stderr(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    text = io.StringIO()
+    monkeypatch.setattr("sys.stderr", text)
+    return text
+
+
+def line(level: int, text: str) -> logging.LogRecord:
+    return logging.LogRecord("x", level, "", 0, "%s", (text,), None)
+
+
+def test_without_a_loop_a_line_is_written_at_once(stderr: io.StringIO) -> None:
+    TurnHandler().emit(line(logging.INFO, "one"))
+    assert stderr.getvalue() == "INFO one\n"
+
+
+def test_lines_of_a_turn_leave_when_it_ends(stderr: io.StringIO) -> None:
+    async def turn() -> None:
+        handler = TurnHandler()
+        handler.emit(line(logging.INFO, "one"))
+        handler.emit(line(logging.INFO, "two"))
+        assert stderr.getvalue() == ""
+        await asyncio.sleep(0)
+        assert stderr.getvalue() == "INFO one\nINFO two\n"
+        handler.emit(line(logging.INFO, "three"))
+        handler.emit(line(logging.ERROR, "four"))
+        assert stderr.getvalue() == "INFO one\nINFO two\nINFO three\nERROR four\n"
+
+    asyncio.run(turn())
+
+
+def test_a_closed_stderr_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    TurnHandler().emit(line(logging.ERROR, "lost"))
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(ValueError, match="the log level 'loud' is not known: set it to one of debug, info, warning"):
+        log_to_stderr("loud")
