@@ -1,7 +1,7 @@
 """Logs: lines on stderr, as cheap as a line for every connection must be.
 
-Lines of one turn of the event loop leave in one write; warnings and errors leave at once. What logging would look up for
-every record and no line shows (the caller, the thread, the process) is switched off.
+Lines of one turn of the event loop leave in one write; warnings and errors leave at once. What logging would look up
+for every record and no line shows (the caller, the thread, the process) is switched off.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Final
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 
-class TurnHandler(logging.StreamHandler[object]):
+class TurnHandler(logging.Handler):
     """Collects lines while an event loop runs, and writes them when its turn ends."""
 
     def __init__(self) -> None:
-        super().__init__(sys.stderr)
+        super().__init__()
         self._lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -50,6 +50,6 @@ def log_to_stderr(level: str) -> None:
     """
     if level not in LEVELS:
         raise ValueError(f"the log level '{level}' is not known: set it to one of {', '.join(LEVELS)}")
-    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = logging.logAsyncioTasks = False
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
     logging.basicConfig(level=level.upper(), handlers=[TurnHandler()], format="%(message)s")

@@ -11,33 +11,26 @@ import pytest
 from epa_orchestrator.logs import TurnHandler, log_to_stderr
 
 
-@pytest.fixture
-def stderr(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    text = io.StringIO()
-    monkeypatch.setattr("sys.stderr", text)
-    return text
-
-
 def line(level: int, text: str) -> logging.LogRecord:
     return logging.LogRecord("x", level, "", 0, "%s", (text,), None)
 
 
-def test_without_a_loop_a_line_is_written_at_once(stderr: io.StringIO) -> None:
+def test_without_a_loop_a_line_is_written_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     TurnHandler().emit(line(logging.INFO, "one"))
-    assert stderr.getvalue() == "INFO one\n"
+    assert capsys.readouterr().err == "INFO one\n"
 
 
-def test_lines_of_a_turn_leave_when_it_ends(stderr: io.StringIO) -> None:
+def test_lines_of_a_turn_leave_when_it_ends(capsys: pytest.CaptureFixture[str]) -> None:
     async def turn() -> None:
         handler = TurnHandler()
         handler.emit(line(logging.INFO, "one"))
         handler.emit(line(logging.INFO, "two"))
-        assert stderr.getvalue() == ""
+        assert capsys.readouterr().err == ""
         await asyncio.sleep(0)
-        assert stderr.getvalue() == "INFO one\nINFO two\n"
+        assert capsys.readouterr().err == "INFO one\nINFO two\n"
         handler.emit(line(logging.INFO, "three"))
         handler.emit(line(logging.ERROR, "four"))
-        assert stderr.getvalue() == "INFO one\nINFO two\nINFO three\nERROR four\n"
+        assert capsys.readouterr().err == "INFO three\nERROR four\n"
 
     asyncio.run(turn())
 
