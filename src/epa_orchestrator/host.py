@@ -11,6 +11,7 @@ from epa_orchestrator.machine import (
     Machine,
     MachineError,
     read_hugepages,
+    read_hugepages_of,
     read_isolation,
     read_machine,
 )
@@ -56,9 +57,9 @@ class Host:
         """The kernel's hugepage counts on a node as they are now."""
         return read_hugepages(self._sysfs, node_id)
 
-    def node_cpus(self, node_id: int) -> CpuSet | None:
-        """The CPUs of a node, now or when last seen; None for a node never seen."""
-        return self.nodes.get(node_id)
+    def hugepages_of(self, node_id: int, size_kb: int) -> Hugepages | None:
+        """The kernel's counts for one size (KiB) on a node as they are now, None where it has no such pages."""
+        return read_hugepages_of(self._sysfs, node_id, size_kb)
 
     def _discover(self) -> None:
         known = self._machine, self._problem

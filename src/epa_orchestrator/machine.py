@@ -149,21 +149,25 @@ def read_machine(sysfs: Sysfs) -> Machine:
 
 
 def read_hugepages(sysfs: Sysfs, node_id: int) -> tuple[Hugepages, ...]:
-    """The kernel's counts of hugepages on a node, by size, as they are now; () where it has none.
+    """The kernel's counts of hugepages on a node, by size, as they are now; () where it has none."""
+    matches = (_HUGEPAGES.fullmatch(name) for name in sysfs.names(_hugepages_directory(sysfs, node_id)))
+    sizes = sorted(int(match[1]) for match in matches if match)
+    pages = (read_hugepages_of(sysfs, node_id, size) for size in sizes)
+    return tuple(size for size in pages if size is not None)
 
-    On a kernel without node directories node 0 is the whole machine.
-    """
-    directory = f"{NODE_DIR}/node{node_id}/hugepages"
-    entries = sysfs.names(directory)
-    if not entries and node_id == 0 and not sysfs.names(f"{NODE_DIR}/node0"):
-        directory = "kernel/mm/hugepages"
-        entries = sysfs.names(directory)
-    sizes = sorted(int(match[1]) for entry in entries if (match := _HUGEPAGES.fullmatch(entry)))
-    return tuple(
-        Hugepages(size, _count(sysfs, f"{directory}/hugepages-{size}kB/nr_hugepages"), free)
-        for size in sizes
-        for free in [_count(sysfs, f"{directory}/hugepages-{size}kB/free_hugepages")]
-    )
+
+def read_hugepages_of(sysfs: Sysfs, node_id: int, size_kb: int) -> Hugepages | None:
+    """The kernel's counts for hugepages of one size (KiB) on a node as they are now, None where it has no such size."""
+    directory = f"{_hugepages_directory(sysfs, node_id)}/hugepages-{size_kb}kB"
+    total = sysfs.read(f"{directory}/nr_hugepages")
+    return None if total is None else Hugepages(size_kb, _number(total), _count(sysfs, f"{directory}/free_hugepages"))
+
+
+def _hugepages_directory(sysfs: Sysfs, node_id: int) -> str:
+    """Where a node's hugepages are counted; on a kernel without node directories node 0 is the whole machine."""
+    if node_id == 0 and sysfs.read(f"{NODE_DIR}/node0/cpulist") is None and not sysfs.names(f"{NODE_DIR}/node0"):
+        return "kernel/mm/hugepages"
+    return f"{NODE_DIR}/node{node_id}/hugepages"
 
 
 def _decisive(sysfs: Sysfs, name: str) -> CpuSet | None:
@@ -193,7 +197,10 @@ def _numbers(sysfs: Sysfs, directory: str, prefix: str) -> list[int]:
 
 
 def _count(sysfs: Sysfs, path: str) -> int:
-    text = sysfs.read(path)
+    return _number(sysfs.read(path))
+
+
+def _number(text: str | None) -> int:
     return int(text) if text is not None and text.isdecimal() else 0
 
 

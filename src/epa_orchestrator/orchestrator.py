@@ -1,9 +1,9 @@
 """Orchestrator: takes one request from its model to its committed answer.
 
 Readings are answered at once, from what is committed. Mutations that wait together are decided one after the other,
-each on the ledger that the one before leaves, and committed together with one sync in a thread of their own; no answer
-leaves before its commit. While a commit is under way the next mutations gather. A failed commit undoes every decision
-in it, in memory as on disk.
+each on the ledger that the one before leaves, and committed together with one sync in another thread; no answer leaves
+before its commit. While a commit is under way the next mutations gather. A failed commit undoes every decision in it,
+in memory as on disk.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from epa_orchestrator import ledger as rules
@@ -45,6 +44,7 @@ from epa_orchestrator.protocol import (
 )
 from epa_orchestrator.settings import Settings
 from epa_orchestrator.store import CommitError, Origin, Store
+from epa_orchestrator.worker import Worker
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +92,7 @@ class Orchestrator:
         self._listings = _Listings()
         self._waiting: list[_Waiting] = []
         self._committing = False
-        self._thread = ThreadPoolExecutor(1, "commit")
+        self._worker = Worker()
         self._idle: asyncio.TimerHandle | None = None
         self._stored_nodes = dict(host.nodes)
 
@@ -122,7 +122,7 @@ class Orchestrator:
         """Let the commit under way end, and close the store."""
         if self._idle is not None:
             self._idle.cancel()
-        self._thread.shutdown(wait=True)
+        self._worker.close()
         if self._store is not None:
             self._store.close()
 
@@ -156,20 +156,17 @@ class Orchestrator:
             self._finish(decided, ledger, None)
             return
         nodes = dict(self._host.nodes)
-        commit = asyncio.get_running_loop().run_in_executor(self._thread, self._store.commit)
-        commit.add_done_callback(lambda done: self._committed(done, decided, ledger, nodes))
 
-    def _committed(
-        self, done: asyncio.Future[None], decided: list[_Decided], ledger: Ledger, nodes: dict[int, CpuSet]
-    ) -> None:
-        error = done.exception()
-        if error is None:
-            self._stored_nodes = nodes
-        elif not isinstance(error, CommitError):
-            log.error("commit failed unexpectedly", exc_info=error)
-        self._finish(decided, ledger, error)
+        def committed(error: Exception | None) -> None:
+            if error is None:
+                self._stored_nodes = nodes
+            elif not isinstance(error, CommitError):
+                log.error("commit failed unexpectedly", exc_info=error)
+            self._finish(decided, ledger, error)
 
-    def _finish(self, decided: list[_Decided], ledger: Ledger, error: BaseException | None) -> None:
+        self._worker.run(self._store.commit, committed)
+
+    def _finish(self, decided: list[_Decided], ledger: Ledger, error: Exception | None) -> None:
         """Send the answers of a batch, and go on with what has gathered meanwhile."""
         if error is None:
             self._ledger = ledger
@@ -211,7 +208,7 @@ class Orchestrator:
             case AllocateNumaCores():
                 return self._numa_cores(ledger, pools, request)
             case AllocateHugepages():
-                return self._hugepages(ledger, request)
+                return self._hugepages(ledger, pools, request)
 
     def _cores(self, ledger: Ledger, pools: Pools, request: AllocateCores) -> tuple[Change, Ledger, Answer]:
         pool = _pool(ledger, pools, request.pool)
@@ -307,14 +304,14 @@ class Orchestrator:
             raise Refused(f"NUMA node {request.numa_node} does not exist")
         return known
 
-    def _hugepages(self, ledger: Ledger, request: AllocateHugepages) -> tuple[Change, Ledger, Answer]:
+    def _hugepages(self, ledger: Ledger, pools: Pools, request: AllocateHugepages) -> tuple[Change, Ledger, Answer]:
         kind = request.node_id, request.size_kb
         if request.hugepages_requested < 0:
             change = rules.drop_pages(ledger, request.service_name, kind)
             message = "Removed recorded hugepage allocation" if change else "No existing record to remove"
         else:
             count = request.hugepages_requested
-            kernel = self._kernel_pages(request)
+            kernel = self._kernel_pages(pools, request)
             change = rules.set_pages(ledger, kernel, self.settings, request.service_name, request.node_id, count)
             message = f"Successfully set allocation request to {count} hugepages"
         return (
@@ -330,14 +327,13 @@ class Orchestrator:
             ),
         )
 
-    def _kernel_pages(self, request: AllocateHugepages) -> Hugepages:
-        machine = self._host.pools().machine
-        if machine is None or machine.node(request.node_id) is None:
+    def _kernel_pages(self, pools: Pools, request: AllocateHugepages) -> Hugepages:
+        if pools.machine is None or pools.machine.node(request.node_id) is None:
             raise Refused(f"NUMA node {request.node_id} not found")
-        for pages in self._host.hugepages(request.node_id):
-            if pages.size_kb == request.size_kb:
-                return pages
-        raise Refused(f"Hugepage size {request.size_kb} KB not found on node {request.node_id}")
+        pages = self._host.hugepages_of(request.node_id, request.size_kb)
+        if pages is None:
+            raise Refused(f"Hugepage size {request.size_kb} KB not found on node {request.node_id}")
+        return pages
 
     # --- readings ---
 
@@ -386,10 +382,9 @@ class Orchestrator:
         if self._committing or self._store is None:
             return
         self._committing = True
-        done = asyncio.get_running_loop().run_in_executor(self._thread, self._store.tidy)
-        done.add_done_callback(lambda _: self._tidied())
+        self._worker.run(self._store.tidy, self._tidied)
 
-    def _tidied(self) -> None:
+    def _tidied(self, _: Exception | None) -> None:
         self._committing = False
         if self._waiting:
             self._schedule()

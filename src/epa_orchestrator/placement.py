@@ -14,6 +14,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -74,7 +75,8 @@ def cost(top: Topology, free: CpuSet, own: CpuSet, chosen: CpuSet) -> Cost:
 # --- growing -----------------------------------------------------------------------------------------------------
 
 
-class _Room(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Room:
     """What a node has to give.
 
     Threads of cores that would not become shared are `unshared`, counted by L3 domain; a core that the service shares
@@ -131,7 +133,9 @@ def _grow(top: Topology, free: int, own: int, need: int) -> int:
     rooms = {node.id: _room(node, free & node.cpus, own & node.cpus) for node in top.nodes.values()}
     held = {l3 for l3, cpus in top.l3_cpus.items() if cpus & own} if own else set[int]()
     state = _State(top, rooms, {l3: (cpus & free).bit_count() for l3, cpus in top.l3_cpus.items()}, held, need)
-    plans = [_plan(state, scope) for scope in _scopes(state, own)]
+    plans = [
+        _plan(state, scope) if held or len(scope) > 1 else _lone_plan(state, scope[0]) for scope in _scopes(state, own)
+    ]
     least = min(plan.cost for plan in plans)
     picked = (_pick(state, plan, own) for plan in plans if plan.cost == least)
     return min(picked, key=lambda chosen: (lowest(chosen), chosen))
@@ -200,35 +204,47 @@ def _spread(top: Topology, scope: tuple[int, ...]) -> tuple[int, int]:
 
 def _plan(state: _State, scope: tuple[int, ...]) -> _Plan:
     """Choose the L3 domains of a scope, and work out the cost vector but for its lowest CPU."""
-    rooms = [state.rooms[node] for node in scope]
+    rooms = tuple(state.rooms[node] for node in scope)
+    if len(rooms) > 1 or state.held:
+        return _plan_in(rooms, state.left, frozenset(state.held), state.need)
+    return _lone_plan(rooms[0], tuple([state.left[l3] for l3 in rooms[0].unshared_in]), state.need)
+
+
+@lru_cache(_MAX_ROOMS)
+def _lone_plan(room: _Room, left: tuple[int, ...], need: int) -> _Plan:
+    """The plan for one node and a service that holds nothing. Remembered, as most nodes are as they were."""
+    return _plan_in((room,), dict(zip(room.unshared_in, left, strict=True)), frozenset(), need)
+
+
+def _plan_in(rooms: tuple[_Room, ...], left: dict[int, int], held: frozenset[int], need: int) -> _Plan:
     unshared = (
         rooms[0].unshared_in
         if len(rooms) == 1
         else _summed(count for room in rooms for count in room.unshared_in.items())
     )
-    chosen = [l3 for l3 in unshared if l3 in state.held] if state.held else []
-    missing = state.need - sum([unshared[l3] for l3 in chosen])
-    others = {l3: threads for l3, threads in unshared.items() if threads and l3 not in state.held}
+    chosen = [l3 for l3 in unshared if l3 in held] if held else []
+    missing = need - sum([unshared[l3] for l3 in chosen])
+    others = {l3: threads for l3, threads in unshared.items() if threads and l3 not in held}
     available = sum(others.values())
     shared: list[tuple[int, int]] = []
     if missing > available:
         chosen += others
-        shared = _shared_threads(rooms, chosen, state.left, missing - available)
+        shared = _shared_threads(rooms, chosen, left, missing - available)
     elif missing > 0:
-        chosen += _fewest_l3s(others, state.left, missing)
+        chosen += _fewest_l3s(others, left, missing)
     touched = {*chosen, *(l3 for l3, _ in shared)}
     packages = {cell.package for room in rooms for cell in room.node.cells if cell.l3 in touched}
     return _Plan(
         cost=(
             len(packages),
-            len(scope),
+            len(rooms),
             len(shared),
             len(touched),
-            sum([state.left[l3] for l3 in touched]) - state.need,
-            sum([room.capacity for room in rooms]) - state.need,
+            sum([left[l3] for l3 in touched]) - need,
+            sum([room.capacity for room in rooms]) - need,
         ),
-        scope=scope,
-        l3_order=tuple(sorted(chosen, key=lambda l3: _filling_order(unshared[l3], l3 in state.held, state.need, l3))),
+        scope=tuple(room.node.id for room in rooms),
+        l3_order=tuple(sorted(chosen, key=lambda l3: _filling_order(unshared[l3], l3 in held, need, l3))),
         shared=union([threads for _, threads in shared]),
     )
 

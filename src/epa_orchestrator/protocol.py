@@ -48,7 +48,8 @@ Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
 
 
 class _Request(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    # Models are built when first used: a daemon that starts shall answer its first listing soon.
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True, defer_build=True)
 
     version: Literal["1.0"] = VERSION
 
@@ -217,7 +218,7 @@ def _echo(value: object) -> str:
 class Answer(BaseModel):
     """What goes back to the client."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     version: str = VERSION
 

@@ -11,7 +11,7 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("cpuset", "paths", "systemd", "listening", "logs"),
+    ("cpuset", "paths", "systemd", "listening", "logs", "worker"),
     ("sysfs", "settings"),
     ("machine", "peers"),
     ("domains", "describe"),

@@ -1,4 +1,4 @@
-"""The wire: bytes become a request, or an error of one sentence, or wait for more; answers hold what clients rely on."""
+"""The wire: bytes become a request, an error of one sentence, or wait for more; answers hold what clients rely on."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from epa_orchestrator.protocol import (
     Request,
     parse,
 )
+from epa_orchestrator.settings import Policy
 
 ACTIONS: dict[str, dict[str, Any]] = {
     "allocate_cores": {"service_name": "a"},
@@ -188,7 +189,7 @@ def test_what_does_not_begin_as_an_object_is_refused_at_once(data: bytes) -> Non
         b'{"a":"\x00',
         b'{"a":"\x1b',
         b'{"a":"\\x',
-        b'{"a":"\\u12g',
+        b'{"a":"\\u12gg',
         b'{"a":"\\ud800"',
         b'{"a":"\\ud800x',
         b'{"a":"\\ud800\\ud800',
@@ -387,7 +388,7 @@ def test_any_other_policy_is_an_error(action: str, policy: object) -> None:
 
 @pytest.mark.parametrize("action", ["get_memory_info", "allocate_hugepages"])
 def test_fields_of_other_actions_are_unknown_fields(action: str) -> None:
-    more = {"pool": 5, "preemption_policy": "x", "percent": "y", "numa_node": [], "num_of_cores": None}
+    more: dict[str, Any] = {"pool": 5, "preemption_policy": "x", "percent": "y", "numa_node": [], "num_of_cores": None}
     assert accept(encode(action, **more)) == accept(encode(action))
 
 
@@ -455,7 +456,7 @@ def test_num_of_cores_may_be_left_out_of_allocate_cores() -> None:
 def test_allocate_cores_takes_a_null_node_and_no_other() -> None:
     """An older hypervisor sends the null."""
     assert accept(encode("allocate_cores", numa_node=None)) == accept(encode("allocate_cores"))
-    for node in (0, 1, -1, "0", False, [], 1.5):
+    for node in (0, 1, -1, "0", False, [0], 1.5):
         assert "'numa_node' is not allowed for allocate_cores" in refusal(encode("allocate_cores", numa_node=node))
 
 
@@ -634,6 +635,10 @@ def head(**changes: Any) -> ListingHead:
     return ListingHead(**(fields | changes))
 
 
+CLAIMED: tuple[tuple[str, str, bool, Policy], ...] = (
+    ("a", "2-3", True, "legacy"),
+    (LONGEST_NAME, "4,9", False, "non-preemptive"),
+)
 CLAIMS = [
     Allocation(
         service_name=name,
@@ -643,7 +648,7 @@ CLAIMS = [
         is_explicit=explicit,
         preemption_policy=policy,
     )
-    for name, cpus, explicit, policy in (("a", "2-3", True, "legacy"), (LONGEST_NAME, "4,9", False, "non-preemptive"))
+    for name, cpus, explicit, policy in CLAIMED
 ]
 
 
