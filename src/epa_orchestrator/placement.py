@@ -104,8 +104,8 @@ def _room(node: Node, free: int, own: int) -> _Room:
                 if core & others and core & free and not core & own:
                     shared_cores.append((cell.l3, core & free))
                     unshared &= ~core
-    unshared_in = _summed((cell.l3, (cell.cpus & unshared).bit_count()) for cell in node.cells)
-    shared_in = _summed((l3, core.bit_count()) for l3, core in shared_cores)
+    unshared_in = _summed([{cell.l3: (cell.cpus & unshared).bit_count()} for cell in node.cells])
+    shared_in = _summed([{l3: core.bit_count()} for l3, core in shared_cores])
     return _Room(node, free.bit_count(), unshared, unshared_in, tuple(shared_cores), shared_in)
 
 
@@ -133,9 +133,7 @@ def _grow(top: Topology, free: int, own: int, need: int) -> int:
     rooms = {node.id: _room(node, free & node.cpus, own & node.cpus) for node in top.nodes.values()}
     held = {l3 for l3, cpus in top.l3_cpus.items() if cpus & own} if own else set[int]()
     state = _State(top, rooms, {l3: (cpus & free).bit_count() for l3, cpus in top.l3_cpus.items()}, held, need)
-    plans = [
-        _plan(state, scope) if held or len(scope) > 1 else _lone_plan(state, scope[0]) for scope in _scopes(state, own)
-    ]
+    plans = [_plan(state, scope) for scope in _scopes(state, own)]
     least = min(plan.cost for plan in plans)
     picked = (_pick(state, plan, own) for plan in plans if plan.cost == least)
     return min(picked, key=lambda chosen: (lowest(chosen), chosen))
@@ -204,10 +202,11 @@ def _spread(top: Topology, scope: tuple[int, ...]) -> tuple[int, int]:
 
 def _plan(state: _State, scope: tuple[int, ...]) -> _Plan:
     """Choose the L3 domains of a scope, and work out the cost vector but for its lowest CPU."""
-    rooms = tuple(state.rooms[node] for node in scope)
-    if len(rooms) > 1 or state.held:
-        return _plan_in(rooms, state.left, frozenset(state.held), state.need)
-    return _lone_plan(rooms[0], tuple([state.left[l3] for l3 in rooms[0].unshared_in]), state.need)
+    if len(scope) > 1 or state.held:
+        return _plan_in(tuple(state.rooms[node] for node in scope), state.left, frozenset(state.held), state.need)
+    (node,) = scope
+    room = state.rooms[node]
+    return _lone_plan(room, tuple([state.left[l3] for l3 in room.unshared_in]), state.need)
 
 
 @lru_cache(_MAX_ROOMS)
@@ -217,11 +216,8 @@ def _lone_plan(room: _Room, left: tuple[int, ...], need: int) -> _Plan:
 
 
 def _plan_in(rooms: tuple[_Room, ...], left: dict[int, int], held: frozenset[int], need: int) -> _Plan:
-    unshared = (
-        rooms[0].unshared_in
-        if len(rooms) == 1
-        else _summed(count for room in rooms for count in room.unshared_in.items())
-    )
+    """The plan for the nodes summed up in `rooms`; see `_State` for `left`, `held` and `need`."""
+    unshared = _summed([room.unshared_in for room in rooms])
     chosen = [l3 for l3 in unshared if l3 in held] if held else []
     missing = need - sum([unshared[l3] for l3 in chosen])
     others = {l3: threads for l3, threads in unshared.items() if threads and l3 not in held}
@@ -249,11 +245,14 @@ def _plan_in(rooms: tuple[_Room, ...], left: dict[int, int], held: frozenset[int
     )
 
 
-def _summed(counts: Iterable[tuple[int, int]]) -> dict[int, int]:
+def _summed(counts: Sequence[dict[int, int]]) -> dict[int, int]:
     """Counts by L3 domain, added up."""
+    if len(counts) == 1:
+        return counts[0]
     total: dict[int, int] = {}
-    for l3, count in counts:
-        total[l3] = total.get(l3, 0) + count
+    for of_node in counts:
+        for l3, count in of_node.items():
+            total[l3] = total.get(l3, 0) + count
     return total
 
 
@@ -298,9 +297,7 @@ def _shared_threads(
 
     Exact for two threads per core; with more, fewest L3 domains first and then fewest cores in them.
     """
-    threads = (
-        rooms[0].shared_in if len(rooms) == 1 else _summed(count for room in rooms for count in room.shared_in.items())
-    )
+    threads = _summed([room.shared_in for room in rooms])
     usable = {l3 for l3 in threads if l3 in chosen}
     missing = need - sum([threads[l3] for l3 in usable])
     if missing > 0:
