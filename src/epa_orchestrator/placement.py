@@ -202,11 +202,10 @@ def _spread(top: Topology, scope: tuple[int, ...]) -> tuple[int, int]:
 
 def _plan(state: _State, scope: tuple[int, ...]) -> _Plan:
     """Choose the L3 domains of a scope, and work out the cost vector but for its lowest CPU."""
-    if len(scope) > 1 or state.held:
-        return _plan_in(tuple(state.rooms[node] for node in scope), state.left, frozenset(state.held), state.need)
-    (node,) = scope
-    room = state.rooms[node]
-    return _lone_plan(room, tuple([state.left[l3] for l3 in room.unshared_in]), state.need)
+    if len(scope) == 1 and not state.held:
+        room = state.rooms[scope[0]]
+        return _lone_plan(room, tuple([state.left[l3] for l3 in room.unshared_in]), state.need)
+    return _plan_in(tuple(state.rooms[node] for node in scope), state.left, frozenset(state.held), state.need)
 
 
 @lru_cache(_MAX_ROOMS)
