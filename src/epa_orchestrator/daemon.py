@@ -138,8 +138,7 @@ async def _serve(options: Options, settings: Settings, state: State, host: Host)
         log.info("stopping")
         for task in tasks:
             task.cancel()
-        if not handed_over:
-            socket_file.remove()
+        socket_file.remove()
         await server.stop()
     finally:
         orchestrator.close()

@@ -33,6 +33,7 @@ class SocketFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._identity: tuple[int, int] | None = None
+        self._made = False
 
     def bind(self) -> socket.socket:
         """Listen at the path, in place of a stale socket file.
@@ -64,6 +65,7 @@ class SocketFile:
             listener.close()
             raise ListenError(f"The socket {self.path} cannot be made: {error.strerror}") from error
         self._identity = status.st_dev, status.st_ino
+        self._made = True
         return listener
 
     def adopt(self) -> None:
@@ -75,8 +77,8 @@ class SocketFile:
         return self._current() == self._identity
 
     def remove(self) -> None:
-        """Remove the file, unless it has become somebody else's."""
-        if self.is_in_place():
+        """Remove the file if we have made it and it has not become somebody else's."""
+        if self._made and self.is_in_place():
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
