@@ -95,17 +95,17 @@ def status(socket: Socket = None, json_: Json = False) -> None:
             }
         )
     else:
-        typer.echo(f"serving at {client.path}")
+        _say(f"serving at {client.path}")
         for each in listings:
             free, total = each.remaining_available_cpus, each.total_available_cpus
-            typer.echo(
+            _say(
                 f"pool {each.pool}: CPUs {each.cpu_pool.eligible_cpus or 'none'}; {free} of {total} free,"
                 f" {each.total_allocated_cpus} held by {each.total_allocations} services"
             )
             if unavailable := each.cpu_pool.unavailable_allocated_cpus:
-                typer.echo(f"pool {each.pool}: CPUs {unavailable} are held but offline or no longer in the pool")
+                _say(f"pool {each.pool}: CPUs {unavailable} are held but offline or no longer in the pool")
     if problem is not None:
-        typer.echo(f"READ-ONLY: {printable(problem)}", err=True)
+        _say(f"READ-ONLY: {problem}", err=True)
         raise typer.Exit(EXIT_READ_ONLY)
 
 
@@ -149,7 +149,7 @@ def allocate(
     if json_:
         _print_json(answer.model_dump())
     else:
-        typer.echo(f"{cpus} ({answer.remaining_available_cpus} of {answer.total_available_cpus} still free)")
+        _say(f"{cpus} ({answer.remaining_available_cpus} of {answer.total_available_cpus} still free)")
 
 
 @app.command()
@@ -170,7 +170,7 @@ def release(
     if json_:
         _print_json(answer.model_dump())
     else:
-        typer.echo(f"released ({answer.remaining_available_cpus} of {answer.total_available_cpus} free)")
+        _say(f"released ({answer.remaining_available_cpus} of {answer.total_available_cpus} free)")
 
 
 @app.command()
@@ -199,7 +199,7 @@ def hugepages(
     if json_:
         _print_json(answer.model_dump())
     else:
-        typer.echo(printable(answer.message))
+        _say(answer.message)
 
 
 @app.command()
@@ -242,6 +242,8 @@ def history(
     from epa_orchestrator import display, store
 
     path = paths.state_directory() / store.FILE_NAME
+    if service is not None:
+        service = service.encode("utf-8", "replace").decode()
     try:
         events = store.read_events(path, service, limit)
     except store.StateError as error:
@@ -314,10 +316,15 @@ def _write_recording(path: Path, name: str, recorder: Recorder) -> None:
         _fail(f"The recording cannot be written to {path}: {error.strerror}")
 
 
+def _say(text: str, *, err: bool = False) -> None:
+    """Print a line, of which parts may come from elsewhere."""
+    typer.echo(printable(text), err=err)
+
+
 def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(document, indent=2))
 
 
 def _fail(sentence: str, code: int = EXIT_REFUSED) -> NoReturn:
-    typer.echo(f"epa-orchestrator: {printable(sentence)}", err=True)
+    _say(f"epa-orchestrator: {sentence}", err=True)
     raise typer.Exit(code)

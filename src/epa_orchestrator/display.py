@@ -39,7 +39,7 @@ def hugepages(answer: MemoryAnswer) -> Table:
     table = _table(("Node", "Size (KiB)", "Total", "Free", "Recorded for"), "Hugepages")
     for node, pages in answer.numa_hugepages.items():
         if not pages.capacity and not pages.allocations:
-            table.add_row(node, "-", "0", "0", "")
+            table.add_row(_text(node), "-", "0", "0", "")
         sizes = {capacity.size: (str(capacity.total), str(capacity.free)) for capacity in pages.capacity}
         for counts in pages.allocations.values():
             for size in counts:
@@ -48,7 +48,7 @@ def hugepages(answer: MemoryAnswer) -> Table:
             holders = [
                 f"{name}: {counts[str(size)]}" for name, counts in pages.allocations.items() if str(size) in counts
             ]
-            table.add_row(node, str(size), total, free, _text(", ".join(holders)))
+            table.add_row(_text(node), str(size), total, free, _text(", ".join(holders)))
     return table
 
 
@@ -81,11 +81,12 @@ def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable
 
 def history(events: list[Event]) -> Table:
     """Changes, oldest first."""
-    table = _table(("When", "Peer", "Action", "Service", "Before", "After"), "History")
+    table = _table(("When", "Service", "Before", "After", "Action", "Peer"), "History")
+    table.columns[0].no_wrap = True
     for event in events:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
-        peer = f"pid {event.origin.pid}, uid {event.origin.uid}"
-        row = (when, peer, event.origin.action, event.service, _holding(event.before), _holding(event.after))
+        peer = f"pid {event.origin.pid} uid {event.origin.uid}"
+        row = (when, event.service, _holding(event.before), _holding(event.after), event.origin.action, peer)
         table.add_row(*map(_text, row))
     return table
 
