@@ -294,9 +294,9 @@ def _sysfs(machine: str | None) -> tuple[Sysfs, str]:
         return SysfsTree(paths.sysfs_root()), platform.node() or "host"
     shipped = Path(__file__).parent / "machines"
     path = Path(machine)
-    if not path.exists() and (shipped / f"{machine}.json").exists():
-        path = shipped / f"{machine}.json"
     try:
+        if not path.exists() and (shipped / f"{machine}.json").exists():
+            path = shipped / f"{machine}.json"
         return load_recording(path.read_text(encoding="utf-8")), path.stem
     except FileNotFoundError:
         names = ", ".join(sorted(file.stem for file in shipped.glob("*.json")))
