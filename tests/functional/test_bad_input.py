@@ -1,0 +1,318 @@
+"""Requests that are wrong in every way we know: one clear sentence each, and nothing has changed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from typing import Any, Final
+
+import pytest
+
+from .harness import READ_TIMEOUT, Daemon, Json, connect, decode, encode, error_of, read_to_end
+
+SIZE_LIMIT: Final = 64 * 1024
+
+#: A good request of each changing action.
+CORES: Final[Json] = {"service_name": "svc", "num_of_cores": 1}
+PERCENT: Final[Json] = {"service_name": "svc", "percent": 10}
+NUMA: Final[Json] = {"service_name": "svc", "numa_node": 0, "num_of_cores": 1}
+PAGES: Final[Json] = {"service_name": "svc", "node_id": 0, "size_kb": 2048, "hugepages_requested": 1}
+GOOD: Final[dict[str, Json]] = {
+    "allocate_cores": CORES,
+    "allocate_cores_percent": PERCENT,
+    "allocate_numa_cores": NUMA,
+    "allocate_hugepages": PAGES,
+    "list_allocations": {},
+    "get_memory_info": {},
+}
+
+
+class Missing:
+    """Stands for a field that is left out."""
+
+    def __repr__(self) -> str:
+        return "missing"
+
+
+MISSING: Final = Missing()
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    """One daemon for the whole module, with claims that must survive it."""
+    with Daemon() as started:
+        started.start()
+        started.cores("holder", 2)
+        started.numa("pinned", 1, 2, preemption_policy="non-preemptive")
+        started.pages("holder", 0, 2048, 10)
+        yield started
+
+
+def sentence(daemon: Daemon, request: bytes, timeout: float = READ_TIMEOUT - 1) -> str:
+    """What the daemon says to a bad request, which must change nothing."""
+    before = daemon.snapshot()
+    found = error_of(decode(daemon.request(request, timeout)))
+    assert daemon.snapshot() == before
+    assert "Traceback" not in daemon.log()
+    return found
+
+
+# None of these can become a JSON object by what might still come, so none has to wait for the read timeout.
+NOT_AN_OBJECT: Final = {
+    "a word": b"hello",
+    "HTTP": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "zero bytes": b"\0\0\0\0",
+    "closing brace": b"}",
+    "single quotes": b"{'action': 'list_allocations'}",
+    "bare key": b'{action: "list_allocations"}',
+    "no value": b'{"action": }',
+    "no colon": b'{"action" "list_allocations"}',
+    "no comma": b'{"version": "1.0" "action": "list_allocations"}',
+    "comma at the end": b'{"action": "list_allocations",}',
+    "comment": b'{"action": "list_allocations" /* all */}',
+    "line break in a string": b'{"action": "list_\nallocations"}',
+    "unknown escape": b'{"action": "list_\\xallocations"}',
+    "half an escape": b'{"action": "list_\\u12"}',
+    "leading zero": b'{"action": "list_allocations", "x": 01}',
+    "plus sign": b'{"action": "list_allocations", "x": +1}',
+    "hexadecimal": b'{"action": "list_allocations", "x": 0x10}',
+    "True": b'{"action": "list_allocations", "x": True}',
+    "NaN": b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": NaN}',
+    "NaN in an unknown field": b'{"action": "list_allocations", "x": NaN}',
+    "Infinity": b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": Infinity}',
+    "-Infinity": b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": -Infinity}',
+    "array": b"[]",
+    "array of a request": b'[{"action": "list_allocations"}]',
+    "null": b"null",
+    "true": b"true",
+    "number": b"1",
+    "negative number": b"-1.5",
+    "huge number": b"9" * 5000,
+    "string": b'"list_allocations"',
+    "string of a request": b'"{\\"action\\": \\"list_allocations\\"}"',
+    "two requests": b'{"action": "list_allocations"}{"action": "list_allocations"}',
+    "text behind the request": b'{"action": "list_allocations"} x',
+    "zero byte behind the request": b'{"action": "list_allocations"}\0',
+    "Latin-1": '{"action": "get_memory_info", "service_name": "hôte"}'.encode("latin-1"),
+    "byte FF": b'{"action": "list_allocations", "x": "\xff"}',
+    "overlong slash": b'{"action": "list_allocations", "x": "\xc0\xaf"}',
+    "surrogate in UTF-8": b'{"action": "list_allocations", "x": "\xed\xa0\x80"}',
+    "beyond Unicode": b'{"action": "list_allocations", "x": "\xf4\x90\x80\x80"}',
+    "half a character": b'{"action": "list_allocations", "x": "\xe6\xbc"}',
+    "invalid UTF-8 outside strings": b'{"action": "list_allocations", \xe6\xbc}',
+    "UTF-16": '{"action": "list_allocations"}'.encode("utf-16"),
+    "UTF-32": '{"action": "list_allocations"}'.encode("utf-32"),
+    "deep arrays": b"[" * 60_000,
+    "deep unknown field": b'{"action": "list_allocations", "x": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+    "deep action": b'{"action": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("request_bytes", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT.keys())
+def test_not_a_json_object(daemon: Daemon, request_bytes: bytes) -> None:
+    sentence(daemon, request_bytes)
+
+
+def test_deep_nesting_without_an_end(daemon: Daemon) -> None:
+    # Shorter than the size limit: the daemon may wait for the rest.
+    sentence(daemon, b'{"a":' * 12_000, timeout=READ_TIMEOUT + 5)
+    sentence(daemon, b'{"a":' + b"[" * 60_000, timeout=READ_TIMEOUT + 5)
+
+
+@pytest.mark.parametrize("name", ["single quotes", "NaN", "Latin-1", "half a character", "array"])
+def test_not_a_json_object_in_pieces(daemon: Daemon, name: str) -> None:
+    request = NOT_AN_OBJECT[name]
+    with connect(daemon.socket_path, READ_TIMEOUT - 1) as client:
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for start in range(len(request)):
+                client.sendall(request[start : start + 1])
+                time.sleep(0.005)
+        error_of(decode(read_to_end(client)))
+
+
+@pytest.mark.parametrize("value", ["2.0", "1", "1.0.0", "", " 1.0", None, 1.0, 1, True, ["1.0"], {}], ids=repr)
+@pytest.mark.parametrize("action", GOOD)
+def test_version(daemon: Daemon, action: str, value: Any) -> None:
+    found = sentence(daemon, json.dumps({"version": value, "action": action, **GOOD[action]}).encode())
+    assert "version" in found.lower()
+
+
+@pytest.mark.parametrize("value", ["foo", "allocate", "ALLOCATE_CORES", "allocate_cores ", "__init__", "hôte"])
+def test_unknown_action(daemon: Daemon, value: str) -> None:
+    assert sentence(daemon, encode(value, CORES)) == f"Unknown action: {value}"
+
+
+@pytest.mark.parametrize("value", [MISSING, None, 1, True, ["allocate_cores"], {"allocate_cores": 1}], ids=repr)
+def test_action_is_no_string(daemon: Daemon, value: Any) -> None:
+    request: Json = {"version": "1.0", **CORES}
+    if value is not MISSING:
+        request["action"] = value
+    assert "action" in sentence(daemon, json.dumps(request).encode()).lower()
+
+
+@pytest.mark.parametrize("value", ["", "foo\nbar", "\x1b[31mred", "a\0b"], ids=ascii)
+def test_unknown_action_that_cannot_be_shown(daemon: Daemon, value: str) -> None:
+    assert "Unknown action" in sentence(daemon, encode(value, CORES))
+
+
+BAD_NAMES: Final = {
+    "empty": "",
+    "256": "x" * 256,
+    "10000": "x" * 10_000,
+    "line break": "a\nb",
+    "tab": "a\tb",
+    "zero": "a\0b",
+    "escape": "\x1b[2J",
+    "delete": "a\x7f",
+    "next line": "a\x85b",
+    "line separator": "a\u2028b",
+    "zero width space": "a\u200bb",
+    "right-to-left override": "a\u202eb",
+    "byte order mark": "\ufeffa",
+    "private use": "\ue000",
+    "number": 1,
+    "true": True,
+    "array": ["svc"],
+    "object": {"name": "svc"},
+}
+
+
+@pytest.mark.parametrize("name", BAD_NAMES.values(), ids=BAD_NAMES.keys())
+@pytest.mark.parametrize("action", GOOD)
+def test_service_name(daemon: Daemon, action: str, name: Any) -> None:
+    assert "service_name" in sentence(daemon, encode(action, GOOD[action] | {"service_name": name}))
+
+
+def test_lone_surrogate(daemon: Daemon) -> None:
+    # Half of an escaped pair is not a character: whether that is said of the JSON text or of the field is the same.
+    for name, half in (("service_name", "\ud800"), ("action", "\ud800"), ("x", "\udc00")):
+        fields = CORES | {name: half}
+        answer = daemon.request(json.dumps({"version": "1.0", "action": "allocate_cores", **fields}).encode())
+        error_of(decode(answer))
+    assert "svc" not in daemon.claims()
+
+
+@pytest.mark.parametrize("name", [MISSING, None], ids=["missing", "null"])
+@pytest.mark.parametrize("action", [action for action, fields in GOOD.items() if fields])
+def test_change_without_service_name(daemon: Daemon, action: str, name: Any) -> None:
+    fields = {key: value for key, value in GOOD[action].items() if key != "service_name"}
+    if name is not MISSING:
+        fields["service_name"] = name
+    assert "service_name" in sentence(daemon, encode(action, fields))
+
+
+NUMBERS: Final = [
+    ("allocate_cores", "num_of_cores", [-2, -100]),
+    ("allocate_cores_percent", "percent", [-2, 101, 1000, MISSING]),
+    ("allocate_numa_cores", "num_of_cores", [-2, -100, MISSING]),
+    ("allocate_numa_cores", "numa_node", [-1, -2, MISSING]),
+    ("allocate_hugepages", "node_id", [-1, -2, MISSING]),
+    ("allocate_hugepages", "size_kb", [0, -1, -2048, MISSING]),
+    ("allocate_hugepages", "hugepages_requested", [-2, -100, MISSING]),
+]
+NO_INTEGERS: Final[list[Any]] = [None, True, False, "1", "", 1.0, 1.5, 1e2, [1], {}, -(10**30)]
+
+
+@pytest.mark.parametrize(
+    ("action", "field", "value"),
+    [(action, field, value) for action, field, values in NUMBERS for value in [*values, *NO_INTEGERS]],
+    ids=repr,
+)
+def test_number(daemon: Daemon, action: str, field: str, value: Any) -> None:
+    fields = {key: old for key, old in GOOD[action].items() if key != field}
+    if value is not MISSING:
+        fields[field] = value
+    assert field in sentence(daemon, encode(action, fields))
+
+
+@pytest.mark.parametrize(
+    "value", [2**31, 2**63, 2**64, 10**30, 10**4000], ids=["2^31", "2^63", "2^64", "1e30", "1e4000"]
+)
+@pytest.mark.parametrize(("action", "field"), [(action, field) for action, field, _ in NUMBERS])
+def test_huge_number(daemon: Daemon, action: str, field: str, value: int) -> None:
+    # The number is an integer, so it may also be told what any number that is too large is told.
+    sentence(daemon, encode(action, GOOD[action] | {field: value}))
+
+
+@pytest.mark.parametrize(
+    "literal", [b"9" * 5_000, b"-" + b"9" * 5_000, b"1e400", b"-1e400", b"1" + b"0" * 60_000], ids=lambda text: text[:5]
+)
+def test_number_that_is_no_machine_number(daemon: Daemon, literal: bytes) -> None:
+    sentence(daemon, b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": %s}' % literal)
+
+
+def test_invalid_zero(daemon: Daemon) -> None:
+    assert sentence(daemon, encode("allocate_numa_cores", NUMA | {"num_of_cores": 0})) == (
+        "num_of_cores=0 is invalid for allocate_numa_cores"
+    )
+    assert sentence(daemon, encode("allocate_hugepages", PAGES | {"hugepages_requested": 0})) == (
+        "hugepages_requested=0 is invalid for allocate_hugepages"
+    )
+
+
+@pytest.mark.parametrize("value", [0, 1, -1, "0", True, [0]], ids=repr)
+def test_numa_node_with_allocate_cores(daemon: Daemon, value: Any) -> None:
+    assert "numa_node" in sentence(daemon, encode("allocate_cores", CORES | {"numa_node": value}))
+
+
+WITH_POOL: Final = ["allocate_cores", "allocate_cores_percent", "allocate_numa_cores", "list_allocations"]
+
+
+@pytest.mark.parametrize(
+    "pool", [None, "", "foo", "Isolated", "isolated ", "general", 0, True, ["isolated"], {}, "x\ny"], ids=repr
+)
+@pytest.mark.parametrize("action", WITH_POOL)
+def test_pool(daemon: Daemon, action: str, pool: Any) -> None:
+    assert "pool" in sentence(daemon, encode(action, GOOD[action] | {"pool": pool})).lower()
+
+
+@pytest.mark.parametrize("pool", [None, "foo", "general"], ids=repr)
+@pytest.mark.parametrize(
+    ("action", "release"), [("allocate_cores", {"num_of_cores": -1}), ("allocate_cores_percent", {"percent": 0})]
+)
+def test_pool_of_a_release(daemon: Daemon, action: str, release: Json, pool: Any) -> None:
+    assert "pool" in sentence(daemon, encode(action, {"service_name": "holder", "pool": pool, **release})).lower()
+
+
+@pytest.mark.parametrize(
+    "policy", ["", "foo", "Legacy", "non_preemptive", "legacy ", 0, True, ["legacy"], {}], ids=repr
+)
+@pytest.mark.parametrize("action", ["allocate_cores", "allocate_cores_percent", "allocate_numa_cores"])
+def test_preemption_policy(daemon: Daemon, action: str, policy: Any) -> None:
+    assert "preemption_policy" in sentence(daemon, encode(action, GOOD[action] | {"preemption_policy": policy}))
+
+
+def padded(size: int) -> bytes:
+    """A valid request of exactly this many bytes, by an unknown field."""
+    start, end = b'{"action": "list_allocations", "x": "', b'"}'
+    return start + b"a" * (size - len(start) - len(end)) + end
+
+
+def test_largest_request(daemon: Daemon) -> None:
+    assert "error" not in decode(daemon.request(padded(SIZE_LIMIT)))
+
+
+def test_one_byte_too_many(daemon: Daemon) -> None:
+    sentence(daemon, padded(SIZE_LIMIT + 1))
+
+
+@pytest.mark.parametrize(
+    ("mebibytes", "kind"),
+    [(1, "valid JSON"), (1, "unfinished"), (1, "blanks"), (1, "noise"), (100, "valid JSON"), (100, "noise")],
+)
+def test_too_large(daemon: Daemon, mebibytes: int, kind: str) -> None:
+    # The client sends everything before it reads, as clients do: hanging up on it would hide the answer from it.
+    request = {
+        "valid JSON": padded(mebibytes << 20),
+        "unfinished": b'{"x": "' + b"a" * (mebibytes << 20),
+        "blanks": b" " * (mebibytes << 20) + b'{"action": "list_allocations"}',
+        "noise": b"\xff\0" * (mebibytes << 19),
+    }[kind]
+    sentence(daemon, request, timeout=60)
+
+
+def test_nothing_has_changed_in_the_end(daemon: Daemon) -> None:
+    assert {name: len(cpus) for name, cpus in daemon.claims().items()} == {"holder": 2, "pinned": 2}
+    assert daemon.free_pages(0, 2048) == 54

@@ -1,0 +1,185 @@
+"""CPUs that go offline, leave their pool or cannot be seen any more: owned until released, granted to nobody."""
+
+from __future__ import annotations
+
+import pytest
+
+from .harness import Daemon, error_of, format_cpus, parse_cpus
+
+REPLACING = [
+    ("allocate_cores", {"num_of_cores": 0}),
+    ("allocate_cores", {"num_of_cores": 1}),
+    ("allocate_cores", {"num_of_cores": 4}),
+    ("allocate_cores", {"num_of_cores": 6}),
+    ("allocate_cores_percent", {"percent": 50}),
+    ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 4}),
+    ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 2}),
+]
+
+
+def lose(daemon: Daemon, cpu: int, how: str) -> None:
+    """Make a CPU unavailable."""
+    if how == "offline":
+        daemon.host.set_offline({cpu})
+    elif how == "online file only":
+        daemon.host.put("devices/system/cpu/online", format_cpus(set(range(16)) - {cpu}))
+    else:
+        daemon.host.set_isolated(daemon.host.isolated - {cpu})
+
+
+@pytest.mark.parametrize("how", ["offline", "online file only", "out of the pool"])
+class TestUnavailableCpu:
+    """A service holds CPUs of node 0, one of which is lost."""
+
+    def prepare(self, daemon: Daemon, how: str) -> tuple[set[int], int]:
+        """What it holds, and which CPU is lost."""
+        held = daemon.numa("svc", 0, 4)
+        lost = max(held)
+        lose(daemon, lost, how)
+        return held, lost
+
+    def test_is_listed(self, daemon: Daemon, how: str) -> None:
+        held, lost = self.prepare(daemon, how)
+        listing = daemon.ok("list_allocations")
+        assert daemon.claims() == {"svc": held}
+        assert listing["cpu_pool"]["unavailable_allocated_cpus"] == str(lost)
+        assert lost not in parse_cpus(listing["cpu_pool"]["eligible_cpus"])
+        assert (lost in parse_cpus(listing["cpu_pool"]["configured_cpus"])) == (how != "out of the pool")
+        assert listing["total_allocated_cpus"] == 4
+        assert listing["total_available_cpus"] == 11
+        assert listing["remaining_available_cpus"] == 8
+
+    @pytest.mark.parametrize(("action", "fields"), REPLACING)
+    def test_claim_cannot_be_replaced(self, daemon: Daemon, how: str, action: str, fields: dict[str, int]) -> None:
+        self.prepare(daemon, how)
+        assert "release it first" in daemon.refused(action, service_name="svc", **fields)
+
+    @pytest.mark.parametrize(
+        ("action", "fields"),
+        [
+            ("allocate_cores", {"num_of_cores": -1}),
+            ("allocate_cores_percent", {"percent": 0}),
+            ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": -1}),
+        ],
+    )
+    def test_claim_can_be_released(self, daemon: Daemon, how: str, action: str, fields: dict[str, int]) -> None:
+        _, lost = self.prepare(daemon, how)
+        answer = daemon.ok(action, service_name="svc", **fields)
+        assert answer["total_available_cpus"] == answer["remaining_available_cpus"] == 11
+        assert daemon.claims() == {}
+        assert daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"] == ""
+        assert lost not in daemon.cores("svc", 11)
+
+    def test_others_never_get_it(self, daemon: Daemon, how: str) -> None:
+        held, lost = self.prepare(daemon, how)
+        assert daemon.cores("other", 8) == daemon.host.isolated - held - {lost}
+        assert daemon.refused("allocate_cores", service_name="third", num_of_cores=1) == (
+            "Insufficient CPUs available. Requested: 1, Available: 0"
+        )
+        assert len(daemon.cores("other", 3)) == 3
+
+    def test_comes_back(self, daemon: Daemon, how: str) -> None:
+        held, lost = self.prepare(daemon, how)
+        others = daemon.cores("other", 8)
+        daemon.host.set_isolated(daemon.host.isolated | {lost})
+        daemon.host.set_offline(())
+        daemon.host.restore()
+        listing = daemon.ok("list_allocations")
+        assert listing["cpu_pool"]["unavailable_allocated_cpus"] == ""
+        assert listing["total_available_cpus"] == 12
+        assert daemon.claims() == {"svc": held, "other": others}
+        assert daemon.numa("svc", 0, 2) < held
+
+    def test_stays_owned_over_a_restart(self, daemon: Daemon, how: str) -> None:
+        held, lost = self.prepare(daemon, how)
+        before = daemon.snapshot()
+        daemon.restart()
+        assert daemon.snapshot() == before
+        assert daemon.claims() == {"svc": held}
+        assert daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"] == str(lost)
+
+
+def test_lost_cpu_of_a_legacy_claim_is_not_reclaimed(daemon: Daemon) -> None:
+    legacy = daemon.cores("legacy", 12)
+    daemon.host.set_offline({1})
+    granted = daemon.numa("svc", 0, 5)
+    assert granted == daemon.host.isolated_in(0) - {1}
+    assert daemon.claims()["legacy"] == legacy - granted
+    assert 1 in daemon.claims()["legacy"]
+
+
+def test_new_claims_avoid_offline_cpus(daemon: Daemon) -> None:
+    daemon.host.set_offline({1, 2, 5})
+    assert daemon.cores("svc", 9) == daemon.host.isolated - {1, 2, 5}
+
+
+def test_cpus_can_join_the_pool_while_running(daemon: Daemon) -> None:
+    daemon.host.set_isolated(daemon.host.isolated | {0, 8})
+    listing = daemon.ok("list_allocations")
+    assert listing["total_available_cpus"] == 14
+    assert len(daemon.cores("svc", 14)) == 14
+
+
+def test_half_of_the_isolated_cpus_gone_after_a_restart(daemon: Daemon) -> None:
+    kept, lost = daemon.numa("kept", 0, 4), daemon.numa("lost", 1, 4)
+    both = daemon.numa("both", 0, 1) | daemon.numa("both", 1, 1)
+    daemon.stop()
+    daemon.host.set_isolated(daemon.host.isolated_in(0))
+    daemon.start()
+    assert daemon.claims() == {"kept": kept, "lost": lost, "both": both}
+    listing = daemon.ok("list_allocations")
+    gone = lost | {cpu for cpu in both if cpu not in daemon.host.isolated}
+    assert parse_cpus(listing["cpu_pool"]["unavailable_allocated_cpus"]) == gone
+    assert listing["total_allocated_cpus"] == 10
+    assert listing["total_available_cpus"] == 6
+    assert listing["remaining_available_cpus"] == 1
+    assert daemon.numa("kept", 0, 2) < kept
+    assert "release it first" in daemon.refused("allocate_cores", service_name="lost", num_of_cores=2)
+    assert "release it first" in daemon.refused("allocate_cores", service_name="both", num_of_cores=1)
+    daemon.cores("lost", -1)
+    daemon.numa("both", 1, -1)
+    assert daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"] == ""
+    assert set(daemon.claims()) == {"kept", "both"}
+
+
+def test_node_gone_after_a_restart(daemon: Daemon) -> None:
+    kept, lost = daemon.numa("kept", 0, 2), daemon.numa("lost", 1, 2)
+    daemon.pages("lost", 1, 2048, 8)
+    daemon.stop()
+    daemon.host.become(packages=1, isolated="1-3", memory_only_nodes=0, threads_per_core=1)
+    daemon.start()
+    assert daemon.claims() == {"kept": kept, "lost": lost}
+    daemon.ok("get_memory_info")
+    daemon.ok("allocate_numa_cores", service_name="lost", numa_node=1, num_of_cores=-1)
+    assert daemon.claims() == {"kept": kept}
+    assert daemon.pages("lost", 1, 2048, -1)["message"] == "Removed recorded hugepage allocation"
+
+
+@pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+def test_unreadable_topology(daemon: Daemon, *, restarted: bool) -> None:
+    cpus = {name: daemon.numa(name, 0, 1) | daemon.numa(name, 1, 1) for name in ("a", "b", "c", "d")}
+    daemon.host.remove()
+    if restarted:
+        daemon.restart()
+    assert daemon.claims() == cpus
+    assert parse_cpus(daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"]) == set().union(
+        *cpus.values()
+    )
+    daemon.ok("get_memory_info")
+    for action, fields in (
+        ("allocate_cores", {"num_of_cores": 1}),
+        ("allocate_cores_percent", {"percent": 1}),
+        ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 1}),
+        ("allocate_hugepages", {"node_id": 0, "size_kb": 2048, "hugepages_requested": 1}),
+    ):
+        for name in ("a", "new"):
+            before = daemon.snapshot()
+            error_of(daemon.call(action, service_name=name, **fields))
+            assert daemon.snapshot() == before
+    daemon.cores("a", -1)
+    daemon.ok("allocate_cores_percent", service_name="b", percent=0)
+    daemon.numa("c", 0, -1)
+    assert daemon.claims() == {"c": cpus["c"] & daemon.host.isolated_in(1), "d": cpus["d"]}
+    daemon.host.restore()
+    assert len(daemon.numa("d", 0, 3)) == 3
+    assert daemon.ok("list_allocations")["total_available_cpus"] == 12

@@ -1,0 +1,226 @@
+"""The tables that a person sees say what the answers say, and nothing in them acts on the terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+import time
+from typing import Any
+
+import pytest
+from rich.console import RenderableType
+
+from epa_orchestrator import display
+from epa_orchestrator.machine import Hugepages, read_machine
+from epa_orchestrator.protocol import Allocation, Listing, MemoryAnswer, NodeHugepages, PageCapacity, PoolSummary
+from epa_orchestrator.settings import Policy
+from epa_orchestrator.store import Event, Origin
+from epa_orchestrator.sysfs import RecordedSysfs
+from tests.machines import made_up
+from tools.synthetic import Shape, build
+
+#: Names that would colour, clear, retitle or turn around a terminal, or act as Rich's markup.
+HOSTILE = (
+    "\x1b[31mred",
+    "\x1b]0;title\x07",
+    "\x9b2J",
+    "a\rb",
+    "a\nb",
+    "a\bb",
+    "\u202egnp.exe",
+    "\x00",
+    "[red]x[/red]",
+    "[/]",
+    "[link=file:///etc/passwd]x[/link]",
+    ":smile:",
+    "\\[b]",
+)
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> Any:  # pyright: ignore[reportUnusedFunction]
+    """The history shows local time."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def shown(*tables: RenderableType, width: int = 200) -> str:
+    """What the command line's own console prints where there are no colours, so that any escape is a foreign one."""
+    console = display.console()
+    console.file = written = io.StringIO()
+    console.width = width
+    console.print(*tables)
+    return written.getvalue()
+
+
+def rows(*tables: RenderableType) -> list[list[str]]:
+    """The cells of a table's body."""
+    lines = shown(*tables).splitlines()
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+
+
+def allocation(name: str = "a", cpus: str = "2-3", explicit: bool = False, policy: Policy = "legacy") -> Allocation:
+    return Allocation(
+        service_name=name,
+        pool="isolated",
+        allocated_cores=cpus,
+        cores_count=2,
+        is_explicit=explicit,
+        preemption_policy=policy,
+    )
+
+
+def listing(*allocations: Allocation) -> Listing:
+    return Listing(
+        pool="isolated",
+        total_allocations=len(allocations),
+        total_allocated_cpus=2 * len(allocations),
+        total_available_cpus=6,
+        remaining_available_cpus=6 - 2 * len(allocations),
+        cpu_pool=PoolSummary(
+            source="isolated", configured_cpus="2-7", eligible_cpus="2-7", unavailable_allocated_cpus=""
+        ),
+        allocations=list(allocations),
+    )
+
+
+def event(name: str, before: dict[str, object] | None, after: dict[str, object] | None) -> Event:
+    return Event(1, 86_400.5, Origin(4711, 1000, 1001, "allocate_cores"), name, before, after)
+
+
+def claim(cpus: str, explicit: str = "", policy: str = "legacy", pool: str = "isolated") -> dict[str, object]:
+    return {"pool": pool, "cpus": cpus, "explicit": explicit, "policy": policy}
+
+
+def test_allocations() -> None:
+    table = display.allocations(
+        listing(allocation("nova"), allocation("ovs", "4,7", explicit=True, policy="non-preemptive"))
+    )
+    assert rows(table) == [["nova", "2-3", "2", "no", "legacy"], ["ovs", "4,7", "2", "yes", "non-preemptive"]]
+    text = shown(table)
+    assert "Pool isolated" in text
+    assert "4 CPUs held, 2 of 6 free" in text
+
+
+def test_no_allocations() -> None:
+    table = display.allocations(listing())
+    assert rows(table) == []
+    assert "0 CPUs held, 6 of 6 free" in shown(table)
+
+
+def test_hugepages() -> None:
+    answer = MemoryAnswer(
+        service_name="",
+        numa_hugepages={
+            "node0": NodeHugepages(
+                capacity=[PageCapacity(total=64, free=58, size=2048), PageCapacity(total=2, free=0, size=1048576)],
+                allocations={"a": {"2048": 4, "1048576": 2}, "b": {"2048": 2}},
+            ),
+            "node1": NodeHugepages(capacity=[], allocations={}),
+        },
+    )
+    assert rows(display.hugepages(answer)) == [
+        ["node0", "2048", "64", "58", "a: 4, b: 2"],
+        ["node0", "1048576", "2", "0", "a: 2"],
+        ["node1", "-", "0", "0", ""],
+    ]
+
+
+def test_recorded_hugepages_of_a_size_that_is_gone_are_shown() -> None:
+    """Somebody must be able to see them, to remove the record."""
+    gone = NodeHugepages(capacity=[], allocations={"a": {"2048": 4}})
+    assert rows(display.hugepages(MemoryAnswer(service_name="", numa_hugepages={"node3": gone}))) == [
+        ["node3", "2048", "gone", "0", "a: 4"]
+    ]
+
+
+def test_machine() -> None:
+    found = made_up(
+        Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=2, isolated="1-3,9-11", offline="15")
+    )
+    pages = {0: (Hugepages(2048, 8, 3), Hugepages(1048576, 1, 0)), 1: ()}
+    summary, nodes = display.machine(found, pages)
+    assert rows(summary) == [
+        ["CPUs online", "15 of 16: 0-14"],
+        ["CPUs isolated", "1-3,9-11"],
+        ["Packages", "2"],
+        ["Cores", "8, 1/2 threads each"],
+        ["L3 domains", "4"],
+    ]
+    assert rows(nodes) == [
+        ["0", "0-3,8-11", "2", "65536", "10 32", "8 x 2048 KiB (3 free), 1 x 1048576 KiB (0 free)"],
+        ["1", "4-7,12-14", "2", "65536", "32 10", "none"],
+    ]
+
+
+def test_machine_without_isolated_cpus_l3_and_memory() -> None:
+    files = build(Shape(cores_per_l3=2, l3_scope="none"))
+    del files["devices/system/node/node0/meminfo"]
+    summary, nodes = display.machine(read_machine(RecordedSysfs(files)), {0: ()})
+    facts = dict(rows(summary))
+    assert facts["CPUs isolated"] == "none"
+    assert facts["L3 domains"] == "unknown"
+    assert rows(nodes) == [["0", "0-1", "0", "?", "10", "none"]]
+
+
+def test_hybrid_machine() -> None:
+    files = build(Shape(cores_per_l3=3)) | {"devices/cpu_core/cpus": "0", "devices/cpu_atom/cpus": "1-2"}
+    summary, _ = display.machine(read_machine(RecordedSysfs(files)), {0: ()})
+    assert dict(rows(summary))["Cores"] == "3, 1 threads each (1 performance, 2 efficiency)"
+
+
+def test_history() -> None:
+    events = [
+        event("a", None, claim("2-3")),
+        event("a", claim("2-3"), claim("2-5", "4-5", "non-preemptive", "general")),
+        event("a", claim("2-5"), None),
+        event("a", None, {"node_id": 1, "size_kb": 2048, "hugepages": 4}),
+    ]
+    table = display.history(events)
+    headings = [str(column.header) for column in table.columns]
+    shown_events = [dict(zip(headings, row, strict=True)) for row in rows(table)]
+    assert [(row["Service"], row["Before"], row["After"]) for row in shown_events] == [
+        ("a", "nothing", "2-3"),
+        ("a", "2-3", "2-5 (general, by node, non-preemptive)"),
+        ("a", "2-5", "nothing"),
+        ("a", "nothing", "4 x 2048 KiB on node 1"),
+    ]
+    for row in shown_events:
+        assert (row["When"], row["Action"]) == ("1970-01-02 00:00:00", "allocate_cores")
+        assert re.findall("[0-9]+", row["Peer"]) == ["4711", "1000"], "process and user"
+
+
+def hostile_tables(name: str) -> list[RenderableType]:
+    pages = NodeHugepages(capacity=[PageCapacity(total=1, free=1, size=2048)], allocations={name: {"2048": 1}})
+    return [
+        display.allocations(listing(allocation(name))),
+        display.hugepages(MemoryAnswer(service_name="", numa_hugepages={"node0": pages})),
+        display.hugepages(MemoryAnswer(service_name="", numa_hugepages={name: pages})),
+        display.hugepages(
+            MemoryAnswer(service_name="", numa_hugepages={name: NodeHugepages(capacity=[], allocations={})})
+        ),
+        display.history([event(name, None, claim("2-3"))]),
+        display.history([event("a", claim(name), claim("2", policy=name))]),
+    ]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_shown_and_does_nothing_else(name: str) -> None:
+    expected = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
+    for table in hostile_tables(name):
+        text = shown(table)
+        assert all(line.isprintable() for line in text.split("\n")), text
+        assert expected in text
+
+
+def test_long_names_and_lists_are_folded_not_cut() -> None:
+    """A scattered list of CPUs on a narrow terminal is still all there."""
+    cpus = ",".join(str(cpu) for cpu in range(0, 200, 2))
+    text = shown(display.allocations(listing(allocation("n" * 255, cpus))), width=80)
+    cells = [line.strip("│").split("│") for line in text.splitlines() if line.startswith("│")]
+    assert "".join(row[0].strip() for row in cells) == "n" * 255
+    assert "".join(row[1].strip() for row in cells) == cpus
+    assert all(len(line) <= 80 for line in text.splitlines())

@@ -1,0 +1,102 @@
+"""Where the daemon and its clients look for things follows from the environment, inside a snap and outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from epa_orchestrator import paths
+
+
+@pytest.fixture(autouse=True)
+def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # pyright: ignore[reportUnusedFunction]
+    """No variable of this machine's, and an empty home."""
+    for name in ("SNAP_DATA", "SNAP_COMMON", "EPA_SYSFS", "EPA_SETTINGS", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+def test_inside_the_snap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNAP_DATA", "/var/snap/epa-orchestrator/42")
+    monkeypatch.setenv("SNAP_COMMON", "/var/snap/epa-orchestrator/common")
+    assert paths.socket_path() == Path("/var/snap/epa-orchestrator/42/data/epa.sock")
+    assert paths.client_socket_path() == Path("/var/snap/epa-orchestrator/42/data/epa.sock")
+    assert paths.data_directory() == Path("/var/snap/epa-orchestrator/42")
+    assert paths.state_directory() == Path("/var/snap/epa-orchestrator/common")
+
+
+def test_outside_a_snap(tmp_path: Path) -> None:
+    user = tmp_path / "home" / ".local" / "state" / "epa-orchestrator"
+    assert paths.socket_path() == user / "current" / "data" / "epa.sock"
+    assert paths.state_directory() == user / "common"
+
+
+def test_the_state_home_of_the_user_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
+    assert paths.socket_path() == Path("/elsewhere/epa-orchestrator/current/data/epa.sock")
+    assert paths.state_directory() == Path("/elsewhere/epa-orchestrator/common")
+
+
+def test_made_up_machines_have_a_state_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
+    host, first, second = paths.state_directory(), paths.state_directory("vm-8"), paths.state_directory("other")
+    assert len({host, first, second}) == 3
+    assert first.name == "vm-8"
+
+
+def test_the_snap_decides_for_made_up_machines_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNAP_COMMON", "/common")
+    assert paths.state_directory("vm-8") == Path("/common")
+
+
+@pytest.mark.parametrize("name", ["SNAP_DATA", "SNAP_COMMON", "EPA_SYSFS", "EPA_SETTINGS", "XDG_STATE_HOME"])
+def test_an_empty_variable_counts_as_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = paths.data_directory(), paths.state_directory(), paths.sysfs_root(), paths.settings_file()
+    monkeypatch.setenv(name, "")
+    assert (paths.data_directory(), paths.state_directory(), paths.sysfs_root(), paths.settings_file()) == before
+
+
+def test_sysfs_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paths.sysfs_root() == Path("/sys")
+    monkeypatch.setenv("EPA_SYSFS", "/made/up")
+    assert paths.sysfs_root() == Path("/made/up")
+
+
+def test_settings_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert paths.settings_file() is None
+    monkeypatch.setenv("EPA_SETTINGS", "/etc/epa.json")
+    assert paths.settings_file() == Path("/etc/epa.json")
+
+
+@pytest.mark.parametrize(
+    ("snap_data", "own", "installed", "expected"),
+    [
+        (None, False, True, "installed"),
+        (None, True, True, "own"),
+        (None, False, False, "own"),
+        ("set", False, True, "set"),
+    ],
+)
+def test_a_client_on_the_host_finds_the_installed_snap(
+    snap_data: str | None,
+    own: bool,
+    installed: bool,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """The daemon's own place first; the installed snap's when only that exists and SNAP_DATA says nothing."""
+    places = {
+        "own": paths.socket_path(),
+        "installed": tmp_path / "installed.sock",
+        "set": tmp_path / "set" / "data" / "epa.sock",
+    }
+    monkeypatch.setattr(paths, "_SNAP_SOCKET", places["installed"])
+    if snap_data is not None:
+        monkeypatch.setenv("SNAP_DATA", str(tmp_path / "set"))
+    for name, exists in (("own", own), ("installed", installed)):
+        if exists:
+            places[name].parent.mkdir(parents=True, exist_ok=True)
+            places[name].touch()
+    assert paths.client_socket_path() == places[expected]
