@@ -341,7 +341,7 @@ DAMAGE: Final[dict[str, Callable[[bytes, Path], bytes]]] = {
     "no SQLite header": lambda content, _: scribble(content, 0, b"SQLite format 2\0"),
     "schema scribbled": lambda content, _: scribble(content, 100, b"\xa5" * 400),
     "all but the header scribbled": lambda content, _: content[:100] + b"\xa5" * (len(content) - 100),
-    "service renamed": lambda content, _: content.replace(b"keep", b"kepp"),
+    "service renamed": lambda content, _: content.replace(b"keep", b"kelp"),
     "newer schema": lambda content, tmp: with_sql(content, tmp, "PRAGMA user_version = 1000"),
     "another program's database": lambda content, tmp: with_sql(
         b"", tmp, "CREATE TABLE t (x)", "INSERT INTO t VALUES (1)"

@@ -722,7 +722,7 @@ def test_the_socket_may_be_named(command: list[str], daemon: Daemon, nobody: Com
 @pytest.mark.parametrize(
     ("arguments", "names"),
     [
-        (["alocate", "a"], "alocate"),
+        (["allocatee", "a"], "allocatee"),
         (["--no-such"], "--no-such"),
         (["status", "--no-such"], "--no-such"),
         (["status", "extra"], "extra"),
