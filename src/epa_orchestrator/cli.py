@@ -236,12 +236,13 @@ def machine(
 def history(
     service: Annotated[str | None, typer.Argument(help="Only this service's changes.")] = None,
     limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 50,
+    machine: Annotated[str | None, typer.Option(help="What `serve --machine` was given.")] = None,
     json_: Json = False,
 ) -> None:
     """Show what changed, when, by whom. Reads the database, so it needs the daemon's rights, not the daemon."""
     from epa_orchestrator import display, store
 
-    path = paths.state_directory() / store.FILE_NAME
+    path = paths.state_directory(None if machine is None else Path(machine).stem) / store.FILE_NAME
     if service is not None:
         service = service.encode("utf-8", "replace").decode()
     try:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.machine import Hugepages, Machine
 from epa_orchestrator.protocol import Listing, MemoryAnswer
@@ -57,8 +58,8 @@ def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable
     widths = "/".join(map(str, sorted({len(core.cpus) for core in found.cores}))) or "0"
     summary = _table(("What", "Found"), "Machine")
     for what, text in (
-        ("CPUs online", f"{len(found.online)} of {len(found.present)}: {found.online}"),
-        ("CPUs isolated", str(found.isolated) or "none"),
+        ("CPUs online", f"{len(found.online)} of {len(found.present)}: {_breakable(found.online)}"),
+        ("CPUs isolated", _breakable(found.isolated) or "none"),
         ("Packages", str(len(found.packages))),
         ("Cores", f"{len(found.cores)}, {widths} threads each{_types(found)}"),
         ("L3 domains", str(len(found.l3_domains)) if found.l3_domains else "unknown"),
@@ -70,7 +71,7 @@ def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable
         sizes = ", ".join(f"{size.total} x {size.size_kb} KiB ({size.free} free)" for size in pages[node.id])
         nodes.add_row(
             str(node.id),
-            str(node.cpus) or "none",
+            _breakable(node.cpus) or "none",
             str(l3_count),
             "?" if node.memory_kb is None else str(node.memory_kb // 1024),
             " ".join(map(str, node.distances)),
@@ -93,6 +94,11 @@ def history(events: list[Event]) -> Table:
 
 def _text(text: str) -> Text:
     return Text(printable(text))
+
+
+def _breakable(cpus: CpuSet) -> str:
+    """A CPU list that a narrow column breaks between numbers."""
+    return str(cpus).replace(",", ", ")
 
 
 def _types(found: Machine) -> str:
