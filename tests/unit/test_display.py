@@ -145,14 +145,14 @@ def test_machine() -> None:
     summary, nodes = display.machine(found, pages)
     assert rows(summary) == [
         ["CPUs online", "15 of 16: 0-14"],
-        ["CPUs isolated", "1-3,9-11"],
+        ["CPUs isolated", "1-3, 9-11"],
         ["Packages", "2"],
         ["Cores", "8, 1/2 threads each"],
         ["L3 domains", "4"],
     ]
     assert rows(nodes) == [
-        ["0", "0-3,8-11", "2", "65536", "10 32", "8 x 2048 KiB (3 free), 1 x 1048576 KiB (0 free)"],
-        ["1", "4-7,12-14", "2", "65536", "32 10", "none"],
+        ["0", "0-3, 8-11", "2", "65536", "10 32", "8 x 2048 KiB (3 free), 1 x 1048576 KiB (0 free)"],
+        ["1", "4-7, 12-14", "2", "65536", "32 10", "none"],
     ]
 
 
