@@ -29,7 +29,7 @@ def socket_path() -> Path:
 def client_socket_path() -> Path:
     """Where a client looks for the daemon: as the daemon does, else at the installed snap's."""
     path = socket_path()
-    if "SNAP_DATA" not in os.environ and not path.exists() and _SNAP_SOCKET.exists():
+    if not os.environ.get("SNAP_DATA") and not path.exists() and _SNAP_SOCKET.exists():
         return _SNAP_SOCKET
     return path
 
@@ -47,7 +47,7 @@ def settings_file() -> Path | None:
 
 def log_level() -> str:
     """How much to log: `$EPA_LOG_LEVEL`, else info."""
-    return os.environ.get("EPA_LOG_LEVEL", "info").lower()
+    return (os.environ.get("EPA_LOG_LEVEL") or "info").lower()
 
 
 def _user_directory() -> Path:

@@ -507,6 +507,20 @@ def test_history_needs_no_daemon(daemon: Daemon, tmp_path: Path) -> None:
     assert newest[0]["after"]["cpus"] == "2-3"
 
 
+def test_history_of_a_machine_that_is_served_outside_a_snap(daemon: Daemon, nobody: Command) -> None:
+    """There each served machine has a state of its own, named after its file."""
+    daemon.run("allocate", "nova", "2")
+    state = nobody.base / "epa-orchestrator" / "machines" / "vm-8"
+    shutil.copytree(daemon.base / "common", state)
+    outside = {"SNAP_COMMON": None, "XDG_STATE_HOME": str(nobody.base)}
+    for machine in ("vm-8", str(nobody.base / "vm-8.json")):
+        result = nobody.run("history", "--limit", "1", "--machine", machine, "--json", env=outside)
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)[0]["after"]["cpus"] == "2-3"
+    assert "common/state.db" in nobody.failure(1, "history", env=outside)
+    assert "machines/vm-9/state.db" in nobody.failure(1, "history", "--machine", "vm-9", env=outside)
+
+
 def test_history_without_a_database(nobody: Command) -> None:
     assert str(nobody.base / "common" / "state.db") in nobody.failure(1, "history")
     (nobody.base / "common").mkdir()

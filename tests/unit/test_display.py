@@ -193,6 +193,11 @@ def test_history() -> None:
         assert re.findall("[0-9]+", row["Peer"]) == ["4711", "1000"], "process and user"
 
 
+@pytest.mark.parametrize("text", ["[red]x[/red]", "[/]", ":smile:", "\\[b]", "http://x.y 127.0.0.1 None True"])
+def test_the_console_takes_text_as_it_is(text: str) -> None:
+    assert shown(text) == f"{text}\n"
+
+
 def hostile_tables(name: str) -> list[RenderableType]:
     pages = NodeHugepages(capacity=[PageCapacity(total=1, free=1, size=2048)], allocations={name: {"2048": 1}})
     return [

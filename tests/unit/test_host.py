@@ -287,6 +287,19 @@ def test_recovery_is_seen_at_once(path: str, made: Fixture) -> None:
     assert isolated(made) == ("1-3,5-7", "1-3,5-7")
 
 
+def test_recovery_is_seen_when_neither_online_nor_isolated_tells_of_it(made: Fixture) -> None:
+    before = made.host.pools()
+    made.write(f"{CPU}/present", "rubbish")
+    made.write(f"{CPU}/online", "0-6")
+    assert made.host.pools().machine is None
+    made.write(f"{CPU}/present", "0-7")
+    after = made.host.pools()
+    assert after.machine is not None
+    assert str(after.machine.online) == "0-6"
+    assert before.machine is not None
+    assert after.machine.nodes == before.machine.nodes
+
+
 def test_a_host_that_is_unreadable_at_first_is_read_when_it_can_be(made: Fixture) -> None:
     shutil.rmtree(made.root)
     assert made.host.pools().machine is None

@@ -363,6 +363,17 @@ def test_a_handed_over_file_is_known_as_it_is(path: Path) -> None:
         assert not socket_file.is_in_place()
         with socket_file.put_back() as listener:
             assert serves(listener, path)
+            socket_file.remove()
+            assert not path.exists(), "the one that was put back is our own"
+
+
+def test_a_handed_over_file_is_not_removed(path: Path) -> None:
+    """It is systemd's, which serves the path on."""
+    socket_file = SocketFile(path)
+    with listening_at(path) as other:
+        socket_file.adopt()
+        socket_file.remove()
+        assert serves(other, path)
 
 
 # --- probing ---

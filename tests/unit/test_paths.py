@@ -8,11 +8,13 @@ import pytest
 
 from epa_orchestrator import paths
 
+VARIABLES = ("SNAP_DATA", "SNAP_COMMON", "EPA_SYSFS", "EPA_SETTINGS", "EPA_LOG_LEVEL", "XDG_STATE_HOME")
+
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # pyright: ignore[reportUnusedFunction]
     """No variable of this machine's, and an empty home."""
-    for name in ("SNAP_DATA", "SNAP_COMMON", "EPA_SYSFS", "EPA_SETTINGS", "XDG_STATE_HOME"):
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
 
@@ -50,11 +52,27 @@ def test_the_snap_decides_for_made_up_machines_too(monkeypatch: pytest.MonkeyPat
     assert paths.state_directory("vm-8") == Path("/common")
 
 
-@pytest.mark.parametrize("name", ["SNAP_DATA", "SNAP_COMMON", "EPA_SYSFS", "EPA_SETTINGS", "XDG_STATE_HOME"])
+@pytest.mark.parametrize("name", VARIABLES)
 def test_an_empty_variable_counts_as_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = paths.data_directory(), paths.state_directory(), paths.sysfs_root(), paths.settings_file()
+    def everything() -> list[object]:
+        return [
+            paths.data_directory(),
+            paths.state_directory(),
+            paths.sysfs_root(),
+            paths.settings_file(),
+            paths.log_level(),
+        ]
+
+    before = everything()
     monkeypatch.setenv(name, "")
-    assert (paths.data_directory(), paths.state_directory(), paths.sysfs_root(), paths.settings_file()) == before
+    assert everything() == before
+
+
+@pytest.mark.parametrize(("level", "expected"), [(None, "info"), ("debug", "debug"), ("WARNING", "warning")])
+def test_log_level(level: str | None, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if level is not None:
+        monkeypatch.setenv("EPA_LOG_LEVEL", level)
+    assert paths.log_level() == expected
 
 
 def test_sysfs_root(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +94,7 @@ def test_settings_file(monkeypatch: pytest.MonkeyPatch) -> None:
         (None, True, True, "own"),
         (None, False, False, "own"),
         ("set", False, True, "set"),
+        ("", False, True, "installed"),
     ],
 )
 def test_a_client_on_the_host_finds_the_installed_snap(
@@ -94,7 +113,7 @@ def test_a_client_on_the_host_finds_the_installed_snap(
     }
     monkeypatch.setattr(paths, "_SNAP_SOCKET", places["installed"])
     if snap_data is not None:
-        monkeypatch.setenv("SNAP_DATA", str(tmp_path / "set"))
+        monkeypatch.setenv("SNAP_DATA", str(tmp_path / "set") if snap_data else "")
     for name, exists in (("own", own), ("installed", installed)):
         if exists:
             places[name].parent.mkdir(parents=True, exist_ok=True)

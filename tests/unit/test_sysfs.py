@@ -87,9 +87,9 @@ def test_a_tree_and_its_files_in_memory_agree_on_every_path(shape: Shape, tmp_pa
 
 
 def test_a_tree_strips_white_space_and_only_that(tmp_path: Path) -> None:
-    write_tree({"a": "", "b": "0-3", "c": "line one\nline two"}, tmp_path)
+    write_tree({"a": "", "b": "0-3", "c": "line one\nline two", "d": " \t 0-3 "}, tmp_path)
     tree = SysfsTree(tmp_path)
-    assert [tree.read(name) for name in "abc"] == ["", "0-3", "line one\nline two"]
+    assert [tree.read(name) for name in "abcd"] == ["", "0-3", "line one\nline two", "0-3"]
 
 
 def test_a_tree_does_not_stumble_over_odd_bytes(tmp_path: Path) -> None:
