@@ -23,20 +23,22 @@ class CpuSet:
 
     __slots__ = ("_text", "mask")
 
-    mask: Final[int]
+    mask: int
+    _text: str | None
 
     def __init__(self, cpus: Iterable[int] = ()) -> None:
         mask = 0
         for cpu in cpus:
             mask |= 1 << cpu
         self.mask = mask
-        self._text: str | None = None
+        self._text = None
 
     @classmethod
     def from_mask(cls, mask: int) -> CpuSet:
         """The set whose bit mask is `mask`."""
-        self = cls()
-        object.__setattr__(self, "mask", mask)
+        self = object.__new__(cls)
+        self.mask = mask
+        self._text = None
         return self
 
     @classmethod

@@ -45,12 +45,11 @@ def named_pool(ledger: Ledger, pools: Pools, name: PoolName) -> Pool:
     return Pool(name, "configured", EMPTY, EMPTY, f"{NO_GENERAL_CPUS}: cpu-pool is not configured")
 
 
-def decide(ledger: Ledger, host: Host, request: Mutation) -> Decision:
-    """Decide a request on a ledger, for the host as it is now.
+def decide(ledger: Ledger, host: Host, pools: Pools, request: Mutation) -> Decision:
+    """Decide a request on a ledger, for the host's pools as they are now.
 
     Raises Refused.
     """
-    pools = host.pools()
     match request:
         case AllocateCores():
             return _cores(ledger, pools, request)

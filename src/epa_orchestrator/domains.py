@@ -47,12 +47,16 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """All cells, as nodes by id; the CPUs of each L3 domain; the distances between the nodes."""
+    """All cells, as nodes by id; the CPUs of each L3 domain; the distances between the nodes.
+
+    `l3_spans_nodes` tells whether some L3 domain is in more than one node.
+    """
 
     nodes: dict[int, Node]
     cells: tuple[Cell, ...]
     l3_cpus: dict[int, int]
     distance: dict[int, dict[int, int]]
+    l3_spans_nodes: bool
 
 
 def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet) -> Topology:
@@ -76,6 +80,7 @@ def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet) -> Topology:
         cells=cells,
         l3_cpus={l3: union(cell.cpus for cell in cells if cell.l3 == l3) for l3 in {cell.l3 for cell in cells}},
         distance={node: {other: machine.distance(node, other) for other in nodes} for node in nodes},
+        l3_spans_nodes=len({(cell.node, cell.l3) for cell in cells}) > len({cell.l3 for cell in cells}),
     )
 
 

@@ -65,7 +65,7 @@ class Host:
         known = self._machine, self._problem
         try:
             self._machine, self._problem = read_machine(self._sysfs), None
-        except MachineError as error:
+        except (MachineError, ValueError) as error:  # ValueError: a number of thousands of digits, or the like
             self._machine = None
             self._problem = f"No CPUs can be granted because the machine cannot be read: {error}"
         if (self._machine, self._problem) == known and self._pools is not None:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from epa_orchestrator.decisions import decide
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Change, Ledger, Refused
+from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import ErrorAnswer, Mutation, Reading, Request
 from epa_orchestrator.readings import Readings
 from epa_orchestrator.settings import Settings
@@ -109,12 +110,13 @@ class Orchestrator:
     def _decide_batch(self) -> None:
         batch, self._waiting = self._waiting, []
         assert self._store is not None
+        pools = self._host.pools()
         decided: list[_Decided] = []
         ledger = self._ledger
         now = time.time()
         try:
             for waiting in batch:
-                change, ledger, answer = self._decide(ledger, waiting)
+                change, ledger, answer = self._decide(ledger, pools, waiting)
                 if change:
                     self._store.stage(change, waiting.origin, now)
                 decided.append(_Decided(waiting, answer, ledger is not self._ledger))
@@ -154,11 +156,11 @@ class Orchestrator:
         else:
             self._tidy_later()
 
-    def _decide(self, ledger: Ledger, waiting: _Waiting) -> tuple[Change, Ledger, bytes]:
+    def _decide(self, ledger: Ledger, pools: Pools, waiting: _Waiting) -> tuple[Change, Ledger, bytes]:
         """What a mutation changes, the ledger after it, and its answer; a refusal changes nothing."""
         request, origin, _ = waiting
         try:
-            change, after, answer = decide(ledger, self._host, request)
+            change, after, answer = decide(ledger, self._host, pools, request)
         except Refused as refusal:
             _log_served(origin, request.service_name, str(refusal))
             return Change(), ledger, _error(str(refusal))

@@ -79,13 +79,14 @@ def cost(top: Topology, free: CpuSet, own: CpuSet, chosen: CpuSet) -> Cost:
 class _Room:
     """What a node has to give.
 
-    Threads of cores that would not become shared are `unshared`, counted by L3 domain; a core that the service shares
-    with another one already cannot become so. The free parts of the other cores are in `shared_cores`, as (L3 domain,
-    mask), and counted in `shared_in`.
+    All of its CPUs that are free number `capacity`, by L3 domain `free_in`. Those of cores that would not become
+    shared are `unshared`, by L3 domain `unshared_in`; a core that the service shares with another one already cannot
+    become so. The free parts of the other cores are `shared_cores`, as (L3 domain, mask), by L3 domain `shared_in`.
     """
 
     node: Node
     capacity: int
+    free_in: dict[int, int]
     unshared: int
     unshared_in: dict[int, int]
     shared_cores: tuple[tuple[int, int], ...]
@@ -106,7 +107,8 @@ def _room(node: Node, free: int, own: int) -> _Room:
                     unshared &= ~core
     unshared_in = _summed([{cell.l3: (cell.cpus & unshared).bit_count()} for cell in node.cells])
     shared_in = _summed([{l3: core.bit_count()} for l3, core in shared_cores])
-    return _Room(node, free.bit_count(), unshared, unshared_in, tuple(shared_cores), shared_in)
+    free_in = _summed([{cell.l3: (cell.cpus & free).bit_count()} for cell in node.cells])
+    return _Room(node, free.bit_count(), free_in, unshared, unshared_in, tuple(shared_cores), shared_in)
 
 
 class _State(NamedTuple):
@@ -132,11 +134,21 @@ def _grow(top: Topology, free: int, own: int, need: int) -> int:
     """`own` and the `need` best of the free CPUs."""
     rooms = {node.id: _room(node, free & node.cpus, own & node.cpus) for node in top.nodes.values()}
     held = {l3 for l3, cpus in top.l3_cpus.items() if cpus & own} if own else set[int]()
-    state = _State(top, rooms, {l3: (cpus & free).bit_count() for l3, cpus in top.l3_cpus.items()}, held, need)
+    state = _State(top, rooms, _left(top, rooms), held, need)
     plans = [_plan(state, scope) for scope in _scopes(state, own)]
     least = min(plan.cost for plan in plans)
     picked = (_pick(state, plan, own) for plan in plans if plan.cost == least)
     return min(picked, key=lambda chosen: (lowest(chosen), chosen))
+
+
+def _left(top: Topology, rooms: dict[int, _Room]) -> dict[int, int]:
+    """The free CPUs in each L3 domain."""
+    if top.l3_spans_nodes:
+        return _summed([room.free_in for room in rooms.values()])
+    left: dict[int, int] = {}
+    for room in rooms.values():
+        left.update(room.free_in)
+    return left
 
 
 def _scopes(state: _State, own: int) -> list[tuple[int, ...]]:
