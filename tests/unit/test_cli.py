@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from epa_orchestrator import __version__
 from epa_orchestrator.cli import app
 from epa_orchestrator.client import Client, Unreachable
+from epa_orchestrator.sysfs import dump_recording
 from tests.functional.harness import Process, clean_environment, wait_until
 from tools.synthetic import Shape, build, write_tree
 
@@ -685,6 +686,34 @@ def test_serve_beside_a_daemon_at_the_same_socket(daemon: Daemon, tmp_path: Path
         f"epa-orchestrator: Another process already serves {daemon.socket}: stop it first"
     )
     assert daemon.run("status").exit_code == 0, "the first one serves on"
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_serve_without_isolated_cpus_says_so(recorded: bool, nobody: Command) -> None:
+    """It serves all the same, and tells on a real host how to try it."""
+    files = build(Shape(cores_per_l3=2))
+    write_tree(files, nobody.base / "sys")
+    recording = nobody.base / "plain.json"
+    recording.write_text(dump_recording("plain", "made for a test", files, {}))
+    with tempfile.TemporaryDirectory() as directory:  # short enough for a socket's address
+        command = Command(Path(directory))
+        set_here = {name: value for name, value in command.environment.items() if value is not None}
+        process = Process(
+            [sys.executable, "-m", "epa_orchestrator", "serve", *(["--machine", str(recording)] if recorded else [])],
+            clean_environment() | set_here | {"EPA_SYSFS": str(nobody.base / "sys")},
+        )
+        try:
+            wait_until(lambda: command.run("status").exit_code != 3, "the daemon answers")
+            assert "pool isolated: CPUs none; 0 of 0 free" in command.text("status")
+            refusal = command.failure(1, "allocate", "nova", "1")
+            assert refusal == "No CPUs available: No Isolated CPUs configured"
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+        finally:
+            process.close()
+    (warning,) = (line for line in process.output().splitlines() if "isolates no CPUs" in line)
+    assert ("epa-orchestrator serve --machine vm-8" in warning) is not recorded
+    assert ("the recorded machine plain" in warning) is recorded
 
 
 def test_serve_of_a_machine_that_does_not_exist(nobody: Command) -> None:

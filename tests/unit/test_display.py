@@ -198,6 +198,13 @@ def test_the_console_takes_text_as_it_is(text: str) -> None:
     assert shown(text) == f"{text}\n"
 
 
+def test_the_console_does_not_colour_what_it_takes_for_numbers_or_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert shown("http://x.y 127.0.0.1 2-7 None True 'text'") == "http://x.y 127.0.0.1 2-7 None True 'text'\n"
+
+
 def hostile_tables(name: str) -> list[RenderableType]:
     pages = NodeHugepages(capacity=[PageCapacity(total=1, free=1, size=2048)], allocations={name: {"2048": 1}})
     return [
