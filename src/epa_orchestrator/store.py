@@ -295,7 +295,8 @@ def read_events(path: Path, service: str | None, limit: int) -> list[Event]:
     try:
         with contextlib.closing(_read_only(path)) as db:
             rows = db.execute(
-                f"{query} WHERE ?1 IS NULL OR service = ?1 ORDER BY id DESC LIMIT ?2", (service, limit)
+                f"{query} WHERE :service IS NULL OR service = :service ORDER BY id DESC LIMIT :limit",
+                {"service": service, "limit": limit},
             ).fetchall()
     except sqlite3.Error as error:
         raise StateError(f"cannot be read: {error!s}") from error
