@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import resource
 import signal
 import socket
 import time
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Ledger
 from epa_orchestrator.legacy_state import LegacyStateError, read_legacy_state
 from epa_orchestrator.listening import ListenError, SocketFile
-from epa_orchestrator.logs import log_to_stderr
+from epa_orchestrator.lock import Locked, sole_daemon
+from epa_orchestrator.logs import log_to_stderr, set_level
 from epa_orchestrator.orchestrator import Orchestrator, State
 from epa_orchestrator.server import Limits, Server
 from epa_orchestrator.settings import Settings, SettingsError, load_settings
@@ -64,10 +64,14 @@ def run(options: Options) -> None:
         settings = load_settings(options.settings_file)
     except (ValueError, SettingsError) as error:
         raise DaemonError(str(error)) from None
-    with _sole_daemon(options.state_directory) as writable:
-        state, nodes = open_state(options, writable)
-        main = _serve(options, settings, state, Host(options.sysfs, settings, nodes))
-        _loop_runner()(main)
+    set_level(settings.log_level or paths.log_level())
+    try:
+        with sole_daemon(options.state_directory) as problem:
+            state, nodes = open_state(options, problem)
+            main = _serve(options, settings, state, Host(options.sysfs, settings, nodes))
+            _loop_runner()(main)
+    except Locked as error:
+        raise DaemonError(str(error)) from None
 
 
 def open_state(options: Options, problem: str | None = None) -> tuple[State, dict[int, Any]]:
@@ -200,6 +204,7 @@ class _Reload:
         except SettingsError as error:
             log.error("the settings in use stay as they are: %s", error)
         else:
+            set_level(settings.log_level or paths.log_level())
             self._orchestrator.use(settings)
             _warn_of_options(settings)
             log.info("settings read again")
@@ -238,29 +243,6 @@ def _tell_what_is_served(options: Options, host: Host) -> None:
 def _warn_of_options(settings: Settings) -> None:
     for option in settings.not_in_effect():
         log.warning("the setting %s=%s is valid but has no effect in this version", option, settings.value(option))
-
-
-@contextlib.contextmanager
-def _sole_daemon(directory: Path) -> Generator[str | None]:
-    """Hold the lock of the state directory, so that no second daemon writes the same state.
-
-    Yields None, or why the directory cannot be written.
-    """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        yield f"cannot be created: {error.strerror}"
-        return
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(fd)
-        raise DaemonError(f"Another daemon already uses the state in {directory}: stop it first") from None
-    try:
-        yield None
-    finally:
-        os.close(fd)
 
 
 def _most_connections() -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import time
 from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,15 @@ from epa_orchestrator.store import Event
 def console(*, stderr: bool = False) -> Console:
     """A console that takes text as it is: names come from clients, and must not act as markup."""
     return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+
+
+def plain(*parts: ConsoleRenderable | str) -> str:
+    """What a terminal of 110 columns would show of tables and lines, without colours."""
+    file = io.StringIO()
+    terminal = Console(file=file, width=110, color_system=None, markup=False, highlight=False, emoji=False)
+    for part in parts:
+        terminal.print(part)
+    return file.getvalue().rstrip()
 
 
 def allocations(listing: Listing) -> Table:

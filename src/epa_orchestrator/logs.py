@@ -53,3 +53,8 @@ def log_to_stderr(level: str) -> None:
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
     logging.basicConfig(level=level.upper(), handlers=[TurnHandler()], format="%(message)s")
+
+
+def set_level(level: str) -> None:
+    """Send what is from `level` upwards from now on."""
+    logging.getLogger().setLevel(level.upper())

@@ -124,8 +124,12 @@ def read_machine(sysfs: Sysfs) -> Machine:
     """Discover the machine.
 
     Raises MachineError when the tree holds no CPUs, or when a file that decides who may be given which CPU
-    (`present`, `online`, `isolated`) holds something else than a CPU list.
+    (`present`, `online`, `isolated`) cannot be read or holds something else than a CPU list.
     """
+    if not sysfs.names(CPU_DIR):
+        raise MachineError(
+            f"sysfs shows no CPUs: {CPU_DIR} is missing or cannot be listed; in a snap, connect its plugs"
+        )
     present = _decisive(sysfs, "present")
     if present is None:
         present = CpuSet(_numbers(sysfs, CPU_DIR, "cpu"))
@@ -172,8 +176,12 @@ def _hugepages_directory(sysfs: Sysfs, node_id: int) -> str:
 
 def _decisive(sysfs: Sysfs, name: str) -> CpuSet | None:
     text = sysfs.read(f"{CPU_DIR}/{name}")
+    if text is None:
+        if name in sysfs.names(CPU_DIR):
+            raise MachineError(f"sysfs {CPU_DIR}/{name} is there but cannot be read; in a snap, connect its plugs")
+        return None
     try:
-        return None if text is None else CpuSet.parse(text)
+        return CpuSet.parse(text)
     except ValueError as error:
         raise MachineError(f"sysfs {CPU_DIR}/{name} is not a CPU list: {error}") from None
 

@@ -110,10 +110,15 @@ class Orchestrator:
     def _decide_batch(self) -> None:
         batch, self._waiting = self._waiting, []
         assert self._store is not None
-        pools = self._host.pools()
         decided: list[_Decided] = []
         ledger = self._ledger
         now = time.time()
+        try:
+            pools = self._host.pools()
+        except Exception:  # noqa: BLE001  # a mistake of ours in discovery must not leave clients unanswered
+            answers = [_Decided(waiting, _internal_error(waiting.origin), tentative=False) for waiting in batch]
+            self._finish(answers, ledger, None)
+            return
         try:
             for waiting in batch:
                 change, ledger, answer = self._decide(ledger, pools, waiting)

@@ -1,7 +1,7 @@
 """Settings: everything that the operator tunes, by its kebab-case name, checked as a whole.
 
-The names and values are those of the table "What the operator tunes" in docs and `juju config`; `allowed-uids` and
-`allowed-gids` come on top.
+The names and values are those of the options table in the README, and of `juju config`; `allowed-uids`, `allowed-gids`
+and `log-level` are no matter of placement.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class Settings(BaseModel):
     reserved_hugepages: Annotated[tuple[ReservedHugepages, ...], BeforeValidator(_reserved_hugepages)] = ()
     allowed_uids: Ids = ()
     allowed_gids: Ids = ()
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
@@ -187,7 +188,7 @@ def _sentence(error: ValidationError) -> str:
         return str(first.get("ctx", {}).get("error", first["msg"]))
     option = str(first["loc"][0])
     if first["type"] == "extra_forbidden":
-        return f"there is no option '{option[:60]}'; the options are {', '.join(sorted(_option_names()))}"
+        return f"there is no option '{option[:60]}'; the options are {', '.join(sorted(option_names()))}"
     context = first.get("ctx", {})
     if first["type"] == "literal_error":
         reason = f"set it to {context['expected']}"
@@ -198,5 +199,6 @@ def _sentence(error: ValidationError) -> str:
     return f"{option}={str(first['input'])[:60]!r} is not valid: {reason}"
 
 
-def _option_names() -> list[str]:
+def option_names() -> list[str]:
+    """The names of all options."""
     return [str(field.alias) for field in Settings.model_fields.values()]

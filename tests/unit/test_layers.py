@@ -11,24 +11,24 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("cpuset", "paths", "systemd", "listening", "logs", "worker"),
+    ("cpuset", "lock", "paths", "systemd", "listening", "logs", "worker"),
     ("sysfs", "settings"),
     ("machine", "peers"),
     ("domains", "describe"),
     ("placement", "pools"),
     ("ledger", "host"),
-    ("protocol", "legacy_state", "store"),
+    ("protocol", "legacy_state", "store", "proposal"),
     ("decisions", "client", "display"),
     ("readings",),
     ("orchestrator",),
     ("server",),
     ("daemon",),
-    ("cli",),
+    ("cli", "configure"),
     ("__main__",),
 )
 
 #: Modules that decide and therefore touch no file, socket, clock or thread.
-PURE = ("cpuset", "domains", "placement", "pools", "ledger", "protocol", "describe")
+PURE = ("cpuset", "domains", "placement", "pools", "ledger", "protocol", "proposal", "describe")
 EDGES = {"os", "io", "socket", "asyncio", "threading", "time", "datetime", "random", "sqlite3", "subprocess", "pathlib"}
 
 

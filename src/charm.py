@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""The charm epa-orchestrator: Juju's events in, one reconcile, statuses and action results out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any, cast
+
+import ops
+import pydantic
+
+import isolation
+import orchestrator_snap
+from config import CharmConfig, ReleaseParams, sentence
+from epa_orchestrator import display
+from epa_orchestrator.describe import describe
+from epa_orchestrator.machine import read_hugepages
+from epa_orchestrator.sysfs import SysfsTree
+from orchestrator_snap import FileSource, SnapError, Source, StoreSource
+
+log = logging.getLogger(__name__)
+
+PRINCIPAL = "sunbeam-machine"
+RESOURCE = "epa-orchestrator-snap"
+BUNDLED = "epa-orchestrator.snap"
+
+
+class EpaOrchestratorCharm(ops.CharmBase):
+    """Keeps the snap installed, configured and connected, and says how it is.
+
+    Nothing is remembered between events: what a status says is looked up in the event that sets it. An event that has
+    looked at nothing (an action that only shows, a stop) leaves the status as it is.
+    """
+
+    def __init__(self, framework: ops.Framework) -> None:
+        super().__init__(framework)
+        self._tracing = ops.tracing.Tracing(self, "charm-tracing", ca_relation_name="receive-ca-cert")
+        self._problems: list[str] | None = None
+        self._leaving = False
+        principal = self.on[PRINCIPAL]
+        for event in (
+            self.on.install,
+            self.on.start,
+            self.on.config_changed,
+            self.on.upgrade_charm,
+            self.on.update_status,
+            principal.relation_created,
+            principal.relation_changed,
+            principal.relation_broken,
+        ):
+            framework.observe(event, self._on_event)
+        framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
+        framework.observe(self.on.remove, self._on_remove)
+        framework.observe(self.on.list_allocations_action, self._on_list_allocations)
+        framework.observe(self.on.show_machine_action, self._on_show_machine)
+        framework.observe(self.on.release_action, self._on_release)
+        framework.observe(self.on.refresh_snap_action, self._on_refresh_snap)
+        framework.observe(self.on.get_status_action, self._on_get_status)
+
+    def _on_event(self, _: ops.EventBase) -> None:
+        self._reconcile()
+
+    def _reconcile(self, *, newest: bool = False) -> None:
+        """Make the machine what the configuration says; what fails for the operator to mend becomes a status."""
+        self._problems = []
+        try:
+            config = self.load_config(CharmConfig, errors="raise")
+        except pydantic.ValidationError as error:
+            self._problems.append(sentence(error))
+            return
+        try:
+            self._install(self._source(config), newest=newest)
+            orchestrator_snap.connect_own()
+            orchestrator_snap.connect(config.connect_plugs)
+            orchestrator_snap.configure(config.snap_options)
+        except SnapError as error:
+            log.error("%s", error)
+            self._problems.append(str(error))
+        self._set_version()
+
+    def _install(self, source: Source, *, newest: bool) -> None:
+        if newest or not orchestrator_snap.is_wanted(source):
+            self.unit.status = ops.MaintenanceStatus(f"installing the snap from {source}")
+            orchestrator_snap.install(source, newest=newest)
+        orchestrator_snap.hold()
+
+    def _source(self, config: CharmConfig) -> Source:
+        """Where the snap comes from: the attached resource, the store if a channel is set, the charm."""
+        try:
+            resource = self.model.resources.fetch(RESOURCE)
+        except ops.ModelError:
+            resource = None
+        if resource is not None and resource.stat().st_size:
+            return FileSource(resource)
+        if config.snap_channel:
+            return StoreSource(config.snap_channel, config.snap_revision)
+        return FileSource(self.charm_dir / BUNDLED)
+
+    def _set_version(self) -> None:
+        if (info := orchestrator_snap.installed()) is not None:
+            self.unit.set_workload_version(info.version)
+
+    def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
+        if self._problems is None or self._leaving:
+            return
+        for status in self._statuses(self._problems):
+            event.add_status(status)
+
+    def _statuses(self, problems: list[str]) -> list[ops.StatusBase]:
+        """Everything that is to be said; Juju shows the worst, and of equals the first."""
+        blocking = list(problems)
+        if not self.model.relations[PRINCIPAL]:
+            blocking.append(f"no relation {PRINCIPAL}: juju integrate {self.app.name} {PRINCIPAL}")
+        host = isolation.read()
+        if not problems:
+            try:
+                orchestrator_snap.check_health(host.isolated)
+            except SnapError as error:
+                blocking.append(str(error))
+        if host.problem is not None and self.config["require-isolated-cpus"]:
+            blocking.append(host.problem)
+        return [*map(ops.BlockedStatus, blocking), ops.ActiveStatus(host.problem or "")]
+
+    def _on_remove(self, _: ops.RemoveEvent) -> None:
+        self._leaving = True
+        reason = orchestrator_snap.remove()
+        if reason is not None:
+            log.warning("the snap %s is left on the machine: %s", orchestrator_snap.NAME, reason)
+
+    def _on_list_allocations(self, event: ops.ActionEvent) -> None:
+        try:
+            held = orchestrator_snap.holdings()
+        except SnapError as error:
+            event.fail(str(error))
+            return
+        tables = [display.allocations(listing) for listing in held.listings]
+        document = {
+            "pools": {listing.pool: listing.model_dump(mode="json", exclude_none=True) for listing in held.listings},
+            "hugepages": held.memory.model_dump(mode="json", exclude_none=True)["numa_hugepages"],
+        }
+        _answer(event, display.plain(*tables, display.hugepages(held.memory)), document)
+
+    def _on_show_machine(self, event: ops.ActionEvent) -> None:
+        host = isolation.read()
+        if host.machine is None:
+            event.fail(str(host.problem))
+            return
+        pages = {node_id: read_hugepages(SysfsTree("/sys"), node_id) for node_id in host.machine.node_ids}
+        remarks = [host.problem] if host.problem else host.notes
+        document = describe(host.machine, pages) | {"remarks": remarks}
+        _answer(event, display.plain(*display.machine(host.machine, pages), *remarks), document)
+
+    def _on_release(self, event: ops.ActionEvent) -> None:
+        params = event.load_params(ReleaseParams, errors="fail")
+        if not params.confirm:
+            event.fail(f"nothing was released: pass confirm=true if nothing of '{params.service}' runs on its CPUs")
+            return
+        try:
+            released = orchestrator_snap.release(params.service)
+        except SnapError as error:
+            event.fail(str(error))
+            return
+        if released:
+            _answer(event, f"released {', '.join(released)}", {"service": params.service, "released": released})
+        else:
+            event.fail(f"the service '{params.service}' holds nothing: list-allocations shows who does")
+
+    def _on_refresh_snap(self, event: ops.ActionEvent) -> None:
+        before = orchestrator_snap.installed()
+        self._reconcile(newest=True)
+        if self._problems:
+            event.fail(self._problems[0])
+            return
+        after = orchestrator_snap.installed()
+        revisions = [info.revision if info else "none" for info in (before, after)]
+        text = f"revision {revisions[0]} before, {revisions[1]} now, version {after.version if after else 'none'}"
+        _answer(event, text, {"before": revisions[0], "after": revisions[1]})
+
+    def _on_get_status(self, event: ops.ActionEvent) -> None:
+        info = orchestrator_snap.installed()
+        if info is None:
+            event.fail("the snap is not installed: 'juju debug-log' says why")
+            return
+        isolated = isolation.read().isolated
+        try:
+            orchestrator_snap.check_health(isolated)
+            health = "the daemon answers"
+        except SnapError as error:
+            health = str(error)
+        document = {
+            "health": health,
+            "version": info.version,
+            "revision": info.revision,
+            "channel": info.tracking or "none (installed from a file)",
+            "held": info.hold is not None,
+            "isolated-cpus": str(isolated) or "none",
+            "options": orchestrator_snap.options(),
+            "connections": {":".join(link.plug): link.slot or "not connected" for link in orchestrator_snap.links()},
+        }
+        _answer(event, "\n".join(f"{key}: {_line(value)}" for key, value in document.items()), document)
+
+
+def _line(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{key}={each}" for key, each in cast("dict[str, Any]", value).items())
+
+
+def _answer(event: ops.ActionEvent, text: str, document: dict[str, Any]) -> None:
+    """The result for a person, and the same for a program."""
+    event.set_results({"text": text, "json": json.dumps(document)})
+
+
+if __name__ == "__main__":
+    ops.main(EpaOrchestratorCharm)

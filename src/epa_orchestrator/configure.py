@@ -1,0 +1,124 @@
+"""Configure: the options that snapd proposes become the daemon's settings, or are refused with one sentence.
+
+Runs as the snap's configure, install and post-refresh hooks. An accepted change reaches a running daemon by SIGHUP;
+where none runs (its socket starts it when a client comes), it finds the settings when it starts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from epa_orchestrator import paths, store
+from epa_orchestrator.errors import EpaError
+from epa_orchestrator.ledger import Ledger
+from epa_orchestrator.lock import daemon_pid
+from epa_orchestrator.machine import MachineError, read_hugepages, read_machine
+from epa_orchestrator.proposal import Surroundings, check
+from epa_orchestrator.settings import Settings, SettingsError, load_settings, option_names, parse_settings
+from epa_orchestrator.store import StateError
+from epa_orchestrator.sysfs import Sysfs, SysfsTree
+
+
+class ConfigureError(EpaError):
+    """The options cannot be put in use."""
+
+
+def main() -> int:
+    """Put the proposed options in use; the exit code tells snapd whether to keep them."""
+    try:
+        file = paths.settings_file()
+        if file is None:
+            raise ConfigureError("EPA_SETTINGS does not say where the settings lie")
+        put_in_use(proposed_options(), file, paths.state_directory(), SysfsTree(paths.sysfs_root()))
+    except EpaError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def proposed_options() -> dict[str, Any]:
+    """The snap's options as they would be after the change, by name; only those that are set.
+
+    Raises ConfigureError.
+    """
+    command = ["snapctl", "get", "-d", *option_names()]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ConfigureError(f"The options cannot be read: {done.stderr.strip()}")
+        return json.loads(done.stdout or "{}")
+    except (OSError, ValueError) as error:
+        raise ConfigureError(f"The options cannot be read: {error}") from None
+
+
+def put_in_use(options: dict[str, Any], file: Path, state_directory: Path, sysfs: Sysfs) -> None:
+    """Check the options against the machine and the claims, store them as settings, and tell the daemon.
+
+    Raises EpaError with the sentence that says why not; then nothing has changed.
+    """
+    proposed = parse_settings(options)
+    before = file.read_bytes() if file.exists() else None
+    check(_current(file), proposed, _surroundings(state_directory, sysfs))
+    _write(file, json.dumps(options, indent=1, sort_keys=True).encode())
+    try:
+        if pid := daemon_pid(state_directory):
+            os.kill(pid, signal.SIGHUP)
+    except ProcessLookupError:
+        return  # it has ended meanwhile
+    except OSError as error:
+        if before is not None:
+            _write(file, before)
+        raise ConfigureError(f"The running daemon could not be told of the options: {error.strerror}") from None
+
+
+def _current(file: Path) -> Settings:
+    """The settings in use; the defaults where there are none yet, or unusable ones, which only a change can mend."""
+    try:
+        return load_settings(file)
+    except SettingsError:
+        return Settings()
+
+
+def _surroundings(state_directory: Path, sysfs: Sysfs) -> Surroundings:
+    problems: list[str] = []
+    machine, ledger = None, None
+    try:
+        machine = read_machine(sysfs)
+    except (MachineError, ValueError) as error:
+        problems.append(str(error))
+    try:
+        ledger = _claims(state_directory / store.FILE_NAME)
+    except StateError as error:
+        problems.append(f"the state database {error}")
+    nodes = machine.node_ids if machine else ()
+    return Surroundings(
+        machine, {node_id: read_hugepages(sysfs, node_id) for node_id in nodes}, ledger, "; ".join(problems)
+    )
+
+
+def _claims(path: Path) -> Ledger:
+    return store.load_copy(path).ledger if store.exists(path) else Ledger()
+
+
+def _write(file: Path, content: bytes) -> None:
+    """Replace the file's content, whole or not at all."""
+    try:
+        fd, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
+        with open(fd, "wb") as new:
+            new.write(content)
+            new.flush()
+            os.fsync(new.fileno())
+        os.replace(name, file)
+    except OSError as error:
+        raise ConfigureError(f"The settings {file} cannot be written: {error.strerror}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""Is this host's isolation what it should be: read, judge, explain."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.machine import Machine, MachineError, read_machine
+from epa_orchestrator.sysfs import Sysfs, SysfsTree
+
+
+@dataclass(frozen=True)
+class Isolation:
+    """What the kernel says of its isolated CPUs; `machine` is None when sysfs cannot be read, `unreadable` says why."""
+
+    machine: Machine | None
+    container: bool
+    unreadable: str = ""
+
+    @property
+    def isolated(self) -> CpuSet:
+        """The CPUs that the kernel isolates."""
+        return self.machine.isolated if self.machine else EMPTY
+
+    @property
+    def problem(self) -> str | None:
+        """Why no CPU can be pinned here, and what to do; None when CPUs are isolated."""
+        if self.machine is None:
+            return f"the CPUs of this host cannot be read: {self.unreadable}"
+        if self.machine.isolated:
+            return None
+        if self.container:
+            return (
+                "no isolated CPUs: pinning requests will be refused; this is a container, and isolation belongs to its"
+                " host: set isolcpus= there"
+            )
+        return "no isolated CPUs: pinning requests will be refused; set isolcpus= on the kernel command line and reboot"
+
+    @property
+    def notes(self) -> list[str]:
+        """What an operator should look at although CPUs can be pinned."""
+        if self.machine is None or not self.machine.isolated:
+            return []
+        notes: list[str] = []
+        if offline := self.machine.isolated - self.machine.online:
+            notes.append(f"CPUs {offline} are isolated but offline")
+        split = [core.cpus for core in self.machine.cores if core.cpus & self.isolated and core.cpus - self.isolated]
+        if split:
+            notes.append(f"only some threads of these cores are isolated: {', '.join(map(str, split))}")
+        if not self.machine.online - self.machine.isolated:
+            notes.append("all CPUs are isolated: the kernel and the services have none to run on")
+        return notes
+
+
+def read(sysfs: Sysfs | None = None) -> Isolation:
+    """Read this host's isolation."""
+    try:
+        return Isolation(read_machine(sysfs or SysfsTree("/sys")), _in_container())
+    except (MachineError, ValueError) as error:
+        return Isolation(None, _in_container(), str(error))
+
+
+def _in_container() -> bool:
+    """Whether systemd-detect-virt(1) says that this is a container."""
+    try:
+        done = subprocess.run(["systemd-detect-virt", "--container", "--quiet"], check=False, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0

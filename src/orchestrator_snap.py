@@ -1,0 +1,351 @@
+"""The snap epa-orchestrator as a workload: where it comes from, its options, its connections, its health, its removal.
+
+Knows nothing of Juju. What the operator must mend is raised as `SnapError`, whose message says what and how; what heals
+by itself was tried again a few times (see snapd), and is raised as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from charmlibs import snap
+
+import snapd
+from epa_orchestrator.client import Client, Refused, Unreachable
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.protocol import Listing, MemoryAnswer
+from snapd import Link, patiently
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "epa-orchestrator"
+#: The base that the snap runs on; installing from a file needs it on the machine, or the store to fetch it from.
+BASE: Final = "core24"
+SLOT: Final = "epa-info"
+SOCKET: Final = Path("/var/snap/epa-orchestrator/current/data/epa.sock")
+
+_BLOBS: Final = Path("/var/lib/snapd/snaps")
+_MOUNTS: Final = Path("/run/snapd/ns")
+_ANSWER_TIMEOUT: Final = 60.0
+_STORE_DOWN: Final = re.compile(
+    r"unable to contact snap store|persistent network error|no such host|dial tcp|store unavail"
+)
+
+
+class SnapError(Exception):
+    """Something that the operator must mend; the message says what, and how."""
+
+
+class FileSource(NamedTuple):
+    """The snap in a file: the resource that was attached, or the one that the charm carries."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        """What a status calls it."""
+        return f"the file {self.path.name}"
+
+
+class StoreSource(NamedTuple):
+    """The snap from a channel of the store, pinned to a revision if that is not 0."""
+
+    channel: str
+    revision: int = 0
+
+    def __str__(self) -> str:
+        """What a status calls it."""
+        return f"{self.channel} in the store" + (f", revision {self.revision}" if self.revision else "")
+
+
+Source = FileSource | StoreSource
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What the daemon says is held: the listing of each pool, and the hugepages."""
+
+    listings: list[Listing]
+    memory: MemoryAnswer
+
+    @property
+    def services(self) -> list[str]:
+        """Who holds CPUs or hugepages."""
+        cpus = {claim.service_name for listing in self.listings for claim in listing.allocations}
+        pages = {service for node in self.memory.numa_hugepages.values() for service in node.allocations}
+        return sorted(cpus | pages)
+
+
+def installed() -> snap.InstalledInfo | None:
+    """What snapd says of the snap, None when it is not installed."""
+    return snapd.installed(NAME)
+
+
+def is_wanted(source: Source) -> bool:
+    """Whether the installed snap is the one that the source has; a newer one in the same channel does not count."""
+    info = installed()
+    if info is None:
+        return False
+    if isinstance(source, FileSource):
+        return _is_same(source.path, _BLOBS / f"{NAME}_{info.revision}.snap")
+    return _is_tracking(info, source) and source.revision in (0, int(info.revision))
+
+
+def install(source: Source, *, newest: bool = False) -> None:
+    """Install the snap from the source, in place of the installed one if need be, and hold it.
+
+    `newest`: from a channel, refresh it although it comes from there already.
+    """
+    info = installed()
+    try:
+        if isinstance(source, FileSource):
+            _install_file(source.path)
+        elif info is not None and info.revision.startswith("x"):
+            _amend(source)
+        else:
+            revision = source.revision or None
+            patiently(lambda: snap.ensure_installed(NAME, source.channel, revision=revision, update=newest))
+    except snap.APIError as error:
+        raise SnapError(_why_not_installed(source, error)) from error
+    finally:
+        hold()
+
+
+def hold() -> None:
+    """Keep snapd from refreshing this snap on its own; no other snap is touched."""
+    if (info := installed()) is not None and info.hold is None:
+        patiently(lambda: snap.hold(NAME))
+
+
+def options() -> dict[str, Any]:
+    """The options that are set in the snap."""
+    return patiently(lambda: snap.get(NAME))
+
+
+def configure(wanted: dict[str, Any]) -> None:
+    """Give the daemon these options, in one step; what does not fit is refused as a whole and changes nothing."""
+    current = options()
+    if changed := {name: value for name, value in wanted.items() if current.get(name) != value}:
+        try:
+            patiently(lambda: snap.set(NAME, changed))
+        except snap.ChangeError as error:
+            raise SnapError(_hook_sentence(error.message)) from error
+
+
+def links() -> list[Link]:
+    """The connections of the snap's own plugs and slots."""
+    return snapd.links(NAME)
+
+
+def connect_own() -> None:
+    """Connect the plugs through which the daemon sees the host, which snapd does not connect by itself."""
+    for link in links():
+        if link.interface == "system-files" and link.plug[0] == NAME and link.slot is None:
+            _connect(link.plug, None)
+
+
+def connect(plugs: Iterable[tuple[str, str]]) -> list[str]:
+    """Connect those plugs of other snaps that are installed; make links anew that a refresh has left stale.
+
+    Returns the plugs that are connected, as snapd writes them.
+    """
+    connected = {link.plug for link in links() if link.slot == f"{NAME}:{SLOT}"}
+    done: list[str] = []
+    for plug in plugs:
+        if snapd.installed(plug[0]) is None:
+            continue
+        if plug in connected and _is_stale(plug[0]):
+            log.info("the link of %s leads to another revision of %s: making it anew", ":".join(plug), NAME)
+            patiently(lambda plug=plug: snap.disconnect(plug, (NAME, SLOT)))
+            connected.discard(plug)
+        if plug not in connected:
+            _connect(plug, (NAME, SLOT))
+        done.append(":".join(plug))
+    return done
+
+
+def client() -> Client:
+    """A client of the daemon."""
+    return Client(SOCKET, timeout=_ANSWER_TIMEOUT)
+
+
+def check_health(isolated: CpuSet) -> None:
+    """Ask the daemon over its socket; `isolated` are the CPUs that the kernel isolates.
+
+    Raises SnapError when it does not answer, cannot read its state, or does not see the host.
+    """
+    try:
+        listing = client().list_allocations()
+    except (Unreachable, Refused) as error:
+        raise SnapError(
+            f"the daemon does not answer ({error}): see 'snap logs {NAME}', then 'sudo snap start --enable {NAME}'"
+        ) from error
+    if listing.state_error:
+        raise SnapError(f"the daemon serves reading requests only: {listing.state_error}")
+    if not isolated <= CpuSet.parse(listing.cpu_pool.configured_cpus) and not _sees_host():
+        raise SnapError(f"the daemon cannot see the CPUs of this host: sudo snap connect {NAME}:topology")
+
+
+def holdings() -> Holdings:
+    """Who holds what.
+
+    Raises SnapError when the daemon cannot tell.
+    """
+    asked = client()
+    try:
+        listings = [asked.list_allocations()]
+        if "error" not in asked.ask({"action": "list_allocations", "pool": "general"}):
+            listings.append(asked.list_allocations("general"))
+        return Holdings(listings, asked.memory_info())
+    except (Unreachable, Refused) as error:
+        raise SnapError(f"the daemon does not answer: {error}") from error
+
+
+def release(service: str) -> list[str]:
+    """Take back all CPUs and hugepage records of a service; returns what was released, one sentence each.
+
+    Raises SnapError.
+    """
+    held = holdings()
+    asked = client()
+    done: list[str] = []
+    try:
+        for listing in held.listings:
+            for claim in listing.allocations:
+                if claim.service_name == service:
+                    asked.allocate(service, -1, listing.pool)
+                    done.append(f"CPUs {claim.allocated_cores} of pool {listing.pool}")
+        for node, pages in held.memory.numa_hugepages.items():
+            for size_kb, count in pages.allocations.get(service, {}).items():
+                asked.set_hugepages(service, int(node.removeprefix("node")), int(size_kb), -1)
+                done.append(f"{count} hugepages of {size_kb} KiB on {node}")
+    except (Unreachable, Refused) as error:
+        raise SnapError(f"released {', '.join(done) or 'nothing'}, then failed: {error}") from error
+    return done
+
+
+def remove() -> str | None:
+    """Undo connections and holds, and remove the snap if nobody holds anything.
+
+    Returns why the snap was left, None when it is gone.
+    """
+    if installed() is None:
+        return None
+    reason = _why_to_stay()
+    for link in links():
+        if link.slot is not None and (link.plug[0] != NAME or link.interface == "system-files"):
+            snapd.run("disconnect", "--forget", ":".join(link.plug), link.slot)
+    patiently(lambda: snap.unhold(NAME))
+    if reason is None:
+        patiently(lambda: snap.remove(NAME))
+    return reason
+
+
+def _why_to_stay() -> str | None:
+    try:
+        held = holdings()
+    except SnapError as error:
+        return f"it is not known who holds what: {error}"
+    problem = held.listings[0].state_error
+    if problem:
+        return f"it is not known who holds what: {problem}"
+    return f"{', '.join(held.services)} still hold CPUs or hugepages" if held.services else None
+
+
+def _install_file(path: Path) -> None:
+    if not path.is_file() or not path.stat().st_size:
+        raise SnapError(
+            f"the charm carries no snap ({path.name}): attach the resource {NAME}-snap, or set snap-channel"
+        )
+    snapd.run("install", "--dangerous", str(path))
+
+
+def _amend(source: StoreSource) -> None:
+    """Replace a snap from a file by the store's."""
+    pin = ["--revision", str(source.revision)] if source.revision else []
+    snapd.run("refresh", "--amend", "--channel", source.channel, *pin, NAME)
+
+
+def _why_not_installed(source: Source, error: snap.APIError) -> str:
+    reason = " ".join(error.message.split())
+    match error:
+        case snap.NotInStoreError():
+            return f"the store has no snap {NAME}: reset snap-channel to use the one in the charm"
+        case snap.ChannelNotAvailableError():
+            return f"snap-channel={source} is not available ({reason}): set another channel, or reset it"
+        case snap.RevisionNotAvailableError():
+            return f"the store does not have {source} ({reason}): set another snap-revision, or reset it"
+        case _:
+            return _cannot_install(source, reason)
+
+
+def _cannot_install(source: Source, reason: str) -> str:
+    if isinstance(source, FileSource) and snapd.installed(BASE) is None:
+        return (
+            f"the base snap {BASE} is not installed and could not be fetched: 'sudo snap install {BASE}', or offline"
+            f" 'sudo snap ack' and 'sudo snap install' its files ({reason[:200]})"
+        )
+    if _STORE_DOWN.search(reason):
+        return (
+            f"the store cannot be reached for {source} ({reason[:200]}): mend the machine's network or the model's"
+            " snap-http-proxy, or reset snap-channel"
+        )
+    return f"the snap cannot be installed from {source}: {reason[:400]}"
+
+
+def _hook_sentence(message: str) -> str:
+    """What the configure hook said, out of snapd's account of the change."""
+    found = re.search(r'run hook "configure":\s*(?:-+\s*)?(.*?)\s*(?:-{3,})?\s*\)?\s*$', message, re.DOTALL)
+    return " ".join((found[1] if found else message).split())
+
+
+def _is_tracking(info: snap.InstalledInfo, source: StoreSource) -> bool:
+    """Whether the snap follows the channel; snapd adds the track `latest` where a channel names none."""
+    risks = ("stable", "candidate", "beta", "edge")
+    words = source.channel.split("/")
+    if words[0] in risks:
+        words = ["latest", *words]
+    elif len(words) == 1:
+        words.append("stable")
+    return info.tracking == "/".join(words)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.stat().st_size == other.stat().st_size and _digest(path) == _digest(other)
+    except FileNotFoundError:
+        return False
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _is_stale(consumer: str) -> bool:
+    """Whether the consumer's mount namespace has the data of another revision of our snap than the current one."""
+    info = installed()
+    try:
+        lines = (_MOUNTS / f"snap.{consumer}.fstab").read_text(encoding="utf-8").splitlines()
+    except OSError:  # nothing of the consumer has run yet
+        return False
+    ours = [line.split()[0] for line in lines if line.startswith(f"/var/snap/{NAME}/")]
+    return info is not None and (not ours or any(f"/{info.revision}/" not in source for source in ours))
+
+
+def _sees_host() -> bool:
+    return all(link.slot is not None for link in links() if link.interface == "system-files")
+
+
+def _connect(plug: tuple[str, str], slot: tuple[str, str] | None) -> None:
+    try:
+        patiently(lambda: snap.connect(plug, slot))
+    except snap.APIError as error:
+        raise SnapError(
+            f"{':'.join(plug)} cannot be connected ({' '.join(error.message.split())}): correct connect-plugs"
+        ) from error

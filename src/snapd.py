@@ -1,0 +1,109 @@
+"""Talking to snapd: what its library has no call for, and patience with what heals by itself."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Final, NamedTuple, TypeVar
+
+from charmlibs import snap
+
+log = logging.getLogger(__name__)
+
+_COMMAND: Final = "/usr/bin/snap"
+_COMMAND_TIMEOUT: Final = 900.0
+_ATTEMPTS: Final = 4
+_PAUSE: Final = 15.0
+_TRANSIENT: Final = re.compile(
+    r"change in progress|device not yet seeded|snapd is about to reboot|daemon is restarting"
+)
+
+_RESULT = TypeVar("_RESULT")
+
+
+class Link(NamedTuple):
+    """A row of `snap connections`: a plug, and the slot that it is connected to, if any."""
+
+    interface: str
+    plug: tuple[str, str]
+    slot: str | None
+
+
+def installed(name: str) -> snap.InstalledInfo | None:
+    """What snapd says of a snap, None when it is not installed."""
+    try:
+        return patiently(lambda: snap.list_one(name))
+    except snap.NotInstalledError:
+        return None
+
+
+def links(name: str) -> list[Link]:
+    """The plugs and slots of a snap, and what is connected to them."""
+    rows = [line.split() for line in run("connections", name).splitlines()[1:]]
+    return [
+        Link(interface.partition("[")[0], (owner, plug_name), None if slot == "-" else slot)
+        for interface, plug, slot, *_ in rows
+        if ":" in plug
+        for owner, _, plug_name in [plug.partition(":")]
+    ]
+
+
+def run(*arguments: str) -> str:
+    """Run the command snap and return what it prints.
+
+    Raises snap.Error as the library does.
+    """
+    return patiently(lambda: _run(arguments))
+
+
+def patiently(action: Callable[[], _RESULT]) -> _RESULT:
+    """Do something, again after a pause when it fails for a reason that passes.
+
+    Such are a slow answer, a restart of snapd, and another change that is in progress. Raises snap.Error.
+    """
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return action()
+        except snap.Error as error:
+            if not _passes(error):
+                raise
+            log.warning("trying again in %g seconds: %s", _PAUSE, error)
+        time.sleep(_PAUSE)
+    return action()
+
+
+def _run(arguments: tuple[str, ...]) -> str:
+    try:
+        done = subprocess.run(
+            [_COMMAND, *arguments],
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            timeout=_COMMAND_TIMEOUT,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise snap.SocketNotFoundError(f"{_COMMAND} is not there: install snapd") from None
+    except subprocess.TimeoutExpired:
+        raise snap.TimeoutError(f"snap {arguments[0]} took more than {_COMMAND_TIMEOUT:g} seconds") from None
+    if done.returncode:
+        message = done.stderr.strip().removeprefix("error: ")
+        raise snap.ChangeError(message, kind="command", value=" ".join(arguments))
+    return done.stdout
+
+
+def _environment() -> dict[str, str]:
+    """Our environment with Juju's proxy settings, under both spellings that programs look for."""
+    proxies = {name: os.environ.get(f"JUJU_CHARM_{name.upper()}") for name in ("http_proxy", "https_proxy", "no_proxy")}
+    given = {name: value for name, value in proxies.items() if value}
+    return {**os.environ, **given, **{name.upper(): value for name, value in given.items()}}
+
+
+def _passes(error: snap.Error) -> bool:
+    if isinstance(error, snap.SocketNotFoundError):
+        return False
+    return isinstance(error, snap.TimeoutError | snap.ConnectionError) or bool(_TRANSIENT.search(str(error)))

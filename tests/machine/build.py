@@ -1,0 +1,431 @@
+"""So that anyone can make the machine that the tests boot, from Debian's packages alone: a kernel, systemd, snapd.
+
+    python -m tests.machine.build [WORKDIR]
+
+What is there already is kept: remove a file or a directory to have it made anew. The snaps `snapd` and `core24`, which
+snapd wants before it installs any other, are stand-ins made of Debian's packages, because no snap store is asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import lzma
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from tests.machine.machine import BUILT, MIB, SEARCH, Machine, MachineError, Shape, qemu
+
+#: The release in the guest, whatever the host's is: the first one with a snapd that knows what a current snap asks for.
+SUITE: Final = "trixie"
+
+DISK_SIZE: Final = 3072 * MIB
+
+#: Programs that are needed, each with the package that has it.
+TOOLS: Final = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "debootstrap": "debootstrap",
+    "mksquashfs": "squashfs-tools",
+    "mke2fs": "e2fsprogs",
+    "modprobe": "kmod",
+    "cpio": "cpio",
+    "xz": "xz-utils",
+    "zstd": "zstd",
+}
+
+#: dbus-user-session is one of two packages that satisfy snapd, a choice that debootstrap cannot make.
+ROOT_PACKAGES: Final = (
+    "systemd,systemd-sysv,udev,dbus,dbus-user-session,libpam-systemd,snapd,apparmor,"
+    "python3,python3-venv,squashfs-tools,kmod,iproute2,procps,ca-certificates"
+)
+
+#: Units that take long under emulation and serve nobody here; snapd loads the profiles of snaps by itself.
+MASKED: Final = (
+    "apparmor.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "getty@tty1.service",
+    "serial-getty@ttyS0.service",
+    "snapd.aa-prompt-listener.service",
+    "snapd.recovery-chooser-trigger.service",
+    "systemd-timesyncd.service",
+)
+
+#: Modules that udev would load because the CPU model has what they are for, or says so.
+BLACKLISTED: Final = (
+    "acpi_cpufreq",
+    "aesni_intel",
+    "ghash_clmulni_intel",
+    "intel_rapl_common",
+    "kvm",
+    "kvm_amd",
+    "kvm_intel",
+    "powernow_k8",
+    "sha512_ssse3",
+)
+
+#: Modules that the guest needs, loaded before its root disk is: it has them from the start, and udev need not look.
+MODULES: Final = (
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_rng",
+    "virtio_console",
+    "qemu_fw_cfg",
+    "ext4",
+    "squashfs",
+    "loop",
+    "fuse",
+    "overlay",
+)
+
+#: snapd must not look for a newer self in the snap, and its runtime must not start 16 threads on two real CPUs.
+SNAPD_ENVIRONMENT: Final = "SNAP_REEXEC=0 GOMAXPROCS=2"
+
+AGENT_UNIT: Final = f"""\
+[Unit]
+Description=Answer the host
+Wants=snapd.socket
+After=snapd.socket snapd.service
+[Service]
+Environment={SNAPD_ENVIRONMENT} HOME=/root LANG=C.UTF-8
+Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin
+ExecStartPre=mount -o noatime /dev/vdb /job
+ExecStart=python3 /sys/firmware/qemu_fw_cfg/by_name/opt/epa.agent/raw
+KillMode=process
+"""
+
+INIT: Final = """\
+#!/bin/busybox sh
+b=/bin/busybox
+$b mount -t proc proc /proc
+$b mount -t sysfs sysfs /sys
+$b mount -t devtmpfs dev /dev
+if $b grep -q epa.probe /proc/cmdline; then echo epa.probe.passed; $b poweroff -f; fi
+while read module; do $b insmod /modules/$module; done </modules/order
+until [ -b /dev/vda ]; do $b sleep 0.1; done
+$b mount -t ext4 -o noatime /dev/vda /root
+$b mount --move /dev /root/dev
+$b umount /sys
+$b umount /proc
+exec $b switch_root /root /sbin/init
+"""
+
+#: What a base must have: directories that snapd mounts something on.
+MOUNT_POINTS: Final = (
+    "lib/firmware",
+    "lib/modules",
+    "media",
+    "meta",
+    "mnt",
+    "snap",
+    "usr/lib/snapd",
+    "usr/src",
+    "var/lib/snapd",
+    "var/log",
+    "var/snap",
+    "var/tmp",
+)
+
+#: What no test needs in the base: it halves the time that installing it takes.
+BASE_BALLAST: Final = (
+    "debootstrap",
+    "usr/lib/python3*/ensurepip",
+    "usr/lib/python3*/idlelib",
+    "usr/lib/python3*/pydoc_data",
+    "usr/lib/python3*/test",
+    "usr/lib/x86_64-linux-gnu/gconv",
+    "usr/lib/x86_64-linux-gnu/perl-base",
+    "usr/share/bash-completion",
+    "usr/share/doc",
+    "usr/share/i18n",
+    "usr/share/info",
+    "usr/share/locale",
+    "usr/share/man",
+    "usr/share/perl5",
+    "usr/share/zoneinfo",
+    "var/cache/apt",
+    "var/lib/apt/lists",
+    "var/lib/dpkg/info",
+)
+
+ROOT_BALLAST: Final = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists")
+
+#: What the snap `snapd` must not have: it is there for snap-confine and its helpers, and the host's snapd serves.
+SNAPD_BALLAST: Final = ("snapd", "snapd-aa-*", "snap-gdb*", "snapd-apparmor", "snap-seccomp")
+
+#: Seconds that KVM may take to reach the initrd before it counts as broken.
+PROBE: Final = 20
+
+
+class BuildError(Exception):
+    """The machine cannot be made here."""
+
+
+class Builder:
+    """The steps, each of which makes one file or directory below the work directory."""
+
+    def __init__(self, work: Path) -> None:
+        self._work = work
+        self._start = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """Show how far it is."""
+        print(f"[{time.monotonic() - self._start:4.0f} s] {text}", flush=True)
+
+    def call(self, *argv: str | Path, cwd: Path | None = None) -> str:
+        """Run a program; what it complains about goes to the build's log."""
+        environment = os.environ | {"PATH": SEARCH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
+        with (self._work / "build.log").open("a") as log:
+            try:
+                done = subprocess.run(
+                    argv, check=False, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
+                )
+            except FileNotFoundError:
+                raise BuildError(f"there is no program {argv[0]}") from None
+            log.write(done.stdout)
+        if done.returncode:
+            raise BuildError(f"{argv[0]} ended with status {done.returncode}: see {self._work / 'build.log'}")
+        return done.stdout
+
+    def make(self, name: str, maker: Callable[[Path], None]) -> Path:
+        """Make a file or directory unless it is there; a half-made one never bears its name."""
+        target, part = self._work / name, self._work / f"{name}.part"
+        if not target.exists():
+            self.say(name)
+            remove(part)
+            maker(part)
+            part.rename(target)
+        return target
+
+    def build(self) -> None:
+        """Make everything."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        self.tools()
+        self.make("kernel", self.kernel)
+        with ThreadPoolExecutor() as pool:
+            trees = [
+                pool.submit(self.make, "rootfs", lambda part: self.debootstrap(part, ROOT_PACKAGES)),
+                pool.submit(self.make, "base", lambda part: self.debootstrap(part, "python3")),
+            ]
+        for tree in trees:
+            tree.result()
+        self.make("vmlinuz", self.vmlinuz)
+        self.make("initrd.gz", self.initrd)
+        self.make("snapd.snap", self.snapd)
+        self.make("core24.snap", self.core24)
+        self.make("accelerator", self.accelerator)
+        self.make("root.img", self.disk)
+        self.say(f"ready: {self._work}")
+
+    def tools(self) -> None:
+        """Install what is missing on the host, and refresh apt's lists where they will be needed."""
+        missing = [package for tool, package in TOOLS.items() if not shutil.which(tool, path=SEARCH)]
+        if missing or not (self._work / "kernel").exists():
+            self.say("apt-get update")
+            self.call("apt-get", "update")
+        if missing:
+            self.say(f"apt-get install {' '.join(missing)}")
+            self.call("apt-get", "install", "-y", "--no-install-recommends", *missing)
+
+    def kernel(self, part: Path) -> None:
+        """Unpack the kernel for virtual machines of the host's release, and a static busybox for the initrd."""
+        part.mkdir()
+        depends = self.call("apt-cache", "depends", "linux-image-cloud-amd64").split()
+        images = [word for word in depends if word.startswith("linux-image-")][1:]
+        if not images:
+            raise BuildError("apt knows no linux-image-cloud-amd64")
+        self.call("apt-get", "download", images[0], "busybox-static", cwd=part)
+        for package in part.glob("*.deb"):
+            self.call("dpkg", "-x", package, part)
+            package.unlink()
+
+    def debootstrap(self, part: Path, packages: str) -> None:
+        """Unpack a small Debian from where apt on this host has its packages."""
+        sites = self.call("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").split()
+        mirrors = [site for site in sites if "security" not in site]
+        if not mirrors:
+            raise BuildError("apt on this host has no mirror of Debian")
+        self.call("debootstrap", "--variant=minbase", f"--include={packages}", SUITE, part, mirrors[0])
+
+    def modules(self) -> Path:
+        """The kernel's modules: one directory, named after its release."""
+        return next((self._work / "kernel").glob("**/lib/modules/*"))
+
+    def vmlinuz(self, part: Path) -> None:
+        """Copy the kernel."""
+        shutil.copy(next((self._work / "kernel" / "boot").glob("vmlinuz-*")), part)
+
+    def initrd(self, part: Path) -> None:
+        """Pack busybox, the modules in the order of their dependencies, and a script that mounts the root disk."""
+        tree = self._work / "initrd"
+        remove(tree)
+        for name in ("bin", "proc", "sys", "dev", "root", "modules"):
+            (tree / name).mkdir(parents=True)
+        shutil.copy(next((self._work / "kernel").glob("**/bin/busybox")), tree / "bin")
+        write(tree / "init", INIT, 0o755)
+        modules = self.modules()
+        root = modules.parents[2]
+        self.call("depmod", "-b", root, modules.name)
+        order: list[str] = []
+        for module in MODULES:
+            depends = self.call("modprobe", "-S", modules.name, "-d", root, "--show-depends", module)
+            paths = [Path(line.split()[1]) for line in depends.splitlines() if line.startswith("insmod")]
+            order += [name for name in (unpack(path, tree / "modules") for path in paths) if name not in order]
+        write(tree / "modules" / "order", "".join(f"{name}\n" for name in order))
+        self.call("sh", "-c", 'find . | cpio -o -H newc --quiet | gzip -1 >"$0"', part.resolve(), cwd=tree)
+        remove(tree)
+
+    def snapd(self, part: Path) -> None:
+        """Pack the helpers of the guest's snapd; it looks for snap-confine's profile in the snap."""
+        tree, root = self._work / "snapd", self._work / "rootfs"
+        remove(tree)
+        shutil.copytree(root / "usr/lib/snapd", tree / "usr/lib/snapd", symlinks=True)
+        strip(tree / "usr/lib/snapd", SNAPD_BALLAST)
+        profile = next((root / "etc/apparmor.d").glob("usr.lib.snapd.snap-confine*")).read_text()
+        for name in ("usr.lib.snapd.snap-confine", "usr.lib.snapd.snap-confine.real"):
+            write(tree / "etc/apparmor.d" / name, profile)
+        info = (root / "usr/lib/snapd/info").read_text().splitlines()
+        version = next(line.removeprefix("VERSION=") for line in info if line.startswith("VERSION="))
+        self.pack(tree, part, "snapd", version, "snapd")
+
+    def core24(self, part: Path) -> None:
+        """Pack the base."""
+        tree = self._work / "core24"
+        remove(tree)
+        self.call("cp", "-a", self._work / "base", tree)
+        strip(tree, BASE_BALLAST)
+        for name in MOUNT_POINTS:
+            (tree / name).mkdir(parents=True, exist_ok=True)
+        (tree / "usr/bin/snapctl").symlink_to("../lib/snapd/snapctl")
+        self.pack(tree, part, "core24", "1", "base")
+
+    def pack(self, tree: Path, part: Path, name: str, version: str, kind: str) -> None:
+        """Make a snap of a directory, quick to unpack rather than small."""
+        text = f"name: {name}\nversion: '{version}'\ntype: {kind}\nsummary: stand-in\ndescription: stand-in\n"
+        write(tree / "meta/snap.yaml", f"{text}architectures: [amd64]\n")
+        flags = ("-noappend", "-comp", "gzip", "-no-xattrs", "-quiet", "-no-progress", "-all-root")
+        self.call("mksquashfs", tree, part, *flags)
+        remove(tree)
+
+    def accelerator(self, part: Path) -> None:
+        """Find out whether KVM boots the kernel: where the host is a virtual machine, /dev/kvm promises too much."""
+        append = ("-serial", "stdio", "-append", "console=ttyS0 panic=-1 epa.probe")
+        command = [*qemu(self._work, "kvm"), *Shape().arguments(), *append]
+        try:
+            done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE)
+            passed = b"epa.probe.passed" in done.stdout
+        except subprocess.TimeoutExpired:
+            passed = False
+        part.write_text("kvm" if passed else "tcg")
+
+    def disk(self, part: Path) -> None:
+        """Make the root disk, and have snapd on it install the two snaps."""
+        tree = self._work / "root"
+        remove(tree)
+        self.call("cp", "-a", self._work / "rootfs", tree)
+        configure(tree)
+        shutil.copytree(self.modules().parent, tree / "usr/lib/modules", symlinks=True, dirs_exist_ok=True)
+        self.call("mke2fs", "-q", "-t", "ext4", "-d", tree, part, f"{DISK_SIZE // MIB}M")
+        remove(tree)
+        files = self._work / "first"
+        remove(files)
+        files.mkdir()
+        for name in ("snapd.snap", "core24.snap"):
+            shutil.copy(self._work / name, files)
+        with Machine(files, built=self._work, disk=part, kept=True) as machine:
+            self.say("root.img: first boot")
+            machine.run("snap", "wait", "system", "seed.loaded", timeout=900)
+            for name in ("snapd.snap", "core24.snap"):
+                self.say(f"root.img: snap install {name}")
+                machine.run("snap", "install", "--dangerous", f"/job/{name}", timeout=900)
+        remove(files)
+
+
+def configure(tree: Path) -> None:
+    """Make the root file system start quickly, be patient, and run the agent."""
+    strip(tree, ROOT_BALLAST)
+    (tree / "job").mkdir()
+    write(tree / "etc/hostname", "machine\n")
+    write(tree / "etc/fstab", "")
+    write(tree / "etc/machine-id", "")
+    write(tree / "etc/modprobe.d/slow.conf", "".join(f"blacklist {module}\n" for module in BLACKLISTED))
+    write(tree / "etc/systemd/journald.conf.d/quick.conf", "[Journal]\nStorage=volatile\n")
+    units = tree / "etc/systemd/system"
+    write(tree / "etc/systemd/system.conf.d/slow.conf", f"[Manager]\nDefaultEnvironment={SNAPD_ENVIRONMENT}\n")
+    write(units / "service.d/slow.conf", "[Service]\nTimeoutStartSec=600\nTimeoutStopSec=300\n")
+    write(units / "agent.service", AGENT_UNIT)
+    (units / "multi-user.target.wants/agent.service").symlink_to("../agent.service")
+    for unit in MASKED:
+        remove(units / unit)
+        (units / unit).symlink_to("/dev/null")
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Write a file and the directories above it; a symbolic link is replaced, not followed out of the tree."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_text(text)
+    path.chmod(mode)
+
+
+def remove(path: Path) -> None:
+    """Remove whatever is there, if anything."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def strip(tree: Path, ballast: Sequence[str]) -> None:
+    """Remove what nobody needs."""
+    for pattern in ballast:
+        for path in tree.glob(pattern):
+            remove(path)
+
+
+def unpack(module: Path, directory: Path) -> str:
+    """Copy a module, uncompressed, because busybox loads no other, and tell its name."""
+    name = module.name.removesuffix(".xz")
+    content = module.read_bytes()
+    (directory / name).write_bytes(lzma.decompress(content) if module.suffix == ".xz" else content)
+    return name
+
+
+def check_host() -> None:
+    """Refuse a host on which it cannot work, before anything is touched."""
+    if os.geteuid() != 0:
+        raise BuildError("only root can make a root file system: run it with sudo, or in a container")
+    release = Path("/etc/os-release")
+    if not release.exists() or "ID=debian" not in release.read_text().splitlines():
+        raise BuildError("the machine is made of Debian's packages, and so on Debian only: run it in a container of it")
+    if os.uname().machine != "x86_64":
+        raise BuildError(f"the machine is an x86_64, and cannot be made on {os.uname().machine}")
+
+
+def main() -> int:
+    """Build, or say in one sentence why not."""
+    parser = argparse.ArgumentParser(prog="python -m tests.machine.build", description="Make the machine.")
+    parser.add_argument("workdir", nargs="?", type=Path, default=BUILT, help="where to make it (%(default)s)")
+    try:
+        options = parser.parse_args()
+        check_host()
+        Builder(options.workdir.resolve()).build()
+    except (BuildError, MachineError, OSError) as error:
+        print(textwrap.fill(str(error), 120) if isinstance(error, OSError) else error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

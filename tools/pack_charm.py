@@ -1,0 +1,135 @@
+"""Packs the charm with the snap inside it: by `charmcraft pack` where that runs, else by following charmcraft.yaml.
+
+`python -m tools.pack_charm [--snap FILE] [--python 3.12] [--output FILE]`. charmcraft packs on Ubuntu 24.04 with
+python3-apt only. Elsewhere this script lays out the same zip, with charmcraft's own models and dispatch, and wheels for
+the Python it is told: for tests, not for publishing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, cast
+
+import yaml
+from charmcraft import const
+from charmcraft.dispatch import create_dispatch
+from charmcraft.models.metadata import CharmMetadata
+from charmcraft.models.project import PlatformCharm
+from craft_cli import EmitterMode, emit
+
+from tools.packing import ROOT, PackError, architecture, document, drop_foreign_bytecode, empty, python_environment, run
+
+#: The Python of ubuntu@24.04, the charm's base.
+BASE_PYTHON: Final = "3.12"
+
+
+def pack(output: Path, snap: Path | None, python: str = BASE_PYTHON) -> Path:
+    """Lay out the charm as charmcraft does, with `snap` (None: an empty file) inside, and zip it into `output`.
+
+    Raises PackError.
+    """
+    project = document(ROOT / const.CHARMCRAFT_FILENAME)
+    stage = empty(ROOT / "build" / "charm")
+    for name, part in cast("dict[str, Any]", project["parts"]).items():
+        _build(name, part, stage, python, snap)
+    drop_foreign_bytecode(stage, python)
+    _write_metadata(project, stage)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in _files(stage):
+            archive.write(file, file.relative_to(stage))
+    return output
+
+
+def charmcraft_runs() -> bool:
+    """Whether `charmcraft pack --destructive-mode` works here."""
+    try:
+        system = platform.freedesktop_os_release()
+    except OSError:
+        return False
+    ubuntu = (system.get("ID"), system.get("VERSION_ID")) == ("ubuntu", "24.04")
+    return ubuntu and importlib.util.find_spec("apt") is not None
+
+
+def _build(name: str, part: dict[str, Any], stage: Path, python: str, snap: Path | None) -> None:
+    if part["plugin"] == "python":
+        _install(part["python-requirements"], stage / "venv", python)
+        for directory in ("src", "lib"):
+            if (ROOT / directory).is_dir():
+                shutil.copytree(ROOT / directory, stage / directory, ignore=shutil.ignore_patterns("__pycache__"))
+    elif part["plugin"] == "dump":
+        for file in part["stage"]:
+            source = snap if file in part["organize"].values() else ROOT / file
+            (stage / file).write_bytes(source.read_bytes() if source else b"")
+    else:
+        raise PackError(f"part {name} of charmcraft.yaml is not of the kind that this script can follow")
+
+
+def _install(requirements: list[str], venv: Path, python: str) -> None:
+    """Make the virtual environment as charmcraft leaves it: packages, no programs."""
+    packages = venv / "lib" / f"python{python}" / "site-packages"
+    listed = [word for file in requirements for word in ("--requirement", file)]
+    command = ["python3", "-m", "pip", "install", "--quiet", "--target", str(packages), *listed]
+    run(command, ROOT, python_environment(python))
+    shutil.rmtree(packages / "bin", ignore_errors=True)
+    settings = f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\n"
+    (venv / "pyvenv.cfg").write_text(settings, encoding="utf-8")
+
+
+def _write_metadata(project: dict[str, Any], stage: Path) -> None:
+    manifest = {
+        "charmcraft-version": importlib.import_module("charmcraft").__version__,
+        "bases": [{"name": "ubuntu", "channel": "24.04", "architectures": [architecture()]}],
+    }
+    charm: Any = PlatformCharm.unmarshal(project)
+    metadata = CharmMetadata.from_charm(charm).to_yaml_string()
+    (stage / const.METADATA_FILENAME).write_text(metadata, encoding="utf-8")
+    for name, content in (
+        (const.JUJU_CONFIG_FILENAME, project["config"]),
+        (const.JUJU_ACTIONS_FILENAME, project["actions"]),
+        (const.MANIFEST_FILENAME, manifest),
+    ):
+        (stage / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+    emit.init(EmitterMode.QUIET, "pack_charm", "packs the charm")
+    create_dispatch(prime_dir=stage)
+    emit.ended_ok()
+
+
+def _files(stage: Path) -> Iterator[Path]:
+    return (path for path in sorted(stage.rglob("*")) if path.is_file())
+
+
+def main() -> int:
+    """Pack, and say where the file is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--snap", type=Path, help="the snap to put inside (default: the one in dist)")
+    parser.add_argument("--python", help="the Python to pack for, if not the base's own; never asks charmcraft")
+    parser.add_argument("--output", type=Path, default=None)
+    arguments = parser.parse_args()
+    name = f"epa-orchestrator_ubuntu@24.04-{architecture()}.charm"
+    snap: Path = arguments.snap or ROOT / "dist" / f"epa-orchestrator_{architecture()}.snap"
+    if not snap.is_file():
+        print(f"error: {snap} is missing: pack the snap first (python -m tools.pack_snap)", file=sys.stderr)
+        return 1
+    try:
+        if charmcraft_runs() and not (arguments.python or arguments.snap):
+            run(["charmcraft", "pack", "--destructive-mode", "--output", "dist"], ROOT)
+            print(ROOT / "dist" / name)
+        else:
+            print(pack(arguments.output or ROOT / "dist" / name, snap, arguments.python or BASE_PYTHON))
+    except (PackError, subprocess.SubprocessError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Packs the snap without snapcraft and without the store, by following the parts of snap/snapcraft.yaml.
+
+`python -m tools.pack_snap [--python 3.12] [--output FILE]`. Each part's `override-build` runs as snapcraft runs it,
+with CRAFT_PART_INSTALL for where its files go; the rest of snapcraft.yaml becomes meta/snap.yaml. What this script does
+not know how to follow, it refuses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final, cast
+
+import yaml
+
+from tools.packing import ROOT, PackError, architecture, document, drop_foreign_bytecode, empty, python_environment, run
+
+#: The Python of each base, which wheels with compiled parts must be for.
+BASE_PYTHON: Final = {"core24": "3.12"}
+
+#: Top-level members of snapcraft.yaml that snap.yaml has as well, under the same name.
+_SAME: Final = (
+    *("name", "version", "title", "summary", "description", "license", "base", "grade", "confinement"),
+    *("environment", "plugs", "slots", "apps", "hooks"),
+)
+_ONLY_SNAPCRAFT: Final = ("platforms", "parts", "compression")
+
+
+def pack(output: Path, python: str | None = None) -> Path:
+    """Pack the snap for this machine's architecture into `output`.
+
+    Raises PackError.
+    """
+    project = document(ROOT / "snap" / "snapcraft.yaml")
+    if unknown := sorted(set(project) - {*_SAME, *_ONLY_SNAPCRAFT}):
+        raise PackError(f"snapcraft.yaml has {', '.join(unknown)}, which this script does not know")
+    version = python or BASE_PYTHON[project["base"]]
+    stage = empty(ROOT / "build" / "snap")
+    for name, part in cast("dict[str, Any]", project["parts"]).items():
+        _build(name, part, stage, python_environment(version))
+    drop_foreign_bytecode(stage, version)
+    _write_meta(project, stage)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    options = ["-noappend", "-comp", project["compression"], "-all-root", "-no-xattrs", "-quiet", "-no-progress"]
+    run(["mksquashfs", str(stage), str(output), *options], ROOT)
+    return output
+
+
+def _build(name: str, part: dict[str, Any], stage: Path, environment: dict[str, str]) -> None:
+    known = {"plugin", "source", "build-packages", "override-build", "prime"}
+    if part["plugin"] != "nil" or part["source"] != "." or set(part) - known:
+        raise PackError(f"part {name} of snapcraft.yaml is not of the kind that this script can follow")
+    script = f"set -euo pipefail\n{part['override-build']}"
+    run(["bash", "-c", script], ROOT, {**environment, "CRAFT_PART_INSTALL": str(stage)})
+    for entry in cast("list[str]", part.get("prime", [])):
+        if not entry.startswith("-"):
+            raise PackError(f"part {name} of snapcraft.yaml primes {entry}: this script can only leave files out")
+        shutil.rmtree(stage / entry[1:], ignore_errors=True)
+
+
+def _write_meta(project: dict[str, Any], stage: Path) -> None:
+    """Write meta/snap.yaml and the hooks."""
+    meta = stage / "meta"
+    shutil.copytree(ROOT / "snap" / "hooks", meta / "hooks")
+    description = {key: project[key] for key in _SAME if key in project} | {"architectures": [architecture()]}
+    (meta / "snap.yaml").write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
+
+
+def main() -> int:
+    """Pack, and say where the file is."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", help="the Python to pack for, if not the base's own")
+    parser.add_argument("--output", type=Path, default=None)
+    arguments = parser.parse_args()
+    try:
+        output = arguments.output or ROOT / "dist" / f"epa-orchestrator_{architecture()}.snap"
+        print(pack(output, arguments.python))
+    except PackError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""What packing the snap and packing the charm share: the Python they are packed for, and running commands."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, cast
+
+import yaml
+
+ROOT: Final = Path(__file__).parents[1]
+
+#: Debian's names of the architectures that the charm and the snap are for.
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+class PackError(Exception):
+    """Packing failed; the message is one sentence."""
+
+
+def architecture() -> str:
+    """This machine's architecture, by Debian's name."""
+    try:
+        return _ARCHITECTURES[platform.machine()]
+    except KeyError:
+        raise PackError(f"{platform.machine()} is none of the architectures {', '.join(_ARCHITECTURES)}") from None
+
+
+def document(path: Path) -> dict[str, Any]:
+    """A YAML file that holds one mapping."""
+    return cast("dict[str, Any]", yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+def python_environment(version: str) -> dict[str, str]:
+    """Environment variables with which `python3 -m pip install --target` installs for a Python such as 3.12.
+
+    Where that Python is on this machine, with pip, `python3` is it. Else it is our own, which fetches wheels for the
+    other; it cannot compile for it, so what is packed starts slower.
+    """
+    interpreter = _interpreter(version)
+    if interpreter is None:
+        print(f"Python {version} with pip is not on this machine: what is packed starts slower, uncompiled")
+        return {
+            "PATH": _path_with(Path(sys.executable)),
+            "PIP_PYTHON_VERSION": version,
+            "PIP_ONLY_BINARY": ":all:",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+    return {"PATH": _path_with(interpreter), "PIP_ONLY_BINARY": ":all:"}
+
+
+def run(command: list[str], cwd: Path, environment: Mapping[str, str] | None = None) -> None:
+    """Run a command; raises PackError when it fails or is missing."""
+    quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    try:
+        subprocess.run(command, cwd=cwd, env={**os.environ, **quiet, **(environment or {})}, check=True)
+    except FileNotFoundError:
+        raise PackError(f"{command[0]} is not installed: install the package that brings it") from None
+    except subprocess.CalledProcessError as error:
+        raise PackError(f"{' '.join(command)[:200]} failed with status {error.returncode}") from None
+
+
+def empty(directory: Path) -> Path:
+    """The directory, made anew."""
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    return directory
+
+
+def drop_foreign_bytecode(directory: Path, version: str) -> None:
+    """Remove compiled files that are for another Python than `version`."""
+    tag = f".cpython-{version.replace('.', '')}.pyc"
+    for file in directory.rglob("*.pyc"):
+        if not file.name.endswith(tag):
+            file.unlink()
+
+
+def _interpreter(version: str) -> Path | None:
+    if f"{sys.version_info.major}.{sys.version_info.minor}" == version:
+        return Path(sys.executable)
+    versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
+    candidates = [Path(found)] if (found := shutil.which(f"python{version}")) else []
+    candidates += sorted(path for path in versions.glob(f"{version}.*/bin/python3") if re.search(r"\d/bin", str(path)))
+    return next((path for path in candidates if _has_pip(path)), None)
+
+
+def _has_pip(interpreter: Path) -> bool:
+    done = subprocess.run([interpreter, "-m", "pip", "--version"], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+def _path_with(interpreter: Path) -> str:
+    """A PATH whose `python3` is the interpreter."""
+    directory = empty(ROOT / "build" / "bin")
+    (directory / "python3").write_text(f'#!/bin/sh\nexec "{interpreter}" "$@"\n', encoding="utf-8")
+    (directory / "python3").chmod(0o755)
+    return f"{directory}{os.pathsep}{os.environ['PATH']}"
