@@ -187,8 +187,11 @@ def check_health(isolated: CpuSet) -> None:
         ) from error
     if listing.state_error:
         raise SnapError(f"the daemon serves reading requests only: {listing.state_error}")
-    if not isolated <= CpuSet.parse(listing.cpu_pool.configured_cpus) and not _sees_host():
-        raise SnapError(f"the daemon cannot see the CPUs of this host: sudo snap connect {NAME}:topology")
+    if isolated and not listing.cpu_pool.configured_cpus and not options().get("reserved-cpus"):
+        raise SnapError(
+            f"the daemon does not see the isolated CPUs {isolated}: 'sudo snap connect {NAME}:topology', then see"
+            f" 'snap logs {NAME}'"
+        )
 
 
 def holdings() -> Holdings:
@@ -336,10 +339,6 @@ def _is_stale(consumer: str) -> bool:
         return False
     ours = [line.split()[0] for line in lines if line.startswith(f"/var/snap/{NAME}/")]
     return info is not None and (not ours or any(f"/{info.revision}/" not in source for source in ours))
-
-
-def _sees_host() -> bool:
-    return all(link.slot is not None for link in links() if link.interface == "system-files")
 
 
 def _connect(plug: tuple[str, str], slot: tuple[str, str] | None) -> None:

@@ -65,7 +65,8 @@ def put_in_use(options: dict[str, Any], file: Path, state_directory: Path, sysfs
     """
     proposed = parse_settings(options)
     before = file.read_bytes() if file.exists() else None
-    check(_current(file), proposed, _surroundings(state_directory, sysfs))
+    nodes = {entry.node_id for entry in proposed.reserved_hugepages}
+    check(_current(file), proposed, _surroundings(state_directory, sysfs, nodes))
     _write(file, json.dumps(options, indent=1, sort_keys=True).encode())
     try:
         if pid := daemon_pid(state_directory):
@@ -86,7 +87,8 @@ def _current(file: Path) -> Settings:
         return Settings()
 
 
-def _surroundings(state_directory: Path, sysfs: Sysfs) -> Surroundings:
+def _surroundings(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> Surroundings:
+    """The machine, the hugepages of these nodes, and the claims; what cannot be read is left out."""
     problems: list[str] = []
     machine, ledger = None, None
     try:
@@ -97,10 +99,8 @@ def _surroundings(state_directory: Path, sysfs: Sysfs) -> Surroundings:
         ledger = _claims(state_directory / store.FILE_NAME)
     except StateError as error:
         problems.append(f"the state database {error}")
-    nodes = machine.node_ids if machine else ()
-    return Surroundings(
-        machine, {node_id: read_hugepages(sysfs, node_id) for node_id in nodes}, ledger, "; ".join(problems)
-    )
+    hugepages = {node_id: read_hugepages(sysfs, node_id) for node_id in nodes}
+    return Surroundings(machine, hugepages, ledger, "; ".join(problems))
 
 
 def _claims(path: Path) -> Ledger:

@@ -25,7 +25,8 @@ class NotAcceptable(EpaError):
 class Surroundings:
     """What the settings have to fit: the machine with its hugepages by node id, and the claims.
 
-    `machine` and `ledger` are None when they cannot be read; `problem` says why.
+    `machine` and `ledger` are None when they cannot be read; `problem` says why. `hugepages` has the nodes that the
+    proposal reserves pages on.
     """
 
     machine: Machine | None
@@ -62,10 +63,16 @@ def _check_machine(option: str, proposed: Settings, around: Surroundings) -> Non
 
 def _check_hugepages(entry: ReservedHugepages, around: Surroundings) -> None:
     sizes = {pages.size_kb: pages.total for pages in around.hugepages.get(entry.node_id, ())}
-    if entry.pages > sizes.get(entry.size_kb, 0):
+    kind = f"hugepages of {entry.size_kb} KiB"
+    if entry.size_kb not in sizes:
         raise NotAcceptable(
-            f"reserved-hugepages={':'.join(map(str, entry))} reserves more than the {sizes.get(entry.size_kb, 0)}"
-            f" hugepages of {entry.size_kb} KiB that NUMA node {entry.node_id} has: reserve fewer"
+            f"reserved-hugepages={':'.join(map(str, entry))}: NUMA node {entry.node_id} shows no {kind}; choose another"
+            " node or size, and in a snap see that its plugs are connected"
+        )
+    if entry.pages > sizes[entry.size_kb]:
+        raise NotAcceptable(
+            f"reserved-hugepages={':'.join(map(str, entry))} reserves more than the {sizes[entry.size_kb]} {kind} that"
+            f" NUMA node {entry.node_id} has: reserve fewer"
         )
 
 

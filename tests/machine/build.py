@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -36,8 +35,6 @@ TOOLS: Final = {
     "mke2fs": "e2fsprogs",
     "modprobe": "kmod",
     "cpio": "cpio",
-    "xz": "xz-utils",
-    "zstd": "zstd",
 }
 
 #: dbus-user-session is one of two packages that satisfy snapd, a choice that debootstrap cannot make.
@@ -49,16 +46,24 @@ ROOT_PACKAGES: Final = (
 #: Units that take long under emulation and serve nobody here; snapd loads the profiles of snaps by itself.
 MASKED: Final = (
     "apparmor.service",
-    "apt-daily.timer",
     "apt-daily-upgrade.timer",
+    "apt-daily.timer",
+    "dev-mqueue.mount",
     "dpkg-db-backup.timer",
     "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer",
     "getty@tty1.service",
+    "modprobe@drm.service",
+    "modprobe@efi_pstore.service",
+    "proc-sys-fs-binfmt_misc.automount",
     "serial-getty@ttyS0.service",
     "snapd.aa-prompt-listener.service",
     "snapd.recovery-chooser-trigger.service",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
+    "systemd-journal-flush.service",
     "systemd-timesyncd.service",
 )
 
@@ -103,6 +108,13 @@ Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/s
 ExecStartPre=mount -o noatime /dev/vdb /job
 ExecStart=python3 /sys/firmware/qemu_fw_cfg/by_name/opt/epa.agent/raw
 KillMode=process
+"""
+
+#: Of the hundreds of devices that there are from the start, udev need only look at those that have a use here.
+TRIGGER: Final = """\
+[Service]
+ExecStart=
+ExecStart=-udevadm trigger --action=add --subsystem-match=block --subsystem-match=virtio-ports --subsystem-match=misc
 """
 
 INIT: Final = """\
@@ -260,11 +272,11 @@ class Builder:
 
     def modules(self) -> Path:
         """The kernel's modules: one directory, named after its release."""
-        return next((self._work / "kernel").glob("**/lib/modules/*"))
+        return find(self._work / "kernel", "**/lib/modules/*")
 
     def vmlinuz(self, part: Path) -> None:
         """Copy the kernel."""
-        shutil.copy(next((self._work / "kernel" / "boot").glob("vmlinuz-*")), part)
+        shutil.copy(find(self._work / "kernel", "boot/vmlinuz-*"), part)
 
     def initrd(self, part: Path) -> None:
         """Pack busybox, the modules in the order of their dependencies, and a script that mounts the root disk."""
@@ -272,7 +284,7 @@ class Builder:
         remove(tree)
         for name in ("bin", "proc", "sys", "dev", "root", "modules"):
             (tree / name).mkdir(parents=True)
-        shutil.copy(next((self._work / "kernel").glob("**/bin/busybox")), tree / "bin")
+        shutil.copy(find(self._work / "kernel", "**/bin/busybox"), tree / "bin")
         write(tree / "init", INIT, 0o755)
         modules = self.modules()
         root = modules.parents[2]
@@ -292,7 +304,7 @@ class Builder:
         remove(tree)
         shutil.copytree(root / "usr/lib/snapd", tree / "usr/lib/snapd", symlinks=True)
         strip(tree / "usr/lib/snapd", SNAPD_BALLAST)
-        profile = next((root / "etc/apparmor.d").glob("usr.lib.snapd.snap-confine*")).read_text()
+        profile = find(root, "etc/apparmor.d/usr.lib.snapd.snap-confine*").read_text()
         for name in ("usr.lib.snapd.snap-confine", "usr.lib.snapd.snap-confine.real"):
             write(tree / "etc/apparmor.d" / name, profile)
         info = (root / "usr/lib/snapd/info").read_text().splitlines()
@@ -321,7 +333,7 @@ class Builder:
     def accelerator(self, part: Path) -> None:
         """Find out whether KVM boots the kernel: where the host is a virtual machine, /dev/kvm promises too much."""
         append = ("-serial", "stdio", "-append", "console=ttyS0 panic=-1 epa.probe")
-        command = [*qemu(self._work, "kvm"), *Shape().arguments(), *append]
+        command = [*qemu(self._work, ["kvm"]), *Shape().arguments(), *append]
         try:
             done = subprocess.run(command, check=False, stdin=subprocess.DEVNULL, capture_output=True, timeout=PROBE)
             passed = b"epa.probe.passed" in done.stdout
@@ -364,6 +376,7 @@ def configure(tree: Path) -> None:
     units = tree / "etc/systemd/system"
     write(tree / "etc/systemd/system.conf.d/slow.conf", f"[Manager]\nDefaultEnvironment={SNAPD_ENVIRONMENT}\n")
     write(units / "service.d/slow.conf", "[Service]\nTimeoutStartSec=600\nTimeoutStopSec=300\n")
+    write(units / "systemd-udev-trigger.service.d/quick.conf", TRIGGER)
     write(units / "agent.service", AGENT_UNIT)
     (units / "multi-user.target.wants/agent.service").symlink_to("../agent.service")
     for unit in MASKED:
@@ -377,6 +390,13 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
     path.unlink(missing_ok=True)
     path.write_text(text)
     path.chmod(mode)
+
+
+def find(tree: Path, pattern: str) -> Path:
+    """The first file of that name, which is not in the same directory in all releases."""
+    for path in sorted(tree.glob(pattern)):
+        return path
+    raise BuildError(f"there is no {pattern} in {tree}: remove that directory, and try again")
 
 
 def remove(path: Path) -> None:
@@ -422,8 +442,10 @@ def main() -> int:
         check_host()
         Builder(options.workdir.resolve()).build()
     except (BuildError, MachineError, OSError) as error:
-        print(textwrap.fill(str(error), 120) if isinstance(error, OSError) else error, file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

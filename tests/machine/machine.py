@@ -17,7 +17,7 @@ import struct
 import subprocess
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -161,7 +161,7 @@ class Machine:
         """Name the whole hardware."""
         snapshot = "off" if self._kept else "on"
         return [
-            *qemu(self._built, (self._built / "accelerator").read_text()),
+            *qemu(self._built, ["kvm", TCG] if (self._built / "accelerator").read_text() == "kvm" else [TCG]),
             *self._shape.arguments(),
             *("-drive", f"file={self._disk},if=virtio,format=raw,cache=unsafe,snapshot={snapshot}"),
             *("-drive", f"file={self._directory / 'files.img'},if=virtio,format=raw,cache=unsafe"),
@@ -280,19 +280,21 @@ KERNEL_LINE: Final = (
     " systemd.show_status=0 sysctl.kernel.printk_ratelimit=0"
 )
 
+#: QEMU's own translation, for where KVM does not work.
+TCG: Final = "tcg,thread=multi,tb-size=1024"
+
 #: An Intel model, because the kernel shows no SMT on the AMD models that QEMU knows.
 CPU: Final = "max,vendor=GenuineIntel,family=6,model=94,stepping=3,-arch-capabilities"
 
 
-def qemu(built: Path, accelerator: str) -> list[str]:
+def qemu(built: Path, accelerators: Sequence[str]) -> list[str]:
     """The part of QEMU's command line that does not depend on the machine's shape."""
     program = shutil.which("qemu-system-x86_64")
     if not program:
         raise MachineError("there is no qemu-system-x86_64: `python -m tests.machine.build` installs it")
     return [
         program,
-        *(("-accel", "kvm") if accelerator == "kvm" else ()),
-        *("-accel", "tcg,thread=multi,tb-size=1024"),  # also where KVM was there when it was built, and is no more
+        *(word for accelerator in accelerators for word in ("-accel", accelerator)),
         *("-machine", "q35", "-cpu", CPU, "-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot"),
         *("-kernel", str(built / "vmlinuz"), "-initrd", str(built / "initrd.gz")),
     ]
