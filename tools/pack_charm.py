@@ -14,7 +14,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -25,7 +24,17 @@ from charmcraft.models.metadata import CharmMetadata
 from charmcraft.models.project import PlatformCharm
 from craft_cli import EmitterMode, emit
 
-from tools.packing import ROOT, PackError, architecture, document, drop_foreign_bytecode, empty, python_environment, run
+from tools.packing import (
+    ROOT,
+    PackError,
+    architecture,
+    document,
+    drop_foreign_bytecode,
+    python_environment,
+    run,
+    running_python,
+    workplace,
+)
 
 #: The Python of ubuntu@24.04, the charm's base.
 BASE_PYTHON: Final = "3.12"
@@ -37,15 +46,18 @@ def pack(output: Path, snap: Path | None, python: str = BASE_PYTHON) -> Path:
     Raises PackError.
     """
     project = document(ROOT / const.CHARMCRAFT_FILENAME)
-    stage = empty(ROOT / "build" / "charm")
-    for name, part in cast("dict[str, Any]", project["parts"]).items():
-        _build(name, part, stage, python, snap)
-    drop_foreign_bytecode(stage, python)
-    _write_metadata(project, stage)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in _files(stage):
-            archive.write(file, file.relative_to(stage))
+    with workplace() as place:
+        stage = place / "charm"
+        stage.mkdir()
+        environment = python_environment(python, place)
+        for name, part in cast("dict[str, Any]", project["parts"]).items():
+            _build(name, part, stage, environment, python, snap)
+        drop_foreign_bytecode(stage, python)
+        _write_metadata(project, stage)
+        with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(path for path in stage.rglob("*") if path.is_file()):
+                archive.write(file, file.relative_to(stage))
     return output
 
 
@@ -59,9 +71,11 @@ def charmcraft_runs() -> bool:
     return ubuntu and importlib.util.find_spec("apt") is not None
 
 
-def _build(name: str, part: dict[str, Any], stage: Path, python: str, snap: Path | None) -> None:
+def _build(
+    name: str, part: dict[str, Any], stage: Path, environment: dict[str, str], python: str, snap: Path | None
+) -> None:
     if part["plugin"] == "python":
-        _install(part["python-requirements"], stage / "venv", python)
+        _install(part["python-requirements"], stage / "venv", environment, python)
         for directory in ("src", "lib"):
             if (ROOT / directory).is_dir():
                 shutil.copytree(ROOT / directory, stage / directory, ignore=shutil.ignore_patterns("__pycache__"))
@@ -73,14 +87,15 @@ def _build(name: str, part: dict[str, Any], stage: Path, python: str, snap: Path
         raise PackError(f"part {name} of charmcraft.yaml is not of the kind that this script can follow")
 
 
-def _install(requirements: list[str], venv: Path, python: str) -> None:
+def _install(requirements: list[str], venv: Path, environment: dict[str, str], python: str) -> None:
     """Make the virtual environment as charmcraft leaves it: packages, no programs."""
     packages = venv / "lib" / f"python{python}" / "site-packages"
     listed = [word for file in requirements for word in ("--requirement", file)]
     command = ["python3", "-m", "pip", "install", "--quiet", "--target", str(packages), *listed]
-    run(command, ROOT, python_environment(python))
+    run(command, ROOT, environment)
     shutil.rmtree(packages / "bin", ignore_errors=True)
-    settings = f"home = /usr/bin\ninclude-system-site-packages = false\nversion = {python}\n"
+    home = Path(sys.base_prefix, "bin") if python == running_python() else Path("/usr/bin")
+    settings = f"home = {home}\ninclude-system-site-packages = false\nversion = {python}\n"
     (venv / "pyvenv.cfg").write_text(settings, encoding="utf-8")
 
 
@@ -89,7 +104,7 @@ def _write_metadata(project: dict[str, Any], stage: Path) -> None:
         "charmcraft-version": importlib.import_module("charmcraft").__version__,
         "bases": [{"name": "ubuntu", "channel": "24.04", "architectures": [architecture()]}],
     }
-    charm: Any = PlatformCharm.unmarshal(project)
+    charm = cast("Any", PlatformCharm).unmarshal(project)
     metadata = CharmMetadata.from_charm(charm).to_yaml_string()
     (stage / const.METADATA_FILENAME).write_text(metadata, encoding="utf-8")
     for name, content in (
@@ -101,10 +116,6 @@ def _write_metadata(project: dict[str, Any], stage: Path) -> None:
     emit.init(EmitterMode.QUIET, "pack_charm", "packs the charm")
     create_dispatch(prime_dir=stage)
     emit.ended_ok()
-
-
-def _files(stage: Path) -> Iterator[Path]:
-    return (path for path in sorted(stage.rglob("*")) if path.is_file())
 
 
 def main() -> int:

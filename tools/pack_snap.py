@@ -15,7 +15,16 @@ from typing import Any, Final, cast
 
 import yaml
 
-from tools.packing import ROOT, PackError, architecture, document, drop_foreign_bytecode, empty, python_environment, run
+from tools.packing import (
+    ROOT,
+    PackError,
+    architecture,
+    document,
+    drop_foreign_bytecode,
+    python_environment,
+    run,
+    workplace,
+)
 
 #: The Python of each base, which wheels with compiled parts must be for.
 BASE_PYTHON: Final = {"core24": "3.12"}
@@ -37,14 +46,16 @@ def pack(output: Path, python: str | None = None) -> Path:
     if unknown := sorted(set(project) - {*_SAME, *_ONLY_SNAPCRAFT}):
         raise PackError(f"snapcraft.yaml has {', '.join(unknown)}, which this script does not know")
     version = python or BASE_PYTHON[project["base"]]
-    stage = empty(ROOT / "build" / "snap")
-    for name, part in cast("dict[str, Any]", project["parts"]).items():
-        _build(name, part, stage, python_environment(version))
-    drop_foreign_bytecode(stage, version)
-    _write_meta(project, stage)
     output.parent.mkdir(parents=True, exist_ok=True)
     options = ["-noappend", "-comp", project["compression"], "-all-root", "-no-xattrs", "-quiet", "-no-progress"]
-    run(["mksquashfs", str(stage), str(output), *options], ROOT)
+    with workplace() as place:
+        stage = place / "snap"
+        stage.mkdir()
+        for name, part in cast("dict[str, Any]", project["parts"]).items():
+            _build(name, part, stage, python_environment(version, place))
+        drop_foreign_bytecode(stage, version)
+        _write_meta(project, stage)
+        run(["mksquashfs", str(stage), str(output), *options], ROOT)
     return output
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -37,7 +39,19 @@ def document(path: Path) -> dict[str, Any]:
     return cast("dict[str, Any]", yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
-def python_environment(version: str) -> dict[str, str]:
+def running_python() -> str:
+    """The Python that runs this, such as 3.11."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@contextlib.contextmanager
+def workplace() -> Generator[Path]:
+    """An empty directory for what is laid out before it is packed."""
+    with tempfile.TemporaryDirectory(prefix="epa-pack-") as directory:
+        yield Path(directory)
+
+
+def python_environment(version: str, workplace: Path) -> dict[str, str]:
     """Environment variables with which `python3 -m pip install --target` installs for a Python such as 3.12.
 
     Where that Python is on this machine, with pip, `python3` is it. Else it is our own, which fetches wheels for the
@@ -47,12 +61,12 @@ def python_environment(version: str) -> dict[str, str]:
     if interpreter is None:
         print(f"Python {version} with pip is not on this machine: what is packed starts slower, uncompiled")
         return {
-            "PATH": _path_with(Path(sys.executable)),
+            "PATH": _path_with(Path(sys.executable), workplace),
             "PIP_PYTHON_VERSION": version,
             "PIP_ONLY_BINARY": ":all:",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-    return {"PATH": _path_with(interpreter), "PIP_ONLY_BINARY": ":all:"}
+    return {"PATH": _path_with(interpreter, workplace), "PIP_ONLY_BINARY": ":all:"}
 
 
 def run(command: list[str], cwd: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -66,13 +80,6 @@ def run(command: list[str], cwd: Path, environment: Mapping[str, str] | None = N
         raise PackError(f"{' '.join(command)[:200]} failed with status {error.returncode}") from None
 
 
-def empty(directory: Path) -> Path:
-    """The directory, made anew."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
-    return directory
-
-
 def drop_foreign_bytecode(directory: Path, version: str) -> None:
     """Remove compiled files that are for another Python than `version`."""
     tag = f".cpython-{version.replace('.', '')}.pyc"
@@ -82,7 +89,7 @@ def drop_foreign_bytecode(directory: Path, version: str) -> None:
 
 
 def _interpreter(version: str) -> Path | None:
-    if f"{sys.version_info.major}.{sys.version_info.minor}" == version:
+    if version == running_python():
         return Path(sys.executable)
     versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     candidates = [Path(found)] if (found := shutil.which(f"python{version}")) else []
@@ -95,9 +102,10 @@ def _has_pip(interpreter: Path) -> bool:
     return done.returncode == 0
 
 
-def _path_with(interpreter: Path) -> str:
+def _path_with(interpreter: Path, workplace: Path) -> str:
     """A PATH whose `python3` is the interpreter."""
-    directory = empty(ROOT / "build" / "bin")
+    directory = workplace / "bin"
+    directory.mkdir(exist_ok=True)
     (directory / "python3").write_text(f'#!/bin/sh\nexec "{interpreter}" "$@"\n', encoding="utf-8")
     (directory / "python3").chmod(0o755)
     return f"{directory}{os.pathsep}{os.environ['PATH']}"

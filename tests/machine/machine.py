@@ -7,6 +7,7 @@ themselves, where QEMU can only translate: about twenty times slower than a real
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
 import itertools
 import json
@@ -204,8 +205,9 @@ class Machine:
 
     def _broken(self, sentence: str) -> MachineError:
         """Say what happened, and show the last lines of QEMU and of the console."""
-        if self._qemu and self._qemu.poll() is not None:
-            sentence = f"QEMU ended with status {self._qemu.returncode}"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if self._qemu:
+                sentence = f"QEMU ended with status {self._qemu.wait(1)}"
         return MachineError(f"{sentence}; last lines:\n{tail(self._directory / 'qemu.log', 5)}{tail(self.screen, 25)}")
 
     def run(
@@ -263,8 +265,7 @@ class Machine:
         if self._qemu:
             if self._kept and self._qemu.poll() is None:
                 self._rest()
-            self._qemu.terminate()
-            self._qemu.wait()
+            end(self._qemu)
             self._qemu = None
             self._channel.close()
         shutil.rmtree(self._directory, ignore_errors=True)
@@ -298,6 +299,16 @@ def qemu(built: Path, accelerators: Sequence[str]) -> list[str]:
         *("-machine", "q35", "-cpu", CPU, "-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot"),
         *("-kernel", str(built / "vmlinuz"), "-initrd", str(built / "initrd.gz")),
     ]
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End QEMU, which first writes out what it holds, unless it hangs."""
+    process.terminate()
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def make_image(files: Path | None, image: Path) -> None:
