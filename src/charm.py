@@ -65,7 +65,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
         """Make the machine what the configuration says; what fails for the operator to mend becomes a status."""
         self._problems = []
         try:
-            config = self.load_config(CharmConfig, errors="raise")
+            config = CharmConfig.of(self.config)
         except pydantic.ValidationError as error:
             self._problems.append(sentence(error))
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Final, NamedTuple
 
 import pydantic
@@ -51,6 +52,14 @@ class CharmConfig(pydantic.BaseModel):
     snap_revision: Annotated[int, pydantic.Field(ge=0)] = 0
     connect_plugs: Annotated[tuple[Plug, ...], pydantic.BeforeValidator(_plugs)] = ()
     require_isolated_cpus: bool = False
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> CharmConfig:
+        """Check Juju's options; ops' own `load_config` passes declared fields only, and the daemon's are its own.
+
+        Raises pydantic.ValidationError.
+        """
+        return cls.model_validate({name.replace("-", "_"): value for name, value in options.items()})
 
     @property
     def snap_options(self) -> dict[str, Any]:

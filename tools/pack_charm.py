@@ -13,6 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, Final, cast
@@ -104,8 +105,10 @@ def _write_metadata(project: dict[str, Any], stage: Path) -> None:
         "charmcraft-version": importlib.import_module("charmcraft").__version__,
         "bases": [{"name": "ubuntu", "channel": "24.04", "architectures": [architecture()]}],
     }
-    charm = cast("Any", PlatformCharm).unmarshal(project)
-    metadata = CharmMetadata.from_charm(charm).to_yaml_string()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of members of charmcraft's own that we do not use
+        charm = cast("Any", PlatformCharm).unmarshal(project)
+        metadata = CharmMetadata.from_charm(charm).to_yaml_string()
     (stage / const.METADATA_FILENAME).write_text(metadata, encoding="utf-8")
     for name, content in (
         (const.JUJU_CONFIG_FILENAME, project["config"]),

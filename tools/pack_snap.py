@@ -37,23 +37,24 @@ _SAME: Final = (
 _ONLY_SNAPCRAFT: Final = ("platforms", "parts", "compression")
 
 
-def pack(output: Path, python: str | None = None) -> Path:
-    """Pack the snap for this machine's architecture into `output`.
+def pack(output: Path, python: str | None = None, version: str | None = None) -> Path:
+    """Pack the snap for this machine's architecture into `output`, under another version if one is given.
 
     Raises PackError.
     """
     project = document(ROOT / "snap" / "snapcraft.yaml")
     if unknown := sorted(set(project) - {*_SAME, *_ONLY_SNAPCRAFT}):
         raise PackError(f"snapcraft.yaml has {', '.join(unknown)}, which this script does not know")
-    version = python or BASE_PYTHON[project["base"]]
+    project["version"] = version or project["version"]
+    python = python or BASE_PYTHON[project["base"]]
     output.parent.mkdir(parents=True, exist_ok=True)
     options = ["-noappend", "-comp", project["compression"], "-all-root", "-no-xattrs", "-quiet", "-no-progress"]
     with workplace() as place:
         stage = place / "snap"
         stage.mkdir()
         for name, part in cast("dict[str, Any]", project["parts"]).items():
-            _build(name, part, stage, python_environment(version, place))
-        drop_foreign_bytecode(stage, version)
+            _build(name, part, stage, python_environment(python, place))
+        drop_foreign_bytecode(stage, python)
         _write_meta(project, stage)
         run(["mksquashfs", str(stage), str(output), *options], ROOT)
     return output

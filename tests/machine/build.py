@@ -22,7 +22,7 @@ from typing import Final
 
 from tests.machine.machine import BUILT, MIB, SEARCH, Machine, MachineError, Shape, qemu
 
-#: The release in the guest, whatever the host's is: the first one with a snapd that knows what a current snap asks for.
+#: The release in the guest, whatever the host's is.
 SUITE: Final = "trixie"
 
 DISK_SIZE: Final = 3072 * MIB
@@ -65,9 +65,10 @@ MASKED: Final = (
     "systemd-binfmt.service",
     "systemd-journal-flush.service",
     "systemd-timesyncd.service",
+    "systemd-udev-load-credentials.service",
 )
 
-#: Modules that udev would load because the CPU model has what they are for, or says so.
+#: Modules that udev would load because the CPU model claims to have what they drive.
 BLACKLISTED: Final = (
     "acpi_cpufreq",
     "aesni_intel",
@@ -80,7 +81,7 @@ BLACKLISTED: Final = (
     "sha512_ssse3",
 )
 
-#: Modules that the guest needs, loaded before its root disk is: it has them from the start, and udev need not look.
+#: Modules that the guest needs; the initrd loads them all, so that nothing in the guest has to look for them.
 MODULES: Final = (
     "virtio_pci",
     "virtio_blk",
@@ -103,7 +104,8 @@ Description=Answer the host
 Wants=snapd.socket
 After=snapd.socket snapd.service
 [Service]
-Environment={SNAPD_ENVIRONMENT} HOME=/root LANG=C.UTF-8
+User=root
+Environment={SNAPD_ENVIRONMENT} LANG=C.UTF-8
 Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin
 ExecStartPre=mount -o noatime /dev/vdb /job
 ExecStart=python3 /sys/firmware/qemu_fw_cfg/by_name/opt/epa.agent/raw
@@ -126,11 +128,11 @@ $b mount -t devtmpfs dev /dev
 if $b grep -q epa.probe /proc/cmdline; then echo epa.probe.passed; $b poweroff -f; fi
 while read module; do $b insmod /modules/$module; done </modules/order
 until [ -b /dev/vda ]; do $b sleep 0.1; done
-$b mount -t ext4 -o noatime /dev/vda /root
-$b mount --move /dev /root/dev
+$b mount -t ext4 -o noatime /dev/vda /disk
+$b mount --move /dev /disk/dev
 $b umount /sys
 $b umount /proc
-exec $b switch_root /root /sbin/init
+exec $b switch_root /disk /sbin/init
 """
 
 #: What a base must have: directories that snapd mounts something on.
@@ -149,7 +151,7 @@ MOUNT_POINTS: Final = (
     "var/tmp",
 )
 
-#: What no test needs in the base: it halves the time that installing it takes.
+#: What no test needs in the base; the smaller it is, the sooner it is installed.
 BASE_BALLAST: Final = (
     "debootstrap",
     "usr/lib/python3*/ensurepip",
@@ -264,8 +266,8 @@ class Builder:
 
     def debootstrap(self, part: Path, packages: str) -> None:
         """Unpack a small Debian from where apt on this host has its packages."""
-        sites = self.call("apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages").split()
-        mirrors = [site for site in sites if "security" not in site]
+        which = ("Created-By: Packages", "Label: Debian")
+        mirrors = self.call("apt-get", "indextargets", "--format", "$(REPO_URI)", *which).split()
         if not mirrors:
             raise BuildError("apt on this host has no mirror of Debian")
         self.call("debootstrap", "--variant=minbase", f"--include={packages}", SUITE, part, mirrors[0])
@@ -282,7 +284,7 @@ class Builder:
         """Pack busybox, the modules in the order of their dependencies, and a script that mounts the root disk."""
         tree = self._work / "initrd"
         remove(tree)
-        for name in ("bin", "proc", "sys", "dev", "root", "modules"):
+        for name in ("bin", "proc", "sys", "dev", "disk", "modules"):
             (tree / name).mkdir(parents=True)
         shutil.copy(find(self._work / "kernel", "**/bin/busybox"), tree / "bin")
         write(tree / "init", INIT, 0o755)

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.machine.machine import BUILT, Machine
+from tests.machine.payload import prepare
 
 
 @pytest.fixture(scope="session")
-def machine_files() -> Path | None:
-    """The directory that the guest has at /job: the one boot is all tests', so what any of them needs goes here."""
-    return None
-
-
-@pytest.fixture(scope="session")
-def machine(machine_files: Path | None) -> Iterator[Machine]:
-    """The running machine."""
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """The running machine, with what all tests need at /job."""
     if not (BUILT / "root.img").exists():
         pytest.skip(f"there is no machine in {BUILT}: `tox -e machine` makes it and runs these tests")
-    with Machine(machine_files) as machine:
+    files = tmp_path_factory.mktemp("job")
+    prepare(files)
+    with Machine(files) as machine:
         yield machine

@@ -1,0 +1,298 @@
+"""The whole way for real: the packed charm's hooks, snapd, confinement, a kernel that isolates CPUs, a daemon.
+
+One story, told in order: each test goes on where the one before has left the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.machine.machine import REPOSITORY, Machine
+from tests.machine.unit import CHARM, Unit
+
+SNAP: Final = "epa-orchestrator"
+SERVICE: Final = f"snap.{SNAP}.daemon.service"
+CONSUMER: Final = "openstack-hypervisor"
+SOCKET: Final = f"/var/snap/{SNAP}/current/data/epa.sock"
+ISOLATED: Final = "4-7,12-15"
+
+#: What the older daemon leaves behind.
+OLDER_STATE: Final[dict[str, Any]] = {
+    "version": 1,
+    "allocations_db": {
+        "allocations": {"ceph-osd": "14-15"},
+        "explicit_allocations": {},
+        "preemption_policies": {"ceph-osd": "legacy"},
+        "allocation_pools": {"ceph-osd": "isolated"},
+    },
+    "hugepages_db": {"allocations": {}},
+}
+
+#: Asks from the host, with nothing but Python, over and over while another command runs.
+ASKER: Final = f"""
+import json, socket, subprocess, sys, threading
+refused = []
+answered = 0
+over = threading.Event()
+def ask():
+    global answered
+    while not over.is_set():
+        try:
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.settimeout(300)
+                connection.connect({SOCKET!r})
+                connection.sendall(b'{{"action": "list_allocations"}}')
+                json.loads(connection.makefile().read())
+            answered += 1
+        except (OSError, ValueError) as error:
+            refused.append(repr(error))
+        over.wait(0.2)
+asking = threading.Thread(target=ask)
+asking.start()
+done = subprocess.run(sys.argv[1:], capture_output=True, text=True)
+over.set()
+asking.join()
+print(json.dumps({{"rc": done.returncode, "err": done.stderr, "answered": answered, "refused": refused}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def unit(machine: Machine) -> Unit:
+    options = yaml.safe_load((REPOSITORY / "charmcraft.yaml").read_text(encoding="utf-8"))["config"]["options"]
+    return Unit(machine, {name: option["default"] for name, option in options.items()})
+
+
+def ask(machine: Machine, **request: Any) -> dict[str, Any]:
+    """Ask the daemon from the host."""
+    program = (
+        "import socket, sys; c = socket.socket(socket.AF_UNIX); c.settimeout(300); c.connect(sys.argv[1]);"
+        " c.sendall(sys.argv[2].encode()); print(c.makefile().read())"
+    )
+    return json.loads(machine.run("python3", "-c", program, SOCKET, json.dumps(request), timeout=600).out)
+
+
+def claims(machine: Machine) -> dict[str, str]:
+    """Who holds which CPUs."""
+    listing = ask(machine, action="list_allocations")
+    return {claim["service_name"]: claim["allocated_cores"] for claim in listing["allocations"]}
+
+
+def from_inside(machine: Machine, **request: Any) -> dict[str, Any]:
+    """Ask the daemon from inside the consumer's confinement."""
+    return json.loads(machine.run(f"/snap/bin/{CONSUMER}.ask", json.dumps(request), timeout=600).out)
+
+
+def daemon_pid(machine: Machine) -> int:
+    return int(machine.run("systemctl", "show", "-P", "MainPID", SERVICE).out)
+
+
+def snap_row(machine: Machine, name: str = SNAP) -> list[str]:
+    """The snap's row of `snap list`: name, version, revision, tracking, publisher, notes."""
+    return next(line.split() for line in machine.run("snap", "list").out.splitlines() if line.startswith(f"{name} "))
+
+
+def connection(machine: Machine, plug: str) -> str:
+    """What a plug is connected to, as `snap connections` says."""
+    rows = [line.split() for line in machine.run("snap", "connections", SNAP).out.splitlines()]
+    return next((row[2] for row in rows if row[1] == plug), "-")
+
+
+def option(machine: Machine, name: str) -> Any:
+    return json.loads(machine.run("snap", "get", "-d", SNAP).out).get(name)
+
+
+def test_the_older_daemon_leaves_its_state(machine: Machine) -> None:
+    machine.run("snap", "install", "--dangerous", "/job/older.snap", timeout=900)
+    machine.run("mkdir", "-p", f"/var/snap/{SNAP}/current/data")
+    machine.put(f"/var/snap/{SNAP}/current/data/state.json", json.dumps(OLDER_STATE).encode())
+
+
+def test_install_puts_the_carried_snap_in_place(machine: Machine, unit: Unit) -> None:
+    told = unit.hook("install")
+    assert told.statuses[0] == "maintenance"
+    assert (told.status, told.message, told.version) == ("active", "", "0.1.0")
+    row = snap_row(machine)
+    assert row[1] == "0.1.0"
+    assert row[2].startswith("x")
+    assert "held" in row[-1]
+    assert "devmode" not in row[-1]
+
+
+def test_the_rest_of_the_deployment_changes_nothing(machine: Machine, unit: Unit) -> None:
+    before = snap_row(machine)
+    for told in (unit.relation("created"), unit.hook("config-changed"), unit.hook("start")):
+        assert (told.status, told.message) == ("active", "")
+    assert snap_row(machine) == before
+
+
+def test_the_daemon_is_strictly_confined(machine: Machine) -> None:
+    profiles = machine.run("cat", "/sys/kernel/security/apparmor/profiles").out.splitlines()
+    assert f"snap.{SNAP}.daemon (enforce)" in profiles
+    assert (
+        machine.run("cat", f"/proc/{daemon_pid(machine)}/attr/current").out.strip() == f"snap.{SNAP}.daemon (enforce)"
+    )
+
+
+def test_the_daemon_serves_what_the_kernel_isolates(machine: Machine) -> None:
+    assert machine.run("cat", "/sys/devices/system/cpu/isolated").out.strip() == ISOLATED
+    assert ask(machine, action="list_allocations")["cpu_pool"]["eligible_cpus"] == ISOLATED
+    nodes = ask(machine, action="get_memory_info")["numa_hugepages"]
+    assert [(pages["total"], pages["size"]) for pages in nodes["node0"]["capacity"] if pages["total"]] == [(64, 2048)]
+
+
+def test_the_older_daemons_claims_were_imported(machine: Machine) -> None:
+    assert claims(machine) == {"ceph-osd": "14-15"}
+
+
+def test_a_consumer_is_connected_as_soon_as_it_is_there(machine: Machine, unit: Unit) -> None:
+    machine.run("snap", "install", "--dangerous", "/job/consumer.snap", timeout=900)
+    assert connection(machine, f"{CONSUMER}:epa-info") == "-"
+    told = unit.hook("update-status")
+    assert (told.status, told.message) == ("active", "")
+    assert connection(machine, f"{CONSUMER}:epa-info") == f"{SNAP}:epa-info"
+    assert connection(machine, f"{SNAP}:topology") == ":system-files"
+
+
+def test_the_consumer_allocates_from_inside_its_confinement(machine: Machine) -> None:
+    answer = from_inside(machine, action="allocate_cores", service_name="hypervisor", num_of_cores=4)
+    assert answer["allocated_cores"] == "4-7"
+    assert claims(machine) == {"ceph-osd": "14-15", "hypervisor": "4-7"}
+
+
+def test_a_setting_reaches_the_running_daemon(machine: Machine, unit: Unit) -> None:
+    pid = daemon_pid(machine)
+    unit.config["reserved-cpus"] = "12"
+    told = unit.hook("config-changed")
+    assert (told.status, told.message) == ("active", "")
+    assert ask(machine, action="list_allocations")["cpu_pool"]["configured_cpus"] == "4-7,13-15"
+    assert daemon_pid(machine) == pid
+
+
+def test_a_setting_that_would_orphan_claims_is_refused(machine: Machine, unit: Unit) -> None:
+    unit.config["reserved-cpus"] = "6,12"
+    told = unit.hook("config-changed")
+    assert told.status == "blocked"
+    assert "reserved-cpus=6,12" in told.message
+    assert "6 (held by hypervisor)" in told.message
+    assert ask(machine, action="list_allocations")["cpu_pool"]["configured_cpus"] == "4-7,13-15"
+    assert str(option(machine, "reserved-cpus")) == "12"
+
+
+def test_an_invalid_setting_is_refused_before_snapd_hears_of_it(machine: Machine, unit: Unit) -> None:
+    unit.config.update({"reserved-cpus": "12", "numa-policy": "strict"})
+    told = unit.hook("config-changed")
+    assert told.status == "blocked"
+    assert "numa-policy='strict'" in told.message
+    assert "single-numa-node" in told.message
+    assert option(machine, "numa-policy") == "best-effort"
+    unit.config["numa-policy"] = "best-effort"
+    assert unit.hook("config-changed").status == "active"
+
+
+def test_a_killed_daemon_comes_back_and_refuses_nobody_meanwhile(machine: Machine) -> None:
+    before = daemon_pid(machine)
+    found = json.loads(machine.run("python3", "-c", ASKER, "sh", "-c", f"kill -9 {before}; sleep 30", timeout=900).out)
+    assert (found["rc"], found["refused"]) == (0, [])
+    assert found["answered"] > 1
+    assert claims(machine) == {"ceph-osd": "14-15", "hypervisor": "4-7"}
+    assert daemon_pid(machine) not in (0, before)
+
+
+def test_a_restart_of_the_service_refuses_nobody(machine: Machine) -> None:
+    before = daemon_pid(machine)
+    command = ["snap", "restart", "--reload", f"{SNAP}.daemon"]
+    found = json.loads(machine.run("python3", "-c", ASKER, *command, timeout=900).out)
+    assert (found["rc"], found["refused"]) == (0, [])
+    assert found["answered"] > 1
+    assert daemon_pid(machine) != before
+
+
+def test_an_upgrade_of_the_charm_brings_its_snap_and_keeps_the_claims(machine: Machine, unit: Unit) -> None:
+    revision = snap_row(machine)[2]
+    machine.run("cp", "/job/newer.snap", f"{CHARM}/epa-orchestrator.snap")
+    told = unit.hook("upgrade-charm")
+    assert (told.status, told.message, told.version) == ("active", "", "0.1.99")
+    row = snap_row(machine)
+    assert row[2] != revision
+    assert "held" in row[-1]
+    assert claims(machine) == {"ceph-osd": "14-15", "hypervisor": "4-7"}
+    assert ask(machine, action="list_allocations")["cpu_pool"]["configured_cpus"] == "4-7,13-15"
+
+
+def test_the_consumer_still_reaches_the_daemon_after_the_upgrade(machine: Machine) -> None:
+    assert from_inside(machine, action="list_allocations")["total_allocations"] == 2
+
+
+def test_a_link_left_stale_is_made_anew(machine: Machine, unit: Unit) -> None:
+    profile = f"/run/snapd/ns/snap.{CONSUMER}.fstab"
+    current = machine.run("readlink", f"/var/snap/{SNAP}/current").out.strip()
+    text = machine.get(profile).decode()
+    machine.put(profile, text.replace(f"/{current}/data /", "/x0/data /").encode())
+    assert unit.hook("update-status").status == "active"
+    assert f"/var/snap/{SNAP}/{current}/data /" in machine.get(profile).decode()
+    assert from_inside(machine, action="list_allocations")["total_allocations"] == 2
+
+
+def test_a_revert_keeps_the_claims_made_since(machine: Machine) -> None:
+    from_inside(machine, action="allocate_cores", service_name="hypervisor", num_of_cores=2)
+    machine.run("snap", "revert", SNAP, timeout=900)
+    assert snap_row(machine)[1] == "0.1.0"
+    held = claims(machine)
+    assert held["ceph-osd"] == "14-15"
+    assert held["hypervisor"] in ("4-5", "6-7")
+    assert from_inside(machine, action="list_allocations")["total_allocated_cpus"] == 4
+
+
+def test_the_actions_show_and_release(machine: Machine, unit: Unit) -> None:
+    shown = unit.action("list-allocations")
+    assert "ceph-osd" in shown.results["text"]
+    document = json.loads(shown.results["json"])
+    assert document["pools"]["isolated"]["total_allocated_cpus"] == 4
+    assert ISOLATED in unit.action("show-machine").results["text"].replace(", ", ",")
+    assert "the daemon answers" in unit.action("get-status").results["text"]
+    assert "confirm=true" in str(unit.action("release", service="ceph-osd").failure)
+    assert unit.action("release", service="ceph-osd", confirm=True).results["text"].startswith("released CPUs 14-15")
+    assert list(claims(machine)) == ["hypervisor"]
+
+
+def test_refresh_snap_goes_back_to_what_the_charm_carries(machine: Machine, unit: Unit) -> None:
+    told = unit.action("refresh-snap")
+    assert told.failure is None
+    assert (told.status, told.version) == ("active", "0.1.99")
+    assert list(claims(machine)) == ["hypervisor"]
+
+
+def test_a_daemon_that_does_not_answer_blocks_with_a_remedy(machine: Machine, unit: Unit) -> None:
+    machine.run("snap", "stop", "--disable", SNAP, timeout=600)
+    told = unit.hook("update-status")
+    assert told.status == "blocked"
+    assert "snap start --enable" in told.message
+    machine.run("snap", "start", "--enable", SNAP, timeout=600)
+    assert unit.hook("update-status").status == "active"
+
+
+def test_no_access_of_ours_was_denied(machine: Machine) -> None:
+    assert [line for line in machine.denials() if f"snap.{SNAP}." in line] == []
+
+
+def test_remove_leaves_the_snap_while_somebody_holds_cpus(machine: Machine, unit: Unit) -> None:
+    unit.hook("stop")
+    told = unit.hook("remove")
+    assert any("hypervisor still hold" in line for line in told.log)
+    assert "held" not in snap_row(machine)[-1]
+    assert connection(machine, f"{CONSUMER}:epa-info") == "-"
+
+
+def test_remove_takes_the_snap_away_when_nobody_does(machine: Machine, unit: Unit) -> None:
+    ask(machine, action="allocate_cores", service_name="hypervisor", num_of_cores=-1)
+    unit.hook("remove")
+    assert machine.run("snap", "list", SNAP, check=False).rc != 0
+    deadline = time.monotonic() + 60
+    while machine.run("test", "-e", SOCKET, check=False).rc == 0 and time.monotonic() < deadline:
+        time.sleep(1)
+    assert machine.run("test", "-e", SOCKET, check=False).rc != 0

@@ -1,0 +1,152 @@
+"""What is said of a host's isolation follows from its sysfs tree, and from what systemd says of containers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import isolation
+from epa_orchestrator.sysfs import SysfsTree
+from isolation import Isolation
+from tools.synthetic import Shape, build, write_tree
+
+#: Two cores with two threads each: CPUs 0 and 2 share a core, and CPUs 1 and 3.
+SHAPE = Shape(cores_per_l3=2, threads_per_core=2)
+
+NONE = "no isolated CPUs: pinning requests will be refused; "
+HERE = NONE + "set isolcpus= on the kernel command line and reboot"
+ELSEWHERE = NONE + "this is a container, and isolation belongs to its host: set isolcpus= there"
+
+
+@pytest.fixture
+def detect_virt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a systemd-detect-virt with this body before all others."""
+
+    def put(body: str) -> None:
+        program = tmp_path / "bin" / "systemd-detect-virt"
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    return put
+
+
+@pytest.fixture
+def _on_a_machine(detect_virt: Callable[[str], None]) -> None:  # pyright: ignore[reportUnusedFunction]
+    detect_virt("exit 1")
+
+
+def read(tmp_path: Path, shape: Shape) -> Isolation:
+    write_tree(build(shape), tmp_path / "sys")
+    return isolation.read(SysfsTree(tmp_path / "sys"))
+
+
+def isolating(isolated: str, offline: str = "") -> Shape:
+    return Shape(cores_per_l3=2, threads_per_core=2, isolated=isolated, offline=offline)
+
+
+@pytest.mark.usefixtures("_on_a_machine")
+def test_isolated_cpus_are_no_problem(tmp_path: Path) -> None:
+    host = read(tmp_path, isolating("1,3"))
+    assert str(host.isolated) == "1,3"
+    assert host.problem is None
+    assert host.notes == []
+    assert not host.container
+
+
+@pytest.mark.usefixtures("_on_a_machine")
+def test_without_isolated_cpus_the_remedy_is_the_kernel_command_line(tmp_path: Path) -> None:
+    host = read(tmp_path, SHAPE)
+    assert not host.isolated
+    assert host.problem == HERE
+    assert host.notes == []
+
+
+def test_in_a_container_the_remedy_is_the_host(tmp_path: Path, detect_virt: Callable[[str], None]) -> None:
+    detect_virt("exit 0")
+    host = read(tmp_path, SHAPE)
+    assert host.container
+    assert host.problem == ELSEWHERE
+
+
+def test_isolated_cpus_in_a_container_are_no_problem(tmp_path: Path, detect_virt: Callable[[str], None]) -> None:
+    detect_virt("exit 0")
+    host = read(tmp_path, isolating("1,3"))
+    assert host.container
+    assert host.problem is None
+
+
+def test_systemd_is_asked_for_containers_only(tmp_path: Path, detect_virt: Callable[[str], None]) -> None:
+    """Without the option it would call a virtual machine a container as well."""
+    detect_virt(f'echo "$@" > {tmp_path}/asked')
+    read(tmp_path, SHAPE)
+    assert "--container" in (tmp_path / "asked").read_text().split()
+
+
+def test_without_systemd_it_is_no_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    host = read(tmp_path, SHAPE)
+    assert not host.container
+    assert host.problem == HERE
+
+
+@pytest.mark.usefixtures("_on_a_machine")
+def test_a_host_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    host = isolation.read(SysfsTree(tmp_path / "nothing"))
+    assert host.machine is None
+    assert not host.isolated
+    assert host.problem == (
+        "the CPUs of this host cannot be read: sysfs shows no CPUs: devices/system/cpu is missing or cannot be listed;"
+        " in a snap, connect its plugs"
+    )
+    assert host.notes == []
+
+
+@pytest.mark.usefixtures("_on_a_machine")
+@pytest.mark.parametrize("text", ["rubbish", "3-1", "9" * 5000])
+def test_a_host_whose_files_make_no_sense_says_which(text: str, tmp_path: Path) -> None:
+    write_tree(build(SHAPE) | {"devices/system/cpu/isolated": text}, tmp_path)
+    problem = isolation.read(SysfsTree(tmp_path)).problem
+    assert problem is not None
+    assert problem.startswith("the CPUs of this host cannot be read: sysfs devices/system/cpu/isolated")
+    assert len(problem) < 300
+
+
+@pytest.mark.usefixtures("_on_a_machine")
+@pytest.mark.parametrize(
+    ("isolated", "offline", "notes"),
+    [
+        ("1,3", "", []),
+        ("1,3", "3", ["CPUs 3 are isolated but offline"]),
+        ("3", "", ["only some threads of these cores are isolated: 1,3"]),
+        ("2-3", "", ["only some threads of these cores are isolated: 0,2, 1,3"]),
+        ("0-3", "", ["all CPUs are isolated: the kernel and the services have none to run on"]),
+        (
+            "1-3",
+            "0",
+            ["all CPUs are isolated: the kernel and the services have none to run on"],
+        ),
+        (
+            "2-3",
+            "2",
+            ["CPUs 2 are isolated but offline", "only some threads of these cores are isolated: 1,3"],
+        ),
+    ],
+)
+def test_what_an_operator_should_look_at(isolated: str, offline: str, notes: list[str], tmp_path: Path) -> None:
+    assert read(tmp_path, isolating(isolated, offline)).notes == notes
+
+
+@pytest.mark.usefixtures("_on_a_machine")
+def test_without_an_argument_this_host_is_read() -> None:
+    online = Path("/sys/devices/system/cpu/online")
+    host = isolation.read()
+    if online.exists():
+        assert host.machine is not None
+        assert str(host.machine.online) == online.read_text().strip()
+    else:
+        assert host.machine is None

@@ -1,0 +1,219 @@
+"""So that what heals by itself is waited for, and the rest said at once: src/snapd.py against a stand-in for snapd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from charmlibs import snap
+from charmlibs.snap import _client as snapd_client
+
+import snapd
+from snapd import Link
+from tests.fake_snapd import BUSY, CONSUMER, NAME, ChangeFails, Refusal, Silence, Snap, Snapd, in_place, write_snap
+
+ATTEMPTS = 4
+
+UNSEEDED = Refusal("too early for operation, device not yet seeded or device model not acknowledged")
+REBOOTING = Refusal("snapd is about to reboot the system", "system-restart", 503)
+RESTARTING = Refusal("snapd daemon is restarting", "daemon-restart", 503)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Snapd]:
+    with in_place(monkeypatch) as fake:
+        yield fake
+
+
+@pytest.fixture
+def ours(fake: Snapd, tmp_path: Path) -> Snap:
+    """Our snap, installed from a file."""
+    snapd.run("install", "--dangerous", str(write_snap(tmp_path / "a.snap", "2.0")))
+    fake.requests.clear()
+    fake.commands.clear()
+    return fake.snaps[NAME]
+
+
+def test_an_installed_snap_is_described(fake: Snapd) -> None:
+    fake.add(Snap("hello", "29", "2.10", "latest/stable", held=True))
+    info = snapd.installed("hello")
+    assert info is not None
+    assert (info.revision, info.version, info.tracking) == ("29", "2.10", "latest/stable")
+    assert info.hold is not None
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_snap_that_is_not_installed_is_none() -> None:
+    assert snapd.installed("hello") is None
+
+
+@pytest.mark.usefixtures("ours")
+def test_links_tell_plugs_that_nothing_is_connected_to_and_leave_out_such_slots() -> None:
+    assert snapd.links(NAME) == [
+        Link("network-bind", (NAME, "network-bind"), ":network-bind"),
+        Link("system-files", (NAME, "topology"), None),
+    ]
+
+
+@pytest.mark.usefixtures("ours")
+def test_links_tell_what_is_connected_without_the_attribute_of_a_content_interface(fake: Snapd) -> None:
+    fake.add_consumer()
+    snap.connect((CONSUMER, "epa-info"), (NAME, "epa-info"))
+    snap.connect((NAME, "topology"))
+    assert snapd.links(NAME) == [
+        Link("content", (CONSUMER, "epa-info"), f"{NAME}:epa-info"),
+        Link("network-bind", (NAME, "network-bind"), ":network-bind"),
+        Link("system-files", (NAME, "topology"), ":system-files"),
+    ]
+
+
+@pytest.mark.usefixtures("ours")
+def test_the_stand_in_prints_connections_as_snapd_does(fake: Snapd) -> None:
+    fake.add_consumer()
+    assert snapd.run("connections", NAME).splitlines() == [
+        "Interface     Plug                           Slot                       Notes",
+        "content       -                              epa-orchestrator:epa-info  -",
+        "network-bind  epa-orchestrator:network-bind  :network-bind              -",
+        "system-files  epa-orchestrator:topology      -                          -",
+    ]
+    snap.connect((CONSUMER, "epa-info"), (NAME, "epa-info"))
+    snap.connect((NAME, "topology"))
+    assert snapd.run("connections", NAME).splitlines() == [
+        "Interface          Plug                           Slot                       Notes",
+        "content[epa-info]  openstack-hypervisor:epa-info  epa-orchestrator:epa-info  manual",
+        "network-bind       epa-orchestrator:network-bind  :network-bind              -",
+        "system-files       epa-orchestrator:topology      :system-files              manual",
+    ]
+
+
+@pytest.mark.usefixtures("fake")
+def test_a_command_that_fails_raises_what_it_said_without_the_word_error() -> None:
+    with pytest.raises(snap.ChangeError) as caught:
+        snapd.run("connections", "hello")
+    assert caught.value.message == 'snap "hello" not found'
+    assert str(caught.value) == 'snap "hello" not found (connections hello)'
+
+
+def test_a_missing_command_names_the_package_that_brings_it(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapd, "_COMMAND", "/nonexistent/snap")
+    with pytest.raises(snap.SocketNotFoundError, match=r"^/nonexistent/snap is not there: install snapd$"):
+        snapd.run("connections", NAME)
+    assert fake.requests == []
+
+
+def test_a_command_that_hangs_is_ended_and_tried_again(
+    fake: Snapd, ours: Snap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapd, "_COMMAND_TIMEOUT", 1.0)
+    fake.next("snap connections", Silence.HANG)
+    assert [link.plug for link in snapd.links(NAME)] == [(NAME, name) for name in ours.plugs]
+    assert fake.asked("snap connections") == 2
+
+
+def test_a_command_that_always_hangs_is_given_up(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapd, "_COMMAND_TIMEOUT", 0.5)
+    fake.next("snap connections", Silence.HANG, ATTEMPTS)
+    with pytest.raises(snap.TimeoutError, match=r"^snap connections took more than 0\.5 seconds$"):
+        snapd.run("connections", NAME)
+    assert fake.asked("snap connections") == ATTEMPTS
+
+
+@pytest.mark.parametrize("passing", [BUSY, UNSEEDED, REBOOTING, RESTARTING, Silence.DROP])
+@pytest.mark.parametrize("times", [1, ATTEMPTS - 1])
+def test_what_passes_is_tried_again(
+    fake: Snapd, passing: Refusal | Silence, times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    fake.add(Snap("hello", "29", "2.10"))
+    fake.next("POST hold", passing, times)
+    snapd.patiently(lambda: snap.hold("hello"))
+    assert fake.snaps["hello"].held
+    assert fake.asked("POST hold") == times + 1
+    assert sum("trying again in 0.01 seconds" in line for line in caplog.messages) == times
+
+
+def test_a_lock_that_does_not_pass_is_raised(fake: Snapd) -> None:
+    fake.add(Snap("hello", "29", "2.10"))
+    fake.next("POST hold", BUSY, ATTEMPTS)
+    with pytest.raises(snap.APIError, match="change in progress"):
+        snapd.patiently(lambda: snap.hold("hello"))
+    assert fake.asked("POST hold") == ATTEMPTS
+    assert not fake.snaps["hello"].held
+
+
+@pytest.mark.usefixtures("ours")
+def test_a_lock_that_the_command_finds_is_waited_for(fake: Snapd) -> None:
+    fake.next("snap connections", BUSY, ATTEMPTS - 1)
+    assert len(snapd.links(NAME)) == 2
+    assert fake.asked("snap connections") == ATTEMPTS
+
+
+def test_a_slow_answer_is_waited_for_then_raised(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapd_client, "_REQUEST_TIMEOUT", 0.2)
+    fake.next("GET snap", Silence.HANG, ATTEMPTS)
+    with pytest.raises(snap.TimeoutError):
+        snapd.installed(NAME)
+    assert fake.asked("GET snap") == ATTEMPTS
+
+
+def test_a_connection_that_always_breaks_is_raised(fake: Snapd) -> None:
+    fake.next("POST hold", Silence.DROP, ATTEMPTS)
+    with pytest.raises(snap.ConnectionError, match="lost"):
+        snapd.patiently(lambda: snap.hold(NAME))
+    assert fake.asked("POST hold") == ATTEMPTS
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [
+        (Refusal("snap not found", "snap-not-found", 404), snap.APIError),
+        (Refusal("access denied", "login-required", 401), snap.APIError),
+        (ChangeFails("cannot perform the following tasks:\n- Hold (no)"), snap.ChangeError),
+    ],
+)
+def test_what_does_not_pass_is_raised_at_once(
+    fake: Snapd, trouble: Refusal | ChangeFails, kind: type[snap.Error]
+) -> None:
+    fake.add(Snap("hello", "29", "2.10"))
+    fake.next("POST hold", trouble)
+    with pytest.raises(kind):
+        snapd.patiently(lambda: snap.hold("hello"))
+    assert fake.asked("POST hold") == 1
+
+
+def test_without_snapd_nothing_is_tried_twice(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(snapd_client, "_SOCKET_PATH", "/nonexistent/snapd.socket")
+    with pytest.raises(snap.SocketNotFoundError, match=r"/nonexistent/snapd\.socket"):
+        snapd.installed(NAME)
+    assert not any("trying again" in line for line in caplog.messages)
+
+
+@pytest.mark.usefixtures("ours")
+def test_jujus_proxies_reach_the_command_in_both_spellings(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUJU_CHARM_HTTP_PROXY", "http://proxy.test:3128")
+    monkeypatch.setenv("JUJU_CHARM_HTTPS_PROXY", "http://proxy.test:3129")
+    monkeypatch.setenv("JUJU_CHARM_NO_PROXY", "localhost,10.0.0.0/8")
+    monkeypatch.setenv("http_proxy", "http://other.test")
+    snapd.run("connections", NAME)
+    environment = fake.commands[-1].environment
+    for name, value in (
+        ("http_proxy", "http://proxy.test:3128"),
+        ("https_proxy", "http://proxy.test:3129"),
+        ("no_proxy", "localhost,10.0.0.0/8"),
+    ):
+        assert (environment[name], environment[name.upper()]) == (value, value)
+
+
+@pytest.mark.usefixtures("ours")
+def test_without_jujus_proxies_the_command_has_our_environment(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.setenv(f"JUJU_CHARM_{name.upper()}", "")
+    monkeypatch.setenv("MARK", "ours")
+    snapd.run("connections", NAME)
+    environment = fake.commands[-1].environment
+    assert environment["MARK"] == "ours"
+    assert not {name.lower() for name in environment} & {"http_proxy", "https_proxy", "no_proxy"}
