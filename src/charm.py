@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from typing import Any, cast
 
 import ops
@@ -69,21 +70,29 @@ class EpaOrchestratorCharm(ops.CharmBase):
         except pydantic.ValidationError as error:
             self._problems.append(sentence(error))
             return
+        self._try(lambda: self._install(self._source(config), newest=newest))
+        info = orchestrator_snap.installed()
+        if info is None:
+            return
+        self.unit.set_workload_version(info.version)
+        self._try(orchestrator_snap.connect_own)
+        self._try(lambda: orchestrator_snap.configure(config.snap_options))
+        self._try(lambda: orchestrator_snap.connect(config.connect_plugs))
+
+    def _try(self, step: Callable[[], object]) -> None:
+        """Take a step; when the operator must mend something first, remember what, and go on."""
         try:
-            self._install(self._source(config), newest=newest)
-            orchestrator_snap.connect_own()
-            orchestrator_snap.connect(config.connect_plugs)
-            orchestrator_snap.configure(config.snap_options)
+            step()
         except SnapError as error:
             log.error("%s", error)
-            self._problems.append(str(error))
-        self._set_version()
+            self._problems = [*(self._problems or []), str(error)]
 
     def _install(self, source: Source, *, newest: bool) -> None:
         if newest or not orchestrator_snap.is_wanted(source):
             self.unit.status = ops.MaintenanceStatus(f"installing the snap from {source}")
             orchestrator_snap.install(source, newest=newest)
-        orchestrator_snap.hold()
+        else:
+            orchestrator_snap.hold()
 
     def _source(self, config: CharmConfig) -> Source:
         """Where the snap comes from: the attached resource, the store if a channel is set, the charm."""
@@ -96,10 +105,6 @@ class EpaOrchestratorCharm(ops.CharmBase):
         if config.snap_channel:
             return StoreSource(config.snap_channel, config.snap_revision)
         return FileSource(self.charm_dir / BUNDLED)
-
-    def _set_version(self) -> None:
-        if (info := orchestrator_snap.installed()) is not None:
-            self.unit.set_workload_version(info.version)
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         if self._problems is None or self._leaving:

@@ -93,7 +93,8 @@ def is_wanted(source: Source) -> bool:
         return False
     if isinstance(source, FileSource):
         return _is_same(source.path, _BLOBS / f"{NAME}_{info.revision}.snap")
-    return _is_tracking(info, source) and source.revision in (0, int(info.revision))
+    # A snap from a file may still track the channel of the one that it replaced.
+    return info.revision.isdecimal() and _is_tracking(info, source) and source.revision in (0, int(info.revision))
 
 
 def install(source: Source, *, newest: bool = False) -> None:
