@@ -34,8 +34,11 @@ _BLOBS: Final = Path("/var/lib/snapd/snaps")
 _MOUNTS: Final = Path("/run/snapd/ns")
 _ANSWER_TIMEOUT: Final = 60.0
 _STORE_DOWN: Final = re.compile(
-    r"unable to contact snap store|persistent network error|no such host|dial tcp|store unavail"
+    r"unable to contact snap store|persistent network error|no such host|dial tcp|store unavail|net/http|deadline"
 )
+#: What the command says where the library has a class of error.
+_NOT_IN_STORE: Final = re.compile(r"snap .* not found")
+_NO_CHANNEL: Final = re.compile(r"not available on|no snap revision|cannot find .* channel|revision not available")
 
 
 class SnapError(Exception):
@@ -112,7 +115,9 @@ def install(source: Source, *, newest: bool = False) -> None:
             revision = source.revision or None
             patiently(lambda: snap.ensure_installed(NAME, source.channel, revision=revision, update=newest))
     except snap.APIError as error:
-        raise SnapError(_why_not_installed(source, error)) from error
+        if snapd.is_busy(error):
+            raise
+        raise SnapError(_why_not_installed(source, " ".join(error.message.split()), error)) from error
     finally:
         hold()
 
@@ -147,7 +152,7 @@ def connect_own() -> None:
     """Connect the plugs through which the daemon sees the host, which snapd does not connect by itself."""
     for link in links():
         if link.interface == "system-files" and link.plug[0] == NAME and link.slot is None:
-            _connect(link.plug, None)
+            _connect(link.plug, None, f"try 'sudo snap connect {':'.join(link.plug)}'")
 
 
 def connect(plugs: Iterable[tuple[str, str]]) -> list[str]:
@@ -165,7 +170,7 @@ def connect(plugs: Iterable[tuple[str, str]]) -> list[str]:
             patiently(lambda plug=plug: snap.disconnect(plug, (NAME, SLOT)))
             connected.discard(plug)
         if plug not in connected:
-            _connect(plug, (NAME, SLOT))
+            _connect(plug, (NAME, SLOT), "correct connect-plugs")
         done.append(":".join(plug))
     return done
 
@@ -275,21 +280,14 @@ def _amend(source: StoreSource) -> None:
     snapd.run("refresh", "--amend", "--channel", source.channel, *pin, NAME)
 
 
-def _why_not_installed(source: Source, error: snap.APIError) -> str:
-    reason = " ".join(error.message.split())
-    match error:
-        case snap.NotInStoreError():
+def _why_not_installed(source: Source, reason: str, error: snap.APIError) -> str:
+    if isinstance(source, StoreSource):
+        if isinstance(error, snap.NotInStoreError) or _NOT_IN_STORE.search(reason):
             return f"the store has no snap {NAME}: reset snap-channel to use the one in the charm"
-        case snap.ChannelNotAvailableError():
-            return f"snap-channel={source} is not available ({reason}): set another channel, or reset it"
-        case snap.RevisionNotAvailableError():
-            return f"the store does not have {source} ({reason}): set another snap-revision, or reset it"
-        case _:
-            return _cannot_install(source, reason)
-
-
-def _cannot_install(source: Source, reason: str) -> str:
-    if isinstance(source, FileSource) and snapd.installed(BASE) is None:
+        unavailable = isinstance(error, snap.ChannelNotAvailableError | snap.RevisionNotAvailableError)
+        if unavailable or _NO_CHANNEL.search(reason):
+            return f"the store does not have {source} ({reason[:200]}): set another channel, or reset snap-channel"
+    elif snapd.installed(BASE) is None:
         return (
             f"the base snap {BASE} is not installed and could not be fetched: 'sudo snap install {BASE}', or offline"
             f" 'sudo snap ack' and 'sudo snap install' its files ({reason[:200]})"
@@ -342,10 +340,11 @@ def _is_stale(consumer: str) -> bool:
     return info is not None and (not ours or any(f"/{info.revision}/" not in source for source in ours))
 
 
-def _connect(plug: tuple[str, str], slot: tuple[str, str] | None) -> None:
+def _connect(plug: tuple[str, str], slot: tuple[str, str] | None, remedy: str) -> None:
     try:
         patiently(lambda: snap.connect(plug, slot))
     except snap.APIError as error:
-        raise SnapError(
-            f"{':'.join(plug)} cannot be connected ({' '.join(error.message.split())}): correct connect-plugs"
-        ) from error
+        if snapd.is_busy(error):
+            raise
+        reason = " ".join(error.message.split())
+        raise SnapError(f"{':'.join(plug)} cannot be connected ({reason}): {remedy}") from error

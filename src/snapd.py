@@ -18,9 +18,10 @@ _COMMAND: Final = "/usr/bin/snap"
 _COMMAND_TIMEOUT: Final = 900.0
 _ATTEMPTS: Final = 4
 _PAUSE: Final = 15.0
-_TRANSIENT: Final = re.compile(
-    r"change in progress|device not yet seeded|snapd is about to reboot|daemon is restarting"
-)
+#: What snapd says while something else keeps it from what it was asked.
+_BUSY: Final = re.compile(r"change in progress|device not yet seeded|snapd is about to reboot|daemon is restarting")
+#: What it says when the store takes too long.
+_SLOW_STORE: Final = re.compile(r"Client\.Timeout|context deadline exceeded|request canceled")
 
 _RESULT = TypeVar("_RESULT")
 
@@ -63,7 +64,8 @@ def run(*arguments: str) -> str:
 def patiently(action: Callable[[], _RESULT]) -> _RESULT:
     """Do something, again after a pause when it fails for a reason that passes.
 
-    Such are a slow answer, a restart of snapd, and another change that is in progress. Raises snap.Error.
+    Such are a slow answer (of the store, too), a restart of snapd, and another change that is in progress. Raises
+    snap.Error.
     """
     for _ in range(_ATTEMPTS - 1):
         try:
@@ -74,6 +76,11 @@ def patiently(action: Callable[[], _RESULT]) -> _RESULT:
             log.warning("trying again in %g seconds: %s", _PAUSE, error)
         time.sleep(_PAUSE)
     return action()
+
+
+def is_busy(error: snap.Error) -> bool:
+    """Whether snapd only has something else to do at the moment."""
+    return bool(_BUSY.search(str(error)))
 
 
 def _run(arguments: tuple[str, ...]) -> str:
@@ -106,4 +113,5 @@ def _environment() -> dict[str, str]:
 def _passes(error: snap.Error) -> bool:
     if isinstance(error, snap.SocketNotFoundError):
         return False
-    return isinstance(error, snap.TimeoutError | snap.ConnectionError) or bool(_TRANSIENT.search(str(error)))
+    unanswered = isinstance(error, snap.TimeoutError | snap.ConnectionError)
+    return unanswered or is_busy(error) or bool(_SLOW_STORE.search(str(error)))

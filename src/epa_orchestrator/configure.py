@@ -6,12 +6,12 @@ where none runs (its socket starts it when a client comes), it finds the setting
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +64,26 @@ def put_in_use(options: dict[str, Any], file: Path, state_directory: Path, sysfs
     Raises EpaError with the sentence that says why not; then nothing has changed.
     """
     proposed = parse_settings(options)
-    before = file.read_bytes() if file.exists() else None
+    before = _read(file)
     nodes = {entry.node_id for entry in proposed.reserved_hugepages}
     check(_current(file), proposed, _surroundings(state_directory, sysfs, nodes))
     _write(file, json.dumps(options, indent=1, sort_keys=True).encode())
     try:
-        if pid := daemon_pid(state_directory):
-            os.kill(pid, signal.SIGHUP)
-    except ProcessLookupError:
-        return  # it has ended meanwhile
+        _tell_daemon(state_directory)
     except OSError as error:
-        if before is not None:
+        if before is None:
+            file.unlink()
+        else:
             _write(file, before)
         raise ConfigureError(f"The running daemon could not be told of the options: {error.strerror}") from None
+
+
+def _tell_daemon(state_directory: Path) -> None:
+    """Let a running daemon read its settings again."""
+    pid = daemon_pid(state_directory)
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+            os.kill(pid, signal.SIGHUP)
 
 
 def _current(file: Path) -> Settings:
@@ -107,16 +114,28 @@ def _claims(path: Path) -> Ledger:
     return store.load_copy(path).ledger if store.exists(path) else Ledger()
 
 
+def _read(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigureError(f"The settings {file} cannot be read: {error.strerror}") from None
+
+
 def _write(file: Path, content: bytes) -> None:
     """Replace the file's content, whole or not at all."""
+    new = file.with_name(f".{file.name}.new")
     try:
-        fd, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        with open(fd, "wb") as new:
-            new.write(content)
-            new.flush()
-            os.fsync(new.fileno())
-        os.replace(name, file)
+        with open(new, "wb") as written:
+            os.fchmod(written.fileno(), 0o600)
+            written.write(content)
+            written.flush()
+            os.fsync(written.fileno())
+        os.replace(new, file)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
         raise ConfigureError(f"The settings {file} cannot be written: {error.strerror}") from None
 
 
