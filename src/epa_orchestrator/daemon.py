@@ -127,11 +127,8 @@ async def _serve(options: Options, settings: Settings, state: State, host: Host)
         _tell_what_is_served(options, host)
         server = Server(orchestrator, Limits(connections=_most_connections()))
         socket_file = SocketFile(options.socket_path)
-        handed_over = systemd.listening_sockets()
-        for listener in handed_over or [_bind(socket_file)]:
+        for listener in _listeners(socket_file):
             server.listen(listener)
-        if handed_over:
-            socket_file.adopt()
         log.info("serving at %s", options.socket_path)
         reload = _Reload(options, orchestrator)
         stopped = _handle_signals(reload)
@@ -148,9 +145,20 @@ async def _serve(options: Options, settings: Settings, state: State, host: Host)
         orchestrator.close()
 
 
-def _bind(socket_file: SocketFile) -> socket.socket:
+def _listeners(socket_file: SocketFile) -> list[socket.socket]:
+    """The sockets that systemd handed over, or else one of our own; with one of our own if no file leads to those."""
+    handed_over = systemd.listening_sockets()
+    if not handed_over:
+        return [_made(socket_file.bind)]
+    if not any(socket_file.adopt(listener) for listener in handed_over):
+        log.warning("the socket file %s did not lead to the socket that was handed over: put back", socket_file.path)
+        handed_over.append(_made(socket_file.put_back))
+    return handed_over
+
+
+def _made(make: Callable[[], socket.socket]) -> socket.socket:
     try:
-        return socket_file.bind()
+        return make()
     except ListenError as error:
         raise DaemonError(str(error)) from None
 

@@ -21,6 +21,7 @@ BACKLOG: Final = 4096
 #: sun_path in unix(7), without its terminating zero.
 _MAX_PATH_BYTES: Final = 107
 _CONNECT_TIMEOUT: Final = 1.0
+_UCRED_BYTES: Final = 12
 
 
 class ListenError(EpaError):
@@ -68,9 +69,15 @@ class SocketFile:
         self._made = True
         return listener
 
-    def adopt(self) -> None:
-        """Take the file that is there now as the one of a socket that was handed over."""
+    def adopt(self, listener: socket.socket) -> bool:
+        """Take the file that is there as the one of a socket that was handed over, if it leads to that.
+
+        It may not: the file of systemd's socket stays away when somebody has removed it.
+        """
+        if not _leads_to(self.path, listener):
+            return False
         self._identity = self._current()
+        return True
 
     def is_in_place(self) -> bool:
         """Whether the path still leads to our socket."""
@@ -88,6 +95,24 @@ class SocketFile:
         except OSError:
             return None
         return status.st_dev, status.st_ino
+
+
+def _leads_to(path: Path, listener: socket.socket) -> bool:
+    """Whether the process that listens at the path is the one that made the listener listen.
+
+    That is as far as can be told: the kernel shows both ends who called listen(2) (`SO_PEERCRED`, unix(7)).
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
+        probe.settimeout(_CONNECT_TIMEOUT)
+        try:
+            probe.connect(os.fspath(path))
+        except OSError as error:
+            return isinstance(error, TimeoutError) or error.errno == errno.EAGAIN
+        return _listening_process(probe) == _listening_process(listener)
+
+
+def _listening_process(end: socket.socket) -> bytes:
+    return end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED_BYTES)
 
 
 def is_served(path: Path) -> bool:

@@ -344,6 +344,21 @@ def test_socket_activation() -> None:
         assert daemon.socket_path.is_socket()
 
 
+def test_activation_where_the_socket_file_had_been_put_back_and_the_daemon_was_killed() -> None:
+    """systemd hands over its socket again, but the file leads to the dead daemon's."""
+    with Daemon() as daemon, listening(daemon.socket_path) as listener:
+        launcher = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), ""]
+        daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))
+        handed_over = daemon.socket_path.stat().st_ino
+        daemon.socket_path.unlink()
+        wait_until(daemon.socket_path.is_socket, "the socket file is put back")
+        held = daemon.cores("svc", 2)
+        daemon.kill()
+        assert daemon.socket_path.stat().st_ino != handed_over
+        daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))
+        assert daemon.claims() == {"svc": held}
+
+
 def test_activation_meant_for_another_process() -> None:
     with Daemon() as daemon, listening(daemon.base / "foreign.sock") as listener:
         launcher = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), "1"]

@@ -6,6 +6,8 @@ import os
 import shutil
 import socket
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -356,8 +358,8 @@ def test_what_was_never_bound_is_not_removed(path: Path) -> None:
 def test_a_handed_over_file_is_known_as_it_is(path: Path) -> None:
     """The one that systemd made; when it is lost it is put back like any other."""
     socket_file = SocketFile(path)
-    with listening_at(path):
-        socket_file.adopt()
+    with listening_at(path) as handed_over:
+        assert socket_file.adopt(handed_over)
         assert socket_file.is_in_place()
         path.unlink()
         assert not socket_file.is_in_place()
@@ -371,9 +373,42 @@ def test_a_handed_over_file_is_not_removed(path: Path) -> None:
     """It is systemd's, which serves the path on."""
     socket_file = SocketFile(path)
     with listening_at(path) as other:
-        socket_file.adopt()
+        assert socket_file.adopt(other)
+        other.accept()[0].close()  # what it probed with
         socket_file.remove()
         assert serves(other, path)
+
+
+def test_a_handed_over_socket_whose_file_is_gone_is_not_adopted(path: Path) -> None:
+    with listening_at(path) as handed_over:
+        path.unlink()
+        assert not SocketFile(path).adopt(handed_over)
+
+
+def test_a_handed_over_socket_in_whose_place_a_dead_one_lies_is_not_adopted(path: Path) -> None:
+    """What a daemon leaves that had put the file back and was killed."""
+    with listening_at(path) as handed_over:
+        path.unlink()
+        with listening_at(path):
+            pass
+        assert path.is_socket()
+        assert not SocketFile(path).adopt(handed_over)
+
+
+def test_a_handed_over_socket_in_whose_place_another_process_serves_is_not_adopted(path: Path) -> None:
+    program = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('', flush=True);"
+        " sys.stdin.read()"
+    )
+    with listening_at(path) as handed_over:
+        path.unlink()
+        command = [sys.executable, "-c", program, str(path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None
+            other.stdout.readline()
+            assert is_served(path)
+            assert not SocketFile(path).adopt(handed_over)
+            other.communicate(b"")
 
 
 # --- probing ---
