@@ -28,7 +28,7 @@ def plain(*parts: ConsoleRenderable | str) -> str:
     terminal = Console(file=file, width=110, color_system=None, markup=False, highlight=False, emoji=False)
     for part in parts:
         terminal.print(part)
-    return file.getvalue().rstrip()
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).rstrip()
 
 
 def allocations(listing: Listing) -> Table:

@@ -52,6 +52,9 @@ NO_RELATION = "no relation sunbeam-machine: juju integrate epa-orchestrator sunb
 
 OK = testing.ActiveStatus()
 
+#: What is done on every event once a snap is there.
+STEPS = ("connect_own", "configure", "connect")
+
 
 def info(revision: str, channel: str = "", version: str = "0.1.0", held: bool = True) -> snap.InstalledInfo:
     hold = "2315-01-01T00:00:00Z" if held else None
@@ -291,7 +294,7 @@ RECONCILING = (
 @pytest.mark.parametrize("event", RECONCILING)
 def test_every_event_makes_the_machine_what_it_shall_be(event: str, unit: Unit) -> None:
     assert unit.status(event) == OK
-    assert unit.workload.done == ["install", "hold", "connect_own", "connect", "configure"]
+    assert unit.workload.done == ["install", *STEPS]
     assert unit.workload.source == FileSource(unit.bundled)
     assert unit.workload.plugs == [HYPERVISOR]
     assert unit.workload.isolated == [CpuSet.parse("2-3")]
@@ -300,7 +303,7 @@ def test_every_event_makes_the_machine_what_it_shall_be(event: str, unit: Unit) 
 @pytest.mark.parametrize("event", RECONCILING)
 def test_an_installed_snap_is_not_installed_again(event: str, settled: Unit) -> None:
     assert settled.status(event) == OK
-    assert settled.workload.done == ["hold", "connect_own", "connect", "configure"]
+    assert settled.workload.done == ["hold", *STEPS]
 
 
 @pytest.mark.parametrize("event", RECONCILING)
@@ -329,7 +332,7 @@ def test_tracing_disturbs_nothing(unit: Unit) -> None:
         testing.Relation("receive-ca-cert", interface="certificate_transfer"),
     ]
     assert unit.status("install") == OK
-    assert unit.workload.done == ["install", "hold", "connect_own", "connect", "configure"]
+    assert unit.workload.done == ["install", *STEPS]
 
 
 # --- where the snap comes from ---
@@ -422,23 +425,31 @@ def test_a_snap_that_cannot_be_replaced_blocks_although_the_old_one_is_there(set
     after = settled.run()
     assert after.unit_status == testing.BlockedStatus("the store cannot be reached: mend the network")
     assert after.workload_version == "0.1.0"
-    assert settled.workload.done == ["install"]
+    assert settled.workload.done == ["install", *STEPS]
 
 
-def test_options_that_the_snap_refuses_block_after_the_connections_are_made(settled: Unit) -> None:
+def test_options_that_the_snap_refuses_block_and_the_connections_are_made_nevertheless(settled: Unit) -> None:
     settled.workload.failing["configure"] = SnapError("reserved-cpus=2 would take CPUs out of the pool: release them")
     settled.config = {"reserved-cpus": "2"}
     blocked = testing.BlockedStatus("reserved-cpus=2 would take CPUs out of the pool: release them")
     assert settled.status() == blocked
-    assert settled.workload.done == ["hold", "connect_own", "connect", "configure"]
+    assert settled.workload.done == ["hold", *STEPS]
     assert settled.workload.set["reserved-cpus"] == ""
 
 
-@pytest.mark.parametrize("step", ["connect_own", "connect"])
-def test_a_connection_that_cannot_be_made_blocks(step: str, settled: Unit) -> None:
+@pytest.mark.parametrize("step", ["hold", "connect_own", "connect"])
+def test_a_step_that_fails_blocks_and_the_others_are_taken(step: str, settled: Unit) -> None:
     settled.workload.failing[step] = SnapError("a:b cannot be connected: correct connect-plugs")
     assert settled.status() == testing.BlockedStatus("a:b cannot be connected: correct connect-plugs")
-    assert settled.workload.done[-1] == step
+    assert settled.workload.done == ["hold", *STEPS]
+    assert settled.workload.isolated == [], "the daemon is not asked while something is known to be wrong"
+
+
+def test_of_several_failures_the_first_is_shown_and_all_are_logged(settled: Unit) -> None:
+    settled.workload.failing |= {step: SnapError(f"{step} failed: mend it") for step in STEPS}
+    assert settled.status() == testing.BlockedStatus("connect_own failed: mend it")
+    logged = [line.message for line in settled.ctx.juju_log if line.level == "ERROR"]
+    assert logged == [f"{step} failed: mend it" for step in STEPS]
 
 
 @pytest.mark.parametrize(
@@ -523,7 +534,7 @@ def test_a_failed_install_is_said_before_a_missing_relation(unit: Unit) -> None:
 def test_a_daemon_that_is_not_well_blocks(problem: str, settled: Unit) -> None:
     settled.workload.failing["check_health"] = SnapError(problem)
     assert settled.status("update_status") == testing.BlockedStatus(problem)
-    assert settled.workload.done == ["hold", "connect_own", "connect", "configure"]
+    assert settled.workload.done == ["hold", *STEPS]
 
 
 # --- isolation ---
@@ -572,14 +583,27 @@ def test_the_version_of_the_workload_is_shown(unit: Unit) -> None:
     assert unit.run("update_status").workload_version == "7.5"
 
 
-@pytest.mark.parametrize("step", ["install", "hold", "connect_own", "connect", "configure", "check_health", "remove"])
+@pytest.mark.parametrize(
+    ("event", "step"),
+    [
+        ("install", "install"),
+        ("update_status", "hold"),
+        ("update_status", "connect_own"),
+        ("config_changed", "configure"),
+        ("update_status", "connect"),
+        ("update_status", "check_health"),
+        ("remove", "remove"),
+    ],
+)
 @pytest.mark.parametrize("error", [snap.TimeoutError("slow"), snap.ConnectionError("gone")])
 def test_what_passes_by_itself_fails_the_hook_so_that_juju_tries_again(
-    step: str, error: snap.Error, unit: Unit
+    event: str, step: str, error: snap.Error, unit: Unit
 ) -> None:
+    if event != "install":
+        unit.run("install")
     unit.workload.failing[step] = error
     with pytest.raises(testing.errors.UncaughtCharmError) as caught:
-        unit.run("remove" if step == "remove" else "install")
+        unit.run(event)
     assert caught.value.__cause__ is error
 
 
@@ -711,7 +735,7 @@ def test_release_of_an_impossible_name_fails(service: str, settled: Unit) -> Non
 
 def test_refresh_snap_installs_the_newest_and_connects_again(settled: Unit) -> None:
     text, document = settled.act("refresh-snap")
-    assert settled.workload.done == ["install newest", "hold", "connect_own", "connect", "configure"]
+    assert settled.workload.done == ["install newest", *STEPS]
     assert text == "revision x1 before, x2 now, version 0.1.0"
     assert document == {"before": "x1", "after": "x2"}
 

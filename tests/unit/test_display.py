@@ -205,6 +205,28 @@ def test_the_console_does_not_colour_what_it_takes_for_numbers_or_addresses(monk
     assert shown("http://x.y 127.0.0.1 2-7 None True 'text'") == "http://x.y 127.0.0.1 2-7 None True 'text'\n"
 
 
+def test_plain_text_is_what_a_terminal_of_110_columns_shows_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "20")
+    table = display.allocations(listing(allocation("nova"), allocation("n" * 200)))
+    text = display.plain(table, "[red]CPUs 2-7[/red] :smile: " + "x" * 60)
+    assert all(line.isprintable() for line in text.splitlines())
+    assert max(map(len, text.splitlines())) == 110
+    assert text.splitlines()[0].rstrip() == "Pool isolated"
+    assert text.endswith("\n[red]CPUs 2-7[/red] :smile: " + "x" * 60)
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("│ nova")] == ["nova"]
+
+
+def test_plain_text_of_several_tables_has_all_of_them() -> None:
+    answer = MemoryAnswer(service_name="", numa_hugepages={"node0": NodeHugepages(capacity=[], allocations={})})
+    text = display.plain(display.allocations(listing(allocation("nova"))), display.hugepages(answer))
+    assert text.index("Pool isolated") < text.index("nova") < text.index("Hugepages") < text.index("node0")
+
+
 def hostile_tables(name: str) -> list[RenderableType]:
     pages = NodeHugepages(capacity=[PageCapacity(total=1, free=1, size=2048)], allocations={name: {"2048": 1}})
     return [

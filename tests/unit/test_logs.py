@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from epa_orchestrator.logs import TurnHandler, log_to_stderr
+from epa_orchestrator.logs import LEVELS, TurnHandler, log_to_stderr, set_level
 
 
 def line(level: int, text: str) -> logging.LogRecord:
@@ -45,3 +45,21 @@ def test_a_closed_stderr_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_level_is_refused() -> None:
     with pytest.raises(ValueError, match="the log level 'loud' is not known: set it to one of debug, info, warning"):
         log_to_stderr("loud")
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_from_now_on_only_what_is_at_least_so_grave_is_written(
+    level: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [TurnHandler()])
+    before = root.level
+    try:
+        for kept in ("error", level):
+            set_level(kept)
+            for each in LEVELS:
+                logging.getLogger("x").log(logging.getLevelNamesMapping()[each.upper()], "line")
+            expected = [f"{each.upper()} line" for each in LEVELS[LEVELS.index(kept) :]]
+            assert capsys.readouterr().err.splitlines() == expected
+    finally:
+        root.setLevel(before)

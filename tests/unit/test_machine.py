@@ -218,6 +218,17 @@ def test_no_machine_is_made_up_from_a_damaged_tree(files: dict[str, str], senten
         read_machine(RecordedSysfs(files))
 
 
+@pytest.mark.parametrize("name", ["present", "online", "isolated"])
+def test_no_machine_is_made_up_from_a_decisive_file_that_is_listed_but_cannot_be_read(name: str) -> None:
+    """So it is in a snap whose plug is not connected: taken for an absent one it would say that none is isolated."""
+    path = f"devices/system/cpu/{name}"
+    files = build(Shape(isolated="1-2"))
+    del files[path]
+    sysfs = RecordedSysfs(files, {"devices/system/cpu": [name]})
+    with pytest.raises(MachineError, match=f"^sysfs {path} is there but cannot be read; in a snap, connect its plugs$"):
+        read_machine(sysfs)
+
+
 def test_distance_of_a_row_that_is_not_understood_is_the_kernels_default() -> None:
     machine = real_machine("haswell-2s-24c-offline-cpu0-node0")
     assert machine.node_ids == (1,)

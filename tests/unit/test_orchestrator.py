@@ -186,6 +186,38 @@ def test_a_listing_is_prepared_once(tmp_path: Path) -> None:
 SERVICES = st.sampled_from(["a", "b", "c", "Ünïcode 服务"])
 
 
+class Failing(RecordedSysfs):
+    """A host that cannot be looked at for a reason that nobody has thought of."""
+
+    broken = False
+
+    def read(self, path: str) -> str | None:
+        if self.broken:
+            raise RuntimeError("never thought of")
+        return super().read(path)
+
+
+def test_a_mistake_in_discovery_is_told_to_those_who_wait_and_the_next_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sysfs = Failing(build(SHAPE))
+
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        monkeypatch.setattr(orchestrator._host, "_sysfs", sysfs)
+        before = await ask(orchestrator, cores("a", 2))
+        sysfs.broken = True
+        answers = await asyncio.wait_for(ask(orchestrator, cores("a", 4), cores("b", 1), LIST), 30)
+        told = "Internal error: nothing was changed; please report it with the daemon's log"
+        assert answers == [{"version": "1.0", "error": told}] * 3
+        assert not orchestrator.busy
+        sysfs.broken = False
+        assert await ask(orchestrator, cores("a", 2)) == before
+        assert (await ask(orchestrator, LIST))[0]["total_allocations"] == 1
+        assert counting.commits == 1
+
+    run(tmp_path, body)
+
+
 class Wire(RuleBasedStateMachine):
     """Random requests, restarts and failing disks: totals are consistent and a restart is invisible."""
 

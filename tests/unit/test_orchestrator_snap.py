@@ -27,12 +27,10 @@ from tests.fake_snapd import (
     BUSY,
     CONSUMER,
     NAME,
-    NO_STORE,
     ChangeFails,
     Refusal,
     Service,
     Silence,
-    Snap,
     Snapd,
     in_place,
     mount_profile,
@@ -50,7 +48,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Snapd]:
     with in_place(monkeypatch) as fake:
         monkeypatch.setattr(orchestrator_snap, "_BLOBS", fake.blobs)
         monkeypatch.setattr(orchestrator_snap, "_MOUNTS", fake.mounts)
-        monkeypatch.setattr(orchestrator_snap, "SOCKET", Path("/nonexistent/epa.sock"))
+        monkeypatch.setattr(orchestrator_snap, "SOCKET", fake.blobs.parent / "epa.sock")
         fake.store.publish(NAME, "latest/stable", 4, "1.9")
         fake.store.publish(NAME, "latest/stable", 5, "2.0")
         fake.store.publish(NAME, "latest/edge", 7, "2.1")
@@ -85,14 +83,13 @@ def connected(ours: Snapd) -> Snapd:
     return ours
 
 
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    """A daemon on eight CPUs, of which the kernel isolates 2-7, and 0-1 are the general pool."""
+@contextlib.contextmanager
+def an_installed_service() -> Generator[Service]:
+    """A daemon to start on eight CPUs, of which the kernel isolates 2-7, and 0-1 are the general pool."""
     with short_directory() as base:
         settings = base / "settings.json"
         settings.write_text('{"cpu-pool": "0-1"}', encoding="utf-8")
         service = Service(base / "x1", base / "common", "--machine", "vm-8", EPA_SETTINGS=str(settings))
-        monkeypatch.setattr(orchestrator_snap, "SOCKET", service.socket)
         try:
             yield service
         finally:
@@ -100,8 +97,30 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
 
 @pytest.fixture
-def daemon(service: Service) -> Service:
-    return service.start()
+def service(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """The daemon of this test, not yet started."""
+    with an_installed_service() as service:
+        monkeypatch.setattr(orchestrator_snap, "SOCKET", service.socket)
+        yield service
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Service]:
+    """The daemon that tests have one after the other, because it takes its time to start."""
+    with an_installed_service() as service:
+        yield service.start()
+
+
+@pytest.fixture
+def daemon(fake: Snapd, shared: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """A daemon that runs, and of which nobody holds anything."""
+    monkeypatch.setattr(orchestrator_snap, "SOCKET", shared.socket)
+    yield shared
+    for pool in ("isolated", "general"):
+        for claim in shared.client.list_allocations(pool).allocations:
+            shared.client.allocate(claim.service_name, -1, pool)
+    for service in shared.client.memory_info().numa_hugepages["node0"].allocations:
+        shared.client.set_hugepages(service, 0, 2048, -1)
 
 
 @pytest.fixture
@@ -349,7 +368,7 @@ def test_a_lock_that_stays_while_a_file_is_installed_is_raised(fake: Snapd, file
 
 
 def test_a_request_without_an_answer_is_raised(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapd_client, "_REQUEST_TIMEOUT", 0.2)
+    monkeypatch.setattr(snapd_client, "_REQUEST_TIMEOUT", 0.5)
     fake.next("POST install", Silence.HANG, ATTEMPTS)
     with pytest.raises(snap.TimeoutError):
         orchestrator_snap.install(STABLE)
@@ -561,9 +580,9 @@ def test_a_daemon_that_does_not_run_is_told_how_to_start() -> None:
 
 
 @pytest.mark.usefixtures("ours")
-def test_a_daemon_that_was_killed_does_not_answer(daemon: Service) -> None:
-    daemon.kill()
-    assert daemon.socket.is_socket()
+def test_a_daemon_that_was_killed_does_not_answer(service: Service) -> None:
+    service.start().kill()
+    assert service.socket.is_socket()
     assert error_of(lambda: orchestrator_snap.check_health(EMPTY)).startswith("the daemon does not answer")
 
 
@@ -604,7 +623,12 @@ def test_an_answer_that_is_none_is_no_health(service: Service, answer: bytes) ->
 def test_a_daemon_that_hangs_is_not_waited_for_for_ever(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(orchestrator_snap, "_ANSWER_TIMEOUT", 0.3)
     ended = threading.Event()
-    with answering(service.socket, lambda _: b"" if ended.wait(30) else b""):
+
+    def answer(_: dict[str, Any]) -> bytes:
+        ended.wait(30)
+        return b""
+
+    with answering(service.socket, answer):
         try:
             sentence = error_of(lambda: orchestrator_snap.check_health(EMPTY))
         finally:
@@ -641,31 +665,29 @@ def test_a_daemon_that_does_not_see_the_isolated_cpus_is_told_which_plug_to_conn
 
 
 def claim_everything(daemon: Service) -> None:
-    """Two services: one holds CPUs of both pools and hugepages."""
+    """Three services: one holds CPUs and hugepages, the others CPUs of one pool each."""
     daemon.client.allocate("nova", 2)
-    daemon.client.allocate("nova", 1, "general")
     daemon.client.set_hugepages("nova", 0, 2048, 16)
     daemon.client.allocate("ovs-dpdk", 2)
+    daemon.client.allocate("ceph", 1, "general")
 
 
 @pytest.mark.usefixtures("ours")
 def test_holdings_name_everyone_who_holds_anything(daemon: Service) -> None:
     assert orchestrator_snap.holdings().services == []
     claim_everything(daemon)
-    daemon.client.set_hugepages("ceph", 0, 2048, 8)
+    daemon.client.set_hugepages("swift", 0, 2048, 8)
     held = orchestrator_snap.holdings()
-    assert held.services == ["ceph", "nova", "ovs-dpdk"]
+    assert held.services == ["ceph", "nova", "ovs-dpdk", "swift"]
     assert [listing.pool for listing in held.listings] == ["isolated", "general"]
 
 
 @pytest.mark.usefixtures("ours")
 def test_release_takes_all_of_one_service_and_nothing_of_another(daemon: Service) -> None:
     claim_everything(daemon)
-    assert orchestrator_snap.release("nova") == [
-        "CPUs 2-3 of pool isolated",
-        "CPUs 0 of pool general",
-        "16 hugepages of 2048 KiB on node0",
-    ]
+    assert orchestrator_snap.release("nova") == ["CPUs 2-3 of pool isolated", "16 hugepages of 2048 KiB on node0"]
+    assert orchestrator_snap.holdings().services == ["ceph", "ovs-dpdk"]
+    assert orchestrator_snap.release("ceph") == ["CPUs 0 of pool general"]
     assert orchestrator_snap.holdings().services == ["ovs-dpdk"]
     assert orchestrator_snap.release("nova") == []
 
@@ -683,7 +705,7 @@ def test_a_release_that_stops_half_way_tells_what_was_released(
     with short_directory() as base, answering(base / "epa.sock", answer):
         monkeypatch.setattr(orchestrator_snap, "SOCKET", base / "epa.sock")
         assert error_of(lambda: orchestrator_snap.release("nova")) == (
-            "released CPUs 2-3 of pool isolated, CPUs 0 of pool general, then failed: the disk is full"
+            "released CPUs 2-3 of pool isolated, then failed: the disk is full"
         )
 
 
@@ -721,7 +743,7 @@ def is_left_alone(fake: Snapd) -> bool:
 
 def test_a_snap_with_claims_stays_and_the_reason_names_who_holds_them(connected: Snapd, daemon: Service) -> None:
     claim_everything(daemon)
-    assert orchestrator_snap.remove() == "nova, ovs-dpdk still hold CPUs or hugepages"
+    assert orchestrator_snap.remove() == "ceph, nova, ovs-dpdk still hold CPUs or hugepages"
     assert is_left_alone(connected)
     assert connected.asked("POST remove") == 0
 
@@ -753,9 +775,7 @@ def test_removing_waits_for_a_lock_then_raises(ours: Snapd) -> None:
 
 
 def test_a_store_that_is_down_is_of_no_matter_once_the_snap_is_there(ours: Snapd) -> None:
-    ours.next("GET snap", Refusal(NO_STORE), 0)
     ours.store.down = True
-    ours.add(Snap("other", "1", "1"))
     orchestrator_snap.hold()
     orchestrator_snap.connect_own()
     assert orchestrator_snap.links()[-1].slot == ":system-files"

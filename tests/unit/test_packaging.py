@@ -1,4 +1,4 @@
-"""What charmcraft.yaml and snapcraft.yaml declare is what the code does, and the charm's modules keep to their roles."""
+"""What charmcraft.yaml and snapcraft.yaml declare is what the code does, and the modules keep to their roles."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.logs import LEVELS
 from epa_orchestrator.settings import (
     NOT_IN_EFFECT,
     ReservedHugepages,
@@ -44,6 +45,7 @@ OTHERS: dict[str, tuple[object, object]] = {
     "reserved-hugepages": ((), ""),
     "allowed-uids": ((), []),
     "allowed-gids": ((), []),
+    "log-level": (None, None),
 }
 
 OPTIONS = [*CHOICES, *OTHERS]
@@ -114,6 +116,7 @@ def test_null_means_the_default(option: str) -> None:
         ("allowed-uids", "1000, 1001", (1000, 1001)),
         ("allowed-gids", [4294967295], (4294967295,)),
         ("allowed-gids", 0, (0,)),
+        *(("log-level", level, level) for level in LEVELS),
     ],
 )
 def test_a_value_means(option: str, given_value: object, meant: object) -> None:
@@ -132,6 +135,7 @@ BAD_VALUES: list[tuple[str, object, str]] = [
     ("numa-policy", "Best-Effort", "'best-effort'"),
     ("numa-policy", True, "'none'"),
     ("numa-policy", ["none"], "'none'"),
+    *(("log-level", value, "'debug', 'info', 'warning' or 'error'") for value in ("loud", "", "INFO", 10, ["info"])),
     ("cpu-pool", "5-2", "backwards"),
     ("cpu-pool", "all", "4-7"),
     ("cpu-pool", "1,", "4-7"),
@@ -297,7 +301,7 @@ def test_options_without_effect_are_known_by_name() -> None:
     assert Settings().not_in_effect() == []
     for option in NOT_IN_EFFECT:
         assert parse_settings({option: CHOICES[option][1]}).not_in_effect() == [option]
-    in_effect = {"cpu-pool": "2-3", "numa-reclaim": "never", "resize-policy": "reallocate", "allowed-uids": [5]}
+    in_effect = {"cpu-pool": "2-3", "numa-reclaim": "never", "resize-policy": "reallocate", "log-level": "debug"}
     assert parse_settings(in_effect).not_in_effect() == []
 
 

@@ -1,0 +1,33 @@
+"""What the tests on a real controller start from: the packed charm, and a machine that its unit sits on.
+
+`EPA_CHARM` names the packed charm where it is not the only one in dist. The options of pytest-jubilant choose the
+controller, the cloud and the model, such as `--juju-model NAME --no-juju-teardown`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import jubilant
+import pytest
+
+DIST = Path(__file__).parents[2] / "dist"
+
+
+@pytest.fixture(scope="session")
+def charm() -> Path:
+    """The packed charm."""
+    if named := os.environ.get("EPA_CHARM"):
+        return Path(named).resolve(strict=True)
+    packed = sorted(DIST.glob("*.charm"))
+    if len(packed) != 1:
+        pytest.fail(f"{len(packed)} packed charms are in dist: run 'tox -e pack', or name one in EPA_CHARM")
+    return packed[0]
+
+
+@pytest.fixture(scope="module")
+def juju(juju: jubilant.Juju) -> jubilant.Juju:
+    """The model of pytest-jubilant, with time enough for a machine to come up and a snap to be installed."""
+    juju.wait_timeout = 30 * 60
+    return juju
