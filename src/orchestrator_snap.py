@@ -63,7 +63,7 @@ class StoreSource(NamedTuple):
 
     def __str__(self) -> str:
         """What a status calls it."""
-        return f"{self.channel} in the store" + (f", revision {self.revision}" if self.revision else "")
+        return (f"revision {self.revision} in " if self.revision else "") + f"{self.channel} in the store"
 
 
 Source = FileSource | StoreSource
@@ -286,7 +286,7 @@ def _why_not_installed(source: Source, reason: str, error: snap.APIError) -> str
             return f"the store has no snap {NAME}: reset snap-channel to use the one in the charm"
         unavailable = isinstance(error, snap.ChannelNotAvailableError | snap.RevisionNotAvailableError)
         if unavailable or _NO_CHANNEL.search(reason):
-            return f"the store does not have {source} ({reason[:200]}): set another channel, or reset snap-channel"
+            return f"there is no {source} ({reason[:200]}): set another channel or revision, or reset snap-channel"
     elif snapd.installed(BASE) is None:
         return (
             f"the base snap {BASE} is not installed and could not be fetched: 'sudo snap install {BASE}', or offline"

@@ -3,7 +3,7 @@
 
 Runs under each tool's name, wherever the charm runs, so it is one file that needs nothing but Python. `EPA_HOOKS` names
 a directory: `world.json` holds the answers, `told.jsonl` gets a line [tool, arguments, standard input] for each call
-that tells something.
+that tells something. Only juju-log, called a dozen times in every hook, is a shell's: it adds to `logged`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 #: Tools that only tell Juju something.
 TELLING = (
-    "juju-log",
     "status-set",
     "application-version-set",
     "relation-set",
@@ -43,9 +42,17 @@ ASKING = (
     "goal-state",
 )
 
+#: Ends each argument with a zero and each call with a record separator.
+LOG = r"""#!/bin/sh
+{ printf '%s\0' "$@"; printf '\036'; } >>"$EPA_HOOKS/logged"
+"""
+
 
 def install(directory: Path) -> None:
-    """Make every tool, as a link to a copy of this file."""
+    """Make every tool, most of them as links to a copy of this file."""
+    log = directory / "juju-log"
+    log.write_text(LOG, encoding="utf-8")
+    log.chmod(0o755)
     program = directory / "hooktools.py"
     program.write_text(Path(__file__).read_text(encoding="utf-8"), encoding="utf-8")
     program.chmod(0o755)

@@ -379,7 +379,7 @@ def test_the_source_changes_in_both_directions(settled: Unit) -> None:
         (False, {}, "installing the snap from the file epa-orchestrator.snap"),
         (True, {}, "installing the snap from the file resource.snap"),
         (False, CHANNEL, "installing the snap from latest/edge in the store"),
-        (False, PINNED, "installing the snap from latest/edge in the store, revision 42"),
+        (False, PINNED, "installing the snap from revision 42 in latest/edge in the store"),
     ],
 )
 def test_the_status_says_what_is_being_installed(

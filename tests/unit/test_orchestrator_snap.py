@@ -323,7 +323,7 @@ def test_a_channel_that_the_store_does_not_have_is_named(fake: Snapd, file: File
         orchestrator_snap.install(file)
     sentence = error_of(lambda: orchestrator_snap.install(StoreSource("2.4/stable")))
     assert "2.4/stable" in sentence
-    assert "set another channel, or reset" in sentence
+    assert "set another channel or revision, or reset" in sentence
     assert (NAME in fake.snaps) == from_file
 
 
@@ -436,7 +436,7 @@ def test_nothing_is_held_when_nothing_is_installed(fake: Snapd) -> None:
     [
         (FileSource(Path("/charm/epa-orchestrator.snap")), "the file epa-orchestrator.snap"),
         (STABLE, "latest/stable in the store"),
-        (StoreSource("latest/stable", 4), "latest/stable in the store, revision 4"),
+        (StoreSource("latest/stable", 4), "revision 4 in latest/stable in the store"),
     ],
 )
 def test_a_status_names_the_source(source: FileSource | StoreSource, text: str) -> None:

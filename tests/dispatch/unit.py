@@ -1,0 +1,254 @@
+"""So that a test can be Juju to the packed charm: a machine made of stand-ins, and the charm's own dispatch on it.
+
+The charm runs unmodified, with the paths of a real machine. Each dispatch has a mount namespace of its own, in which
+directories below one fake root take the places of /run, /sys and /var, and a file that of /usr/bin/snap: nothing of the
+host is touched, nor does it matter. What outlives a dispatch (snapd, the daemon) runs outside, with its sockets there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from epa_orchestrator.client import Client
+from epa_orchestrator.configure import put_in_use
+from epa_orchestrator.errors import EpaError
+from epa_orchestrator.sysfs import SysfsTree
+from tests import hooktools, juju
+from tests.fake_snapd import NAME, Service, Snap, Snapd, write_program, write_snap
+from tests.juju import Told
+from tools.synthetic import Shape, build, write_tree
+
+BUNDLED: Final = "epa-orchestrator.snap"
+
+#: One package of four cores with two threads each, numbered as in most virtual machines.
+_SHAPE: Final = Shape(cores_per_l3=4, threads_per_core=2, siblings="adjacent", hugepages={2048: (64, 64)})
+
+#: $1 is the fake root; /usr/bin stays as it is, but for the command snap.
+_ENTER: Final = """
+set -e
+root=$1
+shift
+mount --bind "$root/sys" /sys
+mount -t overlay overlay -o "lowerdir=$root/bin:/usr/bin" /usr/bin
+mount --bind "$root/run" /run
+mount --bind "$root/var" /var
+exec "$@"
+"""
+#: A hook logs some twenty lines: a Python for each would take most of its time.
+WAYS_IN: Final = (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"])
+
+
+def make_root(root: Path) -> Path:
+    """Lay out the fake root."""
+    for directory in ("sys", "run", "var/lib/snapd/snaps", "var/snap", "bin", "tools"):
+        (root / directory).mkdir(parents=True)
+    write_program(root / "bin" / "snap", Path("/run/snapd.socket"))
+    return root
+
+
+def inside(way_in: list[str], root: Path, *command: str) -> list[str]:
+    """A command line that runs a command on the fake machine."""
+    return [*way_in, "sh", "-c", _ENTER, "sh", str(root), *command]
+
+
+class Host:
+    """The machine: its CPUs, its snapd, and the daemon that an installed snap runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.snapd = Snapd(root / "var/lib/snapd/snaps", root / "run/snapd/ns")
+        self.snapd.configure_hook = self._configure
+        self.snapd.on_revision = self._run_revision
+        self.snapd.on_removed = self._remove
+        self.service: Service | None = None
+        self.isolate("2-7")
+
+    @property
+    def client(self) -> Client:
+        """A client of the daemon, at the path that other snaps use."""
+        return Client(self._snap / "current" / "data" / "epa.sock")
+
+    def isolate(self, cpus: str) -> None:
+        """Let the kernel isolate other CPUs."""
+        write_tree(build(dataclasses.replace(_SHAPE, isolated=cpus)), self.root / "sys")
+
+    def settings(self) -> dict[str, Any]:
+        """What the daemon has been told."""
+        return json.loads(self._settings.read_text(encoding="utf-8"))
+
+    def close(self) -> None:
+        """Let nothing run any more."""
+        if self.service is not None:
+            self.service.stop()
+
+    @property
+    def _snap(self) -> Path:
+        return self.root / "var" / "snap" / NAME
+
+    @property
+    def _settings(self) -> Path:
+        return self._snap / "current" / "settings.json"
+
+    def _configure(self, options: dict[str, Any]) -> str | None:
+        """Be the snap's hook configure, with its own code."""
+        try:
+            put_in_use(options, self._settings, self._snap / "common", SysfsTree(self.root / "sys"))
+        except EpaError as error:
+            return str(error)
+        return None
+
+    def _run_revision(self, snap: Snap, old: str | None) -> None:
+        if snap.name != NAME:
+            return
+        self.close()
+        data = self._snap / snap.revision
+        data.mkdir(parents=True, exist_ok=True)
+        if old is not None:
+            _copy(self._snap / old, data)
+        (self._snap / "current").unlink(missing_ok=True)
+        (self._snap / "current").symlink_to(snap.revision)
+        environment = {"EPA_SYSFS": str(self.root / "sys"), "EPA_SETTINGS": str(self._settings)}
+        self.service = Service(data, self._snap / "common", **environment)
+        assert self._configure(snap.options) is None
+        self.service.start()
+
+    def _remove(self, name: str) -> None:
+        if name == NAME:
+            self.close()
+            shutil.rmtree(self._snap)
+
+
+def _write_program(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy what a refresh copies for the next revision; the socket is made anew."""
+
+    def sockets(directory: str, names: list[str]) -> list[str]:
+        return [name for name in names if Path(directory, name).is_socket()]
+
+    shutil.copytree(source, target, ignore=sockets, dirs_exist_ok=True)
+
+
+@dataclass
+class Unit:
+    """The unit epa-orchestrator/0, subordinate to sunbeam-machine/0."""
+
+    host: Host
+    charm: Path
+    way_in: list[str]
+    #: What `juju config` has been told; the rest has its default.
+    config: dict[str, Any] = field(default_factory=dict[str, Any])
+    related: bool = True
+    proxies: dict[str, str] = field(default_factory=dict[str, str])
+
+    def __post_init__(self) -> None:
+        """Put the hook tools, and the Python that this is, where hooks find them."""
+        tools = self.host.root / "tools"
+        hooktools.install(tools)
+        (tools / "python3").symlink_to(sys.executable)
+        _write_program(tools / "systemd-detect-virt", "exit 1")
+        self.attach("")
+
+    def be_container(self) -> None:
+        """Let systemd say that this machine is one."""
+        _write_program(self.host.root / "tools" / "systemd-detect-virt", "exit 0")
+
+    def attach(self, version: str) -> None:
+        """Attach a resource; an empty one stands for none, as on Charmhub."""
+        self._resource.unlink(missing_ok=True)
+        if version:
+            write_snap(self._resource, version)
+        else:
+            self._resource.touch()
+
+    def bundle(self, version: str) -> None:
+        """Let the charm carry another snap, as its next revision may."""
+        (self.charm / BUNDLED).unlink()
+        if version:
+            write_snap(self.charm / BUNDLED, version)
+        else:
+            (self.charm / BUNDLED).touch()
+
+    def hook(self, name: str, **environment: str) -> Told:
+        """Run a hook, which must end well."""
+        told = self.dispatch(f"hooks/{name}", {"JUJU_HOOK_NAME": name, **environment})
+        assert told.code == 0, told.output
+        assert not told.has_traceback(), told
+        return told
+
+    def relation(self, event: str) -> Told:
+        """Run a hook of the relation to the principal, such as `created`."""
+        return self.hook(f"{juju.PRINCIPAL}-relation-{event}", **juju.relation(event))
+
+    def install(self) -> Told:
+        """Run the first hooks of a unit; the last one's answer."""
+        self.hook("install")
+        self.relation("created")
+        self.hook("config-changed")
+        return self.hook("start")
+
+    def configure(self, **options: Any) -> Told:
+        """Be `juju config`."""
+        self.config |= {name.replace("_", "-"): value for name, value in options.items()}
+        return self.hook("config-changed")
+
+    def action(self, name: str, **params: Any) -> Told:
+        """Run an action, with the defaults that Juju fills in; it must not end in an exception."""
+        declared = self._yaml("actions.yaml")[name].get("params", {})
+        defaults = {key: each["default"] for key, each in declared.items() if "default" in each}
+        told = self.dispatch(f"actions/{name}", juju.action(name), defaults | params)
+        assert told.code == 0, told.output
+        assert not told.has_traceback(), told
+        return told
+
+    def dispatch(self, path: str, environment: dict[str, str], params: dict[str, Any] | None = None) -> Told:
+        """Run the charm's dispatch, however it ends."""
+        world = juju.world(self._options(), related=self.related, resource=str(self._resource), action=params or {})
+        tools = self.host.root / "tools"
+        (tools / "world.json").write_text(json.dumps(world), encoding="utf-8")
+        for name in ("told.jsonl", "logged"):
+            (tools / name).write_text("", encoding="utf-8")
+        done = subprocess.run(
+            inside(self.way_in, self.host.root, str(self.charm / "dispatch")),
+            cwd=self.charm,
+            env=self._environment() | {"JUJU_DISPATCH_PATH": path} | environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        calls, logged = ((tools / name).read_text(encoding="utf-8") for name in ("told.jsonl", "logged"))
+        return juju.told(done.returncode, calls, logged, done.stdout + done.stderr)
+
+    @property
+    def _resource(self) -> Path:
+        return self.host.root / "attached.snap"
+
+    def _yaml(self, name: str) -> dict[str, Any]:
+        return yaml.safe_load((self.charm / name).read_text(encoding="utf-8"))
+
+    def _options(self) -> dict[str, Any]:
+        options = self._yaml("config.yaml")["options"]
+        return {name: each["default"] for name, each in options.items()} | self.config
+
+    def _environment(self) -> dict[str, str]:
+        tools = self.host.root / "tools"
+        return {
+            **juju.unit(str(self.charm)),
+            "PATH": f"{tools}:{os.defpath}:/usr/sbin:/sbin",
+            "EPA_HOOKS": str(tools),
+            **self.proxies,
+        }

@@ -1,0 +1,112 @@
+"""What Juju gives a charm's dispatch and hears from it, wherever a test runs that."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+PRINCIPAL: Final = "sunbeam-machine"
+
+_MODEL: Final = "3f1d9c8a-6a39-4a43-8f2f-2d54c5cc9a11"
+
+
+def unit(charm: str) -> dict[str, str]:
+    """The environment of every hook and action of epa-orchestrator/0, whose charm lies in this directory."""
+    return {
+        "JUJU_MODEL_NAME": "machines",
+        "JUJU_MODEL_UUID": _MODEL,
+        "JUJU_UNIT_NAME": "epa-orchestrator/0",
+        "JUJU_PRINCIPAL_UNIT": f"{PRINCIPAL}/0",
+        "JUJU_MACHINE_ID": "0",
+        "JUJU_VERSION": "3.6.0",
+        "JUJU_CHARM_DIR": charm,
+    }
+
+
+def relation(event: str) -> dict[str, str]:
+    """The environment of a hook of the relation to the principal, such as `created`."""
+    return {
+        "JUJU_RELATION": PRINCIPAL,
+        "JUJU_RELATION_ID": f"{PRINCIPAL}:0",
+        "JUJU_REMOTE_APP": PRINCIPAL,
+        "JUJU_REMOTE_UNIT": "" if event in ("created", "broken") else f"{PRINCIPAL}/0",
+    }
+
+
+def action(name: str) -> dict[str, str]:
+    """The environment of an action."""
+    return {
+        "JUJU_HOOK_NAME": "",
+        "JUJU_ACTION_NAME": name,
+        "JUJU_ACTION_UUID": "1",
+        "JUJU_ACTION_TAG": "action-1",
+    }
+
+
+def world(config: dict[str, Any], *, related: bool, resource: str | None, action: dict[str, Any]) -> dict[str, Any]:
+    """What the hook tools answer from."""
+    principal = {"id": 0, "app": PRINCIPAL, "units": [f"{PRINCIPAL}/0"]}
+    relations = {PRINCIPAL: [principal]} if related else {}
+    return {"config": config, "relations": relations, "resource": resource, "action": action, "model": _MODEL}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a hook told Juju, and how it ended."""
+
+    code: int
+    calls: list[tuple[str, list[str]]]
+    #: Level and text of what was logged.
+    log: list[tuple[str, str]]
+    output: str
+
+    @property
+    def statuses(self) -> list[tuple[str, str]]:
+        """Every status that was set, in order."""
+        return [(words[1], words[3]) for words in self.of("status-set")]
+
+    @property
+    def status(self) -> tuple[str, str]:
+        """The last one."""
+        return self.statuses[-1]
+
+    @property
+    def version(self) -> str | None:
+        """The workload version."""
+        return next((words[-1] for words in self.of("application-version-set")), None)
+
+    @property
+    def results(self) -> dict[str, str]:
+        """The results of an action."""
+        pairs = (word.partition("=") for words in self.of("action-set") for word in words)
+        return {name: value for name, _, value in pairs}
+
+    @property
+    def document(self) -> Any:
+        """The result for programs."""
+        return json.loads(self.results["json"])
+
+    @property
+    def failure(self) -> str | None:
+        """Why an action failed."""
+        return next((words[-1] for words in self.of("action-fail")), None)
+
+    def of(self, tool: str) -> list[list[str]]:
+        """The arguments of each call of a hook tool."""
+        return [words for name, words in self.calls if name == tool]
+
+    def has_traceback(self) -> bool:
+        """Whether one was printed or logged."""
+        return any("Traceback" in text for text in (self.output, *(text for _, text in self.log)))
+
+
+def told(code: int, calls: str, logged: str, output: str) -> Told:
+    """What the hook tools recorded: see hooktools."""
+    lines = [line.split("\0") for line in logged.split("\x1e")[:-1]]
+    return Told(
+        code,
+        [(tool, words) for tool, words, _ in map(json.loads, calls.splitlines())],
+        [(words[1], words[3]) for words in lines],
+        output,
+    )
