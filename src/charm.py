@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 import ops
 import pydantic
+from charmlibs import snap
 
 import isolation
 import orchestrator_snap
@@ -18,13 +21,29 @@ from epa_orchestrator import display
 from epa_orchestrator.describe import describe
 from epa_orchestrator.machine import read_hugepages
 from epa_orchestrator.sysfs import SysfsTree
-from orchestrator_snap import FileSource, SnapError, Source, StoreSource
+from orchestrator_snap import FileSource, Source, StoreSource
+from snapd import SnapError
 
 log = logging.getLogger(__name__)
 
 PRINCIPAL = "sunbeam-machine"
 RESOURCE = "epa-orchestrator-snap"
 BUNDLED = "epa-orchestrator.snap"
+
+
+def _failing_with_a_sentence(
+    act: Callable[[EpaOrchestratorCharm, ops.ActionEvent], None],
+) -> Callable[[EpaOrchestratorCharm, ops.ActionEvent], None]:
+    """Make what snapd or the daemon has against an action the action's failure."""
+
+    @functools.wraps(act)
+    def handler(charm: EpaOrchestratorCharm, event: ops.ActionEvent) -> None:
+        try:
+            act(charm, event)
+        except (SnapError, snap.Error) as error:
+            event.fail(str(error))
+
+    return handler
 
 
 class EpaOrchestratorCharm(ops.CharmBase):
@@ -38,7 +57,6 @@ class EpaOrchestratorCharm(ops.CharmBase):
         super().__init__(framework)
         self._tracing = ops.tracing.Tracing(self, "charm-tracing", ca_relation_name="receive-ca-cert")
         self._problems: list[str] | None = None
-        self._leaving = False
         principal = self.on[PRINCIPAL]
         for event in (
             self.on.install,
@@ -48,9 +66,9 @@ class EpaOrchestratorCharm(ops.CharmBase):
             self.on.update_status,
             principal.relation_created,
             principal.relation_changed,
-            principal.relation_broken,
         ):
             framework.observe(event, self._on_event)
+        framework.observe(principal.relation_broken, self._on_principal_gone)
         framework.observe(self.on.collect_unit_status, self._on_collect_unit_status)
         framework.observe(self.on.remove, self._on_remove)
         framework.observe(self.on.list_allocations_action, self._on_list_allocations)
@@ -59,8 +77,11 @@ class EpaOrchestratorCharm(ops.CharmBase):
         framework.observe(self.on.refresh_snap_action, self._on_refresh_snap)
         framework.observe(self.on.get_status_action, self._on_get_status)
 
-    def _on_event(self, _: ops.EventBase) -> None:
-        self._reconcile()
+    def _on_event(self, event: ops.EventBase) -> None:
+        self._reconcile(newest=isinstance(event, ops.UpgradeCharmEvent))
+
+    def _on_principal_gone(self, _: ops.RelationBrokenEvent) -> None:
+        self._problems = []  # only look: this unit may be on its way out
 
     def _reconcile(self, *, newest: bool = False) -> None:
         """Make the machine what the configuration says; what fails for the operator to mend becomes a status."""
@@ -70,12 +91,17 @@ class EpaOrchestratorCharm(ops.CharmBase):
         except pydantic.ValidationError as error:
             self._problems.append(sentence(error))
             return
-        self._try(lambda: self._install(self._source(config), newest=newest))
+        self._try(lambda: self._install(config, newest=newest))
+        self._try(lambda: self._adjust(config))
+
+    def _adjust(self, config: CharmConfig) -> None:
+        """Connect and configure the snap that is installed, be it the wanted one or not."""
         info = orchestrator_snap.installed()
         if info is None:
             return
         self.unit.set_workload_version(info.version)
         self._try(orchestrator_snap.connect_own)
+        orchestrator_snap.wake()
         self._try(lambda: orchestrator_snap.configure(config.snap_options))
         self._try(lambda: orchestrator_snap.connect(config.connect_plugs))
 
@@ -87,8 +113,9 @@ class EpaOrchestratorCharm(ops.CharmBase):
             log.error("%s", error)
             self._problems = [*(self._problems or []), str(error)]
 
-    def _install(self, source: Source, *, newest: bool) -> None:
-        if newest or not orchestrator_snap.is_wanted(source):
+    def _install(self, config: CharmConfig, *, newest: bool) -> None:
+        source = self._source(config)
+        if not orchestrator_snap.is_wanted(source) or (newest and isinstance(source, StoreSource)):
             self.unit.status = ops.MaintenanceStatus(f"installing the snap from {source}")
             orchestrator_snap.install(source, newest=newest)
         else:
@@ -96,49 +123,52 @@ class EpaOrchestratorCharm(ops.CharmBase):
 
     def _source(self, config: CharmConfig) -> Source:
         """Where the snap comes from: the attached resource, the store if a channel is set, the charm."""
-        try:
-            resource = self.model.resources.fetch(RESOURCE)
-        except ops.ModelError:
-            resource = None
+        resource = self._resource()
         if resource is not None and resource.stat().st_size:
             return FileSource(resource)
         if config.snap_channel:
             return StoreSource(config.snap_channel, config.snap_revision)
         return FileSource(self.charm_dir / BUNDLED)
 
+    def _resource(self) -> Path | None:
+        """The attached resource; an empty file, or none at all, is none.
+
+        Raises SnapError when Juju cannot say: then the snap must stay what it is.
+        """
+        try:
+            return self.model.resources.fetch(RESOURCE)
+        except ops.ModelError as error:
+            if "not found" in str(error):
+                return None
+            raise SnapError(f"Juju does not hand out the resource {RESOURCE}: attach it again ({error})") from error
+
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
-        if self._problems is None or self._leaving:
-            return
-        for status in self._statuses(self._problems):
+        for status in [] if self._problems is None else self._statuses(self._problems):
             event.add_status(status)
 
     def _statuses(self, problems: list[str]) -> list[ops.StatusBase]:
         """Everything that is to be said; Juju shows the worst, and of equals the first."""
-        blocking = list(problems)
-        if not self.model.relations[PRINCIPAL]:
-            blocking.append(f"no relation {PRINCIPAL}: juju integrate {self.app.name} {PRINCIPAL}")
+        related = self.model.relations[PRINCIPAL]
+        missing = [] if related else [f"no relation {PRINCIPAL}: juju integrate {self.app.name} {PRINCIPAL}"]
+        blocking = [*problems, *missing]
         host = isolation.read()
         if not problems:
             try:
                 orchestrator_snap.check_health(host.isolated)
             except SnapError as error:
                 blocking.append(str(error))
-        if host.problem is not None and self.config["require-isolated-cpus"]:
+        if host.problem is not None and (host.machine is None or self.config["require-isolated-cpus"]):
             blocking.append(host.problem)
         return [*map(ops.BlockedStatus, blocking), ops.ActiveStatus(host.problem or "")]
 
     def _on_remove(self, _: ops.RemoveEvent) -> None:
-        self._leaving = True
         reason = orchestrator_snap.remove()
         if reason is not None:
             log.warning("the snap %s is left on the machine: %s", orchestrator_snap.NAME, reason)
 
+    @_failing_with_a_sentence
     def _on_list_allocations(self, event: ops.ActionEvent) -> None:
-        try:
-            held = orchestrator_snap.holdings()
-        except SnapError as error:
-            event.fail(str(error))
-            return
+        held = orchestrator_snap.holdings()
         tables = [display.allocations(listing) for listing in held.listings]
         document = {
             "pools": {listing.pool: listing.model_dump(mode="json", exclude_none=True) for listing in held.listings},
@@ -146,31 +176,28 @@ class EpaOrchestratorCharm(ops.CharmBase):
         }
         _answer(event, display.plain(*tables, display.hugepages(held.memory)), document)
 
+    @_failing_with_a_sentence
     def _on_show_machine(self, event: ops.ActionEvent) -> None:
         host = isolation.read()
         if host.machine is None:
-            event.fail(str(host.problem))
-            return
+            raise SnapError(str(host.problem))
         pages = {node_id: read_hugepages(SysfsTree("/sys"), node_id) for node_id in host.machine.node_ids}
         remarks = [host.problem] if host.problem else host.notes
         document = describe(host.machine, pages) | {"remarks": remarks}
         _answer(event, display.plain(*display.machine(host.machine, pages), *remarks), document)
 
+    @_failing_with_a_sentence
     def _on_release(self, event: ops.ActionEvent) -> None:
         params = event.load_params(ReleaseParams, errors="fail")
         if not params.confirm:
             event.fail(f"nothing was released: pass confirm=true if nothing of '{params.service}' runs on its CPUs")
             return
-        try:
-            released = orchestrator_snap.release(params.service)
-        except SnapError as error:
-            event.fail(str(error))
-            return
-        if released:
+        if released := orchestrator_snap.release(params.service):
             _answer(event, f"released {', '.join(released)}", {"service": params.service, "released": released})
         else:
             event.fail(f"the service '{params.service}' holds nothing: list-allocations shows who does")
 
+    @_failing_with_a_sentence
     def _on_refresh_snap(self, event: ops.ActionEvent) -> None:
         before = orchestrator_snap.installed()
         self._reconcile(newest=True)
@@ -182,11 +209,11 @@ class EpaOrchestratorCharm(ops.CharmBase):
         text = f"revision {revisions[0]} before, {revisions[1]} now, version {after.version if after else 'none'}"
         _answer(event, text, {"before": revisions[0], "after": revisions[1]})
 
+    @_failing_with_a_sentence
     def _on_get_status(self, event: ops.ActionEvent) -> None:
         info = orchestrator_snap.installed()
         if info is None:
-            event.fail("the snap is not installed: 'juju debug-log' says why")
-            return
+            raise SnapError("the snap is not installed: 'juju debug-log' says why")
         isolated = isolation.read().isolated
         try:
             orchestrator_snap.check_health(isolated)

@@ -10,9 +10,10 @@ import pydantic
 
 from epa_orchestrator.settings import SettingsError, option_names, parse_settings
 
+_RISKS: Final = ("stable", "candidate", "beta", "edge")
 _WORD: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 #: A store channel, [track/]risk[/branch] or a track alone; see snapcraft's documentation on channels.
-_CHANNEL: Final = re.compile(rf"({_WORD}/)?(stable|candidate|beta|edge)(/{_WORD})?|{_WORD}")
+_CHANNEL: Final = re.compile(rf"({_WORD}/)?({'|'.join(_RISKS)})(/{_WORD})?|{_WORD}")
 _NAME: Final = "[a-z0-9][a-z0-9-]*"
 _PLUG: Final = re.compile(rf"({_NAME}(?:_[a-z0-9]+)?):({_NAME})")
 
@@ -38,9 +39,15 @@ def _plugs(text: object) -> tuple[Plug, ...]:
 
 
 def _channel(text: str) -> str:
+    """The channel as snapd writes it: with its track, `latest` if none is named, and its risk, `stable` if none is."""
     if text and not _CHANNEL.fullmatch(text):
         raise ValueError("give a channel such as latest/stable, or nothing for the snap in the charm")
-    return text
+    words = text.split("/")
+    if words[0] in _RISKS:
+        words = ["latest", *words]
+    elif text and len(words) == 1:
+        words.append("stable")
+    return "/".join(words)
 
 
 class CharmConfig(pydantic.BaseModel):

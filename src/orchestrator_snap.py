@@ -6,6 +6,7 @@ by itself was tried again a few times (see snapd), and is raised as it is.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import re
@@ -20,7 +21,7 @@ import snapd
 from epa_orchestrator.client import Client, Refused, Unreachable
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.protocol import Listing, MemoryAnswer
-from snapd import Link, patiently
+from snapd import Link, SnapError, patiently
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,8 @@ NAME: Final = "epa-orchestrator"
 #: The base that the snap runs on; installing from a file needs it on the machine, or the store to fetch it from.
 BASE: Final = "core24"
 SLOT: Final = "epa-info"
+#: The plug through which the daemon sees the host; snapd connects it only when it is told to.
+PLUG: Final = "topology"
 SOCKET: Final = Path("/var/snap/epa-orchestrator/current/data/epa.sock")
 
 _BLOBS: Final = Path("/var/lib/snapd/snaps")
@@ -41,10 +44,6 @@ _NOT_IN_STORE: Final = re.compile(r"snap .* not found")
 _NO_CHANNEL: Final = re.compile(r"not available on|no snap revision|cannot find .* channel|revision not available")
 
 
-class SnapError(Exception):
-    """Something that the operator must mend; the message says what, and how."""
-
-
 class FileSource(NamedTuple):
     """The snap in a file: the resource that was attached, or the one that the charm carries."""
 
@@ -56,7 +55,7 @@ class FileSource(NamedTuple):
 
 
 class StoreSource(NamedTuple):
-    """The snap from a channel of the store, pinned to a revision if that is not 0."""
+    """The snap from a channel (track/risk, as snapd writes it) of the store, pinned to a revision if that is not 0."""
 
     channel: str
     revision: int = 0
@@ -97,7 +96,8 @@ def is_wanted(source: Source) -> bool:
     if isinstance(source, FileSource):
         return _is_same(source.path, _BLOBS / f"{NAME}_{info.revision}.snap")
     # A snap from a file may still track the channel of the one that it replaced.
-    return info.revision.isdecimal() and _is_tracking(info, source) and source.revision in (0, int(info.revision))
+    follows = info.revision.isdecimal() and info.tracking == source.channel
+    return follows and source.revision in (0, int(info.revision))
 
 
 def install(source: Source, *, newest: bool = False) -> None:
@@ -105,21 +105,15 @@ def install(source: Source, *, newest: bool = False) -> None:
 
     `newest`: from a channel, refresh it although it comes from there already.
     """
-    info = installed()
     try:
-        if isinstance(source, FileSource):
-            _install_file(source.path)
-        elif info is not None and info.revision.startswith("x"):
-            _amend(source)
-        else:
-            revision = source.revision or None
-            patiently(lambda: snap.ensure_installed(NAME, source.channel, revision=revision, update=newest))
+        _install(source, newest=newest)
     except snap.APIError as error:
+        with contextlib.suppress(snap.Error):  # what kept it from being installed says more
+            hold()
         if snapd.is_busy(error):
             raise
         raise SnapError(_why_not_installed(source, " ".join(error.message.split()), error)) from error
-    finally:
-        hold()
+    hold()
 
 
 def hold() -> None:
@@ -139,7 +133,11 @@ def configure(wanted: dict[str, Any]) -> None:
     if changed := {name: value for name, value in wanted.items() if current.get(name) != value}:
         try:
             patiently(lambda: snap.set(NAME, changed))
-        except snap.ChangeError as error:
+        except snap.APIError as error:
+            if 'no "configure" hook' in error.message:
+                raise SnapError(f"the installed snap {NAME} is older than this charm: reset snap-channel") from error
+            if not isinstance(error, snap.ChangeError):
+                raise
             raise SnapError(_hook_sentence(error.message)) from error
 
 
@@ -149,30 +147,38 @@ def links() -> list[Link]:
 
 
 def connect_own() -> None:
-    """Connect the plugs through which the daemon sees the host, which snapd does not connect by itself."""
-    for link in links():
-        if link.interface == "system-files" and link.plug[0] == NAME and link.slot is None:
-            _connect(link.plug, None, f"try 'sudo snap connect {':'.join(link.plug)}'")
+    """Connect the plug through which the daemon sees the host."""
+    plug = (NAME, PLUG)
+    if any(link.plug == plug and link.slot is not None for link in links()):
+        return
+    _connect(plug, None, f"try 'sudo snap connect {NAME}:{PLUG}'; a snap older than this charm has no such plug")
 
 
-def connect(plugs: Iterable[tuple[str, str]]) -> list[str]:
+def wake() -> None:
+    """Let systemd start the daemon, if it does not run: its first start imports what an older daemon left.
+
+    That must be done before anyone else can write to the directory that it lies in, and before options are judged by
+    what is claimed. A daemon that does not answer is told of by `check_health`.
+    """
+    with contextlib.suppress(Unreachable, Refused):
+        client().list_allocations()
+
+
+def connect(plugs: Iterable[tuple[str, str]]) -> None:
     """Connect those plugs of other snaps that are installed; make links anew that a refresh has left stale.
 
-    Returns the plugs that are connected, as snapd writes them.
+    Raises SnapError for those that cannot be connected, after it has tried all.
     """
     connected = {link.plug for link in links() if link.slot == f"{NAME}:{SLOT}"}
-    done: list[str] = []
+    problems: list[str] = []
     for plug in plugs:
-        if snapd.installed(plug[0]) is None:
-            continue
-        if plug in connected and _is_stale(plug[0]):
-            log.info("the link of %s leads to another revision of %s: making it anew", ":".join(plug), NAME)
-            patiently(lambda plug=plug: snap.disconnect(plug, (NAME, SLOT)))
-            connected.discard(plug)
-        if plug not in connected:
-            _connect(plug, (NAME, SLOT), "correct connect-plugs")
-        done.append(":".join(plug))
-    return done
+        try:
+            if snapd.installed(plug[0]) is not None:
+                _keep_connected(plug, connected=plug in connected)
+        except SnapError as error:
+            problems.append(str(error))
+    if problems:
+        raise SnapError("; ".join(problems))
 
 
 def client() -> Client:
@@ -183,20 +189,29 @@ def client() -> Client:
 def check_health(isolated: CpuSet) -> None:
     """Ask the daemon over its socket; `isolated` are the CPUs that the kernel isolates.
 
-    Raises SnapError when it does not answer, cannot read its state, or does not see the host.
+    Raises SnapError when it does not answer, cannot read its state, does not see the host, or has a pool that cannot
+    be used.
     """
+    asked = client()
     try:
-        listing = client().list_allocations()
+        listing = asked.list_allocations()
+        general = asked.ask({"action": "list_allocations", "pool": "general"})
     except (Unreachable, Refused) as error:
         raise SnapError(
             f"the daemon does not answer ({error}): see 'snap logs {NAME}', then 'sudo snap start --enable {NAME}'"
         ) from error
     if listing.state_error:
         raise SnapError(f"the daemon serves reading requests only: {listing.state_error}")
-    if isolated and not listing.cpu_pool.configured_cpus and not options().get("reserved-cpus"):
+    reserved = CpuSet.parse(str(options().get("reserved-cpus", "")))
+    if unseen := isolated - reserved - CpuSet.parse(listing.cpu_pool.configured_cpus):
         raise SnapError(
-            f"the daemon does not see the isolated CPUs {isolated}: 'sudo snap connect {NAME}:topology', then see"
+            f"the daemon does not see the isolated CPUs {unseen}: 'sudo snap connect {NAME}:{PLUG}', then see"
             f" 'snap logs {NAME}'"
+        )
+    if "error" not in general and general["cpu_pool"]["configured_cpus"] and not general["cpu_pool"]["eligible_cpus"]:
+        raise SnapError(
+            f"no CPU of cpu-pool can be granted (online CPUs that are not isolated are needed;"
+            f" {isolated or 'none'} are isolated): change cpu-pool"
         )
 
 
@@ -245,10 +260,14 @@ def remove() -> str | None:
     """
     if installed() is None:
         return None
-    reason = _why_to_stay()
-    for link in links():
-        if link.slot is not None and (link.plug[0] != NAME or link.interface == "system-files"):
-            snapd.run("disconnect", "--forget", ":".join(link.plug), link.slot)
+    connected = [link for link in links() if link.slot is not None]
+    for link in connected:
+        if link.slot == f"{NAME}:{SLOT}":
+            _disconnect(link)
+    reason = _why_to_stay()  # asked only now, so that no other snap claims anything after the answer
+    for link in connected:
+        if link.plug == (NAME, PLUG):
+            _disconnect(link)
     patiently(lambda: snap.unhold(NAME))
     if reason is None:
         patiently(lambda: snap.remove(NAME))
@@ -263,7 +282,27 @@ def _why_to_stay() -> str | None:
     problem = held.listings[0].state_error
     if problem:
         return f"it is not known who holds what: {problem}"
-    return f"{', '.join(held.services)} still hold CPUs or hugepages" if held.services else None
+    if not held.services:
+        return None
+    return (
+        f"{', '.join(held.services)} still hold CPUs or hugepages; when they are done, 'sudo {NAME} release' for each"
+        f" and 'sudo snap remove {NAME}'"
+    )
+
+
+def _disconnect(link: Link) -> None:
+    snapd.run("disconnect", "--forget", ":".join(link.plug), str(link.slot))
+
+
+def _install(source: Source, *, newest: bool) -> None:
+    info = installed()
+    if isinstance(source, FileSource):
+        _install_file(source.path)
+    elif info is not None and info.revision.startswith("x"):
+        _amend(source)
+    else:
+        revision = source.revision or None
+        patiently(lambda: snap.ensure_installed(NAME, source.channel, revision=revision, update=newest))
 
 
 def _install_file(path: Path) -> None:
@@ -306,17 +345,6 @@ def _hook_sentence(message: str) -> str:
     return " ".join((found[1] if found else message).split())
 
 
-def _is_tracking(info: snap.InstalledInfo, source: StoreSource) -> bool:
-    """Whether the snap follows the channel; snapd adds the track `latest` where a channel names none."""
-    risks = ("stable", "candidate", "beta", "edge")
-    words = source.channel.split("/")
-    if words[0] in risks:
-        words = ["latest", *words]
-    elif len(words) == 1:
-        words.append("stable")
-    return info.tracking == "/".join(words)
-
-
 def _is_same(path: Path, other: Path) -> bool:
     try:
         return path.stat().st_size == other.stat().st_size and _digest(path) == _digest(other)
@@ -338,6 +366,15 @@ def _is_stale(consumer: str) -> bool:
         return False
     ours = [line.split()[0] for line in lines if line.startswith(f"/var/snap/{NAME}/")]
     return info is not None and (not ours or any(f"/{info.revision}/" not in source for source in ours))
+
+
+def _keep_connected(plug: tuple[str, str], *, connected: bool) -> None:
+    if connected and _is_stale(plug[0]):
+        log.info("the link of %s leads to another revision of %s: making it anew", ":".join(plug), NAME)
+        patiently(lambda: snap.disconnect(plug, (NAME, SLOT)))
+        connected = False
+    if not connected:
+        _connect(plug, (NAME, SLOT), "correct connect-plugs")
 
 
 def _connect(plug: tuple[str, str], slot: tuple[str, str] | None, remedy: str) -> None:

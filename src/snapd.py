@@ -26,6 +26,10 @@ _SLOW_STORE: Final = re.compile(r"Client\.Timeout|context deadline exceeded|requ
 _RESULT = TypeVar("_RESULT")
 
 
+class SnapError(Exception):
+    """Something that the operator must mend; the message says what, and how."""
+
+
 class Link(NamedTuple):
     """A row of `snap connections`: a plug, and the slot that it is connected to, if any."""
 
@@ -35,7 +39,10 @@ class Link(NamedTuple):
 
 
 def installed(name: str) -> snap.InstalledInfo | None:
-    """What snapd says of a snap, None when it is not installed."""
+    """What snapd says of a snap, None when it is not installed.
+
+    Raises SnapError where there is no snapd.
+    """
     try:
         return patiently(lambda: snap.list_one(name))
     except snap.NotInstalledError:
@@ -56,7 +63,7 @@ def links(name: str) -> list[Link]:
 def run(*arguments: str) -> str:
     """Run the command snap and return what it prints.
 
-    Raises snap.Error as the library does.
+    Raises snap.Error as the library does; a command that takes too long is not run again, as snapd may still be at it.
     """
     return patiently(lambda: _run(arguments))
 
@@ -65,11 +72,13 @@ def patiently(action: Callable[[], _RESULT]) -> _RESULT:
     """Do something, again after a pause when it fails for a reason that passes.
 
     Such are a slow answer (of the store, too), a restart of snapd, and another change that is in progress. Raises
-    snap.Error.
+    snap.Error, and SnapError where there is no snapd.
     """
     for _ in range(_ATTEMPTS - 1):
         try:
             return action()
+        except snap.SocketNotFoundError as error:
+            raise SnapError("snapd is not on this machine: 'sudo apt install snapd'") from error
         except snap.Error as error:
             if not _passes(error):
                 raise
@@ -96,7 +105,8 @@ def _run(arguments: tuple[str, ...]) -> str:
     except FileNotFoundError:
         raise snap.SocketNotFoundError(f"{_COMMAND} is not there: install snapd") from None
     except subprocess.TimeoutExpired:
-        raise snap.TimeoutError(f"snap {arguments[0]} took more than {_COMMAND_TIMEOUT:g} seconds") from None
+        message = f"snap {arguments[0]} took more than {_COMMAND_TIMEOUT:g} seconds: see 'snap changes'"
+        raise snap.ChangeError(message, kind="command", value=" ".join(arguments)) from None
     if done.returncode:
         message = done.stderr.strip().removeprefix("error: ")
         raise snap.ChangeError(message, kind="command", value=" ".join(arguments))
@@ -104,14 +114,15 @@ def _run(arguments: tuple[str, ...]) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Our environment with Juju's proxy settings, under both spellings that programs look for."""
+    """Our environment with Juju's proxy settings, under both spellings that programs look for.
+
+    They are for what the command itself does. Snapd asks the store by its own: the model's `snap-http-proxy`.
+    """
     proxies = {name: os.environ.get(f"JUJU_CHARM_{name.upper()}") for name in ("http_proxy", "https_proxy", "no_proxy")}
     given = {name: value for name, value in proxies.items() if value}
     return {**os.environ, **given, **{name.upper(): value for name, value in given.items()}}
 
 
 def _passes(error: snap.Error) -> bool:
-    if isinstance(error, snap.SocketNotFoundError):
-        return False
     unanswered = isinstance(error, snap.TimeoutError | snap.ConnectionError)
     return unanswered or is_busy(error) or bool(_SLOW_STORE.search(str(error)))

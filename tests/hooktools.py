@@ -109,7 +109,7 @@ def main() -> int:
     arguments = [word for word in given if not word.startswith("--format")]
     value = answer(tool, arguments, json.loads((directory / "world.json").read_text(encoding="utf-8")))
     if value is None:
-        print(f"ERROR {tool} has no answer", file=sys.stderr)
+        print(f"ERROR {tool}: not found", file=sys.stderr)
         return 1
     print(value if tool == "resource-get" else json.dumps(value))
     return 0

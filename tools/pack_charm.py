@@ -134,7 +134,7 @@ def main() -> int:
         print(f"error: {snap} is missing: pack the snap first (python -m tools.pack_snap)", file=sys.stderr)
         return 1
     try:
-        if charmcraft_runs() and not (arguments.python or arguments.snap):
+        if charmcraft_runs() and not (arguments.python or arguments.snap or arguments.output):
             run(["charmcraft", "pack", "--destructive-mode", "--output", "dist"], ROOT)
             print(ROOT / "dist" / name)
         else:

@@ -18,6 +18,7 @@ from typing import Any
 from epa_orchestrator import paths, store
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.ledger import Ledger
+from epa_orchestrator.legacy_state import LegacyStateError, read_legacy_state
 from epa_orchestrator.lock import daemon_pid
 from epa_orchestrator.machine import MachineError, read_hugepages, read_machine
 from epa_orchestrator.proposal import Surroundings, check
@@ -106,12 +107,17 @@ def _surroundings(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> Surro
         ledger = _claims(state_directory / store.FILE_NAME)
     except StateError as error:
         problems.append(f"the state database {error}")
+    except LegacyStateError as error:
+        problems.append(f"the older daemon's state cannot be imported, because {error}")
     hugepages = {node_id: read_hugepages(sysfs, node_id) for node_id in nodes}
     return Surroundings(machine, hugepages, ledger, "; ".join(problems))
 
 
-def _claims(path: Path) -> Ledger:
-    return store.load_copy(path).ledger if store.exists(path) else Ledger()
+def _claims(database: Path) -> Ledger:
+    """The claims in the database, or those of the older daemon that the first start will import."""
+    if store.exists(database):
+        return store.load(database).ledger
+    return read_legacy_state(paths.legacy_state()) or Ledger()
 
 
 def _read(file: Path) -> bytes | None:

@@ -59,18 +59,20 @@ def run(options: Options) -> None:
 
     Raises DaemonError.
     """
+    # Who finds the lock held may send SIGHUP at once: it waits until there is somebody to read the settings again.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         log_to_stderr(paths.log_level())
-        settings = load_settings(options.settings_file)
-    except (ValueError, SettingsError) as error:
+    except ValueError as error:
         raise DaemonError(str(error)) from None
-    set_level(settings.log_level or paths.log_level())
     try:
         with sole_daemon(options.state_directory) as problem:
+            settings = load_settings(options.settings_file)
+            set_level(settings.log_level or paths.log_level())
             state, nodes = open_state(options, problem)
             main = _serve(options, settings, state, Host(options.sysfs, settings, nodes))
             _loop_runner()(main)
-    except Locked as error:
+    except (SettingsError, Locked) as error:
         raise DaemonError(str(error)) from None
 
 
@@ -231,6 +233,7 @@ def _handle_signals(reload: Callable[[], None]) -> asyncio.Future[None]:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     loop.add_signal_handler(signal.SIGHUP, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
     return stopped
 
 

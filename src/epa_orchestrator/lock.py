@@ -1,10 +1,14 @@
-"""Lock: one daemon for each state directory, and how another process finds it."""
+"""Lock: one daemon for each state directory, and how another process finds it.
+
+A record lock of fcntl(2), because the kernel tells who holds it, without a file that could name somebody else.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import struct
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
@@ -12,6 +16,8 @@ from typing import Final
 from epa_orchestrator.errors import EpaError
 
 _FILE_NAME: Final = "lock"
+#: struct flock of fcntl(2): type, whence, start, length, pid.
+_FLOCK: Final = struct.Struct("hhqqi4x")
 
 
 class Locked(EpaError):
@@ -31,9 +37,10 @@ def sole_daemon(directory: Path) -> Generator[str | None]:
         yield f"cannot be created: {error.strerror}"
         return
     try:
-        if not _lock(fd):
-            raise Locked(f"Another daemon already uses the state in {directory}: stop it first")
-        _write_pid(fd)
+        try:
+            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise Locked(f"Another daemon already uses the state in {directory}: stop it first") from None
         yield None
     finally:
         os.close(fd)
@@ -46,24 +53,8 @@ def daemon_pid(directory: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        if _lock(fd):
-            return None
-        text = os.pread(fd, 32, 0).strip()
-        return int(text) if text.isdigit() else None
+        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+        return None if kind == fcntl.F_UNLCK else pid
     finally:
         os.close(fd)
-
-
-def _lock(fd: int) -> bool:
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
-def _write_pid(fd: int) -> None:
-    """Say who holds the lock; on a full disk nobody is told, which only costs a reload without a restart."""
-    with contextlib.suppress(OSError):
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

@@ -26,6 +26,11 @@ def socket_path() -> Path:
     return data_directory() / "data" / "epa.sock"
 
 
+def legacy_state() -> Path:
+    """Where the older daemon kept its state."""
+    return data_directory() / "data" / "state.json"
+
+
 def client_socket_path() -> Path:
     """Where a client looks for the daemon: as the daemon does, else at the installed snap's."""
     path = socket_path()

@@ -130,6 +130,9 @@ class Workload:
         self._fail("options")
         return self.set
 
+    def wake(self) -> None:
+        self._fail("wake")
+
     def configure(self, wanted: dict[str, Any]) -> None:
         self._do("configure")
         self.set = wanted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
+
 import json
 import os
 from dataclasses import replace
@@ -97,10 +97,17 @@ def test_a_database_that_cannot_be_written_is_still_told(options: Options) -> No
 
 def test_a_second_daemon_gives_up(options: Options) -> None:
     options.state_directory.mkdir()
-    with (options.state_directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    program = (
+        "import pathlib, sys; from epa_orchestrator.lock import sole_daemon\n"
+        "with sole_daemon(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(options.state_directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
         with pytest.raises(DaemonError, match=r"Another daemon already uses the state in .*common: stop it first"):
             run(options)
+        first.communicate(b"")
 
 
 def test_settings_that_cannot_be_used_stop_the_start(options: Options, tmp_path: Path) -> None:
