@@ -138,7 +138,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
         try:
             return self.model.resources.fetch(RESOURCE)
         except ops.ModelError as error:
-            if "not found" in str(error):
+            if any(words in str(error) for words in ("not found", "no such resource")):
                 return None
             raise SnapError(f"Juju does not hand out the resource {RESOURCE}: attach it again ({error})") from error
 

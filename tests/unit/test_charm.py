@@ -144,10 +144,9 @@ class Workload:
     def connect_own(self) -> None:
         self._do("connect_own")
 
-    def connect(self, plugs: Iterable[tuple[str, str]]) -> list[str]:
+    def connect(self, plugs: Iterable[tuple[str, str]]) -> None:
         self._do("connect")
         self.plugs = list(plugs)
-        return [":".join(plug) for plug in self.plugs]
 
     def client(self) -> orchestrator_snap.Client:
         raise AssertionError("the charm asks through the workload's own functions")
@@ -297,7 +296,7 @@ RECONCILING = (
 @pytest.mark.parametrize("event", RECONCILING)
 def test_every_event_makes_the_machine_what_it_shall_be(event: str, unit: Unit) -> None:
     assert unit.status(event) == OK
-    assert unit.workload.done == ["install", *STEPS]
+    assert unit.workload.done == ["install newest" if event == "upgrade_charm" else "install", *STEPS]
     assert unit.workload.source == FileSource(unit.bundled)
     assert unit.workload.plugs == [HYPERVISOR]
     assert unit.workload.isolated == [CpuSet.parse("2-3")]
@@ -401,13 +400,28 @@ def test_nothing_is_said_of_installing_when_nothing_is_installed(settled: Unit) 
     assert settled.ctx.unit_status_history == [testing.UnknownStatus()]
 
 
-def test_a_resource_that_juju_cannot_fetch_counts_as_none(unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("reason", ["no such resource", "resource#epa-orchestrator/epa-orchestrator-snap not found"])
+def test_a_resource_that_was_never_attached_is_none(reason: str, unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(self: ops.Resources, name: str) -> Path:
-        raise ops.ModelError("no such resource")
+        raise ops.ModelError(reason)
 
     monkeypatch.setattr(ops.Resources, "fetch", fetch)
     assert unit.status("install") == OK
     assert unit.workload.source == FileSource(unit.bundled)
+
+
+def test_a_resource_that_juju_cannot_hand_out_leaves_the_snap_as_it_is(
+    settled: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(self: ops.Resources, name: str) -> Path:
+        raise ops.ModelError("could not download resource: connection refused")
+
+    monkeypatch.setattr(ops.Resources, "fetch", fetch)
+    assert settled.status() == testing.BlockedStatus(
+        "Juju does not hand out the resource epa-orchestrator-snap: attach it again (could not download resource:"
+        " connection refused)"
+    )
+    assert settled.workload.done == list(STEPS)
 
 
 # --- what the operator must mend ---
@@ -550,18 +564,22 @@ NONE_ISOLATED = made_up(Shape())
     [
         (NONE_ISOLATED, False, NO_ISOLATION),
         (NONE_ISOLATED, True, CONTAINER),
-        (None, False, UNREADABLE),
     ],
 )
 @pytest.mark.parametrize("required", [False, True])
 def test_a_host_without_isolated_cpus_is_told_and_blocks_only_where_they_are_required(
-    machine: Machine | None, container: bool, message: str, required: bool, settled: Unit
+    machine: Machine, container: bool, message: str, required: bool, settled: Unit
 ) -> None:
-    settled.host = Isolation(machine, container, "" if machine else "sysfs shows no CPUs")
+    settled.host = Isolation(machine, container)
     settled.config = {"require-isolated-cpus": required}
     expected = testing.BlockedStatus(message) if required else testing.ActiveStatus(message)
     assert settled.status() == expected
     assert settled.workload.isolated == [CpuSet()]
+
+
+def test_a_host_that_cannot_be_read_blocks(settled: Unit) -> None:
+    settled.host = Isolation(None, container=False, unreadable="sysfs shows no CPUs")
+    assert settled.status() == testing.BlockedStatus(UNREADABLE)
 
 
 def test_isolated_cpus_in_a_container_are_as_good_as_others(settled: Unit) -> None:
@@ -736,11 +754,21 @@ def test_release_of_an_impossible_name_fails(service: str, settled: Unit) -> Non
     assert settled.workload.done == []
 
 
-def test_refresh_snap_installs_the_newest_and_connects_again(settled: Unit) -> None:
+def test_refresh_snap_installs_the_newest_of_the_channel_and_connects_again(settled: Unit) -> None:
+    settled.config = {"snap-channel": "latest/edge"}
+    settled.run("config_changed")
+    settled.workload.done.clear()
     text, document = settled.act("refresh-snap")
     assert settled.workload.done == ["install newest", *STEPS]
-    assert text == "revision x1 before, x2 now, version 0.1.0"
-    assert document == {"before": "x1", "after": "x2"}
+    assert text == "revision 2 before, 3 now, version 0.1.0"
+    assert document == {"before": "2", "after": "3"}
+
+
+def test_refresh_snap_leaves_a_snap_that_is_the_one_in_the_charm(settled: Unit) -> None:
+    text, document = settled.act("refresh-snap")
+    assert settled.workload.done == ["hold", *STEPS]
+    assert text == "revision x1 before, x1 now, version 0.1.0"
+    assert document == {"before": "x1", "after": "x1"}
 
 
 def test_refresh_snap_installs_what_is_missing(unit: Unit) -> None:
@@ -756,6 +784,7 @@ def test_refresh_snap_sets_the_status_that_it_finds(settled: Unit) -> None:
 
 
 def test_refresh_snap_fails_with_the_reason_and_blocks(settled: Unit) -> None:
+    settled.config = {"snap-channel": "latest/edge"}
     settled.workload.failing["install"] = SnapError("the store cannot be reached: mend the network")
     with pytest.raises(testing.ActionFailed) as caught:
         settled.ctx.run(settled.ctx.on.action("refresh-snap"), settled.state())

@@ -33,21 +33,21 @@ def test_nothing_set_means_the_snap_of_the_charm_and_no_plugs() -> None:
 
 
 @pytest.mark.parametrize(
-    "channel",
+    ("channel", "full"),
     [
-        "",
-        "stable",
-        "edge",
-        "latest/stable",
-        "2024.1/candidate",
-        "2024.1",
-        "latest/edge/fix-123",
-        "edge/fix-123",
-        "1.0_x-y/beta",
+        ("", ""),
+        ("stable", "latest/stable"),
+        ("edge", "latest/edge"),
+        ("latest/stable", "latest/stable"),
+        ("2024.1/candidate", "2024.1/candidate"),
+        ("2024.1", "2024.1/stable"),
+        ("latest/edge/fix-123", "latest/edge/fix-123"),
+        ("edge/fix-123", "latest/edge/fix-123"),
+        ("1.0_x-y/beta", "1.0_x-y/beta"),
     ],
 )
-def test_a_channel_is_taken(channel: str) -> None:
-    assert parsed(snap_channel=channel).snap_channel == channel
+def test_a_channel_is_taken_as_snapd_writes_it(channel: str, full: str) -> None:
+    assert parsed(snap_channel=channel).snap_channel == full
 
 
 @pytest.mark.parametrize(

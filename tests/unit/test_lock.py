@@ -51,7 +51,10 @@ def hold(tmp_path: Path) -> Iterator[Hold]:
 
 def pid_seen_elsewhere(directory: Path) -> int | None:
     """What another process is told: a lock does not show to the process that holds it."""
-    program = "import sys, pathlib; from epa_orchestrator.lock import daemon_pid as pid; print(pid(pathlib.Path(sys.argv[1])))"
+    program = (
+        "import sys; from pathlib import Path; from epa_orchestrator.lock import daemon_pid;"
+        " print(daemon_pid(Path(sys.argv[1])))"
+    )
     command = [sys.executable, "-c", program, str(directory)]
     done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, check=True)
     return None if done.stdout == "None\n" else int(done.stdout)
@@ -94,9 +97,7 @@ def test_the_lock_of_one_directory_does_not_hinder_another(tmp_path: Path, hold:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_after_a_sudden_end_there_is_no_daemon(
-    number: signal.Signals, tmp_path: Path, hold: Hold
-) -> None:
+def test_after_a_sudden_end_there_is_no_daemon(number: signal.Signals, tmp_path: Path, hold: Hold) -> None:
     process = hold()
     process.send_signal(number)
     process.wait()

@@ -199,10 +199,9 @@ def test_a_channel_of_the_store_is_installed_and_held(fake: Snapd) -> None:
     assert fake.commands == []
 
 
-@pytest.mark.parametrize("channel", ["latest/stable", "stable", "latest"])
-def test_every_way_to_write_the_channel_is_the_same_channel(fake: Snapd, channel: str) -> None:
+def test_another_risk_is_another_channel(fake: Snapd) -> None:
     orchestrator_snap.install(STABLE)
-    assert orchestrator_snap.is_wanted(StoreSource(channel))
+    assert orchestrator_snap.is_wanted(STABLE)
     assert not orchestrator_snap.is_wanted(EDGE)
     assert fake.asked("POST refresh") == 0
 
@@ -376,18 +375,16 @@ def test_a_request_without_an_answer_is_raised(fake: Snapd, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("fake")
-def test_without_snapds_socket_the_socket_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_snapds_socket_snapd_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapd_client, "_SOCKET_PATH", "/nonexistent/snapd.socket")
-    with pytest.raises(snap.SocketNotFoundError, match=r"/nonexistent/snapd\.socket"):
-        orchestrator_snap.install(STABLE)
+    assert error_of(lambda: orchestrator_snap.install(STABLE)).startswith("snapd is not on this machine: ")
 
 
 def test_without_the_command_snap_its_package_is_named(
     fake: Snapd, file: FileSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapd, "_COMMAND", "/nonexistent/snap")
-    with pytest.raises(snap.SocketNotFoundError, match=r"/nonexistent/snap is not there: install snapd"):
-        orchestrator_snap.install(file)
+    assert error_of(lambda: orchestrator_snap.install(file)).startswith("snapd is not on this machine: ")
     assert NAME not in fake.snaps
 
 
@@ -494,16 +491,26 @@ def test_the_plugs_that_see_the_host_are_connected_once(ours: Snapd) -> None:
 def test_a_consumer_is_connected_once(ours: Snapd) -> None:
     ours.add_consumer()
     for _ in range(2):
-        assert orchestrator_snap.connect([PLUG]) == [f"{CONSUMER}:epa-info"]
+        orchestrator_snap.connect([PLUG])
     assert ours.slot_of(PLUG) == f"{NAME}:epa-info"
     assert ours.asked("POST connect") == 1
 
 
 def test_a_consumer_that_is_not_installed_is_left_for_later(ours: Snapd) -> None:
     ours.add_consumer("ovn-dpdk", "cpus")
-    assert orchestrator_snap.connect([PLUG, ("ovn-dpdk", "cpus")]) == ["ovn-dpdk:cpus"]
+    orchestrator_snap.connect([PLUG, ("ovn-dpdk", "cpus")])
+    assert ours.slot_of(("ovn-dpdk", "cpus")) == f"{NAME}:epa-info"
     ours.add_consumer()
-    assert orchestrator_snap.connect([PLUG, ("ovn-dpdk", "cpus")]) == [f"{CONSUMER}:epa-info", "ovn-dpdk:cpus"]
+    orchestrator_snap.connect([PLUG, ("ovn-dpdk", "cpus")])
+    assert ours.slot_of(PLUG) == f"{NAME}:epa-info"
+
+
+def test_a_consumer_that_cannot_be_connected_does_not_keep_others_from_it(ours: Snapd) -> None:
+    ours.add_consumer("ovn-dpdk", "cpus")
+    ours.add_consumer()
+    sentence = error_of(lambda: orchestrator_snap.connect([("ovn-dpdk", "typo"), PLUG]))
+    assert sentence.startswith("ovn-dpdk:typo cannot be connected (")
+    assert ours.slot_of(PLUG) == f"{NAME}:epa-info"
 
 
 def test_a_consumer_without_that_plug_is_named(ours: Snapd) -> None:
@@ -743,7 +750,10 @@ def is_left_alone(fake: Snapd) -> bool:
 
 def test_a_snap_with_claims_stays_and_the_reason_names_who_holds_them(connected: Snapd, daemon: Service) -> None:
     claim_everything(daemon)
-    assert orchestrator_snap.remove() == "ceph, nova, ovs-dpdk still hold CPUs or hugepages"
+    assert orchestrator_snap.remove() == (
+        "ceph, nova, ovs-dpdk still hold CPUs or hugepages; when they are done, 'sudo epa-orchestrator release' for"
+        " each and 'sudo snap remove epa-orchestrator'"
+    )
     assert is_left_alone(connected)
     assert connected.asked("POST remove") == 0
 

@@ -10,7 +10,7 @@ from charmlibs import snap
 from charmlibs.snap import _client as snapd_client
 
 import snapd
-from snapd import Link
+from snapd import Link, SnapError
 from tests.fake_snapd import BUSY, CONSUMER, NAME, ChangeFails, Refusal, Silence, Snap, Snapd, in_place, write_snap
 
 ATTEMPTS = 4
@@ -97,7 +97,7 @@ def test_a_command_that_fails_raises_what_it_said_without_the_word_error() -> No
 
 def test_a_missing_command_names_the_package_that_brings_it(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapd, "_COMMAND", "/nonexistent/snap")
-    with pytest.raises(snap.SocketNotFoundError, match=r"^/nonexistent/snap is not there: install snapd$"):
+    with pytest.raises(SnapError, match=r"^snapd is not on this machine: 'sudo apt install snapd'$"):
         snapd.run("connections", NAME)
     assert fake.requests == []
 
@@ -108,27 +108,26 @@ def attempts(caplog: pytest.LogCaptureFixture) -> int:
 
 
 @pytest.mark.usefixtures("ours")
-def test_a_command_that_hangs_is_ended_and_tried_again(
+def test_a_command_that_hangs_is_not_run_again(
     fake: Snapd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(snapd, "_COMMAND_TIMEOUT", 3.0)
+    """Snapd may still be doing what it was told."""
+    monkeypatch.setattr(snapd, "_COMMAND_TIMEOUT", 1.0)
     fake.next("snap connections", Silence.HANG)
-    assert len(snapd.links(NAME)) == 2
-    assert attempts(caplog) == 2
+    with pytest.raises(snap.ChangeError, match=r"^snap connections took more than 1 seconds: see 'snap changes'"):
+        snapd.links(NAME)
+    assert attempts(caplog) == 1
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_command_that_always_hangs_is_given_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "snap"
     program.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
     program.chmod(0o755)
     monkeypatch.setattr(snapd, "_COMMAND", str(program))
     monkeypatch.setattr(snapd, "_COMMAND_TIMEOUT", 0.2)
-    with pytest.raises(snap.TimeoutError, match=r"^snap connections took more than 0\.2 seconds$"):
+    with pytest.raises(snap.ChangeError, match=r"^snap connections took more than 0\.2 seconds: "):
         snapd.run("connections", NAME)
-    assert attempts(caplog) == ATTEMPTS
 
 
 @pytest.mark.parametrize("passing", [BUSY, UNSEEDED, REBOOTING, RESTARTING, Silence.DROP])
@@ -199,7 +198,7 @@ def test_without_snapd_nothing_is_tried_twice(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(snapd_client, "_SOCKET_PATH", "/nonexistent/snapd.socket")
-    with pytest.raises(snap.SocketNotFoundError, match=r"/nonexistent/snapd\.socket"):
+    with pytest.raises(SnapError, match=r"^snapd is not on this machine: "):
         snapd.installed(NAME)
     assert not any("trying again" in line for line in caplog.messages)
 
