@@ -16,6 +16,7 @@ from typing import Final
 
 import pytest
 
+from epa_orchestrator.lock import daemon_pid
 from tools.synthetic import Shape
 
 from .harness import (
@@ -366,6 +367,17 @@ def test_activation_meant_for_another_process() -> None:
         daemon.cores("svc", 1)
         assert daemon.stop() == 0
         assert not daemon.socket_path.exists(), "this one was the daemon's own"
+
+
+def test_sighup_while_the_daemon_starts_is_heard() -> None:
+    """Whoever finds the lock held may tell the daemon of settings that it has read already, or not yet."""
+    with Daemon() as daemon:
+        daemon.launch()
+        wait_until(lambda: daemon_pid(daemon.common) is not None, "the daemon holds its lock")
+        daemon.configure({"cpu-pool": "0,4"})
+        daemon.send_signal(signal.SIGHUP)
+        wait_until(daemon.socket_path.is_socket, "the daemon serves")
+        wait_until(lambda: "error" not in daemon.call("list_allocations", pool="general"), "the pool is there")
 
 
 def test_sighup_reads_the_settings_again(daemon: Daemon) -> None:

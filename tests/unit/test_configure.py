@@ -97,6 +97,30 @@ def test_options_replace_the_settings_as_a_whole(installed: Snap) -> None:
     assert installed.content().keys() == {"data/settings.json"}
 
 
+def older_claims(installed: Snap, content: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the older daemon have left its state, which the first start will import."""
+    monkeypatch.setenv("SNAP_DATA", str(installed.data))
+    (installed.data / "data").mkdir()
+    (installed.data / "data" / "state.json").write_text(content)
+
+
+def test_claims_of_the_older_daemon_count_before_they_are_imported(
+    installed: Snap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older_claims(installed, '{"version": 1, "allocations_db": {"allocations": {"ceph-osd": "6-7"}}}', monkeypatch)
+    assert "7 (held by ceph-osd)" in installed.refusal({"reserved-cpus": "7"}, NotAcceptable)
+    installed.put({"reserved-cpus": "5"})
+
+
+def test_nothing_leaves_a_pool_while_the_older_daemons_claims_cannot_be_read(
+    installed: Snap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older_claims(installed, "[]", monkeypatch)
+    sentence = installed.refusal({"reserved-cpus": "7"}, NotAcceptable)
+    assert "the claims are not known: the older daemon's state cannot be imported" in sentence
+    installed.put({"numa-reclaim": "never"})
+
+
 def test_a_reader_sees_old_or_new_settings_and_nothing_between(installed: Snap) -> None:
     installed.put(USED)
     with installed.settings.open() as old:

@@ -664,8 +664,26 @@ def test_a_daemon_that_does_not_see_the_isolated_cpus_is_told_which_plug_to_conn
             "the daemon does not see the isolated CPUs 2-7: 'sudo snap connect epa-orchestrator:topology', then see"
             " 'snap logs epa-orchestrator'"
         )
+        ours.snaps[NAME].options["reserved-cpus"] = "2-6"
+        assert "isolated CPUs 7:" in error_of(lambda: orchestrator_snap.check_health(CpuSet.parse("2-7")))
         ours.snaps[NAME].options["reserved-cpus"] = "2-7"
         orchestrator_snap.check_health(CpuSet.parse("2-7"))
+
+
+def test_a_general_pool_that_cannot_be_used_is_told(
+    ours: Snapd, daemon: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(request: dict[str, Any]) -> bytes:
+        answer = daemon.client.ask(request)
+        if request.get("pool") == "general":
+            answer["cpu_pool"]["eligible_cpus"] = ""
+        return json.dumps(answer).encode()
+
+    with short_directory() as base, answering(base / "epa.sock", answer):
+        monkeypatch.setattr(orchestrator_snap, "SOCKET", base / "epa.sock")
+        sentence = error_of(lambda: orchestrator_snap.check_health(EMPTY))
+    assert sentence.startswith("no CPU of cpu-pool can be granted (")
+    assert sentence.endswith("change cpu-pool")
 
 
 # Claims
