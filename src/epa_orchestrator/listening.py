@@ -22,6 +22,8 @@ BACKLOG: Final = 4096
 _MAX_PATH_BYTES: Final = 107
 _CONNECT_TIMEOUT: Final = 1.0
 _UCRED_BYTES: Final = 12
+#: Somebody listens, but who cannot be told.
+_TOO_BUSY: Final = b""
 
 
 class ListenError(EpaError):
@@ -97,31 +99,30 @@ class SocketFile:
         return status.st_dev, status.st_ino
 
 
+def is_served(path: Path) -> bool:
+    """Whether some process accepts connections at the path."""
+    return _server_at(path) is not None
+
+
 def _leads_to(path: Path, listener: socket.socket) -> bool:
     """Whether the process that listens at the path is the one that made the listener listen.
 
     That is as far as can be told: the kernel shows both ends who called listen(2) (`SO_PEERCRED`, unix(7)).
     """
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
-        probe.settimeout(_CONNECT_TIMEOUT)
-        try:
-            probe.connect(os.fspath(path))
-        except OSError as error:
-            return isinstance(error, TimeoutError) or error.errno == errno.EAGAIN
-        return _listening_process(probe) == _listening_process(listener)
+    return _server_at(path) in (_TOO_BUSY, _listening_process(listener))
 
 
-def _listening_process(end: socket.socket) -> bytes:
-    return end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED_BYTES)
-
-
-def is_served(path: Path) -> bool:
-    """Whether some process accepts connections at the path."""
+def _server_at(path: Path) -> bytes | None:
+    """The credentials of the process that listens at the path, None when none does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
         probe.settimeout(_CONNECT_TIMEOUT)
         try:
             probe.connect(os.fspath(path))
         except OSError as error:
             # A full backlog (EAGAIN, or a time-out here) means that somebody listens.
-            return isinstance(error, TimeoutError) or error.errno == errno.EAGAIN
-    return True
+            return _TOO_BUSY if isinstance(error, TimeoutError) or error.errno == errno.EAGAIN else None
+        return _listening_process(probe)
+
+
+def _listening_process(end: socket.socket) -> bytes:
+    return end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED_BYTES)
