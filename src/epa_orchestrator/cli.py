@@ -20,6 +20,7 @@ from epa_orchestrator.errors import printable
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
+    from epa_orchestrator.protocol import Allocated, CoresAnswer, Explanation, NumaCoresAnswer, PercentAnswer
     from epa_orchestrator.sysfs import Recorder, Sysfs
 
 EXIT_REFUSED: Final = 1
@@ -34,6 +35,18 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Service = Annotated[str, typer.Argument(help="Who shall own the CPUs.")]
+Count = Annotated[int, typer.Argument(help="How many in all; 0 for the default size.", min=0)]
+Percent = Annotated[int | None, typer.Option(help="A percentage of the pool instead.", min=1, max=100)]
+NumaNode = Annotated[int | None, typer.Option(help="COUNT CPUs of this NUMA node only.", min=0)]
+NumaPolicyOption = Annotated[
+    str | None, typer.Option("--numa-policy", help="none, best-effort, restricted or single-numa-node.")
+]
+ThreadPolicyOption = Annotated[
+    str | None, typer.Option("--cpu-thread-policy", help="prefer, share, require or isolate.")
+]
+UncoreOption = Annotated[str | None, typer.Option("--uncore-cache-alignment", help="none, prefer or require.")]
+Near = Annotated[str | None, typer.Option(help="Near a NUMA node, a PCI address or a network interface.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 PoolOption = Annotated[str, typer.Option("--pool", help="The pool: isolated or general.")]
 Socket = Annotated[Path | None, typer.Option("--socket", help="The daemon's socket.", envvar="EPA_SOCKET")]
@@ -124,32 +137,111 @@ def list_(pool: PoolOption = "isolated", socket: Socket = None, json_: Json = Fa
 
 @app.command()
 def allocate(
-    service: Annotated[str, typer.Argument(help="Who shall own the CPUs.")],
-    count: Annotated[int, typer.Argument(help="How many in all; 0 for the default size.", min=0)] = 0,
-    percent: Annotated[int | None, typer.Option(help="A percentage of the pool instead.", min=1, max=100)] = None,
-    numa_node: Annotated[int | None, typer.Option(help="COUNT CPUs of this NUMA node only.", min=0)] = None,
+    service: Service,
+    count: Count = 0,
+    percent: Percent = None,
+    numa_node: NumaNode = None,
     policy: Annotated[str | None, typer.Option(help="legacy or non-preemptive.")] = None,
+    numa_policy: NumaPolicyOption = None,
+    cpu_thread_policy: ThreadPolicyOption = None,
+    uncore_cache_alignment: UncoreOption = None,
+    near: Near = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Change nothing, only say what would be given.")] = False,
     pool: PoolOption = "isolated",
     socket: Socket = None,
     json_: Json = False,
 ) -> None:
     """Give a service CPUs, in place of what it holds."""
+    wishes = _wishes(numa_policy, cpu_thread_policy, uncore_cache_alignment, near)
+    more = {"preemption_policy": policy, "dry_run": dry_run, **wishes}
+    with _client(socket) as client:
+        answer, cpus = _allocated(client, service, count, percent, numa_node, {"pool": pool, **more})
+    if json_:
+        _print_json(_sent(answer))
+        return
+    free = f"{answer.remaining_available_cpus} of {answer.total_available_cpus}"
+    if dry_run:
+        _say(f"{cpus} ({free} would still be free; dry run: nothing was changed)")
+    else:
+        _say(f"{cpus} ({free} still free)")
+
+
+@app.command()
+def explain(
+    service: Service,
+    count: Count = 0,
+    percent: Percent = None,
+    numa_node: NumaNode = None,
+    numa_policy: NumaPolicyOption = None,
+    cpu_thread_policy: ThreadPolicyOption = None,
+    uncore_cache_alignment: UncoreOption = None,
+    near: Near = None,
+    pool: PoolOption = "isolated",
+    socket: Socket = None,
+    json_: Json = False,
+) -> None:
+    """Say which CPUs a service would get and why, or which rule would refuse it. Changes nothing."""
+    from epa_orchestrator.client import Refused
+
+    wishes = _wishes(numa_policy, cpu_thread_policy, uncore_cache_alignment, near)
+    more = {"pool": pool, "dry_run": True, "explain": True, **wishes}
+    with _client(socket) as client:
+        try:
+            answer, cpus = _allocated(client, service, count, percent, numa_node, more)
+        except Refused as error:
+            if error.explanation is None:
+                raise
+            if json_:
+                _print_json({"error": str(error), "explanation": error.explanation.model_dump(exclude_none=True)})
+            else:
+                _show(error.explanation, refused=True)
+            _fail(str(error))
+    if json_:
+        _print_json(_sent(answer))
+    elif answer.explanation is not None:
+        _say(f"{service} would get CPUs {cpus}")
+        _show(answer.explanation, refused=False)
+
+
+def _wishes(
+    numa_policy: str | None, cpu_thread_policy: str | None, uncore_cache_alignment: str | None, near: str | None
+) -> dict[str, Any]:
+    """A request's own wishes, as its fields; a number is a NUMA node."""
+    return {
+        "numa_policy": numa_policy,
+        "cpu_thread_policy": cpu_thread_policy,
+        "uncore_cache_alignment": uncore_cache_alignment,
+        "near": int(near) if near is not None and near.isdecimal() else near,
+    }
+
+
+def _allocated(
+    client: Client, service: str, count: int, percent: int | None, numa_node: int | None, more: dict[str, Any]
+) -> tuple[CoresAnswer | PercentAnswer | NumaCoresAnswer, str]:
+    """Ask for CPUs by count, percentage or NUMA node; returns the answer and its CPUs."""
     if percent is not None and (numa_node is not None or count):
         raise typer.BadParameter("--percent goes with neither COUNT nor --numa-node")
-    with _client(socket) as client:
-        if percent is not None:
-            answer = client.allocate_percent(service, percent, pool, policy)
-            cpus = answer.allocated_cores
-        elif numa_node is not None:
-            answer = client.allocate_in_node(service, numa_node, count, pool, policy)
-            cpus = answer.cores_allocated
-        else:
-            answer = client.allocate(service, count, pool, policy)
-            cpus = answer.allocated_cores
-    if json_:
-        _print_json(answer.model_dump())
-    else:
-        _say(f"{cpus} ({answer.remaining_available_cpus} of {answer.total_available_cpus} still free)")
+    if percent is not None:
+        by_percent = client.allocate_percent(service, percent, **more)
+        return by_percent, by_percent.allocated_cores
+    if numa_node is not None:
+        in_node = client.allocate_in_node(service, numa_node, count, **more)
+        return in_node, in_node.cores_allocated
+    by_count = client.allocate(service, count, **more)
+    return by_count, by_count.allocated_cores
+
+
+def _sent(answer: Allocated) -> object:
+    """The answer as the daemon sent it."""
+    return json.loads(answer.encode())
+
+
+def _show(found: Explanation, *, refused: bool) -> None:
+    from epa_orchestrator import display
+
+    console = display.console()
+    for part in display.explanation(found, refused=refused):
+        console.print(part)
 
 
 @app.command()
@@ -168,7 +260,7 @@ def release(
         else:
             answer = client.allocate_in_node(service, numa_node, -1, where)
     if json_:
-        _print_json(answer.model_dump())
+        _print_json(_sent(answer))
     else:
         _say(f"released ({answer.remaining_available_cpus} of {answer.total_available_cpus} free)")
 

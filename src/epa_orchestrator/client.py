@@ -15,6 +15,8 @@ from epa_orchestrator.protocol import (
     VERSION,
     Answer,
     CoresAnswer,
+    ErrorAnswer,
+    Explanation,
     HugepagesAnswer,
     Listing,
     MemoryAnswer,
@@ -33,7 +35,11 @@ class Unreachable(Exception):
 
 
 class Refused(Exception):
-    """The daemon refused; the message is its sentence."""
+    """The daemon refused; the message is its sentence, `explanation` its reasons when they were asked for."""
+
+    def __init__(self, sentence: str, explanation: Explanation | None = None) -> None:
+        super().__init__(sentence)
+        self.explanation = explanation
 
 
 class Client:
@@ -51,23 +57,26 @@ class Client:
         """The hugepages of every node."""
         return self._ask(MemoryAnswer, action="get_memory_info")
 
-    def allocate(self, service: str, count: int, pool: str = "isolated", policy: str | None = None) -> CoresAnswer:
-        """Replace what the service holds by `count` CPUs: 0 the default size, -1 none."""
-        fields = {"num_of_cores": count, "pool": pool, "preemption_policy": policy}
-        return self._ask(CoresAnswer, action="allocate_cores", service_name=service, **fields)
+    def allocate(self, service: str, count: int, pool: str = "isolated", **more: Any) -> CoresAnswer:
+        """Replace what the service holds by `count` CPUs: 0 the default size, -1 none.
 
-    def allocate_percent(
-        self, service: str, percent: int, pool: str = "isolated", policy: str | None = None
-    ) -> PercentAnswer:
+        `more` are further fields of the request, such as `preemption_policy` and `dry_run`, for all three methods.
+        """
+        return self._ask(
+            CoresAnswer, action="allocate_cores", service_name=service, num_of_cores=count, pool=pool, **more
+        )
+
+    def allocate_percent(self, service: str, percent: int, pool: str = "isolated", **more: Any) -> PercentAnswer:
         """Replace what the service holds by a percentage of the pool: 0 or -1 none."""
-        fields = {"percent": percent, "pool": pool, "preemption_policy": policy}
-        return self._ask(PercentAnswer, action="allocate_cores_percent", service_name=service, **fields)
+        return self._ask(
+            PercentAnswer, action="allocate_cores_percent", service_name=service, percent=percent, pool=pool, **more
+        )
 
     def allocate_in_node(
-        self, service: str, node_id: int, count: int, pool: str = "isolated", policy: str | None = None
+        self, service: str, node_id: int, count: int, pool: str = "isolated", **more: Any
     ) -> NumaCoresAnswer:
         """Replace what the service holds in a NUMA node by `count` CPUs of it: -1 none."""
-        fields = {"numa_node": node_id, "num_of_cores": count, "pool": pool, "preemption_policy": policy}
+        fields = {"numa_node": node_id, "num_of_cores": count, "pool": pool, **more}
         return self._ask(NumaCoresAnswer, action="allocate_numa_cores", service_name=service, **fields)
 
     def set_hugepages(self, service: str, node_id: int, size_kb: int, count: int) -> HugepagesAnswer:
@@ -98,9 +107,9 @@ class Client:
 
     def _ask(self, model: type[_ANY_ANSWER], **request: Any) -> _ANY_ANSWER:
         answer = self.ask({"version": VERSION, **request})
-        if "error" in answer:
-            raise Refused(str(answer["error"]))
         try:
+            if "error" in answer:
+                raise Refused(str(answer["error"]), ErrorAnswer.model_validate(answer).explanation)
             return model.model_validate(answer)
         except ValidationError:
             raise Unreachable(f"What serves {self.path} gave an answer that this client does not understand") from None

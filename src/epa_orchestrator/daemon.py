@@ -216,7 +216,6 @@ class _Reload:
         else:
             set_level(settings.log_level or paths.log_level())
             self._orchestrator.use(settings)
-            _warn_of_options(settings)
             log.info("settings read again")
         systemd.notify("READY=1")
 
@@ -239,7 +238,6 @@ def _handle_signals(reload: Callable[[], None]) -> asyncio.Future[None]:
 
 def _tell_what_is_served(options: Options, host: Host) -> None:
     pools = host.pools()
-    _warn_of_options(pools.settings)
     if pools.machine is not None and not pools.machine.isolated:
         advice = "" if options.recorded else "; to try it on a made-up machine: epa-orchestrator serve --machine vm-8"
         log.warning(
@@ -249,11 +247,6 @@ def _tell_what_is_served(options: Options, host: Host) -> None:
         )
     if pools.general is not None and pools.general.problem is not None:
         log.warning("%s", pools.general.problem)
-
-
-def _warn_of_options(settings: Settings) -> None:
-    for option in settings.not_in_effect():
-        log.warning("the setting %s=%s is valid but has no effect in this version", option, settings.value(option))
 
 
 def _most_connections() -> int:

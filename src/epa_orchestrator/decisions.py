@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
+from epa_orchestrator import explanation
 from epa_orchestrator import ledger as rules
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.devices import DeviceError
 from epa_orchestrator.host import Host
-from epa_orchestrator.ledger import Change, Ledger, Refused
+from epa_orchestrator.ledger import Ask, Change, Grant, Ledger, Refused
 from epa_orchestrator.machine import Hugepages
+from epa_orchestrator.placement import summary
+from epa_orchestrator.policy import Wishes
 from epa_orchestrator.pools import NO_GENERAL_CPUS, Pool, PoolName, Pools
 from epa_orchestrator.protocol import (
     AllocateCores,
     AllocateCoresPercent,
     AllocateHugepages,
     AllocateNumaCores,
+    Allocating,
     Answer,
     CoresAnswer,
+    ErrorAnswer,
+    Explanation,
     HugepagesAnswer,
     Mutation,
     NumaCoresAnswer,
     PercentAnswer,
+    Placement,
 )
+from epa_orchestrator.settings import Policy
 
 
 class Decision(NamedTuple):
@@ -46,103 +55,136 @@ def named_pool(ledger: Ledger, pools: Pools, name: PoolName) -> Pool:
 
 
 def decide(ledger: Ledger, host: Host, pools: Pools, request: Mutation) -> Decision:
-    """Decide a request on a ledger, for the host's pools as they are now.
+    """Decide a request on a ledger, for the host's pools as they are now. A dry run changes nothing.
 
     Raises Refused.
     """
+    if isinstance(request, AllocateHugepages):
+        return _hugepages(ledger, host, pools, request)
+    decision = _allocation(ledger, host, pools, request)
+    return Decision(Change(), ledger, decision.answer) if request.dry_run else decision
+
+
+def refusal(request: Mutation, refused: Refused) -> ErrorAnswer:
+    """The answer to a request that is refused, with the reasons if it asked for them."""
+    explain = not isinstance(request, AllocateHugepages) and request.explain
+    unplaceable = refused.unplaceable if explain else None
+    return ErrorAnswer(error=str(refused), explanation=unplaceable and explanation.of_refusal(unplaceable))
+
+
+def _allocation(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Decision:
+    pool = named_pool(ledger, pools, request.pool)
     match request:
         case AllocateCores():
-            return _cores(ledger, pools, request)
+            grant = _cores(ledger, host, pools, pool, request)
         case AllocateCoresPercent():
-            return _percent(ledger, pools, request)
+            grant = _percent(ledger, host, pools, pool, request)
         case AllocateNumaCores():
-            return _numa_cores(ledger, host, pools, request)
-        case AllocateHugepages():
-            return _hugepages(ledger, host, pools, request)
-
-
-def _cores(ledger: Ledger, pools: Pools, request: AllocateCores) -> Decision:
-    pool = named_pool(ledger, pools, request.pool)
-    if request.num_of_cores < 0:
-        grant = rules.release(ledger, pool.name, request.service_name)
-    else:
-        grant = rules.allocate(
-            ledger, pools, pool, request.service_name, request.num_of_cores, request.preemption_policy
-        )
+            grant = _numa_cores(ledger, host, pools, pool, request)
     after = ledger.apply(grant.change)
+    return Decision(grant.change, after, _answer(pools, pool, after, request, grant))
+
+
+def _answer(pools: Pools, pool: Pool, after: Ledger, request: Allocating, grant: Grant) -> Answer:
     free = after.free(pool)
-    return Decision(
-        grant.change,
-        after,
-        CoresAnswer(
-            service_name=request.service_name,
-            num_of_cores=max(request.num_of_cores, 0),
-            cores_allocated=len(grant.cpus),
-            allocated_cores=str(grant.cpus),
-            shared_cpus=str(free),
-            total_available_cpus=len(pool.eligible),
-            remaining_available_cpus=len(free),
-            pool=pool.name,
-            preemption_policy=grant.claim.policy if grant.claim else None,
-        ),
+    common = _Common(
+        service_name=request.service_name,
+        total_available_cpus=len(pool.eligible),
+        remaining_available_cpus=len(free),
+        pool=pool.name,
+        preemption_policy=grant.claim.policy if grant.claim else None,
+        placement=_placement(pools, pool, free, grant),
+        dry_run=request.dry_run or None,
+        explanation=explanation.of_grant(grant) if request.explain else None,
+    )
+    match request:
+        case AllocateCores():
+            return CoresAnswer(
+                **common,
+                num_of_cores=max(request.num_of_cores, 0),
+                cores_allocated=len(grant.cpus),
+                allocated_cores=str(grant.cpus),
+                shared_cpus=str(free),
+            )
+        case AllocateCoresPercent():
+            return PercentAnswer(**common, cores_allocated_count=len(grant.cpus), allocated_cores=str(grant.cpus))
+        case AllocateNumaCores():
+            return NumaCoresAnswer(
+                **common,
+                numa_node=request.numa_node,
+                num_of_cores=request.num_of_cores,
+                cores_allocated=str(grant.cpus),
+            )
+
+
+class _Common(TypedDict):
+    """What the three answers have in common."""
+
+    service_name: str
+    total_available_cpus: int
+    remaining_available_cpus: int
+    pool: PoolName
+    preemption_policy: Policy | None
+    placement: Placement | None
+    dry_run: bool | None
+    explanation: Explanation | None
+
+
+def _placement(pools: Pools, pool: Pool, free: CpuSet, grant: Grant) -> Placement | None:
+    """Where the granted CPUs are; None for a release."""
+    if grant.task is None or grant.claim is None:
+        return None
+    claim = grant.claim
+    found = summary(pools.topologies[pool.name], grant.cpus, free | claim.cpus | claim.withheld)
+    return Placement(
+        numa_nodes=str(found.numa_nodes),
+        packages=found.packages,
+        l3_domains=found.l3_domains,
+        whole_cores=found.whole_cores,
+        shared_cores=found.shared_cores,
+        withheld_cpus=str(claim.withheld),
     )
 
 
-def _percent(ledger: Ledger, pools: Pools, request: AllocateCoresPercent) -> Decision:
-    pool = named_pool(ledger, pools, request.pool)
+def _ask(host: Host, pools: Pools, pool: Pool, request: Allocating) -> Ask:
+    wishes = Wishes(
+        request.numa_policy, request.cpu_thread_policy, request.uncore_cache_alignment, _near(host, pools, request)
+    )
+    return Ask(request.service_name, pool, request.preemption_policy, wishes)
+
+
+def _near(host: Host, pools: Pools, request: Allocating) -> int | None:
+    """The NUMA node that the request wants to be near."""
+    if request.near is None or pools.machine is None:
+        return None
+    if isinstance(request.near, str):
+        try:
+            return host.node_of_device(pools.machine, request.near)
+        except DeviceError as error:
+            raise Refused(str(error)) from None
+    if pools.machine.node(request.near) is None:
+        raise Refused(f"near={request.near}: NUMA node {request.near} does not exist")
+    return request.near
+
+
+def _cores(ledger: Ledger, host: Host, pools: Pools, pool: Pool, request: AllocateCores) -> Grant:
+    if request.num_of_cores < 0:
+        return rules.release(ledger, pool.name, request.service_name)
+    return rules.allocate(ledger, pools, _ask(host, pools, pool, request), request.num_of_cores)
+
+
+def _percent(ledger: Ledger, host: Host, pools: Pools, pool: Pool, request: AllocateCoresPercent) -> Grant:
     if request.percent <= 0:
-        grant = rules.release(ledger, pool.name, request.service_name)
-    else:
-        grant = rules.allocate_percent(
-            ledger, pools, pool, request.service_name, request.percent, request.preemption_policy
-        )
-    after = ledger.apply(grant.change)
-    return Decision(
-        grant.change,
-        after,
-        PercentAnswer(
-            service_name=request.service_name,
-            cores_allocated_count=len(grant.cpus),
-            allocated_cores=str(grant.cpus),
-            total_available_cpus=len(pool.eligible),
-            remaining_available_cpus=len(after.free(pool)),
-            pool=pool.name,
-            preemption_policy=grant.claim.policy if grant.claim else None,
-        ),
-    )
+        return rules.release(ledger, pool.name, request.service_name)
+    return rules.allocate_percent(ledger, pools, _ask(host, pools, pool, request), request.percent)
 
 
-def _numa_cores(ledger: Ledger, host: Host, pools: Pools, request: AllocateNumaCores) -> Decision:
-    pool = named_pool(ledger, pools, request.pool)
+def _numa_cores(ledger: Ledger, host: Host, pools: Pools, pool: Pool, request: AllocateNumaCores) -> Grant:
     node_cpus = _node_cpus(host, pools, request)
     if request.num_of_cores < 0:
-        grant = rules.release_in_node(ledger, pool.name, request.service_name, node_cpus, request.preemption_policy)
-    else:
-        grant = rules.allocate_in_node(
-            ledger,
-            pools,
-            pool,
-            request.service_name,
-            request.numa_node,
-            node_cpus,
-            request.num_of_cores,
-            request.preemption_policy,
-        )
-    after = ledger.apply(grant.change)
-    return Decision(
-        grant.change,
-        after,
-        NumaCoresAnswer(
-            service_name=request.service_name,
-            numa_node=request.numa_node,
-            num_of_cores=request.num_of_cores,
-            cores_allocated=str(grant.cpus),
-            total_available_cpus=len(pool.eligible),
-            remaining_available_cpus=len(after.free(pool)),
-            pool=pool.name,
-            preemption_policy=grant.claim.policy if grant.claim else None,
-        ),
-    )
+        return rules.release_in_node(ledger, pool.name, request.service_name, node_cpus, request.preemption_policy)
+    ask = _ask(host, pools, pool, request)
+    return rules.allocate_in_node(ledger, pools, ask, request.numa_node, node_cpus, request.num_of_cores)
 
 
 def _node_cpus(host: Host, pools: Pools, request: AllocateNumaCores) -> CpuSet:

@@ -10,10 +10,11 @@ from rich.console import Console, ConsoleRenderable
 from rich.table import Table
 from rich.text import Text
 
+from epa_orchestrator.cost import LEVELS
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.machine import Hugepages, Machine
-from epa_orchestrator.protocol import Listing, MemoryAnswer
+from epa_orchestrator.protocol import Explanation, Listing, MemoryAnswer
 from epa_orchestrator.store import Event
 
 
@@ -37,11 +38,46 @@ def allocations(listing: Listing) -> Table:
         f"{listing.total_allocated_cpus} CPUs held, {listing.remaining_available_cpus} of"
         f" {listing.total_available_cpus} free"
     )
-    table = _table(("Service", "CPUs", "Count", "By node", "Policy"), f"Pool {listing.pool}", caption)
+    withheld = any(claim.withheld_cpus for claim in listing.allocations)
+    columns = ("Service", "CPUs", "Count", "By node", "Policy", *(("Withheld",) if withheld else ()))
+    table = _table(columns, f"Pool {listing.pool}", caption)
     for claim in listing.allocations:
         explicit = "yes" if claim.is_explicit else "no"
         row = (claim.service_name, claim.allocated_cores, str(claim.cores_count), explicit, claim.preemption_policy)
-        table.add_row(*map(_text, row))
+        table.add_row(*map(_text, row), *((_text(claim.withheld_cpus or ""),) if withheld else ()))
+    if listing.outdated_placements:
+        table.caption = _text(
+            f"{caption}\nthe settings would now place otherwise: {', '.join(listing.outdated_placements)}"
+        )
+    return table
+
+
+def explanation(found: Explanation, *, refused: bool) -> Iterable[ConsoleRenderable]:
+    """What decided, and the choices that were compared, side by side: what is compared first stands on top."""
+    yield _text(found.decided_by)
+    if found.scopes:
+        yield _choices(found, refused=refused)
+    room = ", ".join(f"{node}: {count}" for node, count in found.room.items())
+    yield _text(f"CPUs that the service could have, by NUMA node: {room}")
+    yield _text("Placed by: " + ", ".join(f"{name}={_value(value)}" for name, value in found.policy.items()))
+
+
+def _choices(found: Explanation, *, refused: bool) -> Table:
+    """One column for each choice; levels in which all of them have nothing are left out."""
+    first, *others = found.scopes
+    title = "The best choice without that rule" if refused else "The best choices; the first difference decides"
+    columns = ("", "best" if refused else "chosen", *("next best" for _ in others))
+    table = _table(columns, title)
+    table.add_row("on NUMA nodes", *(scope.numa_nodes for scope in found.scopes))
+    table.add_row("CPUs", *(_breakable(CpuSet.parse(scope.cpus)) for scope in found.scopes), end_section=True)
+    decided = False
+    for name in first.cost:
+        values = [scope.cost[name] for scope in found.scopes]
+        if not any(values):
+            continue
+        decides = not decided and bool(others) and values[0] != values[1]
+        decided = decided or decides
+        table.add_row(f"{LEVELS[name]}{' <' if decides else ''}", *map(str, values))
     return table
 
 
@@ -117,6 +153,10 @@ def _types(found: Machine) -> str:
     return f" ({fast} performance, {slow} efficiency)" if fast or slow else ""
 
 
+def _value(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def _holding(record: dict[str, object] | None) -> str:
     if record is None:
         return "nothing"
@@ -124,6 +164,7 @@ def _holding(record: dict[str, object] | None) -> str:
         return f"{record['hugepages']} x {record['size_kb']} KiB on node {record['node_id']}"
     marks = [str(record["pool"])] if record["pool"] != "isolated" else []
     marks += ["by node"] if record["explicit"] else []
+    marks += [f"withholds {record['withheld']}"] if "withheld" in record else []
     marks += [str(record["policy"])] if record["policy"] != "legacy" else []
     return f"{record['cpus']}{' (' + ', '.join(marks) + ')' if marks else ''}"
 

@@ -17,19 +17,31 @@ from epa_orchestrator.machine import Machine
 #: Stands for the node of online CPUs that no node lists.
 NO_NODE: Final = -1
 
+#: A change in one core makes work for this many.
+_CORES_IN_PART: Final = 8
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
     """CPUs that share package, NUMA node and L3 domain (`package` and `l3` are indexes).
 
     `cores` are the masks of the cell's cores, by lowest CPU id, with reserved threads in them: such a core is never
-    whole. `threads` is their union.
+    whole. `threads` is their union. `parts` are the cores a few at a time, as what is known of a few is worth keeping.
     """
 
     package: int
     node: int
     l3: int
     cpus: int
+    threads: int
+    cores: tuple[int, ...]
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A few cores of a cell; `threads` is their union."""
+
     threads: int
     cores: tuple[int, ...]
 
@@ -47,9 +59,11 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Topology:
-    """All cells, as nodes by id; the CPUs of each L3 domain; the distances between the nodes.
+    """All cells, as nodes by id; the CPUs of each L3 domain; the distances of all nodes to these.
 
-    `l3_spans_nodes` tells whether some L3 domain is in more than one node.
+    `l3_spans_nodes` and `node_spans_packages` tell whether some L3 domain is in more than one node, and some node in
+    more than one package. `core_types` has the CPUs of each type of core on a hybrid machine. All CPU ids are below
+    `width`.
     """
 
     nodes: dict[int, Node]
@@ -57,6 +71,13 @@ class Topology:
     l3_cpus: dict[int, int]
     distance: dict[int, dict[int, int]]
     l3_spans_nodes: bool
+    node_spans_packages: bool
+    core_types: dict[str, int]
+    width: int
+
+    def nodes_of(self, mask: int) -> list[Node]:
+        """The nodes that some of these CPUs are in, by id."""
+        return [node for node in self.nodes.values() if node.cpus & mask]
 
 
 def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet) -> Topology:
@@ -70,18 +91,29 @@ def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet) -> Topology:
         threads = (core.cpus & eligible).mask
         for key in {keys[cpu] for cpu in CpuSet.from_mask(threads)}:
             cores.setdefault(key, []).append(threads & cpus[key] | (core.cpus & reserved).mask)
-    cells = tuple(
-        Cell(*key, cpus=mask, threads=union(cores[key]), cores=tuple(sorted(cores[key], key=lowest)))
-        for key, mask in sorted(cpus.items())
-    )
+    cells = tuple(_cell(key, mask, sorted(cores[key], key=lowest)) for key, mask in sorted(cpus.items()))
     nodes = {node: _node(node, [cell for cell in cells if cell.node == node]) for node in {cell.node for cell in cells}}
     return Topology(
         nodes=dict(sorted(nodes.items())),
         cells=cells,
         l3_cpus={l3: union(cell.cpus for cell in cells if cell.l3 == l3) for l3 in {cell.l3 for cell in cells}},
-        distance={node: {other: machine.distance(node, other) for other in nodes} for node in nodes},
+        distance={
+            node: {other: machine.distance(node, other) for other in nodes} for node in {*nodes, *machine.node_ids}
+        },
         l3_spans_nodes=len({(cell.node, cell.l3) for cell in cells}) > len({cell.l3 for cell in cells}),
+        node_spans_packages=len({(cell.node, cell.package) for cell in cells}) > len(nodes),
+        core_types={
+            kind: union(core.cpus.mask for core in machine.cores if core.type == kind)
+            for kind in ("performance", "efficiency")
+        },
+        width=(eligible | reserved).mask.bit_length(),
     )
+
+
+def _cell(key: tuple[int, int, int], cpus: int, cores: list[int]) -> Cell:
+    few = [tuple(cores[first : first + _CORES_IN_PART]) for first in range(0, len(cores), _CORES_IN_PART)]
+    parts = tuple(Part(union(part), part) for part in few)
+    return Cell(*key, cpus=cpus, threads=union(cores), cores=tuple(cores), parts=parts)
 
 
 def _node(node_id: int, cells: list[Cell]) -> Node:

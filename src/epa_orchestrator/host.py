@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.devices import node_of_device
 from epa_orchestrator.machine import (
     Hugepages,
     Machine,
@@ -60,6 +61,10 @@ class Host:
     def hugepages_of(self, node_id: int, size_kb: int) -> Hugepages | None:
         """The kernel's counts for one size (KiB) on a node as they are now, None where it has no such pages."""
         return read_hugepages_of(self._sysfs, node_id, size_kb)
+
+    def node_of_device(self, machine: Machine, name: str) -> int:
+        """The NUMA node of a PCI device or a network interface. Raises DeviceError."""
+        return node_of_device(self._sysfs, machine, name)
 
     def _discover(self) -> None:
         known = self._machine, self._problem

@@ -6,7 +6,8 @@ yields the next ledger, or raises `Refused`, and then nothing has happened. The 
 
 - A CPU has at most one owner, in whatever pool it was claimed.
 - A service's claim lives in one pool. `explicit` CPUs were asked for by NUMA node and are never taken from it.
-- free = eligible in the pool, minus claimed by anybody.
+- A claim placed with one thread per core (`isolate`) withholds the other threads of its cores from everybody else.
+- free = eligible in the pool, minus claimed or withheld by anybody.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Final
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.machine import Hugepages
-from epa_orchestrator.placement import choose
+from epa_orchestrator.needs import free_cores, whole_core_sizes
+from epa_orchestrator.placement import DEFAULT_POLICY, Task, Unplaceable, broken_rule, place, withheld
+from epa_orchestrator.policy import NO_WISHES, ContradictionError, PlacementPolicy, Wishes, with_wishes
 from epa_orchestrator.pools import Pool, PoolName, Pools
 from epa_orchestrator.settings import Policy, Settings
 
@@ -30,23 +33,35 @@ _NO_PAGES: Final[Mapping[PageKind, int]] = MappingProxyType({})
 
 
 class Refused(EpaError):
-    """A request that is not granted."""
+    """A request that is not granted; `unplaceable` has the details when a rule of placement refused it."""
+
+    def __init__(self, sentence: str, unplaceable: Unplaceable | None = None) -> None:
+        super().__init__(sentence)
+        self.unplaceable = unplaceable
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The CPUs that one service owns in one pool."""
+    """The CPUs that one service owns in one pool.
+
+    `withheld` are other threads of its cores that nobody else may have. `placed_by` is the policy that the CPUs were
+    chosen by, `wishes` what the request asked for itself.
+    """
 
     service: str
     pool: PoolName
     cpus: CpuSet
     explicit: CpuSet
     policy: Policy
+    withheld: CpuSet = EMPTY
+    placed_by: PlacementPolicy = DEFAULT_POLICY
+    wishes: Wishes = NO_WISHES
 
     def without(self, cpus: CpuSet) -> Claim | None:
-        """The claim after losing some CPUs, None when none are left."""
+        """The claim after losing some CPUs, and what it withheld of them, None when none are left."""
         left = self.cpus - cpus
-        return replace(self, cpus=left, explicit=self.explicit - cpus) if left else None
+        kept = self.withheld - cpus
+        return replace(self, cpus=left, explicit=self.explicit - cpus, withheld=kept) if left else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,26 +102,33 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A decision: what changes, the CPUs that the answer names, and the service's claim afterwards."""
+    """A decision: what changes, the CPUs that the answer names, the service's claim afterwards, and how it was placed.
+
+    `candidates` are the choices that were compared, best first; `task` is None for a release.
+    """
 
     change: Change
     cpus: CpuSet
     claim: Claim | None
+    task: Task | None = None
+    candidates: tuple[CpuSet, ...] = ()
 
 
 class Ledger:
     """All claims and hugepage records at one moment.
 
-    The unions that requests ask for are kept along: the CPUs `claimed` by anybody, those `owned` in each pool, and the
-    `reclaimable` ones, which a legacy NUMA request of another service may take. So are the `recorded` hugepages.
+    The unions that requests ask for are kept along: the CPUs `claimed` or `withheld` by anybody, those `owned` in each
+    pool, and the `reclaimable` ones, which a legacy NUMA request of another service may take. So are the `recorded`
+    hugepages.
     """
 
-    __slots__ = ("claimed", "claims", "owned", "pages", "reclaimable", "recorded")
+    __slots__ = ("claimed", "claims", "owned", "pages", "reclaimable", "recorded", "withheld")
 
     def __init__(self) -> None:
         self.claims: Mapping[str, Claim] = {}
         self.pages: Mapping[str, Mapping[PageKind, int]] = {}
         self.claimed = EMPTY
+        self.withheld = EMPTY
         self.owned: Mapping[PoolName, CpuSet] = {"isolated": EMPTY, "general": EMPTY}
         self.reclaimable: Mapping[PoolName, CpuSet] = self.owned
         self.recorded: Mapping[PageKind, int] = {}
@@ -119,15 +141,15 @@ class Ledger:
         """
         ledger = cls()
         changes: list[ClaimChange] = []
-        owner_of = EMPTY
+        taken = EMPTY
         for claim in claims:
-            if both := claim.cpus & owner_of:
+            if both := (claim.cpus | claim.withheld) & taken or claim.cpus & claim.withheld:
                 raise ValueError(f"CPUs {both} of service '{claim.service}' are owned by another service as well")
             if not claim.cpus or not claim.explicit <= claim.cpus:
                 raise ValueError(
                     f"the claim of service '{claim.service}' holds no CPUs, or explicit ones it does not own"
                 )
-            owner_of |= claim.cpus
+            taken |= claim.cpus | claim.withheld
             changes.append(ClaimChange(None, claim))
         if len({change.service for change in changes}) < len(changes):
             raise ValueError("a service has two claims")
@@ -142,7 +164,7 @@ class Ledger:
         if not change:
             return self
         after = Ledger()
-        after.claims, after.claimed = self.claims, self.claimed
+        after.claims, after.claimed, after.withheld = self.claims, self.claimed, self.withheld
         after.owned, after.reclaimable = self.owned, self.reclaimable
         after.pages, after.recorded = self.pages, self.recorded
         if change.claims:
@@ -158,12 +180,14 @@ class Ledger:
             if change.before is not None:
                 del claims[change.service]
                 self.claimed -= change.before.cpus
+                self.withheld -= change.before.withheld
                 owned[change.before.pool] -= change.before.cpus
                 reclaimable[change.before.pool] -= change.before.cpus
         for change in changes:
             if change.after is not None:
                 claims[change.service] = change.after
                 self.claimed |= change.after.cpus
+                self.withheld |= change.after.withheld
                 owned[change.after.pool] |= change.after.cpus
                 if change.after.policy == "legacy":
                     reclaimable[change.after.pool] |= change.after.cpus - change.after.explicit
@@ -183,50 +207,54 @@ class Ledger:
         self.pages, self.recorded = pages, recorded
 
     def free(self, pool: Pool) -> CpuSet:
-        """The CPUs of a pool that nobody owns."""
-        return pool.eligible - self.claimed
+        """The CPUs of a pool that nobody owns or withholds."""
+        return pool.eligible - self.claimed - self.withheld
 
 
-def allocate(ledger: Ledger, pools: Pools, pool: Pool, service: str, count: int, policy: Policy | None) -> Grant:
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What every allocation asks for: for whom, from which pool, under which policies (None: as it is)."""
+
+    service: str
+    pool: Pool
+    policy: Policy | None = None
+    wishes: Wishes = NO_WISHES
+
+
+def allocate(ledger: Ledger, pools: Pools, ask: Ask, count: int) -> Grant:
     """Give the service `count` CPUs in all, 0 meaning the default size, in place of what it holds."""
-    claim = _claim_in(ledger, pool.name, service)
+    pool = ask.pool
+    claim = _claim_in(ledger, pool.name, ask.service)
     _require_capacity(pool)
     own = claim.cpus if claim else EMPTY
-    _require_available(service, own, pool)
-    free = ledger.free(pool)
+    _require_available(ask.service, own, pool)
+    free = _free_for(ledger, pool, claim)
     available = len(free) + len(own)
-    wanted = count or pools.settings.default_size(available)
+    placing = _placing(pools, ask)
+    wanted = count or _default_size(pools, pool, free | own, placing)
     if wanted > available:
         raise Refused(f"Insufficient CPUs available. Requested: {wanted}, Available: {available}")
-    policy = _policy(claim, policy, pools.settings)
-    cpus = _place(pools, pool, free, own, wanted)
-    return _grant(claim, Claim(service, pool.name, cpus, EMPTY, policy), cpus)
+    policy = _policy(claim, ask.policy, pools.settings)
+    task = _task(pools, pool, free, own, wanted, placing)
+    candidates = _place(task, ask.wishes)
+    chosen = candidates[0]
+    after = _placed(Claim(ask.service, pool.name, chosen, EMPTY, policy), claim, task, chosen, ask.wishes)
+    return _grant(claim, after, chosen, (), task, candidates)
 
 
-def allocate_percent(
-    ledger: Ledger, pools: Pools, pool: Pool, service: str, percent: int, policy: Policy | None
-) -> Grant:
+def allocate_percent(ledger: Ledger, pools: Pools, ask: Ask, percent: int) -> Grant:
     """Give the service `percent` (1 to 100) of the pool's eligible CPUs, rounded up."""
-    count = max(-(-len(pool.eligible) * percent // 100), 1)
-    return allocate(ledger, pools, pool, service, count, policy)
+    return allocate(ledger, pools, ask, max(-(-len(ask.pool.eligible) * percent // 100), 1))
 
 
-def allocate_in_node(
-    ledger: Ledger,
-    pools: Pools,
-    pool: Pool,
-    service: str,
-    node_id: int,
-    node_cpus: CpuSet,
-    count: int,
-    policy: Policy | None,
-) -> Grant:
+def allocate_in_node(ledger: Ledger, pools: Pools, ask: Ask, node_id: int, node_cpus: CpuSet, count: int) -> Grant:
     """Give the service exactly `count` CPUs of a node, in place of what it holds in that node.
 
     Takes free CPUs first; what is missing, under `legacy` and as the setting `numa-reclaim` allows, from the
     non-explicit legacy claims of others in the pool.
     """
-    claim = _claim_in(ledger, pool.name, service)
+    pool = ask.pool
+    claim = _claim_in(ledger, pool.name, ask.service)
     _require_capacity(pool)
     eligible = pool.eligible & node_cpus
     if not eligible:
@@ -235,9 +263,9 @@ def allocate_in_node(
         raise Refused(f"NUMA node {node_id} only has {len(eligible)} eligible CPUs, but {count} were requested")
     held = claim.cpus if claim else EMPTY
     own = held & node_cpus
-    _require_available(service, own, pool)
-    policy = _policy(claim, policy, pools.settings)
-    free = ledger.free(pool) & node_cpus
+    _require_available(ask.service, own, pool)
+    policy = _policy(claim, ask.policy, pools.settings)
+    free = _free_for(ledger, pool, claim) & node_cpus
     takeable = EMPTY
     if policy == "legacy" and pools.settings.numa_reclaim != "never":
         takeable = (ledger.reclaimable[pool.name] - held) & eligible
@@ -247,15 +275,15 @@ def allocate_in_node(
             f"NUMA node {node_id} has {len(free) + len(own) + len(takeable)} CPUs that can be given to this service,"
             f" but {count} were requested: CPUs {others} are held by other services"
         )
-    if pools.settings.numa_reclaim == "always":
-        chosen = _place(pools, pool, free | takeable, own, count)
-    elif count <= len(free) + len(own):
-        chosen = _place(pools, pool, free, own, count)
-    else:
-        chosen = choose(pools.topologies[pool.name], takeable, free | own, count)
+    last_resort = EMPTY if pools.settings.numa_reclaim == "always" else takeable
+    task = _task(pools, pool, free | takeable, own, count, _placing(pools, ask), last_resort, node_id)
+    candidates = _place(task, ask.wishes)
+    chosen = candidates[0]
     explicit = (claim.explicit if claim else EMPTY) - own | chosen
-    after = Claim(service, pool.name, held - own | chosen, explicit, policy)
-    return _grant(claim, after, chosen, _losses(ledger, chosen & takeable))
+    claimed = Claim(ask.service, pool.name, held - own | chosen, explicit, policy)
+    after = _placed(claimed, claim, task, chosen, ask.wishes)
+    losses = _losses(ledger, task, chosen & takeable)
+    return _grant(claim, after, chosen, losses, task, candidates)
 
 
 def release(ledger: Ledger, pool: PoolName, service: str) -> Grant:
@@ -333,20 +361,91 @@ def _policy(claim: Claim | None, requested: Policy | None, settings: Settings) -
     return requested or claim.policy
 
 
-def _place(pools: Pools, pool: Pool, free: CpuSet, own: CpuSet, count: int) -> CpuSet:
-    top = pools.topologies[pool.name]
+def _free_for(ledger: Ledger, pool: Pool, claim: Claim | None) -> CpuSet:
+    """The CPUs that are free for a service: those that only its own claim withholds, too."""
+    free = ledger.free(pool)
+    return free | (claim.withheld & pool.eligible) if claim else free
+
+
+def _placing(pools: Pools, ask: Ask) -> PlacementPolicy:
+    """The policy that the request is placed by."""
+    try:
+        return with_wishes(pools.settings.placement, ask.wishes)
+    except ContradictionError as error:
+        raise Refused(str(error)) from None
+
+
+def _default_size(pools: Pools, pool: Pool, available: CpuSet, placing: PlacementPolicy) -> int:
+    """The default size, of CPUs that the thread policy can grant."""
+    top = pools.topologies.get(pool.name)
+    if top is not None and placing.cpu_thread_policy == "isolate":
+        return pools.settings.default_size(free_cores(top, available.mask))
+    size = pools.settings.default_size(len(available))
+    if top is not None and placing.cpu_thread_policy == "require":
+        possible = whole_core_sizes(top, available.mask) & (1 << size + 1) - 1
+        return (possible.bit_length() - 1) or size
+    return size
+
+
+def _task(
+    pools: Pools,
+    pool: Pool,
+    free: CpuSet,
+    own: CpuSet,
+    count: int,
+    placing: PlacementPolicy,
+    last_resort: CpuSet = EMPTY,
+    node_id: int | None = None,
+) -> Task:
     if pools.settings.resize_policy == "reallocate":
         free, own = free | own, EMPTY
-    return choose(top, free, own, count)
+    return Task(pools.topologies[pool.name], free, own, count, placing, last_resort, node_id)
 
 
-def _losses(ledger: Ledger, taken: CpuSet) -> tuple[ClaimChange, ...]:
+def _place(task: Task, wishes: Wishes) -> tuple[CpuSet, ...]:
+    """The choices for a task, best first. A request that keeps what is held has its own wishes granted, or none."""
+    try:
+        candidates = place(task)
+    except Unplaceable as error:
+        raise Refused(str(error), error) from None
+    chosen = candidates[0]
+    if wishes != NO_WISHES and (rule := broken_rule(task, chosen)) is not None:
+        error = Unplaceable(task, chosen, rule)
+        raise Refused(str(error), error)
+    return tuple(candidates)
+
+
+def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, wishes: Wishes) -> Claim:
+    """The claim with how it was placed. One that keeps its CPUs stays as it was, unless the request has wishes."""
+    if before is not None and before.cpus == after.cpus and wishes == NO_WISHES:
+        return replace(after, withheld=before.withheld, placed_by=before.placed_by, wishes=before.wishes)
+    elsewhere = before.withheld & withheld(task.top, after.cpus - chosen) if before else EMPTY
+    kept = withheld(task.top, chosen) if task.policy.cpu_thread_policy == "isolate" else EMPTY
+    return replace(after, withheld=elsewhere | kept, placed_by=task.policy, wishes=wishes)
+
+
+def _losses(ledger: Ledger, task: Task, taken: CpuSet) -> tuple[ClaimChange, ...]:
     """What the owners of `taken` lose. Looks through all claims, but only when something is taken at all."""
     if not taken:
         return ()
-    return tuple(ClaimChange(claim, claim.without(taken)) for claim in ledger.claims.values() if claim.cpus & taken)
+    return tuple(
+        ClaimChange(claim, _without(task, claim, taken)) for claim in ledger.claims.values() if claim.cpus & taken
+    )
 
 
-def _grant(before: Claim | None, after: Claim | None, cpus: CpuSet, losses: tuple[ClaimChange, ...] = ()) -> Grant:
+def _without(task: Task, claim: Claim, taken: CpuSet) -> Claim | None:
+    """The claim after losing CPUs to another service; it withholds no thread of a core that it has left."""
+    left = claim.without(taken)
+    return replace(left, withheld=left.withheld & withheld(task.top, left.cpus)) if left else None
+
+
+def _grant(
+    before: Claim | None,
+    after: Claim | None,
+    cpus: CpuSet,
+    losses: tuple[ClaimChange, ...] = (),
+    task: Task | None = None,
+    candidates: tuple[CpuSet, ...] = (),
+) -> Grant:
     own = (ClaimChange(before, after),) if before != after else ()
-    return Grant(Change((*own, *losses)), cpus, after)
+    return Grant(Change((*own, *losses)), cpus, after, task, candidates)

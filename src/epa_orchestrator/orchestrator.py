@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-from epa_orchestrator.decisions import decide
+from epa_orchestrator.decisions import decide, refusal
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Change, Ledger, Refused
 from epa_orchestrator.pools import Pools
@@ -166,9 +166,9 @@ class Orchestrator:
         request, origin, _ = waiting
         try:
             change, after, answer = decide(ledger, self._host, pools, request)
-        except Refused as refusal:
-            _log_served(origin, request.service_name, str(refusal))
-            return Change(), ledger, _error(str(refusal))
+        except Refused as refused:
+            _log_served(origin, request.service_name, str(refused))
+            return Change(), ledger, refusal(request, refused).encode()
         except Exception:  # noqa: BLE001  # a mistake of ours in one request must not stop the others
             return Change(), ledger, _internal_error(origin)
         _log_served(origin, request.service_name, None)

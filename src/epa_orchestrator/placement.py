@@ -1,415 +1,360 @@
-"""Which CPUs a request gets: a pure function of the topology, the free CPUs, what the service holds, and the count.
+"""Which CPUs a request gets: a pure function of the topology, the free CPUs, what the service holds, count and policy.
 
-The choice is made from the outside in. A *scope* is a set of NUMA nodes; scopes that can hold the request are compared
-by one cost vector (`Cost`, smaller is better). Inside a scope as few L3 domains as possible are taken, those that the
-request fills best; inside an L3 domain whole cores before single threads. What a service holds it keeps: growing adds
-to it, shrinking takes from it, and the same count changes nothing.
+A *scope* is a set of NUMA nodes. The scopes that can hold the request, smallest and closest first (scopes.py), are
+compared by one cost vector (cost.py), whose levels the policy chooses; the best choice inside a scope is worked out
+exactly (tables.py). What a service holds it keeps: growing adds to it, shrinking takes from it, and the same count
+changes nothing. Rules that refuse (`restricted`, `single-numa-node`, `require`, `isolate`) leave out what they forbid.
 
-The order of the levels follows kubelet's CPU Manager (packed assignment with uncore-cache alignment) and Topology
-Manager (best-effort); choosing the L3 domains exactly, over their free counts, is our own.
+The terms and the order of the levels follow kubelet's CPU Manager and Topology Manager and Nova's CPU policies.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import combinations, islice
 from typing import Final, NamedTuple
 
-from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.domains import Cell, Node, Topology, lowest, lowest_bits, union
+from epa_orchestrator.cost import Cost, Levels, cost, levels, rank
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.domains import NO_NODE, Cell, Node, Topology, union
+from epa_orchestrator.errors import EpaError
+from epa_orchestrator.needs import needs
+from epa_orchestrator.policy import CpuThreadPolicy, PlacementPolicy
+from epa_orchestrator.scopes import MAX_NODE_SETS, Scope, Wanted, node_distance, scopes
+from epa_orchestrator.tables import Situation, Weights, best, weights
 
-#: How many sets of nodes are compared one by one when a request needs several nodes. Beyond (12 of 24 nodes are 2.7
-#: million sets) one set is grown from each node by closeness instead.
-_MAX_NODE_SETS: Final = 512
+DEFAULT_POLICY: Final = PlacementPolicy()
 
-#: How many summaries of nodes (see `_room`) are kept: those of the last states of some dozen nodes.
-_MAX_ROOMS: Final = 512
-
-
-class Cost(NamedTuple):
-    """How good a choice is, most important first; compared as a tuple, smaller is better."""
-
-    packages: int
-    numa_nodes: int
-    shared_cores: int
-    l3_domains: int
-    l3_left_over: int
-    scope_left_over: int
-    lowest_cpu: int
+#: After so many regions without a choice that respects the rules, the request is refused.
+_MAX_REGIONS: Final = 2048
+_MAX_CAPACITIES: Final = 256
 
 
-def choose(top: Topology, free: CpuSet, own: CpuSet, count: int) -> CpuSet:
-    """The `count` CPUs that a service holding `own` gets when the CPUs in `free` are to be had.
+@dataclass(frozen=True)
+class Task:
+    """A request to place: `count` CPUs in all for a service that holds `own` while `free` is free.
 
-    The result is a superset of `own` when the claim grows, a subset when it shrinks. All of `own` and `free` must be
-    in the topology, and `count` be at most as many as both have together (ValueError otherwise).
+    `last_resort` are CPUs of `free` that would have to be taken from other services. `node` is the id of the only
+    NUMA node that the CPUs are in, when the client has named one.
     """
-    if not 0 <= count <= len(free) + len(own):
-        raise ValueError(f"{count} CPUs cannot come out of {len(free)} free and {len(own)} own ones")
-    if count <= len(own):
-        return CpuSet.from_mask(_shrink(top, own.mask, len(own) - count))
-    return CpuSet.from_mask(_grow(top, free.mask, own.mask, count - len(own)))
-
-
-def cost(top: Topology, free: CpuSet, own: CpuSet, chosen: CpuSet) -> Cost:
-    """The cost vector of giving `chosen` to a service that holds `own` while `free` is free."""
-    touched = [cell for cell in top.cells if cell.cpus & chosen.mask]
-    others = ~(free.mask | own.mask)
-    left = (free.mask | own.mask) & ~chosen.mask
-    l3s = {cell.l3 for cell in touched}
-    nodes = {cell.node for cell in touched}
-    return Cost(
-        packages=len({cell.package for cell in touched}),
-        numa_nodes=len(nodes),
-        shared_cores=sum(1 for cell in touched for core in cell.cores if core & chosen.mask and core & others),
-        l3_domains=len(l3s),
-        l3_left_over=sum((top.l3_cpus[l3] & left).bit_count() for l3 in l3s),
-        scope_left_over=sum((top.nodes[node].cpus & left).bit_count() for node in nodes),
-        lowest_cpu=lowest(chosen.mask),
-    )
-
-
-# --- growing -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class _Room:
-    """What a node has to give.
-
-    All of its CPUs that are free number `capacity`, by L3 domain `free_in`. Those of cores that would not become
-    shared are `unshared`, by L3 domain `unshared_in`; a core that the service shares with another one already cannot
-    become so. The free parts of the other cores are `shared_cores`, as (L3 domain, mask), by L3 domain `shared_in`.
-    """
-
-    node: Node
-    capacity: int
-    free_in: dict[int, int]
-    unshared: int
-    unshared_in: dict[int, int]
-    shared_cores: tuple[tuple[int, int], ...]
-    shared_in: dict[int, int]
-
-
-@lru_cache(_MAX_ROOMS)
-def _room(node: Node, free: int, own: int) -> _Room:
-    """Sum a node up for the free and own CPUs in it. Remembered, as from one request to the next few nodes change."""
-    others = node.threads & ~(free | own)
-    unshared = free
-    shared_cores: list[tuple[int, int]] = []
-    for cell in node.cells:
-        if cell.threads & others and cell.threads & free:
-            for core in cell.cores:
-                if core & others and core & free and not core & own:
-                    shared_cores.append((cell.l3, core & free))
-                    unshared &= ~core
-    unshared_in = _summed([{cell.l3: (cell.cpus & unshared).bit_count()} for cell in node.cells])
-    shared_in = _summed([{l3: core.bit_count()} for l3, core in shared_cores])
-    free_in = _summed([{cell.l3: (cell.cpus & free).bit_count()} for cell in node.cells])
-    return _Room(node, free.bit_count(), free_in, unshared, unshared_in, tuple(shared_cores), shared_in)
-
-
-class _State(NamedTuple):
-    """What planning looks at: each node's room, the free CPUs `left` in each L3 domain, those `held` in already."""
 
     top: Topology
-    rooms: dict[int, _Room]
-    left: dict[int, int]
-    held: set[int]
-    need: int
+    free: CpuSet
+    own: CpuSet
+    count: int
+    policy: PlacementPolicy = DEFAULT_POLICY
+    last_resort: CpuSet = EMPTY
+    node: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.count <= len(self.free) + len(self.own):
+            raise ValueError(f"{self.count} CPUs cannot come out of {len(self.free)} free and {len(self.own)} own ones")
+
+    @cached_property
+    def shrinking(self) -> bool:
+        """Whether the service gives up CPUs, so that the choice is among its own."""
+        return self.count < len(self.own)
+
+    @cached_property
+    def levels(self) -> Levels:
+        """What choices are compared by."""
+        return levels(self.policy, shrinking=self.shrinking)
+
+    def cost(self, chosen: CpuSet) -> Cost:
+        """The cost vector of a choice."""
+        free, own = (self.free | self.own, EMPTY) if self.shrinking else (self.free, self.own)
+        return cost(self.top, free.mask, own.mask, chosen.mask, self.policy, self.last_resort.mask)
+
+    def rank(self, chosen: CpuSet) -> tuple[int, ...]:
+        """The levels of the cost vector: of two choices the one with the smaller rank is better."""
+        return rank(self.cost(chosen), self.levels)
 
 
-class _Plan(NamedTuple):
-    """A choice inside one scope, before single CPUs are picked: L3 domains, and threads of shared cores."""
+@dataclass(frozen=True)
+class Rule:
+    """A rule that a choice breaks: the option with its value, and in words what it allows and what it got."""
 
-    cost: tuple[int, ...]
-    scope: tuple[int, ...]
-    l3_order: tuple[int, ...]
-    shared: int
+    option: str
+    value: str
+    reason: str
 
-
-def _grow(top: Topology, free: int, own: int, need: int) -> int:
-    """`own` and the `need` best of the free CPUs."""
-    rooms = {node.id: _room(node, free & node.cpus, own & node.cpus) for node in top.nodes.values()}
-    held = {l3 for l3, cpus in top.l3_cpus.items() if cpus & own} if own else set[int]()
-    state = _State(top, rooms, _left(top, rooms), held, need)
-    plans = [_plan(state, scope) for scope in _scopes(state, own)]
-    least = min(plan.cost for plan in plans)
-    picked = (_pick(state, plan, own) for plan in plans if plan.cost == least)
-    return min(picked, key=lambda chosen: (lowest(chosen), chosen))
+    def __str__(self) -> str:
+        return f"{self.option}={self.value} {self.reason}"
 
 
-def _left(top: Topology, rooms: dict[int, _Room]) -> dict[int, int]:
-    """The free CPUs in each L3 domain."""
-    if top.l3_spans_nodes:
-        return _summed([room.free_in for room in rooms.values()])
-    left: dict[int, int] = {}
-    for room in rooms.values():
-        left.update(room.free_in)
-    return left
+class Unplaceable(EpaError):
+    """There are CPUs enough, but a rule allows no choice of them; `choice` is the best one without such rules."""
 
-
-def _scopes(state: _State, own: int) -> list[tuple[int, ...]]:
-    """The sets of nodes to compare: the service's own nodes and the fewest others that make room for the request.
-
-    Where more than one node is needed, the sets that span the fewest packages, and among those the closest ones by
-    the sum of the distances between their nodes.
-    """
-    top, rooms = state.top, state.rooms
-    base = tuple(node for node in rooms if top.nodes[node].cpus & own) if own else ()
-    missing = state.need - sum(rooms[node].capacity for node in base)
-    if missing <= 0:
-        return [base]
-    others = [node for node, room in rooms.items() if room.capacity and node not in base]
-    if not base and (holding := [(node,) for node in others if rooms[node].capacity >= missing]):
-        return holding
-    largest = itertools.accumulate(sorted((rooms[node].capacity for node in others), reverse=True))
-    size = next(count for count, total in enumerate(largest, 1) if total >= missing)
-    if math.comb(len(others), size) <= _MAX_NODE_SETS:
-        sets: Iterable[tuple[int, ...]] = itertools.combinations(others, size)
-    else:
-        sets = {_closest_set(state, base, others, size, missing, seed) for seed in others}
-    spread = {
-        (*base, *extra): _spread(top, (*base, *extra))
-        for extra in sets
-        if sum(rooms[node].capacity for node in extra) >= missing
-    }
-    closest = min(spread.values())
-    return sorted(scope for scope in spread if spread[scope] == closest)
-
-
-def _closest_set(
-    state: _State, base: tuple[int, ...], others: list[int], size: int, missing: int, seed: int
-) -> tuple[int, ...]:
-    """`size` of the `others`, starting at `seed`, each time the closest node that leaves the rest possible."""
-    nodes, distances = state.top.nodes, state.top.distance
-    packages: frozenset[int] = frozenset[int]().union(*(nodes[node].packages for node in base))
-    distance = {node: sum(distances[node][member] for member in base) for node in others}
-    by_capacity = sorted(others, key=lambda node: (-state.rooms[node].capacity, node))
-    chosen = [seed]
-    while len(chosen) < size:
-        added = chosen[-1]
-        missing -= state.rooms[added].capacity
-        packages |= nodes[added].packages
-        by_capacity.remove(added)
-        distance = {node: distance[node] + distances[node][added] for node in by_capacity}
-        best_rest = sum(state.rooms[node].capacity for node in by_capacity[: size - len(chosen) - 1])
-        possible = [node for node in by_capacity if state.rooms[node].capacity + best_rest >= missing]
-        chosen.append(
-            min(
-                possible or by_capacity[:1],
-                key=lambda node: (len(packages | nodes[node].packages), distance[node], node),
-            )
+    def __init__(self, task: Task, choice: CpuSet, rule: Rule) -> None:
+        self.task, self.choice, self.rule = task, choice, rule
+        cost = task.cost(choice)
+        vector = ", ".join(f"{name}={getattr(cost, name)}" for name, _ in _relaxed(task).levels)
+        super().__init__(
+            f"{task.count} CPUs cannot be placed: {rule}. Otherwise the best choice would be {choice} ({vector})"
         )
-    return tuple(sorted(chosen))
 
 
-def _spread(top: Topology, scope: tuple[int, ...]) -> tuple[int, int]:
-    """How far apart a set of nodes is: its packages, and the sum of distances between its nodes."""
-    packages = frozenset[int]().union(*(top.nodes[node].packages for node in scope))
-    return len(packages), sum(top.distance[a][b] for a, b in itertools.combinations(sorted(scope), 2))
+def choose(top: Topology, free: CpuSet, own: CpuSet, count: int, policy: PlacementPolicy = DEFAULT_POLICY) -> CpuSet:
+    """The `count` CPUs that a service holding `own` gets when the CPUs in `free` are to be had.
+
+    The result is a superset of `own` when the claim grows, a subset when it shrinks, and `own` itself when it stays as
+    large, even where the policy would now refuse it. All of `own` and `free` must be in the topology, and `count` be
+    at most as many as both have together (ValueError otherwise).
+
+    Raises Unplaceable.
+    """
+    return place(Task(top, free, own, count, policy))[0]
 
 
-def _plan(state: _State, scope: tuple[int, ...]) -> _Plan:
-    """Choose the L3 domains of a scope, and work out the cost vector but for its lowest CPU."""
-    if len(scope) == 1 and not state.held:
-        room = state.rooms[scope[0]]
-        return _lone_plan(room, tuple([state.left[l3] for l3 in room.unshared_in]), state.need)
-    return _plan_in(tuple(state.rooms[node] for node in scope), state.left, frozenset(state.held), state.need)
+def place(task: Task) -> list[CpuSet]:
+    """The best choice from each scope that was compared, best first; the first is what the service gets.
+
+    Each holds the CPUs that the service keeps, too.
+
+    Raises Unplaceable.
+    """
+    if task.count in (0, len(task.own)):
+        return [task.own if task.count else EMPTY]
+    found = _candidates(task)
+    if not found:
+        relaxed = place(_relaxed(task))[0]
+        rule = broken_rule(task, relaxed)
+        assert rule is not None
+        raise Unplaceable(task, relaxed, rule)
+    return found
 
 
-@lru_cache(_MAX_ROOMS)
-def _lone_plan(room: _Room, left: tuple[int, ...], need: int) -> _Plan:
-    """The plan for one node and a service that holds nothing. Remembered, as most nodes are as they were."""
-    return _plan_in((room,), dict(zip(room.unshared_in, left, strict=True)), frozenset(), need)
-
-
-def _plan_in(rooms: tuple[_Room, ...], left: dict[int, int], held: frozenset[int], need: int) -> _Plan:
-    """The plan for the nodes summed up in `rooms`; see `_State` for `left`, `held` and `need`."""
-    unshared = _summed([room.unshared_in for room in rooms])
-    chosen = [l3 for l3 in unshared if l3 in held] if held else []
-    missing = need - sum([unshared[l3] for l3 in chosen])
-    others = {l3: threads for l3, threads in unshared.items() if threads and l3 not in held}
-    available = sum(others.values())
-    shared: list[tuple[int, int]] = []
-    if missing > available:
-        chosen += others
-        shared = _shared_threads(rooms, chosen, left, missing - available)
-    elif missing > 0:
-        chosen += _fewest_l3s(others, left, missing)
-    touched = {*chosen, *(l3 for l3, _ in shared)}
-    packages = {cell.package for room in rooms for cell in room.node.cells if cell.l3 in touched}
-    return _Plan(
-        cost=(
-            len(packages),
-            len(rooms),
-            len(shared),
-            len(touched),
-            sum([left[l3] for l3 in touched]) - need,
-            sum([room.capacity for room in rooms]) - need,
-        ),
-        scope=tuple(room.node.id for room in rooms),
-        l3_order=tuple(sorted(chosen, key=lambda l3: _filling_order(unshared[l3], l3 in held, need, l3))),
-        shared=union([threads for _, threads in shared]),
+def broken_rule(task: Task, chosen: CpuSet) -> Rule | None:
+    """The first rule of the policy that a choice breaks, None when it respects them all."""
+    return next(
+        (rule for rule in (_threads_rule(task, chosen), _numa_rule(task, chosen), _l3_rule(task, chosen)) if rule), None
     )
 
 
-def _summed(counts: Sequence[dict[int, int]]) -> dict[int, int]:
-    """Counts by L3 domain, added up."""
-    if len(counts) == 1:
-        return counts[0]
-    total: dict[int, int] = {}
-    for of_node in counts:
-        for l3, count in of_node.items():
-            total[l3] = total.get(l3, 0) + count
-    return total
+class Summary(NamedTuple):
+    """Where some CPUs are: their NUMA nodes, and how many packages, L3 domains, whole and shared cores they are in."""
+
+    numa_nodes: CpuSet
+    packages: int
+    l3_domains: int
+    whole_cores: int
+    shared_cores: int
 
 
-def _filling_order(room: int, held: bool, need: int, l3: int) -> tuple[int, int, int]:
-    """Own L3 domains first, and of those one that holds all of the request; then the roomiest, so one has the rest."""
-    if held:
-        return (0, room, l3) if room >= need else (1, -room, l3)
-    return (2, -room, l3)
-
-
-def _fewest_l3s(unshared: dict[int, int], left: dict[int, int], need: int) -> list[int]:
-    """The fewest L3 domains with `need` unshared free threads, and of such sets one that leaves least CPUs over.
-
-    Exact. States of the dynamic program are (domains taken, threads gained); a state that the roomiest domains still
-    to come cannot complete is dropped, which leaves few, because no smaller set suffices.
-    """
-    order = sorted(unshared, key=lambda l3: (-unshared[l3], left[l3], l3))
-    totals = list(itertools.accumulate((unshared[l3] for l3 in order), initial=0))
-    size = next(count for count, total in enumerate(totals) if total >= need)
-    if size == 1:
-        return [min((l3 for l3 in order if unshared[l3] >= need), key=lambda l3: (left[l3], l3))]
-    states: dict[tuple[int, int], tuple[int, tuple[int, ...]]] = {(0, 0): (0, ())}
-    for index, l3 in enumerate(order):
-        for (taken, gained), (cost_so_far, members) in list(states.items()):
-            slots = size - taken
-            if slots == 0:
-                continue
-            if gained + totals[min(index + slots, len(order))] - totals[index] < need:
-                del states[taken, gained]
-                continue
-            key = (taken + 1, min(gained + unshared[l3], need))
-            candidate = (cost_so_far + left[l3], (*members, l3))
-            if key not in states or candidate < states[key]:
-                states[key] = candidate
-    return list(states[size, need][1])
-
-
-def _shared_threads(
-    rooms: Sequence[_Room], chosen: list[int], left: dict[int, int], need: int
-) -> list[tuple[int, int]]:
-    """`need` free threads of cores that others use, as (L3 domain, mask): few cores, in L3 domains taken anyway.
-
-    Exact for two threads per core; with more, fewest L3 domains first and then fewest cores in them.
-    """
-    threads = _summed([room.shared_in for room in rooms])
-    usable = {l3 for l3 in threads if l3 in chosen}
-    missing = need - sum([threads[l3] for l3 in usable])
-    if missing > 0:
-        usable.update(_fewest_l3s({l3: n for l3, n in threads.items() if l3 not in usable}, left, missing))
-    candidates = sorted(
-        (-core.bit_count(), l3 not in chosen, left[l3], lowest(core), l3, core)
-        for room in rooms
-        for l3, core in room.shared_cores
-        if l3 in usable
+def summary(top: Topology, cpus: CpuSet, available: CpuSet) -> Summary:
+    """Where `cpus` are, for a service beside which the `available` CPUs are its own or free."""
+    mask, beyond = cpus.mask, ~(available | cpus).mask
+    cells = [cell for cell in top.cells if cell.cpus & mask]
+    cores = [core for cell in cells for core in cell.cores if core & mask]
+    return Summary(
+        numa_nodes=CpuSet(cell.node for cell in cells if cell.node != NO_NODE),
+        packages=len({cell.package for cell in cells}),
+        l3_domains=len({cell.l3 for cell in cells}),
+        whole_cores=sum(1 for core in cores if not core & ~mask),
+        shared_cores=sum(1 for core in cores if core & beyond),
     )
-    taken: list[tuple[int, int]] = []
-    for index, (width, *_, l3, core) in enumerate(candidates):
-        if -width >= need:
-            fitting = (item for item in candidates[index:] if -item[0] >= need)
-            *_, l3, core = min(fitting, key=lambda item: item[1:])
-            return [*taken, (l3, lowest_bits(core, need))]
-        taken.append((l3, core))
-        need += width
-    return taken
 
 
-def _pick(state: _State, plan: _Plan, own: int) -> int:
-    """The CPUs of a plan, `own` included."""
-    rooms = [state.rooms[node] for node in plan.scope]
-    chosen = own | plan.shared
-    left = state.need - plan.shared.bit_count()
-    for l3 in plan.l3_order:
-        if left <= 0:
-            break
-        cores = [
-            (core & room.unshared, core)
-            for room in rooms
-            for cell in room.node.cells
-            if cell.l3 == l3
-            for core in cell.cores
-            if core & room.unshared
-        ]
-        cores.sort(key=lambda core: lowest(core[0]))
-        half_held = union([core for _, core in cores if core & own])
-        taken = _take_cores([free for free, _ in cores], half_held, left)
-        chosen |= taken
-        left -= taken.bit_count()
-    return chosen
+def withheld(top: Topology, cpus: CpuSet) -> CpuSet:
+    """The other threads of the cores of `cpus`: what a claim under `isolate` keeps from everybody."""
+    mask = cpus.mask
+    return CpuSet.from_mask(
+        union(core for cell in top.cells if cell.cpus & mask for core in cell.cores if core & mask) & ~mask
+    )
 
 
-def _take_cores(cores: list[int], half_held: int, count: int) -> int:
-    """Up to `count` threads: of cores half held already, then whole cores, then of the narrowest core that is left."""
-    taken = 0
-    for core in cores:
-        if core & half_held:
-            taken |= lowest_bits(core, count - taken.bit_count())
-    for core in cores:
-        if not core & taken and core.bit_count() <= count - taken.bit_count():
-            taken |= core
-    missing = count - taken.bit_count()
-    for core in sorted((core for core in cores if not core & taken), key=lambda core: (core.bit_count(), lowest(core))):
-        if missing <= 0:
-            break
-        taken |= lowest_bits(core, missing)
-        missing = count - taken.bit_count()
-    return taken
+# --- rules -------------------------------------------------------------------------------------------------------
 
 
-# --- shrinking ---------------------------------------------------------------------------------------------------
+def _relaxed(task: Task) -> Task:
+    return Task(task.top, task.free, task.own, task.count, task.policy.relaxed(), task.last_resort, task.node)
 
 
-def _shrink(top: Topology, own: int, surplus: int) -> int:
-    """`own` without `surplus` CPUs: from the package, node and L3 domain least used, half-held cores first."""
-    while surplus > 0:
-        cells = [cell for cell in top.cells if cell.cpus & own]
-        cell = min(cells, key=lambda cell: _use(cells, cell, own))
-        held = cell.cpus & own
-        if held.bit_count() <= surplus:
-            own &= ~held
-            surplus -= held.bit_count()
+def _threads_rule(task: Task, chosen: CpuSet) -> Rule | None:
+    policy = task.policy.cpu_thread_policy
+    if policy not in ("require", "isolate"):
+        return None
+    beyond = ~(task.free.mask | task.own.mask)
+    cores = [core for cell in task.top.cells if cell.cpus & chosen.mask for core in cell.cores if core & chosen.mask]
+    if policy == "require":
+        parts = sum(1 for core in cores if core & ~chosen.mask)
+        reason = f"allows whole cores only, and of {_number(parts, 'core')} the service would have a part"
+    else:
+        parts = sum(1 for core in cores if core & beyond or (core & chosen.mask).bit_count() > 1)
+        reason = f"allows one thread of a core that nobody else uses, and {_number(parts, 'core')} would not be so"
+    return Rule("cpu-thread-policy", policy, reason) if parts else None
+
+
+def _numa_rule(task: Task, chosen: CpuSet) -> Rule | None:
+    limit, nodes = _most_nodes(task), len(task.top.nodes_of(chosen.mask))
+    reason = f"allows {_number(limit, 'NUMA node')}, and {nodes} would be needed"
+    return Rule("numa-policy", task.policy.numa_policy, reason) if nodes > limit else None
+
+
+def _l3_rule(task: Task, chosen: CpuSet) -> Rule | None:
+    limit, l3s = _most_l3s(task), _l3_domains(task.top, chosen)
+    reason = f"allows {_number(limit, 'L3 domain')}, and {l3s} would be needed"
+    return Rule("uncore-cache-alignment", "require", reason) if l3s > limit else None
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _most_nodes(task: Task) -> int:
+    """How many NUMA nodes the policy allows."""
+    every = len(task.top.nodes)
+    if task.node is not None or task.policy.numa_policy in ("none", "best-effort"):
+        return every
+    if task.policy.numa_policy == "single-numa-node":
+        return 1
+    empty = needs(task.top, task.count, task.policy.cpu_thread_policy)
+    return empty.numa_nodes if empty else every
+
+
+def _most_l3s(task: Task) -> int:
+    """How many L3 domains the policy allows."""
+    every = len(task.top.l3_cpus)
+    if task.policy.uncore_cache_alignment != "require":
+        return every
+    empty = needs(task.top, task.count, task.policy.cpu_thread_policy, task.node)
+    return empty.l3_domains if empty else every
+
+
+def _l3_domains(top: Topology, chosen: CpuSet) -> int:
+    return sum(1 for cpus in top.l3_cpus.values() if cpus & chosen.mask)
+
+
+# --- choosing ----------------------------------------------------------------------------------------------------
+
+
+class _Region(NamedTuple):
+    """The part of a scope that a choice is made from: all of it, or its cells in some packages."""
+
+    scope: Scope
+    cells: tuple[Cell, ...]
+
+
+def _candidates(task: Task) -> list[CpuSet]:
+    """The best choices of the first scopes that have one which respects the rules, best first."""
+    weigh = weights(task.top, task.policy, shrinking=task.shrinking)
+    now, need = _situation(task)
+    if not _possible(task, weigh, now, need):
+        return []
+    most_nodes, most_l3s = _most_nodes(task), _most_l3s(task)
+    looked_at = 0
+    for alike in _regions(task, now, need, min(most_nodes, _nodes_in(task.top, most_l3s))):
+        costs = sorted(_cost_of_best(weigh, region, now, need) for region in alike)
+        found = [CpuSet.from_mask(now.held | weigh.chosen(value)) for value in costs if weigh.feasible(value)]
+        if task.policy.refuses:
+            found = [each for each in found if _within(task.top, each, most_nodes, most_l3s)]
+        looked_at += len(alike)
+        if found or looked_at > _MAX_REGIONS:
+            return found
+    return []
+
+
+def _possible(task: Task, weigh: Weights, now: Situation, need: int) -> bool:
+    """Whether the whole pool has CPUs that the thread policy allows, which spares looking at every scope."""
+    if task.policy.cpu_thread_policy not in ("require", "isolate"):
+        return True
+    if sum(_capacities(task, now).values()) < need:
+        return False
+    return weigh.feasible(best(weigh, task.top.cells, now, need))
+
+
+def _situation(task: Task) -> tuple[Situation, int]:
+    """Which CPUs are chosen from, and how many of them."""
+    available = task.free.mask | task.own.mask
+    if task.shrinking:
+        return Situation(task.own.mask, 0, 0, available), task.count
+    now = Situation(task.free.mask, task.last_resort.mask, task.own.mask, available)
+    return now, task.count - len(task.own)
+
+
+def _within(top: Topology, chosen: CpuSet, most_nodes: int, most_l3s: int) -> bool:
+    return len(top.nodes_of(chosen.mask)) <= most_nodes and _l3_domains(top, chosen) <= most_l3s
+
+
+def _nodes_in(top: Topology, l3s: int) -> int:
+    """How many NUMA nodes so many L3 domains can be in."""
+    return len(top.nodes) if top.l3_spans_nodes else min(l3s, len(top.nodes))
+
+
+def _regions(task: Task, now: Situation, need: int, most_nodes: int) -> Iterator[list[_Region]]:
+    """Lists of regions, each list better than the next."""
+    policy, nodes = task.policy, task.top.nodes.values()
+    anywhere = task.shrinking or policy.numa_policy == "none"
+    if anywhere:
+        everywhere = tuple(node.id for node in nodes if node.cpus & (now.take | now.held))
+        lists = iter([list(combinations(everywhere, min(most_nodes, len(everywhere))))])
+    else:
+        base = tuple(node.id for node in nodes if node.cpus & now.held)
+        closest = policy.prefer_closest_numa_nodes and policy.near is None
+        lists = scopes(Wanted(task.top, _capacities(task, now), base, need, most_nodes), closest=closest)
+    several = policy.prefer_closest_numa_nodes and (anywhere or task.top.node_spans_packages)
+    for alike in lists:
+        regions = [_Region(scope, _cells(task.top, scope)) for scope in alike]
+        if several:
+            yield from _by_packages(regions, now, need)
         else:
-            own &= ~_give_up(cell, own, surplus)
-            surplus = 0
-    return own
+            yield regions
 
 
-def _use(cells: list[Cell], cell: Cell, own: int) -> tuple[int, int, int, int]:
-    """How much of the package, the node and the L3 domain of a cell a service holds; the lowest CPU id last."""
-    return (
-        sum((other.cpus & own).bit_count() for other in cells if other.package == cell.package),
-        sum((other.cpus & own).bit_count() for other in cells if other.node == cell.node),
-        sum((other.cpus & own).bit_count() for other in cells if other.l3 == cell.l3),
-        -lowest(cell.cpus & own),
-    )
+def _capacities(task: Task, now: Situation) -> dict[int, int]:
+    """How many CPUs of each node can be taken at most."""
+    threads = task.policy.cpu_thread_policy
+    return {node.id: _capacity(node, now.within(node.threads), threads) for node in task.top.nodes.values()}
 
 
-def _give_up(cell: Cell, own: int, surplus: int) -> int:
-    """`surplus` of the CPUs held in a cell: half-held cores, then whole ones from the highest id down."""
-    held = [core & own for core in reversed(cell.cores) if core & own]
-    halves = [core & own for core in reversed(cell.cores) if core & own and core & ~own]
-    given = 0
-    for part in (*sorted(halves, key=int.bit_count), *held):
-        if not part & given and part.bit_count() <= surplus - given.bit_count():
-            given |= part
-    for part in held:
-        missing = surplus - given.bit_count()
-        if missing > 0 and not part & given:
-            given |= part & ~lowest_bits(part, part.bit_count() - missing)
-    return given
+@lru_cache(_MAX_CAPACITIES)
+def _capacity(node: Node, now: Situation, threads: CpuThreadPolicy) -> int:
+    take, _, held, available = now
+    if threads not in ("require", "isolate"):
+        return take.bit_count()
+    cores = [core for cell in node.cells for core in cell.cores if core & take and not core & ~available]
+    if threads == "require":
+        return sum([(core & take).bit_count() for core in cores])
+    return sum(1 for core in cores if not core & held)
+
+
+def _cells(top: Topology, scope: Scope) -> tuple[Cell, ...]:
+    if len(scope) == 1:
+        return top.nodes[scope[0]].cells
+    return tuple([cell for node in scope for cell in top.nodes[node].cells])
+
+
+def _by_packages(regions: list[_Region], now: Situation, need: int) -> Iterator[list[_Region]]:
+    """The regions cut down to one of their packages, to two, and so on, as far as the request fits in."""
+    most = max(len({cell.package for cell in region.cells}) for region in regions)
+    for size in range(1, most + 1):
+        smaller = [part for region in regions for part in _in_packages(region, size, now, need)]
+        if smaller:
+            yield smaller
+
+
+def _in_packages(region: _Region, size: int, now: Situation, need: int) -> Iterator[_Region]:
+    """The region cut down to each set of `size` of its packages, the roomiest first, that fits the request."""
+    room: dict[int, int] = {}
+    for cell in region.cells:
+        room[cell.package] = room.get(cell.package, 0) + (cell.cpus & now.take).bit_count()
+    kept = {cell.package for cell in region.cells if cell.cpus & now.held}
+    by_room = sorted(room, key=lambda package: (package not in kept, -room[package], package))
+    for packages in islice(combinations(by_room, size), MAX_NODE_SETS):
+        if kept <= set(packages) and sum(room[package] for package in packages) >= need:
+            yield _Region(region.scope, tuple(cell for cell in region.cells if cell.package in packages))
+
+
+def _cost_of_best(weigh: Weights, region: _Region, now: Situation, need: int) -> int:
+    """The cost of the best choice in a region, for comparison with those of other regions."""
+    top, scope = weigh.top, region.scope
+    value = best(weigh, region.cells, now, need) + weigh.numa_nodes * len(scope)
+    if weigh.packages:
+        value += weigh.packages * len({cell.package for cell in region.cells})
+    if weigh.node_distance and len(scope) > 1:
+        value += weigh.node_distance * node_distance(top, scope)
+    if weigh.scope_left_over:
+        value += weigh.scope_left_over * sum([(top.nodes[node].cpus & now.take).bit_count() for node in scope])
+    return value

@@ -85,7 +85,7 @@ def _check_claims(current: Settings, proposed: Settings, around: Surroundings) -
     losses = {
         service: lost
         for service, claim in sorted(around.ledger.claims.items())
-        if claim.pool in leaving and (lost := claim.cpus & leaving[claim.pool])
+        if claim.pool in leaving and (lost := (claim.cpus | claim.withheld) & leaving[claim.pool])
     }
     if losses:
         held = ", ".join(f"{cpus} (held by {service})" for service, cpus in losses.items())

@@ -8,17 +8,26 @@ write that leaves.
 from __future__ import annotations
 
 import codecs
+import re
 from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import from_json
 
 from epa_orchestrator.errors import EpaError
+from epa_orchestrator.policy import CpuThreadPolicy, NumaPolicy, UncoreCacheAlignment
 from epa_orchestrator.pools import PoolName
 from epa_orchestrator.settings import Policy
 
 VERSION: Final = "1.0"
-FEATURES: Final = ("non-preemptive-allocations", "cpu-pools")
+FEATURES: Final = (
+    "non-preemptive-allocations",
+    "cpu-pools",
+    "placement",
+    "placement-hints",
+    "dry-run",
+    "explain",
+)
 
 #: A request may not be larger (bytes), and must have arrived whole within this time (seconds).
 MAX_REQUEST_BYTES: Final = 65_536
@@ -42,6 +51,9 @@ def _service_name(name: str) -> str:
 
 ServiceName = Annotated[str, AfterValidator(_service_name)]
 
+#: What can be a PCI address or the name of a network interface, and no path.
+_DEVICE: Final = re.compile(r"(?!\.\.?$)[!-.0-~]{1,64}")
+
 #: Numbers of CPUs, nodes and pages are far below; a bound keeps them inside what SQLite and clients can hold.
 Count = Annotated[int, Field(ge=-1, le=2**31 - 1)]
 Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
@@ -54,15 +66,39 @@ class _Request(BaseModel):
     version: Literal["1.0"] = VERSION
 
 
-class AllocateCores(_Request):
+class _Allocation(_Request):
+    """What the allocating actions have in common.
+
+    With `dry_run` nothing is changed; with `explain` the answer says why. The fields after these are the request's own
+    wishes, null for the operator's; `near` is a NUMA node, a PCI address or a network interface.
+    """
+
+    service_name: ServiceName
+    pool: PoolName = "isolated"
+    preemption_policy: Policy | None = None
+    dry_run: bool = False
+    explain: bool = False
+    numa_policy: NumaPolicy | None = None
+    cpu_thread_policy: CpuThreadPolicy | None = None
+    uncore_cache_alignment: UncoreCacheAlignment | None = None
+    near: int | str | None = None
+
+    @field_validator("near", mode="before")
+    @classmethod
+    def _node_or_device(cls, value: object) -> object:
+        is_node = type(value) is int and 0 <= value < 2**31
+        is_device = isinstance(value, str) and _DEVICE.fullmatch(value) is not None
+        if value is not None and not is_node and not is_device:
+            raise ValueError(f"must be a NUMA node, a PCI address or a network interface, not {_echo(value)}")
+        return value
+
+
+class AllocateCores(_Allocation):
     """Replace all that the service holds by `num_of_cores` CPUs: 0 the default size, -1 none."""
 
     action: Literal["allocate_cores"]
-    service_name: ServiceName
     num_of_cores: Count = 0
     numa_node: None = None
-    pool: PoolName = "isolated"
-    preemption_policy: Policy | None = None
 
     @field_validator("numa_node", mode="before")
     @classmethod
@@ -72,25 +108,26 @@ class AllocateCores(_Request):
         return value
 
 
-class AllocateCoresPercent(_Request):
+class AllocateCoresPercent(_Allocation):
     """Replace all that the service holds by a percentage of the pool, rounded up: 0 or -1 none."""
 
     action: Literal["allocate_cores_percent"]
-    service_name: ServiceName
     percent: Annotated[int, Field(ge=-1, le=100)]
-    pool: PoolName = "isolated"
-    preemption_policy: Policy | None = None
 
 
-class AllocateNumaCores(_Request):
+class AllocateNumaCores(_Allocation):
     """Replace what the service holds in a NUMA node by `num_of_cores` CPUs of it: -1 none."""
 
     action: Literal["allocate_numa_cores"]
-    service_name: ServiceName
     numa_node: Id
     num_of_cores: Count
-    pool: PoolName = "isolated"
-    preemption_policy: Policy | None = None
+
+    @field_validator("near", mode="after")
+    @classmethod
+    def _in_the_node(cls, value: object) -> object:
+        if value is not None:
+            raise ValueError("is not allowed for allocate_numa_cores: numa_node says where")
+        return value
 
     @field_validator("num_of_cores")
     @classmethod
@@ -133,7 +170,8 @@ class AllocateHugepages(_Request):
 
 
 Reading = ListAllocations | GetMemoryInfo
-Mutation = AllocateCores | AllocateCoresPercent | AllocateNumaCores | AllocateHugepages
+Allocating = AllocateCores | AllocateCoresPercent | AllocateNumaCores
+Mutation = Allocating | AllocateHugepages
 Request = Reading | Mutation
 
 _MODELS: Final[dict[str, type[Request]]] = {
@@ -202,6 +240,8 @@ def _sentence(error: ValidationError) -> str:
             expected = f"must be {context['expected']}"
         case "int_type" | "int_from_float":
             expected = "must be a JSON integer"
+        case "bool_type":
+            expected = "must be true or false"
         case "string_type":
             expected = "must be a string"
         case _:
@@ -224,16 +264,73 @@ class Answer(BaseModel):
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
-        return self.model_dump_json(exclude_unset=False).encode()
+        return self.model_dump_json().encode()
+
+
+class Scope(BaseModel):
+    """The best choice from some NUMA nodes: node ids and CPUs as lists, and the compared components of its cost."""
+
+    numa_nodes: str
+    cpus: str
+    cost: dict[str, int]
+
+
+class Explanation(BaseModel):
+    """Why a request gets its CPUs, or none.
+
+    `policy` is what it was placed by, `room` how many free CPUs and CPUs of its own each NUMA node had for it. `scopes`
+    are the best few choices, best first, the components of their costs in the order in which they were compared.
+    `decided_by` is a sentence; `rule` the option that refused.
+    """
+
+    policy: dict[str, str | bool | int]
+    room: dict[str, int]
+    scopes: list[Scope]
+    decided_by: str
+    rule: str | None = None
+
+
+class Placement(BaseModel):
+    """Where the CPUs of an answer are.
+
+    `numa_nodes` is a list of node ids and `withheld_cpus` one of CPUs that the claim keeps from others; the others are
+    numbers: of packages, of L3 domains, of cores that are the service's own with all threads, and of cores that it
+    shares with another owner.
+    """
+
+    numa_nodes: str
+    packages: int
+    l3_domains: int
+    whole_cores: int
+    shared_cores: int
+    withheld_cpus: str
 
 
 class ErrorAnswer(Answer):
-    """A refusal, in one sentence."""
+    """A refusal, in one sentence, with the reasons if the request asked for them."""
 
     error: str
+    explanation: Explanation | None = None
+
+    def encode(self) -> bytes:
+        """The bytes on the wire."""
+        return self.model_dump_json(exclude_none=True).encode()
 
 
-class CoresAnswer(Answer):
+class Allocated(Answer):
+    """What the answers to the allocating actions have in common; None where it does not apply, and then not sent."""
+
+    placement: Placement | None = None
+    dry_run: bool | None = None
+    explanation: Explanation | None = None
+
+    def encode(self) -> bytes:
+        """The bytes on the wire."""
+        left_out = {name for name in Allocated.model_fields if getattr(self, name) is None}
+        return self.model_dump_json(exclude=left_out).encode()
+
+
+class CoresAnswer(Allocated):
     """The answer to allocate_cores."""
 
     service_name: str
@@ -247,7 +344,7 @@ class CoresAnswer(Answer):
     preemption_policy: Policy | None
 
 
-class PercentAnswer(Answer):
+class PercentAnswer(Allocated):
     """The answer to allocate_cores_percent."""
 
     service_name: str
@@ -259,7 +356,7 @@ class PercentAnswer(Answer):
     preemption_policy: Policy | None
 
 
-class NumaCoresAnswer(Answer):
+class NumaCoresAnswer(Allocated):
     """The answer to allocate_numa_cores; `cores_allocated` is a CPU list here."""
 
     service_name: str
@@ -328,10 +425,14 @@ class Allocation(BaseModel):
     cores_count: int
     is_explicit: bool
     preemption_policy: Policy
+    withheld_cpus: str | None = None
 
 
 class ListingHead(Answer):
-    """A listing without its allocations, which are encoded one by one and kept."""
+    """A listing without its allocations, which are encoded one by one and kept.
+
+    `outdated_placements` are the services whose CPUs the settings in use would choose otherwise.
+    """
 
     supported_cpu_features: tuple[str, ...] = FEATURES
     pool: PoolName
@@ -340,6 +441,7 @@ class ListingHead(Answer):
     total_available_cpus: int
     remaining_available_cpus: int
     cpu_pool: PoolSummary
+    outdated_placements: tuple[str, ...] = ()
     state_error: str | None = None
 
     def encode_with(self, allocations: list[bytes]) -> bytes:

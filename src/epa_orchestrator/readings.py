@@ -17,6 +17,7 @@ from epa_orchestrator.protocol import (
     PoolSummary,
     Reading,
 )
+from epa_orchestrator.review import outdated
 
 
 class Readings:
@@ -24,7 +25,8 @@ class Readings:
 
     `problem` is why the daemon serves nothing else, None when all is well; with `ledger_known` false the claims are not
     known either, and no CPU counts as free. Of a listing the whole answer is kept while nothing changes, and each
-    claim's part of it while that claim does not.
+    claim's part of it while that claim does not. Whether the settings would place a claim otherwise is judged once
+    after they, the machine or the claim have changed.
     """
 
     def __init__(self, host: Host, problem: str | None, *, ledger_known: bool) -> None:
@@ -33,6 +35,7 @@ class Readings:
         self._ledger_known = ledger_known
         self._prepared: dict[PoolName, tuple[Ledger, Pool, bytes]] = {}
         self._parts: dict[str, tuple[Claim, bytes]] = {}
+        self._reviewed: dict[str, tuple[Claim, Pool, bool]] = {}
 
     def answer(self, ledger: Ledger, request: Reading) -> bytes:
         """The answer to a reading.
@@ -42,7 +45,7 @@ class Readings:
         pools = self._host.pools()
         if isinstance(request, GetMemoryInfo):
             return self._memory_info(ledger, pools, request).encode()
-        return self._listing(ledger, named_pool(ledger, pools, request.pool))
+        return self._listing(ledger, pools, named_pool(ledger, pools, request.pool))
 
     def _memory_info(self, ledger: Ledger, pools: Pools, request: GetMemoryInfo) -> MemoryAnswer:
         records: dict[int, dict[str, dict[str, int]]] = {}
@@ -66,14 +69,14 @@ class Readings:
         free = free_pages(ledger, pages, node_id, pools.settings)
         return PageCapacity(total=pages.total, free=free, size=pages.size_kb)
 
-    def _listing(self, ledger: Ledger, pool: Pool) -> bytes:
+    def _listing(self, ledger: Ledger, pools: Pools, pool: Pool) -> bytes:
         prepared = self._prepared.get(pool.name)
         if prepared is None or prepared[0] is not ledger or prepared[1] is not pool:
-            prepared = ledger, pool, self._build(ledger, pool)
+            prepared = ledger, pool, self._build(ledger, pools, pool)
             self._prepared[pool.name] = prepared
         return prepared[2]
 
-    def _build(self, ledger: Ledger, pool: Pool) -> bytes:
+    def _build(self, ledger: Ledger, pools: Pools, pool: Pool) -> bytes:
         self._parts = {service: part for service, part in self._parts.items() if service in ledger.claims}
         claims = [claim for _, claim in sorted(ledger.claims.items()) if claim.pool == pool.name]
         owned = ledger.owned[pool.name]
@@ -89,9 +92,22 @@ class Readings:
                 eligible_cpus=str(pool.eligible),
                 unavailable_allocated_cpus=str(owned - pool.eligible),
             ),
+            outdated_placements=self._outdated(ledger, pools, pool, claims),
             state_error=self._problem,
         )
         return head.encode_with([self._part(claim) for claim in claims])
+
+    def _outdated(self, ledger: Ledger, pools: Pools, pool: Pool, claims: list[Claim]) -> tuple[str, ...]:
+        """The services whose claims the settings would place otherwise."""
+        self._reviewed = {service: known for service, known in self._reviewed.items() if service in ledger.claims}
+        return tuple([claim.service for claim in claims if self._is_outdated(ledger, pools, pool, claim)])
+
+    def _is_outdated(self, ledger: Ledger, pools: Pools, pool: Pool, claim: Claim) -> bool:
+        known = self._reviewed.get(claim.service)
+        if known is None or known[0] is not claim or known[1] is not pool:
+            known = claim, pool, outdated(ledger, pools, pool, claim)
+            self._reviewed[claim.service] = known
+        return known[2]
 
     def _part(self, claim: Claim) -> bytes:
         known = self._parts.get(claim.service)
@@ -103,7 +119,8 @@ class Readings:
                 cores_count=len(claim.cpus),
                 is_explicit=bool(claim.explicit),
                 preemption_policy=claim.policy,
+                withheld_cpus=str(claim.withheld) or None,
             )
-            known = claim, allocation.model_dump_json().encode()
+            known = claim, allocation.model_dump_json(exclude_none=True).encode()
             self._parts[claim.service] = known
         return known[1]

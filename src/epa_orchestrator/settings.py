@@ -7,32 +7,25 @@ and `log-level` are no matter of placement.
 from __future__ import annotations
 
 import json
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import EpaError
+from epa_orchestrator.policy import (
+    CpuDistribution,
+    CpuThreadPolicy,
+    NumaAllocationStrategy,
+    NumaPolicy,
+    PlacementPolicy,
+    PreferCoreType,
+    UncoreCacheAlignment,
+)
 
 Policy = Literal["legacy", "non-preemptive"]
-
-#: Options that are checked today and take effect in a coming version; setting them otherwise is logged.
-NOT_IN_EFFECT: Final = (
-    "numa-policy",
-    "numa-allocation-strategy",
-    "prefer-closest-numa-nodes",
-    "uncore-cache-alignment",
-    "cpu-thread-policy",
-    "cpu-distribution",
-    "prefer-core-type",
-)
-
-_CONTRADICTIONS: Final = (
-    (("cpu-thread-policy", "require"), ("cpu-distribution", "cores")),
-    (("uncore-cache-alignment", "require"), ("numa-allocation-strategy", "distribute")),
-    (("uncore-cache-alignment", "require"), ("cpu-distribution", "caches")),
-)
 
 
 class SettingsError(EpaError):
@@ -102,13 +95,13 @@ class Settings(BaseModel):
 
     cpu_pool: CpuList = EMPTY
     reserved_cpus: CpuList = EMPTY
-    numa_policy: Literal["best-effort", "none", "restricted", "single-numa-node"] = "best-effort"
-    numa_allocation_strategy: Literal["packed", "spread", "distribute"] = "packed"
+    numa_policy: NumaPolicy = "best-effort"
+    numa_allocation_strategy: NumaAllocationStrategy = "packed"
     prefer_closest_numa_nodes: bool = True
-    uncore_cache_alignment: Literal["prefer", "none", "require"] = "prefer"
-    cpu_thread_policy: Literal["prefer", "share", "require", "isolate"] = "prefer"
-    cpu_distribution: Literal["packed", "cores", "caches"] = "packed"
-    prefer_core_type: Literal["none", "performance", "efficiency"] = "none"
+    uncore_cache_alignment: UncoreCacheAlignment = "prefer"
+    cpu_thread_policy: CpuThreadPolicy = "prefer"
+    cpu_distribution: CpuDistribution = "packed"
+    prefer_core_type: PreferCoreType = "none"
     numa_reclaim: Literal["if-needed", "always", "never"] = "if-needed"
     resize_policy: Literal["in-place", "reallocate"] = "in-place"
     default_allocation_percent: Annotated[int, Field(ge=1, le=100)] = 80
@@ -122,19 +115,27 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
-        for (option, value), (other, other_value) in _CONTRADICTIONS:
-            if self.value(option) == value and self.value(other) == other_value:
-                raise ValueError(f"{option}={value} contradicts {other}={other_value}: change one of the two")
+        if (both := self.placement.contradiction()) is not None:
+            one, other = (f"{field.replace('_', '-')}={value}" for field, value in both)
+            raise ValueError(f"{one} contradicts {other}: change one of the two")
         return self
 
     def value(self, option: str) -> object:
         """The value of an option by its kebab-case name."""
         return getattr(self, option.replace("-", "_"))
 
-    def not_in_effect(self) -> list[str]:
-        """The options that are set to something else than the default although they have no effect yet."""
-        defaults = Settings()
-        return [option for option in NOT_IN_EFFECT if self.value(option) != defaults.value(option)]
+    @cached_property
+    def placement(self) -> PlacementPolicy:
+        """The options that shape placement."""
+        return PlacementPolicy(
+            numa_policy=self.numa_policy,
+            numa_allocation_strategy=self.numa_allocation_strategy,
+            prefer_closest_numa_nodes=self.prefer_closest_numa_nodes,
+            uncore_cache_alignment=self.uncore_cache_alignment,
+            cpu_thread_policy=self.cpu_thread_policy,
+            cpu_distribution=self.cpu_distribution,
+            prefer_core_type=self.prefer_core_type,
+        )
 
     def default_size(self, available: int) -> int:
         """How many CPUs `num_of_cores: 0` stands for when `available` are free or held already; at least 1."""

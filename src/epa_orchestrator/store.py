@@ -20,16 +20,17 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple, cast, get_args
+from typing import Any, Final, NamedTuple, cast, get_args
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger, PageKind, PagesChange
+from epa_orchestrator.policy import NO_WISHES, parse_policy, parse_wishes
 from epa_orchestrator.pools import PoolName
 from epa_orchestrator.settings import Policy
 
 FILE_NAME: Final = "state.db"
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 #: Marks the file as ours ("EPAO"); see PRAGMA application_id.
 _APPLICATION_ID: Final = 0x4550414F
 #: Older events are dropped: enough for years, small enough for any disk (about 30 MB).
@@ -37,7 +38,7 @@ MAX_EVENTS: Final = 100_000
 
 _SCHEMA: Final = f"""
 CREATE TABLE claim (service TEXT PRIMARY KEY, pool TEXT NOT NULL, cpus TEXT NOT NULL, explicit TEXT NOT NULL,
-                    policy TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+                    policy TEXT NOT NULL, placement TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE hugepages (service TEXT NOT NULL, node_id INTEGER NOT NULL, size_kb INTEGER NOT NULL,
                         count INTEGER NOT NULL, checksum INTEGER NOT NULL,
                         PRIMARY KEY (service, node_id, size_kb)) STRICT, WITHOUT ROWID;
@@ -48,6 +49,13 @@ CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT RO
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+#: By schema version: the columns of a claim, under its checksum. A database of an older version is brought up to date.
+_CLAIM_COLUMNS: Final = {
+    1: "service, pool, cpus, explicit, policy",
+    2: "service, pool, cpus, explicit, policy, placement",
+}
+_REPLACE_CLAIM: Final = f"REPLACE INTO claim ({_CLAIM_COLUMNS[2]}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
 class StateError(EpaError):
@@ -170,7 +178,7 @@ class Store:
         if after is None:
             self._db.execute("DELETE FROM claim WHERE service = ?", (change.service,))
         else:
-            self._db.execute("REPLACE INTO claim VALUES (?, ?, ?, ?, ?, ?)", (*after, _checksum(after)))
+            self._db.execute(_REPLACE_CLAIM, (*after, _checksum(after)))
 
     def _stage_pages(self, change: PagesChange) -> None:
         key = (change.service, *change.kind)
@@ -189,11 +197,15 @@ class Store:
 
 
 class Loaded(NamedTuple):
-    """What a database holds: the ledger, the checksum over it, and the CPUs of each NUMA node when last seen."""
+    """What a database holds: the ledger, the checksum over it, and the CPUs of each NUMA node when last seen.
+
+    `version` is that of its schema.
+    """
 
     ledger: Ledger
     checksum: int
     nodes: dict[int, CpuSet]
+    version: int
 
 
 def exists(path: Path) -> bool:
@@ -242,12 +254,26 @@ def open_store(path: Path) -> tuple[Store, Loaded]:
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         db.execute("PRAGMA synchronous = FULL")
         db.execute("BEGIN IMMEDIATE")
-        db.execute("ROLLBACK")
+        checksum = _upgrade(db, loaded) if loaded.version < SCHEMA_VERSION else loaded.checksum
+        db.execute("COMMIT")
     except sqlite3.Error as error:
         raise StateError(f"cannot be written: {error!s}") from error
     if mode != "wal":
         raise StateError("cannot be written: its directory does not allow a write-ahead log")
-    return Store(db, path, loaded.checksum), loaded
+    return Store(db, path, checksum), loaded
+
+
+def _upgrade(db: sqlite3.Connection, loaded: Loaded) -> int:
+    """Bring the database from schema 1 to 2 in the open transaction; returns the checksum over it."""
+    db.execute("ALTER TABLE claim ADD COLUMN placement TEXT NOT NULL DEFAULT ''")
+    checksum = loaded.checksum
+    for claim in loaded.ledger.claims.values():
+        row = _claim_row(claim)
+        checksum ^= _checksum(row[:-1]) ^ _checksum(row)
+        db.execute("UPDATE claim SET checksum = ? WHERE service = ?", (_checksum(row), claim.service))
+    db.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (str(checksum),))
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return checksum
 
 
 def load(path: Path) -> Loaded:
@@ -311,12 +337,12 @@ def _load(db: sqlite3.Connection) -> Loaded:
     if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         raise ValueError("it is not a database of this daemon")
     version = db.execute("PRAGMA user_version").fetchone()[0]
-    if version != SCHEMA_VERSION:
+    if version not in _CLAIM_COLUMNS:
         raise ValueError(f"its schema version is {version}, this daemon knows {SCHEMA_VERSION}")
     damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         raise ValueError(str(damage))
-    claims = list(_verified(db, "SELECT service, pool, cpus, explicit, policy, checksum FROM claim"))
+    claims = list(_verified(db, f"SELECT {_CLAIM_COLUMNS[version]}, checksum FROM claim"))  # noqa: S608
     pages = list(_verified(db, "SELECT service, node_id, size_kb, count, checksum FROM hugepages"))
     checksum = 0
     for row in (*claims, *pages):
@@ -328,7 +354,7 @@ def _load(db: sqlite3.Connection) -> Loaded:
     for service, node_id, size_kb, count in cast("list[tuple[str, int, int, int]]", pages):
         counts.setdefault(service, {})[node_id, size_kb] = count
     nodes = {int(node): CpuSet.parse(cpus) for node, cpus in json.loads(meta.get("nodes", "{}")).items()}
-    return Loaded(Ledger.of([_claim(row) for row in claims], counts), checksum, nodes)
+    return Loaded(Ledger.of([_claim(row) for row in claims], counts), checksum, nodes, version)
 
 
 def _verified(db: sqlite3.Connection, query: str) -> Iterator[tuple[object, ...]]:
@@ -340,14 +366,34 @@ def _verified(db: sqlite3.Connection, query: str) -> Iterator[tuple[object, ...]
 
 
 def _claim(row: tuple[object, ...]) -> Claim:
-    service, pool, cpus, explicit, policy = cast("tuple[str, PoolName, str, str, Policy]", row)
+    service, pool, cpus, explicit, policy, *rest = cast("tuple[str, PoolName, str, str, Policy, str]", row)
     if pool not in get_args(PoolName) or policy not in get_args(Policy):
         raise ValueError(f"the claim of service '{service}' names an unknown pool or policy")
-    return Claim(service, pool, CpuSet.parse(cpus), CpuSet.parse(explicit), policy)
+    how: dict[str, Any] = json.loads(rest[0]) if rest and rest[0] else {}
+    return Claim(
+        service,
+        pool,
+        CpuSet.parse(cpus),
+        CpuSet.parse(explicit),
+        policy,
+        withheld=CpuSet.parse(how.get("withheld", "")),
+        placed_by=parse_policy(how.get("policy", {})),
+        wishes=parse_wishes(how.get("wishes", {})),
+    )
 
 
 def _claim_row(claim: Claim) -> tuple[object, ...]:
-    return claim.service, claim.pool, str(claim.cpus), str(claim.explicit), claim.policy
+    return claim.service, claim.pool, str(claim.cpus), str(claim.explicit), claim.policy, _placement(claim)
+
+
+def _placement(claim: Claim) -> str:
+    """How the claim was placed, as far as that is not the default, in JSON; "" when it is."""
+    how: dict[str, object] = {"withheld": str(claim.withheld)} if claim.withheld else {}
+    if policy := claim.placed_by.changed():
+        how["policy"] = policy
+    if claim.wishes != NO_WISHES:
+        how["wishes"] = {name: wish for name, wish in claim.wishes._asdict().items() if wish is not None}
+    return json.dumps(how) if how else ""
 
 
 def _checksum(row: tuple[object, ...] | None) -> int:
@@ -362,7 +408,11 @@ def _claim_json(claim: Claim | None) -> str | None:
     if claim is None:
         return None
     # None of these texts holds anything that JSON escapes, and this is an eighth of what json.dumps takes.
-    return f'{{"pool":"{claim.pool}","cpus":"{claim.cpus}","explicit":"{claim.explicit}","policy":"{claim.policy}"}}'
+    withheld = f',"withheld":"{claim.withheld}"' if claim.withheld else ""
+    return (
+        f'{{"pool":"{claim.pool}","cpus":"{claim.cpus}","explicit":"{claim.explicit}","policy":"{claim.policy}"'
+        f"{withheld}}}"
+    )
 
 
 def _pages_json(kind: PageKind, count: int) -> str | None:

@@ -12,13 +12,17 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 LAYERS = (
     ("errors",),
     ("cpuset", "lock", "paths", "systemd", "listening", "logs", "worker"),
-    ("sysfs", "settings"),
+    ("sysfs", "policy"),
+    ("settings",),
     ("machine", "peers"),
-    ("domains", "describe"),
-    ("placement", "pools"),
-    ("ledger", "host"),
-    ("protocol", "legacy_state", "store", "proposal"),
-    ("decisions", "client", "display"),
+    ("domains", "describe", "devices"),
+    ("cost", "needs", "scopes", "pools"),
+    ("tables", "host"),
+    ("placement",),
+    ("ledger",),
+    ("protocol", "legacy_state", "store", "proposal", "review"),
+    ("explanation", "client", "display"),
+    ("decisions",),
     ("readings",),
     ("orchestrator",),
     ("server",),
@@ -28,7 +32,10 @@ LAYERS = (
 )
 
 #: Modules that decide and therefore touch no file, socket, clock or thread.
-PURE = ("cpuset", "domains", "placement", "pools", "ledger", "protocol", "proposal", "describe")
+PURE = (
+    *("cpuset", "policy", "domains", "describe", "cost", "needs", "scopes", "tables", "placement"),
+    *("pools", "ledger", "proposal", "review", "protocol", "explanation"),
+)
 EDGES = {"os", "io", "socket", "asyncio", "threading", "time", "datetime", "random", "sqlite3", "subprocess", "pathlib"}
 
 

@@ -1,0 +1,46 @@
+"""Review: which claims the settings in use would place otherwise. They stay where they are; this only says so."""
+
+from __future__ import annotations
+
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.domains import Node, Topology
+from epa_orchestrator.ledger import Claim, Ledger
+from epa_orchestrator.placement import Task, Unplaceable, broken_rule, place
+from epa_orchestrator.policy import ContradictionError, PlacementPolicy, with_wishes
+from epa_orchestrator.pools import Pool, Pools
+
+
+def outdated(ledger: Ledger, pools: Pools, pool: Pool, claim: Claim) -> bool:
+    """Whether a claim was placed by another policy, and the one in use would choose better CPUs of those free now.
+
+    A claim whose CPUs are not all there is not judged.
+    """
+    try:
+        policy = with_wishes(pools.settings.placement, claim.wishes)
+    except ContradictionError:
+        return True
+    if policy == claim.placed_by or not claim.cpus <= pool.eligible:
+        return False
+    top = pools.topologies[pool.name]
+    free = ledger.free(pool) | (claim.withheld & pool.eligible) | claim.cpus
+    if not claim.explicit:
+        return _placed_otherwise(Task(top, free, EMPTY, len(claim.cpus), policy), claim)
+    nodes = top.nodes_of(claim.cpus.mask)
+    return any(_placed_otherwise(_in_node(top, free, claim, policy, node), claim) for node in nodes)
+
+
+def _in_node(top: Topology, free: CpuSet, claim: Claim, policy: PlacementPolicy, node: Node) -> Task:
+    """The part of a claim that lies in one NUMA node, as a request for that node."""
+    cpus = CpuSet.from_mask(node.cpus)
+    return Task(top, free & cpus, EMPTY, len(claim.cpus & cpus), policy, node=node.id)
+
+
+def _placed_otherwise(task: Task, claim: Claim) -> bool:
+    held = claim.cpus & task.free
+    if broken_rule(task, held) is not None:
+        return True
+    try:
+        chosen = place(task)[0]
+    except Unplaceable:
+        return True
+    return task.rank(chosen)[:-1] < task.rank(held)[:-1]
