@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Final
 
 from epa_orchestrator.cost import LEVELS
 from epa_orchestrator.cpuset import CpuSet
@@ -11,9 +10,6 @@ from epa_orchestrator.domains import NO_NODE
 from epa_orchestrator.ledger import Grant
 from epa_orchestrator.placement import Task, Unplaceable
 from epa_orchestrator.protocol import Explanation, Scope
-
-#: How many of the scopes that were compared are shown.
-_FEW: Final = 5
 
 
 def of_grant(grant: Grant) -> Explanation | None:
@@ -34,7 +30,7 @@ def _explanation(task: Task, candidates: tuple[CpuSet, ...], decided_by: str) ->
     return Explanation(
         policy={name.replace("_", "-"): value for name, value in asdict(task.policy).items() if value is not None},
         room={str(node.id): (node.cpus & available).bit_count() for node in task.top.nodes.values()},
-        scopes=[_scope(task, each) for each in candidates[:_FEW]],
+        scopes=[_scope(task, each) for each in candidates],
         decided_by=decided_by,
     )
 

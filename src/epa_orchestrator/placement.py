@@ -31,6 +31,9 @@ DEFAULT_POLICY: Final = PlacementPolicy()
 _MAX_REGIONS: Final = 2048
 _MAX_CAPACITIES: Final = 256
 
+#: How many choices are handed back for comparison with the best one.
+_FEW: Final = 5
+
 
 @dataclass(frozen=True)
 class Task:
@@ -109,7 +112,7 @@ def choose(top: Topology, free: CpuSet, own: CpuSet, count: int, policy: Placeme
 
 
 def place(task: Task) -> list[CpuSet]:
-    """The best choice from each scope that was compared, best first; the first is what the service gets.
+    """The best choices from the few best scopes that were compared, best first; the first is what the service gets.
 
     Each holds the CPUs that the service keeps, too.
 
@@ -246,10 +249,11 @@ def _candidates(task: Task) -> list[CpuSet]:
     most_nodes, most_l3s = _most_nodes(task), _most_l3s(task)
     looked_at = 0
     for alike in _regions(task, now, need, min(most_nodes, _nodes_in(task.top, most_l3s))):
-        costs = sorted(_cost_of_best(weigh, region, now, need) for region in alike)
-        found = [CpuSet.from_mask(now.held | weigh.chosen(value)) for value in costs if weigh.feasible(value)]
+        costs = sorted([_cost_of_best(weigh, region, now, need) for region in alike])
+        choices = (CpuSet.from_mask(now.held | weigh.chosen(value)) for value in costs if weigh.feasible(value))
         if task.policy.refuses:
-            found = [each for each in found if _within(task.top, each, most_nodes, most_l3s)]
+            choices = (each for each in choices if _within(task.top, each, most_nodes, most_l3s))
+        found = list(islice(choices, _FEW))
         looked_at += len(alike)
         if found or looked_at > _MAX_REGIONS:
             return found

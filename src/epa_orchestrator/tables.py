@@ -99,8 +99,11 @@ def best(weigh: Weights, cells: Sequence[Cell], now: Situation, need: int) -> in
     What is the same for all choices from these cells is not in it.
     """
     limit = max(32, 1 << (need - 1).bit_length())
+    if len({cell.node for cell in cells}) == 1:
+        table = node_table(weigh, tuple(cells), now, limit)
+        return table[need] if need < len(table) else weigh.infeasible
     by_node = _grouped(cells, [cell.node for cell in cells])
-    if len(by_node) > 1 and weigh.top.l3_spans_nodes:
+    if weigh.top.l3_spans_nodes:
         tables = [_l3_table(weigh, members, now, limit, across=True) for members in _by_l3(cells)]
     else:
         tables = [node_table(weigh, members, now, limit) for members in by_node]

@@ -174,6 +174,39 @@ def test_a_setting_reaches_the_running_daemon(machine: Machine, unit: Unit) -> N
     assert daemon_pid(machine) == pid
 
 
+def dry_run(machine: Machine, **wishes: Any) -> dict[str, Any]:
+    """What somebody new would be answered who asks for one CPU; 13 is free, and beside it 12 is reserved."""
+    request = {"action": "allocate_cores", "service_name": "ovs-dpdk", "num_of_cores": 1}
+    return ask(machine, **request, dry_run=True, explain=True, **wishes)
+
+
+def test_juju_config_shapes_placement(machine: Machine, unit: Unit) -> None:
+    assert dry_run(machine)["allocated_cores"] == "13"
+    unit.config["cpu-thread-policy"] = "isolate"
+    assert unit.hook("config-changed").status == ACTIVE
+    assert "cpu-thread-policy=isolate allows" in dry_run(machine)["error"]
+
+
+def test_so_does_snap_set(machine: Machine, unit: Unit) -> None:
+    machine.run("snap", "set", SNAP, "cpu-thread-policy=share", "cpu-distribution=caches", timeout=600)
+    policy = dry_run(machine)["explanation"]["policy"]
+    assert (policy["cpu-thread-policy"], policy["cpu-distribution"]) == ("share", "caches")
+    refused = machine.run("snap", "set", SNAP, "uncore-cache-alignment=require", timeout=600, check=False)
+    assert refused.rc != 0
+    assert "uncore-cache-alignment=require contradicts cpu-distribution=caches" in refused.err
+    unit.config["cpu-thread-policy"] = "prefer"
+    assert unit.hook("config-changed").status == ACTIVE
+    assert dry_run(machine)["allocated_cores"] == "13"
+
+
+def test_the_confined_daemon_finds_the_node_of_a_device(machine: Machine) -> None:
+    device = sorted(machine.run("ls", "/sys/bus/pci/devices").out.split())[-1]
+    machine.shell(f"echo 1 > /sys/bus/pci/devices/{device}/numa_node")
+    assert dry_run(machine, near=device)["explanation"]["policy"]["near"] == 1
+    assert "no PCI device 0000:ff:1f.7" in dry_run(machine, near="ff:1f.7")["error"]
+    assert "is not a device itself" in dry_run(machine, near="lo")["error"]
+
+
 def test_a_setting_that_would_orphan_claims_is_refused(machine: Machine, unit: Unit) -> None:
     unit.config["reserved-cpus"] = "6,12"
     told = unit.hook("config-changed")
