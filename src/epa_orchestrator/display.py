@@ -65,7 +65,8 @@ def explanation(found: Explanation, *, refused: bool) -> Iterable[ConsoleRendera
 def _choices(found: Explanation, *, refused: bool) -> Table:
     """One column for each choice; levels in which all of them have nothing are left out."""
     first, *others = found.scopes
-    title = "The best choice without that rule" if refused else "The best choices; the first difference decides"
+    title = "The best choices; the first difference decides" if others else "The choice"
+    title = "The best choice without that rule" if refused else title
     columns = ("", "best" if refused else "chosen", *("next best" for _ in others))
     table = _table(columns, title)
     table.add_row("on NUMA nodes", *(scope.numa_nodes for scope in found.scopes))

@@ -61,9 +61,9 @@ class Node:
 class Topology:
     """All cells, as nodes by id; the CPUs of each L3 domain; the distances of all nodes to these.
 
-    `l3_spans_nodes` and `node_spans_packages` tell whether some L3 domain is in more than one node, and some node in
-    more than one package. `core_types` has the CPUs of each type of core on a hybrid machine. All CPU ids are below
-    `width`.
+    `l3_spans_nodes` tells whether some L3 domain is in more than one node; `l3_spans_packages` and
+    `node_spans_packages` say the same of packages. `core_types` has the CPUs of each type of core on a hybrid machine.
+    All CPU ids are below `width`.
     """
 
     nodes: dict[int, Node]
@@ -71,6 +71,7 @@ class Topology:
     l3_cpus: dict[int, int]
     distance: dict[int, dict[int, int]]
     l3_spans_nodes: bool
+    l3_spans_packages: bool
     node_spans_packages: bool
     core_types: dict[str, int]
     width: int
@@ -101,6 +102,7 @@ def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet) -> Topology:
             node: {other: machine.distance(node, other) for other in nodes} for node in {*nodes, *machine.node_ids}
         },
         l3_spans_nodes=len({(cell.node, cell.l3) for cell in cells}) > len({cell.l3 for cell in cells}),
+        l3_spans_packages=len({(cell.package, cell.l3) for cell in cells}) > len({cell.l3 for cell in cells}),
         node_spans_packages=len({(cell.node, cell.package) for cell in cells}) > len(nodes),
         core_types={
             kind: union(core.cpus.mask for core in machine.cores if core.type == kind)

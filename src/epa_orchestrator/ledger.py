@@ -231,7 +231,9 @@ def allocate(ledger: Ledger, pools: Pools, ask: Ask, count: int) -> Grant:
     free = _free_for(ledger, pool, claim)
     available = len(free) + len(own)
     placing = _placing(pools, ask)
-    wanted = count or _default_size(pools, pool, free | own, placing)
+    # A repeated request for the default size stays one when the operator has changed the thread policy meanwhile.
+    sized_by = claim.placed_by if claim and ask.wishes == NO_WISHES else placing
+    wanted = count or _default_size(pools, pool, free | own, sized_by)
     if wanted > available:
         raise Refused(f"Insufficient CPUs available. Requested: {wanted}, Available: {available}")
     policy = _policy(claim, ask.policy, pools.settings)

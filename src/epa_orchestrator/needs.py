@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import combinations, islice
+from itertools import accumulate, combinations, islice
 from typing import Final, NamedTuple
 
 from epa_orchestrator.cpuset import iter_bits
@@ -30,6 +30,8 @@ def needs(top: Topology, count: int, threads: CpuThreadPolicy, node_id: int | No
     """What `count` CPUs need of the empty pool, or of one empty node of it; None when it cannot hold so many."""
     nodes = [node for node in top.nodes.values() if node_id in (None, node.id)]
     cells = {cell: _sizes(cell, threads) for node in nodes for cell in node.cells}
+    if not _sums(cells.values()) >> count & 1:
+        return None
     most = {node: sum(cells[cell].bit_length() - 1 for cell in node.cells) for node in nodes}
     nodes.sort(key=lambda node: -most[node])
     for size in range(1, len(nodes) + 1):
@@ -71,6 +73,9 @@ def _caches(cells: Iterable[Cell], sizes: dict[Cell, Sizes]) -> tuple[Sizes, ...
 
 def _fewest(caches: Sequence[Sizes], count: int) -> int | None:
     """The fewest L3 domains that hold exactly `count` CPUs, None when all together do not."""
+    if all(not sizes & sizes + 1 for sizes in caches):  # any number of CPUs is possible: the roomiest domains first
+        room = accumulate(sorted((sizes.bit_length() - 1 for sizes in caches), reverse=True))
+        return next((number for number, total in enumerate(room, 1) if total >= count), None)
     mask = (1 << count + 1) - 1
     with_number: list[Sizes] = [1]
     for sizes in sorted(caches, reverse=True):
@@ -84,6 +89,9 @@ def _sums(parts: Iterable[Sizes]) -> Sizes:
     """The sizes of one of each part, added up."""
     total = 1
     for sizes in parts:
+        if not (total & total + 1 or sizes & sizes + 1):  # both are "any number up to"
+            total = (1 << total.bit_length() + sizes.bit_length() - 1) - 1
+            continue
         small, large = sorted((total, sizes), key=int.bit_count)
         total = 0
         for size in iter_bits(small):

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import combinations, islice
+from math import comb
 from typing import Final, NamedTuple
 
 from epa_orchestrator.cost import Cost, Levels, cost, levels, rank
@@ -22,13 +23,13 @@ from epa_orchestrator.domains import NO_NODE, Cell, Node, Topology, union
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.needs import needs
 from epa_orchestrator.policy import CpuThreadPolicy, PlacementPolicy
-from epa_orchestrator.scopes import MAX_NODE_SETS, Scope, Wanted, node_distance, scopes
+from epa_orchestrator.scopes import Scope, Wanted, max_sets, node_distance, scopes
 from epa_orchestrator.tables import Situation, Weights, best, weights
 
 DEFAULT_POLICY: Final = PlacementPolicy()
 
-#: After so many regions without a choice that respects the rules, the request is refused.
-_MAX_REGIONS: Final = 2048
+#: After so many times the most sets that are compared, without a choice that respects the rules, a request is refused.
+_PATIENCE: Final = 4
 _MAX_CAPACITIES: Final = 256
 
 #: How many choices are handed back for comparison with the best one.
@@ -248,14 +249,14 @@ def _candidates(task: Task) -> list[CpuSet]:
         return []
     most_nodes, most_l3s = _most_nodes(task), _most_l3s(task)
     looked_at = 0
-    for alike in _regions(task, now, need, min(most_nodes, _nodes_in(task.top, most_l3s))):
+    for alike in _regions(task, now, need, most_nodes, most_l3s):
         costs = sorted([_cost_of_best(weigh, region, now, need) for region in alike])
         choices = (CpuSet.from_mask(now.held | weigh.chosen(value)) for value in costs if weigh.feasible(value))
         if task.policy.refuses:
             choices = (each for each in choices if _within(task.top, each, most_nodes, most_l3s))
         found = list(islice(choices, _FEW))
         looked_at += len(alike)
-        if found or looked_at > _MAX_REGIONS:
+        if found or looked_at > _PATIENCE * max_sets(need):
             return found
     return []
 
@@ -282,29 +283,32 @@ def _within(top: Topology, chosen: CpuSet, most_nodes: int, most_l3s: int) -> bo
     return len(top.nodes_of(chosen.mask)) <= most_nodes and _l3_domains(top, chosen) <= most_l3s
 
 
-def _nodes_in(top: Topology, l3s: int) -> int:
-    """How many NUMA nodes so many L3 domains can be in."""
-    return len(top.nodes) if top.l3_spans_nodes else min(l3s, len(top.nodes))
-
-
-def _regions(task: Task, now: Situation, need: int, most_nodes: int) -> Iterator[list[_Region]]:
+def _regions(task: Task, now: Situation, need: int, most_nodes: int, most_l3s: int) -> Iterator[list[_Region]]:
     """Lists of regions, each list better than the next."""
     policy, nodes = task.policy, task.top.nodes.values()
     anywhere = task.shrinking or policy.numa_policy == "none"
     if anywhere:
         everywhere = tuple(node.id for node in nodes if node.cpus & (now.take | now.held))
-        lists = iter([list(combinations(everywhere, min(most_nodes, len(everywhere))))])
+        lists = iter([_anywhere(everywhere, most_nodes, max_sets(need))])
     else:
         base = tuple(node.id for node in nodes if node.cpus & now.held)
         closest = policy.prefer_closest_numa_nodes and policy.near is None
-        lists = scopes(Wanted(task.top, _capacities(task, now), base, need, most_nodes), closest=closest)
+        most = most_nodes if task.top.l3_spans_nodes else min(most_nodes, most_l3s)
+        lists = scopes(Wanted(task.top, _capacities(task, now), base, need, most), closest=closest)
+    most_packages = None if task.top.l3_spans_packages else most_l3s
     several = policy.prefer_closest_numa_nodes and (anywhere or task.top.node_spans_packages)
     for alike in lists:
         regions = [_Region(scope, _cells(task.top, scope)) for scope in alike]
         if several:
-            yield from _by_packages(regions, now, need)
+            yield from islice(_by_packages(regions, now, need), most_packages)
         else:
             yield regions
+
+
+def _anywhere(everywhere: Scope, most_nodes: int, most_sets: int) -> list[Scope]:
+    """All nodes as one scope, or each set of as many as a claim may shrink to where these are not too many."""
+    most = min(most_nodes, len(everywhere))
+    return list(combinations(everywhere, most)) if comb(len(everywhere), most) <= most_sets else [everywhere]
 
 
 def _capacities(task: Task, now: Situation) -> dict[int, int]:
@@ -346,7 +350,7 @@ def _in_packages(region: _Region, size: int, now: Situation, need: int) -> Itera
         room[cell.package] = room.get(cell.package, 0) + (cell.cpus & now.take).bit_count()
     kept = {cell.package for cell in region.cells if cell.cpus & now.held}
     by_room = sorted(room, key=lambda package: (package not in kept, -room[package], package))
-    for packages in islice(combinations(by_room, size), MAX_NODE_SETS):
+    for packages in islice(combinations(by_room, size), max_sets(need)):
         if kept <= set(packages) and sum(room[package] for package in packages) >= need:
             yield _Region(region.scope, tuple(cell for cell in region.cells if cell.package in packages))
 

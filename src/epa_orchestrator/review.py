@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.domains import Node, Topology
 from epa_orchestrator.ledger import Claim, Ledger
@@ -13,7 +15,8 @@ from epa_orchestrator.pools import Pool, Pools
 def outdated(ledger: Ledger, pools: Pools, pool: Pool, claim: Claim) -> bool:
     """Whether a claim was placed by another policy, and the one in use would choose better CPUs of those free now.
 
-    A claim whose CPUs are not all there is not judged.
+    Better by its own measure, and than what the other policy would choose now: what has become free meanwhile does not
+    count. A claim whose CPUs are not all there is not judged.
     """
     try:
         policy = with_wishes(pools.settings.placement, claim.wishes)
@@ -39,8 +42,17 @@ def _placed_otherwise(task: Task, claim: Claim) -> bool:
     held = claim.cpus & task.free
     if broken_rule(task, held) is not None:
         return True
+    chosen, before = _chosen(task), _chosen(replace(task, policy=claim.placed_by))
+    return chosen is not None and _rank(task, chosen) < min(_rank(task, each) for each in (held, before) if each)
+
+
+def _chosen(task: Task) -> CpuSet | None:
     try:
-        chosen = place(task)[0]
+        return place(task)[0]
     except Unplaceable:
-        return True
-    return task.rank(chosen)[:-1] < task.rank(held)[:-1]
+        return None
+
+
+def _rank(task: Task, cpus: CpuSet) -> tuple[int, ...]:
+    """The levels of the cost vector but for the lowest CPU id, which makes nothing better."""
+    return task.rank(cpus)[:-1]

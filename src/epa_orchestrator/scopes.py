@@ -5,16 +5,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from epa_orchestrator.domains import Topology
 
 #: Node ids.
 Scope = tuple[int, ...]
 
-#: How many sets of nodes of one size are compared one by one. Beyond (12 of 24 nodes are 2.7 million sets) one set is
-#: grown from each node by closeness instead.
-MAX_NODE_SETS = 512
+#: How many sets of nodes of one size are compared one by one, for a request of one CPU; for a larger one fewer, as each
+#: takes longer. Beyond (12 of 24 nodes are 2.7 million sets) one set is grown from each node by closeness instead.
+_MAX_SETS_OF_ONE: Final = 16384
+
+
+def max_sets(need: int) -> int:
+    """How many sets of nodes, or of packages, are compared one by one for a request of so many CPUs."""
+    return min(max(_MAX_SETS_OF_ONE // max(need, 1), 16), 512)
 
 
 class Wanted(NamedTuple):
@@ -54,7 +59,7 @@ def _sets(wanted: Wanted, others: list[int], size: int, missing: int) -> Iterabl
     capacity = wanted.capacity
     if sum(sorted((capacity[node] for node in others), reverse=True)[:size]) < missing:
         return ()
-    if math.comb(len(others), size) <= MAX_NODE_SETS:
+    if math.comb(len(others), size) <= max_sets(wanted.need):
         sets: Iterable[Scope] = itertools.combinations(others, size)
     else:
         sets = sorted({_closest_set(wanted, others, size, missing, seed) for seed in others})

@@ -1,0 +1,211 @@
+"""The pictures of placement are those that the code draws now, and show every CPU and every request."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import Counter
+from dataclasses import fields
+from itertools import combinations
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+from xml.etree import ElementTree
+
+import pytest
+
+from epa_orchestrator.cpuset import EMPTY
+from epa_orchestrator.domains import topology
+from epa_orchestrator.placement import choose
+from epa_orchestrator.policy import PlacementPolicy
+from epa_orchestrator.settings import Settings, SettingsError, parse_settings
+from tools import draw_placement
+from tools.draw_placement import DRAWN, PICTURES, REQUESTS, SHAPE, draw, outcome
+
+SVG = "{http://www.w3.org/2000/svg}"
+PAGE = PICTURES.parent / "placement.md"
+
+every_picture = pytest.mark.parametrize("name", DRAWN)
+
+
+def read(name: str) -> ElementTree.Element:
+    return ElementTree.fromstring((PICTURES / f"{name}.svg").read_text("utf-8"))
+
+
+def groups(picture: ElementTree.Element, kind: str) -> list[ElementTree.Element]:
+    return [each for each in picture.iter(f"{SVG}g") if each.get("class") == kind]
+
+
+def text(group: ElementTree.Element, kind: str) -> str | None:
+    return next((each.text for each in group.iter(f"{SVG}text") if each.get("class") == kind), None)
+
+
+def legend(picture: ElementTree.Element) -> dict[str, int]:
+    """By letter: how many CPUs the picture says were asked for."""
+    found: dict[str, int] = {}
+    for line in groups(picture, "request"):
+        letter, asked = text(line, "letter"), text(line, "asked")
+        assert letter is not None
+        assert asked is not None
+        found[letter] = int(asked.removeprefix("asks for "))
+    return found
+
+
+def refused(picture: ElementTree.Element) -> set[str | None]:
+    return {text(line, "letter") for line in groups(picture, "request") if text(line, "refused")}
+
+
+@every_picture
+def test_up_to_date(name: str) -> None:
+    assert (PICTURES / f"{name}.svg").read_text("utf-8") == draw(DRAWN[name])
+
+
+def test_no_other_pictures() -> None:
+    assert {path.name for path in PICTURES.iterdir()} == {f"{name}.svg" for name in DRAWN}
+
+
+@every_picture
+def test_every_cpu_appears_once(name: str) -> None:
+    ids = Counter(text(cpu, "id") for cpu in groups(read(name), "cpu"))
+    assert ids == Counter(str(cpu) for cpu in range(SHAPE.cpus))
+
+
+@every_picture
+def test_the_legend_says_what_was_asked_for(name: str) -> None:
+    assert legend(read(name)) == {request.letter: request.asked for request in REQUESTS}
+
+
+@every_picture
+def test_every_request_is_drawn_with_all_its_cpus_or_refused(name: str) -> None:
+    picture = read(name)
+    drawn = Counter(text(cpu, "letter") for cpu in groups(picture, "cpu"))
+    without = refused(picture)
+    for request in REQUESTS:
+        assert drawn[request.letter] == (0 if request.letter in without else request.asked), request.service
+
+
+@every_picture
+def test_the_cpus_of_nobody_are_counted(name: str) -> None:
+    picture = read(name)
+    owners = Counter(cpu.get("data-owner") for cpu in groups(picture, "cpu"))
+    said = " ".join(each.text or "" for each in picture.iter(f"{SVG}text") if each.get("class") == "rest")
+    assert [int(number) for number in re.findall(r": (\d+) CPUs", said)] == [
+        owners[kind] for kind in ("free", "withheld") if owners[kind] or kind == "free"
+    ]
+
+
+@every_picture
+def test_nothing_is_drawn_outside(name: str) -> None:
+    picture = read(name)
+    width, height = float(picture.get("width", 0)), float(picture.get("height", 0))
+    assert 800 <= width <= 1000
+    for right, bottom in corners(picture):
+        assert right <= width
+        assert bottom <= height
+
+
+def corners(element: ElementTree.Element, x: float = 0, y: float = 0) -> list[tuple[float, float]]:
+    """The lower right corners of all rectangles, and of all texts as wide as they can be expected to be."""
+    if element.tag == f"{SVG}defs":
+        return []
+    found: list[tuple[float, float]] = []
+    if move := re.fullmatch(r"translate\((\d+) (\d+)\)", element.get("transform", "")):
+        x, y = x + float(move[1]), y + float(move[2])
+    left, top = x + float(element.get("x", 0)), y + float(element.get("y", 0))
+    if element.tag == f"{SVG}rect":
+        found.append((left + float(element.get("width", 0)), top + float(element.get("height", 0))))
+    elif element.tag == f"{SVG}text" and element.get("class") not in ("letter", "id"):
+        found.append((left + 7.2 * len(element.text or ""), top))
+    return found + [corner for child in element for corner in corners(child, x, y)]
+
+
+def test_no_two_pictures_are_alike() -> None:
+    owners = {tuple(cpu.get("data-owner") for cpu in groups(read(name), "cpu")) for name in DRAWN}
+    assert len(owners) == len(DRAWN)
+
+
+#: Read off the types of the fields, so that a new value has to be drawn and explained.
+POSSIBLE: dict[str, tuple[str, ...]] = {
+    field.name.replace("_", "-"): get_args(hints[field.name])
+    for hints in (get_type_hints(PlacementPolicy),)
+    for field in fields(PlacementPolicy)
+    if get_origin(hints[field.name]) is Literal
+}
+
+
+@pytest.mark.parametrize("option", ["numa-allocation-strategy", "cpu-thread-policy", "cpu-distribution"])
+def test_every_value_is_drawn(option: str) -> None:
+    assert {options.get(option, Settings().value(option)) for options in DRAWN.values()} == set(POSSIBLE[option])
+
+
+def test_the_page_shows_every_picture() -> None:
+    shown = re.findall(r"!\[[^\]]+\]\(pictures/([\w-]+)\.svg\)", PAGE.read_text("utf-8"))
+    assert set(shown) == set(DRAWN)
+
+
+REFUSAL = re.compile(r"<!-- refusal: ([\w-]+)=([\w-]+) ([\w-]+) -->\n```\n(.*?)\n```", re.DOTALL)
+
+
+def test_the_refusals_on_the_page_are_the_daemons() -> None:
+    quoted = REFUSAL.findall(PAGE.read_text("utf-8"))
+    assert len(quoted) == 3
+    for option, value, service, sentence in quoted:
+        assert str(outcome({option: value}).refused[service]) == " ".join(sentence.split())
+
+
+@pytest.mark.parametrize(("service", "count", "expected"), [("vm-b", 5, "6-8,30-31"), ("ovs-dpdk", 2, "0,24")])
+def test_the_claims_on_the_page_grow_and_shrink_so(service: str, count: int, expected: str) -> None:
+    found = outcome({})
+    top = topology(found.machine, found.machine.isolated, EMPTY)
+    assert str(choose(top, found.free, found.granted[service], count)) == expected
+    assert expected in PAGE.read_text("utf-8")
+
+
+def test_the_settings_on_the_page_are_valid_together() -> None:
+    lines = re.findall(r"^juju config epa-orchestrator (.+)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert len(lines) == 4
+    for line in lines:
+        parse_settings(dict(word.split("=") for word in line.split()))
+
+
+def test_the_contradictions_on_the_page_are_all_there_are() -> None:
+    table = PAGE.read_text("utf-8").split("<!-- contradictions -->")[1].split("\n\n")[0]
+    named = {frozenset(re.findall(r"`([\w-]+=[\w-]+)`", row)) for row in table.splitlines() if "=" in row}
+    found: set[frozenset[str]] = set()
+    for one, other in combinations([(option, value) for option, values in POSSIBLE.items() for value in values], 2):
+        try:
+            parse_settings(dict((one, other)))
+        except SettingsError:
+            found.add(frozenset({"=".join(one), "=".join(other)}))
+    assert named == found
+
+
+def test_the_reference_on_the_page_names_every_value() -> None:
+    rows = dict(
+        re.findall(r"^\| `([\w-]+)` \| ([^|]+) \|", PAGE.read_text("utf-8").split("## Reference")[1], re.MULTILINE)
+    )
+    for option, values in POSSIBLE.items():
+        assert sorted(re.findall(r"`([\w-]+)`", rows[option])) == sorted(values)
+        assert rows[option].startswith(f"`{Settings().value(option)}`")
+
+
+def test_links_lead_somewhere() -> None:
+    page = PAGE.read_text("utf-8")
+    headings = re.findall(r"^## (.+)$", page, re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", page)) <= anchors
+    assert all((PAGE.parent / path).exists() for path in re.findall(r"\]\((?!#|https:)([^)]+)\)", page))
+
+
+def test_check_fails_for_a_stale_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(draw_placement, "ROOT", tmp_path)
+    monkeypatch.setattr(draw_placement, "PICTURES", tmp_path / "pictures")
+    monkeypatch.setattr(sys, "argv", ["draw_placement.py"])
+    assert draw_placement.main() == 0
+    monkeypatch.setattr(sys, "argv", ["draw_placement.py", "--check"])
+    assert draw_placement.main() == 0
+    capsys.readouterr()
+    (tmp_path / "pictures" / "defaults.svg").write_text("<svg/>", "utf-8")
+    assert draw_placement.main() == 1
+    assert capsys.readouterr().out == "pictures/defaults.svg is not up to date: run python tools/draw_placement.py\n"
