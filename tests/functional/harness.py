@@ -305,6 +305,20 @@ class Daemon:
         """Write the operator's settings; the daemon reads them when it starts and on SIGHUP."""
         self.settings_path.write_text(settings if isinstance(settings, str) else json.dumps(settings))
 
+    def reload(self, settings: Json) -> None:
+        """Let the running daemon read other settings, and wait until it has."""
+        said = len(self.log())
+        self.configure(settings)
+        self.send_signal(signal.SIGHUP)
+        wait_until(lambda: "settings read again" in self.log()[said:], "the settings are read")
+
+    def hold(self, service: str, cpus: str, **fields: Any) -> None:
+        """Let a service have exactly these CPUs: for the moment they are the only isolated ones."""
+        isolated = self.host.isolated
+        self.host.set_isolated(parse_cpus(cpus))
+        assert self.cores(service, len(parse_cpus(cpus)), **fields) == parse_cpus(cpus)
+        self.host.set_isolated(isolated)
+
     def launch(
         self,
         environment: Mapping[str, str] | None = None,
@@ -509,6 +523,7 @@ def check_listing(listing: Json) -> dict[str, set[int]]:
     assert eligible <= parse_cpus(pool["configured_cpus"])
     claims: dict[str, set[int]] = {}
     owned: set[int] = set()
+    withheld: set[int] = set()
     names = [entry["service_name"] for entry in listing["allocations"]]
     assert names == sorted(set(names))
     for entry in listing["allocations"]:
@@ -518,13 +533,18 @@ def check_listing(listing: Json) -> dict[str, set[int]]:
         assert entry["pool"] == listing["pool"]
         assert not cpus & owned, f"CPUs {format_cpus(cpus & owned)} have two owners: {listing}"
         owned |= cpus
+        kept = parse_cpus(entry.get("withheld_cpus", ""))
+        assert not kept & withheld, f"CPUs {format_cpus(kept & withheld)} are withheld twice: {listing}"
+        withheld |= kept
         claims[entry["service_name"]] = cpus
+    assert not withheld & owned, f"CPUs {format_cpus(withheld & owned)} are withheld and owned: {listing}"
+    assert set(listing.get("outdated_placements", ())) <= claims.keys()
     assert listing["total_allocations"] == len(claims)
     assert listing["total_allocated_cpus"] == len(owned)
     assert unavailable == owned - eligible
     if "state_error" not in listing:
         assert listing["total_available_cpus"] == len(eligible)
-        assert listing["remaining_available_cpus"] == len(eligible - owned)
+        assert listing["remaining_available_cpus"] == len(eligible - owned - withheld)
     return claims
 
 

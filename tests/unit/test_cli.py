@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 from epa_orchestrator import __version__
 from epa_orchestrator.cli import app
 from epa_orchestrator.client import Client, Unreachable
+from epa_orchestrator.protocol import FEATURES
 from epa_orchestrator.sysfs import dump_recording
 from tests.functional.harness import Process, clean_environment, wait_until
 from tools.synthetic import Shape, build, write_tree
@@ -193,7 +194,7 @@ def test_status(daemon: Daemon) -> None:
 
 def test_status_json(daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "2")
-    features = ["non-preemptive-allocations", "cpu-pools"]
+    features = list(FEATURES)
     assert daemon.json("status") == {
         "socket": str(daemon.socket),
         "state_error": None,
@@ -211,6 +212,7 @@ def test_status_json(daemon: Daemon) -> None:
                     "eligible_cpus": "2-7",
                     "unavailable_allocated_cpus": "",
                 },
+                "outdated_placements": [],
                 "state_error": None,
             },
             "general": {
@@ -226,6 +228,7 @@ def test_status_json(daemon: Daemon) -> None:
                     "eligible_cpus": "1",
                     "unavailable_allocated_cpus": "",
                 },
+                "outdated_placements": [],
                 "state_error": None,
             },
         },
@@ -324,7 +327,7 @@ def test_allocate(arguments: list[str], text: str, daemon: Daemon) -> None:
 
 
 def test_allocate_json(daemon: Daemon) -> None:
-    common = {
+    common: dict[str, Any] = {
         "version": "1.0",
         "service_name": "nova",
         "total_available_cpus": 6,
@@ -332,6 +335,15 @@ def test_allocate_json(daemon: Daemon) -> None:
         "pool": "isolated",
         "preemption_policy": "legacy",
     }
+    placement = {
+        "numa_nodes": "0",
+        "packages": 1,
+        "l3_domains": 1,
+        "whole_cores": 1,
+        "shared_cores": 0,
+        "withheld_cpus": "",
+    }
+    common["placement"] = placement
     assert daemon.json("allocate", "nova", "2") == common | {
         "num_of_cores": 2,
         "cores_allocated": 2,

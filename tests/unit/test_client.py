@@ -118,6 +118,7 @@ LISTING: dict[str, Any] = {
         "eligible_cpus": "2-7",
         "unavailable_allocated_cpus": "",
     },
+    "outdated_placements": [],
     "allocations": [
         {
             "service_name": "a",
@@ -141,12 +142,11 @@ CALLS: list[tuple[Callable[[Client], Any], dict[str, Any], dict[str, Any]]] = [
             "service_name": "a",
             "num_of_cores": 2,
             "pool": "isolated",
-            "preemption_policy": None,
         },
         CORES,
     ),
     (
-        lambda c: c.allocate("a", -1, "general", "non-preemptive"),
+        lambda c: c.allocate("a", -1, "general", preemption_policy="non-preemptive"),
         {
             "action": "allocate_cores",
             "service_name": "a",
@@ -157,7 +157,7 @@ CALLS: list[tuple[Callable[[Client], Any], dict[str, Any], dict[str, Any]]] = [
         CORES,
     ),
     (
-        lambda c: c.allocate_percent("a", 30, policy="legacy"),
+        lambda c: c.allocate_percent("a", 30, preemption_policy="legacy"),
         {
             "action": "allocate_cores_percent",
             "service_name": "a",
@@ -175,7 +175,6 @@ CALLS: list[tuple[Callable[[Client], Any], dict[str, Any], dict[str, Any]]] = [
             "numa_node": 1,
             "num_of_cores": 2,
             "pool": "isolated",
-            "preemption_policy": None,
         },
         NUMA,
     ),
@@ -221,6 +220,53 @@ def test_each_call_raises_what_the_daemon_refuses(
     with pytest.raises(Refused) as caught:
         call(client)
     assert str(caught.value) == f"No {request_fields['action']} today"
+
+
+def test_a_listing_of_an_older_daemon_is_read(client: Client, peer: Peer) -> None:
+    peer.answer({name: value for name, value in LISTING.items() if name != "outdated_placements"})
+    listing = client.list_allocations()
+    assert (listing.outdated_placements, listing.allocations[0].withheld_cpus) == ((), None)
+
+
+PLACEMENT = {
+    "numa_nodes": "0",
+    "packages": 1,
+    "l3_domains": 1,
+    "whole_cores": 0,
+    "shared_cores": 1,
+    "withheld_cpus": "",
+}
+EXPLANATION: dict[str, Any] = {
+    "policy": {"numa-policy": "best-effort", "prefer-closest-numa-nodes": True, "near": 1},
+    "room": {"0": 4, "1": 8},
+    "scopes": [{"numa_nodes": "0", "cpus": "2-3", "cost": {"numa_nodes": 1, "lowest_cpu": 2}}],
+    "decided_by": "NUMA node 0 alone has such CPUs.",
+}
+
+
+def test_what_was_asked_for_beside_is_sent_and_its_answer_read(client: Client, peer: Peer) -> None:
+    for ask, answer in (
+        (lambda **more: client.allocate("a", 2, **more), CORES),
+        (lambda **more: client.allocate_percent("a", 30, **more), PERCENT),
+        (lambda **more: client.allocate_in_node("a", 1, 2, **more), NUMA),
+    ):
+        whole = {**answer, "placement": PLACEMENT, "dry_run": True, "explanation": EXPLANATION}
+        peer.answer(whole)
+        more = {"dry_run": True, "explain": True, "numa_policy": "none", "near": 1}
+        told = ask(**more)
+        assert json.loads(told.model_dump_json(exclude_none=True)) == whole
+        assert more.items() <= json.loads(peer.received[-1]).items()
+
+
+def test_a_refusal_brings_the_reasons_that_were_asked_for(client: Client, peer: Peer) -> None:
+    peer.answer({"version": "1.0", "error": "No", "explanation": {**EXPLANATION, "rule": "numa-policy"}})
+    with pytest.raises(Refused, match=r"^No$") as caught:
+        client.allocate("a", 2, explain=True)
+    assert caught.value.explanation is not None
+    assert caught.value.explanation.model_dump() == {**EXPLANATION, "rule": "numa-policy"}
+    peer.answer({"version": "1.0", "error": "No", "explanation": {"rule": 5}})
+    with pytest.raises(Unreachable, match="does not understand"):
+        client.allocate("a", 2, explain=True)
 
 
 def test_fields_of_a_newer_daemon_are_ignored(client: Client, peer: Peer) -> None:
@@ -395,7 +441,7 @@ def test_a_real_daemon_is_asked_for_everything() -> None:
         claim = client.allocate("a", 2)
         assert (claim.allocated_cores, claim.cores_allocated, claim.preemption_policy) == ("1,9", 2, "legacy")
         assert client.allocate("a", 2) == claim
-        half = client.allocate_percent("b", 50, policy="non-preemptive")
+        half = client.allocate_percent("b", 50, preemption_policy="non-preemptive")
         assert (half.cores_allocated_count, half.preemption_policy) == (6, "non-preemptive")
         general = client.allocate("c", 1, "general")
         assert (general.allocated_cores, general.pool) == ("0", "general")

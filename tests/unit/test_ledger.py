@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, get_args
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -11,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.ledger import (
+    Ask,
     Change,
     Claim,
     Grant,
@@ -26,8 +28,18 @@ from epa_orchestrator.ledger import (
     set_pages,
 )
 from epa_orchestrator.machine import Hugepages
+from epa_orchestrator.placement import broken_rule
+from epa_orchestrator.policy import (
+    CpuDistribution,
+    CpuThreadPolicy,
+    NumaAllocationStrategy,
+    NumaPolicy,
+    UncoreCacheAlignment,
+    Wishes,
+    with_wishes,
+)
 from epa_orchestrator.pools import Pools, build_pools
-from epa_orchestrator.settings import Policy, parse_settings
+from epa_orchestrator.settings import Policy, SettingsError, parse_settings
 from tests.machines import made_up
 from tools.synthetic import Shape
 
@@ -47,8 +59,8 @@ def pools(offline: str = "", isolated: str = SHAPE.isolated, **options: object) 
     return build_pools(machine, None, parse_settings({"cpu-pool": "1,9", **named}))
 
 
-def claim(service: str, own: str, *, explicit: str = "", policy: Policy = "legacy") -> Claim:
-    return Claim(service, "isolated", cpus(own), cpus(explicit), policy)
+def claim(service: str, own: str, *, explicit: str = "", policy: Policy = "legacy", withheld: str = "") -> Claim:
+    return Claim(service, "isolated", cpus(own), cpus(explicit), policy, cpus(withheld))
 
 
 def holding(*claims: Claim) -> Ledger:
@@ -59,7 +71,7 @@ def cores(
     ledger: Ledger, service: str, count: int, policy: Policy | None = None, at: Pools | None = None
 ) -> tuple[Ledger, str]:
     at = at or pools()
-    grant = allocate(ledger, at, at.isolated, service, count, policy)
+    grant = allocate(ledger, at, Ask(service, at.isolated, policy), count)
     return ledger.apply(grant.change), str(grant.cpus)
 
 
@@ -67,8 +79,18 @@ def node_cores(
     ledger: Ledger, service: str, node: int, count: int, policy: Policy | None = None, at: Pools | None = None
 ) -> tuple[Ledger, str]:
     at = at or pools()
-    grant = allocate_in_node(ledger, at, at.isolated, service, node, NODE[node], count, policy)
+    grant = allocate_in_node(ledger, at, Ask(service, at.isolated, policy), node, NODE[node], count)
     return ledger.apply(grant.change), str(grant.cpus)
+
+
+def wish(service: str, count: int, wishes: Wishes, ledger: Ledger | None = None, at: Pools | None = None) -> Grant:
+    """What a request with wishes is granted."""
+    at = at or pools()
+    return allocate(ledger or Ledger(), at, Ask(service, at.isolated, wishes=wishes), count)
+
+
+def owned_and_withheld(ledger: Ledger) -> dict[str, tuple[str, str]]:
+    return {service: (str(claim.cpus), str(claim.withheld)) for service, claim in ledger.claims.items()}
 
 
 @pytest.mark.parametrize(
@@ -99,7 +121,7 @@ def test_default_size_counts_what_is_free_and_own() -> None:
 
 @pytest.mark.parametrize(("percent", "count"), [(1, 1), (8, 1), (9, 2), (25, 3), (50, 6), (99, 12), (100, 12)])
 def test_percent_of_the_eligible_cpus_rounds_up(percent: int, count: int) -> None:
-    grant = allocate_percent(Ledger(), pools(), pools().isolated, "a", percent, None)
+    grant = allocate_percent(Ledger(), pools(), Ask("a", pools().isolated), percent)
     assert len(grant.cpus) == count
 
 
@@ -129,7 +151,7 @@ def test_a_service_lives_in_one_pool() -> None:
     ledger = holding(claim("a", "2"))
     assert at.general is not None
     with pytest.raises(Refused, match="holds CPUs in pool isolated: release that allocation in its pool"):
-        allocate(ledger, at, at.general, "a", 1, None)
+        allocate(ledger, at, Ask("a", at.general), 1)
     with pytest.raises(Refused, match="release that allocation in its pool"):
         release(ledger, "general", "a")
 
@@ -209,6 +231,265 @@ class TestNode:
         grant = release_in_node(ledger, "isolated", "a", NODE[0], None)
         assert ledger.apply(grant.change).claims["a"] == claim("a", "4", explicit="4")
         assert release_in_node(ledger.apply(grant.change), "isolated", "a", NODE[1], None).claim is None
+
+
+class TestWithheld:
+    """Under `cpu-thread-policy=isolate` a claim keeps the siblings of its CPUs from everybody else.
+
+    Node 0 has the cores 2,10 and 3,11 in the pool, node 1 the cores 4,12 to 7,15.
+    """
+
+    AT = pools(cpu_thread_policy="isolate")
+
+    def isolated(self, count: int = 2, ledger: Ledger | None = None) -> Ledger:
+        """After `a` got so many CPUs, each on a core of its own."""
+        return cores(ledger or Ledger(), "a", count, at=self.AT)[0]
+
+    def test_siblings_are_not_free_for_others(self) -> None:
+        ledger = self.isolated()
+        assert owned_and_withheld(ledger) == {"a": ("2-3", "10-11")}
+        assert str(ledger.free(pools().isolated)) == "4-7,12-15"
+        assert str(ledger.withheld) == "10-11"
+        with pytest.raises(Refused, match=r"^Insufficient CPUs available\. Requested: 9, Available: 8$"):
+            cores(ledger, "b", 9)
+        with pytest.raises(Refused, match="CPUs 10-11 are held by other services"):
+            node_cores(ledger, "b", 0, 3)
+
+    def test_siblings_are_free_for_the_owner(self) -> None:
+        assert cores(self.isolated(), "a", 4)[1] == "2-3,10-11"
+        assert node_cores(self.isolated(), "a", 0, 4)[1] == "2-3,10-11"
+        assert cores(self.isolated(), "a", 12)[1] == "2-7,10-15"
+
+    @pytest.mark.parametrize(
+        ("count", "after"), [(1, ("2", "10")), (2, ("2-3", "10-11")), (3, ("2-4", "10-12")), (6, ("2-7", "10-15"))]
+    )
+    def test_follow_the_claim_when_it_changes_its_size(self, count: int, after: tuple[str, str]) -> None:
+        assert owned_and_withheld(self.isolated(count, self.isolated())) == {"a": after}
+
+    def test_are_given_back_on_release(self) -> None:
+        ledger = self.isolated(3)
+        released = ledger.apply(release(ledger, "isolated", "a").change)
+        assert (released.withheld, len(released.free(pools().isolated))) == (EMPTY, 12)
+
+    def test_are_given_back_on_release_in_a_node(self) -> None:
+        ledger = node_cores(self.isolated(), "a", 1, 1, at=self.AT)[0]
+        assert owned_and_withheld(ledger) == {"a": ("2-4", "10-12")}
+        ledger = ledger.apply(release_in_node(ledger, "isolated", "a", NODE[0], None).change)
+        assert owned_and_withheld(ledger) == {"a": ("4", "12")}
+        assert str(ledger.free(pools().isolated)) == "2-3,5-7,10-11,13-15"
+
+    def test_are_given_back_when_their_core_is_taken(self) -> None:
+        ledger, granted = node_cores(self.isolated(), "b", 0, 1)
+        assert granted == "2"
+        assert owned_and_withheld(ledger) == {"a": ("3", "11"), "b": ("2", "")}
+        assert "10" in str(ledger.free(pools().isolated)).split(",")
+        ledger, granted = node_cores(self.isolated(), "b", 0, 2)
+        assert granted == "2-3"
+        assert owned_and_withheld(ledger) == {"b": ("2-3", "")}
+
+    @pytest.mark.parametrize("count", [2, 0])
+    @pytest.mark.parametrize("threads", ["prefer", "share", "isolate"])
+    def test_stay_when_the_request_is_repeated_under_another_setting(self, threads: str, count: int) -> None:
+        at = pools(cpu_thread_policy=threads, default_allocation_percent=34)  # of 6 cores
+        ledger = self.isolated()
+        assert cores(ledger, "a", count, at=at) == (ledger, "2-3")
+        assert node_cores(ledger, "a", 0, 2, at=at)[0].withheld == ledger.withheld
+
+    def test_are_not_withheld_by_a_claim_that_is_older_than_the_setting(self) -> None:
+        ledger = holding(claim("a", "2-3"))
+        assert cores(ledger, "a", 2, at=self.AT) == (ledger, "2-3")
+        assert owned_and_withheld(self.isolated(3, ledger)) == {"a": ("2-4", "10-12")}
+
+    def test_are_given_back_when_the_claim_changes_under_another_setting(self) -> None:
+        ledger, granted = cores(self.isolated(), "a", 1)
+        assert granted == "2"
+        assert owned_and_withheld(ledger) == {"a": ("2", "")}
+
+    def test_those_of_other_nodes_are_left_alone(self) -> None:
+        ledger = node_cores(self.isolated(), "a", 1, 1, at=self.AT)[0]
+        assert owned_and_withheld(ledger) == {"a": ("2-4", "10-12")}
+        ledger = node_cores(ledger, "a", 1, 2, at=self.AT)[0]
+        assert owned_and_withheld(ledger) == {"a": ("2-5", "10-13")}
+        ledger = node_cores(ledger, "a", 1, 3)[0]  # another setting
+        assert owned_and_withheld(ledger) == {"a": ("2-5,12", "10-11")}
+
+    def test_a_core_of_which_somebody_has_a_part_is_not_for_isolation(self) -> None:
+        ledger = holding(claim("b", "2,7"))
+        with pytest.raises(Refused, match="cpu-thread-policy=isolate allows one thread of a core that nobody else"):
+            self.isolated(5, ledger)
+        assert owned_and_withheld(self.isolated(4, ledger))["a"] == ("3-6", "11-14")
+
+
+class TestDefaultSize:
+    """12 CPUs on 6 cores are isolated."""
+
+    @pytest.mark.parametrize(
+        ("threads", "size"),
+        [
+            ("prefer", 9),  # floor(0.8 * 12)
+            ("share", 9),
+            ("require", 8),  # whole cores, at most 9
+            ("isolate", 4),  # floor(0.8 * 6)
+        ],
+    )
+    def test_is_what_the_thread_policy_can_grant(self, threads: str, size: int) -> None:
+        at = pools(cpu_thread_policy=threads)
+        ledger, granted = cores(Ledger(), "a", 0, at=at)
+        assert len(cpus(granted)) == size
+        assert cores(ledger, "a", 0, at=at) == (ledger, granted)
+
+    @pytest.mark.parametrize(
+        ("threads", "size"),
+        [
+            ("prefer", 8),  # floor(0.8 * 11)
+            ("share", 8),
+            ("require", 8),  # of 5 whole cores
+            ("isolate", 4),  # floor(0.8 * 5)
+        ],
+    )
+    def test_beside_another(self, threads: str, size: int) -> None:
+        at = pools(cpu_thread_policy=threads)
+        ledger, granted = cores(holding(claim("b", "2")), "a", 0, at=at)
+        assert len(cpus(granted)) == size
+        assert cores(ledger, "a", 0, at=at) == (ledger, granted)
+
+    @pytest.mark.parametrize("after", ["prefer", "share", "require", "isolate"])
+    @pytest.mark.parametrize("before", ["prefer", "share", "require", "isolate"])
+    def test_a_repetition_changes_nothing_when_the_policy_has_changed(self, before: str, after: str) -> None:
+        first, granted = cores(Ledger(), "a", 0, at=pools(cpu_thread_policy=before))
+        assert cores(first, "a", 0, at=pools(cpu_thread_policy=after)) == (first, granted)
+
+    def test_without_a_whole_core_it_is_refused_where_the_policy_wants_one(self) -> None:
+        ledger = holding(claim("b", "2-7"))
+        for threads in ("require", "isolate"):
+            with pytest.raises(Refused, match=f"cpu-thread-policy={threads} allows"):
+                cores(ledger, "a", 0, at=pools(cpu_thread_policy=threads))
+
+    def test_is_that_of_the_policy_that_the_request_wishes(self) -> None:
+        assert len(wish("a", 0, Wishes(cpu_thread_policy="isolate")).cpus) == 4
+        assert len(wish("a", 0, Wishes(cpu_thread_policy="require")).cpus) == 8
+
+
+class TestResizing:
+    """resize-policy: the service holds CPUs 2 and 4, in two NUMA nodes, one sibling of each is free."""
+
+    LEDGER = holding(claim("a", "2,4"))
+
+    @pytest.mark.parametrize(
+        ("resize", "count", "granted"),
+        [
+            ("in-place", 2, "2,4"),
+            ("in-place", 1, "2"),
+            ("in-place", 3, "2,4,10"),  # one core whole, in node 0, which fits tighter
+            ("reallocate", 2, "2,10"),
+            ("reallocate", 1, "2"),
+            ("reallocate", 3, "2-3,10"),
+        ],
+    )
+    def test_what_is_kept(self, resize: str, count: int, granted: str) -> None:
+        assert cores(self.LEDGER, "a", count, at=pools(resize_policy=resize))[1] == granted
+
+    @pytest.mark.parametrize(("resize", "granted"), [("in-place", "5"), ("reallocate", "4")])
+    def test_in_a_node(self, resize: str, granted: str) -> None:
+        ledger, got = node_cores(holding(claim("a", "2,5")), "a", 1, 1, at=pools(resize_policy=resize))
+        assert got == granted
+        assert str(ledger.claims["a"].cpus) == f"2,{granted}"
+
+    @pytest.mark.parametrize("threads", ["prefer", "share", "require", "isolate"])
+    def test_a_repetition_changes_nothing(self, threads: str) -> None:
+        at = pools(resize_policy="reallocate", cpu_thread_policy=threads)
+        for count in (0, 2, 4):
+            first, granted = cores(Ledger(), "a", count, at=at)
+            assert cores(first, "a", count, at=at) == (first, granted)
+
+
+class TestWishes:
+    """What a request asks for itself."""
+
+    @pytest.mark.parametrize(
+        ("wishes", "count", "granted", "withheld"),
+        [
+            (Wishes(), 3, "2-3,10", ""),
+            (Wishes(near=1), 3, "4-5,12", ""),
+            (Wishes(cpu_thread_policy="isolate"), 3, "4-6", "12-14"),
+            (Wishes(cpu_thread_policy="isolate", near=1), 2, "4-5", "12-13"),
+            (Wishes(cpu_thread_policy="require"), 4, "2-3,10-11", ""),
+            (Wishes(numa_policy="single-numa-node"), 5, "4-6,12-13", ""),
+        ],
+    )
+    def test_shape_the_choice_and_are_kept(self, wishes: Wishes, count: int, granted: str, withheld: str) -> None:
+        grant = wish("a", count, wishes)
+        assert grant.claim is not None
+        assert (str(grant.cpus), str(grant.claim.withheld), grant.claim.wishes) == (granted, withheld, wishes)
+        assert grant.claim.placed_by == with_wishes(pools().settings.placement, wishes)
+        again = wish("a", count, wishes, Ledger().apply(grant.change))
+        assert (again.change, again.cpus) == (Change(), grant.cpus)
+        # Whoever repeats it without wishes leaves the claim as it is, wishes and all.
+        again = wish("a", count, Wishes(), Ledger().apply(grant.change))
+        assert (again.change, again.claim) == (Change(), grant.claim)
+
+    @pytest.mark.parametrize(
+        ("options", "wishes", "count", "sentence"),
+        [
+            ({}, Wishes(cpu_thread_policy="require"), 3, "cpu-thread-policy=require allows whole cores only"),
+            ({}, Wishes(numa_policy="single-numa-node"), 9, "numa-policy=single-numa-node allows 1 NUMA node, and 2"),
+            # What the operator refuses no wish allows.
+            ({"cpu_thread_policy": "require"}, Wishes(cpu_thread_policy="share"), 3, "cpu-thread-policy=require allow"),
+            ({"cpu_thread_policy": "isolate"}, Wishes(cpu_thread_policy="require"), 8, "cpu-thread-policy=isolate all"),
+            ({"numa_policy": "single-numa-node"}, Wishes(numa_policy="restricted"), 9, "numa-policy=single-numa-node"),
+            ({"numa_policy": "restricted"}, Wishes(numa_policy="single-numa-node"), 9, "numa-policy=single-numa-node"),
+            # Nor does one contradict what the operator has set.
+            (
+                {"cpu_distribution": "cores"},
+                Wishes(cpu_thread_policy="require"),
+                2,
+                "cpu_thread_policy=require contradicts cpu-distribution=cores, which the operator has set",
+            ),
+            (
+                {"numa_allocation_strategy": "distribute"},
+                Wishes(uncore_cache_alignment="require"),
+                2,
+                "uncore_cache_alignment=require contradicts numa-allocation-strategy=distribute",
+            ),
+        ],
+    )
+    def test_go_as_far_as_the_operator_allows(
+        self, options: dict[str, object], wishes: Wishes, count: int, sentence: str
+    ) -> None:
+        with pytest.raises(Refused, match=sentence):
+            wish("a", count, wishes, at=pools(**options))
+
+    @pytest.mark.parametrize(
+        ("held", "wishes", "rule"),
+        [
+            ("2,10", Wishes(cpu_thread_policy="isolate"), "cpu-thread-policy=isolate"),
+            ("2-3", Wishes(cpu_thread_policy="require"), "cpu-thread-policy=require"),
+            ("2,4", Wishes(numa_policy="restricted"), "numa-policy=restricted"),
+            ("2,4", Wishes(uncore_cache_alignment="require"), "uncore-cache-alignment=require"),
+        ],
+    )
+    def test_that_the_claim_does_not_fulfil_are_refused(self, held: str, wishes: Wishes, rule: str) -> None:
+        ledger = holding(claim("a", held))
+        with pytest.raises(Refused, match=rule) as caught:
+            wish("a", 2, wishes, ledger)
+        assert caught.value.unplaceable is not None
+        assert str(caught.value.unplaceable.choice) == held
+        # The operator's own rule does not reach back: the same request without wishes keeps what is held.
+        option, value = rule.replace("-", "_", option_dashes(rule)).split("=")
+        at = pools(**{option: value})
+        assert cores(ledger, "a", 2, at=at) == (ledger, held)
+
+    def test_that_the_claim_fulfils_take_effect(self) -> None:
+        grant = wish("a", 2, Wishes(cpu_thread_policy="isolate"), holding(claim("a", "2-3")))
+        assert grant.claim is not None
+        assert (str(grant.cpus), str(grant.claim.withheld)) == ("2-3", "10-11")
+        with pytest.raises(Refused, match="cpu-thread-policy=isolate allows one thread of a core"):
+            wish("a", 2, Wishes(cpu_thread_policy="isolate"), holding(claim("a", "2-3"), claim("b", "10")))
+
+
+def option_dashes(rule: str) -> int:
+    """How many dashes an option's name has, before the value's."""
+    return rule.partition("=")[0].count("-")
 
 
 class TestPolicy:
@@ -307,6 +588,10 @@ class TestPages:
         ([claim("a", "")], "holds no CPUs"),
         ([claim("a", "2", explicit="3")], "explicit ones it does not own"),
         ([claim("a", "2"), claim("a", "3")], "two claims"),
+        ([claim("a", "2", withheld="10"), claim("b", "10")], "CPUs 10 of service 'b' are owned by another service"),
+        ([claim("b", "10"), claim("a", "2", withheld="10")], "CPUs 10 of service 'a' are owned by another service"),
+        ([claim("a", "2", withheld="10"), claim("b", "18", withheld="10")], "CPUs 10 of service 'b' are owned by"),
+        ([claim("a", "2,10", withheld="10")], "CPUs 10 of service 'a' are owned"),
     ],
 )
 def test_contradicting_claims_make_no_ledger(claims: list[Claim], sentence: str) -> None:
@@ -316,6 +601,32 @@ def test_contradicting_claims_make_no_ledger(claims: list[Claim], sentence: str)
 
 SERVICES = st.sampled_from(["a", "b", "c", "d"])
 POLICIES = st.sampled_from([None, "legacy", "non-preemptive"])
+WISHES = st.one_of(
+    st.just(Wishes()),
+    st.builds(
+        Wishes,
+        numa_policy=st.sampled_from([None, *get_args(NumaPolicy)]),
+        cpu_thread_policy=st.sampled_from([None, *get_args(CpuThreadPolicy)]),
+        uncore_cache_alignment=st.sampled_from([None, *get_args(UncoreCacheAlignment)]),
+        near=st.sampled_from([None, 0, 1]),
+    ),
+)
+OPTIONS = st.fixed_dictionaries(
+    {
+        "numa-reclaim": st.sampled_from(["if-needed", "always", "never"]),
+        "prefer-closest-numa-nodes": st.booleans(),
+        **{
+            option: st.sampled_from(get_args(values))
+            for option, values in (
+                ("numa-policy", NumaPolicy),
+                ("numa-allocation-strategy", NumaAllocationStrategy),
+                ("uncore-cache-alignment", UncoreCacheAlignment),
+                ("cpu-thread-policy", CpuThreadPolicy),
+                ("cpu-distribution", CpuDistribution),
+            )
+        },
+    }
+)
 
 
 class Requests(RuleBasedStateMachine):
@@ -331,17 +642,25 @@ class Requests(RuleBasedStateMachine):
             ]
         ),
         data=st.data(),
-        reclaim=st.sampled_from(["if-needed", "always", "never"]),
+        options=OPTIONS,
     )
-    def start(self, shape: Shape, data: st.DataObject, reclaim: str) -> None:
+    def start(self, shape: Shape, data: st.DataObject, options: dict[str, Any]) -> None:
         everything = list(range(shape.cpus))
         isolated = CpuSet(data.draw(st.sets(st.sampled_from(everything), min_size=1)))
-        general = CpuSet(data.draw(st.sets(st.sampled_from(everything)))) - isolated
-        options = parse_settings({"cpu-pool": str(general), "numa-reclaim": reclaim})
-        machine = made_up(replace(shape, isolated=str(isolated)))
-        self.pools = build_pools(machine, None, options)
-        self.nodes = {node.id: node.cpus for node in machine.nodes}
+        self.general = CpuSet(data.draw(st.sets(st.sampled_from(everything)))) - isolated
+        self.machine = made_up(replace(shape, isolated=str(isolated)))
+        self.set(options)
+        self.nodes = {node.id: node.cpus for node in self.machine.nodes}
         self.ledger = Ledger()
+
+    @rule(options=OPTIONS)
+    def set(self, options: dict[str, Any]) -> None:
+        """The operator changes the settings, as far as they do not contradict each other."""
+        try:
+            settings = parse_settings({"cpu-pool": str(self.general), **options})
+        except SettingsError:
+            settings = parse_settings({"cpu-pool": str(self.general), "numa-reclaim": options["numa-reclaim"]})
+        self.pools = build_pools(self.machine, None, settings)
 
     def decide(self, service: str, grant: Grant, kept: CpuSet) -> None:
         """Take a grant over; `kept` are the CPUs that the service must keep (a grown or repeated request)."""
@@ -360,44 +679,63 @@ class Requests(RuleBasedStateMachine):
     def held(self, service: str) -> CpuSet:
         return self.ledger.claims[service].cpus if service in self.ledger.claims else EMPTY
 
-    @rule(service=SERVICES, count=st.integers(0, 20), policy=POLICIES, general=st.booleans())
-    def allocate(self, service: str, count: int, policy: Policy | None, general: bool) -> None:
+    def respects(self, grant: Grant, own: CpuSet, wishes: Wishes) -> None:
+        """The CPUs respect the rules of the policy, unless they are what the service held and asked nothing of."""
+        assert grant.task is not None
+        assert grant.claim is not None
+        if grant.cpus != own or wishes != Wishes():
+            assert broken_rule(grant.task, grant.cpus) is None
+            assert grant.claim.placed_by == with_wishes(self.pools.settings.placement, wishes)
+
+    @rule(service=SERVICES, count=st.integers(0, 20), policy=POLICIES, wishes=WISHES, general=st.booleans())
+    def allocate(self, service: str, count: int, policy: Policy | None, wishes: Wishes, general: bool) -> None:
         pool = self.pools.general if general else self.pools.isolated
         if pool is None:
             return
         own = self.held(service)
+        ask = Ask(service, pool, policy, wishes)
         try:
-            grant = allocate(self.ledger, self.pools, pool, service, count, policy)
+            grant = allocate(self.ledger, self.pools, ask, count)
         except Refused:
             return
+        self.respects(grant, own, wishes)
         assert count == 0 or len(grant.cpus) == count
         assert grant.cpus <= own or own <= grant.cpus
         self.decide(service, grant, own if len(grant.cpus) >= len(own) else EMPTY)
-        again = allocate(self.ledger, self.pools, pool, service, count, policy)
+        again = allocate(self.ledger, self.pools, ask, count)
         assert (again.change, again.cpus) == (Change(), grant.cpus)
 
-    @rule(service=SERVICES, node=st.integers(0, 2), count=st.integers(1, 12), policy=POLICIES, general=st.booleans())
-    def allocate_in_node(self, service: str, node: int, count: int, policy: Policy | None, general: bool) -> None:
+    @rule(
+        service=SERVICES,
+        node=st.integers(0, 2),
+        count=st.integers(1, 12),
+        policy=POLICIES,
+        wishes=WISHES,
+        general=st.booleans(),
+    )
+    def allocate_in_node(
+        self, service: str, node: int, count: int, policy: Policy | None, wishes: Wishes, general: bool
+    ) -> None:
         pool = self.pools.general if general else self.pools.isolated
         if pool is None or node not in self.nodes:
             return
         before, own = self.ledger, self.held(service)
+        ask = Ask(service, pool, policy, wishes._replace(near=None))
         try:
-            grant = allocate_in_node(self.ledger, self.pools, pool, service, node, self.nodes[node], count, policy)
+            grant = allocate_in_node(self.ledger, self.pools, ask, node, self.nodes[node], count)
         except Refused:
             return
+        self.respects(grant, own & self.nodes[node], ask.wishes)
         assert len(grant.cpus) == count
         assert grant.cpus <= self.nodes[node]
         in_node = own & self.nodes[node]
-        self.decide(service, grant, own if count >= len(in_node) and not self.always() else own - in_node)
+        self.decide(service, grant, own if count >= len(in_node) else own - in_node)
+        threads = grant.task.policy.cpu_thread_policy if grant.task else None
         enough = len(before.free(pool) & self.nodes[node]) + len(in_node) >= count
-        if enough and not self.always():
+        if enough and self.pools.settings.numa_reclaim != "always" and threads not in ("require", "isolate"):
             assert all(change.service == service for change in grant.change.claims)
-        again = allocate_in_node(self.ledger, self.pools, pool, service, node, self.nodes[node], count, policy)
+        again = allocate_in_node(self.ledger, self.pools, ask, node, self.nodes[node], count)
         assert (again.change, again.cpus) == (Change(), grant.cpus)
-
-    def always(self) -> bool:
-        return self.pools.settings.numa_reclaim == "always"
 
     @rule(service=SERVICES)
     def release(self, service: str) -> None:
@@ -429,8 +767,23 @@ class Requests(RuleBasedStateMachine):
             seen |= claim.cpus
         rebuilt = Ledger.of(self.ledger.claims.values(), {})
         assert self.ledger.claimed == rebuilt.claimed == seen
+        assert self.ledger.withheld == rebuilt.withheld
         assert self.ledger.owned == rebuilt.owned
         assert self.ledger.reclaimable == rebuilt.reclaimable
+
+    @invariant()
+    def what_is_withheld_is_siblings_and_withheld_once(self) -> None:
+        if not hasattr(self, "ledger"):
+            return
+        seen = EMPTY
+        for claim in self.ledger.claims.values():
+            assert not claim.withheld & (seen | self.ledger.claimed)
+            seen |= claim.withheld
+            cores_of_claim = [core.cpus for core in self.machine.cores if core.cpus & claim.cpus]
+            assert all(any(cpu in core for core in cores_of_claim) for cpu in claim.withheld)
+        assert self.ledger.withheld == seen
+        for pool in (self.pools.isolated, self.pools.general):
+            assert pool is None or self.ledger.free(pool) == pool.eligible - self.ledger.claimed - seen
 
 
 TestRequests = Requests.TestCase

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epa_orchestrator.protocol import (
+    FEATURES,
     Allocation,
     Answer,
     CoresAnswer,
@@ -653,10 +654,10 @@ CLAIMS = [
 
 
 def test_a_listing_holds_what_the_protocol_lists() -> None:
-    encoded = head().encode_with([claim.model_dump_json().encode() for claim in CLAIMS])
+    encoded = head().encode_with([claim.model_dump_json(exclude_none=True).encode() for claim in CLAIMS])
     assert json.loads(encoded) == {
         "version": "1.0",
-        "supported_cpu_features": ["non-preemptive-allocations", "cpu-pools"],
+        "supported_cpu_features": list(FEATURES),
         "pool": "isolated",
         "total_allocations": 2,
         "total_allocated_cpus": 4,
@@ -668,6 +669,7 @@ def test_a_listing_holds_what_the_protocol_lists() -> None:
             "eligible_cpus": "2-7",
             "unavailable_allocated_cpus": "9",
         },
+        "outdated_placements": [],
         "allocations": [
             {
                 "service_name": "a",
@@ -696,7 +698,7 @@ def test_a_listing_of_nothing() -> None:
 
 
 def test_a_client_reads_the_listing_that_was_prepared_in_parts() -> None:
-    encoded = head(state_error="unreadable").encode_with([claim.model_dump_json().encode() for claim in CLAIMS])
+    encoded = head(state_error="unreadable").encode_with([claim.model_dump_json(exclude_none=True).encode() for claim in CLAIMS])
     listing = Listing.model_validate_json(encoded)
     assert listing.allocations == CLAIMS
     assert listing.cpu_pool == head().cpu_pool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,8 @@ from hypothesis import strategies as st
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.logs import LEVELS
+from epa_orchestrator.policy import PlacementPolicy
 from epa_orchestrator.settings import (
-    NOT_IN_EFFECT,
     ReservedHugepages,
     Settings,
     SettingsError,
@@ -49,6 +50,8 @@ OTHERS: dict[str, tuple[object, object]] = {
 }
 
 OPTIONS = [*CHOICES, *OTHERS]
+
+POLICY_FIELDS = {field.name for field in fields(PlacementPolicy)}
 
 CONTRADICTIONS = (
     {"cpu-thread-policy": "require", "cpu-distribution": "cores"},
@@ -297,12 +300,16 @@ def test_reserved_pages_count_for_their_node_and_size() -> None:
     assert Settings().reserved_pages(0, 2048) == 0
 
 
-def test_options_without_effect_are_known_by_name() -> None:
-    assert Settings().not_in_effect() == []
-    for option in NOT_IN_EFFECT:
-        assert parse_settings({option: CHOICES[option][1]}).not_in_effect() == [option]
-    in_effect = {"cpu-pool": "2-3", "numa-reclaim": "never", "resize-policy": "reallocate", "log-level": "debug"}
-    assert parse_settings(in_effect).not_in_effect() == []
+@pytest.mark.parametrize("option", [name for name in CHOICES if name.replace("-", "_") in POLICY_FIELDS])
+def test_what_shapes_placement_is_in_its_policy(option: str) -> None:
+    for value in CHOICES[option]:
+        assert getattr(parse_settings({option: value}).placement, option.replace("-", "_")) == value
+
+
+def test_the_other_options_leave_placement_alone() -> None:
+    others = {name: values[-1] for name, values in CHOICES.items() if name.replace("-", "_") not in POLICY_FIELDS}
+    assert len(others) == 3
+    assert parse_settings({**others, "cpu-pool": "2-3"}).placement == Settings().placement == PlacementPolicy()
 
 
 # --- the file ---

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import random
 import shutil
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from epa_orchestrator import store
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger, PagesChange
+from epa_orchestrator.policy import PlacementPolicy, Wishes
 from epa_orchestrator.store import CommitError, Origin, StateError
 
 ORIGIN = Origin(pid=7, uid=0, gid=0, action="allocate_cores")
@@ -161,9 +166,10 @@ def sql(path: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "sentence"),
     [
-        ("PRAGMA user_version = 2", "its schema version is 2, this daemon knows 1"),
+        ("PRAGMA user_version = 3", "its schema version is 3, this daemon knows 2"),
         ("PRAGMA application_id = 1", "not a database of this daemon"),
         ("UPDATE claim SET cpus = '2-4' WHERE service = 'a'", "the checksum of a row is wrong"),
+        ("UPDATE claim SET placement = '{}' WHERE service = 'a'", "the checksum of a row is wrong"),
         ("UPDATE hugepages SET count = 5", "the checksum of a row is wrong"),
         ("DELETE FROM claim WHERE service = 'a'", "the checksum over its rows is wrong"),
         ("DELETE FROM meta", "the checksum over its rows is wrong"),
@@ -221,6 +227,192 @@ def test_reading_a_damaged_database_with_a_log_leaves_both_alone(path: Path, tmp
     with pytest.raises(StateError):
         store.open_store(database)
     assert (database.read_bytes(), log.read_bytes()) == before
+
+
+# --- how a claim was placed ---
+
+PLACED = Ledger.of(
+    [
+        replace(claim("a", "2-3", "2"), withheld=CpuSet.parse("10-11")),
+        replace(claim("b", "5"), placed_by=PlacementPolicy(cpu_thread_policy="share", prefer_closest_numa_nodes=False)),
+        replace(
+            claim("c", "6-7"),
+            withheld=CpuSet.parse("14-15"),
+            placed_by=PlacementPolicy("restricted", "spread", True, "none", "isolate", "cores", "performance", 1),
+            wishes=Wishes("restricted", "isolate", "none", 1),
+        ),
+        replace(claim("d", "9"), wishes=Wishes(near=0)),
+    ],
+    {},
+)
+
+
+def test_how_claims_were_placed_comes_back(path: Path) -> None:
+    opened, _ = store.open_store(path)
+    commit(opened, GONE, Change((ClaimChange(claim("b", "5"), None),)))
+    commit(opened, Change(tuple(ClaimChange(None, each) for each in PLACED.claims.values())))
+    opened.close()
+    assert store.load(path).ledger.claims == PLACED.claims
+    assert store.load(path).ledger.withheld == CpuSet.parse("10-11,14-15")
+
+
+def test_events_tell_what_is_withheld(tmp_path: Path) -> None:
+    path = tmp_path / store.FILE_NAME
+    store.create(path, PLACED, ORIGIN, 1.0)
+    assert store.load(path).ledger.claims == PLACED.claims
+    assert [event.after for event in store.read_events(path, None, 2)] == [
+        {"pool": "isolated", "cpus": "6-7", "explicit": "", "policy": "legacy", "withheld": "14-15"},
+        {"pool": "isolated", "cpus": "9", "explicit": "", "policy": "legacy"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("placement", "sentence"),
+    [
+        ({"policy": {"numa_policy": "sideways"}}, "'numa_policy' cannot be 'sideways'"),
+        ({"policy": {"prefer_closest_numa_nodes": 1}}, "'prefer_closest_numa_nodes' cannot be 1"),
+        ({"policy": {"near": True}}, "'near' cannot be True"),
+        ({"policy": {"favourite_cpu": 7}}, "'favourite_cpu' cannot be 7"),
+        ({"wishes": {"cpu_thread_policy": "none"}}, "'cpu_thread_policy' cannot be 'none'"),
+        ({"wishes": {"near": "eth0"}}, "'near' cannot be 'eth0'"),
+        ({"wishes": {"cpu_distribution": "cores"}}, "'cpu_distribution' cannot be 'cores'"),
+        ({"withheld": "x"}, "'x'"),
+        ({"withheld": "5"}, "CPUs 5 of service 'b' are owned by another service as well"),
+        ("not an object", "does not verify"),
+    ],
+)
+def test_an_unknown_placement_is_refused_although_its_checksum_is_right(
+    path: Path, placement: object, sentence: str
+) -> None:
+    text = placement if isinstance(placement, str) else json.dumps(placement)
+    row = ("a", "isolated", "2-3", "2", "legacy", text)
+    total = store.load(path).checksum ^ store._checksum((*row[:-1], "")) ^ store._checksum(row)
+    sql(path, f"UPDATE claim SET placement = '{text}', checksum = {store._checksum(row)} WHERE service = 'a'")
+    sql(path, f"UPDATE meta SET value = '{total}' WHERE key = 'checksum'")
+    with pytest.raises(StateError, match=f"does not verify.*{sentence}|{sentence}"):
+        store.open_store(path)
+
+
+# --- a database of an older schema ---
+
+#: What the daemon made that knew schema 1, as `iterdump` tells it.
+SCHEMA_1 = """
+CREATE TABLE claim (service TEXT PRIMARY KEY, pool TEXT NOT NULL, cpus TEXT NOT NULL, explicit TEXT NOT NULL,
+                    policy TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO claim VALUES('a','isolated','2-3','2','legacy',21833069709260625);
+INSERT INTO claim VALUES('b','general','5','','non-preemptive',9059940418537969);
+CREATE TABLE event (id INTEGER PRIMARY KEY, at REAL NOT NULL, pid INTEGER NOT NULL, uid INTEGER NOT NULL,
+                    gid INTEGER NOT NULL, action TEXT NOT NULL, service TEXT NOT NULL,
+                    before TEXT, after TEXT) STRICT;
+INSERT INTO event VALUES(1,1.0,7,0,0,'allocate_cores','a',NULL,
+    '{"pool":"isolated","cpus":"2-3","explicit":"2","policy":"legacy"}');
+INSERT INTO event VALUES(2,1.0,7,0,0,'allocate_cores','b',NULL,
+    '{"pool":"general","cpus":"5","explicit":"","policy":"non-preemptive"}');
+INSERT INTO event VALUES(3,1.0,7,0,0,'allocate_cores','a',NULL,'{"node_id":0,"size_kb":2048,"hugepages":4}');
+INSERT INTO event VALUES(4,1.0,7,0,0,'allocate_cores','a',NULL,'{"node_id":1,"size_kb":1048576,"hugepages":1}');
+CREATE TABLE hugepages (service TEXT NOT NULL, node_id INTEGER NOT NULL, size_kb INTEGER NOT NULL,
+                        count INTEGER NOT NULL, checksum INTEGER NOT NULL,
+                        PRIMARY KEY (service, node_id, size_kb)) STRICT, WITHOUT ROWID;
+INSERT INTO hugepages VALUES('a',0,2048,4,35012458125404674);
+INSERT INTO hugepages VALUES('a',1,1048576,1,4893795250373475);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES('checksum','210815130179521');
+INSERT INTO meta VALUES('nodes','{"0": "0-3"}');
+INSERT INTO meta VALUES('undone','0');
+PRAGMA application_id = 1162887503;
+PRAGMA user_version = 1;
+"""
+IN_SCHEMA_1 = Ledger.of(
+    [claim("a", "2-3", "2"), Claim("b", "general", CpuSet.parse("5"), CpuSet.parse(""), "non-preemptive")],
+    {"a": {(0, 2048): 4, (1, 1048576): 1}},
+)
+
+
+@pytest.fixture(params=["delete", "wal"])
+def older(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A database of schema 1: as it was created, and as it is after it was in use."""
+    path = tmp_path / "older" / store.FILE_NAME
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.executescript(SCHEMA_1)
+        db.execute(f"PRAGMA journal_mode = {request.param}")
+    return path
+
+
+def is_schema_1(path: Path) -> bool:
+    loaded = store.load_copy(path)
+    assert content(loaded.ledger) == content(IN_SCHEMA_1)
+    assert loaded.nodes == {0: CpuSet.parse("0-3")}
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        columns = [row[1] for row in db.execute("PRAGMA table_info(claim)")]
+    assert ("placement" in columns) is (loaded.version == 2)
+    return loaded.version == 1
+
+
+def test_an_older_database_is_brought_up_to_date_and_keeps_everything(older: Path) -> None:
+    before = store.read_events(older, None, 50)
+    assert [event.id for event in before] == [1, 2, 3, 4]
+    assert is_schema_1(older)
+    opened, loaded = store.open_store(older)
+    assert content(loaded.ledger) == content(IN_SCHEMA_1)
+    assert not is_schema_1(older), "and it verifies with its new checksums"
+    assert store.read_events(older, None, 50) == before
+    commit(opened, Change((ClaimChange(claim("a", "2-3", "2"), PLACED.claims["a"]),)))
+    opened.close()
+    opened, loaded = store.open_store(older)
+    opened.close()
+    assert loaded.ledger.claims["a"] == PLACED.claims["a"]
+    assert [event.id for event in store.read_events(older, None, 50)] == [1, 2, 3, 4, 5]
+
+
+def test_reading_an_older_database_leaves_it_alone(older: Path) -> None:
+    before = older.read_bytes()
+    assert store.load(older).version == 1
+    assert is_schema_1(older)
+    assert older.read_bytes() == before
+
+
+class Interrupted(sqlite3.Connection):
+    """A connection whose COMMIT fails, as on a full disk; what a crash at this moment leaves is copied before."""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            directory = Path(super().execute("PRAGMA database_list").fetchone()[2]).parent
+            shutil.copytree(directory, directory.with_name("crashed"))
+            raise sqlite3.OperationalError("database or disk is full")
+        return super().execute(sql, *parameters)
+
+
+def test_an_interrupted_upgrade_leaves_the_older_database_whole(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    connections: list[Interrupted] = []
+    connect = sqlite3.connect
+
+    def interrupted(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        if "check_same_thread" not in options:
+            return connect(*arguments, **options)
+        connections.append(connect(*arguments, **options, factory=Interrupted))
+        return connections[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", interrupted)
+        with pytest.raises(StateError, match="cannot be written: database or disk is full"):
+            store.open_store(older)
+    for connection in connections:
+        connection.close()
+    crashed = older.parent.with_name("crashed") / older.name
+    for path in (older, crashed):
+        assert is_schema_1(path)
+        opened, _ = store.open_store(path)
+        opened.close()
+        assert not is_schema_1(path)
+
+
+def test_a_damaged_older_database_is_refused_and_left_alone(older: Path) -> None:
+    sql(older, "UPDATE claim SET cpus = '2-4' WHERE service = 'a'")
+    before = older.read_bytes()
+    with pytest.raises(StateError, match="the checksum of a row is wrong"):
+        store.open_store(older)
+    assert older.read_bytes() == before
 
 
 def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
