@@ -211,7 +211,7 @@ def _wishes(
         "numa_policy": numa_policy,
         "cpu_thread_policy": cpu_thread_policy,
         "uncore_cache_alignment": uncore_cache_alignment,
-        "near": int(near) if near is not None and near.isdecimal() else near,
+        "near": int(near) if near is not None and near.isascii() and near.isdecimal() and len(near) < 10 else near,
     }
 
 
@@ -221,6 +221,8 @@ def _allocated(
     """Ask for CPUs by count, percentage or NUMA node; returns the answer and its CPUs."""
     if percent is not None and (numa_node is not None or count):
         raise typer.BadParameter("--percent goes with neither COUNT nor --numa-node")
+    if more["dry_run"] and "dry-run" not in client.list_allocations().supported_cpu_features:
+        _fail("This daemon knows no dry runs and would really allocate: nothing was asked of it")
     if percent is not None:
         by_percent = client.allocate_percent(service, percent, **more)
         return by_percent, by_percent.allocated_cores

@@ -62,8 +62,10 @@ Levels = tuple[tuple[str, int], ...]
 
 
 @lru_cache(64)
-def levels(policy: PlacementPolicy, *, shrinking: bool = False) -> Levels:
+def levels(policy: PlacementPolicy, *, shrinking: bool = False, sparing: bool = True) -> Levels:
     """What is compared under a policy: of CPUs to gain, or of CPUs to keep when a claim shrinks.
+
+    `sparing`: other services' CPUs are taken only when free ones do not suffice.
 
     A shrinking claim keeps what it uses most: it leaves the least used NUMA node and L3 domain first, unless the
     policy spreads claims over them.
@@ -77,8 +79,8 @@ def levels(policy: PlacementPolicy, *, shrinking: bool = False) -> Levels:
     threads = tuple((name, 1, True) for name in _thread_levels(policy))
     if shrinking:
         chosen = (
-            ("packages", 1, closest),
             ("l3_domains", 1, policy.uncore_cache_alignment == "require"),
+            ("packages", 1, closest),
             ("near_distance", 1, near),
             ("numa_balance", 1 if distribute else -1, numa),
             types,
@@ -88,9 +90,9 @@ def levels(policy: PlacementPolicy, *, shrinking: bool = False) -> Levels:
     else:
         chosen = (
             ("numa_nodes", 1, numa),
-            ("packages", 1, closest),
             ("l3_domains", 1, policy.uncore_cache_alignment == "require"),
-            ("reclaimed_cpus", 1, True),
+            ("packages", 1, closest),
+            ("reclaimed_cpus", 1, sparing),
             ("near_distance", 1, near),
             ("node_distance", 1, numa and closest),
             ("numa_balance", 1, distribute),
@@ -114,22 +116,22 @@ def _thread_levels(policy: PlacementPolicy) -> tuple[str, ...]:
     return (first,) if policy.cpu_thread_policy == "share" else (first, "split_cores")
 
 
-def cost(top: Topology, free: int, own: int, chosen: int, policy: PlacementPolicy, last_resort: int = 0) -> Cost:
+def cost(top: Topology, free: int, own: int, chosen: int, policy: PlacementPolicy, others: int = 0) -> Cost:
     """What a service that holds `own` while `free` is free has when it is given `chosen` (all of them CPU masks).
 
-    `last_resort` are CPUs of `free` that would have to be taken from another service.
+    `others` are CPUs of `free` that would have to be taken from another service.
     """
     touched = [cell for cell in top.cells if cell.cpus & chosen]
-    available, left = free | own, (free | own) & ~chosen
+    mine, left = (free & ~others) | own | chosen, (free | own) & ~chosen
     nodes = {cell.node: (top.nodes[cell.node].cpus & chosen).bit_count() for cell in touched}
     l3s = {cell.l3: (top.l3_cpus[cell.l3] & chosen).bit_count() for cell in touched}
     cores = [core for cell in touched for core in cell.cores if core & chosen]
-    unshared = [core for core in cores if not core & ~(available | chosen)]
+    unshared = [core for core in cores if not core & ~mine]
     near = policy.near
     return Cost(
         packages=len({cell.package for cell in touched}),
         numa_nodes=len(nodes),
-        reclaimed_cpus=(chosen & last_resort & ~own).bit_count(),
+        reclaimed_cpus=(chosen & others & ~own).bit_count(),
         near_distance=0 if near is None else sum(top.distance[near][node] * count for node, count in nodes.items()),
         node_distance=sum(top.distance[a][b] for a, b in combinations(sorted(nodes), 2)),
         numa_balance=sum(count * count for count in nodes.values()),

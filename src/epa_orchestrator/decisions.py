@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypedDict
+from typing import Final, NamedTuple, TypedDict
 
 from epa_orchestrator import explanation
 from epa_orchestrator import ledger as rules
@@ -31,6 +31,9 @@ from epa_orchestrator.protocol import (
     Placement,
 )
 from epa_orchestrator.settings import Policy
+
+#: A CPU list of so many characters leaves room for the others in an answer that is read with one recv(4096).
+_LONG: Final = 1024
 
 
 class Decision(NamedTuple):
@@ -135,6 +138,7 @@ def _placement(pools: Pools, pool: Pool, free: CpuSet, grant: Grant) -> Placemen
     if grant.task is None or grant.claim is None:
         return None
     claim = grant.claim
+    withheld = str(claim.withheld)
     found = summary(pools.topologies[pool.name], grant.cpus, free | claim.cpus | claim.withheld)
     return Placement(
         numa_nodes=str(found.numa_nodes),
@@ -142,7 +146,7 @@ def _placement(pools: Pools, pool: Pool, free: CpuSet, grant: Grant) -> Placemen
         l3_domains=found.l3_domains,
         whole_cores=found.whole_cores,
         shared_cores=found.shared_cores,
-        withheld_cpus=str(claim.withheld),
+        withheld_cpus=withheld if len(withheld) <= _LONG else None,
     )
 
 

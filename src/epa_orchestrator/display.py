@@ -46,9 +46,8 @@ def allocations(listing: Listing) -> Table:
         row = (claim.service_name, claim.allocated_cores, str(claim.cores_count), explicit, claim.preemption_policy)
         table.add_row(*map(_text, row), *((_text(claim.withheld_cpus or ""),) if withheld else ()))
     if listing.outdated_placements:
-        table.caption = _text(
-            f"{caption}\nthe settings would now place otherwise: {', '.join(listing.outdated_placements)}"
-        )
+        names = ", ".join(listing.outdated_placements)
+        table.caption = Text("\n").join((_text(caption), _text(f"The settings in use would place otherwise: {names}")))
     return table
 
 
@@ -69,16 +68,16 @@ def _choices(found: Explanation, *, refused: bool) -> Table:
     title = "The best choice without that rule" if refused else title
     columns = ("", "best" if refused else "chosen", *("next best" for _ in others))
     table = _table(columns, title)
-    table.add_row("on NUMA nodes", *(scope.numa_nodes for scope in found.scopes))
-    table.add_row("CPUs", *(_breakable(CpuSet.parse(scope.cpus)) for scope in found.scopes), end_section=True)
+    table.add_row("on NUMA nodes", *(_text(scope.numa_nodes) for scope in found.scopes))
+    table.add_row("CPUs", *(_text(scope.cpus.replace(",", ", ")) for scope in found.scopes), end_section=True)
     decided = False
     for name in first.cost:
-        values = [scope.cost[name] for scope in found.scopes]
+        values = [scope.cost.get(name, 0) for scope in found.scopes]
         if not any(values):
             continue
         decides = not decided and bool(others) and values[0] != values[1]
         decided = decided or decides
-        table.add_row(f"{LEVELS[name]}{' <' if decides else ''}", *map(str, values))
+        table.add_row(_text(f"{LEVELS.get(name, name)}{' <' if decides else ''}"), *map(str, values))
     return table
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.machine import Machine
 
 #: Stands for the node of online CPUs that no node lists.
 NO_NODE: Final = -1
+
+#: The kinds of domains that a cell is in, which are the names of its fields, in the order in which they usually nest.
+Kind = Literal["package", "node", "l3"]
+KINDS: Final[tuple[Kind, ...]] = ("package", "node", "l3")
 
 #: A change in one core makes work for this many.
 _CORES_IN_PART: Final = 8
@@ -61,9 +65,9 @@ class Node:
 class Topology:
     """All cells, as nodes by id; the CPUs of each L3 domain; the distances of all nodes to these.
 
-    `l3_spans_nodes` tells whether some L3 domain is in more than one node; `l3_spans_packages` and
-    `node_spans_packages` say the same of packages. `core_types` has the CPUs of each type of core on a hybrid machine.
-    All CPU ids are below `width`.
+    `nesting` has the kinds of domains, those that contain the others first. `l3_spans_nodes` tells whether some L3
+    domain is in more than one node. `core_types` has the CPUs of each type of core on a hybrid machine. All CPU ids are
+    below `width`.
     """
 
     nodes: dict[int, Node]
@@ -71,8 +75,7 @@ class Topology:
     l3_cpus: dict[int, int]
     distance: dict[int, dict[int, int]]
     l3_spans_nodes: bool
-    l3_spans_packages: bool
-    node_spans_packages: bool
+    nesting: tuple[Kind, ...]
     core_types: dict[str, int]
     width: int
 
@@ -102,8 +105,7 @@ def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet) -> Topology:
             node: {other: machine.distance(node, other) for other in nodes} for node in {*nodes, *machine.node_ids}
         },
         l3_spans_nodes=len({(cell.node, cell.l3) for cell in cells}) > len({cell.l3 for cell in cells}),
-        l3_spans_packages=len({(cell.package, cell.l3) for cell in cells}) > len({cell.l3 for cell in cells}),
-        node_spans_packages=len({(cell.node, cell.package) for cell in cells}) > len(nodes),
+        nesting=tuple(sorted(KINDS, key=lambda kind: len({getattr(cell, kind) for cell in cells}))),
         core_types={
             kind: union(core.cpus.mask for core in machine.cores if core.type == kind)
             for kind in ("performance", "efficiency")

@@ -21,18 +21,22 @@ def of_grant(grant: Grant) -> Explanation | None:
 
 def of_refusal(refusal: Unplaceable) -> Explanation:
     """The rule that refused, and the best choice without it."""
-    explained = _explanation(refusal.task, (refusal.choice,), f"Refused: {refusal.rule}.")
-    return explained.model_copy(update={"rule": refusal.rule.option})
+    explained = _explanation(refusal.relaxed, (refusal.choice,), f"Refused: {refusal.rule}.")
+    return explained.model_copy(update={"rule": refusal.rule.option, "policy": _policy(refusal.task)})
 
 
 def _explanation(task: Task, candidates: tuple[CpuSet, ...], decided_by: str) -> Explanation:
     available = (task.free | task.own).mask
     return Explanation(
-        policy={name.replace("_", "-"): value for name, value in asdict(task.policy).items() if value is not None},
+        policy=_policy(task),
         room={str(node.id): (node.cpus & available).bit_count() for node in task.top.nodes.values()},
         scopes=[_scope(task, each) for each in candidates],
         decided_by=decided_by,
     )
+
+
+def _policy(task: Task) -> dict[str, str | bool | int]:
+    return {name.replace("_", "-"): value for name, value in asdict(task.policy).items() if value is not None}
 
 
 def _scope(task: Task, cpus: CpuSet) -> Scope:
@@ -47,10 +51,14 @@ def _decided_by(task: Task, candidates: tuple[CpuSet, ...]) -> str:
         return "The service keeps the CPUs that it holds: it asks for as many as it has."
     if task.shrinking:
         return "The claim shrinks: the service gives up what it uses least, and keeps the rest."
-    sentence = _comparison(task, candidates)
-    if task.own:
-        return f"The claim grows: the service keeps what it holds. {sentence}"
-    return sentence
+    grown = "The claim grows: the service keeps what it holds. " if task.own else ""
+    return f"{grown}{_comparison(task, candidates)}{_taken(task, candidates[0])}"
+
+
+def _taken(task: Task, best: CpuSet) -> str:
+    """What is taken from other services, as a sentence after another one."""
+    taken = best & task.others - task.own
+    return f" CPUs {taken} are taken from other services' legacy claims." if taken else ""
 
 
 def _comparison(task: Task, candidates: tuple[CpuSet, ...]) -> str:
@@ -59,6 +67,8 @@ def _comparison(task: Task, candidates: tuple[CpuSet, ...]) -> str:
         return f"The request names NUMA node {task.node}; these are the best CPUs in it."
     if task.policy.numa_policy == "none":
         return "These are the best CPUs of the pool: numa-policy=none compares no NUMA nodes."
+    if len(candidates) == 1 and task.own:
+        return f"It has the best CPUs that are free in {_named(task, best)}."
     if len(candidates) == 1:
         verb = "has" if len(_nodes(task, best)) == 1 else "have"
         return f"{_named(task, best)} alone {verb} such CPUs, among choices of as few and as close NUMA nodes."
@@ -68,9 +78,9 @@ def _comparison(task: Task, candidates: tuple[CpuSet, ...]) -> str:
 def _difference(task: Task, best: CpuSet, second: CpuSet) -> str:
     """The first level in which two choices differ, as a sentence."""
     mine, other = task.cost(best), task.cost(second)
-    name = next(name for name, _ in task.levels if getattr(mine, name) != getattr(other, name))
+    name = next((name for name, _ in task.levels if getattr(mine, name) != getattr(other, name)), "lowest_cpu")
     if name == "lowest_cpu":
-        return f"{_named(task, best)} and {_named(task, second)} are equally good; the lower CPU id decides."
+        return f"{_named(task, best)} and {_named(task, second)} are equally good; the lower CPU ids decide."
     return (
         f"{_named(task, best)} was chosen over {_named(task, second)} for its {LEVELS[name]}:"
         f" {getattr(mine, name)} against {getattr(other, name)}."

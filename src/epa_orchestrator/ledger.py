@@ -231,9 +231,10 @@ def allocate(ledger: Ledger, pools: Pools, ask: Ask, count: int) -> Grant:
     free = _free_for(ledger, pool, claim)
     available = len(free) + len(own)
     placing = _placing(pools, ask)
-    # A repeated request for the default size stays one when the operator has changed the thread policy meanwhile.
-    sized_by = claim.placed_by if claim and ask.wishes == NO_WISHES else placing
-    wanted = count or _default_size(pools, pool, free | own, sized_by)
+    wanted = count or _default_size(pools, pool, free | own, placing)
+    if not count and claim and ask.wishes == NO_WISHES:
+        # A repeated request for the default size stays one when the operator has changed the thread policy meanwhile.
+        wanted = len(own) if len(own) == _default_size(pools, pool, free | own, claim.placed_by) else wanted
     if wanted > available:
         raise Refused(f"Insufficient CPUs available. Requested: {wanted}, Available: {available}")
     policy = _policy(claim, ask.policy, pools.settings)
@@ -277,8 +278,7 @@ def allocate_in_node(ledger: Ledger, pools: Pools, ask: Ask, node_id: int, node_
             f"NUMA node {node_id} has {len(free) + len(own) + len(takeable)} CPUs that can be given to this service,"
             f" but {count} were requested: CPUs {others} are held by other services"
         )
-    last_resort = EMPTY if pools.settings.numa_reclaim == "always" else takeable
-    task = _task(pools, pool, free | takeable, own, count, _placing(pools, ask), last_resort, node_id)
+    task = _task(pools, pool, free | takeable, own, count, _placing(pools, ask), takeable, node_id)
     candidates = _place(task, ask.wishes)
     chosen = candidates[0]
     explicit = (claim.explicit if claim else EMPTY) - own | chosen
@@ -396,12 +396,13 @@ def _task(
     own: CpuSet,
     count: int,
     placing: PlacementPolicy,
-    last_resort: CpuSet = EMPTY,
+    others: CpuSet = EMPTY,
     node_id: int | None = None,
 ) -> Task:
     if pools.settings.resize_policy == "reallocate":
         free, own = free | own, EMPTY
-    return Task(pools.topologies[pool.name], free, own, count, placing, last_resort, node_id)
+    sparing = pools.settings.numa_reclaim != "always"
+    return Task(pools.topologies[pool.name], free, own, count, placing, others, node_id, sparing)
 
 
 def _place(task: Task, wishes: Wishes) -> tuple[CpuSet, ...]:
@@ -421,7 +422,8 @@ def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, wish
     """The claim with how it was placed. One that keeps its CPUs stays as it was, unless the request has wishes."""
     if before is not None and before.cpus == after.cpus and wishes == NO_WISHES:
         return replace(after, withheld=before.withheld, placed_by=before.placed_by, wishes=before.wishes)
-    elsewhere = before.withheld & withheld(task.top, after.cpus - chosen) if before else EMPTY
+    in_node = task.top.nodes.get(task.node) if task.node is not None else None
+    elsewhere = before.withheld - CpuSet.from_mask(in_node.cpus) if before and in_node else EMPTY
     kept = withheld(task.top, chosen) if task.policy.cpu_thread_policy == "isolate" else EMPTY
     return replace(after, withheld=elsewhere | kept, placed_by=task.policy, wishes=wishes)
 
@@ -438,7 +440,8 @@ def _losses(ledger: Ledger, task: Task, taken: CpuSet) -> tuple[ClaimChange, ...
 def _without(task: Task, claim: Claim, taken: CpuSet) -> Claim | None:
     """The claim after losing CPUs to another service; it withholds no thread of a core that it has left."""
     left = claim.without(taken)
-    return replace(left, withheld=left.withheld & withheld(task.top, left.cpus)) if left else None
+    given_up = withheld(task.top, taken) - withheld(task.top, left.cpus) if left else EMPTY
+    return replace(left, withheld=left.withheld - given_up) if left else None
 
 
 def _grant(

@@ -18,7 +18,7 @@ from epa_orchestrator.decisions import decide, refusal
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Change, Ledger, Refused
 from epa_orchestrator.pools import Pools
-from epa_orchestrator.protocol import ErrorAnswer, Mutation, Reading, Request
+from epa_orchestrator.protocol import AllocateHugepages, ErrorAnswer, Mutation, Reading, Request
 from epa_orchestrator.readings import Readings
 from epa_orchestrator.settings import Settings
 from epa_orchestrator.store import CommitError, Origin, Store
@@ -171,7 +171,8 @@ class Orchestrator:
             return Change(), ledger, refusal(request, refused).encode()
         except Exception:  # noqa: BLE001  # a mistake of ours in one request must not stop the others
             return Change(), ledger, _internal_error(origin)
-        _log_served(origin, request.service_name, None)
+        dry_run = not isinstance(request, AllocateHugepages) and request.dry_run
+        _log_served(origin, request.service_name, "dry run, nothing changed" if dry_run else None)
         return change, after, answer.encode()
 
     def _read(self, request: Reading, origin: Origin) -> bytes:
@@ -214,5 +215,5 @@ def _internal_error(origin: Origin) -> bytes:
     return _error("Internal error: nothing was changed; please report it with the daemon's log")
 
 
-def _log_served(origin: Origin, service: str | None, refusal: str | None) -> None:
-    log.info("pid=%d uid=%d gid=%d %s %r: %s", *origin, service or "", refusal or "served")
+def _log_served(origin: Origin, service: str | None, outcome: str | None) -> None:
+    log.info("pid=%d uid=%d gid=%d %s %r: %s", *origin, service or "", outcome or "served")

@@ -11,7 +11,7 @@ The terms and the order of the levels follow kubelet's CPU Manager and Topology 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from itertools import combinations, islice
 from math import comb
@@ -40,8 +40,8 @@ _FEW: Final = 5
 class Task:
     """A request to place: `count` CPUs in all for a service that holds `own` while `free` is free.
 
-    `last_resort` are CPUs of `free` that would have to be taken from other services. `node` is the id of the only
-    NUMA node that the CPUs are in, when the client has named one.
+    `others` are CPUs of `free` that would have to be taken from other services; `sparing` means only when the rest of
+    `free` does not suffice. `node` is the id of the only NUMA node that the CPUs are in, when the client has named one.
     """
 
     top: Topology
@@ -49,8 +49,9 @@ class Task:
     own: CpuSet
     count: int
     policy: PlacementPolicy = DEFAULT_POLICY
-    last_resort: CpuSet = EMPTY
+    others: CpuSet = EMPTY
     node: int | None = None
+    sparing: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.count <= len(self.free) + len(self.own):
@@ -64,12 +65,12 @@ class Task:
     @cached_property
     def levels(self) -> Levels:
         """What choices are compared by."""
-        return levels(self.policy, shrinking=self.shrinking)
+        return levels(self.policy, shrinking=self.shrinking, sparing=self.sparing)
 
     def cost(self, chosen: CpuSet) -> Cost:
         """The cost vector of a choice."""
         free, own = (self.free | self.own, EMPTY) if self.shrinking else (self.free, self.own)
-        return cost(self.top, free.mask, own.mask, chosen.mask, self.policy, self.last_resort.mask)
+        return cost(self.top, free.mask, own.mask, chosen.mask, self.policy, self.others.mask)
 
     def rank(self, chosen: CpuSet) -> tuple[int, ...]:
         """The levels of the cost vector: of two choices the one with the smaller rank is better."""
@@ -93,11 +94,21 @@ class Unplaceable(EpaError):
 
     def __init__(self, task: Task, choice: CpuSet, rule: Rule) -> None:
         self.task, self.choice, self.rule = task, choice, rule
-        cost = task.cost(choice)
-        vector = ", ".join(f"{name}={getattr(cost, name)}" for name, _ in _relaxed(task).levels)
+        self.relaxed = replace(task, policy=task.policy.relaxed())
+        cost = self.relaxed.cost(choice)
+        vector = ", ".join(f"{name}={getattr(cost, name)}" for name, _ in self.relaxed.levels)
+        held = "; the CPUs that the service holds break it already: release them first" if _held_breaks(task) else ""
         super().__init__(
-            f"{task.count} CPUs cannot be placed: {rule}. Otherwise the best choice would be {choice} ({vector})"
+            f"{task.count} CPUs cannot be placed: {rule}{held}. Otherwise the best choice would be {choice} ({vector})"
         )
+
+
+def _held_breaks(task: Task) -> bool:
+    """Whether a service that asks for more holds CPUs that no others can make good."""
+    if not 0 < len(task.own) < task.count:
+        return False
+    rule = broken_rule(task, task.own)
+    return rule is not None and rule.value != "require"
 
 
 def choose(top: Topology, free: CpuSet, own: CpuSet, count: int, policy: PlacementPolicy = DEFAULT_POLICY) -> CpuSet:
@@ -123,7 +134,7 @@ def place(task: Task) -> list[CpuSet]:
         return [task.own if task.count else EMPTY]
     found = _candidates(task)
     if not found:
-        relaxed = place(_relaxed(task))[0]
+        relaxed = place(replace(task, policy=task.policy.relaxed()))[0]
         rule = broken_rule(task, relaxed)
         assert rule is not None
         raise Unplaceable(task, relaxed, rule)
@@ -172,15 +183,11 @@ def withheld(top: Topology, cpus: CpuSet) -> CpuSet:
 # --- rules -------------------------------------------------------------------------------------------------------
 
 
-def _relaxed(task: Task) -> Task:
-    return Task(task.top, task.free, task.own, task.count, task.policy.relaxed(), task.last_resort, task.node)
-
-
 def _threads_rule(task: Task, chosen: CpuSet) -> Rule | None:
     policy = task.policy.cpu_thread_policy
     if policy not in ("require", "isolate"):
         return None
-    beyond = ~(task.free.mask | task.own.mask)
+    beyond = ~((task.free - task.others) | task.own | chosen).mask
     cores = [core for cell in task.top.cells if cell.cpus & chosen.mask for core in cell.cores if core & chosen.mask]
     if policy == "require":
         parts = sum(1 for core in cores if core & ~chosen.mask)
@@ -234,23 +241,16 @@ def _l3_domains(top: Topology, chosen: CpuSet) -> int:
 # --- choosing ----------------------------------------------------------------------------------------------------
 
 
-class _Region(NamedTuple):
-    """The part of a scope that a choice is made from: all of it, or its cells in some packages."""
-
-    scope: Scope
-    cells: tuple[Cell, ...]
-
-
 def _candidates(task: Task) -> list[CpuSet]:
     """The best choices of the first scopes that have one which respects the rules, best first."""
-    weigh = weights(task.top, task.policy, shrinking=task.shrinking)
+    weigh = weights(task.top, task.policy, shrinking=task.shrinking, sparing=task.sparing)
     now, need = _situation(task)
     if not _possible(task, weigh, now, need):
         return []
     most_nodes, most_l3s = _most_nodes(task), _most_l3s(task)
     looked_at = 0
-    for alike in _regions(task, now, need, most_nodes, most_l3s):
-        costs = sorted([_cost_of_best(weigh, region, now, need) for region in alike])
+    for alike in _scopes(task, now, need, most_nodes, most_l3s):
+        costs = sorted([_cost_of_best(weigh, scope, now, need) for scope in alike])
         choices = (CpuSet.from_mask(now.held | weigh.chosen(value)) for value in costs if weigh.feasible(value))
         if task.policy.refuses:
             choices = (each for each in choices if _within(task.top, each, most_nodes, most_l3s))
@@ -275,7 +275,7 @@ def _situation(task: Task) -> tuple[Situation, int]:
     available = task.free.mask | task.own.mask
     if task.shrinking:
         return Situation(task.own.mask, 0, 0, available), task.count
-    now = Situation(task.free.mask, task.last_resort.mask, task.own.mask, available)
+    now = Situation(task.free.mask, task.others.mask, task.own.mask, available)
     return now, task.count - len(task.own)
 
 
@@ -283,26 +283,16 @@ def _within(top: Topology, chosen: CpuSet, most_nodes: int, most_l3s: int) -> bo
     return len(top.nodes_of(chosen.mask)) <= most_nodes and _l3_domains(top, chosen) <= most_l3s
 
 
-def _regions(task: Task, now: Situation, need: int, most_nodes: int, most_l3s: int) -> Iterator[list[_Region]]:
-    """Lists of regions, each list better than the next."""
+def _scopes(task: Task, now: Situation, need: int, most_nodes: int, most_l3s: int) -> Iterator[list[Scope]]:
+    """Lists of scopes, each list better than the next."""
     policy, nodes = task.policy, task.top.nodes.values()
-    anywhere = task.shrinking or policy.numa_policy == "none"
-    if anywhere:
+    if task.shrinking or policy.numa_policy == "none":
         everywhere = tuple(node.id for node in nodes if node.cpus & (now.take | now.held))
-        lists = iter([_anywhere(everywhere, most_nodes, max_sets(need))])
-    else:
-        base = tuple(node.id for node in nodes if node.cpus & now.held)
-        closest = policy.prefer_closest_numa_nodes and policy.near is None
-        most = most_nodes if task.top.l3_spans_nodes else min(most_nodes, most_l3s)
-        lists = scopes(Wanted(task.top, _capacities(task, now), base, need, most), closest=closest)
-    most_packages = None if task.top.l3_spans_packages else most_l3s
-    several = policy.prefer_closest_numa_nodes and (anywhere or task.top.node_spans_packages)
-    for alike in lists:
-        regions = [_Region(scope, _cells(task.top, scope)) for scope in alike]
-        if several:
-            yield from islice(_by_packages(regions, now, need), most_packages)
-        else:
-            yield regions
+        return iter([_anywhere(everywhere, most_nodes, max_sets(need))])
+    base = tuple(node.id for node in nodes if node.cpus & now.held)
+    closest = policy.prefer_closest_numa_nodes and policy.near is None
+    most = most_nodes if task.top.l3_spans_nodes else min(most_nodes, most_l3s)
+    return scopes(Wanted(task.top, _capacities(task, now), base, need, most), closest=closest)
 
 
 def _anywhere(everywhere: Scope, most_nodes: int, most_sets: int) -> list[Scope]:
@@ -334,35 +324,9 @@ def _cells(top: Topology, scope: Scope) -> tuple[Cell, ...]:
     return tuple([cell for node in scope for cell in top.nodes[node].cells])
 
 
-def _by_packages(regions: list[_Region], now: Situation, need: int) -> Iterator[list[_Region]]:
-    """The regions cut down to one of their packages, to two, and so on, as far as the request fits in."""
-    most = max(len({cell.package for cell in region.cells}) for region in regions)
-    for size in range(1, most + 1):
-        smaller = [part for region in regions for part in _in_packages(region, size, now, need)]
-        if smaller:
-            yield smaller
-
-
-def _in_packages(region: _Region, size: int, now: Situation, need: int) -> Iterator[_Region]:
-    """The region cut down to each set of `size` of its packages, the roomiest first, that fits the request."""
-    room: dict[int, int] = {}
-    for cell in region.cells:
-        room[cell.package] = room.get(cell.package, 0) + (cell.cpus & now.take).bit_count()
-    kept = {cell.package for cell in region.cells if cell.cpus & now.held}
-    by_room = sorted(room, key=lambda package: (package not in kept, -room[package], package))
-    for packages in islice(combinations(by_room, size), max_sets(need)):
-        if kept <= set(packages) and sum(room[package] for package in packages) >= need:
-            yield _Region(region.scope, tuple(cell for cell in region.cells if cell.package in packages))
-
-
-def _cost_of_best(weigh: Weights, region: _Region, now: Situation, need: int) -> int:
-    """The cost of the best choice in a region, for comparison with those of other regions."""
-    top, scope = weigh.top, region.scope
-    value = best(weigh, region.cells, now, need) + weigh.numa_nodes * len(scope)
-    if weigh.packages:
-        value += weigh.packages * len({cell.package for cell in region.cells})
+def _cost_of_best(weigh: Weights, scope: Scope, now: Situation, need: int) -> int:
+    """The cost of the best choice in a scope, for comparison with those of other scopes."""
+    value = best(weigh, _cells(weigh.top, scope), now, need)
     if weigh.node_distance and len(scope) > 1:
-        value += weigh.node_distance * node_distance(top, scope)
-    if weigh.scope_left_over:
-        value += weigh.scope_left_over * sum([(top.nodes[node].cpus & now.take).bit_count() for node in scope])
+        value += weigh.node_distance * node_distance(weigh.top, scope)
     return value

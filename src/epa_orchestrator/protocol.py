@@ -293,9 +293,9 @@ class Explanation(BaseModel):
 class Placement(BaseModel):
     """Where the CPUs of an answer are.
 
-    `numa_nodes` is a list of node ids and `withheld_cpus` one of CPUs that the claim keeps from others; the others are
-    numbers: of packages, of L3 domains, of cores that are the service's own with all threads, and of cores that it
-    shares with another owner.
+    `numa_nodes` is a list of node ids and `withheld_cpus` one of CPUs that the claim keeps from others, left out when
+    it is long: a listing has it. The others are numbers: of packages, of L3 domains, of cores that are the service's
+    own with all threads, and of cores that it shares with another owner.
     """
 
     numa_nodes: str
@@ -303,7 +303,7 @@ class Placement(BaseModel):
     l3_domains: int
     whole_cores: int
     shared_cores: int
-    withheld_cpus: str
+    withheld_cpus: str | None = None
 
 
 class ErrorAnswer(Answer):
@@ -326,7 +326,9 @@ class Allocated(Answer):
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
-        left_out = {name for name in Allocated.model_fields if getattr(self, name) is None}
+        left_out: dict[str, Any] = {name: True for name in Allocated.model_fields if getattr(self, name) is None}
+        if self.placement is not None and self.placement.withheld_cpus is None:
+            left_out["placement"] = {"withheld_cpus"}
         return self.model_dump_json(exclude=left_out).encode()
 
 

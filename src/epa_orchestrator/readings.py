@@ -25,8 +25,7 @@ class Readings:
 
     `problem` is why the daemon serves nothing else, None when all is well; with `ledger_known` false the claims are not
     known either, and no CPU counts as free. Of a listing the whole answer is kept while nothing changes, and each
-    claim's part of it while that claim does not. Whether the settings would place a claim otherwise is judged once
-    after they, the machine or the claim have changed.
+    claim's part of it while that claim does not.
     """
 
     def __init__(self, host: Host, problem: str | None, *, ledger_known: bool) -> None:
@@ -35,7 +34,6 @@ class Readings:
         self._ledger_known = ledger_known
         self._prepared: dict[PoolName, tuple[Ledger, Pool, bytes]] = {}
         self._parts: dict[str, tuple[Claim, bytes]] = {}
-        self._reviewed: dict[str, tuple[Claim, Pool, bool]] = {}
 
     def answer(self, ledger: Ledger, request: Reading) -> bytes:
         """The answer to a reading.
@@ -92,22 +90,10 @@ class Readings:
                 eligible_cpus=str(pool.eligible),
                 unavailable_allocated_cpus=str(owned - pool.eligible),
             ),
-            outdated_placements=self._outdated(ledger, pools, pool, claims),
+            outdated_placements=tuple([each.service for each in claims if outdated(ledger, pools, pool, each)]),
             state_error=self._problem,
         )
         return head.encode_with([self._part(claim) for claim in claims])
-
-    def _outdated(self, ledger: Ledger, pools: Pools, pool: Pool, claims: list[Claim]) -> tuple[str, ...]:
-        """The services whose claims the settings would place otherwise."""
-        self._reviewed = {service: known for service, known in self._reviewed.items() if service in ledger.claims}
-        return tuple([claim.service for claim in claims if self._is_outdated(ledger, pools, pool, claim)])
-
-    def _is_outdated(self, ledger: Ledger, pools: Pools, pool: Pool, claim: Claim) -> bool:
-        known = self._reviewed.get(claim.service)
-        if known is None or known[0] is not claim or known[1] is not pool:
-            known = claim, pool, outdated(ledger, pools, pool, claim)
-            self._reviewed[claim.service] = known
-        return known[2]
 
     def _part(self, claim: Claim) -> bytes:
         known = self._parts.get(claim.service)

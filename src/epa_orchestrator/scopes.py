@@ -18,8 +18,8 @@ _MAX_SETS_OF_ONE: Final = 16384
 
 
 def max_sets(need: int) -> int:
-    """How many sets of nodes, or of packages, are compared one by one for a request of so many CPUs."""
-    return min(max(_MAX_SETS_OF_ONE // max(need, 1), 16), 512)
+    """How many sets of nodes are compared one by one for a request of so many CPUs."""
+    return min(max(_MAX_SETS_OF_ONE // max(need, 1), 16), 1024)
 
 
 class Wanted(NamedTuple):

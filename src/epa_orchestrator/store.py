@@ -247,6 +247,7 @@ def open_store(path: Path) -> tuple[Store, Loaded]:
     Raises StateError, having changed nothing; `load_copy` may still be able to read it.
     """
     loaded = load(path)
+    db: sqlite3.Connection | None = None
     try:
         db = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
@@ -257,6 +258,8 @@ def open_store(path: Path) -> tuple[Store, Loaded]:
         checksum = _upgrade(db, loaded) if loaded.version < SCHEMA_VERSION else loaded.checksum
         db.execute("COMMIT")
     except sqlite3.Error as error:
+        if db is not None:
+            db.close()
         raise StateError(f"cannot be written: {error!s}") from error
     if mode != "wal":
         raise StateError("cannot be written: its directory does not allow a write-ahead log")
@@ -370,6 +373,8 @@ def _claim(row: tuple[object, ...]) -> Claim:
     if pool not in get_args(PoolName) or policy not in get_args(Policy):
         raise ValueError(f"the claim of service '{service}' names an unknown pool or policy")
     how: dict[str, Any] = json.loads(rest[0]) if rest and rest[0] else {}
+    if not all(isinstance(part, kind) for part, kind in _placement_parts(how)):
+        raise ValueError(f"the claim of service '{service}' says in another form how it was placed")
     return Claim(
         service,
         pool,
@@ -384,6 +389,16 @@ def _claim(row: tuple[object, ...]) -> Claim:
 
 def _claim_row(claim: Claim) -> tuple[object, ...]:
     return claim.service, claim.pool, str(claim.cpus), str(claim.explicit), claim.policy, _placement(claim)
+
+
+def _placement_parts(how: object) -> Iterator[tuple[object, type]]:
+    """What the record of a placement is made of, each with its type."""
+    yield how, dict
+    if isinstance(how, dict):
+        document = cast("dict[str, object]", how)
+        yield document.get("withheld", ""), str
+        yield document.get("policy", {}), dict
+        yield document.get("wishes", {}), dict
 
 
 def _placement(claim: Claim) -> str:

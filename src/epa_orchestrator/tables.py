@@ -4,19 +4,19 @@ A table is a list whose entry n is the cost of the best choice of n CPUs, as one
 of the cost vector, each in a field of its own, the most important on top; its low bits the chosen CPUs themselves, so
 that of equal choices the one with the lower CPU ids is the smaller number. Such costs add up, and the best choice from
 two disjoint parts is made of best choices from each. So small tables are folded into larger ones (the knapsack
-recurrence, a min-plus convolution), which is exact whatever the policy. Tables of few cores and of nodes are
+recurrence, a min-plus convolution), which is exact whatever the policy. Tables of few cores and of domains are
 remembered, as from one request to the next little changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import lru_cache
 from operator import add
 from typing import Final, NamedTuple
 
 from epa_orchestrator.cost import levels, other_type
-from epa_orchestrator.domains import Cell, Part, Topology
+from epa_orchestrator.domains import Cell, Kind, Part, Topology, lowest_bits
 from epa_orchestrator.policy import PlacementPolicy
 
 Table = list[int]
@@ -27,7 +27,7 @@ _MOST_LEVELS: Final = 16
 
 #: How many tables are remembered; the largest have a few KB.
 _MAX_PARTS: Final = 1024
-_MAX_NODES: Final = 256
+_MAX_DOMAINS: Final = 512
 
 
 class Weights:
@@ -36,8 +36,8 @@ class Weights:
     `weights` makes one object for equal arguments, so that it can stand for them where tables are remembered.
     """
 
-    def __init__(self, top: Topology, policy: PlacementPolicy, *, shrinking: bool) -> None:
-        compared = levels(policy, shrinking=shrinking)
+    def __init__(self, top: Topology, policy: PlacementPolicy, *, shrinking: bool, sparing: bool) -> None:
+        compared = levels(policy, shrinking=shrinking, sparing=sparing)
         fields = range(len(compared) - 1, -1, -1)
         weight = {
             name: sign * (1 << top.width + _FIELD * place) for (name, sign), place in zip(compared, fields, strict=True)
@@ -63,6 +63,13 @@ class Weights:
         self.l3_balance = weight.get("l3_balance", 0)
         self.l3_left_over = weight.get("l3_left_over", 0)
         self.scope_left_over = weight.get("scope_left_over", 0)
+        compares: dict[Kind, int] = {
+            "package": self.packages,
+            "node": self.numa_nodes or self.near or self.numa_balance,
+            "l3": self.l3_domains or self.l3_balance or self.l3_left_over,
+        }
+        #: The kinds of domains that are compared, those that contain the others first.
+        self.nesting: tuple[Kind, ...] = tuple(kind for kind in top.nesting if compares[kind]) or ("l3",)
 
     def feasible(self, value: int) -> bool:
         """Whether a cost is that of a choice, and not of none."""
@@ -75,90 +82,86 @@ class Weights:
 
 
 @lru_cache(64)
-def weights(top: Topology, policy: PlacementPolicy, *, shrinking: bool = False) -> Weights:
-    """The weights of a policy on a topology, to gain CPUs or to give up some."""
-    return Weights(top, policy, shrinking=shrinking)
+def weights(top: Topology, policy: PlacementPolicy, *, shrinking: bool = False, sparing: bool = True) -> Weights:
+    """The weights of a policy on a topology, to gain CPUs or to give up some; see `levels`."""
+    return Weights(top, policy, shrinking=shrinking, sparing=sparing)
 
 
 class Situation(NamedTuple):
-    """Masks: the CPUs that may be taken, those of them that are others', those that are kept, all that no other has."""
+    """Masks: the CPUs that may be taken, those of them that others hold, those that are kept, and all of these."""
 
     take: int
-    last_resort: int
+    others: int
     held: int
     available: int
 
     def within(self, mask: int) -> Situation:
         """What of it concerns these CPUs."""
-        return Situation(self.take & mask, self.last_resort & mask, self.held & mask, self.available & mask)
+        return Situation(self.take & mask, self.others & mask, self.held & mask, self.available & mask)
 
 
-def best(weigh: Weights, cells: Sequence[Cell], now: Situation, need: int) -> int:
-    """The cost of the best choice of `need` CPUs from the cells, which hold all that is kept; infeasible if none.
+def best(weigh: Weights, cells: tuple[Cell, ...], now: Situation, need: int) -> int:
+    """The cost of the best choice of `need` CPUs from some NUMA nodes, which hold all that is kept; infeasible if none.
 
-    What is the same for all choices from these cells is not in it.
+    `node_distance` is not in it, being the same for all choices from these nodes.
     """
     limit = max(32, 1 << (need - 1).bit_length())
-    if len({cell.node for cell in cells}) == 1:
-        table = node_table(weigh, tuple(cells), now, limit)
-        return table[need] if need < len(table) else weigh.infeasible
-    by_node = _grouped(cells, [cell.node for cell in cells])
-    if weigh.top.l3_spans_nodes:
-        tables = [_l3_table(weigh, members, now, limit, across=True) for members in _by_l3(cells)]
-    else:
-        tables = [node_table(weigh, members, now, limit) for members in by_node]
+    left = {cell.l3: (weigh.top.l3_cpus[cell.l3] & now.take).bit_count() for cell in cells}
+    tables = [_domain_table(weigh, domain, 0, now, left, limit) for domain in _domains(weigh, cells, 0)]
+    if len(tables) == 1:
+        return tables[0][need] if need < len(tables[0]) else weigh.infeasible
     return _fold(tables, need, weigh.infeasible, exactly=True)[-1]
 
 
-def node_table(weigh: Weights, cells: tuple[Cell, ...], now: Situation, limit: int) -> Table:
-    """The table of cells in one NUMA node, up to `limit` CPUs or all there are."""
+def _domains(weigh: Weights, cells: tuple[Cell, ...], depth: int) -> list[tuple[Cell, ...]]:
+    """The cells by domain, of the kind that is nested `depth` deep."""
+    kind = weigh.nesting[depth]
+    groups: dict[int, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(getattr(cell, kind), []).append(cell)
+    return [tuple(group) for group in groups.values()] if len(groups) > 1 else [cells]
+
+
+def _domain_table(
+    weigh: Weights, cells: tuple[Cell, ...], depth: int, now: Situation, left: dict[int, int], limit: int
+) -> Table:
+    """The table of a domain: of the cells of one package, NUMA node or L3 domain, as the nesting says."""
     threads = 0
     for cell in cells:
         threads |= cell.threads
-    left = tuple([(weigh.top.l3_cpus[cell.l3] & now.take).bit_count() for cell in cells])
-    return _node_table(weigh, cells, now.within(threads), left, limit)
+    left_here = tuple([left[cell.l3] for cell in cells])
+    return _remembered_table(weigh, cells, depth, now.within(threads), left_here, limit)
 
 
-@lru_cache(_MAX_NODES)
-def _node_table(weigh: Weights, cells: tuple[Cell, ...], now: Situation, left: tuple[int, ...], limit: int) -> Table:
-    free_in = {cell.l3: free for cell, free in zip(cells, left, strict=True)}
-    tables = [_l3_table(weigh, members, now, limit, free_in) for members in _by_l3(cells)]
-    return _with_node_terms(weigh, cells[0].node, _fold(tables, limit, weigh.infeasible), now.held)
-
-
-def _with_node_terms(weigh: Weights, node: int, table: Table, held: int) -> Table:
-    """Add what depends on how many CPUs of the node the service has."""
-    if not weigh.numa_balance and not weigh.near:
-        return table
-    kept, far = held.bit_count(), weigh.near * weigh.distance.get(node, 0)
-    return [value + weigh.numa_balance * (kept + n) ** 2 + far * (kept + n) for n, value in enumerate(table)]
-
-
-def _l3_table(
-    weigh: Weights,
-    cells: tuple[Cell, ...],
-    now: Situation,
-    limit: int,
-    free_in: dict[int, int] | None = None,
-    *,
-    across: bool = False,
+@lru_cache(_MAX_DOMAINS)
+def _remembered_table(
+    weigh: Weights, cells: tuple[Cell, ...], depth: int, now: Situation, left_here: tuple[int, ...], limit: int
 ) -> Table:
-    """The table of the cells of one L3 domain; `across`: they are in nodes that have no other L3 domain."""
-    l3 = cells[0].l3
-    tables: list[Table] = []
-    for cell in cells:
-        parts = [_part_table(weigh, part, now.within(part.threads)) for part in cell.parts]
-        table = _fold(parts, limit, weigh.infeasible)
-        tables.append(_with_node_terms(weigh, cell.node, table, now.held & cell.cpus) if across else table)
+    left = {cell.l3: count for cell, count in zip(cells, left_here, strict=True)}
+    if depth + 1 < len(weigh.nesting):
+        domains = _domains(weigh, cells, depth + 1)
+        tables = [_domain_table(weigh, domain, depth + 1, now, left, limit) for domain in domains]
+    else:
+        tables = [_part_table(weigh, part, now.within(part.threads)) for cell in cells for part in cell.parts]
     table = _fold(tables, limit, weigh.infeasible)
-    if not (weigh.l3_domains or weigh.l3_balance or weigh.l3_left_over):
+    kept = now.held.bit_count()
+    match weigh.nesting[depth]:
+        case "package":
+            return _with_terms(table, kept, weigh.packages)
+        case "node":
+            each = weigh.near * weigh.distance.get(cells[0].node, 0) - weigh.scope_left_over
+            once = weigh.numa_nodes + weigh.scope_left_over * now.take.bit_count()
+            return _with_terms(table, kept, once, each, weigh.numa_balance)
+        case "l3":
+            once = weigh.l3_domains + weigh.l3_left_over * left[cells[0].l3]
+            return _with_terms(table, kept, once, -weigh.l3_left_over, weigh.l3_balance)
+
+
+def _with_terms(table: Table, kept: int, once: int, each: int = 0, square: int = 0) -> Table:
+    """Add what a domain costs `once` when the service has CPUs of it, for `each` of these, and for their `square`."""
+    if not (once or each or square):
         return table
-    kept = sum([(now.held & cell.cpus).bit_count() for cell in cells])
-    left = free_in[l3] if free_in else (weigh.top.l3_cpus[l3] & now.take).bit_count()
-    touched = weigh.l3_domains + weigh.l3_left_over * left
-    result = [
-        value + touched + weigh.l3_balance * (kept + n) ** 2 - weigh.l3_left_over * n for n, value in enumerate(table)
-    ]
+    result = [value + once + each * (kept + n) + square * (kept + n) ** 2 for n, value in enumerate(table)]
     if not kept:
         result[0] = table[0]
     return result
@@ -171,30 +174,42 @@ def _part_table(weigh: Weights, part: Part, now: Situation) -> Table:
 
 
 def _core_table(weigh: Weights, core: int, now: Situation) -> Table:
-    """The table of one core: other owners' threads last, then by id."""
-    free, held = core & now.take, core & now.held
-    beside = core & ~now.available
-    wrong = weigh.other_type if core & weigh.other_type_cpus else 0
-    open_ = weigh.shared if beside else 0 if held else weigh.fresh
-    taken, extra, order = held, 0, 0
+    """The table of one core: for each number the best mix of free threads and others'."""
+    own, others = core & now.take & ~now.others, core & now.others
     table: Table = []
-    for n in range(free.bit_count() + 1):
-        if n:
-            rest = free & ~taken
-            own = rest & ~now.last_resort
-            low = (own or rest) & -(own or rest)
-            taken |= low
-            order += 1 << weigh.width - low.bit_length()
-            extra += 0 if own else weigh.reclaimed
-        count = taken.bit_count()
-        if not count:
-            table.append(0)
-        elif (weigh.whole_cores and taken != core) or (weigh.one_thread and (count > 1 or beside)):
-            table.append(weigh.infeasible)
-        else:
-            split = weigh.split if not beside and taken != core else 0
-            table.append(open_ + split + weigh.stacked * (count - 1) + wrong * count + extra - order)
+    for n in range(own.bit_count() + others.bit_count() + 1):
+        mixes = range(max(n - own.bit_count(), 0), min(n, others.bit_count()) + 1)
+        table.append(
+            min([_core_cost(weigh, core, now, lowest_bits(own, n - k), lowest_bits(others, k)) for k in mixes])
+        )
     return table
+
+
+def _core_cost(weigh: Weights, core: int, now: Situation, own: int, others: int) -> int:
+    """The cost of taking these threads of a core, free ones and others', beside those that are held."""
+    held = core & now.held
+    taken = held | own | others
+    count = taken.bit_count()
+    if not count:
+        return 0
+    beside = core & ~(now.available & ~now.others | taken)
+    if (weigh.whole_cores and taken != core) or (weigh.one_thread and (count > 1 or beside)):
+        return weigh.infeasible
+    value = weigh.shared if beside else (0 if held else weigh.fresh) + (weigh.split if taken != core else 0)
+    value += weigh.stacked * (count - 1) + weigh.reclaimed * others.bit_count()
+    if core & weigh.other_type_cpus:
+        value += weigh.other_type * count
+    return value - _mirrored(own | others, weigh.width)
+
+
+def _mirrored(mask: int, width: int) -> int:
+    """The mask with its lowest CPU on top."""
+    mirrored = 0
+    while mask:
+        low = mask & -mask
+        mirrored |= 1 << width - low.bit_length()
+        mask ^= low
+    return mirrored
 
 
 def _fold(tables: Iterable[Table], limit: int, infeasible: int, *, exactly: bool = False) -> Table:
@@ -227,15 +242,3 @@ def _convolved(one: Table, begin: int, other: Table, first: int, last: int) -> T
             min(map(add, one[low - begin : high - begin + 1], mirrored[most - total + low : most - total + high + 1]))
         )
     return result
-
-
-def _by_l3(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
-    return _grouped(cells, [cell.l3 for cell in cells])
-
-
-def _grouped(cells: Sequence[Cell], keys: Sequence[int]) -> list[tuple[Cell, ...]]:
-    """The cells with equal keys, together."""
-    groups: dict[int, list[Cell]] = {}
-    for cell, key in zip(cells, keys, strict=True):
-        groups.setdefault(key, []).append(cell)
-    return [tuple(group) for group in groups.values()]

@@ -25,6 +25,8 @@ from tools.synthetic import Shape, build
 
 SOURCE: Final = Path(__file__).resolve().parents[2] / "src"
 
+MEMORY: Final = Path("/dev/shm")  # a file system in memory, where there is one
+
 #: Only there so that a hanging daemon fails a test instead of hanging the run; no test passes or fails by it otherwise.
 PATIENCE: Final = 30.0
 
@@ -273,7 +275,9 @@ class Daemon:
         self.socket_path = self.data / "data" / "epa.sock"
         self.settings_path = self.base / "settings.json"
         self.configure(settings or {})
-        self.host = Host(self.base / "sys", shape)
+        # Its thousands of small files need no disk.
+        self._sysfs = Path(tempfile.mkdtemp(prefix="epa-", dir=MEMORY if MEMORY.is_dir() else None))
+        self.host = Host(self._sysfs / "sys", shape)
         self.environment = clean_environment() | {
             "SNAP_DATA": str(self.data),
             "SNAP_COMMON": str(self.common),
@@ -296,6 +300,7 @@ class Daemon:
                 self.process.close()
                 print(self.log()[-20_000:])  # pytest shows it when the test fails
             shutil.rmtree(self.base, ignore_errors=True)
+            shutil.rmtree(self._sysfs, ignore_errors=True)
 
     @property
     def pid(self) -> int:

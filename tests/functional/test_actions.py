@@ -46,6 +46,14 @@ def test_allocate_cores_answer(daemon: Daemon) -> None:
         "remaining_available_cpus": 8,
         "pool": "isolated",
         "preemption_policy": "legacy",
+        "placement": {
+            "numa_nodes": "0",
+            "packages": 1,
+            "l3_domains": 1,
+            "whole_cores": 2,
+            "shared_cores": 0,
+            "withheld_cpus": "",
+        },
     }
     assert daemon.entry("svc") == {
         "service_name": "svc",
@@ -98,6 +106,14 @@ def test_percent_answer(daemon: Daemon) -> None:
         "remaining_available_cpus": 8,
         "pool": "isolated",
         "preemption_policy": "legacy",
+        "placement": {
+            "numa_nodes": "0",
+            "packages": 1,
+            "l3_domains": 1,
+            "whole_cores": 2,
+            "shared_cores": 0,
+            "withheld_cpus": "",
+        },
     }
     assert daemon.claims() == {"svc": cpus}
     assert daemon.entry("svc")["is_explicit"] is False
@@ -340,7 +356,14 @@ def test_allocate_cores_replaces_explicit_claims(daemon: Daemon) -> None:
 
 def test_listing(daemon: Daemon) -> None:
     empty = daemon.ok("list_allocations")
-    assert {"non-preemptive-allocations", "cpu-pools"} <= set(empty.pop("supported_cpu_features"))
+    assert empty.pop("supported_cpu_features") == [
+        "non-preemptive-allocations",
+        "cpu-pools",
+        "placement",
+        "placement-hints",
+        "dry-run",
+        "explain",
+    ]
     assert empty == {
         "version": "1.0",
         "pool": "isolated",
@@ -354,6 +377,7 @@ def test_listing(daemon: Daemon) -> None:
             "eligible_cpus": "1-3,5-7,9-11,13-15",
             "unavailable_allocated_cpus": "",
         },
+        "outdated_placements": [],
         "allocations": [],
     }
     daemon.cores("b", 2)

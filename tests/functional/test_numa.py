@@ -29,6 +29,14 @@ def test_answer(daemon: Daemon) -> None:
         "remaining_available_cpus": 7,
         "pool": "isolated",
         "preemption_policy": "legacy",
+        "placement": {
+            "numa_nodes": "1",
+            "packages": 1,
+            "l3_domains": 1,
+            "whole_cores": 2,
+            "shared_cores": 0,
+            "withheld_cpus": "",
+        },
     }
     assert daemon.entry("svc")["is_explicit"] is True
     assert daemon.claims()["svc"] == cpus

@@ -200,7 +200,7 @@ def test_so_does_snap_set(machine: Machine, unit: Unit) -> None:
 
 
 def test_the_confined_daemon_finds_the_node_of_a_device(machine: Machine) -> None:
-    device = sorted(machine.run("ls", "/sys/bus/pci/devices").out.split())[-1]
+    device = max(machine.run("ls", "/sys/bus/pci/devices").out.split())
     machine.shell(f"echo 1 > /sys/bus/pci/devices/{device}/numa_node")
     assert dry_run(machine, near=device)["explanation"]["policy"]["near"] == 1
     assert "no PCI device 0000:ff:1f.7" in dry_run(machine, near="ff:1f.7")["error"]

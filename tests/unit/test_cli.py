@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,10 @@ ASKING = (
     ["allocate", "a", "2"],
     ["allocate", "a", "--percent", "50"],
     ["allocate", "a", "2", "--numa-node", "0"],
+    ["allocate", "a", "2", "--dry-run"],
+    ["explain", "a", "2"],
+    ["explain", "a", "--percent", "50"],
+    ["explain", "a", "2", "--numa-node", "0"],
     ["release", "a"],
     ["release", "a", "--numa-node", "0"],
     ["hugepages"],
@@ -49,6 +53,11 @@ def table(text: str) -> list[dict[str, str]]:
     headings = [cell.strip() for cell in head.split("┃")[1:-1]]
     cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
     return [dict(zip(headings, row, strict=True)) for row in cells]
+
+
+def rows(lines: list[str]) -> list[list[str]]:
+    """The cells of a printed table's body."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
 
 
 class Command:
@@ -359,6 +368,148 @@ def test_allocate_json(daemon: Daemon) -> None:
         "num_of_cores": 2,
         "cores_allocated": "2-3",
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["2"], "2-3 (4 of 6 would still be free; dry run: nothing was changed)\n"),
+        ([], "2-5 (2 of 6 would still be free; dry run: nothing was changed)\n"),
+        (["--percent", "100"], "2-7 (0 of 6 would still be free; dry run: nothing was changed)\n"),
+        (["2", "--numa-node", "0"], "2-3 (4 of 6 would still be free; dry run: nothing was changed)\n"),
+        (["1", "--pool", "general"], "1 (0 of 1 would still be free; dry run: nothing was changed)\n"),
+    ],
+)
+def test_allocate_as_a_dry_run(arguments: list[str], text: str, daemon: Daemon) -> None:
+    before = daemon.json("history")
+    assert daemon.text("allocate", "nova", *arguments, "--dry-run") == text
+    dry = daemon.json("allocate", "nova", *arguments, "--dry-run")
+    assert daemon.json("list")["allocations"] == daemon.json("list", "--pool", "general")["allocations"] == []
+    assert daemon.json("history") == before
+    assert dry == daemon.json("allocate", "nova", *arguments) | {"dry_run": True}
+    daemon.reset()
+    assert "Requested: 7, Available: 6" in daemon.failure(1, "allocate", "nova", "7", "--dry-run")
+
+
+@pytest.mark.parametrize("command", ["allocate", "explain"])
+@pytest.mark.parametrize(
+    ("option", "value", "cpus"),
+    [
+        ("--numa-policy", "single-numa-node", "2-3"),
+        ("--cpu-thread-policy", "isolate", "2,4"),
+        ("--cpu-thread-policy", "require", "2-3"),
+        ("--uncore-cache-alignment", "require", "2-3"),
+        ("--near", "0", "2-3"),
+    ],
+)
+def test_wishes(command: str, option: str, value: str, cpus: str, daemon: Daemon) -> None:
+    assert daemon.json(command, "nova", "2", option, value)["allocated_cores"] == cpus
+
+
+@pytest.mark.parametrize("command", ["allocate", "explain"])
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--near", "1", "near=1: NUMA node 1 does not exist"),  # a number is a node, not an interface's name
+        ("--near", "eth9", "near=eth9: the network interface does not exist"),
+        ("--near", "0000:3b:00.0", "near=0000:3b:00.0: this machine shows no PCI device 0000:3b:00.0"),
+        ("--near", "a/b", "Field 'near' must be a NUMA node, a PCI address or a network interface, not a/b"),
+        ("--near", "-1", "near=-1: the network interface does not exist"),
+        ("--near", "9" * 5000, "Field 'near' must be a NUMA node, a PCI address or a network interface, not 999"),
+        ("--numa-policy", "packed", "Field 'numa_policy' must be "),
+        ("--cpu-thread-policy", "", "Field 'cpu_thread_policy' must be "),
+        ("--uncore-cache-alignment", "None", "Field 'uncore_cache_alignment' must be "),
+    ],
+    ids=lambda each: each[:20],
+)
+def test_wishes_that_are_refused(command: str, option: str, value: str, sentence: str, daemon: Daemon) -> None:
+    assert daemon.failure(1, command, "nova", "2", option, value).startswith(sentence)
+    assert daemon.json("list")["allocations"] == []
+
+
+def test_what_is_withheld_is_listed(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2", "--cpu-thread-policy", "isolate")
+    (row,) = table(daemon.text("list"))
+    assert (row["CPUs"], row["Withheld"]) == ("2,4", "3,5")
+    assert "2 CPUs held, 2 of 6 free" in daemon.text("list")
+    assert daemon.json("list")["allocations"][0]["withheld_cpus"] == "3,5"
+    assert "2,4 (withholds 3,5)" in daemon.text("history", "--limit", "1")
+
+
+# --- explain ---
+
+
+def test_explain(daemon: Daemon) -> None:
+    lines = daemon.text("explain", "nova", "2").splitlines()
+    assert lines[:2] == [
+        "nova would get CPUs 2-3",
+        "NUMA node 0 alone has such CPUs, among choices of as few and as close NUMA nodes.",
+    ]
+    cells = {cells[0]: cells[1] for cells in rows(lines)}
+    assert (cells["on NUMA nodes"], cells["CPUs"], cells["CPUs left over in its L3 domains"]) == ("0", "2-3", "4")
+    assert "CPUs that the service could have, by NUMA node: 0: 6" in lines
+    assert "cpu-thread-policy=prefer" in " ".join(lines).partition("Placed by: ")[2]
+    assert daemon.json("list")["allocations"] == []
+
+
+def test_explain_of_what_is_held(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "3")
+    for count, sentence in (
+        ("3", "keeps the CPUs that it holds"),
+        ("1", "The claim shrinks"),
+        ("4", "The claim grows"),
+    ):
+        assert sentence in daemon.text("explain", "nova", count).splitlines()[1]
+    assert [each["cores_count"] for each in daemon.json("list")["allocations"]] == [3]
+
+
+@pytest.mark.parametrize("arguments", [["2"], ["--percent", "33"], ["2", "--numa-node", "0"]])
+def test_explain_json(arguments: list[str], daemon: Daemon) -> None:
+    document = daemon.json("explain", "nova", *arguments)
+    found = document.pop("explanation")
+    assert document == daemon.json("allocate", "nova", *arguments, "--dry-run")
+    assert [scope["cpus"] for scope in found["scopes"]] == ["2-3"]
+    assert found["room"] == {"0": 6}
+    assert found["policy"]["numa-policy"] == "best-effort"
+
+
+REFUSED = ("nova", "3", "--cpu-thread-policy", "require")
+RULE = "cpu-thread-policy=require allows whole cores only, and of 1 core the service would have a part"
+
+
+def test_explain_of_a_refusal(daemon: Daemon) -> None:
+    """The table on stdout, and the sentence that the request would be refused with on stderr."""
+    result = daemon.run("explain", *REFUSED)
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"Refused: {RULE}."
+    cells = {cells[0]: cells[1] for cells in rows(lines)}
+    assert (cells["on NUMA nodes"], cells["CPUs"]) == ("0", "2-4")
+    assert result.stderr == f"epa-orchestrator: {daemon.failure(1, 'allocate', *REFUSED)}\n"
+    assert RULE in result.stderr
+
+
+def test_explain_of_a_refusal_json(daemon: Daemon) -> None:
+    result = daemon.run("explain", *REFUSED, "--json")
+    assert result.exit_code == 1
+    document = json.loads(result.stdout)
+    assert set(document) == {"error", "explanation"}
+    assert result.stderr == f"epa-orchestrator: {document['error']}\n"
+    assert document["explanation"]["rule"] == "cpu-thread-policy"
+    assert [scope["cpus"] for scope in document["explanation"]["scopes"]] == ["2-4"]
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_explain_of_what_needs_no_table(as_json: list[str], daemon: Daemon) -> None:
+    for arguments, sentence in (
+        (["7"], "Insufficient CPUs available. Requested: 7, Available: 6"),
+        (["1", "--numa-node", "3"], "NUMA node 3 does not exist"),
+        (
+            ["1", "--numa-node", "0", "--near", "0"],
+            "Field 'near' is not allowed for allocate_numa_cores: numa_node says",
+        ),
+    ):
+        assert daemon.failure(1, "explain", "nova", *arguments, *as_json).startswith(sentence)
 
 
 @pytest.mark.parametrize("arguments", [["2"], ["--percent", "30"], ["2", "--numa-node", "0"]])
@@ -794,6 +945,11 @@ def test_the_socket_may_be_named(command: list[str], daemon: Daemon, nobody: Com
         (["allocate", "a", "1", "--numa-node", "-1"], "--numa-node"),
         (["allocate", "a", "2", "--percent", "10"], "--percent goes with neither count nor --numa-node"),
         (["allocate", "a", "--percent", "10", "--numa-node", "0"], "--percent goes with neither"),
+        (["explain"], "service"),
+        (["explain", "a", "-1"], "-1"),
+        (["explain", "a", "2", "--percent", "10"], "--percent goes with neither count nor --numa-node"),
+        (["explain", "a", "2", "--policy", "legacy"], "--policy"),
+        (["explain", "a", "2", "--dry-run"], "--dry-run"),
         (["release"], "service"),
         (["release", "a", "--numa-node", "x"], "--numa-node"),
         (["hugepages", "a"], "give service and --count"),
@@ -831,7 +987,7 @@ def test_help_and_version(nobody: Command) -> None:
     for arguments in ([], ["status"], ["allocate"], ["history"]):
         assert "Usage: epa-orchestrator" in nobody.text(*arguments, "--help")
     commands = nobody.text("--help")
-    for command in ("serve", "status", "list", "allocate", "release", "hugepages", "machine", "history"):
+    for command in ("serve", "status", "list", "allocate", "explain", "release", "hugepages", "machine", "history"):
         assert f"  {command} " in commands
     assert "3 no daemon answers" in " ".join(commands.split())
 
@@ -869,9 +1025,11 @@ class Liar:
 
     ESCAPES = "\x1b[31m\x1b]0;t\x07\x9b2J\r\u202e"
 
-    def __init__(self, path: Path, *, refuse: bool = False) -> None:
+    def __init__(self, path: Path, *, refuse: bool = False, features: Sequence[str] = (ESCAPES, "dry-run")) -> None:
         path.parent.mkdir(parents=True)
         self._refuse = refuse
+        self._features = features
+        self.requests: list[dict[str, Any]] = []
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -891,28 +1049,38 @@ class Liar:
                 return
             with connection:
                 request = json.loads(connection.recv(65_536))
+                self.requests.append(request)
                 connection.sendall(json.dumps(self._answer(request)).encode())
+
+    def _explanation(self) -> dict[str, Any]:
+        bad = self.ESCAPES
+        scope = {"numa_nodes": bad, "cpus": bad, "cost": {"numa_nodes": 1, bad: 2}}
+        return {"policy": {bad: bad}, "room": {bad: 1}, "scopes": [scope, scope], "decided_by": bad, "rule": bad}
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         bad = self.ESCAPES
         if self._refuse:
-            return {"version": "1.0", "error": f"No{bad} {request['action']}"}
+            explained = {"explanation": self._explanation()} if request.get("explain") else {}
+            return {"version": "1.0", "error": f"No{bad} {request['action']}", **explained}
         numbers = dict.fromkeys(
             ("total_available_cpus", "remaining_available_cpus", "total_allocations", "total_allocated_cpus"), 1
         )
         pool = request.get("pool", "isolated")
         common = {"version": bad, "service_name": bad, "pool": pool, "preemption_policy": "legacy", **numbers}
+        if request.get("explain"):
+            common["explanation"] = self._explanation()
         if request["action"] == "list_allocations":
             claim = {"service_name": bad, "pool": pool, "allocated_cores": bad, "preemption_policy": "legacy"}
             return common | {
-                "supported_cpu_features": [bad],
+                "supported_cpu_features": self._features,
                 "cpu_pool": {
                     "source": "isolated",
                     "configured_cpus": bad,
                     "eligible_cpus": bad,
                     "unavailable_allocated_cpus": bad,
                 },
-                "allocations": [claim | {"cores_count": 1, "is_explicit": True}],
+                "outdated_placements": [bad],
+                "allocations": [claim | {"cores_count": 1, "is_explicit": True, "withheld_cpus": bad}],
             }
         if request["action"] == "get_memory_info":
             node = {"capacity": [{"total": 1, "free": 1, "size": 2048}], "allocations": {bad: {"2048": 1}}}
@@ -924,6 +1092,21 @@ class Liar:
             return common | {"numa_node": 0, "num_of_cores": 1, "cores_allocated": bad}
         counts = {"num_of_cores": 1, "cores_allocated": 1, "cores_allocated_count": 1}
         return common | {"allocated_cores": bad, "shared_cpus": bad, **counts}
+
+
+def test_an_older_daemon_is_not_asked_for_a_dry_run() -> None:
+    """It would ignore the field, and allocate."""
+    with tempfile.TemporaryDirectory() as directory:
+        command = Command(Path(directory))
+        older = Liar(command.socket, refuse=False, features=["cpu-pools"])
+        try:
+            results = [command.run(*words) for words in (["allocate", "a", "1", "--dry-run"], ["explain", "a", "1"])]
+        finally:
+            older.stop()
+    for result in results:
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "would really allocate" in result.stderr
+    assert {request["action"] for request in older.requests} == {"list_allocations"}
 
 
 @pytest.mark.parametrize("refuse", [False, True], ids=["answers", "refusals"])

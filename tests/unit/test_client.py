@@ -245,15 +245,16 @@ EXPLANATION: dict[str, Any] = {
 
 
 def test_what_was_asked_for_beside_is_sent_and_its_answer_read(client: Client, peer: Peer) -> None:
-    for ask, answer in (
-        (lambda **more: client.allocate("a", 2, **more), CORES),
-        (lambda **more: client.allocate_percent("a", 30, **more), PERCENT),
-        (lambda **more: client.allocate_in_node("a", 1, 2, **more), NUMA),
-    ):
+    more: dict[str, Any] = {"dry_run": True, "explain": True, "numa_policy": "none", "near": 1}
+    calls: list[tuple[Callable[[], Any], dict[str, Any]]] = [
+        (lambda: client.allocate("a", 2, **more), CORES),
+        (lambda: client.allocate_percent("a", 30, **more), PERCENT),
+        (lambda: client.allocate_in_node("a", 1, 2, **more), NUMA),
+    ]
+    for call, answer in calls:
         whole = {**answer, "placement": PLACEMENT, "dry_run": True, "explanation": EXPLANATION}
         peer.answer(whole)
-        more = {"dry_run": True, "explain": True, "numa_policy": "none", "near": 1}
-        told = ask(**more)
+        told = call()
         assert json.loads(told.model_dump_json(exclude_none=True)) == whole
         assert more.items() <= json.loads(peer.received[-1]).items()
 

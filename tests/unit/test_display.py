@@ -12,7 +12,16 @@ from rich.console import RenderableType
 
 from epa_orchestrator import display
 from epa_orchestrator.machine import Hugepages, read_machine
-from epa_orchestrator.protocol import Allocation, Listing, MemoryAnswer, NodeHugepages, PageCapacity, PoolSummary
+from epa_orchestrator.protocol import (
+    Allocation,
+    Explanation,
+    Listing,
+    MemoryAnswer,
+    NodeHugepages,
+    PageCapacity,
+    PoolSummary,
+    Scope,
+)
 from epa_orchestrator.settings import Policy
 from epa_orchestrator.store import Event, Origin
 from epa_orchestrator.sysfs import RecordedSysfs
@@ -58,8 +67,17 @@ def shown(*tables: RenderableType, width: int = 200) -> str:
 
 def rows(*tables: RenderableType) -> list[list[str]]:
     """The cells of a table's body."""
-    lines = shown(*tables).splitlines()
+    return rows_of(shown(*tables))
+
+
+def rows_of(text: str) -> list[list[str]]:
+    lines = text.splitlines()
     return [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+
+
+def headings(table: RenderableType) -> list[str]:
+    (line,) = (line for line in shown(table).splitlines() if line.startswith("┃"))
+    return [cell.strip() for cell in line.strip("┃").split("┃")]
 
 
 def allocation(name: str = "a", cpus: str = "2-3", explicit: bool = False, policy: Policy = "legacy") -> Allocation:
@@ -103,6 +121,104 @@ def test_allocations() -> None:
     text = shown(table)
     assert "Pool isolated" in text
     assert "4 CPUs held, 2 of 6 free" in text
+
+
+def test_withheld_cpus_have_a_column_where_there_are_some() -> None:
+    withholding = allocation("ovs").model_copy(update={"withheld_cpus": "10-11"})
+    table = display.allocations(listing(allocation("nova", "4,7"), withholding))
+    assert rows(table) == [["nova", "4,7", "2", "no", "legacy", ""], ["ovs", "2-3", "2", "no", "legacy", "10-11"]]
+    assert "Withheld" in shown(table)
+    assert "Withheld" not in shown(display.allocations(listing(allocation("nova"))))
+
+
+def test_outdated_placements_are_named_below() -> None:
+    found = listing(allocation("nova"), allocation("ovs", "4,7"))
+    assert "place otherwise" not in shown(display.allocations(found))
+    outdated = found.model_copy(update={"outdated_placements": ("nova", "ovs")})
+    text = " ".join(shown(display.allocations(outdated)).split())
+    assert text.endswith("4 CPUs held, 2 of 6 free The settings in use would place otherwise: nova, ovs")
+
+
+def scope(nodes: str, cpus: str, **cost: int) -> Scope:
+    return Scope(numa_nodes=nodes, cpus=cpus, cost=cost)
+
+
+def explanation(*scopes: Scope, decided_by: str = "Because.", rule: str | None = None) -> Explanation:
+    policy: dict[str, str | bool | int] = {"numa-policy": "none", "prefer-closest-numa-nodes": True, "near": 1}
+    return Explanation(policy=policy, room={"0": 4, "1": 8}, scopes=list(scopes), decided_by=decided_by, rule=rule)
+
+
+def test_an_explanation_shows_the_choices_side_by_side() -> None:
+    found = explanation(
+        scope("0", "2,10", numa_nodes=1, reclaimed_cpus=0, l3_left_over=2, scope_left_over=2, lowest_cpu=2),
+        scope("1", "4,12", numa_nodes=1, reclaimed_cpus=0, l3_left_over=6, scope_left_over=6, lowest_cpu=4),
+        scope("0-1", "2,4", numa_nodes=2, reclaimed_cpus=0, l3_left_over=8, scope_left_over=10, lowest_cpu=2),
+    )
+    sentence, table, room, policy = display.explanation(found, refused=False)
+    assert shown(sentence) == "Because.\n"
+    assert shown(room) == "CPUs that the service could have, by NUMA node: 0: 4, 1: 8\n"
+    assert shown(policy) == "Placed by: numa-policy=none, prefer-closest-numa-nodes=true, near=1\n"
+    assert shown(table).startswith("The best choices; the first difference decides")
+    assert headings(table) == ["", "chosen", "next best", "next best"]
+    assert rows(table) == [
+        ["on NUMA nodes", "0", "1", "0-1"],
+        ["CPUs", "2, 10", "4, 12", "2, 4"],
+        ["NUMA nodes", "1", "1", "2"],
+        ["CPUs left over in its L3 domains <", "2", "6", "8"],  # what decides; what nobody has is left out
+        ["CPUs left over in its NUMA nodes", "2", "6", "10"],
+        ["lowest CPU id", "2", "4", "2"],
+    ]
+
+
+def test_an_explanation_of_one_choice_marks_nothing() -> None:
+    found = explanation(scope("0", "2,10", numa_nodes=1, lowest_cpu=2))
+    _, table, *_ = display.explanation(found, refused=False)
+    assert rows(table)[2:] == [["NUMA nodes", "1"], ["lowest CPU id", "2"]]
+
+
+def test_an_explanation_of_a_refusal_shows_the_best_choice_without_the_rule() -> None:
+    found = explanation(scope("0-1", "2-6", numa_nodes=2, lowest_cpu=2), decided_by="Refused: no.", rule="numa-policy")
+    sentence, table, *_ = display.explanation(found, refused=True)
+    assert shown(sentence) == "Refused: no.\n"
+    assert " ".join(shown(table).split()).startswith("The best choice without that rule")
+    assert headings(table) == ["", "best"]
+
+
+def test_a_level_that_a_newer_daemon_compares_is_shown_by_its_name() -> None:
+    _, table, *_ = display.explanation(explanation(scope("0", "2", fan_noise=7, lowest_cpu=2)), refused=False)
+    assert ["fan_noise", "7"] in rows(table)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("field", ["numa_nodes", "cpus", "cost"])
+def test_an_explanation_does_nothing_to_the_terminal(field: str, name: str) -> None:
+    """Who may write the socket's directory may put a server of his own there."""
+    hostile = (
+        Scope.model_validate({"numa_nodes": "0", "cpus": "2", "cost": {"lowest_cpu": 2}} | {field: name})
+        if field != "cost"
+        else scope("0", "2", **{name: 1})
+    )
+    text = "".join(shown(part) for part in display.explanation(explanation(hostile, hostile), refused=False))
+    assert all(line.isprintable() for line in text.split("\n")), text
+
+
+def test_an_explanation_without_choices_is_its_sentence() -> None:
+    parts = [shown(part) for part in display.explanation(explanation(), refused=False)]
+    assert [part.strip().partition(":")[0] for part in parts] == [
+        "Because.",
+        "CPUs that the service could have, by NUMA node",
+        "Placed by",
+    ]
+
+
+def test_an_explanation_fits_a_narrow_terminal() -> None:
+    scattered = ",".join(str(cpu) for cpu in range(0, 200, 2))
+    found = explanation(*(scope(str(node), scattered, numa_nodes=1, lowest_cpu=0) for node in range(5)))
+    _, table, *_ = display.explanation(found, refused=False)
+    assert all(len(line) <= 80 for line in shown(table, width=80).splitlines())
+    for column in range(1, 6):
+        cells = "".join(row[column] for row in rows_of(shown(table, width=80)) if row[column])
+        assert cells.replace(" ", "").startswith(f"{column - 1}{scattered}")
 
 
 def test_no_allocations() -> None:
@@ -238,6 +354,9 @@ def hostile_tables(name: str) -> list[RenderableType]:
         ),
         display.history([event(name, None, claim("2-3"))]),
         display.history([event("a", claim(name), claim("2", policy=name))]),
+        display.allocations(listing(allocation("a")).model_copy(update={"outdated_placements": (name,)})),
+        display.allocations(listing(allocation("a").model_copy(update={"withheld_cpus": name}))),
+        next(iter(display.explanation(explanation(decided_by=name), refused=False))),
     ]
 
 

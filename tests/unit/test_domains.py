@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Literal
+
+import pytest
+
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.domains import NO_NODE, Topology, lowest, lowest_bits, topology, union
-from epa_orchestrator.machine import Machine, read_machine
+from epa_orchestrator.machine import Core, Machine, Package, read_machine
 from epa_orchestrator.sysfs import RecordedSysfs
 from tests.machines import made_up
 from tools.synthetic import Shape, build
@@ -58,6 +63,59 @@ def test_reserved_thread_stays_in_its_core_but_not_in_the_cell() -> None:
     top = topology(machine, CpuSet.parse("0-1,3"), CpuSet.parse("2"))
     assert cells(top) == [(0, 0, "0-1,3")]
     assert cores(top) == ["0,2", "1,3"]
+
+
+def test_a_reserved_core_is_no_core_of_the_pool() -> None:
+    top = topology(made_up(Shape(cores_per_l3=2, threads_per_core=2)), CpuSet.parse("1,3"), CpuSet.parse("0,2"))
+    assert cores(top) == ["1,3"]
+
+
+def test_a_node_in_two_packages_is_two_cells() -> None:
+    machine = made_up(Shape(l3_per_node=2, cores_per_l3=2))
+    packages = (Package("0", CpuSet.parse("0-1")), Package("1", CpuSet.parse("2-3")))
+    top = whole(replace(machine, packages=packages))
+    assert cells(top) == [(0, 0, "0-1"), (1, 0, "2-3")]
+    assert top.nodes[0].packages == {0, 1}
+    assert top.nesting == ("node", "package", "l3")
+    assert not top.l3_spans_nodes
+    assert whole(machine).nesting == ("package", "node", "l3")
+
+
+@pytest.mark.parametrize(("scope", "spans"), [("node", False), ("package", True), ("none", False)])
+def test_whether_an_l3_domain_spans_nodes(scope: Literal["node", "package", "none"], spans: bool) -> None:
+    assert whole(made_up(Shape(nodes_per_package=2, l3_scope=scope))).l3_spans_nodes is spans
+
+
+def test_an_l3_domain_of_two_nodes_spans_none_when_the_pool_has_one_of_them() -> None:
+    machine = made_up(Shape(nodes_per_package=2, cores_per_l3=2, l3_scope="package"))
+    assert not topology(machine, CpuSet.parse("2-3"), EMPTY).l3_spans_nodes
+
+
+def test_core_types() -> None:
+    machine = made_up(Shape())
+    hybrid = (Core(CpuSet.parse("0-1"), "performance"), Core(CpuSet.parse("2-3"), "efficiency"))
+    assert whole(replace(machine, cores=hybrid)).core_types == {"performance": 0b0011, "efficiency": 0b1100}
+    assert whole(machine).core_types == {"performance": 0, "efficiency": 0}
+
+
+def test_distances_of_nodes_without_cpus_of_the_pool() -> None:
+    machine = made_up(Shape(packages=2, cores_per_l3=2, memory_only_nodes=1))
+    top = topology(machine, CpuSet.parse("2-3"), EMPTY)
+    assert list(top.nodes) == [1]
+    assert top.distance == {0: {1: 32}, 1: {1: 10}, 2: {1: 17}}
+
+
+def test_parts_hold_all_cores_of_a_cell_once() -> None:
+    (cell,) = whole(made_up(Shape(cores_per_l3=19, threads_per_core=2))).cells
+    assert [core for part in cell.parts for core in part.cores] == list(cell.cores)
+    assert [len(part.cores) for part in cell.parts] == [8, 8, 3]
+    assert union(part.threads for part in cell.parts) == cell.threads == cell.cpus
+
+
+def test_width_and_nodes_of_some_cpus() -> None:
+    top = topology(made_up(Shape(packages=2)), CpuSet.parse("1-5"), CpuSet.parse("6"))
+    assert top.width == 7
+    assert [[node.id for node in top.nodes_of(mask)] for mask in (0b10, 0b110000, 0b11000, 0)] == [[0], [1], [0, 1], []]
 
 
 def test_masks() -> None:

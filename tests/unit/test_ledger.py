@@ -313,6 +313,28 @@ class TestWithheld:
         ledger = node_cores(ledger, "a", 1, 3)[0]  # another setting
         assert owned_and_withheld(ledger) == {"a": ("2-5,12", "10-11")}
 
+    @pytest.mark.parametrize("reclaim", ["if-needed", "always"])
+    @pytest.mark.parametrize(
+        ("held", "count"),
+        [
+            ("2,10", 1),  # one free core is left
+            ("2,10", 2),
+            ("2-3,10-11", 1),
+            ("2-3,10-11", 2),
+            ("10-11", 2),
+        ],
+    )
+    def test_what_another_keeps_is_never_withheld(self, held: str, count: int, reclaim: str) -> None:
+        """Whether the other one loses the siblings, too, or the request is refused."""
+        at = pools(cpu_thread_policy="isolate", numa_reclaim=reclaim)
+        try:
+            ledger = node_cores(holding(claim("b", held)), "a", 0, count, at=at)[0]
+        except Refused:
+            return
+        assert not ledger.withheld & ledger.claimed
+        rebuilt = Ledger.of(ledger.claims.values(), {})
+        assert (rebuilt.claimed, rebuilt.withheld) == (ledger.claimed, ledger.withheld)
+
     def test_a_core_of_which_somebody_has_a_part_is_not_for_isolation(self) -> None:
         ledger = holding(claim("b", "2,7"))
         with pytest.raises(Refused, match="cpu-thread-policy=isolate allows one thread of a core that nobody else"):
@@ -358,6 +380,20 @@ class TestDefaultSize:
     def test_a_repetition_changes_nothing_when_the_policy_has_changed(self, before: str, after: str) -> None:
         first, granted = cores(Ledger(), "a", 0, at=pools(cpu_thread_policy=before))
         assert cores(first, "a", 0, at=pools(cpu_thread_policy=after)) == (first, granted)
+
+    @pytest.mark.parametrize("after", ["prefer", "share", "require", "isolate"])
+    @pytest.mark.parametrize("before", ["prefer", "share", "require", "isolate"])
+    def test_a_repetition_changes_nothing_although_the_first_changed_the_size(self, before: str, after: str) -> None:
+        """Another took CPUs of it and went, so that the default is more than the claim has left."""
+        left = claim("a", "4-6", withheld="12-14") if before == "isolate" else claim("a", "4-5,12-13")
+        ledger = holding(replace(left, placed_by=pools(cpu_thread_policy=before).settings.placement))
+        at = pools(cpu_thread_policy=after)
+        try:
+            first, granted = cores(ledger, "a", 0, at=at)
+        except Refused:
+            assert (before, after) in {("prefer", "isolate"), ("share", "isolate"), ("require", "isolate")}
+            return  # it holds two threads of a core, and keeps them when it grows
+        assert cores(first, "a", 0, at=at) == (first, granted)
 
     def test_without_a_whole_core_it_is_refused_where_the_policy_wants_one(self) -> None:
         ledger = holding(claim("b", "2-7"))
@@ -454,7 +490,7 @@ class TestWishes:
         ],
     )
     def test_go_as_far_as_the_operator_allows(
-        self, options: dict[str, object], wishes: Wishes, count: int, sentence: str
+        self, options: dict[str, Any], wishes: Wishes, count: int, sentence: str
     ) -> None:
         with pytest.raises(Refused, match=sentence):
             wish("a", count, wishes, at=pools(**options))

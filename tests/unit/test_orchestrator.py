@@ -20,7 +20,7 @@ from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Ledger
 from epa_orchestrator.orchestrator import Orchestrator, State
 from epa_orchestrator.protocol import validate
-from epa_orchestrator.settings import Settings
+from epa_orchestrator.settings import Settings, parse_settings
 from epa_orchestrator.store import CommitError, Origin
 from epa_orchestrator.sysfs import RecordedSysfs
 from tools.synthetic import Shape, build
@@ -183,6 +183,66 @@ def test_a_listing_is_prepared_once(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
+def test_a_dry_run_needs_no_commit_and_is_not_seen_by_those_it_waits_with(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        before = await ask(orchestrator, LIST)
+        dry, explained = await ask(
+            orchestrator, cores("a", 4) | {"dry_run": True}, cores("a", 4) | {"dry_run": True, "explain": True}
+        )
+        assert (counting.commits, await ask(orchestrator, LIST)) == (0, before)
+        assert explained.pop("explanation")["scopes"][0]["cpus"] == dry["allocated_cores"]
+        assert explained == dry
+        answers = await ask(orchestrator, cores("b", 12) | {"dry_run": True}, cores("a", 4))
+        assert answers[1] == {name: value for name, value in dry.items() if name != "dry_run"}
+        assert counting.commits == 1
+
+    run(tmp_path, body)
+
+
+def test_a_listing_tells_what_the_settings_would_place_otherwise(tmp_path: Path) -> None:
+    """Nothing moves by itself, whatever is set; what the service asks for anew is judged anew."""
+
+    def use(orchestrator: Orchestrator, **options: str) -> None:
+        orchestrator.use(parse_settings({name.replace("_", "-"): value for name, value in options.items()}))
+
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        await ask(orchestrator, cores("a", 2), cores("b", 2), cores("c", 4))
+        before = (await ask(orchestrator, LIST))[0]
+        assert [claim["allocated_cores"] for claim in before["allocations"]] == ["2,10", "3,11", "4-5,12-13"]
+        assert before["outdated_placements"] == []
+        use(orchestrator, cpu_thread_policy="isolate")
+        assert (await ask(orchestrator, LIST))[0] == before | {"outdated_placements": ["a", "b", "c"]}
+        use(orchestrator)
+        assert (await ask(orchestrator, LIST))[0] == before
+        use(orchestrator, numa_allocation_strategy="spread")
+        assert (await ask(orchestrator, LIST))[0] == before | {"outdated_placements": ["a", "b"]}
+        assert counting.commits == 1
+        await ask(orchestrator, cores("a", -1), cores("a", 2))
+        listing = (await ask(orchestrator, LIST))[0]
+        assert listing["allocations"][0]["allocated_cores"] == "6,14"
+        assert "a" not in listing["outdated_placements"]
+
+    run(tmp_path, body)
+
+
+def test_what_is_withheld_is_listed_and_survives_a_restart(tmp_path: Path) -> None:
+    async def body() -> None:
+        orchestrator, _ = start(tmp_path)
+        await ask(orchestrator, cores("a", 2) | {"cpu_thread_policy": "isolate"}, cores("b", 1))
+        before = (await ask(orchestrator, LIST))[0]
+        assert [claim.get("withheld_cpus") for claim in before["allocations"]] == ["10-11", None]
+        assert (before["total_allocated_cpus"], before["remaining_available_cpus"]) == (3, 12 - 3 - 2)
+        orchestrator.close()
+        orchestrator, counting = start(tmp_path)
+        assert (await ask(orchestrator, LIST))[0] == before
+        repeated = await ask(orchestrator, cores("a", 2), cores("a", 2) | {"cpu_thread_policy": "isolate"})
+        assert [answer["placement"]["withheld_cpus"] for answer in repeated] == ["10-11", "10-11"]
+        assert counting.commits == 0
+        orchestrator.close()
+
+    asyncio.run(body())
+
+
 SERVICES = st.sampled_from(["a", "b", "c", "Ünïcode 服务"])
 
 
@@ -256,6 +316,15 @@ class Wire(RuleBasedStateMachine):
             assert again == answers[0] | {"message": again.get("message")} if "message" in again else answers[0]
 
     @rule(data=st.data())
+    def try_out(self, data: st.DataObject) -> None:
+        before = self.state()
+        asked = data.draw(ALLOCATIONS) | {"explain": False}
+        (dry,) = self.ask(asked | {"dry_run": True})
+        assert self.state() == before
+        (wet,) = self.ask(asked)
+        assert dry == (wet if "error" in wet else wet | {"dry_run": True})
+
+    @rule(data=st.data())
     def fail(self, data: st.DataObject) -> None:
         before = self.state()
         self.store.broken = True
@@ -280,17 +349,19 @@ class Wire(RuleBasedStateMachine):
                 assert self.settings.cpu_pool == EMPTY
                 continue
             eligible = CpuSet.parse(listing["cpu_pool"]["eligible_cpus"])
-            held = EMPTY
+            held = withheld = EMPTY
             for claim in listing["allocations"]:
-                cpus = CpuSet.parse(claim["allocated_cores"])
+                cpus, kept = (CpuSet.parse(claim.get(name, "")) for name in ("allocated_cores", "withheld_cpus"))
                 assert claim["cores_count"] == len(cpus) > 0
-                assert not cpus & owned
-                assert cpus <= eligible
-                owned, held = owned | cpus, held | cpus
+                assert not (cpus | kept) & owned
+                assert not cpus & kept
+                assert cpus | kept <= eligible
+                owned, held, withheld = owned | cpus | kept, held | cpus, withheld | kept
+            assert listing["outdated_placements"] == []
             assert listing["total_allocations"] == len(listing["allocations"])
             assert listing["total_allocated_cpus"] == len(held)
             assert listing["total_available_cpus"] == len(eligible)
-            assert listing["remaining_available_cpus"] == len(eligible - held)
+            assert listing["remaining_available_cpus"] == len(eligible - held - withheld)
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -316,10 +387,27 @@ def request(action: str, **fields: st.SearchStrategy[int]) -> st.SearchStrategy[
     return st.builds(merged, named, POOL, POLICY)
 
 
+WISHES: st.SearchStrategy[Answer] = st.fixed_dictionaries(
+    {},
+    optional={
+        "numa_policy": st.sampled_from([None, "none", "restricted", "single-numa-node"]),
+        "cpu_thread_policy": st.sampled_from([None, "share", "require", "isolate"]),
+        "uncore_cache_alignment": st.sampled_from([None, "none", "require"]),
+        "explain": st.booleans(),
+    },
+)
+NEAR: st.SearchStrategy[Answer] = st.sampled_from([{}, {"near": 0}, {"near": 1}, {"near": 2}, {"near": "eth0"}])
+ALLOCATIONS = st.one_of(
+    st.builds(merged, request("allocate_cores", num_of_cores=st.integers(-1, 13)), WISHES, NEAR),
+    st.builds(merged, request("allocate_cores_percent", percent=st.integers(-1, 100)), WISHES, NEAR),
+    st.builds(
+        merged,
+        request("allocate_numa_cores", numa_node=st.integers(0, 2), num_of_cores=st.sampled_from([-1, 1, 2, 3, 6, 7])),
+        WISHES,
+    ),
+)
 REQUESTS = st.one_of(
-    request("allocate_cores", num_of_cores=st.integers(-1, 13)),
-    request("allocate_cores_percent", percent=st.integers(-1, 100)),
-    request("allocate_numa_cores", numa_node=st.integers(0, 2), num_of_cores=st.sampled_from([-1, 1, 2, 3, 6, 7])),
+    ALLOCATIONS,
     request(
         "allocate_hugepages",
         node_id=st.integers(0, 2),

@@ -136,7 +136,7 @@ def test_core_with_a_reserved_thread_is_not_whole() -> None:
 def test_core_of_which_another_service_could_lose_a_thread_is_shared() -> None:
     # Another service has 4, the sibling of 0, and could lose it. Nobody uses cores 1,5 and 2,6 and 3,7.
     top = topology(made_up(Shape(cores_per_l3=4, threads_per_core=2)), cpus("0-7"), EMPTY)
-    task = Task(top, cpus("0-7"), EMPTY, 1, last_resort=cpus("4"), node=0)
+    task = Task(top, cpus("0-7"), EMPTY, 1, others=cpus("4"), node=0)
     assert [str(place(task)[0]), task.cost(cpus("0")).shared_cores, task.cost(cpus("0,4")).shared_cores] == ["1", 1, 0]
     isolated = replace(task, policy=PlacementPolicy(cpu_thread_policy="isolate"))
     assert str(place(isolated)[0]) == "1"
@@ -217,9 +217,21 @@ SMALL = (
     made_up(Shape(2, 2, 1, 3, distances=KUNPENG)),
     made_up(Shape(3, 1, 2, 1, 2, distances=ONE_WAY)),
     # Nodes that span packages, as virtual machines have them.
-    _packages(Shape(1, 2, 3, 2), "0-3", "4-7", "8-11"),
+    _packages(Shape(1, 2, 4, 1), *(f"{first}-{first + 1}" for first in (0, 2, 4, 6))),
     _packages(Shape(1, 1, 3, 2, 2), "0-1,6-7", "2-3,8-9", "4-5,10-11"),
-    _packages(Shape(1, 2, 1, 3, 2, l3_scope="none"), "0-1,6-7", "2-3,8-9", "4-5,10-11"),
+    _packages(Shape(1, 2, 1, 2, 2, l3_scope="none"), "0,4", "1,5", "2,6", "3,7"),
+    # A package for each core: of single CPUs, of hybrid pairs, of nodes.
+    _packages(Shape(1, 1, 1, 12), *map(str, range(12))),
+    _packages(Shape(1, 1, 3, 2, 2), *(f"{n},{n + 6}" for n in range(6))),
+    _packages(Shape(1, 1, 3, 4, l3_scope="none"), *map(str, range(12))),
+    made_up(Shape(6, 1, 1, 1, 2)),
+    made_up(Shape(12, 1, 1, 1)),
+    made_up(Shape(3, 2, 1, 2)),
+    made_up(Shape(3, 4, 1, 1)),
+    # An L3 domain that spans packages, as a hypervisor may say, and one that spans nodes of two of them.
+    _packages(Shape(1, 1, 2, 3, 2), "0-1,6-7", "2-5,8-11"),
+    _packages(Shape(1, 2, 1, 3, 2, l3_scope="package"), "0-2,6-8", "3-5,9-11"),
+    _packages(Shape(1, 3, 1, 2, 2, l3_scope="package"), "0-2,6-8", "3-5,9-11"),
 )
 
 CHOICES: dict[str, tuple[object, ...]] = {
@@ -264,8 +276,8 @@ class State:
 
     def question(self) -> oracle.Question:
         where = oracle.world(self.machine, frozenset(self.eligible), frozenset(self.reserved))
-        sets = (frozenset(each) for each in (self.free, self.own))
-        return oracle.Question(where, *sets, self.count, self.policy, frozenset(self.last_resort), self.node)
+        free, own, last = (frozenset(each) for each in (self.free, self.own, self.last_resort))
+        return oracle.Question(where, free, own, self.count, self.policy, last, self.node)
 
 
 def random_state(rng: random.Random, *, taking: bool) -> State:
@@ -352,6 +364,36 @@ def test_cost_and_rules_are_those_of_the_oracle(seed: int) -> None:
             assert (rule.option if rule else None) == oracle.broken(asked, choice), (state, str(chosen))
 
 
+def _twelve_nodes(seed: int) -> Machine:
+    """Twelve nodes of one CPU, at any distances."""
+    rng, rows = random.Random(seed), [[10] * 12 for _ in range(12)]
+    for a, b in itertools.combinations(range(12), 2):
+        rows[a][b] = rows[b][a] = rng.randint(11, 40)
+    packages, nodes_per_package = (12, 1) if seed % 2 else (4, 3)
+    return made_up(Shape(packages, nodes_per_package, 1, 1, distances=rows))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_set_of_twelve_nodes_is_compared(seed: int) -> None:
+    machine = _twelve_nodes(seed)
+    top, where = pool_of(machine)
+    for count, near in itertools.product(range(1, len(machine.online) + 1), (None, 3)):
+        task = Task(top, machine.online, EMPTY, count, PlacementPolicy(near=near))
+        asked = oracle.Question(where, frozenset(machine.online), frozenset(), count, task.policy)
+        assert oracle.rank(asked, frozenset(place(task)[0])) == asked.answer(), (count, near)
+
+
+def test_every_set_of_twelve_packages_is_compared() -> None:
+    # A virtual machine with a package for each CPU; the last six are efficient ones.
+    machine = _packages(Shape(1, 1, 1, 12), *map(str, range(12)))
+    types: tuple[CoreType, ...] = ("performance",) * 6 + ("efficiency",) * 6
+    cores = tuple(replace(core, type=kind) for core, kind in zip(machine.cores, types, strict=True))
+    top = topology(replace(machine, cores=cores), machine.online, EMPTY)
+    policy = PlacementPolicy(prefer_core_type="efficiency")
+    found = [str(choose(top, machine.online, EMPTY, count, policy)) for count in (4, 5, 6, 7)]
+    assert found == ["6-9", "6-10", "6-11", "0,6-11"]
+
+
 def test_states_have_every_pair_of_values() -> None:
     every = [state for seed in SEEDS for state in states(seed)]
     assert len(every) >= 2000
@@ -377,7 +419,11 @@ def test_states_have_every_pair_of_values() -> None:
 def _kinds(every: Iterable[State]) -> Iterator[str]:
     for state in every:
         yield "shrinks" if state.count < len(state.own) else "grows" if state.own else "first"
-        facts = {"in a node": state.node is not None, "takes": bool(state.last_resort), "reserved": bool(state.reserved)}
+        facts = {
+            "in a node": state.node is not None,
+            "takes": bool(state.last_resort),
+            "reserved": bool(state.reserved),
+        }
         yield from (kind for kind, holds in facts.items() if holds)
         if state.policy.near is not None:
             yield "near"
@@ -417,14 +463,16 @@ def larger(index: int) -> Machine:
 
 
 def counted_needs(where: oracle.World, count: int, threads: str, node: int | None) -> tuple[int, int] | None:
-    """What `oracle.needs` finds, where all cores are alike: the roomiest nodes, and the roomiest L3 domains in them."""
+    """What `oracle.needs` finds: the roomiest nodes, and the roomiest L3 domains in them.
+
+    For whole cores this is right only where all cores have as many threads.
+    """
     room = dict[int, Counter[Hashable]]()
     for core in set(where.core.values()):
         cpu = min(core)
         if node in (None, where.node[cpu]):
             room.setdefault(where.node[cpu], Counter())[where.l3[cpu]] += 1 if threads == "isolate" else len(core)
-    widths = {len(core) for core in where.core.values()}
-    if threads == "require" and 1 not in widths and count % min(widths):
+    if threads == "require" and count % min(len(core) for core in where.core.values()):
         return None
     totals = sorted((each.total() for each in room.values()), reverse=True)
     nodes = _how_many(totals, count)
@@ -465,6 +513,8 @@ def check(machine: Machine, rng: random.Random) -> None:
     own, other = _holdings(rng, machine, machine.online)
     free = machine.online - own - other
     policy = random_policy(rng, machine.node_ids if rng.random() < 0.2 else ())
+    if policy.cpu_thread_policy == "require" and len({len(core) for core in where.core.values()}) > 1:
+        policy = replace(policy, numa_policy="best-effort", uncore_cache_alignment="prefer")  # see counted_needs
     node = None
     if rng.random() < 0.2:
         node = rng.choice([each.id for each in top.nodes.values()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from epa_orchestrator.protocol import (
     FEATURES,
+    Allocated,
     Allocation,
     Answer,
     CoresAnswer,
     ErrorAnswer,
+    Explanation,
     HugepagesAnswer,
     Listing,
     ListingHead,
@@ -23,9 +25,11 @@ from epa_orchestrator.protocol import (
     NumaCoresAnswer,
     PageCapacity,
     PercentAnswer,
+    Placement,
     PoolSummary,
     ProtocolError,
     Request,
+    Scope,
     parse,
 )
 from epa_orchestrator.settings import Policy
@@ -99,13 +103,13 @@ JSON_VALUES = st.recursive(
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
     max_leaves=8,
 )
-KNOWN = {"version", "action", "service_name", "pool", *(name for fields in ACTIONS.values() for name in fields)}
+KNOWN = {"action", *(name for model in get_args(Request) for name in model.model_fields)}
 
 
 @settings(deadline=None)
 @given(
     action=st.sampled_from(list(ACTIONS)),
-    more=st.dictionaries(st.text().filter(lambda name: name not in KNOWN | {"preemption_policy"}), JSON_VALUES),
+    more=st.dictionaries(st.text().filter(lambda name: name not in KNOWN), JSON_VALUES),
     ascii_only=st.booleans(),
     indent=st.sampled_from([None, 0, 2]),
 )
@@ -393,6 +397,114 @@ def test_fields_of_other_actions_are_unknown_fields(action: str) -> None:
     assert accept(encode(action, **more)) == accept(encode(action))
 
 
+# --- dry runs, explanations, wishes ---
+
+ALLOCATING = WITH_POLICY
+HINTS: dict[str, tuple[str, ...]] = {
+    "numa_policy": ("best-effort", "none", "restricted", "single-numa-node"),
+    "cpu_thread_policy": ("prefer", "share", "require", "isolate"),
+    "uncore_cache_alignment": ("prefer", "none", "require"),
+}
+
+
+@pytest.mark.parametrize("action", ALLOCATING)
+@pytest.mark.parametrize("field", ["dry_run", "explain"])
+def test_a_switch_is_off_unless_it_is_true(action: str, field: str) -> None:
+    assert getattr(accept(encode(action)), field) is False
+    for value in (True, False):
+        assert getattr(accept(encode(action, **{field: value})), field) is value
+    others: list[object] = [None, 1, 0, "true", "", 1.0, [True], {}]
+    for value in others:
+        sentence = refusal(encode(action, **{field: value}))
+        assert sentence.startswith(f"Field '{field}' must be true or false, not ")
+
+
+@pytest.mark.parametrize("action", ALLOCATING)
+@pytest.mark.parametrize(("field", "values"), HINTS.items())
+def test_a_wish_is_the_operators_unless_named(action: str, field: str, values: tuple[str, ...]) -> None:
+    assert getattr(accept(encode(action)), field) is None
+    for value in (None, *values):
+        assert getattr(accept(encode(action, **{field: value})), field) == value
+    others: list[object] = ["", "packed", values[0].upper(), f"{values[0]} ", 0, True, False, 1.5, [values[0]], {}]
+    for value in others:
+        sentence = refusal(encode(action, **{field: value}))
+        assert sentence.startswith(f"Field '{field}' must be ")
+        assert all(f"'{known}'" in sentence for known in values)
+
+
+NEAR_DEVICES = (
+    "0000:3b:00.0",
+    "3b:00.1",
+    "10000:E1:00.0",
+    "eth0",
+    "enp59s0f0np0",
+    "bond0.7",
+    "eth0:1",
+    "x" * 64,
+    "...",
+)
+
+
+@pytest.mark.parametrize("action", ["allocate_cores", "allocate_cores_percent"])
+def test_near_is_a_node_or_a_device(action: str) -> None:
+    for value in (None, 0, 1, 2**31 - 1, *NEAR_DEVICES):
+        near = getattr(accept(encode(action, near=value)), "near", "")
+        assert (near, type(near)) == (value, type(value))
+
+
+@pytest.mark.parametrize("action", ALLOCATING)
+@pytest.mark.parametrize(
+    "value",
+    [
+        -1,
+        2**31,
+        10**30,
+        True,
+        False,
+        1.5,
+        1.0,
+        "",
+        " ",
+        "a b",
+        "a/b",
+        "/",
+        ".",
+        "..",
+        "../x",
+        "x" * 65,
+        "a\n",
+        "\n",
+        "a\0",
+        "\x1b[2J",
+        "\u00e9th0",
+        "\u0661",
+        [],
+        [0],
+        {},
+    ],
+    ids=ascii,
+)
+def test_near_is_nothing_else(action: str, value: object) -> None:
+    """It is looked up in sysfs, so it must not be a path."""
+    sentence = refusal(encode(action, near=value))
+    assert sentence.startswith("Field 'near' must be a NUMA node, a PCI address or a network interface, not ")
+    assert len(sentence) < 300
+
+
+def test_near_goes_without_a_node_of_the_requests_own() -> None:
+    assert accept(encode("allocate_numa_cores", near=None)) == accept(encode("allocate_numa_cores"))
+    for value in (0, 1, "eth0", "3b:00.0"):
+        assert refusal(encode("allocate_numa_cores", near=value)) == (
+            "Field 'near' is not allowed for allocate_numa_cores: numa_node says where"
+        )
+
+
+@pytest.mark.parametrize("action", ["list_allocations", "get_memory_info", "allocate_hugepages"])
+def test_what_only_allocating_knows_is_ignored_elsewhere(action: str) -> None:
+    more: dict[str, Any] = {"dry_run": 1, "explain": "x", "near": -1, **dict.fromkeys(HINTS, 5)}
+    assert accept(encode(action, **more)) == accept(encode(action))
+
+
 # --- numbers ---
 
 #: (action, field, the lowest and highest valid number or None for one far off, invalid numbers inside of the range)
@@ -576,6 +688,51 @@ def test_an_answer_holds_what_the_protocol_lists(answer: Answer) -> None:
         assert kind is bool or not isinstance(document[field], bool), field
 
 
+PLACEMENT = Placement(
+    numa_nodes="0,2-3", packages=2, l3_domains=24, whole_cores=512, shared_cores=17, withheld_cpus="0-1023"
+)
+EXPLANATION = Explanation(
+    policy={"numa-policy": "best-effort", "prefer-closest-numa-nodes": True, "near": 1},
+    room={"0": 4, "1": 8},
+    scopes=[Scope(numa_nodes="0", cpus="2-3", cost={"numa_nodes": 1, "lowest_cpu": 2})],
+    decided_by="NUMA node 0 alone has such CPUs.",
+)
+
+
+@pytest.mark.parametrize(
+    "answer", [each for each in answers("a") if isinstance(each, Allocated)], ids=lambda answer: type(answer).__name__
+)
+def test_what_an_answer_has_beside_comes_after_what_was_there_before(answer: Allocated) -> None:
+    """Byte for byte: whoever knows an older answer finds it as it was."""
+    plain = answer.encode()
+    assert not {"placement", "dry_run", "explanation"} & set(json.loads(plain))
+    more = {"placement": PLACEMENT, "dry_run": True, "explanation": EXPLANATION}
+    document = json.loads(answer.model_copy(update=more).encode())
+    assert document == json.loads(plain) | {
+        "placement": PLACEMENT.model_dump(),
+        "dry_run": True,
+        "explanation": EXPLANATION.model_dump(),
+    }
+    for name, value in more.items():
+        assert name in json.loads(answer.model_copy(update={name: value}).encode())
+
+
+def test_a_refusal_has_its_reasons_only_when_there_are_some() -> None:
+    refused = EXPLANATION.model_copy(update={"rule": "numa-policy"})
+    assert json.loads(ErrorAnswer(error="No", explanation=refused).encode()) == {
+        "version": "1.0",
+        "error": "No",
+        "explanation": refused.model_dump(),
+    }
+    without = json.loads(ErrorAnswer(error="No", explanation=EXPLANATION).encode())["explanation"]
+    assert "rule" not in without
+
+
+def test_the_features_are_those_that_clients_look_for() -> None:
+    assert FEATURES[:2] == ("non-preemptive-allocations", "cpu-pools")
+    assert set(FEATURES[2:]) == {"placement", "placement-hints", "dry-run", "explain"}
+
+
 @pytest.mark.parametrize("kind", [CoresAnswer, PercentAnswer, NumaCoresAnswer])
 def test_after_a_release_the_policy_is_there_and_null(kind: type[Answer]) -> None:
     answer = next(each for each in answers("a", policy=None, cpus="") if isinstance(each, kind))
@@ -588,6 +745,8 @@ def test_after_a_release_the_policy_is_there_and_null(kind: type[Answer]) -> Non
 def test_an_answer_fits_into_one_recv_whatever_the_service_is_called(name: str) -> None:
     """4096 bytes is what shipped clients ask for; the lists of CPUs may have 2,000 of them."""
     for answer in answers(name, cpus=",".join(str(cpu) for cpu in range(0, 400, 2))):
+        if isinstance(answer, Allocated):
+            answer = answer.model_copy(update={"placement": PLACEMENT, "dry_run": True})
         encoded = answer.encode()
         assert len(encoded) < 4096, type(answer).__name__
         assert b"\n" not in encoded
@@ -692,13 +851,26 @@ def test_a_listing_holds_what_the_protocol_lists() -> None:
     assert b"\n" not in encoded
 
 
+def test_a_listing_tells_of_withheld_cpus_and_outdated_placements() -> None:
+    withholding = CLAIMS[0].model_copy(update={"withheld_cpus": "10-11"})
+    parts = [claim.model_dump_json(exclude_none=True).encode() for claim in (withholding, CLAIMS[1])]
+    encoded = head(outdated_placements=("a", "b")).encode_with(parts)
+    document = json.loads(encoded)
+    assert document["outdated_placements"] == ["a", "b"]
+    assert [claim.get("withheld_cpus", 0) for claim in document["allocations"]] == ["10-11", 0]
+    listing = Listing.model_validate_json(encoded)
+    assert (listing.outdated_placements, listing.allocations) == (("a", "b"), [withholding, CLAIMS[1]])
+
+
 def test_a_listing_of_nothing() -> None:
     document = json.loads(head(total_allocations=0, total_allocated_cpus=0).encode_with([]))
     assert document["allocations"] == []
 
 
 def test_a_client_reads_the_listing_that_was_prepared_in_parts() -> None:
-    encoded = head(state_error="unreadable").encode_with([claim.model_dump_json(exclude_none=True).encode() for claim in CLAIMS])
+    encoded = head(state_error="unreadable").encode_with(
+        [claim.model_dump_json(exclude_none=True).encode() for claim in CLAIMS]
+    )
     listing = Listing.model_validate_json(encoded)
     assert listing.allocations == CLAIMS
     assert listing.cpu_pool == head().cpu_pool

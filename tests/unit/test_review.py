@@ -1,0 +1,211 @@
+"""Review: which claims the settings in use would place otherwise, and that nothing else makes a claim outdated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.ledger import Claim, Ledger
+from epa_orchestrator.placement import DEFAULT_POLICY
+from epa_orchestrator.policy import NO_WISHES, PlacementPolicy, Wishes, with_wishes
+from epa_orchestrator.pools import Pools, build_pools
+from epa_orchestrator.review import outdated
+from epa_orchestrator.settings import parse_settings
+from tests.machines import made_up
+from tools.synthetic import Shape
+
+# Node 0 has the cores 2,10 and 3,11 in the pool, node 1 the cores 4,12 to 7,15; each node is one L3 domain.
+ISOLATED = "2-7,10-15"
+
+
+def pools(offline: str = "", isolated: str = ISOLATED, **options: object) -> Pools:
+    machine = made_up(Shape(packages=2, cores_per_l3=4, threads_per_core=2, isolated=isolated, offline=offline))
+    named = {name.replace("_", "-"): value for name, value in options.items()}
+    return build_pools(machine, None, parse_settings(named))
+
+
+def claim(
+    own: str,
+    *,
+    service: str = "a",
+    explicit: str = "",
+    withheld: str = "",
+    wishes: Wishes = NO_WISHES,
+    **placed_by: Any,
+) -> Claim:
+    policy = with_wishes(PlacementPolicy(**placed_by), wishes)
+    parts = (CpuSet.parse(part) for part in (explicit, withheld))
+    by_node, kept = parts
+    return Claim(service, "isolated", CpuSet.parse(own), by_node, "legacy", kept, policy, wishes)
+
+
+def judged(first: Claim, *others: Claim, at: Pools) -> bool:
+    return outdated(Ledger.of([first, *others], {}), at, at.isolated, first)
+
+
+@pytest.mark.parametrize("own", ["2,10", "2-3", "2,4", "2-7,10-15", "7"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {},
+        {"cpu_thread_policy": "require"},
+        {"cpu_thread_policy": "isolate"},
+        {"numa_policy": "single-numa-node"},
+        {"numa_allocation_strategy": "spread"},
+        {"uncore_cache_alignment": "require"},
+    ],
+)
+def test_without_a_change_none_is(own: str, policy: dict[str, Any]) -> None:
+    """However much better it could be placed now that others have released, or which rule it breaks."""
+    assert not judged(claim(own, **policy), at=pools(**policy))
+    assert not judged(claim(own, explicit=own, **policy), at=pools(**policy))
+
+
+@pytest.mark.parametrize(
+    ("own", "policy", "expected"),
+    [
+        # Two threads of one core, and cores of which the claim has a part.
+        ("2,10", {"cpu_thread_policy": "isolate"}, True),
+        ("2-3", {"cpu_thread_policy": "isolate"}, False),
+        ("4-5", {"cpu_thread_policy": "isolate"}, False),
+        ("2,10", {"cpu_thread_policy": "require"}, False),
+        ("2-3", {"cpu_thread_policy": "require"}, True),
+        ("2,10", {"cpu_thread_policy": "share"}, False),
+        ("2-3", {"cpu_thread_policy": "share"}, False),
+        # The freest node instead of the one that fits tightest.
+        ("2,10", {"numa_allocation_strategy": "spread"}, True),
+        ("4,12", {"numa_allocation_strategy": "spread"}, False),
+        ("7,15", {"numa_allocation_strategy": "spread"}, False),  # as good as 4,12: the CPU id alone moves nobody
+        ("2,10", {"numa_allocation_strategy": "distribute"}, False),
+        ("2-6,10-14", {"numa_allocation_strategy": "distribute"}, False),  # 4 and 6, as node 0 has no more
+        # More NUMA nodes than are needed.
+        ("2,4", {"numa_policy": "restricted"}, True),
+        ("2,10", {"numa_policy": "restricted"}, False),
+        ("2-5,10-14", {"numa_policy": "restricted"}, False),
+        ("2-5,10-14", {"numa_policy": "single-numa-node"}, True),
+        # More L3 domains than are needed.
+        ("2,4", {"uncore_cache_alignment": "require"}, True),
+        ("2,10", {"uncore_cache_alignment": "require"}, False),
+        # Inside the node.
+        ("2,10", {"cpu_distribution": "cores"}, True),
+        ("2-3", {"cpu_distribution": "cores"}, False),
+        ("2,10", {"prefer_closest_numa_nodes": False}, False),
+        ("2,10", {"prefer_core_type": "performance"}, False),  # there is one type only
+    ],
+)
+def test_after_a_change(own: str, policy: dict[str, Any], expected: bool) -> None:
+    assert judged(claim(own), at=pools(**policy)) is expected
+
+
+@pytest.mark.parametrize("own", ["4,12", "7,15", "2-3", "2,4", "5,7"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {"prefer_core_type": "performance"},  # there is one type only
+        {"cpu_thread_policy": "share"},
+        {"prefer_closest_numa_nodes": False},
+        {"numa_allocation_strategy": "distribute"},
+    ],
+)
+def test_what_others_released_does_not_count_after_a_change_either(own: str, policy: dict[str, Any]) -> None:
+    """CPUs 2 and 10 would be better under both policies."""
+    assert not judged(claim(own), at=pools(**policy))
+
+
+@pytest.mark.parametrize(
+    ("own", "before", "withheld", "after", "expected"),
+    [
+        ("2-3", "isolate", "10-11", "isolate", False),
+        ("2-3", "isolate", "10-11", "prefer", True),
+        ("2-3", "isolate", "10-11", "share", True),
+        ("2-3", "isolate", "10-11", "require", True),
+        ("2", "isolate", "10", "prefer", False),
+        ("2,10", "require", "", "isolate", True),
+        ("2,10", "require", "", "prefer", False),
+    ],
+)
+def test_what_a_claim_withholds_counts_as_its_own(
+    own: str, before: str, withheld: str, after: str, expected: bool
+) -> None:
+    held = claim(own, withheld=withheld, cpu_thread_policy=before)
+    assert judged(held, at=pools(cpu_thread_policy=after)) is expected
+
+
+def test_others_are_in_the_way() -> None:
+    """What is not free now is no better place."""
+    spread, isolate = pools(numa_allocation_strategy="spread"), pools(cpu_thread_policy="isolate")
+    assert judged(claim("2,10"), at=spread)
+    assert judged(claim("2,10"), claim("4-6", service="b"), at=spread)
+    assert not judged(claim("2,10"), claim("4-6,12-14", service="b"), at=spread)
+    assert not judged(claim("2,10"), claim("4-6", service="b", withheld="12-14"), at=spread)
+    assert not judged(claim("2-3"), at=isolate)
+    assert judged(claim("2-3"), claim("10", service="b"), at=isolate), "a sibling that somebody else has"
+    # Where no choice at all respects the new rule, the claim does not either.
+    assert judged(claim("2-3"), claim("4-7,10-11", service="b"), at=isolate)
+
+
+@pytest.mark.parametrize(
+    ("own", "wishes", "placed_by", "policy", "expected"),
+    [
+        # The operator has changed nothing.
+        ("2-3", Wishes(cpu_thread_policy="isolate"), {}, {}, False),
+        ("4,12", Wishes(near=1), {}, {}, False),
+        # The wishes still count under the new setting.
+        ("2-3", Wishes(cpu_thread_policy="isolate"), {}, {"numa_allocation_strategy": "spread"}, True),
+        ("4-5", Wishes(cpu_thread_policy="isolate"), {}, {"numa_allocation_strategy": "spread"}, False),
+        ("4,12", Wishes(near=1), {"numa_allocation_strategy": "spread"}, {}, False),
+        ("2,10", Wishes(near=0), {}, {"numa_allocation_strategy": "spread"}, False),
+        # What the request wished, or better, the operator now wants of all: nothing changes for it.
+        ("2,10", Wishes(cpu_thread_policy="require"), {}, {"cpu_thread_policy": "require"}, False),
+        ("2-3", Wishes(cpu_thread_policy="isolate"), {}, {"cpu_thread_policy": "require"}, False),
+        # The operator wants more than the request.
+        ("2,10", Wishes(cpu_thread_policy="require"), {}, {"cpu_thread_policy": "isolate"}, True),
+        ("2,4", Wishes(numa_policy="none"), {}, {"numa_policy": "single-numa-node"}, True),
+        # The wish now contradicts another option.
+        ("2,10", Wishes(cpu_thread_policy="require"), {}, {"cpu_distribution": "cores"}, True),
+        ("2,10", Wishes(uncore_cache_alignment="require"), {}, {"cpu_distribution": "caches"}, True),
+    ],
+)
+def test_wishes(own: str, wishes: Wishes, placed_by: dict[str, Any], policy: dict[str, Any], expected: bool) -> None:
+    assert judged(claim(own, wishes=wishes, **placed_by), at=pools(**policy)) is expected
+
+
+@pytest.mark.parametrize(
+    ("own", "policy", "expected"),
+    [
+        ("2,10", {"numa_allocation_strategy": "spread"}, False),  # the request named the node
+        ("2,4", {"numa_policy": "single-numa-node"}, False),
+        ("2,4", {"uncore_cache_alignment": "require"}, False),
+        ("2,10", {"cpu_thread_policy": "isolate"}, True),
+        ("2,4,12", {"cpu_thread_policy": "isolate"}, True),  # in node 1
+        ("2,4", {"cpu_thread_policy": "isolate"}, False),
+        ("2,10,4", {"cpu_thread_policy": "require"}, True),
+        ("2,10,4,12", {"cpu_thread_policy": "require"}, False),
+        ("2,4,10", {"cpu_distribution": "cores"}, True),
+        ("2-4", {"cpu_distribution": "cores"}, False),
+    ],
+)
+def test_claims_by_node_are_judged_node_by_node(own: str, policy: dict[str, Any], expected: bool) -> None:
+    assert judged(claim(own, explicit=own), at=pools(**policy)) is expected
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        pools(offline="10", cpu_thread_policy="isolate"),
+        pools(isolated="2-7,11-15", cpu_thread_policy="isolate"),
+        pools(isolated="", cpu_thread_policy="isolate"),
+    ],
+    ids=["offline", "not isolated", "no CPUs"],
+)
+def test_claims_on_cpus_that_are_not_there_are_not_judged(at: Pools) -> None:
+    assert not judged(claim("2,10"), at=at)
+    assert not judged(claim("2,10", explicit="2"), at=at)
+
+
+def test_a_claim_of_the_defaults_is_what_older_databases_have() -> None:
+    older = Claim("a", "isolated", CpuSet.parse("2,10"), EMPTY, "legacy")
+    assert older == claim("2,10")
+    assert older.placed_by == DEFAULT_POLICY == pools().settings.placement
