@@ -39,6 +39,7 @@ Service = Annotated[str, typer.Argument(help="Who shall own the CPUs.")]
 Count = Annotated[int, typer.Argument(help="How many in all; 0 for the default size.", min=0)]
 Percent = Annotated[int | None, typer.Option(help="A percentage of the pool instead.", min=1, max=100)]
 NumaNode = Annotated[int | None, typer.Option(help="COUNT CPUs of this NUMA node only.", min=0)]
+PolicyOption = Annotated[str | None, typer.Option("--policy", help="legacy or non-preemptive.")]
 NumaPolicyOption = Annotated[
     str | None, typer.Option("--numa-policy", help="none, best-effort, restricted or single-numa-node.")
 ]
@@ -141,7 +142,7 @@ def allocate(
     count: Count = 0,
     percent: Percent = None,
     numa_node: NumaNode = None,
-    policy: Annotated[str | None, typer.Option(help="legacy or non-preemptive.")] = None,
+    policy: PolicyOption = None,
     numa_policy: NumaPolicyOption = None,
     cpu_thread_policy: ThreadPolicyOption = None,
     uncore_cache_alignment: UncoreOption = None,
@@ -172,6 +173,7 @@ def explain(
     count: Count = 0,
     percent: Percent = None,
     numa_node: NumaNode = None,
+    policy: PolicyOption = None,
     numa_policy: NumaPolicyOption = None,
     cpu_thread_policy: ThreadPolicyOption = None,
     uncore_cache_alignment: UncoreOption = None,
@@ -184,7 +186,7 @@ def explain(
     from epa_orchestrator.client import Refused
 
     wishes = _wishes(numa_policy, cpu_thread_policy, uncore_cache_alignment, near)
-    more = {"pool": pool, "dry_run": True, "explain": True, **wishes}
+    more = {"pool": pool, "preemption_policy": policy, "dry_run": True, "explain": True, **wishes}
     with _client(socket) as client:
         try:
             answer, cpus = _allocated(client, service, count, percent, numa_node, more)

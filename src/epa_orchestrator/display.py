@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Iterable
+from typing import Final
 
 from rich.console import Console, ConsoleRenderable
 from rich.table import Table
@@ -16,6 +17,9 @@ from epa_orchestrator.errors import printable
 from epa_orchestrator.machine import Hugepages, Machine
 from epa_orchestrator.protocol import Explanation, Listing, MemoryAnswer
 from epa_orchestrator.store import Event
+
+#: How many choices fit beside each other on a terminal of 80 columns.
+_COLUMNS: Final = 3
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -53,7 +57,8 @@ def allocations(listing: Listing) -> Table:
 
 def explanation(found: Explanation, *, refused: bool) -> Iterable[ConsoleRenderable]:
     """What decided, and the choices that were compared, side by side: what is compared first stands on top."""
-    yield _text(found.decided_by)
+    if not refused:  # a refusal says it itself
+        yield _text(found.decided_by)
     if found.scopes:
         yield _choices(found, refused=refused)
     room = ", ".join(f"{node}: {count}" for node, count in found.room.items())
@@ -63,16 +68,21 @@ def explanation(found: Explanation, *, refused: bool) -> Iterable[ConsoleRendera
 
 def _choices(found: Explanation, *, refused: bool) -> Table:
     """One column for each choice; levels in which all of them have nothing are left out."""
-    first, *others = found.scopes
-    title = "The best choices; the first difference decides" if others else "The choice"
-    title = "The best choice without that rule" if refused else title
+    scopes = found.scopes[:_COLUMNS]
+    first, *others = scopes
+    equal = all(scope.cost == first.cost for scope in others)
+    title = "The best choices; the first difference decides"
+    if refused:
+        title = "The best choice without that rule"
+    elif equal:
+        title = "The best choices, which are equally good" if others else "The choice"
     columns = ("", "best" if refused else "chosen", *("next best" for _ in others))
     table = _table(columns, title)
-    table.add_row("on NUMA nodes", *(_text(scope.numa_nodes) for scope in found.scopes))
-    table.add_row("CPUs", *(_text(scope.cpus.replace(",", ", ")) for scope in found.scopes), end_section=True)
+    table.add_row("on NUMA nodes", *(_text(scope.numa_nodes) for scope in scopes))
+    table.add_row("CPUs", *(_text(scope.cpus.replace(",", ", ")) for scope in scopes), end_section=True)
     decided = False
     for name in first.cost:
-        values = [scope.cost.get(name, 0) for scope in found.scopes]
+        values = [scope.cost.get(name, 0) for scope in scopes]
         if not any(values):
             continue
         decides = not decided and bool(others) and values[0] != values[1]

@@ -79,10 +79,11 @@ def _difference(task: Task, best: CpuSet, second: CpuSet) -> str:
     """The first level in which two choices differ, as a sentence."""
     mine, other = task.cost(best), task.cost(second)
     name = next((name for name, _ in task.levels if getattr(mine, name) != getattr(other, name)), "lowest_cpu")
+    verb = "was" if len(_nodes(task, best)) == 1 else "were"
     if name == "lowest_cpu":
         return f"{_named(task, best)} and {_named(task, second)} are equally good; the lower CPU ids decide."
     return (
-        f"{_named(task, best)} was chosen over {_named(task, second)} for its {LEVELS[name]}:"
+        f"{_named(task, best)} {verb} chosen over {_named(task, second)} for its {LEVELS[name]}:"
         f" {getattr(mine, name)} against {getattr(other, name)}."
     )
 

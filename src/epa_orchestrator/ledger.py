@@ -232,16 +232,16 @@ def allocate(ledger: Ledger, pools: Pools, ask: Ask, count: int) -> Grant:
     available = len(free) + len(own)
     placing = _placing(pools, ask)
     wanted = count or _default_size(pools, pool, free | own, placing)
-    if not count and claim and ask.wishes == NO_WISHES:
+    if not count and claim and not _new_wishes(claim, ask):
         # A repeated request for the default size stays one when the operator has changed the thread policy meanwhile.
         wanted = len(own) if len(own) == _default_size(pools, pool, free | own, claim.placed_by) else wanted
     if wanted > available:
         raise Refused(f"Insufficient CPUs available. Requested: {wanted}, Available: {available}")
     policy = _policy(claim, ask.policy, pools.settings)
     task = _task(pools, pool, free, own, wanted, placing)
-    candidates = _place(task, ask.wishes)
+    candidates = _place(task, _new_wishes(claim, ask))
     chosen = candidates[0]
-    after = _placed(Claim(ask.service, pool.name, chosen, EMPTY, policy), claim, task, chosen, ask.wishes)
+    after = _placed(Claim(ask.service, pool.name, chosen, EMPTY, policy), claim, task, chosen, ask)
     return _grant(claim, after, chosen, (), task, candidates)
 
 
@@ -279,11 +279,11 @@ def allocate_in_node(ledger: Ledger, pools: Pools, ask: Ask, node_id: int, node_
             f" but {count} were requested: CPUs {others} are held by other services"
         )
     task = _task(pools, pool, free | takeable, own, count, _placing(pools, ask), takeable, node_id)
-    candidates = _place(task, ask.wishes)
+    candidates = _place(task, _new_wishes(claim, ask))
     chosen = candidates[0]
     explicit = (claim.explicit if claim else EMPTY) - own | chosen
     claimed = Claim(ask.service, pool.name, held - own | chosen, explicit, policy)
-    after = _placed(claimed, claim, task, chosen, ask.wishes)
+    after = _placed(claimed, claim, task, chosen, ask)
     losses = _losses(ledger, task, chosen & takeable)
     return _grant(claim, after, chosen, losses, task, candidates)
 
@@ -405,27 +405,41 @@ def _task(
     return Task(pools.topologies[pool.name], free, own, count, placing, others, node_id, sparing)
 
 
-def _place(task: Task, wishes: Wishes) -> tuple[CpuSet, ...]:
-    """The choices for a task, best first. A request that keeps what is held has its own wishes granted, or none."""
+def _new_wishes(claim: Claim | None, ask: Ask) -> bool:
+    """Whether the request asks for something itself that the claim was not placed with."""
+    return ask.wishes not in (NO_WISHES, claim.wishes if claim else NO_WISHES)
+
+
+def _place(task: Task, new_wishes: bool) -> tuple[CpuSet, ...]:
+    """The choices for a task, best first. A request that keeps what is held has its new wishes granted, or none."""
     try:
         candidates = place(task)
     except Unplaceable as error:
         raise Refused(str(error), error) from None
     chosen = candidates[0]
-    if wishes != NO_WISHES and (rule := broken_rule(task, chosen)) is not None:
+    if new_wishes and (rule := broken_rule(task, chosen)) is not None:
         error = Unplaceable(task, chosen, rule)
         raise Refused(str(error), error)
     return tuple(candidates)
 
 
-def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, wishes: Wishes) -> Claim:
-    """The claim with how it was placed. One that keeps its CPUs stays as it was, unless the request has wishes."""
-    if before is not None and before.cpus == after.cpus and wishes == NO_WISHES:
+def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, ask: Ask) -> Claim:
+    """The claim with how it was placed.
+
+    One that keeps its CPUs stays as it was, unless the request has new wishes; one that only grows or shrinks was still
+    placed by the policy that it was placed by first. What it withholds of CPUs that are offline now it keeps.
+    """
+    if before is not None and before.cpus == after.cpus and not _new_wishes(before, ask):
         return replace(after, withheld=before.withheld, placed_by=before.placed_by, wishes=before.wishes)
-    in_node = task.top.nodes.get(task.node) if task.node is not None else None
-    elsewhere = before.withheld - CpuSet.from_mask(in_node.cpus) if before and in_node else EMPTY
-    kept = withheld(task.top, chosen) if task.policy.cpu_thread_policy == "isolate" else EMPTY
-    return replace(after, withheld=elsewhere | kept, placed_by=task.policy, wishes=wishes)
+    isolated = task.policy.cpu_thread_policy == "isolate"
+    kept = withheld(task.top, chosen) if isolated else EMPTY
+    if before is not None:
+        in_node = task.top.nodes.get(task.node) if task.node is not None else None
+        within = CpuSet.from_mask(in_node.cpus) if in_node else (ask.pool.eligible if isolated else before.withheld)
+        kept |= before.withheld - within
+    resized = before is not None and (before.cpus <= after.cpus or after.cpus <= before.cpus)
+    placed_by = before.placed_by if before is not None and resized else task.policy
+    return replace(after, withheld=kept, placed_by=placed_by, wishes=ask.wishes)
 
 
 def _losses(ledger: Ledger, task: Task, taken: CpuSet) -> tuple[ClaimChange, ...]:

@@ -28,8 +28,6 @@ from epa_orchestrator.tables import Situation, Weights, best, weights
 
 DEFAULT_POLICY: Final = PlacementPolicy()
 
-#: After so many times the most sets that are compared, without a choice that respects the rules, a request is refused.
-_PATIENCE: Final = 4
 _MAX_CAPACITIES: Final = 256
 
 #: How many choices are handed back for comparison with the best one.
@@ -90,13 +88,13 @@ class Rule:
 
 
 class Unplaceable(EpaError):
-    """There are CPUs enough, but a rule allows no choice of them; `choice` is the best one without such rules."""
+    """There are CPUs enough, but a rule allows no choice of them; `choice` is the best one for the `relaxed` task."""
 
-    def __init__(self, task: Task, choice: CpuSet, rule: Rule) -> None:
+    def __init__(self, task: Task, choice: CpuSet, rule: Rule, relaxed: Task | None = None) -> None:
         self.task, self.choice, self.rule = task, choice, rule
-        self.relaxed = replace(task, policy=task.policy.relaxed())
+        self.relaxed = relaxed or replace(task, policy=task.policy.without(*task.policy.rules))
         cost = self.relaxed.cost(choice)
-        vector = ", ".join(f"{name}={getattr(cost, name)}" for name, _ in self.relaxed.levels)
+        vector = ", ".join(f"{name}={value}" for name, _ in self.relaxed.levels if (value := getattr(cost, name)))
         held = "; the CPUs that the service holds break it already: release them first" if _held_breaks(task) else ""
         super().__init__(
             f"{task.count} CPUs cannot be placed: {rule}{held}. Otherwise the best choice would be {choice} ({vector})"
@@ -132,13 +130,25 @@ def place(task: Task) -> list[CpuSet]:
     """
     if task.count in (0, len(task.own)):
         return [task.own if task.count else EMPTY]
-    found = _candidates(task)
-    if not found:
-        relaxed = place(replace(task, policy=task.policy.relaxed()))[0]
-        rule = broken_rule(task, relaxed)
-        assert rule is not None
-        raise Unplaceable(task, relaxed, rule)
-    return found
+    return _candidates(task) or _refuse(task)
+
+
+def _refuse(task: Task) -> list[CpuSet]:
+    """Name the rule without which the request could be granted; the first that its best choice breaks if it is several.
+
+    Where the search was cut short, the best choice without a rule may turn out to respect it, and is returned.
+
+    Raises Unplaceable.
+    """
+    rules = task.policy.rules
+    for left_out in (*((rule,) for rule in rules if len(rules) > 1), rules):
+        relaxed = replace(task, policy=task.policy.without(*left_out))
+        choices = _candidates(relaxed)
+        if choices and (rule := broken_rule(task, choices[0])) is not None:
+            raise Unplaceable(task, choices[0], rule, relaxed)
+        if choices:
+            return choices[:1]
+    raise AssertionError(f"{task} is refused by no rule")
 
 
 def broken_rule(task: Task, chosen: CpuSet) -> Rule | None:
@@ -245,24 +255,41 @@ def _candidates(task: Task) -> list[CpuSet]:
     """The best choices of the first scopes that have one which respects the rules, best first."""
     weigh = weights(task.top, task.policy, shrinking=task.shrinking, sparing=task.sparing)
     now, need = _situation(task)
-    if not _possible(task, weigh, now, need):
-        return []
     most_nodes, most_l3s = _most_nodes(task), _most_l3s(task)
+    if not _possible(task, weigh, now, need, most_l3s):
+        return []
     looked_at = 0
     for alike in _scopes(task, now, need, most_nodes, most_l3s):
         costs = sorted([_cost_of_best(weigh, scope, now, need) for scope in alike])
         choices = (CpuSet.from_mask(now.held | weigh.chosen(value)) for value in costs if weigh.feasible(value))
-        if task.policy.refuses:
+        if task.policy.rules:
             choices = (each for each in choices if _within(task.top, each, most_nodes, most_l3s))
         found = list(islice(choices, _FEW))
         looked_at += len(alike)
-        if found or looked_at > _PATIENCE * max_sets(need):
+        if found:
             return found
-    return []
+        if looked_at > max_sets(need):
+            break
+    return _in_few_l3s(task)
 
 
-def _possible(task: Task, weigh: Weights, now: Situation, need: int) -> bool:
-    """Whether the whole pool has CPUs that the thread policy allows, which spares looking at every scope."""
+def _in_few_l3s(task: Task) -> list[CpuSet]:
+    """The choice of fewest L3 domains over all NUMA nodes, if it respects the rules: more nodes may have fewer."""
+    policy = task.policy
+    if policy.uncore_cache_alignment != "require" or policy.numa_policy == "none":
+        return []
+    anywhere = replace(task, policy=replace(policy, numa_policy="none"))
+    return [each for each in _candidates(anywhere) if broken_rule(task, each) is None]
+
+
+def _possible(task: Task, weigh: Weights, now: Situation, need: int, most_l3s: int) -> bool:
+    """Whether the whole pool has such CPUs, as far as that is soon told; it spares looking at every scope."""
+    if task.policy.uncore_cache_alignment == "require":
+        held = [cpus for cpus in task.top.l3_cpus.values() if cpus & now.held]
+        others = sorted([(cpus & now.take).bit_count() for cpus in task.top.l3_cpus.values() if not cpus & now.held])
+        roomiest = others[max(len(others) - max(most_l3s - len(held), 0), 0) :]
+        if sum((cpus & now.take).bit_count() for cpus in held) + sum(roomiest) < need:
+            return False
     if task.policy.cpu_thread_policy not in ("require", "isolate"):
         return True
     if sum(_capacities(task, now).values()) < need:
@@ -290,7 +317,8 @@ def _scopes(task: Task, now: Situation, need: int, most_nodes: int, most_l3s: in
         everywhere = tuple(node.id for node in nodes if node.cpus & (now.take | now.held))
         return iter([_anywhere(everywhere, most_nodes, max_sets(need))])
     base = tuple(node.id for node in nodes if node.cpus & now.held)
-    closest = policy.prefer_closest_numa_nodes and policy.near is None
+    whole = all(len(node.packages) == 1 for node in nodes)
+    closest = policy.prefer_closest_numa_nodes and policy.near is None and whole
     most = most_nodes if task.top.l3_spans_nodes else min(most_nodes, most_l3s)
     return scopes(Wanted(task.top, _capacities(task, now), base, need, most), closest=closest)
 

@@ -17,9 +17,16 @@ PreferCoreType = Literal["none", "performance", "efficiency"]
 
 #: Values that refuse a request rather than place it otherwise, by how much they refuse: a wish cannot weaken these.
 _RULES: Final[dict[str, tuple[str, ...]]] = {
+    "uncore_cache_alignment": ("require",),
     "numa_policy": ("restricted", "single-numa-node"),
     "cpu_thread_policy": ("require", "isolate"),
-    "uncore_cache_alignment": ("require",),
+}
+
+#: What is preferred where a rule is left out.
+_INSTEAD: Final = {
+    "numa_policy": "best-effort",
+    "cpu_thread_policy": "prefer",
+    "uncore_cache_alignment": "prefer",
 }
 
 _CONTRADICTIONS: Final = (
@@ -47,15 +54,14 @@ class PlacementPolicy:
     near: int | None = None
 
     @property
-    def refuses(self) -> bool:
-        """Whether some value can refuse a request that there are CPUs enough for."""
-        return any(getattr(self, name) in values for name, values in _RULES.items())
+    def rules(self) -> list[str]:
+        """The fields whose value can refuse a request that there are CPUs enough for."""
+        return [name for name, values in _RULES.items() if getattr(self, name) in values]
 
-    def relaxed(self) -> PlacementPolicy:
-        """The same without refusing: what would be chosen if there were no such rule."""
-        return replace(self, numa_policy=_soft(self.numa_policy, "best-effort"),
-                       cpu_thread_policy=_soft(self.cpu_thread_policy, "prefer"),
-                       uncore_cache_alignment=_soft(self.uncore_cache_alignment, "prefer"))  # fmt: skip
+    def without(self, *rules: str) -> PlacementPolicy:
+        """The same with the preference in the place of each of these rules."""
+        changes = {name: _INSTEAD[name] for name in rules}
+        return replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
     def contradiction(self) -> tuple[tuple[str, str], tuple[str, str]] | None:
         """Two fields with values that cannot both be had, None where there are none."""
@@ -109,10 +115,6 @@ def with_wishes(policy: PlacementPolicy, wishes: Wishes) -> PlacementPolicy:
 
 def _strictness(rules: tuple[str, ...], value: str) -> int:
     return rules.index(value) + 1 if value in rules else 0
-
-
-def _soft(value: str, instead: str) -> str:
-    return instead if any(value in values for values in _RULES.values()) else value
 
 
 def _option(field: str) -> str:

@@ -56,7 +56,9 @@ class Pools:
         pools = [pool for pool in (self.isolated, self.general) if pool and pool.eligible]
         if self.machine is None:
             return {}
-        return {pool.name: topology(self.machine, pool.eligible, self.settings.reserved_cpus) for pool in pools}
+        # A thread that the other pool may grant is somebody else's, as a reserved one is.
+        beside = self.eligible | self.settings.reserved_cpus
+        return {pool.name: topology(self.machine, pool.eligible, beside - pool.eligible) for pool in pools}
 
 
 def build_pools(machine: Machine | None, problem: str | None, settings: Settings) -> Pools:

@@ -25,6 +25,8 @@ def outdated(ledger: Ledger, pools: Pools, pool: Pool, claim: Claim) -> bool:
     if policy == claim.placed_by or not claim.cpus <= pool.eligible:
         return False
     top = pools.topologies[pool.name]
+    if policy.near is not None and policy.near not in top.distance:
+        return False  # the machine came back without that node
     free = ledger.free(pool) | (claim.withheld & pool.eligible) | claim.cpus
     if not claim.explicit:
         return _placed_otherwise(Task(top, free, EMPTY, len(claim.cpus), policy), claim)
@@ -42,8 +44,15 @@ def _placed_otherwise(task: Task, claim: Claim) -> bool:
     held = claim.cpus & task.free
     if broken_rule(task, held) is not None:
         return True
-    chosen, before = _chosen(task), _chosen(replace(task, policy=claim.placed_by))
-    return chosen is not None and _rank(task, chosen) < min(_rank(task, each) for each in (held, before) if each)
+    chosen = _chosen(task)
+    if chosen is None or _rank(task, chosen) >= _rank(task, held):
+        return False
+    before = _chosen(replace(task, policy=claim.placed_by)) if _known(task, claim.placed_by) else None
+    return before is None or _rank(task, chosen) < _rank(task, before)
+
+
+def _known(task: Task, policy: PlacementPolicy) -> bool:
+    return policy.near is None or policy.near in task.top.distance
 
 
 def _chosen(task: Task) -> CpuSet | None:

@@ -535,7 +535,7 @@ def check(machine: Machine, rng: random.Random) -> None:
     threads = policy.cpu_thread_policy
     where.known_needs[count, threads, node] = counted_needs(where, count, threads, node)
     if isinstance(answer, str):
-        assert policy.refuses, what
+        assert policy.rules, what
         with pytest.raises(Unplaceable) as refused:
             place(task)
         assert oracle.broken(asked, frozenset(refused.value.choice)) == answer, what

@@ -118,15 +118,15 @@ def test_contradictions(one: dict[str, str], other: dict[str, str]) -> None:
     assert _policy(other).contradiction() is None
 
 
-def test_refuses_and_relaxed() -> None:
+def test_rules_and_what_is_left_without_them() -> None:
     for option, values in VALUES.items():
         for value in values:
             policy = _policy({option: value})
-            assert policy.refuses == (value in STRICT[option])
-            assert policy.relaxed() == (PlacementPolicy() if policy.refuses else policy)
-            assert not policy.relaxed().refuses
-    kept = PlacementPolicy(numa_allocation_strategy="spread", cpu_distribution="cores", near=1)
-    assert kept.relaxed() == kept
+            assert policy.rules == ([option] if value in STRICT[option] else [])
+            assert policy.without(*policy.rules) == (PlacementPolicy() if policy.rules else policy)
+    both = PlacementPolicy(numa_policy="restricted", cpu_thread_policy="isolate", near=1)
+    assert both.without("numa_policy") == PlacementPolicy(cpu_thread_policy="isolate", near=1)
+    assert both.without(*both.rules) == PlacementPolicy(near=1)
 
 
 def test_policies_and_wishes_come_back_from_what_they_changed() -> None:
