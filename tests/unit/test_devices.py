@@ -23,6 +23,7 @@ DEVICES = {
     "class/net/eth0/device/numa_node": "1",
     "class/net/eth0/operstate": "up",
     "class/net/eno1/device/numa_node": "-1",
+    "class/net/virtual0/device/../numa_node": "1",  # on a virtio bus of the PCI device above it
     "class/net/lo/operstate": "unknown",
     "class/net/bond0.7/operstate": "up",
 }
@@ -44,6 +45,7 @@ def node(name: str, shape: Shape = TWO_NODES) -> int:
         ("10000:e1:00.0", 0),  # behind a volume management device
         ("10000:E1:00.0", 0),
         ("eth0", 1),
+        ("virtual0", 1),
     ],
 )
 def test_what_sysfs_says(name: str, expected: int) -> None:
@@ -51,7 +53,7 @@ def test_what_sysfs_says(name: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize("shape", [ONE_NODE, MEMORY_BESIDE], ids=["one node", "one node with CPUs"])
-@pytest.mark.parametrize("name", ["0000:00:1f.6", "00:1f.6", "eno1", "3b:00.0", "d8:00.0"])
+@pytest.mark.parametrize("name", ["0000:00:1f.6", "00:1f.6", "eno1", "3b:00.0", "d8:00.0", "lo"])
 def test_where_one_node_has_cpus_there_is_no_doubt(name: str, shape: Shape) -> None:
     """Firmware of machines with one node says -1; 3b:00.0 names a node that has no CPUs here, or is not there."""
     memory_only = name == "3b:00.0" and shape is MEMORY_BESIDE

@@ -34,6 +34,7 @@ from epa_orchestrator.policy import (
     CpuThreadPolicy,
     NumaAllocationStrategy,
     NumaPolicy,
+    PlacementPolicy,
     UncoreCacheAlignment,
     Wishes,
     with_wishes,
@@ -825,3 +826,43 @@ class Requests(RuleBasedStateMachine):
 
 TestRequests = Requests.TestCase
 TestRequests.settings = hypothesis_settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+
+class TestRepeated:
+    """A repeated request is a no-op, whatever the operator has changed meanwhile."""
+
+    NEAR = Wishes(near=0)
+
+    def placed(self, count: int, at: Pools) -> Ledger:
+        return Ledger().apply(allocate(Ledger(), at, Ask("a", at.isolated, None, self.NEAR), count).change)
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"numa_policy": "single-numa-node"}, {"cpu_thread_policy": "isolate"}, {"cpu_thread_policy": "require"}],
+    )
+    @pytest.mark.parametrize("count", [0, 7])
+    def test_with_the_same_wishes(self, count: int, change: dict[str, Any]) -> None:
+        ledger, at = self.placed(count, pools()), pools(**change)
+        assert not allocate(ledger, at, Ask("a", at.isolated, None, self.NEAR), count).change
+
+    def test_a_claim_that_only_grew_was_placed_by_the_policy_that_placed_it_first(self) -> None:
+        ledger, at = self.placed(2, pools()), pools(numa_allocation_strategy="spread")
+        grown = allocate(ledger, at, Ask("a", at.isolated), 4).claim
+        assert grown is not None
+        assert grown.placed_by == PlacementPolicy(near=0)
+        assert grown.wishes == Wishes()
+
+
+def test_siblings_in_the_other_pool_are_somebody_elses() -> None:
+    at = pools(isolated="2-7", cpu_pool="10-15", cpu_thread_policy="isolate")
+    with pytest.raises(Refused, match="2 cores would not be so"):
+        allocate(Ledger(), at, Ask("a", at.isolated), 2)
+
+
+def test_what_is_withheld_and_offline_stays_so_when_the_claim_grows() -> None:
+    at = pools(cpu_thread_policy="isolate")
+    ledger = Ledger().apply(allocate(Ledger(), at, Ask("a", at.isolated), 2).change)
+    at = pools(offline="10", cpu_thread_policy="isolate")
+    grown = allocate(ledger, at, Ask("a", at.isolated), 3).claim
+    assert grown is not None
+    assert "10" in str(grown.withheld)

@@ -626,3 +626,31 @@ def test_strange_real_machines_are_filled_and_emptied(name: str) -> None:
         assert choose(top, free, claim, 0) == EMPTY
         free |= claim
     assert free == machine.online
+
+
+def refusal(top: Topology, free: str, count: int, **policy: Any) -> str:
+    with pytest.raises(Unplaceable) as refused:
+        choose(top, cpus(free), EMPTY, count, PlacementPolicy(**policy))
+    return str(refused.value)
+
+
+def test_the_rule_is_named_without_which_the_request_is_possible() -> None:
+    # Two nodes of four free cores each: five threads on cores of their own take both.
+    top = topology(made_up(EIGHT_CORES), cpus("0-15"), EMPTY)
+    rules = {"cpu_thread_policy": "isolate", "numa_policy": "single-numa-node"}
+    sentence = refusal(top, "0-15", 5, **rules)
+    assert "numa-policy=single-numa-node allows 1 NUMA node, and 2 would be needed" in sentence
+    assert "isolate" not in sentence
+    assert "numa-policy" in refusal(top, "0-15", 10, **rules | {"cpu_thread_policy": "require"})
+
+
+def test_more_nodes_may_have_fewer_l3_domains() -> None:
+    # Node 0 has four L3 domains with half of their CPUs free; nodes 1 to 8 one that is wholly free in each.
+    shape = Shape(packages=9, l3_per_node=4, cores_per_l3=4)
+    top = topology(made_up(shape), CpuSet(range(shape.cpus)), EMPTY)
+    half = CpuSet(cpu for cpu in range(16) if cpu % 4 < 2)
+    whole = CpuSet(16 * node + cpu for node in range(1, 9) for cpu in range(4))
+    chosen = choose(top, half | whole, EMPTY, 8, PlacementPolicy(uncore_cache_alignment="require"))
+    assert len({cpu // 4 for cpu in chosen}) == 2
+    refused = refusal(top, str(half), 8, uncore_cache_alignment="require")
+    assert "uncore-cache-alignment=require allows 2 L3 domains, and 4 would be needed" in refused

@@ -209,3 +209,9 @@ def test_a_claim_of_the_defaults_is_what_older_databases_have() -> None:
     older = Claim("a", "isolated", CpuSet.parse("2,10"), EMPTY, "legacy")
     assert older == claim("2,10")
     assert older.placed_by == DEFAULT_POLICY == pools().settings.placement
+
+
+def test_a_wish_to_be_near_a_node_that_is_gone_is_not_judged() -> None:
+    first = claim("2,10", wishes=Wishes(near=7), cpu_distribution="cores")
+    assert not judged(first, at=pools())
+    assert judged(claim("2-3", numa_policy="none", near=7), at=pools(cpu_thread_policy="require"))
