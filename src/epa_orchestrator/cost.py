@@ -38,7 +38,7 @@ class Cost(NamedTuple):
 
 
 #: The components in words.
-LEVELS: Final[dict[str, str]] = {
+WORDS: Final[dict[str, str]] = {
     "packages": "packages",
     "numa_nodes": "NUMA nodes",
     "reclaimed_cpus": "CPUs taken from others",

@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleRenderable
 from rich.table import Table
 from rich.text import Text
 
-from epa_orchestrator.cost import LEVELS
+from epa_orchestrator.cost import WORDS
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.machine import Hugepages, Machine
@@ -87,7 +87,7 @@ def _choices(found: Explanation, *, refused: bool) -> Table:
             continue
         decides = not decided and bool(others) and values[0] != values[1]
         decided = decided or decides
-        table.add_row(_text(f"{LEVELS.get(name, name)}{' <' if decides else ''}"), *map(str, values))
+        table.add_row(_text(f"{WORDS.get(name, name)}{' <' if decides else ''}"), *map(str, values))
     return table
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from epa_orchestrator.cost import LEVELS
+from epa_orchestrator.cost import WORDS
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.domains import NO_NODE
 from epa_orchestrator.ledger import Grant
@@ -29,7 +29,9 @@ def _explanation(task: Task, candidates: tuple[CpuSet, ...], decided_by: str) ->
     available = (task.free | task.own).mask
     return Explanation(
         policy=_policy(task),
-        room={str(node.id): (node.cpus & available).bit_count() for node in task.top.nodes.values()},
+        room={
+            str(node.id): (node.cpus & available).bit_count() for node in task.top.nodes.values() if node.id != NO_NODE
+        },
         scopes=[_scope(task, each) for each in candidates],
         decided_by=decided_by,
     )
@@ -83,7 +85,7 @@ def _difference(task: Task, best: CpuSet, second: CpuSet) -> str:
     if name == "lowest_cpu":
         return f"{_named(task, best)} and {_named(task, second)} are equally good; the lower CPU ids decide."
     return (
-        f"{_named(task, best)} {verb} chosen over {_named(task, second)} for its {LEVELS[name]}:"
+        f"{_named(task, best)} {verb} chosen over {_named(task, second)} for its {WORDS[name]}:"
         f" {getattr(mine, name)} against {getattr(other, name)}."
     )
 

@@ -14,8 +14,8 @@ from epa_orchestrator.policy import CpuThreadPolicy
 #: Which numbers of CPUs are possible, as a set of bits: number n is bit n.
 Sizes = int
 
-#: How many sets of nodes are looked at, largest nodes first; all of them on machines of up to 11 nodes.
-_MAX_NODE_SETS: Final = 512
+#: How many sets of nodes are looked at, largest nodes first; all of them on machines of up to 12 nodes.
+_MAX_NODE_SETS: Final = 1024
 
 
 class Needs(NamedTuple):

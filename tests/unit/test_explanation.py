@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from epa_orchestrator import explanation
-from epa_orchestrator.cost import LEVELS
+from epa_orchestrator.cost import WORDS
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.ledger import Ask, Claim, Grant, Ledger, Refused, allocate, allocate_in_node, release
 from epa_orchestrator.policy import NO_WISHES, Wishes
@@ -52,7 +52,7 @@ def explained(grant: Grant) -> Explanation:
     assert found.scopes[0].cpus == str(grant.cpus)
     for scope in found.scopes:
         assert list(scope.cost) == list(found.scopes[0].cost)
-        assert set(scope.cost) <= set(LEVELS)
+        assert set(scope.cost) <= set(WORDS)
     return found
 
 
