@@ -92,7 +92,7 @@ def outcome(options: Mapping[str, str]) -> Outcome:
             refused[request.service] = error
         else:
             granted[request.service] = grant.cpus
-            ledger = ledger.apply(grant.change)
+            ledger = grant.ledger
     free = ledger.free(pools.isolated)
     where = {service: _where(pools, cpus, free | ledger.claims[service].withheld) for service, cpus in granted.items()}
     return Outcome(machine, granted, where, refused, ledger.withheld, free)

@@ -122,6 +122,14 @@ class CpuSet:
 EMPTY: Final = CpuSet()
 
 
+def union(masks: Iterable[int]) -> int:
+    """The union of masks."""
+    result = 0
+    for mask in masks:
+        result |= mask
+    return result
+
+
 def iter_bits(mask: int) -> Iterator[int]:
     """The positions of the bits set in `mask`, lowest first."""
     while mask:

@@ -23,10 +23,11 @@ from epa_orchestrator.legacy_state import LegacyStateError, read_legacy_state
 from epa_orchestrator.listening import ListenError, SocketFile
 from epa_orchestrator.lock import Locked, sole_daemon
 from epa_orchestrator.logs import log_to_stderr, set_level
+from epa_orchestrator.machine import Seen
 from epa_orchestrator.orchestrator import Orchestrator, State
 from epa_orchestrator.server import Limits, Server
 from epa_orchestrator.settings import Settings, SettingsError, load_settings
-from epa_orchestrator.store import Origin, StateError
+from epa_orchestrator.store import InUse, Origin, StateError
 from epa_orchestrator.sysfs import Sysfs
 
 log = logging.getLogger(__name__)
@@ -69,31 +70,35 @@ def run(options: Options) -> None:
         with sole_daemon(options.state_directory) as problem:
             settings = load_settings(options.settings_file)
             set_level(settings.log_level or paths.log_level())
-            state, nodes = open_state(options, problem)
-            main = _serve(options, settings, state, Host(options.sysfs, settings, nodes))
-            _loop_runner()(main)
+            state, seen = open_state(options, problem)
+            _loop_runner()(_serve(options, settings, state, Host(options.sysfs, settings, seen)))
     except (SettingsError, Locked) as error:
         raise DaemonError(str(error)) from None
 
 
-def open_state(options: Options, problem: str | None = None) -> tuple[State, dict[int, Any]]:
-    """The state on disk: opened, or made on the first start (with the older daemon's claims in it).
+def open_state(options: Options, no_lock: str | None = None) -> tuple[State, Seen]:
+    """The state on disk, and where CPUs were last seen.
 
-    When it cannot be used nothing in it is changed, and the state says why and what to do.
+    It is opened, or made on the first start (with the older daemon's claims in it). When it cannot be used, or there is
+    no lock on its directory (`no_lock` says why), nothing in it is changed, and the state says why and what to do.
+
+    Raises Locked.
     """
     path = options.state_directory / store.FILE_NAME
+    if no_lock is not None:
+        return _read_only_state(path, StateError(no_lock)), Seen()
     try:
         if not store.exists(path):
-            _first_start(options, path, problem)
+            _first_start(options, path)
         opened, loaded = store.open_store(path)
+    except InUse:
+        raise Locked.by_daemon(options.state_directory) from None
     except (StateError, LegacyStateError) as error:
-        return _read_only_state(path, error), {}
-    return State(loaded.ledger, opened, None), loaded.nodes
+        return _read_only_state(path, error), Seen()
+    return State(loaded.ledger, opened, None), loaded.seen
 
 
-def _first_start(options: Options, path: Path, problem: str | None) -> None:
-    if problem is not None:
-        raise StateError(problem)
+def _first_start(options: Options, path: Path) -> None:
     try:
         imported = read_legacy_state(options.legacy_state)
     except LegacyStateError as error:

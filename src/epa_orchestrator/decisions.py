@@ -9,7 +9,7 @@ from epa_orchestrator import ledger as rules
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.devices import DeviceError
 from epa_orchestrator.host import Host
-from epa_orchestrator.ledger import Ask, Change, Grant, Ledger, Refused
+from epa_orchestrator.ledger import Ask, Change, Grant, Ledger, LedgerError, Refused
 from epa_orchestrator.machine import Hugepages
 from epa_orchestrator.placement import summary
 from epa_orchestrator.policy import Wishes
@@ -84,19 +84,32 @@ def _allocation(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -
             grant = _percent(ledger, host, pools, pool, request)
         case AllocateNumaCores():
             grant = _numa_cores(ledger, host, pools, pool, request)
-    after = ledger.apply(grant.change)
-    return Decision(grant.change, after, _answer(pools, pool, after, request, grant))
+    _check_pool(grant, pool)
+    return Decision(grant.change, grant.ledger, _answer(pool, request, grant))
 
 
-def _answer(pools: Pools, pool: Pool, after: Ledger, request: Allocating, grant: Grant) -> Answer:
-    free = after.free(pool)
+def _check_pool(grant: Grant, pool: Pool) -> None:
+    """Whatever chose the CPUs, those that a claim gains are eligible in the pool that the claim is in.
+
+    Raises LedgerError.
+    """
+    for change in grant.change.claims:
+        if change.after is None:
+            continue
+        gained = change.after.cpus - change.before.cpus if change.before else change.after.cpus
+        if change.after.pool != pool.name or not gained <= pool.eligible:
+            raise LedgerError(f"CPUs {gained} of service '{change.service}' are not eligible in pool {pool.name}")
+
+
+def _answer(pool: Pool, request: Allocating, grant: Grant) -> Answer:
+    free = grant.ledger.free(pool)
     common = _Common(
         service_name=request.service_name,
         total_available_cpus=len(pool.eligible),
         remaining_available_cpus=len(free),
         pool=pool.name,
         preemption_policy=grant.claim.policy if grant.claim else None,
-        placement=_placement(pools, pool, free, grant),
+        placement=_placement(free, grant),
         dry_run=request.dry_run or None,
         explanation=explanation.of_grant(grant) if request.explain else None,
     )
@@ -133,13 +146,13 @@ class _Common(TypedDict):
     explanation: Explanation | None
 
 
-def _placement(pools: Pools, pool: Pool, free: CpuSet, grant: Grant) -> Placement | None:
+def _placement(free: CpuSet, grant: Grant) -> Placement | None:
     """Where the granted CPUs are; None for a release."""
     if grant.task is None or grant.claim is None:
         return None
     claim = grant.claim
     withheld = str(claim.withheld)
-    found = summary(pools.topologies[pool.name], grant.cpus, free | claim.cpus | claim.withheld)
+    found = summary(grant.task.top, grant.cpus, free | claim.cpus | claim.withheld)
     return Placement(
         numa_nodes=str(found.numa_nodes),
         packages=found.packages,
@@ -198,8 +211,8 @@ def _node_cpus(host: Host, pools: Pools, request: AllocateNumaCores) -> CpuSet:
     if machine is None:
         if not releasing:
             raise Refused(str(pools.isolated.problem))
-        return host.nodes.get(request.numa_node, EMPTY)
-    known = host.nodes.get(request.numa_node)
+        return host.seen.nodes.get(request.numa_node, EMPTY)
+    known = host.seen.nodes.get(request.numa_node)
     if known is None or (machine.node(request.numa_node) is None and not releasing):
         raise Refused(f"NUMA node {request.numa_node} does not exist")
     return known

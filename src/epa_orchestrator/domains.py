@@ -7,12 +7,11 @@ are bit masks here (see CpuSet), because placement counts and intersects thousan
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.machine import Machine
+from epa_orchestrator.cpuset import CpuSet, union
+from epa_orchestrator.machine import Cores, Machine
 
 #: Stands for the node of online CPUs that no node lists.
 NO_NODE: Final = -1
@@ -84,8 +83,11 @@ class Topology:
         return [node for node in self.nodes.values() if node.cpus & mask]
 
 
-def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet) -> Topology:
-    """Cut the machine's domains down to the `eligible` CPUs (and, in cores, the `reserved` threads beside them)."""
+def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet, known: Cores | None = None) -> Topology:
+    """Cut the machine's domains down to the `eligible` CPUs (and, in cores, the `reserved` threads next to them).
+
+    `known` has the threads of each core, for reserved ones that are offline.
+    """
     keys = _cell_keys(machine, eligible)
     cpus: dict[tuple[int, int, int], int] = {}
     for cpu, key in keys.items():
@@ -93,8 +95,9 @@ def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet) -> Topology:
     cores: dict[tuple[int, int, int], list[int]] = {}
     for core in machine.cores:
         threads = (core.cpus & eligible).mask
+        everything = core.cpus.mask | (known or {}).get(lowest(core.cpus.mask), 0)
         for key in {keys[cpu] for cpu in CpuSet.from_mask(threads)}:
-            cores.setdefault(key, []).append(threads & cpus[key] | (core.cpus & reserved).mask)
+            cores.setdefault(key, []).append(threads & cpus[key] | everything & reserved.mask)
     cells = tuple(_cell(key, mask, sorted(cores[key], key=lowest)) for key, mask in sorted(cpus.items()))
     nodes = {node: _node(node, [cell for cell in cells if cell.node == node]) for node in {cell.node for cell in cells}}
     return Topology(
@@ -144,14 +147,6 @@ def _cell_keys(machine: Machine, eligible: CpuSet) -> dict[int, tuple[int, int, 
             l3 = stand_ins.setdefault(outer, len(machine.l3_domains) + len(stand_ins))
         keys[cpu] = (*outer, l3)
     return keys
-
-
-def union(masks: Iterable[int]) -> int:
-    """The union of masks."""
-    result = 0
-    for mask in masks:
-        result |= mask
-    return result
 
 
 def lowest(mask: int) -> int:

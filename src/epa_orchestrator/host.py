@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from dataclasses import replace
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.devices import node_of_device
 from epa_orchestrator.machine import (
     Hugepages,
     Machine,
     MachineError,
+    Seen,
     read_hugepages,
     read_hugepages_of,
     read_isolation,
@@ -26,18 +27,18 @@ log = logging.getLogger(__name__)
 class Host:
     """Looks at a sysfs root for each request, and does the work of discovery only when something has changed.
 
-    It remembers which node a CPU was last seen in: an offline CPU is in no node's list any more, yet its owner may
-    release it by node.
+    It remembers where a CPU was last `seen`; that is the same object as long as nothing of it has changed.
     """
 
-    def __init__(self, sysfs: Sysfs, settings: Settings, nodes: Mapping[int, CpuSet] | None = None) -> None:
+    def __init__(self, sysfs: Sysfs, settings: Settings, seen: Seen | None = None) -> None:
         self._sysfs = sysfs
         self._settings = settings
-        self._seen: tuple[str | None, str | None] | None = None
+        self._isolation: tuple[str | None, str | None] | None = None
         self._machine: Machine | None = None
         self._problem: str | None = None
         self._pools: Pools | None = None
-        self.nodes: dict[int, CpuSet] = dict(nodes or {})
+        self.seen = seen or Seen()
+        self._known_cores = self.seen.cores
 
     def use(self, settings: Settings) -> None:
         """Build the pools by other settings from now on."""
@@ -46,13 +47,21 @@ class Host:
 
     def pools(self) -> Pools:
         """The pools as they are now; the same object as long as nothing has changed."""
-        seen = read_isolation(self._sysfs)
-        if seen != self._seen or self._machine is None:
+        isolation = read_isolation(self._sysfs)
+        if isolation != self._isolation or self._machine is None:
             self._discover()
-            self._seen = seen
+            self._isolation = isolation
         if self._pools is None:
-            self._pools = build_pools(self._machine, self._problem, self._settings)
+            self._pools = self._build()
         return self._pools
+
+    def _build(self) -> Pools:
+        cores = self.seen.cores if self._machine is None else self._known_cores
+        pools = build_pools(self._machine, self._problem, self._settings, cores)
+        if pools.cores == self.seen.cores:
+            return replace(pools, cores=self.seen.cores)  # the same object tells the ledger that nothing has changed
+        self.seen = self.seen._replace(cores=pools.cores)
+        return pools
 
     def hugepages(self, node_id: int) -> tuple[Hugepages, ...]:
         """The kernel's hugepage counts on a node as they are now."""
@@ -94,7 +103,9 @@ class Host:
         placed = EMPTY
         for node in machine.nodes:
             placed |= node.cpus
-        nodes = {node_id: cpus - placed for node_id, cpus in self.nodes.items()}
+        nodes = {node_id: cpus - placed for node_id, cpus in self.seen.nodes.items()}
         for node in machine.nodes:
             nodes[node.id] = nodes.get(node.id, EMPTY) | node.cpus
-        self.nodes = nodes
+        if nodes != self.seen.nodes:
+            self.seen = self.seen._replace(nodes=nodes)
+        self._known_cores = machine.known_cores(self._known_cores)

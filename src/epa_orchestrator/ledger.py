@@ -7,21 +7,27 @@ yields the next ledger, or raises `Refused`, and then nothing has happened. The 
 - A CPU has at most one owner, in whatever pool it was claimed.
 - A service's claim lives in one pool. `explicit` CPUs were asked for by NUMA node and are never taken from it.
 - A claim placed with one thread per core (`isolate`) withholds the other threads of its cores from everybody else.
+  Which those are follows from the claim and the machine's cores, and is derived, never stored.
 - free = eligible in the pool, minus claimed or withheld by anybody.
+
+Every change is checked against these rules when it is applied, whatever decided it: a mistake elsewhere ends in a
+`LedgerError` and never in a ledger that the next start would refuse.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet, iter_bits
+from epa_orchestrator.domains import Topology
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.machine import Hugepages
+from epa_orchestrator.machine import Cores, Hugepages
 from epa_orchestrator.needs import free_cores, whole_core_sizes
-from epa_orchestrator.placement import DEFAULT_POLICY, Task, Unplaceable, broken_rule, place, withheld
+from epa_orchestrator.placement import DEFAULT_POLICY, Task, Unplaceable, broken_rule, place
 from epa_orchestrator.policy import NO_WISHES, ContradictionError, PlacementPolicy, Wishes, with_wishes
 from epa_orchestrator.pools import Pool, PoolName, Pools
 from epa_orchestrator.settings import Policy, Settings
@@ -30,6 +36,11 @@ from epa_orchestrator.settings import Policy, Settings
 PageKind = tuple[int, int]
 
 _NO_PAGES: Final[Mapping[PageKind, int]] = MappingProxyType({})
+_NO_CORES: Final[Cores] = MappingProxyType({})
+
+
+class LedgerError(ValueError):
+    """Claims that contradict each other: a CPU with two owners, an empty claim, explicit CPUs that are not owned."""
 
 
 class Refused(EpaError):
@@ -44,8 +55,9 @@ class Refused(EpaError):
 class Claim:
     """The CPUs that one service owns in one pool.
 
-    `withheld` are other threads of its cores that nobody else may have. `placed_by` is the policy that the CPUs were
-    chosen by, `wishes` what the request asked for itself.
+    `alone` are those that have their core to themselves, and `withheld` the other threads of these cores, which nobody
+    else may have: the ledger derives them. `placed_by` is the policy that the CPUs were chosen by, `wishes` what the
+    request asked for itself.
     """
 
     service: str
@@ -56,12 +68,15 @@ class Claim:
     withheld: CpuSet = EMPTY
     placed_by: PlacementPolicy = DEFAULT_POLICY
     wishes: Wishes = NO_WISHES
+    alone: CpuSet = EMPTY
 
     def without(self, cpus: CpuSet) -> Claim | None:
-        """The claim after losing some CPUs, and what it withheld of them, None when none are left."""
+        """The claim after losing some CPUs, None when none are left."""
         left = self.cpus - cpus
-        kept = self.withheld - cpus
-        return replace(self, cpus=left, explicit=self.explicit - cpus, withheld=kept) if left else None
+        if not left:
+            return None
+        withheld = EMPTY if self.alone else self.withheld
+        return replace(self, cpus=left, explicit=self.explicit - cpus, alone=self.alone - cpus, withheld=withheld)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +117,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A decision: what changes, the CPUs that the answer names, the service's claim afterwards, and how it was placed.
+    """A decision: what changes, the ledger after it, the CPUs that the answer names, and the service's claim then.
 
-    `candidates` are the choices that were compared, best first; `task` is None for a release.
+    `candidates` are the choices that were compared, best first; `task` is how it was placed, None for a release.
     """
 
     change: Change
+    ledger: Ledger
     cpus: CpuSet
     claim: Claim | None
     task: Task | None = None
@@ -115,16 +131,17 @@ class Grant:
 
 
 class Ledger:
-    """All claims and hugepage records at one moment.
+    """All claims and hugepage records at one moment, on a machine with these `cores`.
 
     The unions that requests ask for are kept along: the CPUs `claimed` or `withheld` by anybody, those `owned` in each
     pool, and the `reclaimable` ones, which a legacy NUMA request of another service may take. So are the `recorded`
-    hugepages.
+    hugepages. `_kept` has the threads of the cores that each claim has to itself, as a mask by service.
     """
 
-    __slots__ = ("claimed", "claims", "owned", "pages", "reclaimable", "recorded", "withheld")
+    __slots__ = ("_kept", "claimed", "claims", "cores", "owned", "pages", "reclaimable", "recorded", "withheld")
 
-    def __init__(self) -> None:
+    def __init__(self, cores: Cores = _NO_CORES) -> None:
+        self.cores = cores
         self.claims: Mapping[str, Claim] = {}
         self.pages: Mapping[str, Mapping[PageKind, int]] = {}
         self.claimed = EMPTY
@@ -132,66 +149,116 @@ class Ledger:
         self.owned: Mapping[PoolName, CpuSet] = {"isolated": EMPTY, "general": EMPTY}
         self.reclaimable: Mapping[PoolName, CpuSet] = self.owned
         self.recorded: Mapping[PageKind, int] = {}
+        self._kept: Mapping[str, int] = {}
 
     @classmethod
-    def of(cls, claims: Iterable[Claim], pages: Mapping[str, Mapping[PageKind, int]]) -> Ledger:
+    def of(
+        cls, claims: Iterable[Claim], pages: Mapping[str, Mapping[PageKind, int]], cores: Cores = _NO_CORES
+    ) -> Ledger:
         """The ledger that holds these claims and hugepage records.
 
-        Raises ValueError when they contradict each other: a CPU or a service twice, an empty claim.
+        Raises LedgerError when they contradict each other.
         """
-        ledger = cls()
-        changes: list[ClaimChange] = []
-        taken = EMPTY
-        for claim in claims:
-            if both := (claim.cpus | claim.withheld) & taken or claim.cpus & claim.withheld:
-                raise ValueError(f"CPUs {both} of service '{claim.service}' are owned by another service as well")
-            if not claim.cpus or not claim.explicit <= claim.cpus:
-                raise ValueError(
-                    f"the claim of service '{claim.service}' holds no CPUs, or explicit ones it does not own"
-                )
-            taken |= claim.cpus | claim.withheld
-            changes.append(ClaimChange(None, claim))
-        if len({change.service for change in changes}) < len(changes):
-            raise ValueError("a service has two claims")
-        ledger = ledger.apply(Change(tuple(changes)))
-        for service, counts in pages.items():
+        settled = [_with_alone(claim, cores) for claim in claims]
+        ledger = cls(cores).apply(Change(tuple([ClaimChange(None, claim) for claim in settled])))
+        ledger.pages = {service: dict(counts) for service, counts in pages.items() if counts}
+        recorded: dict[PageKind, int] = {}
+        for counts in pages.values():
             for kind, count in counts.items():
-                ledger = ledger.apply(Change(pages=PagesChange(service, kind, 0, count)))
+                recorded[kind] = recorded.get(kind, 0) + count
+        ledger.recorded = recorded
         return ledger
 
+    def on(self, cores: Cores) -> Ledger:
+        """The same claims and records on a machine with these cores: only what is withheld may differ."""
+        if cores is self.cores or cores == self.cores:
+            return self
+        after = self._copy()
+        after._stand_on(cores)  # noqa: SLF001
+        return after
+
     def apply(self, change: Change) -> Ledger:
-        """The ledger after a change that was decided on this one; this one itself when nothing changes."""
+        """The ledger after a change that was decided on this one; this one itself when nothing changes.
+
+        Raises LedgerError for a change that breaks a rule of the ledger; it has no effect then.
+        """
         if not change:
             return self
-        after = Ledger()
-        after.claims, after.claimed, after.withheld = self.claims, self.claimed, self.withheld
-        after.owned, after.reclaimable = self.owned, self.reclaimable
-        after.pages, after.recorded = self.pages, self.recorded
-        if change.claims:
-            after._apply_claims(change.claims)
-        if change.pages is not None:
-            after._apply_pages(change.pages)
+        after = self._copy()
+        after._make(change)
         return after
+
+    def _copy(self) -> Ledger:
+        return copy(self)
+
+    def _stand_on(self, cores: Cores) -> None:
+        self.cores = cores
+        self.claims = {service: _with_alone(claim, cores) for service, claim in self.claims.items()}
+        self._kept = {claim.service: kept for claim in self.claims.values() if (kept := self._cores_of(claim))}
+        self._withhold()
+
+    def _make(self, change: Change) -> None:
+        if change.claims:
+            self._apply_claims(change.claims)
+        if change.pages is not None:
+            self._apply_pages(change.pages)
 
     def _apply_claims(self, changes: tuple[ClaimChange, ...]) -> None:
         claims, owned, reclaimable = dict(self.claims), dict(self.owned), dict(self.reclaimable)
+        kept = dict(self._kept)
         # All CPUs leave before any arrive: a CPU may pass from one service to another within one change.
-        for change in changes:
-            if change.before is not None:
-                del claims[change.service]
-                self.claimed -= change.before.cpus
-                self.withheld -= change.before.withheld
-                owned[change.before.pool] -= change.before.cpus
-                reclaimable[change.before.pool] -= change.before.cpus
-        for change in changes:
-            if change.after is not None:
-                claims[change.service] = change.after
-                self.claimed |= change.after.cpus
-                self.withheld |= change.after.withheld
-                owned[change.after.pool] |= change.after.cpus
-                if change.after.policy == "legacy":
-                    reclaimable[change.after.pool] |= change.after.cpus - change.after.explicit
-        self.claims, self.owned, self.reclaimable = claims, owned, reclaimable
+        for before in [change.before for change in changes if change.before is not None]:
+            if claims.pop(before.service, None) != before:
+                raise LedgerError(f"service '{before.service}' does not hold what a change takes from it")
+            kept.pop(before.service, None)
+            self.claimed -= before.cpus
+            owned[before.pool] -= before.cpus
+            reclaimable[before.pool] -= before.cpus
+        for after in [change.after for change in changes if change.after is not None]:
+            self._check(claims, after)
+            claims[after.service] = after
+            if threads := self._cores_of(after):
+                kept[after.service] = threads
+            self.claimed |= after.cpus
+            owned[after.pool] |= after.cpus
+            if after.policy == "legacy":
+                reclaimable[after.pool] |= after.cpus - after.explicit
+        self.claims, self.owned, self.reclaimable, self._kept = claims, owned, reclaimable, kept
+        if kept or self.withheld:
+            self._withhold()
+
+    def _check(self, claims: Mapping[str, Claim], claim: Claim) -> None:
+        """Raises LedgerError where a claim breaks a rule, with the other claims as they are."""
+        if claim.service in claims:
+            raise LedgerError(f"service '{claim.service}' has two claims")
+        if not claim.cpus or not claim.explicit <= claim.cpus or not claim.alone <= claim.cpus:
+            raise LedgerError(f"the claim of service '{claim.service}' holds no CPUs, or explicit ones it does not own")
+        if claim.pool not in self.owned:
+            raise LedgerError(f"the claim of service '{claim.service}' names an unknown pool")
+        if both := claim.cpus & self.claimed:
+            raise LedgerError(f"CPUs {both} of service '{claim.service}' are owned by another service as well")
+
+    def _cores_of(self, claim: Claim) -> int:
+        """The threads of the cores that a claim has to itself, its own ones too."""
+        return _threads(self.cores, claim.alone) if claim.alone else claim.withheld.mask
+
+    def _withhold(self) -> None:
+        """Derive what each claim withholds: the threads of its cores that nobody owns.
+
+        A thread that two claims would withhold (they came to share a core by what was offline then) counts for the
+        first by name.
+        """
+        free, withheld = ~self.claimed.mask, 0
+        changed: dict[str, Claim] = {}
+        shared = _overlap([threads & free for threads in self._kept.values()])
+        for service in sorted(self._kept) if shared else self._kept:
+            mask = self._kept[service] & free & ~withheld
+            withheld |= mask
+            if self.claims[service].withheld.mask != mask:
+                changed[service] = replace(self.claims[service], withheld=CpuSet.from_mask(mask))
+        if changed:
+            self.claims = {**self.claims, **changed}
+        self.withheld = CpuSet.from_mask(withheld)
 
     def _apply_pages(self, change: PagesChange) -> None:
         pages, recorded = dict(self.pages), dict(self.recorded)
@@ -211,6 +278,31 @@ class Ledger:
         return pool.eligible - self.claimed - self.withheld
 
 
+def _with_alone(claim: Claim, cores: Cores) -> Claim:
+    """A claim from before `alone` was kept gets it, on the cores of which it withholds threads."""
+    if claim.alone or not claim.withheld:
+        return claim
+    return replace(claim, alone=CpuSet(cpu for cpu in claim.cpus if cores.get(cpu, 0) & claim.withheld.mask))
+
+
+def _threads(cores: Cores, cpus: CpuSet) -> int:
+    """All threads of the cores of these CPUs, as a mask."""
+    threads = 0
+    for cpu in iter_bits(cpus.mask):
+        threads |= cores.get(cpu, 0)
+    return threads
+
+
+def _overlap(masks: Iterable[int]) -> bool:
+    """Whether some CPU is in two of the masks."""
+    union = 0
+    for mask in masks:
+        if union & mask:
+            return True
+        union |= mask
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """What every allocation asks for: for whom, from which pool, under which policies (None: as it is)."""
@@ -223,7 +315,7 @@ class Ask:
 
 def allocate(ledger: Ledger, pools: Pools, ask: Ask, count: int) -> Grant:
     """Give the service `count` CPUs in all, 0 meaning the default size, in place of what it holds."""
-    pool = ask.pool
+    ledger, pool = ledger.on(pools.cores), ask.pool
     claim = _claim_in(ledger, pool.name, ask.service)
     _require_capacity(pool)
     own = claim.cpus if claim else EMPTY
@@ -231,18 +323,20 @@ def allocate(ledger: Ledger, pools: Pools, ask: Ask, count: int) -> Grant:
     free = _free_for(ledger, pool, claim)
     available = len(free) + len(own)
     placing = _placing(pools, ask)
-    wanted = count or _default_size(pools, pool, free | own, placing)
+    top = _topology(ledger, pools, pool, own)
+    wanted = count or _default_size(top, pools, free | own, placing)
     if not count and claim and not _new_wishes(claim, ask):
         # A repeated request for the default size stays one when the operator has changed the thread policy meanwhile.
-        wanted = len(own) if len(own) == _default_size(pools, pool, free | own, claim.placed_by) else wanted
+        wanted = len(own) if len(own) == _default_size(top, pools, free | own, claim.placed_by) else wanted
     if wanted > available:
         raise Refused(f"Insufficient CPUs available. Requested: {wanted}, Available: {available}")
     policy = _policy(claim, ask.policy, pools.settings)
-    task = _task(pools, pool, free, own, wanted, placing)
+    assert top is not None
+    task = _task(pools.settings, top, free, own, wanted, placing)
     candidates = _place(task, _new_wishes(claim, ask))
     chosen = candidates[0]
     after = _placed(Claim(ask.service, pool.name, chosen, EMPTY, policy), claim, task, chosen, ask)
-    return _grant(claim, after, chosen, (), task, candidates)
+    return _grant(ledger, claim, after, chosen, (), task, candidates)
 
 
 def allocate_percent(ledger: Ledger, pools: Pools, ask: Ask, percent: int) -> Grant:
@@ -256,7 +350,7 @@ def allocate_in_node(ledger: Ledger, pools: Pools, ask: Ask, node_id: int, node_
     Takes free CPUs first; what is missing, under `legacy` and as the setting `numa-reclaim` allows, from the
     non-explicit legacy claims of others in the pool.
     """
-    pool = ask.pool
+    ledger, pool = ledger.on(pools.cores), ask.pool
     claim = _claim_in(ledger, pool.name, ask.service)
     _require_capacity(pool)
     eligible = pool.eligible & node_cpus
@@ -270,7 +364,8 @@ def allocate_in_node(ledger: Ledger, pools: Pools, ask: Ask, node_id: int, node_
     policy = _policy(claim, ask.policy, pools.settings)
     free = _free_for(ledger, pool, claim) & node_cpus
     takeable = EMPTY
-    if policy == "legacy" and pools.settings.numa_reclaim != "never":
+    # A request for no more than the service holds in the node takes nothing, so others' CPUs are no choice of its.
+    if count > len(own) and policy == "legacy" and pools.settings.numa_reclaim != "never":
         takeable = (ledger.reclaimable[pool.name] - held) & eligible
     if count > len(free) + len(own) + len(takeable):
         others = eligible - free - own - takeable
@@ -278,20 +373,21 @@ def allocate_in_node(ledger: Ledger, pools: Pools, ask: Ask, node_id: int, node_
             f"NUMA node {node_id} has {len(free) + len(own) + len(takeable)} CPUs that can be given to this service,"
             f" but {count} were requested: CPUs {others} are held by other services"
         )
-    task = _task(pools, pool, free | takeable, own, count, _placing(pools, ask), takeable, node_id)
+    top = pools.topology(pool, ledger.claimed - held)
+    task = _task(pools.settings, top, free | takeable, own, count, _placing(pools, ask), takeable, node_id)
     candidates = _place(task, _new_wishes(claim, ask))
     chosen = candidates[0]
     explicit = (claim.explicit if claim else EMPTY) - own | chosen
     claimed = Claim(ask.service, pool.name, held - own | chosen, explicit, policy)
     after = _placed(claimed, claim, task, chosen, ask)
-    losses = _losses(ledger, task, chosen & takeable)
-    return _grant(claim, after, chosen, losses, task, candidates)
+    losses = _losses(ledger, chosen & takeable)
+    return _grant(ledger, claim, after, chosen, losses, task, candidates)
 
 
 def release(ledger: Ledger, pool: PoolName, service: str) -> Grant:
     """Take from the service all that it holds; nothing to do when it holds nothing."""
     claim = _claim_in(ledger, pool, service)
-    return _grant(claim, None, EMPTY)
+    return _grant(ledger, claim, None, EMPTY)
 
 
 def release_in_node(ledger: Ledger, pool: PoolName, service: str, node_cpus: CpuSet, policy: Policy | None) -> Grant:
@@ -300,7 +396,7 @@ def release_in_node(ledger: Ledger, pool: PoolName, service: str, node_cpus: Cpu
     after = claim.without(node_cpus) if claim else None
     if after and policy == "non-preemptive":
         after = replace(after, policy=policy)
-    return _grant(claim, after, EMPTY)
+    return _grant(ledger, claim, after, EMPTY)
 
 
 def free_pages(ledger: Ledger, kernel: Hugepages, node_id: int, settings: Settings) -> int:
@@ -377,9 +473,13 @@ def _placing(pools: Pools, ask: Ask) -> PlacementPolicy:
         raise Refused(str(error)) from None
 
 
-def _default_size(pools: Pools, pool: Pool, available: CpuSet, placing: PlacementPolicy) -> int:
+def _topology(ledger: Ledger, pools: Pools, pool: Pool, own: CpuSet) -> Topology | None:
+    """What a service that holds `own` may be placed on; None where the pool has no eligible CPUs."""
+    return pools.topology(pool, ledger.claimed - own) if pool.eligible else None
+
+
+def _default_size(top: Topology | None, pools: Pools, available: CpuSet, placing: PlacementPolicy) -> int:
     """The default size, of CPUs that the thread policy can grant."""
-    top = pools.topologies.get(pool.name)
     if top is not None and placing.cpu_thread_policy == "isolate":
         return pools.settings.default_size(free_cores(top, available.mask))
     size = pools.settings.default_size(len(available))
@@ -390,8 +490,8 @@ def _default_size(pools: Pools, pool: Pool, available: CpuSet, placing: Placemen
 
 
 def _task(
-    pools: Pools,
-    pool: Pool,
+    settings: Settings,
+    top: Topology,
     free: CpuSet,
     own: CpuSet,
     count: int,
@@ -399,10 +499,10 @@ def _task(
     others: CpuSet = EMPTY,
     node_id: int | None = None,
 ) -> Task:
-    if pools.settings.resize_policy == "reallocate":
+    if settings.resize_policy == "reallocate":
         free, own = free | own, EMPTY
-    sparing = pools.settings.numa_reclaim != "always"
-    return Task(pools.topologies[pool.name], free, own, count, placing, others, node_id, sparing)
+    sparing = settings.numa_reclaim != "always"
+    return Task(top, free, own, count, placing, others, node_id, sparing)
 
 
 def _new_wishes(claim: Claim | None, ask: Ask) -> bool:
@@ -427,38 +527,28 @@ def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, ask:
     """The claim with how it was placed.
 
     One that keeps its CPUs stays as it was, unless the request has new wishes; one that only grows or shrinks was still
-    placed by the policy that it was placed by first. What it withholds of CPUs that are offline now it keeps.
+    placed by the policy that it was placed by first.
     """
     if before is not None and before.cpus == after.cpus and not _new_wishes(before, ask):
-        return replace(after, withheld=before.withheld, placed_by=before.placed_by, wishes=before.wishes)
+        return replace(before, explicit=after.explicit, policy=after.policy)
     isolated = task.policy.cpu_thread_policy == "isolate"
-    kept = withheld(task.top, chosen) if isolated else EMPTY
+    alone = chosen if isolated else EMPTY
     if before is not None:
-        in_node = task.top.nodes.get(task.node) if task.node is not None else None
-        within = CpuSet.from_mask(in_node.cpus) if in_node else (ask.pool.eligible if isolated else before.withheld)
-        kept |= before.withheld - within
+        alone |= (before.alone - chosen) & after.cpus
     resized = before is not None and (before.cpus <= after.cpus or after.cpus <= before.cpus)
     placed_by = before.placed_by if before is not None and resized else task.policy
-    return replace(after, withheld=kept, placed_by=placed_by, wishes=ask.wishes)
+    return replace(after, alone=alone, placed_by=placed_by, wishes=ask.wishes)
 
 
-def _losses(ledger: Ledger, task: Task, taken: CpuSet) -> tuple[ClaimChange, ...]:
+def _losses(ledger: Ledger, taken: CpuSet) -> tuple[ClaimChange, ...]:
     """What the owners of `taken` lose. Looks through all claims, but only when something is taken at all."""
     if not taken:
         return ()
-    return tuple(
-        ClaimChange(claim, _without(task, claim, taken)) for claim in ledger.claims.values() if claim.cpus & taken
-    )
-
-
-def _without(task: Task, claim: Claim, taken: CpuSet) -> Claim | None:
-    """The claim after losing CPUs to another service; it withholds no thread of a core that it has left."""
-    left = claim.without(taken)
-    given_up = withheld(task.top, taken) - withheld(task.top, left.cpus) if left else EMPTY
-    return replace(left, withheld=left.withheld - given_up) if left else None
+    return tuple([ClaimChange(claim, claim.without(taken)) for claim in ledger.claims.values() if claim.cpus & taken])
 
 
 def _grant(
+    ledger: Ledger,
     before: Claim | None,
     after: Claim | None,
     cpus: CpuSet,
@@ -466,5 +556,9 @@ def _grant(
     task: Task | None = None,
     candidates: tuple[CpuSet, ...] = (),
 ) -> Grant:
-    own = (ClaimChange(before, after),) if before != after else ()
-    return Grant(Change((*own, *losses)), cpus, after, task, candidates)
+    """The decision to change claims like this, with what they withhold then."""
+    changes = (*((ClaimChange(before, after),) if before != after else ()), *losses)
+    result = ledger.apply(Change(changes))
+    settled = Change(tuple([ClaimChange(each.before, result.claims.get(each.service)) for each in changes]))
+    claim = result.claims.get(after.service) if after else None
+    return Grant(settled, result, cpus, claim, task, candidates)

@@ -1,6 +1,7 @@
 """Lock: one daemon for each state directory, and how another process finds it.
 
-A record lock of fcntl(2), because the kernel tells who holds it, without a file that could name somebody else.
+A record lock of fcntl(2), because the kernel tells who holds it, without a file that could name somebody else. It can
+be removed with its file; what keeps two daemons from one database then is the lock on the database itself (see store).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 import struct
 from collections.abc import Generator
 from pathlib import Path
@@ -21,40 +23,86 @@ _FLOCK: Final = struct.Struct("hhqqi4x")
 
 
 class Locked(EpaError):
-    """Another daemon uses the state directory."""
+    """Another daemon uses the state directory, or one that cannot be told to read its settings."""
+
+    @classmethod
+    def by_daemon(cls, directory: Path) -> Locked:
+        """The error of a second daemon."""
+        return cls(f"Another daemon already uses the state in {directory}: stop it first")
 
 
 @contextlib.contextmanager
 def sole_daemon(directory: Path) -> Generator[str | None]:
     """Hold the lock of the state directory, so that no second daemon writes the same state.
 
-    Yields None, or why the directory cannot be written. Raises Locked.
+    Yields None, or why there is no lock; without one nothing may be written. Raises Locked.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        fd = os.open(directory / _FILE_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_private(directory)
     except OSError as error:
         yield f"cannot be created: {error.strerror}"
         return
     try:
+        fd = _open(directory)
+    except OSError as error:
+        yield f"cannot be locked: {directory / _FILE_NAME}: {error.strerror}"
+        return
+    try:
         try:
             fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise Locked(f"Another daemon already uses the state in {directory}: stop it first") from None
+        except BlockingIOError:
+            raise Locked.by_daemon(directory) from None
+        except OSError as error:
+            yield f"cannot be locked: {directory / _FILE_NAME}: {error.strerror}"
+            return
         yield None
     finally:
         os.close(fd)
 
 
-def daemon_pid(directory: Path) -> int | None:
-    """The process id of the daemon that holds the directory's lock, None when there is none."""
+def make_private(directory: Path) -> None:
+    """Make the directory for this user only, and those above it; one that is there stays as it is.
+
+    Raises OSError.
+    """
     try:
-        fd = os.open(directory / _FILE_NAME, os.O_RDWR | os.O_CLOEXEC)
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        if not directory.is_dir():
+            raise
+    except FileNotFoundError:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        make_private(directory)
+    else:
+        directory.chmod(0o700)  # whatever the umask has taken away
+
+
+def daemon_pid(directory: Path) -> int | None:
+    """The process id of the daemon that holds the directory's lock, None when there is none.
+
+    Raises Locked when the kernel cannot name it here, and OSError.
+    """
+    try:
+        fd = os.open(directory / _FILE_NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
         asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
         kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
-        return None if kind == fcntl.F_UNLCK else pid
     finally:
         os.close(fd)
+    if kind == fcntl.F_UNLCK:
+        return None
+    if pid <= 0:  # fcntl(2): the holder is in another PID namespace; kill(2) would take 0 for our process group
+        raise Locked(f"The daemon that uses the state in {directory} runs in another PID namespace: restart it there")
+    return pid
+
+
+def _open(directory: Path) -> int:
+    """The lock's file, made if need be. Raises OSError."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(directory / _FILE_NAME, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(0, "it is not a regular file")
+    return fd

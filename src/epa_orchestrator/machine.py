@@ -10,12 +10,13 @@ Linux kernel.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet, union
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.sysfs import Sysfs
 
@@ -28,6 +29,20 @@ LOCAL_DISTANCE: Final = 10
 REMOTE_DISTANCE: Final = 20
 
 CoreType = Literal["performance", "efficiency"]
+
+#: By CPU id: the threads of its core, as a mask (see CpuSet).
+Cores = Mapping[int, int]
+
+
+class Seen(NamedTuple):
+    """Where each CPU was last seen: the CPUs of NUMA nodes, and of cores with several threads in the pools.
+
+    The kernel shows neither for an offline CPU, yet its owner may release it by node, and may have its core to itself.
+    """
+
+    nodes: Mapping[int, CpuSet] = MappingProxyType({})
+    cores: Cores = MappingProxyType({})
+
 
 _NUMBERED = re.compile(r"[a-z]+([0-9]+)", re.ASCII)
 _HUGEPAGES = re.compile(r"hugepages-([0-9]+)kB", re.ASCII)
@@ -101,6 +116,19 @@ class Machine:
     def node(self, node_id: int) -> NumaNode | None:
         """The node with this id, None when there is none."""
         return next((node for node in self.nodes if node.id == node_id), None)
+
+    def known_cores(self, before: Cores | None = None) -> dict[int, int]:
+        """The threads of each core, with those offline now that were in it `before`.
+
+        The kernel shows no core for an offline CPU.
+        """
+        offline = ~self.online.mask
+        cores = {cpu: mask & offline for cpu, mask in (before or {}).items() if cpu not in self.online}
+        for core in self.cores:
+            gone = union((before or {}).get(cpu, 0) for cpu in core.cpus) & offline
+            for cpu in CpuSet.from_mask(core.cpus.mask | gone):
+                cores[cpu] = core.cpus.mask | gone
+        return cores
 
     def distance(self, node_id: int, other_id: int) -> int:
         """The distance between two nodes, 10 meaning the same node.

@@ -1,35 +1,32 @@
 """Orchestrator: takes one request from its model to its committed answer.
 
-Readings are answered at once, from what is committed. Mutations that wait together are decided one after the other,
-each on the ledger that the one before leaves, and committed together with one sync in another thread; no answer leaves
-before its commit. While a commit is under way the next mutations gather. A failed commit undoes every decision in it,
-in memory as on disk.
+Readings are answered at once, from what is committed. Mutations gather while a batch of them is under way in another
+thread (see batch); no answer leaves before its commit. A failed commit undoes every decision in it, in memory as on
+disk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-from epa_orchestrator.decisions import decide, refusal
+from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Reply, Waiting, error_answer
 from epa_orchestrator.host import Host
-from epa_orchestrator.ledger import Change, Ledger, Refused
-from epa_orchestrator.pools import Pools
-from epa_orchestrator.protocol import AllocateHugepages, ErrorAnswer, Mutation, Reading, Request
+from epa_orchestrator.ledger import Ledger, Refused
+from epa_orchestrator.protocol import Reading, Request
 from epa_orchestrator.readings import Readings
 from epa_orchestrator.settings import Settings
-from epa_orchestrator.store import CommitError, Origin, Store
+from epa_orchestrator.store import Origin, Store
 from epa_orchestrator.worker import Worker
 
 log = logging.getLogger(__name__)
 
 #: After this time (seconds) without a mutation the store tidies up.
-_IDLE = 1.0
-
-Reply = Callable[[bytes], None]
+_IDLE: Final = 1.0
+#: How often (seconds) to look whether the database is still the one that was opened.
+_LOOK_AFTER_STATE: Final = 1.0
 
 
 class State(NamedTuple):
@@ -43,20 +40,6 @@ class State(NamedTuple):
     problem: str | None
 
 
-class _Waiting(NamedTuple):
-    request: Mutation
-    origin: Origin
-    reply: Reply
-
-
-class _Decided(NamedTuple):
-    """`tentative`: the answer rests on a change that is not committed yet."""
-
-    waiting: _Waiting
-    answer: bytes
-    tentative: bool
-
-
 class Orchestrator:
     """Serves requests on one event loop; call everything in the loop's thread."""
 
@@ -67,11 +50,12 @@ class Orchestrator:
         self._store = state.store
         self._problem = state.problem
         self._readings = Readings(host, state.problem, ledger_known=state.ledger is not None)
-        self._waiting: list[_Waiting] = []
-        self._committing = False
+        self._waiting: list[Waiting] = []
+        self._busy = False
         self._worker = Worker()
         self._idle: asyncio.TimerHandle | None = None
-        self._stored_nodes = dict(host.nodes)
+        self._stored_seen = host.seen
+        self._look_after_state()
 
     def use(self, settings: Settings) -> None:
         """Serve by other settings from now on. No claim moves."""
@@ -81,110 +65,112 @@ class Orchestrator:
     def submit(self, request: Request, origin: Origin, reply: Reply) -> None:
         """Serve a request; `reply` is called once, at once or when the request's change is durable."""
         if isinstance(request, Reading):
-            reply(self._read(request, origin))
-        elif self._store is None:
-            _log_served(origin, request.service_name, self._problem)
-            reply(_error(f"{self._problem}; until then only list_allocations and get_memory_info are served"))
+            answer, outcome = self._read(request, origin)
+        elif self._problem is not None:
+            sentence = f"{self._problem}; until then only list_allocations and get_memory_info are served"
+            answer, outcome = error_answer(sentence), self._problem
         else:
-            self._waiting.append(_Waiting(request, origin, reply))
-            self._schedule()
+            self._waiting.append(Waiting(request, origin, reply))
+            self._start()
+            return
+        _answer(reply, answer, origin, request.service_name, outcome)
 
     @property
     def busy(self) -> bool:
         """Whether mutations wait for their commit."""
-        return self._committing or bool(self._waiting)
+        return self._busy or bool(self._waiting)
 
     def close(self) -> None:
         """Let the commit under way end, and close the store."""
-        if self._idle is not None:
-            self._idle.cancel()
+        for timer in (self._idle, self._looking):
+            if timer is not None:
+                timer.cancel()
         self._worker.close()
         if self._store is not None:
             self._store.close()
 
-    def _schedule(self) -> None:
-        if not self._committing:
-            self._committing = True
-            asyncio.get_running_loop().call_soon(self._decide_batch)
+    def _start(self) -> None:
+        """Begin a batch at the end of this turn of the loop, with all that has come until then."""
+        if not self._busy:
+            self._busy = True
+            asyncio.get_running_loop().call_soon(self._begin_batch)
 
-    def _decide_batch(self) -> None:
-        batch, self._waiting = self._waiting, []
-        assert self._store is not None
-        decided: list[_Decided] = []
-        ledger = self._ledger
-        now = time.time()
+    def _begin_batch(self) -> None:
+        waiting, self._waiting = self._waiting, []
         try:
             pools = self._host.pools()
-        except Exception:  # noqa: BLE001  # a mistake of ours in discovery must not leave clients unanswered
-            answers = [_Decided(waiting, _internal_error(waiting.origin), tentative=False) for waiting in batch]
-            self._finish(answers, ledger, None)
+            self._ledger = self._ledger.on(pools.cores)
+        except Exception:  # a mistake of ours in discovery must not leave clients unanswered
+            log.exception("the host could not be looked at")
+            self._refuse(waiting, INTERNAL_ERROR)
+            self._go_on()
             return
-        try:
-            for waiting in batch:
-                change, ledger, answer = self._decide(ledger, pools, waiting)
-                if change:
-                    self._store.stage(change, waiting.origin, now)
-                decided.append(_Decided(waiting, answer, ledger is not self._ledger))
-            if ledger is not self._ledger and self._host.nodes != self._stored_nodes:
-                self._store.stage_nodes(self._host.nodes)
-        except CommitError as error:
-            undecided = [_Decided(waiting, b"", tentative=True) for waiting in batch[len(decided) :]]
-            self._finish([*decided, *undecided], ledger, error)
-            return
-        if ledger is self._ledger:
-            self._finish(decided, ledger, None)
-            return
-        nodes = dict(self._host.nodes)
+        assert self._store is not None
+        seen = None if self._host.seen is self._stored_seen else self._host.seen
+        batch = Batch(self._store, self._host, pools, self._ledger, waiting, seen)
 
-        def committed(error: Exception | None) -> None:
-            if error is None:
-                self._stored_nodes = nodes
-            elif not isinstance(error, CommitError):
-                log.error("commit failed unexpectedly", exc_info=error)
-            self._finish(decided, ledger, error)
+        def done(error: Exception | None) -> None:
+            if error is not None:
+                log.error("a batch ended unexpectedly", exc_info=error)
+                self._refuse(waiting, INTERNAL_ERROR)
+            else:
+                self._end_batch(batch)
+            self._go_on()
 
-        self._worker.run(self._store.commit, committed)
+        self._worker.run(batch.carry_out, done)
 
-    def _finish(self, decided: list[_Decided], ledger: Ledger, error: Exception | None) -> None:
-        """Send the answers of a batch, and go on with what has gathered meanwhile."""
-        if error is None:
-            self._ledger = ledger
-        else:
-            log.error("nothing was changed because the state could not be stored: %s", error)
-        for waiting, answer, tentative in decided:
-            if error is not None and tentative:
-                answer = _error(f"Nothing was changed because the state could not be stored: {error}")
-            waiting.reply(answer)
-        self._committing = False
+    def _end_batch(self, batch: Batch) -> None:
+        """Send the answers of a batch; those that it left go first in the next one."""
+        if batch.committed is not None:
+            self._ledger = batch.committed
+            self._stored_seen = batch.seen or self._stored_seen
+        self._waiting[:0] = batch.left
+        if batch.overtaken is not None:
+            self._lose_state(batch.overtaken)
+        for (request, origin, reply), answer, outcome, _ in batch.decided:
+            _answer(reply, answer, origin, request.service_name, outcome)
+
+    def _refuse(self, waiting: list[Waiting], sentence: str) -> None:
+        for request, origin, reply in waiting:
+            _answer(reply, error_answer(sentence), origin, request.service_name, sentence)
+
+    def _go_on(self) -> None:
+        """Take the next batch, if something has gathered meanwhile."""
+        self._busy = False
+        if self._problem is not None and self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._refuse(waiting, self._problem)
         if self._waiting:
-            self._schedule()
+            self._start()
         else:
             self._tidy_later()
 
-    def _decide(self, ledger: Ledger, pools: Pools, waiting: _Waiting) -> tuple[Change, Ledger, bytes]:
-        """What a mutation changes, the ledger after it, and its answer; a refusal changes nothing."""
-        request, origin, _ = waiting
+    def _read(self, request: Reading, origin: Origin) -> tuple[bytes, str]:
         try:
-            change, after, answer = decide(ledger, self._host, pools, request)
-        except Refused as refused:
-            _log_served(origin, request.service_name, str(refused))
-            return Change(), ledger, refusal(request, refused).encode()
-        except Exception:  # noqa: BLE001  # a mistake of ours in one request must not stop the others
-            return Change(), ledger, _internal_error(origin)
-        dry_run = not isinstance(request, AllocateHugepages) and request.dry_run
-        _log_served(origin, request.service_name, "dry run, nothing changed" if dry_run else None)
-        return change, after, answer.encode()
-
-    def _read(self, request: Reading, origin: Origin) -> bytes:
-        try:
-            answer = self._readings.answer(self._ledger, request)
+            pools = self._host.pools()
+            self._ledger = self._ledger.on(pools.cores)
+            return self._readings.answer(self._ledger, request), "served"
         except Refused as refusal:
-            _log_served(origin, request.service_name, str(refusal))
-            return _error(str(refusal))
-        except Exception:  # noqa: BLE001  # a mistake of ours in one request must not stop the others
-            return _internal_error(origin)
-        _log_served(origin, request.service_name, None)
-        return answer
+            return error_answer(str(refusal)), str(refusal)
+        except Exception:  # a mistake of ours in one request must not stop the others
+            log.exception("%s from pid=%d failed", origin.action, origin.pid)
+            return error_answer(INTERNAL_ERROR), INTERNAL_ERROR
+
+    def _look_after_state(self) -> None:
+        """Notice that the database has been replaced, although nothing is written just now."""
+        if self._store is not None and self._problem is None and not self._store.in_place():
+            self._lose_state("the database is no longer the file that this daemon opened")
+        self._looking = asyncio.get_running_loop().call_later(_LOOK_AFTER_STATE, self._look_after_state)
+
+    def _lose_state(self, why: str) -> None:
+        """Change nothing any more: what is on disk is not what this daemon knows."""
+        assert self._store is not None
+        self._problem = (
+            f"The state database {self._store.path} cannot be written any more, because {why}: see that no other"
+            " process writes it and that the right file is in its place, then restart this daemon"
+        )
+        log.error("%s", self._problem)
+        self._readings.fail(self._problem)
 
     def _tidy_later(self) -> None:
         if self._idle is not None:
@@ -192,28 +178,29 @@ class Orchestrator:
         self._idle = asyncio.get_running_loop().call_later(_IDLE, self._tidy)
 
     def _tidy(self) -> None:
-        """Let the store tidy up in the commit thread; mutations that come meanwhile wait for it as for a commit."""
+        """Let the store tidy up in the other thread; mutations that come meanwhile wait for it as for a batch."""
         self._idle = None
-        if self._committing or self._store is None:
+        if self._busy or self._store is None or self._problem is not None:
             return
-        self._committing = True
-        self._worker.run(self._store.tidy, self._tidied)
+        self._busy, more = True, list[bool]()
+        state = self._store
 
-    def _tidied(self, _: Exception | None) -> None:
-        self._committing = False
-        if self._waiting:
-            self._schedule()
+        def done(error: Exception | None) -> None:
+            if error is not None:
+                log.error("the state could not be tidied up", exc_info=error)
+            self._busy = False
+            if self._waiting:
+                self._start()
+            elif any(more):
+                self._tidy_later()
 
-
-def _error(sentence: str) -> bytes:
-    return ErrorAnswer(error=sentence).encode()
-
-
-def _internal_error(origin: Origin) -> bytes:
-    """The answer where our own code fails: this client is told, the others are served on."""
-    log.exception("%s from pid=%d failed", origin.action, origin.pid)
-    return _error("Internal error: nothing was changed; please report it with the daemon's log")
+        self._worker.run(lambda: more.append(state.tidy()), done)
 
 
-def _log_served(origin: Origin, service: str | None, outcome: str | None) -> None:
-    log.info("pid=%d uid=%d gid=%d %s %r: %s", *origin, service or "", outcome or "served")
+def _answer(reply: Callable[[bytes], None], answer: bytes, origin: Origin, service: str | None, outcome: str) -> None:
+    """Log and send an answer; a mistake of ours in one connection must not stop the others."""
+    log.info("pid=%d uid=%d gid=%d %s %r: %s", *origin, service or "", outcome)
+    try:
+        reply(answer)
+    except Exception:
+        log.exception("an answer to pid=%d could not be sent", origin.pid)

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 
 from epa_orchestrator.cost import Cost, Levels, cost, levels, rank
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.domains import NO_NODE, Cell, Node, Topology, union
+from epa_orchestrator.domains import NO_NODE, Cell, Node, Topology
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.needs import needs
 from epa_orchestrator.policy import CpuThreadPolicy, PlacementPolicy
@@ -75,6 +75,11 @@ class Task:
         return rank(self.cost(chosen), self.levels)
 
 
+#: What was refused lately: finding that out takes the longest, and a refused client asks again.
+_refusals: Final[dict[Task, Unplaceable]] = {}
+_MAX_REFUSALS: Final = 64
+
+
 @dataclass(frozen=True)
 class Rule:
     """A rule that a choice breaks: the option with its value, and in words what it allows and what it got."""
@@ -99,6 +104,13 @@ class Unplaceable(EpaError):
         super().__init__(
             f"{task.count} CPUs cannot be placed: {rule}{held}. Otherwise the best choice would be {choice} ({vector})"
         )
+
+    def again(self) -> Unplaceable:
+        """The same refusal without the trace of where it was raised, which would keep much else in memory."""
+        refusal = Unplaceable.__new__(Unplaceable)
+        refusal.args = self.args
+        refusal.task, refusal.choice, refusal.rule, refusal.relaxed = self.task, self.choice, self.rule, self.relaxed
+        return refusal
 
 
 def _held_breaks(task: Task) -> bool:
@@ -130,7 +142,15 @@ def place(task: Task) -> list[CpuSet]:
     """
     if task.count in (0, len(task.own)):
         return [task.own if task.count else EMPTY]
-    return _candidates(task) or _refuse(task)
+    if (known := _refusals.get(task)) is not None:
+        raise known.again()
+    try:
+        return _candidates(task) or _refuse(task)
+    except Unplaceable as refusal:
+        if len(_refusals) >= _MAX_REFUSALS:
+            _refusals.clear()
+        _refusals[task] = refusal.again()
+        raise
 
 
 def _refuse(task: Task) -> list[CpuSet]:
@@ -179,14 +199,6 @@ def summary(top: Topology, cpus: CpuSet, available: CpuSet) -> Summary:
         l3_domains=len({cell.l3 for cell in cells}),
         whole_cores=sum(1 for core in cores if not core & ~mask),
         shared_cores=sum(1 for core in cores if core & beyond),
-    )
-
-
-def withheld(top: Topology, cpus: CpuSet) -> CpuSet:
-    """The other threads of the cores of `cpus`: what a claim under `isolate` keeps from everybody."""
-    mask = cpus.mask
-    return CpuSet.from_mask(
-        union(core for cell in top.cells if cell.cpus & mask for core in cell.cores if core & mask) & ~mask
     )
 
 
@@ -301,7 +313,8 @@ def _situation(task: Task) -> tuple[Situation, int]:
     """Which CPUs are chosen from, and how many of them."""
     available = task.free.mask | task.own.mask
     if task.shrinking:
-        return Situation(task.own.mask, 0, 0, available), task.count
+        # Nothing is taken from others then, so a core with a thread of theirs is one that is shared.
+        return Situation(task.own.mask, 0, 0, available & ~(task.others.mask & ~task.own.mask)), task.count
     now = Situation(task.free.mask, task.others.mask, task.own.mask, available)
     return now, task.count - len(task.own)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Final, Literal
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.domains import Topology, topology
-from epa_orchestrator.machine import Machine
+from epa_orchestrator.machine import Cores, Machine
 from epa_orchestrator.settings import Settings
 
 PoolName = Literal["isolated", "general"]
+
+#: How many topologies are kept of hosts on which claimed CPUs are offline.
+_MAX_TOPOLOGIES: Final = 16
 
 #: What shipped hypervisors look for, to know that this host has no CPU pinning.
 NO_ISOLATED_CPUS = "No CPUs available: No Isolated CPUs configured"
@@ -34,12 +37,18 @@ class Pool:
 
 @dataclass(frozen=True)
 class Pools:
-    """Both pools of a machine. `general` is None when the operator configured none."""
+    """Both pools of a machine. `general` is None when the operator configured none.
+
+    `known_cores` has the threads of each core, offline ones too, and `cores` those in the pools of cores with several.
+    """
 
     machine: Machine | None
     settings: Settings
     isolated: Pool
     general: Pool | None
+    cores: Cores = field(default_factory=dict[int, int])
+    known_cores: Cores = field(default_factory=dict[int, int])
+    _around_claims: dict[tuple[str, int], Topology] = field(default_factory=dict[tuple[str, int], Topology])
 
     def get(self, name: PoolName) -> Pool | None:
         """The pool of this name, None for an unconfigured one."""
@@ -54,23 +63,52 @@ class Pools:
     def topologies(self) -> dict[str, Topology]:
         """The topology of each pool that has eligible CPUs."""
         pools = [pool for pool in (self.isolated, self.general) if pool and pool.eligible]
-        if self.machine is None:
-            return {}
+        return {pool.name: self._topology(pool, EMPTY) for pool in pools} if self.machine else {}
+
+    def topology(self, pool: Pool, others: CpuSet) -> Topology:
+        """The topology of a pool that has eligible CPUs, for a service next to others that hold these CPUs.
+
+        A claimed CPU that is offline or has left every pool still makes its core one that is shared.
+        """
+        outside = others - self.eligible
+        if not outside:
+            return self.topologies[pool.name]
+        key = pool.name, outside.mask
+        if key not in self._around_claims:
+            if len(self._around_claims) >= _MAX_TOPOLOGIES:
+                self._around_claims.clear()
+            self._around_claims[key] = self._topology(pool, outside)
+        return self._around_claims[key]
+
+    def _topology(self, pool: Pool, outside: CpuSet) -> Topology:
+        assert self.machine is not None
         # A thread that the other pool may grant is somebody else's, as a reserved one is.
-        beside = self.eligible | self.settings.reserved_cpus
-        return {pool.name: topology(self.machine, pool.eligible, beside - pool.eligible) for pool in pools}
+        others = self.eligible | self.settings.reserved_cpus | outside
+        return topology(self.machine, pool.eligible, others - pool.eligible, self.known_cores)
 
 
-def build_pools(machine: Machine | None, problem: str | None, settings: Settings) -> Pools:
-    """The pools of a machine; of no machine (its sysfs cannot be read, `problem` says why) empty ones."""
+def build_pools(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores | None = None) -> Pools:
+    """The pools of a machine; of no machine (its sysfs cannot be read, `problem` says why) empty ones.
+
+    `cores` may know of threads that are offline now; without it the machine's online ones count.
+    """
+    known = cores if cores is not None else machine.known_cores() if machine else {}
     if machine is None:
         isolated = Pool("isolated", "isolated", EMPTY, EMPTY, problem)
         configured = settings.cpu_pool - settings.reserved_cpus
         general = Pool("general", "configured", configured, EMPTY, problem) if settings.cpu_pool else None
-        return Pools(None, settings, isolated, general)
+        return Pools(None, settings, isolated, general, known, known)
     kernel = machine.isolated - settings.reserved_cpus
     isolated = Pool("isolated", "isolated", kernel, kernel & machine.online, None if kernel else NO_ISOLATED_CPUS)
-    return Pools(machine, settings, isolated, _general(machine, settings))
+    general = _general(machine, settings)
+    granted = isolated.configured | (general.configured if general else EMPTY)
+    return Pools(machine, settings, isolated, general, _within(known, granted), known)
+
+
+def _within(cores: Cores, cpus: CpuSet) -> dict[int, int]:
+    """The threads in `cpus` of each core that has other ones than the CPU itself there."""
+    threads = {cpu: mask & cpus.mask for cpu, mask in cores.items()}
+    return {cpu: mask for cpu, mask in threads.items() if mask & ~(1 << cpu)}
 
 
 def _general(machine: Machine, settings: Settings) -> Pool | None:

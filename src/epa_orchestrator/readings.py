@@ -35,6 +35,11 @@ class Readings:
         self._prepared: dict[PoolName, tuple[Ledger, Pool, bytes]] = {}
         self._parts: dict[str, tuple[Claim, bytes]] = {}
 
+    def fail(self, problem: str) -> None:
+        """From now on nothing but readings is served, and they say why."""
+        self._problem = problem
+        self._prepared.clear()
+
     def answer(self, ledger: Ledger, request: Reading) -> bytes:
         """The answer to a reading.
 

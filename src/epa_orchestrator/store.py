@@ -1,8 +1,8 @@
 """Store: the ledger on disk, in SQLite, outside the directory that other snaps may write.
 
 A change is durable when `commit` returns (write-ahead log, `synchronous=FULL`), and each one leaves an event that says
-when, who, and what before and after. Rows carry checksums, and so does the set of them, because SQLite itself does not
-notice a byte that was changed inside a value.
+when, who, and what before and after. A commit takes effect only on the state that this store last wrote, in the files
+that it opened: whoever else writes or replaces them is noticed, and nothing is written any more.
 
 A database that cannot be read or does not verify is never changed, replaced or emptied: it is opened read-only until
 it has verified.
@@ -11,32 +11,56 @@ it has verified.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import fcntl
 import json
+import logging
 import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast, get_args
+from typing import Final, NamedTuple, cast
 
-from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger, PageKind, PagesChange
-from epa_orchestrator.policy import NO_WISHES, parse_policy, parse_wishes
-from epa_orchestrator.pools import PoolName
-from epa_orchestrator.settings import Policy
+from epa_orchestrator.ledger import Change, ClaimChange, Ledger, PageKind, PagesChange
+from epa_orchestrator.machine import Seen
+from epa_orchestrator.rows import (
+    Row,
+    checksum,
+    claim_json,
+    claim_of,
+    claim_row,
+    pages_json,
+    pages_row,
+    seen_of,
+    seen_texts,
+)
+
+log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "state.db"
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 #: Marks the file as ours ("EPAO"); see PRAGMA application_id.
 _APPLICATION_ID: Final = 0x4550414F
-#: Older events are dropped: enough for years, small enough for any disk (about 30 MB).
+
+#: The oldest events are dropped, a few with each commit, when there are more, or when the database uses more bytes.
 MAX_EVENTS: Final = 100_000
+MAX_HISTORY_BYTES: Final = 32 * 1024 * 1024
+#: How many commits pass between two looks at the size of the database.
+_COMMITS_PER_LOOK: Final = 16
+#: At most so many events are dropped at once, so that nobody waits for it.
+_MOST_DROPPED: Final = 1000
+
+#: How long (seconds) a start waits for another process that writes the database. Later nobody is waited for.
+_START_PATIENCE: Final = 5.0
+
+#: What SQLite puts next to a database: its log and the index of that, and the journal of the mode without a log.
+_LOG, _INDEX, _JOURNAL = "-wal", "-shm", "-journal"
 
 _SCHEMA: Final = f"""
+BEGIN;
 CREATE TABLE claim (service TEXT PRIMARY KEY, pool TEXT NOT NULL, cpus TEXT NOT NULL, explicit TEXT NOT NULL,
                     policy TEXT NOT NULL, placement TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE hugepages (service TEXT NOT NULL, node_id INTEGER NOT NULL, size_kb INTEGER NOT NULL,
@@ -46,24 +70,35 @@ CREATE TABLE event (id INTEGER PRIMARY KEY, at REAL NOT NULL, pid INTEGER NOT NU
                     gid INTEGER NOT NULL, action TEXT NOT NULL, service TEXT NOT NULL,
                     before TEXT, after TEXT) STRICT;
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES ('checksum', '0'), ('undone', '0');
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
-"""
+COMMIT;
+"""  # noqa: S608
 
 #: By schema version: the columns of a claim, under its checksum. A database of an older version is brought up to date.
 _CLAIM_COLUMNS: Final = {
     1: "service, pool, cpus, explicit, policy",
     2: "service, pool, cpus, explicit, policy, placement",
+    3: "service, pool, cpus, explicit, policy, placement",
 }
-_REPLACE_CLAIM: Final = f"REPLACE INTO claim ({_CLAIM_COLUMNS[2]}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+_REPLACE_CLAIM: Final = f"REPLACE INTO claim ({_CLAIM_COLUMNS[3]}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
 class StateError(EpaError):
     """The database cannot be used; the message says why, without the file's name."""
 
 
+class InUse(StateError):
+    """Another process has the database open for writing, as only a daemon has."""
+
+
 class CommitError(EpaError):
     """Changes could not be made durable and were undone; the message says why."""
+
+
+class Overtaken(CommitError):
+    """The database is no longer the one that this store wrote last, so it writes nothing any more."""
 
 
 class Origin(NamedTuple):
@@ -88,62 +123,118 @@ class Event:
 
 
 class Store:
-    """The open database. `stage` any number of changes, then `commit` them with one sync."""
+    """The open database. `stage` any number of changes, then `commit` them with one sync.
 
-    def __init__(self, connection: sqlite3.Connection, path: Path, checksum: int) -> None:
+    May be used from any thread, but from one at a time. `lock` is a file descriptor that this store closes.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path, checksum: int, lock: int | None = None) -> None:
         self._db = connection
         self.path = path
         self._checksum = checksum
         self._staged = checksum
+        self._lock = lock
+        self._real_path = Path(os.path.realpath(path))
+        self._files = self._identities()
+        self._committing = False
+        self._oldest: int = connection.execute("SELECT ifnull(min(id), 1) FROM event").fetchone()[0]
+        self._newest: int = connection.execute("SELECT ifnull(max(id), 0) FROM event").fetchone()[0]
+        self._commits = self._new_events = self._new_bytes = 0
 
     def stage(self, change: Change, origin: Origin, at: float) -> None:
         """Put a change into the open transaction. It is neither durable nor visible to others yet.
 
         Raises CommitError, having undone all that was staged.
         """
-        try:
+        with self._undoing():
             self._begin()
             for claim in change.claims:
                 self._stage_claim(claim)
-                self._stage_event(origin, at, claim.service, _claim_json(claim.before), _claim_json(claim.after))
+                self._stage_event(origin, at, claim.service, claim_json(claim.before), claim_json(claim.after))
             if change.pages is not None:
                 pages = change.pages
                 self._stage_pages(pages)
-                before, after = (_pages_json(pages.kind, count) for count in (pages.before, pages.after))
+                before, after = (pages_json(pages.kind, count) for count in (pages.before, pages.after))
                 self._stage_event(origin, at, pages.service, before, after)
-        except sqlite3.Error as error:
-            self._undo()
-            raise CommitError(str(error)) from error
 
-    def stage_nodes(self, nodes: Mapping[int, CpuSet]) -> None:
-        """Keep which CPUs each NUMA node has, so that a claim can be released by node when the node is gone.
+    def stage_seen(self, seen: Seen) -> None:
+        """Keep where each CPU was last seen, for those that are offline later.
 
         Raises CommitError, having undone all that was staged.
         """
-        text = json.dumps({node: str(cpus) for node, cpus in nodes.items()})
-        try:
+        with self._undoing():
             self._begin()
-            self._db.execute("REPLACE INTO meta VALUES ('nodes', ?)", (text,))
-        except sqlite3.Error as error:
-            self._undo()
-            raise CommitError(str(error)) from error
+            self._db.executemany("REPLACE INTO meta VALUES (?, ?)", seen_texts(seen).items())
 
     def commit(self) -> None:
         """Make what was staged durable. Blocks until the disk has it; may run in another thread.
 
         Raises CommitError, having undone it.
         """
-        try:
-            self._db.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (str(self._staged),))
+        with self._undoing():
+            self._require_in_place()
+            values = str(self._staged), str(self._checksum)
+            set_checksum = "UPDATE meta SET value = ? WHERE key = 'checksum' AND value = ?"
+            if self._db.execute(set_checksum, values).rowcount != 1:
+                raise Overtaken("another process has changed the database")
+            oldest = self._drop_oldest()
+            self._committing = True
             self._db.execute("COMMIT")
+            self._committing = False
+            self._checksum = self._staged
+            self._oldest = oldest
+            self._require_in_place()
+
+    def in_place(self) -> bool:
+        """Whether the files that this store opened still lie where they were."""
+        return self._identities() == self._files
+
+    def tidy(self) -> bool:
+        """Drop old events and move the log into the database file. For idle moments: it syncs.
+
+        Returns whether there is more to drop.
+        """
+        with contextlib.suppress(sqlite3.Error):
+            if not self.in_place():
+                return False
+            most = min(self._newest - MAX_EVENTS, self._oldest - 1 + _MOST_DROPPED)
+            if most >= self._oldest:
+                self._db.execute("DELETE FROM event WHERE id <= ?", (most,))
+                self._oldest = most + 1
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return self._newest - MAX_EVENTS >= self._oldest
+
+    def close(self) -> None:
+        """Close the database; what was not committed is gone."""
+        with contextlib.suppress(sqlite3.Error):
+            self._db.close()
+        if self._lock is not None:
+            # Only now: closing any descriptor of the file drops the locks that SQLite has on it (fcntl(2)).
+            os.close(self._lock)
+            self._lock = None
+
+    @contextlib.contextmanager
+    def _undoing(self) -> Generator[None]:
+        """Undo all that was staged when anything goes wrong, and say so as a CommitError."""
+        try:
+            yield
+        except CommitError:
+            self._undo()
+            raise
         except sqlite3.Error as error:
             self._undo()
             raise CommitError(str(error)) from error
-        self._checksum = self._staged
+        except Exception:
+            self._undo()
+            raise
 
     def _begin(self) -> None:
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
+
+    def _require_in_place(self) -> None:
+        if not self.in_place():
+            raise Overtaken("the database is no longer the file that this daemon opened")
 
     def _undo(self) -> None:
         """Roll back what was staged, after a failed sync too.
@@ -153,150 +244,251 @@ class Store:
         it really changes a page.
         """
         self._staged = self._checksum
+        written, self._committing = self._committing, False
+        self._roll_back()
+        with contextlib.suppress(sqlite3.Error):
+            if written:
+                self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'undone'")
+        self._roll_back()
+
+    def _roll_back(self) -> None:
         with contextlib.suppress(sqlite3.Error):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'undone'")
-        with contextlib.suppress(sqlite3.Error):
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            self._newest = self._db.execute("SELECT ifnull(max(id), 0) FROM event").fetchone()[0]
 
-    def tidy(self) -> None:
-        """Drop the oldest events and move the log into the database file. For idle moments: it syncs."""
-        with contextlib.suppress(sqlite3.Error):
-            self._db.execute("DELETE FROM event WHERE id <= (SELECT max(id) FROM event) - ?", (MAX_EVENTS,))
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-
-    def close(self) -> None:
-        """Close the database; what was not committed is gone."""
-        with contextlib.suppress(sqlite3.Error):
-            self._db.close()
+    def _identities(self) -> tuple[tuple[int, int] | None, ...]:
+        """Which files the database, its log and the index of that are."""
+        files = (self.path, self._real_path, _with(self._real_path, _LOG), _with(self._real_path, _INDEX))
+        return tuple([_identity(file) for file in files])
 
     def _stage_claim(self, change: ClaimChange) -> None:
-        before, after = (_claim_row(claim) if claim else None for claim in (change.before, change.after))
-        self._staged ^= _checksum(before) ^ _checksum(after)
+        before = self._db.execute("SELECT checksum FROM claim WHERE service = ?", (change.service,)).fetchone()
+        if (before is None) != (change.before is None):
+            raise Overtaken("another process has changed the database")
+        after = claim_row(change.after) if change.after else None
+        self._staged ^= (before[0] if before else 0) ^ checksum(after)
         if after is None:
             self._db.execute("DELETE FROM claim WHERE service = ?", (change.service,))
         else:
-            self._db.execute(_REPLACE_CLAIM, (*after, _checksum(after)))
+            self._db.execute(_REPLACE_CLAIM, (*after, checksum(after)))
 
     def _stage_pages(self, change: PagesChange) -> None:
-        key = (change.service, *change.kind)
-        before, after = ((*key, count) if count else None for count in (change.before, change.after))
-        self._staged ^= _checksum(before) ^ _checksum(after)
+        before, after = (pages_row(change.service, change.kind, count) for count in (change.before, change.after))
+        self._staged ^= checksum(before) ^ checksum(after)
         if after is None:
+            key = change.service, *change.kind
             self._db.execute("DELETE FROM hugepages WHERE service = ? AND node_id = ? AND size_kb = ?", key)
         else:
-            self._db.execute("REPLACE INTO hugepages VALUES (?, ?, ?, ?, ?)", (*after, _checksum(after)))
+            self._db.execute("REPLACE INTO hugepages VALUES (?, ?, ?, ?, ?)", (*after, checksum(after)))
 
     def _stage_event(self, origin: Origin, at: float, service: str, before: str | None, after: str | None) -> None:
-        self._db.execute(
+        inserted = self._db.execute(
             "INSERT INTO event (at, pid, uid, gid, action, service, before, after) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (at, *origin, service, before, after),
         )
+        self._newest = inserted.lastrowid or self._newest
+        self._new_events += 1
+        self._new_bytes += _event_bytes(service, before, after)
+
+    def _drop_oldest(self) -> int:
+        """Drop a few of the oldest events when there are too many; returns the oldest that is left.
+
+        More than have come since the last look, so that the history shrinks where it is too large.
+        """
+        self._commits += 1
+        if self._commits % _COMMITS_PER_LOOK:
+            return self._oldest
+        drop = min(self._newest - MAX_EVENTS - self._oldest + 1, 2 * self._new_events + _COMMITS_PER_LOOK)
+        if self._used_bytes() > MAX_HISTORY_BYTES:
+            drop = max(drop, self._events_of(2 * self._new_bytes))
+        self._new_events = self._new_bytes = 0
+        if drop <= 0:
+            return self._oldest
+        last = self._oldest - 1 + min(drop, _MOST_DROPPED)
+        self._db.execute("DELETE FROM event WHERE id <= ?", (last,))
+        return last + 1
+
+    def _used_bytes(self) -> int:
+        """The pages of the database that hold something."""
+        count, free, size = (
+            self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+        )
+        return (count - free) * size
+
+    def _events_of(self, wanted: int) -> int:
+        """How many of the oldest events have so many bytes together."""
+        oldest = "SELECT service, before, after FROM event ORDER BY id LIMIT ?"
+        number = 0
+        for row in self._db.execute(oldest, (_MOST_DROPPED,)):
+            if wanted <= 0:
+                break
+            number += 1
+            wanted -= _event_bytes(*row)
+        return number
 
 
 class Loaded(NamedTuple):
-    """What a database holds: the ledger, the checksum over it, and the CPUs of each NUMA node when last seen.
-
-    `version` is that of its schema.
-    """
+    """What a database holds: the ledger, the checksum over it, where CPUs were last seen, and its schema's version."""
 
     ledger: Ledger
     checksum: int
-    nodes: dict[int, CpuSet]
+    seen: Seen
     version: int
 
 
 def exists(path: Path) -> bool:
     """Whether there is a database, or at least a trace of one that must not be written over."""
-    return path.exists() or _log(path).exists()
+    return any(os.path.lexists(file) for file in (path, _with(path, _LOG), _with(path, _JOURNAL)))
 
 
 def create(path: Path, ledger: Ledger, origin: Origin, at: float) -> None:
-    """Make a new database that holds `ledger`, whole or not at all: it gets its name when it is complete and synced.
+    """Make a new database that holds `ledger`, whole or not at all.
 
+    It is complete, synced and in its final journal mode before it gets its name, and takes no name that is in use.
     Raises StateError.
     """
     new = path.with_name(path.name + ".new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.unlink(missing_ok=True)
+        _remove_half_made(new)
         os.close(os.open(new, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
-            db.execute("PRAGMA synchronous = EXTRA")
-            db.executescript(_SCHEMA)
-            db.execute("INSERT INTO meta VALUES ('checksum', '0'), ('undone', '0')")
-            store = Store(db, new, 0)
-            store.stage(Change(tuple(ClaimChange(None, claim) for claim in ledger.claims.values())), origin, at)
-            for service, counts in ledger.pages.items():
-                for kind, count in counts.items():
-                    store.stage(Change(pages=PagesChange(service, kind, 0, count)), origin, at)
-            if db.in_transaction:
-                store.commit()
-        os.rename(new, path)
+        _fill(new, ledger, origin, at)
+        os.link(new, path)
+        os.unlink(new)
         _sync_directory(path.parent)
     except (OSError, sqlite3.Error, CommitError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise StateError(f"cannot be created: {reason}") from error
 
 
-def open_store(path: Path) -> tuple[Store, Loaded]:
-    """Verify the database, then open it for writing.
+def _fill(new: Path, ledger: Ledger, origin: Origin, at: float) -> None:
+    """Make a database out of an empty file, with nothing left in a log or journal."""
+    with contextlib.closing(sqlite3.connect(new, isolation_level=None)) as db:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.executescript(_SCHEMA)
+        store = Store(db, new, 0)
+        store.stage(Change(tuple(ClaimChange(None, claim) for claim in ledger.claims.values())), origin, at)
+        for service, counts in ledger.pages.items():
+            for kind, count in counts.items():
+                store.stage(Change(pages=PagesChange(service, kind, 0, count)), origin, at)
+        if db.in_transaction:
+            store.commit()
+        if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise StateError("cannot be created: another process reads it")
+    fd = os.open(new, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
-    Raises StateError, having changed nothing; `load_copy` may still be able to read it.
+
+def _remove_half_made(new: Path) -> None:
+    """Remove what a first start left that was cut off: SQLite would take a journal there for the new file's."""
+    for file in (_with(new, _JOURNAL), _with(new, _LOG), _with(new, _INDEX), new):
+        file.unlink(missing_ok=True)
+
+
+def open_store(path: Path) -> tuple[Store, Loaded]:
+    """Verify the database, then open it for writing, as the only process that does.
+
+    Raises StateError, having changed nothing; `load_copy` may still be able to read it. Raises InUse.
     """
-    loaded = load(path)
+    lock = _lock(path)
     db: sqlite3.Connection | None = None
     try:
-        db = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
-        )
-        mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("BEGIN IMMEDIATE")
-        checksum = _upgrade(db, loaded) if loaded.version < SCHEMA_VERSION else loaded.checksum
-        db.execute("COMMIT")
-    except sqlite3.Error as error:
+        loaded = load(path)
+        uri = f"{path.absolute().as_uri()}?mode=rw"
+        db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_START_PATIENCE, check_same_thread=False)
+        checksum = _prepare(db, loaded)
+        _remove_half_made(path.with_name(path.name + ".new"))
+        return Store(db, path, checksum, lock), loaded
+    except (OSError, sqlite3.Error, StateError) as error:
         if db is not None:
             db.close()
+        os.close(lock)
+        if isinstance(error, StateError):
+            raise
         raise StateError(f"cannot be written: {error!s}") from error
-    if mode != "wal":
+
+
+def _lock(path: Path) -> int:
+    """Lock the database file itself, whatever becomes of the daemon's lock file; the descriptor holds the lock.
+
+    flock(2), because SQLite has the record locks of the file for itself.
+    """
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        load(path)  # a database that cannot be read either says more
+        raise StateError(f"cannot be written: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        mode = os.fstat(fd).st_mode
+        if mode & 0o022:
+            log.warning("others could write the state database %s: its mode was %o", path, mode & 0o777)
+            os.fchmod(fd, mode & 0o755)
+    except BlockingIOError:
+        os.close(fd)
+        raise InUse("is in use by another daemon") from None
+    except OSError as error:
+        os.close(fd)
+        raise StateError(f"cannot be locked: {error.strerror}") from error
+    return fd
+
+
+def _prepare(db: sqlite3.Connection, loaded: Loaded) -> int:
+    """Set up a connection for writing what was loaded; returns the checksum over it.
+
+    Raises StateError.
+    """
+    if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StateError("cannot be written: its directory does not allow a write-ahead log")
-    return Store(db, path, checksum), loaded
-
-
-def _upgrade(db: sqlite3.Connection, loaded: Loaded) -> int:
-    """Bring the database from schema 1 to 2 in the open transaction; returns the checksum over it."""
-    db.execute("ALTER TABLE claim ADD COLUMN placement TEXT NOT NULL DEFAULT ''")
-    checksum = loaded.checksum
-    for claim in loaded.ledger.claims.values():
-        row = _claim_row(claim)
-        checksum ^= _checksum(row[:-1]) ^ _checksum(row)
-        db.execute("UPDATE claim SET checksum = ? WHERE service = ?", (_checksum(row), claim.service))
-    db.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (str(checksum),))
-    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("BEGIN IMMEDIATE")
+    meta = dict(db.execute("SELECT key, value FROM meta WHERE key = 'checksum'").fetchall())
+    if meta != {"checksum": str(loaded.checksum)}:
+        raise StateError("was changed by another process while it was opened")
+    checksum = _upgrade(db, loaded) if loaded.version < SCHEMA_VERSION else loaded.checksum
+    db.execute("COMMIT")
+    db.execute("PRAGMA busy_timeout = 0")
     return checksum
 
 
+def _upgrade(db: sqlite3.Connection, loaded: Loaded) -> int:
+    """Bring the database to this schema in the open transaction; returns the checksum over it.
+
+    Schema 3 has the columns of 2, and `alone` instead of `withheld` in the placements that are written from now on.
+    """
+    total = loaded.checksum
+    if loaded.version == 1:
+        db.execute("ALTER TABLE claim ADD COLUMN placement TEXT NOT NULL DEFAULT ''")
+        for claim in loaded.ledger.claims.values():
+            row = claim_row(claim)
+            total ^= checksum(row[:-1]) ^ checksum(row)
+            db.execute("UPDATE claim SET checksum = ? WHERE service = ?", (checksum(row), claim.service))
+        db.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (str(total),))
+    db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return total
+
+
 def load(path: Path) -> Loaded:
-    """Read and verify the database without changing it.
+    """Read and verify the database without changing it, as it is at one moment.
 
     Raises StateError.
     """
     try:
         size = path.stat().st_size
+        journal = _with(path, _JOURNAL)
+        interrupted = journal.exists() and journal.stat().st_size > 0
     except OSError as error:
         raise StateError(f"cannot be read: {error.strerror}") from error
     if size == 0:
         raise StateError("is empty, although it once held the claims")
-    try:
-        with contextlib.closing(_read_only(path)) as db:
-            return _load(db)
-    except sqlite3.Error as error:
-        raise StateError(f"cannot be read: {error!s}") from error
-    except ValueError as error:
-        raise StateError(f"does not verify: {error}") from error
+    if interrupted:
+        return load_copy(path)  # what a transaction had written when it was cut off is undone in the copy
+    return _load_from(f"{path.absolute().as_uri()}?mode=ro")
 
 
 def load_copy(path: Path) -> Loaded:
@@ -307,10 +499,10 @@ def load_copy(path: Path) -> Loaded:
     try:
         with tempfile.TemporaryDirectory() as directory:
             copy = Path(directory, path.name)
-            for original, duplicate in ((path, copy), (_log(path), _log(copy))):
-                if original.exists():
-                    shutil.copyfile(original, duplicate)
-            return load(copy)
+            for suffix in ("", _LOG, _JOURNAL):
+                if _with(path, suffix).exists():
+                    shutil.copyfile(_with(path, suffix), _with(copy, suffix))
+            return _load_from(copy.as_uri())
     except OSError as error:
         raise StateError(f"cannot be read: {error.strerror}") from error
 
@@ -335,6 +527,18 @@ def read_events(path: Path, service: str | None, limit: int) -> list[Event]:
     ]
 
 
+def _load_from(uri: str) -> Loaded:
+    """Read and verify everything in one transaction."""
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
+            db.execute("BEGIN")
+            return _load(db)
+    except sqlite3.Error as error:
+        raise StateError(f"cannot be read: {error!s}") from error
+    except (ValueError, RecursionError) as error:
+        raise StateError(f"does not verify: {error}") from error
+
+
 def _load(db: sqlite3.Connection) -> Loaded:
     """Raises ValueError where the content does not verify."""
     if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
@@ -347,99 +551,46 @@ def _load(db: sqlite3.Connection) -> Loaded:
         raise ValueError(str(damage))
     claims = list(_verified(db, f"SELECT {_CLAIM_COLUMNS[version]}, checksum FROM claim"))  # noqa: S608
     pages = list(_verified(db, "SELECT service, node_id, size_kb, count, checksum FROM hugepages"))
-    checksum = 0
+    total = 0
     for row in (*claims, *pages):
-        checksum ^= _checksum(row)
+        total ^= checksum(row)
     meta = dict(db.execute("SELECT key, value FROM meta").fetchall())
-    if meta.get("checksum") != str(checksum):
+    if meta.get("checksum") != str(total):
         raise ValueError("the checksum over its rows is wrong")
     counts: dict[str, dict[PageKind, int]] = {}
     for service, node_id, size_kb, count in cast("list[tuple[str, int, int, int]]", pages):
         counts.setdefault(service, {})[node_id, size_kb] = count
-    nodes = {int(node): CpuSet.parse(cpus) for node, cpus in json.loads(meta.get("nodes", "{}")).items()}
-    return Loaded(Ledger.of([_claim(row) for row in claims], counts), checksum, nodes, version)
+    seen = seen_of(meta)
+    return Loaded(Ledger.of([claim_of(row) for row in claims], counts, seen.cores), total, seen, version)
 
 
-def _verified(db: sqlite3.Connection, query: str) -> Iterator[tuple[object, ...]]:
+def _verified(db: sqlite3.Connection, query: str) -> Iterator[Row]:
     """The rows of a query whose last column is the checksum of the others, without it."""
-    for *row, checksum in db.execute(query):
-        if _checksum(tuple(row)) != checksum:
+    for *row, stored in db.execute(query):
+        if checksum(tuple(row)) != stored:
             raise ValueError("the checksum of a row is wrong")
         yield tuple(row)
 
 
-def _claim(row: tuple[object, ...]) -> Claim:
-    service, pool, cpus, explicit, policy, *rest = cast("tuple[str, PoolName, str, str, Policy, str]", row)
-    if pool not in get_args(PoolName) or policy not in get_args(Policy):
-        raise ValueError(f"the claim of service '{service}' names an unknown pool or policy")
-    how: dict[str, Any] = json.loads(rest[0]) if rest and rest[0] else {}
-    if not all(isinstance(part, kind) for part, kind in _placement_parts(how)):
-        raise ValueError(f"the claim of service '{service}' says in another form how it was placed")
-    return Claim(
-        service,
-        pool,
-        CpuSet.parse(cpus),
-        CpuSet.parse(explicit),
-        policy,
-        withheld=CpuSet.parse(how.get("withheld", "")),
-        placed_by=parse_policy(how.get("policy", {})),
-        wishes=parse_wishes(how.get("wishes", {})),
-    )
+def _event_bytes(service: str, before: str | None, after: str | None) -> int:
+    """What an event takes in the database, roughly."""
+    return 64 + len(service) + len(before or "") + len(after or "")
 
 
-def _claim_row(claim: Claim) -> tuple[object, ...]:
-    return claim.service, claim.pool, str(claim.cpus), str(claim.explicit), claim.policy, _placement(claim)
-
-
-def _placement_parts(how: object) -> Iterator[tuple[object, type]]:
-    """What the record of a placement is made of, each with its type."""
-    yield how, dict
-    if isinstance(how, dict):
-        document = cast("dict[str, object]", how)
-        yield document.get("withheld", ""), str
-        yield document.get("policy", {}), dict
-        yield document.get("wishes", {}), dict
-
-
-def _placement(claim: Claim) -> str:
-    """How the claim was placed, as far as that is not the default, in JSON; "" when it is."""
-    how: dict[str, object] = {"withheld": str(claim.withheld)} if claim.withheld else {}
-    if policy := claim.placed_by.changed():
-        how["policy"] = policy
-    if claim.wishes != NO_WISHES:
-        how["wishes"] = {name: wish for name, wish in claim.wishes._asdict().items() if wish is not None}
-    return json.dumps(how) if how else ""
-
-
-def _checksum(row: tuple[object, ...] | None) -> int:
-    """55 bits over the values of a row, 0 for no row; the checksum of a set of rows is the XOR of theirs."""
-    if row is None:
-        return 0
-    text = "\x1f".join(map(str, row)).encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big") >> 1
-
-
-def _claim_json(claim: Claim | None) -> str | None:
-    if claim is None:
+def _identity(file: Path) -> tuple[int, int] | None:
+    try:
+        status = os.stat(file)
+    except OSError:
         return None
-    # None of these texts holds anything that JSON escapes, and this is an eighth of what json.dumps takes.
-    withheld = f',"withheld":"{claim.withheld}"' if claim.withheld else ""
-    return (
-        f'{{"pool":"{claim.pool}","cpus":"{claim.cpus}","explicit":"{claim.explicit}","policy":"{claim.policy}"'
-        f"{withheld}}}"
-    )
-
-
-def _pages_json(kind: PageKind, count: int) -> str | None:
-    return f'{{"node_id":{kind[0]},"size_kb":{kind[1]},"hugepages":{count}}}' if count else None
+    return status.st_dev, status.st_ino
 
 
 def _read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
 
 
-def _log(path: Path) -> Path:
-    return path.with_name(path.name + "-wal")
+def _with(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -62,7 +62,12 @@ class Snap:
     def content(self) -> dict[str, bytes]:
         """What lies in the snap's directories."""
         files = [path for directory in (self.data, self.common) for path in directory.rglob("*") if path.is_file()]
-        return {str(path.relative_to(self.base)): path.read_bytes() for path in files}
+        # SQLite makes an empty log and an index of it for whoever reads a database, and leaves them.
+        return {
+            str(path.relative_to(self.base)): path.read_bytes()
+            for path in files
+            if not path.name.endswith("-shm") and path.stat().st_size
+        }
 
     def refusal(self, options: dict[str, Any], kind: type[EpaError]) -> str:
         """The sentence that refuses options and leaves everything as it was."""

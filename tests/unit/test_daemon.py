@@ -14,6 +14,8 @@ import pytest
 from epa_orchestrator import store
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.daemon import DaemonError, Options, open_state, run
+from epa_orchestrator.lock import Locked
+from epa_orchestrator.machine import Seen
 from epa_orchestrator.sysfs import RecordedSysfs
 from tools.synthetic import Shape, build
 
@@ -42,10 +44,10 @@ def database(options: Options) -> Path:
 
 
 def test_first_start_makes_an_empty_database(options: Options) -> None:
-    state, nodes = open_state(options)
+    state, seen = open_state(options)
     assert state.store is not None
     state.store.close()
-    assert (state.problem, nodes) == (None, {})
+    assert (state.problem, seen) == (None, Seen())
     assert state.ledger is not None
     assert not state.ledger.claims
     assert database(options).exists()
@@ -118,13 +120,40 @@ def test_settings_that_cannot_be_used_stop_the_start(options: Options, tmp_path:
         run(replace(options, settings_file=settings))
 
 
-def test_cpus_of_nodes_are_kept(options: Options) -> None:
+def test_where_cpus_were_seen_is_kept(options: Options) -> None:
     state, _ = open_state(options)
     assert state.store is not None
-    state.store.stage_nodes({3: CpuSet.parse("1-2")})
+    state.store.stage_seen(Seen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110}))
     state.store.commit()
     state.store.close()
-    state, nodes = open_state(options)
-    assert nodes == {3: CpuSet.parse("1-2")}
+    state, seen = open_state(options)
+    assert seen == Seen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110})
     assert state.store is not None
     state.store.close()
+
+
+def test_without_a_lock_nothing_is_written(options: Options) -> None:
+    state, _ = open_state(options, "cannot be locked: Is a directory")
+    assert (state.store, database(options).exists()) == (None, False)
+    leave_legacy_state(options, json.dumps(CLAIMS))
+    state, _ = open_state(options)
+    assert state.store is not None
+    state.store.close()
+    state, _ = open_state(options, "cannot be locked: Is a directory")
+    assert state.store is None
+    assert state.ledger is not None
+    assert set(state.ledger.claims) == {"ovs", "nova"}
+    assert state.problem is not None
+    assert "state.db cannot be locked: Is a directory" in state.problem
+
+
+def test_a_database_that_another_daemon_writes_is_left_alone(options: Options) -> None:
+    """Also where the lock of the directory has been removed."""
+    first, _ = open_state(options)
+    with pytest.raises(Locked, match=r"Another daemon already uses the state in .*common: stop it first"):
+        open_state(options)
+    assert first.store is not None
+    first.store.close()
+    again, _ = open_state(options)
+    assert again.store is not None
+    again.store.close()

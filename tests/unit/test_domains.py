@@ -7,8 +7,8 @@ from typing import Literal
 
 import pytest
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.domains import NO_NODE, Topology, lowest, lowest_bits, topology, union
+from epa_orchestrator.cpuset import EMPTY, CpuSet, union
+from epa_orchestrator.domains import NO_NODE, Topology, lowest, lowest_bits, topology
 from epa_orchestrator.machine import Core, Machine, Package, read_machine
 from epa_orchestrator.sysfs import RecordedSysfs
 from tests.machines import made_up

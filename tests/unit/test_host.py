@@ -10,7 +10,7 @@ import pytest
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.host import Host
-from epa_orchestrator.machine import Hugepages
+from epa_orchestrator.machine import Hugepages, Seen
 from epa_orchestrator.settings import Settings, parse_settings
 from epa_orchestrator.sysfs import SysfsTree
 from tools.synthetic import Shape, build, write_tree
@@ -70,7 +70,7 @@ def isolated(made: Fixture) -> tuple[str, str]:
 
 
 def nodes(host: Host) -> dict[int, str]:
-    return {node: str(cpus) for node, cpus in sorted(host.nodes.items())}
+    return {node: str(cpus) for node, cpus in sorted(host.seen.nodes.items())}
 
 
 def test_the_first_look_discovers(made: Fixture) -> None:
@@ -83,7 +83,7 @@ def test_the_first_look_discovers(made: Fixture) -> None:
 
 def test_nothing_is_read_before_it_is_asked_for(made: Fixture) -> None:
     assert made.tree.asked == 0
-    assert made.host.nodes == {}
+    assert made.host.seen.nodes == {}
 
 
 def test_the_same_object_as_long_as_nothing_has_changed(made: Fixture) -> None:
@@ -187,7 +187,7 @@ def test_an_offline_cpu_stays_in_its_node(made: Fixture) -> None:
     made.become(offline="3,6")
     made.host.pools()
     assert nodes(made.host) == {0: "0-3", 1: "4-7"}
-    assert made.host.nodes[0] == CpuSet([0, 1, 2, 3])
+    assert made.host.seen.nodes[0] == CpuSet([0, 1, 2, 3])
 
 
 def test_a_node_without_online_cpus_stays(made: Fixture) -> None:
@@ -208,16 +208,16 @@ def test_a_node_that_vanished_stays_with_its_cpus(made: Fixture) -> None:
 
 
 def test_a_node_that_never_was_is_unknown(made: Fixture) -> None:
-    assert made.host.nodes.get(0) is None, "nobody has looked yet"
+    assert made.host.seen.nodes.get(0) is None, "nobody has looked yet"
     made.host.pools()
-    assert made.host.nodes.get(2) is None
+    assert made.host.seen.nodes.get(2) is None
 
 
 def test_a_node_with_memory_only_is_known(tmp_path: Path) -> None:
     write_tree(build(dataclasses.replace(SHAPE, memory_only_nodes=1)), tmp_path)
     host = Host(SysfsTree(tmp_path), Settings())
     host.pools()
-    assert host.nodes[2] == CpuSet()
+    assert host.seen.nodes[2] == CpuSet()
 
 
 def test_a_cpu_that_is_seen_in_another_node_leaves_the_earlier_one(made: Fixture) -> None:
@@ -232,8 +232,8 @@ def test_a_cpu_that_is_seen_in_another_node_leaves_the_earlier_one(made: Fixture
 def test_nodes_from_an_earlier_run_are_known(made: Fixture) -> None:
     """The machine may have come back without them, or with other CPUs in them."""
     earlier = {0: CpuSet([0, 1]), 1: CpuSet([4, 9]), 5: CpuSet([2, 20, 21])}
-    host = Host(made.tree, Settings(), earlier)
-    assert host.nodes[5] == CpuSet([2, 20, 21])
+    host = Host(made.tree, Settings(), Seen(earlier))
+    assert host.seen.nodes[5] == CpuSet([2, 20, 21])
     host.pools()
     assert nodes(host) == {0: "0-3", 1: "4-7,9", 5: "20-21"}
     assert earlier == {0: CpuSet([0, 1]), 1: CpuSet([4, 9]), 5: CpuSet([2, 20, 21])}, "the caller's own"

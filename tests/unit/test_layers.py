@@ -20,10 +20,11 @@ LAYERS = (
     ("tables", "host"),
     ("placement",),
     ("ledger",),
+    ("rows",),
     ("protocol", "legacy_state", "store", "proposal", "review"),
     ("explanation", "client", "display"),
     ("decisions",),
-    ("readings",),
+    ("readings", "batch"),
     ("orchestrator",),
     ("server",),
     ("daemon",),
@@ -34,7 +35,7 @@ LAYERS = (
 #: Modules that decide and therefore touch no file, socket, clock or thread.
 PURE = (
     *("cpuset", "policy", "domains", "describe", "cost", "needs", "scopes", "tables", "placement"),
-    *("pools", "ledger", "proposal", "review", "protocol", "explanation"),
+    *("pools", "ledger", "proposal", "review", "protocol", "explanation", "rows"),
 )
 EDGES = {"os", "io", "socket", "asyncio", "threading", "time", "datetime", "random", "sqlite3", "subprocess", "pathlib"}
 

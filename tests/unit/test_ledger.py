@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -15,8 +15,10 @@ from epa_orchestrator.ledger import (
     Ask,
     Change,
     Claim,
+    ClaimChange,
     Grant,
     Ledger,
+    LedgerError,
     Refused,
     allocate,
     allocate_in_node,
@@ -39,7 +41,7 @@ from epa_orchestrator.policy import (
     Wishes,
     with_wishes,
 )
-from epa_orchestrator.pools import Pools, build_pools
+from epa_orchestrator.pools import PoolName, Pools, build_pools
 from epa_orchestrator.settings import Policy, SettingsError, parse_settings
 from tests.machines import made_up
 from tools.synthetic import Shape
@@ -65,7 +67,7 @@ def claim(service: str, own: str, *, explicit: str = "", policy: Policy = "legac
 
 
 def holding(*claims: Claim) -> Ledger:
-    return Ledger.of(claims, {})
+    return Ledger.of(claims, {}, pools().cores)
 
 
 def cores(
@@ -73,7 +75,7 @@ def cores(
 ) -> tuple[Ledger, str]:
     at = at or pools()
     grant = allocate(ledger, at, Ask(service, at.isolated, policy), count)
-    return ledger.apply(grant.change), str(grant.cpus)
+    return grant.ledger, str(grant.cpus)
 
 
 def node_cores(
@@ -81,7 +83,7 @@ def node_cores(
 ) -> tuple[Ledger, str]:
     at = at or pools()
     grant = allocate_in_node(ledger, at, Ask(service, at.isolated, policy), node, NODE[node], count)
-    return ledger.apply(grant.change), str(grant.cpus)
+    return grant.ledger, str(grant.cpus)
 
 
 def wish(service: str, count: int, wishes: Wishes, ledger: Ledger | None = None, at: Pools | None = None) -> Grant:
@@ -230,8 +232,8 @@ class TestNode:
     def test_releasing_keeps_the_rest(self) -> None:
         ledger = holding(claim("a", "2,4", explicit="2,4"))
         grant = release_in_node(ledger, "isolated", "a", NODE[0], None)
-        assert ledger.apply(grant.change).claims["a"] == claim("a", "4", explicit="4")
-        assert release_in_node(ledger.apply(grant.change), "isolated", "a", NODE[1], None).claim is None
+        assert grant.ledger.claims["a"] == claim("a", "4", explicit="4")
+        assert release_in_node(grant.ledger, "isolated", "a", NODE[1], None).claim is None
 
 
 class TestWithheld:
@@ -269,13 +271,13 @@ class TestWithheld:
 
     def test_are_given_back_on_release(self) -> None:
         ledger = self.isolated(3)
-        released = ledger.apply(release(ledger, "isolated", "a").change)
+        released = release(ledger, "isolated", "a").ledger
         assert (released.withheld, len(released.free(pools().isolated))) == (EMPTY, 12)
 
     def test_are_given_back_on_release_in_a_node(self) -> None:
         ledger = node_cores(self.isolated(), "a", 1, 1, at=self.AT)[0]
         assert owned_and_withheld(ledger) == {"a": ("2-4", "10-12")}
-        ledger = ledger.apply(release_in_node(ledger, "isolated", "a", NODE[0], None).change)
+        ledger = release_in_node(ledger, "isolated", "a", NODE[0], None).ledger
         assert owned_and_withheld(ledger) == {"a": ("4", "12")}
         assert str(ledger.free(pools().isolated)) == "2-3,5-7,10-11,13-15"
 
@@ -333,7 +335,7 @@ class TestWithheld:
         except Refused:
             return
         assert not ledger.withheld & ledger.claimed
-        rebuilt = Ledger.of(ledger.claims.values(), {})
+        rebuilt = Ledger.of(ledger.claims.values(), {}, ledger.cores)
         assert (rebuilt.claimed, rebuilt.withheld) == (ledger.claimed, ledger.withheld)
 
     def test_a_core_of_which_somebody_has_a_part_is_not_for_isolation(self) -> None:
@@ -459,10 +461,10 @@ class TestWishes:
         assert grant.claim is not None
         assert (str(grant.cpus), str(grant.claim.withheld), grant.claim.wishes) == (granted, withheld, wishes)
         assert grant.claim.placed_by == with_wishes(pools().settings.placement, wishes)
-        again = wish("a", count, wishes, Ledger().apply(grant.change))
+        again = wish("a", count, wishes, grant.ledger)
         assert (again.change, again.cpus) == (Change(), grant.cpus)
         # Whoever repeats it without wishes leaves the claim as it is, wishes and all.
-        again = wish("a", count, Wishes(), Ledger().apply(grant.change))
+        again = wish("a", count, Wishes(), grant.ledger)
         assert (again.change, again.claim) == (Change(), grant.claim)
 
     @pytest.mark.parametrize(
@@ -550,7 +552,7 @@ class TestPolicy:
         ledger = holding(claim("a", "2", policy="non-preemptive"))
         with pytest.raises(Refused, match="release its CPUs before it goes back to legacy"):
             cores(ledger, "a", 2, "legacy")
-        released = ledger.apply(release(ledger, "isolated", "a").change)
+        released = release(ledger, "isolated", "a").ledger
         assert cores(released, "a", 2, "legacy")[0].claims["a"].policy == "legacy"
 
 
@@ -625,15 +627,47 @@ class TestPages:
         ([claim("a", "")], "holds no CPUs"),
         ([claim("a", "2", explicit="3")], "explicit ones it does not own"),
         ([claim("a", "2"), claim("a", "3")], "two claims"),
-        ([claim("a", "2", withheld="10"), claim("b", "10")], "CPUs 10 of service 'b' are owned by another service"),
-        ([claim("b", "10"), claim("a", "2", withheld="10")], "CPUs 10 of service 'a' are owned by another service"),
-        ([claim("a", "2", withheld="10"), claim("b", "18", withheld="10")], "CPUs 10 of service 'b' are owned by"),
-        ([claim("a", "2,10", withheld="10")], "CPUs 10 of service 'a' are owned"),
     ],
 )
 def test_contradicting_claims_make_no_ledger(claims: list[Claim], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         holding(*claims)
+
+
+@pytest.mark.parametrize(
+    ("claims", "withheld"),
+    [
+        ([claim("a", "2", withheld="10"), claim("b", "10")], {"a": "", "b": ""}),
+        ([claim("b", "10"), claim("a", "2", withheld="10")], {"a": "", "b": ""}),
+        ([claim("b", "18", withheld="10"), claim("a", "2", withheld="10")], {"a": "10", "b": ""}),
+        ([claim("a", "2,10", withheld="10")], {"a": ""}),
+    ],
+)
+def test_what_somebody_owns_nobody_withholds(claims: list[Claim], withheld: dict[str, str]) -> None:
+    ledger = holding(*claims)
+    assert {service: str(claim.withheld) for service, claim in ledger.claims.items()} == withheld
+    assert str(ledger.withheld) == "".join(withheld.values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ((ClaimChange(None, claim("b", "3")),), "CPUs 3 of service 'b' are owned by another service as well"),
+        ((ClaimChange(None, claim("b", "4")), ClaimChange(None, claim("c", "4"))), "CPUs 4 of service 'c' are owned"),
+        ((ClaimChange(None, claim("a", "4")),), "service 'a' has two claims"),
+        ((ClaimChange(claim("a", "2"), claim("a", "4")),), "service 'a' does not hold what a change takes from it"),
+        ((ClaimChange(claim("b", "4"), None),), "service 'b' does not hold what a change takes from it"),
+        ((ClaimChange(None, claim("b", "")),), "holds no CPUs"),
+        ((ClaimChange(None, claim("b", "4", explicit="5")),), "explicit ones it does not own"),
+        ((ClaimChange(None, replace(claim("b", "4"), alone=cpus("5"))),), "holds no CPUs, or explicit ones"),
+        ((ClaimChange(None, replace(claim("b", "4"), pool=cast("PoolName", "other"))),), "names an unknown pool"),
+    ],
+)
+def test_a_change_that_contradicts_the_claims_is_not_applied(changes: tuple[ClaimChange, ...], sentence: str) -> None:
+    ledger = holding(claim("a", "2-3"))
+    with pytest.raises(LedgerError, match=sentence):
+        ledger.apply(Change(changes))
+    assert (dict(ledger.claims), str(ledger.claimed)) == ({"a": claim("a", "2-3")}, "2-3")
 
 
 SERVICES = st.sampled_from(["a", "b", "c", "d"])
@@ -702,7 +736,7 @@ class Requests(RuleBasedStateMachine):
     def decide(self, service: str, grant: Grant, kept: CpuSet) -> None:
         """Take a grant over; `kept` are the CPUs that the service must keep (a grown or repeated request)."""
         before = self.ledger
-        self.ledger = before.apply(grant.change)
+        self.ledger = grant.ledger
         after = self.ledger.claims.get(service)
         assert after == grant.claim
         assert grant.cpus <= (after.cpus if after else EMPTY)
@@ -803,7 +837,7 @@ class Requests(RuleBasedStateMachine):
             assert claim.cpus <= pool.configured
             assert claim.explicit <= claim.cpus
             seen |= claim.cpus
-        rebuilt = Ledger.of(self.ledger.claims.values(), {})
+        rebuilt = Ledger.of(self.ledger.claims.values(), {}, self.ledger.cores)
         assert self.ledger.claimed == rebuilt.claimed == seen
         assert self.ledger.withheld == rebuilt.withheld
         assert self.ledger.owned == rebuilt.owned
@@ -834,7 +868,7 @@ class TestRepeated:
     NEAR = Wishes(near=0)
 
     def placed(self, count: int, at: Pools) -> Ledger:
-        return Ledger().apply(allocate(Ledger(), at, Ask("a", at.isolated, None, self.NEAR), count).change)
+        return allocate(Ledger(), at, Ask("a", at.isolated, None, self.NEAR), count).ledger
 
     @pytest.mark.parametrize(
         "change",
@@ -861,8 +895,8 @@ def test_siblings_in_the_other_pool_are_somebody_elses() -> None:
 
 def test_what_is_withheld_and_offline_stays_so_when_the_claim_grows() -> None:
     at = pools(cpu_thread_policy="isolate")
-    ledger = Ledger().apply(allocate(Ledger(), at, Ask("a", at.isolated), 2).change)
-    at = pools(offline="10", cpu_thread_policy="isolate")
+    ledger, known = allocate(Ledger(), at, Ask("a", at.isolated), 2).ledger, at.cores
+    at = replace(pools(offline="10", cpu_thread_policy="isolate"), cores=known)
     grown = allocate(ledger, at, Ask("a", at.isolated), 3).claim
     assert grown is not None
     assert "10" in str(grown.withheld)

@@ -88,7 +88,7 @@ def granted(case: Case) -> str:
         grant = allocate(ledger, pools, Ask("me", pools.isolated), case.wanted)
     except Refused as refused:
         return f"refused by {refused.unplaceable.rule.option}" if refused.unplaceable else str(refused)
-    after = ledger.apply(grant.change)
+    after = grant.ledger
     assert Ledger.of(after.claims.values(), {}).claims == after.claims
     return str(grant.cpus)
 
@@ -331,7 +331,7 @@ def test_numa_reclaim(case: NodeCase) -> None:
             allocate_in_node(ledger, pools, ask, 0, cpus("0-3,8-11"), case.wanted)
         return
     grant = allocate_in_node(ledger, pools, ask, 0, cpus("0-3,8-11"), case.wanted)
-    after = ledger.apply(grant.change)
+    after = grant.ledger
     left = after.claims["others"].cpus if "others" in after.claims else EMPTY
     assert (str(grant.cpus), str(left)) == (case.expected, case.left), case.why
 
@@ -342,7 +342,7 @@ def test_isolated_threads_are_nobody_elses(value: str) -> None:
     pools = pools_of(machine_named("two-nodes"), f"numa-reclaim={value} cpu-thread-policy=isolate")
     ledger = Ledger.of([Claim("others", "isolated", cpus("8"), EMPTY, "legacy")], {})
     grant = allocate_in_node(ledger, pools, Ask("me", pools.isolated), 0, cpus("0-3,8-11"), 1)
-    after = ledger.apply(grant.change)
+    after = grant.ledger
     withheld = [claim.withheld & other.cpus for claim in after.claims.values() for other in after.claims.values()]
     assert not any(withheld)
     assert Ledger.of(after.claims.values(), {}).claims == after.claims
@@ -363,7 +363,7 @@ def test_default_preemption_policy(value: str, named: Policy | None, policy: str
     grant = allocate(Ledger(), pools, Ask("first", pools.isolated, named), 2)
     assert grant.claim is not None
     assert grant.claim.policy == policy
-    ledger, ask = Ledger().apply(grant.change), Ask("second", pools.isolated, "legacy")
+    ledger, ask = grant.ledger, Ask("second", pools.isolated, "legacy")
     if expected:
         assert str(allocate_in_node(ledger, pools, ask, 0, cpus("0-3,8-11"), 8).cpus) == expected
     else:

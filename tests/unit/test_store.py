@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from epa_orchestrator import store
+from epa_orchestrator import rows, store
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger, PagesChange
+from epa_orchestrator.machine import Seen
 from epa_orchestrator.policy import PlacementPolicy, Wishes
 from epa_orchestrator.store import CommitError, Origin, StateError
 
@@ -51,9 +52,9 @@ GONE = Change((ClaimChange(claim("a", "2-3", "2"), None),))
 
 
 def test_what_was_created_comes_back(path: Path) -> None:
-    assert content(store.load(path).ledger) == content(LEDGER)
     assert path.stat().st_mode & 0o777 == 0o600
     assert [file.name for file in path.parent.iterdir()] == [store.FILE_NAME]
+    assert content(store.load(path).ledger) == content(LEDGER)
 
 
 def test_what_was_committed_comes_back(path: Path) -> None:
@@ -130,14 +131,15 @@ def test_tidying_keeps_the_newest_events_and_empties_the_log(path: Path, monkeyp
     assert [event.id for event in store.read_events(path, None, 50)] == [4, 5, 6]
 
 
-def test_nodes_are_remembered_with_the_next_commit(path: Path) -> None:
+def test_where_cpus_were_seen_is_kept_with_the_next_commit(path: Path) -> None:
     opened, loaded = store.open_store(path)
-    assert loaded.nodes == {}
+    assert loaded.seen == Seen()
     opened.stage(GROWN, ORIGIN, 2.0)
-    opened.stage_nodes({0: CpuSet.parse("0-3"), 4: CpuSet.parse("")})
+    opened.stage_seen(Seen({0: CpuSet.parse("0-3"), 4: CpuSet.parse("")}, {2: 0b10100, 4: 0b10100}))
     opened.commit()
     opened.close()
-    assert store.load(path).nodes == {0: CpuSet.parse("0-3"), 4: CpuSet.parse("")}
+    seen = store.load(path).seen
+    assert seen == Seen({0: CpuSet.parse("0-3"), 4: CpuSet.parse("")}, {2: 0b10100, 4: 0b10100})
 
 
 def test_a_half_made_database_is_made_anew(tmp_path: Path) -> None:
@@ -166,7 +168,7 @@ def sql(path: Path, statement: str) -> None:
 @pytest.mark.parametrize(
     ("statement", "sentence"),
     [
-        ("PRAGMA user_version = 3", "its schema version is 3, this daemon knows 2"),
+        ("PRAGMA user_version = 4", "its schema version is 4, this daemon knows 3"),
         ("PRAGMA application_id = 1", "not a database of this daemon"),
         ("UPDATE claim SET cpus = '2-4' WHERE service = 'a'", "the checksum of a row is wrong"),
         ("UPDATE claim SET placement = '{}' WHERE service = 'a'", "the checksum of a row is wrong"),
@@ -277,7 +279,8 @@ def test_events_tell_what_is_withheld(tmp_path: Path) -> None:
         ({"wishes": {"near": "eth0"}}, "'near' cannot be 'eth0'"),
         ({"wishes": {"cpu_distribution": "cores"}}, "'cpu_distribution' cannot be 'cores'"),
         ({"withheld": "x"}, "'x'"),
-        ({"withheld": "5"}, "CPUs 5 of service 'b' are owned by another service as well"),
+        ({"alone": "x"}, "'x'"),
+        ({"alone": "5"}, "holds no CPUs, or explicit ones it does not own"),
         ("not JSON", "Expecting value"),
         ([], ""),
         ({"policy": []}, ""),
@@ -289,8 +292,8 @@ def test_an_unknown_placement_is_refused_although_its_checksum_is_right(
 ) -> None:
     text = placement if isinstance(placement, str) else json.dumps(placement)
     row = ("a", "isolated", "2-3", "2", "legacy", text)
-    total = store.load(path).checksum ^ store._checksum((*row[:-1], "")) ^ store._checksum(row)
-    sql(path, f"UPDATE claim SET placement = '{text}', checksum = {store._checksum(row)} WHERE service = 'a'")
+    total = store.load(path).checksum ^ rows.checksum((*row[:-1], "")) ^ rows.checksum(row)
+    sql(path, f"UPDATE claim SET placement = '{text}', checksum = {rows.checksum(row)} WHERE service = 'a'")
     sql(path, f"UPDATE meta SET value = '{total}' WHERE key = 'checksum'")
     with pytest.raises(StateError, match=f"^does not verify: .*{sentence}"):
         store.open_store(path)
@@ -345,10 +348,10 @@ def older(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 def is_schema_1(path: Path) -> bool:
     loaded = store.load_copy(path)
     assert content(loaded.ledger) == content(IN_SCHEMA_1)
-    assert loaded.nodes == {0: CpuSet.parse("0-3")}
+    assert loaded.seen.nodes == {0: CpuSet.parse("0-3")}
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
         columns = [row[1] for row in db.execute("PRAGMA table_info(claim)")]
-    assert ("placement" in columns) is (loaded.version == 2)
+    assert ("placement" in columns) is (loaded.version == 3)
     return loaded.version == 1
 
 
