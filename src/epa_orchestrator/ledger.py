@@ -17,7 +17,6 @@ Every change is checked against these rules when it is applied, whatever decided
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
@@ -189,7 +188,11 @@ class Ledger:
         return after
 
     def _copy(self) -> Ledger:
-        return copy(self)
+        after = object.__new__(Ledger)  # copy.copy takes ten times as long
+        after.cores, after.claims, after.claimed, after.withheld = self.cores, self.claims, self.claimed, self.withheld
+        after.owned, after.reclaimable, after._kept = self.owned, self.reclaimable, self._kept
+        after.pages, after.recorded = self.pages, self.recorded
+        return after
 
     def _stand_on(self, cores: Cores) -> None:
         self.cores = cores

@@ -147,8 +147,7 @@ class Orchestrator:
 
     def _read(self, request: Reading, origin: Origin) -> tuple[bytes, str]:
         try:
-            pools = self._host.pools()
-            self._ledger = self._ledger.on(pools.cores)
+            self._ledger = self._ledger.on(self._host.seen.cores)
             return self._readings.answer(self._ledger, request), "served"
         except Refused as refusal:
             return error_answer(str(refusal)), str(refusal)

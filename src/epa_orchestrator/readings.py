@@ -46,6 +46,7 @@ class Readings:
         Raises Refused.
         """
         pools = self._host.pools()
+        ledger = ledger.on(pools.cores)
         if isinstance(request, GetMemoryInfo):
             return self._memory_info(ledger, pools, request).encode()
         return self._listing(ledger, pools, named_pool(ledger, pools, request.pool))
