@@ -147,8 +147,9 @@ class Orchestrator:
 
     def _read(self, request: Reading, origin: Origin) -> tuple[bytes, str]:
         try:
-            self._ledger = self._ledger.on(self._host.seen.cores)
-            return self._readings.answer(self._ledger, request), "served"
+            pools = self._host.pools()
+            self._ledger = self._ledger.on(pools.cores)
+            return self._readings.answer(self._ledger, pools, request), "served"
         except Refused as refusal:
             return error_answer(str(refusal)), str(refusal)
         except Exception:  # a mistake of ours in one request must not stop the others

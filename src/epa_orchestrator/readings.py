@@ -40,13 +40,11 @@ class Readings:
         self._problem = problem
         self._prepared.clear()
 
-    def answer(self, ledger: Ledger, request: Reading) -> bytes:
-        """The answer to a reading.
+    def answer(self, ledger: Ledger, pools: Pools, request: Reading) -> bytes:
+        """The answer to a reading, for the host as it is now.
 
         Raises Refused.
         """
-        pools = self._host.pools()
-        ledger = ledger.on(pools.cores)
         if isinstance(request, GetMemoryInfo):
             return self._memory_info(ledger, pools, request).encode()
         return self._listing(ledger, pools, named_pool(ledger, pools, request.pool))
