@@ -52,38 +52,38 @@ class Decided(NamedTuple):
 class Batch:
     """What is decided on, and what becomes of it.
 
-    `seen` is where CPUs are seen, when that is not stored yet. `ledger` is the one that is decided on, `committed` the
-    one that a commit made of it, None for no commit. `left` are those that were not decided; `overtaken` says why the
-    store must not be used any more.
+    `ledger` is the one before, and after `carry_out` the one that is committed; so is `seen`, where CPUs were last seen.
+    `left` are those that were not decided; `overtaken` says why the store must not be used any more.
     """
 
     store: Store
     host: Host
-    pools: Pools
     ledger: Ledger
+    seen: Seen
     waiting: Sequence[Waiting]
-    seen: Seen | None
     decided: list[Decided] = field(default_factory=list[Decided])
     left: Sequence[Waiting] = ()
-    committed: Ledger | None = None
     overtaken: str | None = None
 
     def carry_out(self) -> None:
         """Decide, and commit. Afterwards everyone who waited is in `decided` or `left`."""
+        self.left = self.waiting
         try:
-            after = self._decide_all()
+            pools = self.host.pools()
+            self.ledger = self.ledger.on(pools.cores)
+            after = self._decide_all(pools)
             if after is not self.ledger:
                 self._commit()
-                self.committed = after
+                self.ledger = after
         except CommitError as error:
             self._fail(f"Nothing was changed because the state could not be stored: {error}")
             self.overtaken = str(error) if isinstance(error, Overtaken) else None
             log.error("nothing was changed because the state could not be stored: %s", error)
-        except Exception:  # a mistake of ours in storing must not leave clients unanswered
+        except Exception:  # a mistake of ours must not leave clients unanswered
             log.exception("a batch failed")
             self._fail(INTERNAL_ERROR)
 
-    def _decide_all(self) -> Ledger:
+    def _decide_all(self, pools: Pools) -> Ledger:
         now, enough = time.time(), time.monotonic() + _LONG
         ledger = self.ledger
         for number, waiting in enumerate(self.waiting):
@@ -91,22 +91,24 @@ class Batch:
                 self.left = self.waiting[number:]
                 break
             self.left = self.waiting[number + 1 :]
-            change, ledger, answer, outcome = self._decide(ledger, waiting)
+            change, ledger, answer, outcome = self._decide(ledger, pools, waiting)
             self.decided.append(Decided(waiting, answer, outcome, ledger is not self.ledger))
             if change:
                 self.store.stage(change, waiting.origin, now)
         return ledger
 
     def _commit(self) -> None:
-        if self.seen is not None:
-            self.store.stage_seen(self.seen)
+        seen = self.host.seen
+        if seen is not self.seen:
+            self.store.stage_seen(seen)
         self.store.commit()
+        self.seen = seen
 
-    def _decide(self, ledger: Ledger, waiting: Waiting) -> tuple[Change, Ledger, bytes, str]:
+    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> tuple[Change, Ledger, bytes, str]:
         """What a mutation changes, the ledger after it, its answer, and for the log; a refusal changes nothing."""
         request, origin, _ = waiting
         try:
-            change, after, answer = decide(ledger, self.host, self.pools, request)
+            change, after, answer = decide(ledger, self.host, pools, request)
             encoded = answer.encode()
         except Refused as refused:
             return Change(), ledger, refusal(request, refused).encode(), str(refused)

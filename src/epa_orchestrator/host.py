@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import replace
+from typing import NamedTuple
 
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.devices import node_of_device
@@ -24,40 +26,61 @@ from epa_orchestrator.sysfs import Sysfs
 log = logging.getLogger(__name__)
 
 
+class _Built(NamedTuple):
+    """Pools, and what they were built of."""
+
+    isolation: tuple[str | None, str | None]
+    settings: Settings
+    pools: Pools
+
+
 class Host:
     """Looks at a sysfs root for each request, and does the work of discovery only when something has changed.
 
-    It remembers where a CPU was last `seen`; that is the same object as long as nothing of it has changed.
+    It remembers where a CPU was last `seen`; that is the same object as long as nothing of it has changed. Where
+    something has, `pools` takes its time (0.1 s with a thousand CPUs), so an event loop asks `known_pools` and leaves
+    discovery to another thread.
     """
 
     def __init__(self, sysfs: Sysfs, settings: Settings, seen: Seen | None = None) -> None:
         self._sysfs = sysfs
         self._settings = settings
+        self._looking = threading.Lock()
         self._isolation: tuple[str | None, str | None] | None = None
         self._machine: Machine | None = None
         self._problem: str | None = None
-        self._pools: Pools | None = None
+        self._built: _Built | None = None
         self.seen = seen or Seen()
         self._known_cores = self.seen.cores
 
     def use(self, settings: Settings) -> None:
         """Build the pools by other settings from now on."""
         self._settings = settings
-        self._pools = None
+
+    def known_pools(self) -> Pools | None:
+        """The pools as they are now, None where that takes discovery."""
+        built = self._built
+        if built is None or built.settings is not self._settings or built.pools.machine is None:
+            return None
+        return built.pools if read_isolation(self._sysfs) == built.isolation else None
 
     def pools(self) -> Pools:
         """The pools as they are now; the same object as long as nothing has changed."""
-        isolation = read_isolation(self._sysfs)
-        if isolation != self._isolation or self._machine is None:
-            self._discover()
-            self._isolation = isolation
-        if self._pools is None:
-            self._pools = self._build()
-        return self._pools
+        with self._looking:
+            isolation, settings = read_isolation(self._sysfs), self._settings
+            machine, problem = self._machine, self._problem
+            if isolation != self._isolation or machine is None:
+                self._discover()
+                self._isolation = isolation
+            built = self._built
+            if built is None or built.settings is not settings or (self._machine, self._problem) != (machine, problem):
+                built = _Built(isolation, settings, self._build(settings))
+            self._built = built._replace(isolation=isolation)
+            return built.pools
 
-    def _build(self) -> Pools:
+    def _build(self, settings: Settings) -> Pools:
         cores = self.seen.cores if self._machine is None else self._known_cores
-        pools = build_pools(self._machine, self._problem, self._settings, cores)
+        pools = build_pools(self._machine, self._problem, settings, cores)
         if pools.cores == self.seen.cores:
             return replace(pools, cores=self.seen.cores)  # the same object tells the ledger that nothing has changed
         self.seen = self.seen._replace(cores=pools.cores)
@@ -82,9 +105,8 @@ class Host:
         except (MachineError, ValueError) as error:  # ValueError: a number of thousands of digits, or the like
             self._machine = None
             self._problem = f"No CPUs can be granted because the machine cannot be read: {error}"
-        if (self._machine, self._problem) == known and self._pools is not None:
+        if (self._machine, self._problem) == known:
             return
-        self._pools = None
         if self._machine is None:
             log.error("%s", self._problem)
         else:

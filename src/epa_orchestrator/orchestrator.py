@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Reply, Waiting, error_answer
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Ledger, Refused
+from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import Reading, Request
 from epa_orchestrator.readings import Readings
 from epa_orchestrator.settings import Settings
@@ -52,6 +53,8 @@ class Orchestrator:
         self._readings = Readings(host, state.problem, ledger_known=state.ledger is not None)
         self._waiting: list[Waiting] = []
         self._busy = False
+        self._unread: list[tuple[Reading, Origin, Reply]] = []
+        self._looking_at_host = False
         self._worker = Worker()
         self._idle: asyncio.TimerHandle | None = None
         self._stored_seen = host.seen
@@ -65,8 +68,9 @@ class Orchestrator:
     def submit(self, request: Request, origin: Origin, reply: Reply) -> None:
         """Serve a request; `reply` is called once, at once or when the request's change is durable."""
         if isinstance(request, Reading):
-            answer, outcome = self._read(request, origin)
-        elif self._problem is not None:
+            self._read(request, origin, reply)
+            return
+        if self._problem is not None:
             sentence = f"{self._problem}; until then only list_allocations and get_memory_info are served"
             answer, outcome = error_answer(sentence), self._problem
         else:
@@ -96,18 +100,9 @@ class Orchestrator:
             asyncio.get_running_loop().call_soon(self._begin_batch)
 
     def _begin_batch(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        try:
-            pools = self._host.pools()
-            self._ledger = self._ledger.on(pools.cores)
-        except Exception:  # a mistake of ours in discovery must not leave clients unanswered
-            log.exception("the host could not be looked at")
-            self._refuse(waiting, INTERNAL_ERROR)
-            self._go_on()
-            return
         assert self._store is not None
-        seen = None if self._host.seen is self._stored_seen else self._host.seen
-        batch = Batch(self._store, self._host, pools, self._ledger, waiting, seen)
+        waiting, self._waiting = self._waiting, []
+        batch = Batch(self._store, self._host, self._ledger, self._stored_seen, waiting)
 
         def done(error: Exception | None) -> None:
             if error is not None:
@@ -121,9 +116,7 @@ class Orchestrator:
 
     def _end_batch(self, batch: Batch) -> None:
         """Send the answers of a batch; those that it left go first in the next one."""
-        if batch.committed is not None:
-            self._ledger = batch.committed
-            self._stored_seen = batch.seen or self._stored_seen
+        self._ledger, self._stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
         if batch.overtaken is not None:
             self._lose_state(batch.overtaken)
@@ -145,16 +138,47 @@ class Orchestrator:
         else:
             self._tidy_later()
 
-    def _read(self, request: Reading, origin: Origin) -> tuple[bytes, str]:
+    def _read(self, request: Reading, origin: Origin, reply: Reply) -> None:
         try:
-            pools = self._host.pools()
+            pools = self._host.known_pools()
+        except Exception:  # a mistake of ours; discovery will meet it again, and tell
+            pools = None
+        if pools is not None:
+            self._read_on(pools, request, origin, reply)
+            return
+        self._unread.append((request, origin, reply))
+        if not self._looking_at_host:
+            self._look_at_host()
+
+    def _read_on(self, pools: Pools, request: Reading, origin: Origin, reply: Reply) -> None:
+        try:
             self._ledger = self._ledger.on(pools.cores)
-            return self._readings.answer(self._ledger, pools, request), "served"
+            answer, outcome = self._readings.answer(self._ledger, pools, request), "served"
         except Refused as refusal:
-            return error_answer(str(refusal)), str(refusal)
+            answer, outcome = error_answer(str(refusal)), str(refusal)
         except Exception:  # a mistake of ours in one request must not stop the others
             log.exception("%s from pid=%d failed", origin.action, origin.pid)
-            return error_answer(INTERNAL_ERROR), INTERNAL_ERROR
+            answer, outcome = error_answer(INTERNAL_ERROR), INTERNAL_ERROR
+        _answer(reply, answer, origin, request.service_name, outcome)
+
+    def _look_at_host(self) -> None:
+        """Let the other thread find out what has changed of the host, for those who have asked until now."""
+        self._looking_at_host = True
+        unread, self._unread = self._unread, []
+        found: list[Pools] = []
+
+        def done(error: Exception | None) -> None:
+            self._looking_at_host = False
+            for request, origin, reply in unread:
+                if found:
+                    self._read_on(found[0], request, origin, reply)
+                else:
+                    log.error("the host could not be looked at", exc_info=error)
+                    _answer(reply, error_answer(INTERNAL_ERROR), origin, request.service_name, INTERNAL_ERROR)
+            if self._unread:
+                self._look_at_host()
+
+        self._worker.run(lambda: found.append(self._host.pools()), done)
 
     def _look_after_state(self) -> None:
         """Notice that the database has been replaced, although nothing is written just now."""
