@@ -52,8 +52,8 @@ class Decided(NamedTuple):
 class Batch:
     """What is decided on, and what becomes of it.
 
-    `ledger` is the one before, and after `carry_out` the one that is committed; so is `seen`, where CPUs were last seen.
-    `left` are those that were not decided; `overtaken` says why the store must not be used any more.
+    `ledger` is the one before, and after `carry_out` the one that is committed; so is `seen`, where CPUs were last
+    seen. `left` are those that were not decided; `overtaken` says why the store must not be used any more.
     """
 
     store: Store
@@ -81,6 +81,7 @@ class Batch:
             log.error("nothing was changed because the state could not be stored: %s", error)
         except Exception:  # a mistake of ours must not leave clients unanswered
             log.exception("a batch failed")
+            self.store.undo()
             self._fail(INTERNAL_ERROR)
 
     def _decide_all(self, pools: Pools) -> Ledger:

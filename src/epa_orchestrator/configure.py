@@ -19,7 +19,7 @@ from epa_orchestrator import paths, store
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.ledger import Ledger
 from epa_orchestrator.legacy_state import LegacyStateError, read_legacy_state
-from epa_orchestrator.lock import daemon_pid
+from epa_orchestrator.lock import Locked, daemon_pid
 from epa_orchestrator.machine import MachineError, read_hugepages, read_machine
 from epa_orchestrator.proposal import Surroundings, check
 from epa_orchestrator.settings import Settings, SettingsError, load_settings, option_names, parse_settings
@@ -71,12 +71,13 @@ def put_in_use(options: dict[str, Any], file: Path, state_directory: Path, sysfs
     _write(file, json.dumps(options, indent=1, sort_keys=True).encode())
     try:
         _tell_daemon(state_directory)
-    except OSError as error:
+    except (OSError, Locked) as error:
         if before is None:
             file.unlink()
         else:
             _write(file, before)
-        raise ConfigureError(f"The running daemon could not be told of the options: {error.strerror}") from None
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ConfigureError(f"The running daemon could not be told of the options: {reason}") from None
 
 
 def _tell_daemon(state_directory: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 #: How often (seconds) to look whether the socket file is still in its place.
 _LOOK_AFTER_SOCKET = 0.5
+#: How long (seconds) a placement that takes its time in the other thread may keep the interpreter from the event loop
+#: at once. A listing takes it back some four times, so Python's default of 5 ms would make 20 ms of it.
+_SWITCH_INTERVAL = 0.0005
 #: File descriptors that are not connections: the database, its log, the lock, listeners, the event loop's own.
 _OTHER_FDS = 64
 
@@ -66,6 +70,7 @@ def run(options: Options) -> None:
         log_to_stderr(paths.log_level())
     except ValueError as error:
         raise DaemonError(str(error)) from None
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         with sole_daemon(options.state_directory) as problem:
             settings = load_settings(options.settings_file)

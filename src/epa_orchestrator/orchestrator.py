@@ -141,7 +141,7 @@ class Orchestrator:
     def _read(self, request: Reading, origin: Origin, reply: Reply) -> None:
         try:
             pools = self._host.known_pools()
-        except Exception:  # a mistake of ours; discovery will meet it again, and tell
+        except Exception:  # noqa: BLE001  # a mistake of ours; discovery will meet it again, and tell
             pools = None
         if pools is not None:
             self._read_on(pools, request, origin, reply)

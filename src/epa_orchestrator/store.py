@@ -185,6 +185,21 @@ class Store:
             self._oldest = oldest
             self._require_in_place()
 
+    def undo(self) -> None:
+        """Roll back what was staged, after a failed sync too.
+
+        When the sync failed, the frames of the transaction may be in the log with their commit mark, and a crash
+        would bring back what was refused. Writing another transaction over them prevents that, synced or not, if only
+        it really changes a page.
+        """
+        self._staged = self._checksum
+        written, self._committing = self._committing, False
+        self._roll_back()
+        with contextlib.suppress(sqlite3.Error):
+            if written:
+                self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'undone'")
+        self._roll_back()
+
     def in_place(self) -> bool:
         """Whether the files that this store opened still lie where they were."""
         return self._identities() == self._files
@@ -219,13 +234,13 @@ class Store:
         try:
             yield
         except CommitError:
-            self._undo()
+            self.undo()
             raise
         except sqlite3.Error as error:
-            self._undo()
+            self.undo()
             raise CommitError(str(error)) from error
         except Exception:
-            self._undo()
+            self.undo()
             raise
 
     def _begin(self) -> None:
@@ -235,21 +250,6 @@ class Store:
     def _require_in_place(self) -> None:
         if not self.in_place():
             raise Overtaken("the database is no longer the file that this daemon opened")
-
-    def _undo(self) -> None:
-        """Roll back what was staged, after a failed sync too.
-
-        When the sync failed, the frames of the transaction may be in the log with their commit mark, and a crash
-        would bring back what was refused. Writing another transaction over them prevents that, synced or not, if only
-        it really changes a page.
-        """
-        self._staged = self._checksum
-        written, self._committing = self._committing, False
-        self._roll_back()
-        with contextlib.suppress(sqlite3.Error):
-            if written:
-                self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'undone'")
-        self._roll_back()
 
     def _roll_back(self) -> None:
         with contextlib.suppress(sqlite3.Error):

@@ -39,7 +39,7 @@ class Counting(store.Store):
 
     def commit(self) -> None:
         if self.broken:
-            self._undo()
+            self.undo()
             raise CommitError("database or disk is full")
         super().commit()
         self.commits += 1
