@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import replace
 from typing import NamedTuple
 
 from epa_orchestrator.cpuset import EMPTY
@@ -51,7 +50,6 @@ class Host:
         self._problem: str | None = None
         self._built: _Built | None = None
         self.seen = seen or Seen()
-        self._known_cores = self.seen.cores
 
     def use(self, settings: Settings) -> None:
         """Build the pools by other settings from now on."""
@@ -74,17 +72,10 @@ class Host:
                 self._isolation = isolation
             built = self._built
             if built is None or built.settings is not settings or (self._machine, self._problem) != (machine, problem):
-                built = _Built(isolation, settings, self._build(settings))
+                pools = build_pools(self._machine, self._problem, settings, self.seen.cores)
+                built = _Built(isolation, settings, pools)
             self._built = built._replace(isolation=isolation)
             return built.pools
-
-    def _build(self, settings: Settings) -> Pools:
-        cores = self.seen.cores if self._machine is None else self._known_cores
-        pools = build_pools(self._machine, self._problem, settings, cores)
-        if pools.cores == self.seen.cores:
-            return replace(pools, cores=self.seen.cores)  # the same object tells the ledger that nothing has changed
-        self.seen = self.seen._replace(cores=pools.cores)
-        return pools
 
     def hugepages(self, node_id: int) -> tuple[Hugepages, ...]:
         """The kernel's hugepage counts on a node as they are now."""
@@ -128,6 +119,7 @@ class Host:
         nodes = {node_id: cpus - placed for node_id, cpus in self.seen.nodes.items()}
         for node in machine.nodes:
             nodes[node.id] = nodes.get(node.id, EMPTY) | node.cpus
-        if nodes != self.seen.nodes:
-            self.seen = self.seen._replace(nodes=nodes)
-        self._known_cores = machine.known_cores(self._known_cores)
+        seen = Seen(nodes, machine.known_cores(self.seen.cores))
+        if seen != self.seen:
+            # Equal cores stay the same object, which tells the ledger that nothing of them has changed.
+            self.seen = seen._replace(cores=self.seen.cores) if seen.cores == self.seen.cores else seen

@@ -35,7 +35,7 @@ Cores = Mapping[int, int]
 
 
 class Seen(NamedTuple):
-    """Where each CPU was last seen: the CPUs of NUMA nodes, and of cores with several threads in the pools.
+    """Where each CPU was last seen: the CPUs of NUMA nodes, and of cores with several threads.
 
     The kernel shows neither for an offline CPU, yet its owner may release it by node, and may have its core to itself.
     """
@@ -118,17 +118,17 @@ class Machine:
         return next((node for node in self.nodes if node.id == node_id), None)
 
     def known_cores(self, before: Cores | None = None) -> dict[int, int]:
-        """The threads of each core, with those offline now that were in it `before`.
+        """The threads of each core that has several, with those offline now that were in it `before`.
 
         The kernel shows no core for an offline CPU.
         """
-        offline = ~self.online.mask
-        cores = {cpu: mask & offline for cpu, mask in (before or {}).items() if cpu not in self.online}
+        before, offline = before or {}, ~self.online.mask
+        cores = {cpu: mask & offline for cpu, mask in before.items() if cpu not in self.online}
         for core in self.cores:
-            gone = union((before or {}).get(cpu, 0) for cpu in core.cpus) & offline
-            for cpu in CpuSet.from_mask(core.cpus.mask | gone):
-                cores[cpu] = core.cpus.mask | gone
-        return cores
+            threads = core.cpus.mask | union(before.get(cpu, 0) for cpu in core.cpus) & offline
+            for cpu in CpuSet.from_mask(threads):
+                cores[cpu] = threads
+        return {cpu: threads for cpu, threads in cores.items() if threads.bit_count() > 1}
 
     def distance(self, node_id: int, other_id: int) -> int:
         """The distance between two nodes, 10 meaning the same node.

@@ -39,7 +39,7 @@ class Pool:
 class Pools:
     """Both pools of a machine. `general` is None when the operator configured none.
 
-    `known_cores` has the threads of each core, offline ones too, and `cores` those in the pools of cores with several.
+    `cores` has the threads of each core that has several, those too that are offline or in no pool.
     """
 
     machine: Machine | None
@@ -47,7 +47,6 @@ class Pools:
     isolated: Pool
     general: Pool | None
     cores: Cores = field(default_factory=dict[int, int])
-    known_cores: Cores = field(default_factory=dict[int, int])
     _around_claims: dict[tuple[str, int], Topology] = field(default_factory=dict[tuple[str, int], Topology])
 
     def get(self, name: PoolName) -> Pool | None:
@@ -84,7 +83,7 @@ class Pools:
         assert self.machine is not None
         # A thread that the other pool may grant is somebody else's, as a reserved one is.
         others = self.eligible | self.settings.reserved_cpus | outside
-        return topology(self.machine, pool.eligible, others - pool.eligible, self.known_cores)
+        return topology(self.machine, pool.eligible, others - pool.eligible, self.cores)
 
 
 def build_pools(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores | None = None) -> Pools:
@@ -97,18 +96,10 @@ def build_pools(machine: Machine | None, problem: str | None, settings: Settings
         isolated = Pool("isolated", "isolated", EMPTY, EMPTY, problem)
         configured = settings.cpu_pool - settings.reserved_cpus
         general = Pool("general", "configured", configured, EMPTY, problem) if settings.cpu_pool else None
-        return Pools(None, settings, isolated, general, known, known)
+        return Pools(None, settings, isolated, general, known)
     kernel = machine.isolated - settings.reserved_cpus
     isolated = Pool("isolated", "isolated", kernel, kernel & machine.online, None if kernel else NO_ISOLATED_CPUS)
-    general = _general(machine, settings)
-    granted = isolated.configured | (general.configured if general else EMPTY)
-    return Pools(machine, settings, isolated, general, _within(known, granted), known)
-
-
-def _within(cores: Cores, cpus: CpuSet) -> dict[int, int]:
-    """The threads in `cpus` of each core that has other ones than the CPU itself there."""
-    threads = {cpu: mask & cpus.mask for cpu, mask in cores.items()}
-    return {cpu: mask for cpu, mask in threads.items() if mask & ~(1 << cpu)}
+    return Pools(machine, settings, isolated, _general(machine, settings), known)
 
 
 def _general(machine: Machine, settings: Settings) -> Pool | None:

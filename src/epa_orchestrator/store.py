@@ -50,7 +50,7 @@ MAX_EVENTS: Final = 100_000
 MAX_HISTORY_BYTES: Final = 32 * 1024 * 1024
 #: How many commits pass between two looks at the size of the database.
 _COMMITS_PER_LOOK: Final = 16
-#: At most so many events are dropped at once, so that nobody waits for it.
+#: About so many events are dropped at once, or twice as many as came with what waits, so that nobody waits for long.
 _MOST_DROPPED: Final = 1000
 
 #: How long (seconds) a start waits for another process that writes the database. Later nobody is waited for.
@@ -134,7 +134,9 @@ class Store:
         self._checksum = checksum
         self._staged = checksum
         self._lock = lock
-        self._real_path = Path(os.path.realpath(path))
+        # Links are followed to the file, and SQLite keeps its log next to that.
+        real = os.path.realpath(path)
+        self._watched = os.fspath(path), real, real + _LOG, real + _INDEX
         self._files = self._identities()
         self._committing = False
         self._oldest: int = connection.execute("SELECT ifnull(min(id), 1) FROM event").fetchone()[0]
@@ -259,8 +261,7 @@ class Store:
 
     def _identities(self) -> tuple[tuple[int, int] | None, ...]:
         """Which files the database, its log and the index of that are."""
-        files = (self.path, self._real_path, _with(self._real_path, _LOG), _with(self._real_path, _INDEX))
-        return tuple([_identity(file) for file in files])
+        return tuple([_identity(file) for file in self._watched])
 
     def _stage_claim(self, change: ClaimChange) -> None:
         before = self._db.execute("SELECT checksum FROM claim WHERE service = ?", (change.service,)).fetchone()
@@ -299,13 +300,14 @@ class Store:
         self._commits += 1
         if self._commits % _COMMITS_PER_LOOK:
             return self._oldest
-        drop = min(self._newest - MAX_EVENTS - self._oldest + 1, 2 * self._new_events + _COMMITS_PER_LOOK)
+        most = 2 * self._new_events + _COMMITS_PER_LOOK
+        drop = min(self._newest - MAX_EVENTS - self._oldest + 1, most)
         if self._used_bytes() > MAX_HISTORY_BYTES:
-            drop = max(drop, self._events_of(2 * self._new_bytes))
+            drop = max(drop, self._events_of(2 * self._new_bytes, max(most, _MOST_DROPPED)))
         self._new_events = self._new_bytes = 0
         if drop <= 0:
             return self._oldest
-        last = self._oldest - 1 + min(drop, _MOST_DROPPED)
+        last = self._oldest - 1 + drop
         self._db.execute("DELETE FROM event WHERE id <= ?", (last,))
         return last + 1
 
@@ -316,11 +318,11 @@ class Store:
         )
         return (count - free) * size
 
-    def _events_of(self, wanted: int) -> int:
-        """How many of the oldest events have so many bytes together."""
+    def _events_of(self, wanted: int, most: int) -> int:
+        """How many of the oldest events, `most` at most, have so many bytes together."""
         oldest = "SELECT service, before, after FROM event ORDER BY id LIMIT ?"
         number = 0
-        for row in self._db.execute(oldest, (_MOST_DROPPED,)):
+        for row in self._db.execute(oldest, (most,)):
             if wanted <= 0:
                 break
             number += 1
@@ -577,7 +579,7 @@ def _event_bytes(service: str, before: str | None, after: str | None) -> int:
     return 64 + len(service) + len(before or "") + len(after or "")
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
+def _identity(file: str) -> tuple[int, int] | None:
     try:
         status = os.stat(file)
     except OSError:
