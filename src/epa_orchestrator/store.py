@@ -18,11 +18,12 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
+from epa_orchestrator.database_files import INDEX, JOURNAL, LOG, Files, with_suffix
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.ledger import Change, ClaimChange, Ledger, PageKind, PagesChange
 from epa_orchestrator.machine import Seen
@@ -56,9 +57,6 @@ _MOST_DROPPED: Final = 1000
 #: How long (seconds) a start waits for another process that writes the database. Later nobody is waited for.
 _START_PATIENCE: Final = 5.0
 
-#: What SQLite puts next to a database: its log and the index of that, and the journal of the mode without a log.
-_LOG, _INDEX, _JOURNAL = "-wal", "-shm", "-journal"
-
 _SCHEMA: Final = f"""
 BEGIN;
 CREATE TABLE claim (service TEXT PRIMARY KEY, pool TEXT NOT NULL, cpus TEXT NOT NULL, explicit TEXT NOT NULL,
@@ -83,6 +81,10 @@ _CLAIM_COLUMNS: Final = {
     3: "service, pool, cpus, explicit, policy, placement",
 }
 _REPLACE_CLAIM: Final = f"REPLACE INTO claim ({_CLAIM_COLUMNS[3]}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
+
+
+#: A commit takes effect only on the state that was written last.
+_SET_CHECKSUM: Final = "UPDATE meta SET value = ? WHERE key = 'checksum' AND value = ?"
 
 
 class StateError(EpaError):
@@ -134,10 +136,7 @@ class Store:
         self._checksum = checksum
         self._staged = checksum
         self._lock = lock
-        # Links are followed to the file, and SQLite keeps its log next to that.
-        real = os.path.realpath(path)
-        self._watched = os.fspath(path), real, real + _LOG, real + _INDEX
-        self._files = self._identities()
+        self._files = Files(path)
         self._committing = False
         self._oldest: int = connection.execute("SELECT ifnull(min(id), 1) FROM event").fetchone()[0]
         self._newest: int = connection.execute("SELECT ifnull(max(id), 0) FROM event").fetchone()[0]
@@ -148,7 +147,7 @@ class Store:
 
         Raises CommitError, having undone all that was staged.
         """
-        with self._undoing():
+        try:
             self._begin()
             for claim in change.claims:
                 self._stage_claim(claim)
@@ -158,34 +157,38 @@ class Store:
                 self._stage_pages(pages)
                 before, after = (pages_json(pages.kind, count) for count in (pages.before, pages.after))
                 self._stage_event(origin, at, pages.service, before, after)
+        except Exception as error:
+            raise self._undone(error) from error
 
     def stage_seen(self, seen: Seen) -> None:
         """Keep where each CPU was last seen, for those that are offline later.
 
         Raises CommitError, having undone all that was staged.
         """
-        with self._undoing():
+        try:
             self._begin()
             self._db.executemany("REPLACE INTO meta VALUES (?, ?)", seen_texts(seen).items())
+        except Exception as error:
+            raise self._undone(error) from error
 
     def commit(self) -> None:
         """Make what was staged durable. Blocks until the disk has it; may run in another thread.
 
         Raises CommitError, having undone it.
         """
-        with self._undoing():
+        try:
             self._require_in_place()
             values = str(self._staged), str(self._checksum)
-            set_checksum = "UPDATE meta SET value = ? WHERE key = 'checksum' AND value = ?"
-            if self._db.execute(set_checksum, values).rowcount != 1:
-                raise Overtaken("another process has changed the database")
+            if self._db.execute(_SET_CHECKSUM, values).rowcount != 1:
+                raise Overtaken("another process has changed the database")  # noqa: TRY301
             oldest = self._drop_oldest()
             self._committing = True
             self._db.execute("COMMIT")
             self._committing = False
-            self._checksum = self._staged
-            self._oldest = oldest
+            self._checksum, self._oldest = self._staged, oldest
             self._require_in_place()
+        except Exception as error:
+            raise self._undone(error) from error
 
     def undo(self) -> None:
         """Roll back what was staged, after a failed sync too.
@@ -204,7 +207,7 @@ class Store:
 
     def in_place(self) -> bool:
         """Whether the files that this store opened still lie where they were."""
-        return self._identities() == self._files
+        return self._files.in_place()
 
     def tidy(self) -> bool:
         """Drop old events and move the log into the database file. For idle moments: it syncs.
@@ -230,20 +233,10 @@ class Store:
             os.close(self._lock)
             self._lock = None
 
-    @contextlib.contextmanager
-    def _undoing(self) -> Generator[None]:
-        """Undo all that was staged when anything goes wrong, and say so as a CommitError."""
-        try:
-            yield
-        except CommitError:
-            self.undo()
-            raise
-        except sqlite3.Error as error:
-            self.undo()
-            raise CommitError(str(error)) from error
-        except Exception:
-            self.undo()
-            raise
+    def _undone(self, error: Exception) -> Exception:
+        """Undo all that was staged, and say why it could not be stored."""
+        self.undo()
+        return error if isinstance(error, CommitError) else CommitError(str(error))
 
     def _begin(self) -> None:
         if not self._db.in_transaction:
@@ -258,10 +251,6 @@ class Store:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             self._newest = self._db.execute("SELECT ifnull(max(id), 0) FROM event").fetchone()[0]
-
-    def _identities(self) -> tuple[tuple[int, int] | None, ...]:
-        """Which files the database, its log and the index of that are."""
-        return tuple([_identity(file) for file in self._watched])
 
     def _stage_claim(self, change: ClaimChange) -> None:
         before = self._db.execute("SELECT checksum FROM claim WHERE service = ?", (change.service,)).fetchone()
@@ -341,7 +330,7 @@ class Loaded(NamedTuple):
 
 def exists(path: Path) -> bool:
     """Whether there is a database, or at least a trace of one that must not be written over."""
-    return any(os.path.lexists(file) for file in (path, _with(path, _LOG), _with(path, _JOURNAL)))
+    return any(os.path.lexists(file) for file in (path, with_suffix(path, LOG), with_suffix(path, JOURNAL)))
 
 
 def create(path: Path, ledger: Ledger, origin: Origin, at: float) -> None:
@@ -388,7 +377,7 @@ def _fill(new: Path, ledger: Ledger, origin: Origin, at: float) -> None:
 
 def _remove_half_made(new: Path) -> None:
     """Remove what a first start left that was cut off: SQLite would take a journal there for the new file's."""
-    for file in (_with(new, _JOURNAL), _with(new, _LOG), _with(new, _INDEX), new):
+    for file in (with_suffix(new, JOURNAL), with_suffix(new, LOG), with_suffix(new, INDEX), new):
         file.unlink(missing_ok=True)
 
 
@@ -482,7 +471,7 @@ def load(path: Path) -> Loaded:
     """
     try:
         size = path.stat().st_size
-        journal = _with(path, _JOURNAL)
+        journal = with_suffix(path, JOURNAL)
         interrupted = journal.exists() and journal.stat().st_size > 0
     except OSError as error:
         raise StateError(f"cannot be read: {error.strerror}") from error
@@ -501,9 +490,9 @@ def load_copy(path: Path) -> Loaded:
     try:
         with tempfile.TemporaryDirectory() as directory:
             copy = Path(directory, path.name)
-            for suffix in ("", _LOG, _JOURNAL):
-                if _with(path, suffix).exists():
-                    shutil.copyfile(_with(path, suffix), _with(copy, suffix))
+            for suffix in ("", LOG, JOURNAL):
+                if with_suffix(path, suffix).exists():
+                    shutil.copyfile(with_suffix(path, suffix), with_suffix(copy, suffix))
             return _load_from(copy.as_uri())
     except OSError as error:
         raise StateError(f"cannot be read: {error.strerror}") from error
@@ -579,20 +568,8 @@ def _event_bytes(service: str, before: str | None, after: str | None) -> int:
     return 64 + len(service) + len(before or "") + len(after or "")
 
 
-def _identity(file: str) -> tuple[int, int] | None:
-    try:
-        status = os.stat(file)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
-
-
 def _read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-
-
-def _with(path: Path, suffix: str) -> Path:
-    return path.with_name(path.name + suffix)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -18,6 +18,7 @@ from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Decided, Waiting
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger
+from epa_orchestrator.placement import Task
 from epa_orchestrator.protocol import (
     AllocateCores,
     AllocateCoresPercent,
@@ -52,10 +53,14 @@ def opened(path: Path) -> Iterator[Store]:
     opened.close()
 
 
+def unheard(_: bytes) -> None:
+    """A client that does not listen."""
+
+
 def waiting(action: str, service: str, **fields: Any) -> Waiting:
     request = validate({"action": action, "service_name": service, **fields})
     assert isinstance(request, AllocateCores | AllocateCoresPercent | AllocateNumaCores | AllocateHugepages)
-    return Waiting(request, ORIGIN, lambda _: None)
+    return Waiting(request, ORIGIN, unheard)
 
 
 def cores(service: str, count: int, **fields: Any) -> Waiting:

@@ -11,7 +11,7 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("cpuset", "lock", "paths", "systemd", "listening", "logs", "worker"),
+    ("cpuset", "lock", "paths", "systemd", "listening", "logs", "worker", "database_files"),
     ("sysfs", "policy"),
     ("settings",),
     ("machine", "peers"),
