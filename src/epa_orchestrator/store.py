@@ -292,7 +292,8 @@ class Store:
         most = 2 * self._new_events + _COMMITS_PER_LOOK
         drop = min(self._newest - MAX_EVENTS - self._oldest + 1, most)
         if self._used_bytes() > MAX_HISTORY_BYTES:
-            drop = max(drop, self._events_of(2 * self._new_bytes, max(most, _MOST_DROPPED)))
+            older = self._newest - self._oldest + 1 - self._new_events
+            drop = max(drop, self._events_of(2 * self._new_bytes, min(max(most, _MOST_DROPPED), older)))
         self._new_events = self._new_bytes = 0
         if drop <= 0:
             return self._oldest

@@ -7,6 +7,8 @@ import json
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -425,3 +427,119 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StateError, match="cannot be created: Not a directory"):
         store.create(tmp_path / "file" / "x" / store.FILE_NAME, LEDGER, ORIGIN, 1.0)
+
+
+# --- files that others write, and what a crash leaves ---
+
+
+def make_hot_journal(path: Path) -> None:
+    """Leave what a transaction leaves that was cut off: pages of it in the file, and the journal that undoes them."""
+    program = """
+import os, sqlite3, sys
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("PRAGMA journal_mode = DELETE")
+db.execute("PRAGMA cache_size = 1")
+db.execute("PRAGMA cache_spill = 1")
+db.execute("BEGIN")
+db.execute("DELETE FROM claim")
+db.execute("UPDATE meta SET value = 'half' WHERE key = 'checksum'")
+db.executemany("INSERT INTO meta VALUES (?, ?)", [(f"x{number}", "y" * 2000) for number in range(500)])
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
+    assert path.with_name("state.db-journal").stat().st_size > 0
+
+
+def test_a_transaction_that_was_cut_off_is_undone(path: Path) -> None:
+    make_hot_journal(path)
+    before = path.read_bytes(), path.with_name("state.db-journal").read_bytes()
+    assert content(store.load(path).ledger) == content(LEDGER)
+    assert (path.read_bytes(), path.with_name("state.db-journal").read_bytes()) == before, "by reading nothing changes"
+    opened, loaded = store.open_store(path)
+    assert content(loaded.ledger) == content(LEDGER)
+    commit(opened, GROWN)
+    opened.close()
+    assert set(store.load(path).ledger.claims) == {"a", "b"}
+    assert not path.with_name("state.db-journal").exists()
+
+
+def test_the_journal_of_a_first_start_that_was_cut_off_does_no_harm(path: Path, tmp_path: Path) -> None:
+    make_hot_journal(path)
+    place = tmp_path / "first"
+    place.mkdir()
+    path.rename(place / "state.db.new")
+    path.with_name("state.db-journal").rename(place / "state.db.new-journal")
+    store.create(place / store.FILE_NAME, LEDGER, ORIGIN, 1.0)
+    assert [file.name for file in place.iterdir()] == [store.FILE_NAME]
+    assert content(store.load(place / store.FILE_NAME).ledger) == content(LEDGER)
+
+
+def test_a_new_database_takes_no_name_that_is_in_use(path: Path) -> None:
+    before = path.read_bytes()
+    with pytest.raises(StateError, match="cannot be created: File exists"):
+        store.create(path, Ledger.of([], {}), ORIGIN, 1.0)
+    assert path.read_bytes() == before
+
+
+def test_a_new_database_is_in_its_final_mode(path: Path) -> None:
+    assert path.read_bytes()[18:20] == b"\x02\x02", "the file format version of the write-ahead log (fileformat2.html)"
+
+
+def test_one_process_writes_a_database(path: Path) -> None:
+    opened, _ = store.open_store(path)
+    with pytest.raises(store.InUse, match=r"^is in use by another daemon$"):
+        store.open_store(path)
+    commit(opened, GROWN)
+    opened.close()
+    again, _ = store.open_store(path)
+    again.close()
+
+
+@pytest.mark.parametrize("name", ["state.db", "state.db-wal", "state.db-shm"])
+def test_a_file_that_was_replaced_is_written_no_more(name: str, path: Path) -> None:
+    opened, _ = store.open_store(path)
+    commit(opened, GROWN)
+    file = path.with_name(name)
+    copy = shutil.copyfile(file, path.with_name("copy"))
+    copy.rename(file)
+    assert not opened.in_place()
+    opened.stage(GONE, ORIGIN, 2.0)
+    with pytest.raises(store.Overtaken, match="no longer the file that this daemon opened"):
+        opened.commit()
+    opened.close()
+
+
+def test_a_change_by_another_process_is_not_written_over(path: Path) -> None:
+    opened, _ = store.open_store(path)
+    sql(path, "DELETE FROM claim WHERE service = 'a'")
+    with pytest.raises(store.Overtaken, match="another process has changed the database"):
+        opened.stage(GONE, ORIGIN, 2.0)
+    opened.close()
+
+
+def test_others_may_not_write_the_database(path: Path) -> None:
+    path.chmod(0o666)
+    opened, _ = store.open_store(path)
+    opened.close()
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize(("events", "size"), [(50, 10**9), (10**9, 1_000_000)])
+def test_the_history_is_bounded_while_changes_go_on(
+    events: int, size: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MAX_EVENTS", events)
+    monkeypatch.setattr(store, "MAX_HISTORY_BYTES", size)
+    opened, _ = store.open_store(path)
+    wide = ",".join(str(cpu) for cpu in range(100, 3000, 2))
+    most = 0
+    for number in range(200):
+        commit(opened, Change((ClaimChange(None, claim("w", wide)),)), Change((ClaimChange(claim("w", wide), None),)))
+        if number > 100:
+            most = max(most, len(store.read_events(path, None, 10**6)))
+    used = opened._used_bytes()
+    opened.close()
+    newest = store.read_events(path, None, 1)[0]
+    assert newest.id == 4 + 400, "none of the new ones is dropped"
+    assert most <= events + 2 * 16
+    assert used <= size + 3 * 32 * 7000, "what came since the last look, and as much again until it is dropped"
