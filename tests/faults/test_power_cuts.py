@@ -134,7 +134,8 @@ class Judge:
             if wrong is not None:
                 tally.unusable += wrong.startswith("unusable")
                 tally.lost += not wrong.startswith("unusable")
-                if len(tally.examples) < 5:
+                kind = wrong.partition(":")[0]
+                if sum(f": {kind}" in example for example in tally.examples) < 3:
                     tally.examples.append(f"{cut.where}: {wrong} (files {sorted(cut.image)})")
         return tally
 
@@ -149,7 +150,7 @@ class Judge:
                 return f"unusable: {problem}"
             with contextlib.closing(opened_store):
                 if state not in cut.allowed:
-                    return f"found {state}, not one of {cut.allowed}"
+                    return f"lost: found {state}, not one of {cut.allowed}"
                 opened_store.stage(_ANOTHER, ORIGIN, 0)
                 opened_store.commit()
             found = store.load(common / store.FILE_NAME).ledger.claims
@@ -222,7 +223,12 @@ class Watched:
         self.recording.fail_syncs(0)
         assert ("error" in answer) == (bad_syncs > 0), answer
         self.recording.mark(f"{'refused' if bad_syncs else 'done'} {number}")
+        if bad_syncs:
+            self.states.append({})
+            return
         self.states.append(of_daemon(self.daemon))
+        if not self.states[-2]:  # a refused change was asked for again, so this is what it would have led to
+            self.states[-2] = self.states[-1]
 
     def tidied(self) -> None:
         """Wait until it has used an idle moment to move its log into the database."""
@@ -406,8 +412,8 @@ def opener(library: Path, scratch: Path, legacy: str) -> Generator[Opener]:
         yield process
 
 
-def cut_again(recorded: Story, process: Opener, starts: int, each: int) -> Iterator[Cut]:
-    """Cuts in the starts that follow on a cut."""
+def cut_again(recorded: Story, process: Opener, starts: int, most: int, each: int) -> Iterator[Cut]:
+    """Cuts in so many starts that follow on a cut, at most so many in each."""
     chance = random.Random(SEED)
     seen: set[str] = set()
     for cut in recorded.cuts(chance, 10 * starts, 6):
@@ -415,7 +421,7 @@ def cut_again(recorded: Story, process: Opener, starts: int, each: int) -> Itera
         if key in seen or len(seen) >= starts:
             continue
         seen.add(key)
-        for again in process.record(cut).cuts(chance, 10**9, each):
+        for again in process.record(cut).cuts(chance, most, each):
             # What was possible before the first cut is possible after the second one, too.
             yield again._replace(allowed=cut.allowed)
 
@@ -433,5 +439,5 @@ def test_second_cut_in_the_start_after_a_cut(
             story = record_upgrade(library, scratch, kind.rpartition(" ")[2])
             story.name = f"second cut, {kind}"
     with opener(library, scratch, story.legacy) as process:
-        cuts = cut_again(story, process, 1000 if long else 25, 8 if long else 1)
+        cuts = cut_again(story, process, *((1000, 10**9, 8) if long else (20, 40, 2)))
         conclude(capsys, Judge(scratch).judge(story, cuts))
