@@ -2,7 +2,8 @@
  *
  * The file NTH_CONTROL is shared memory between the test and the process: nth.py's Control writes what is to fail there,
  * and finds there how often each kind was called. A call of open counts only for names below the directories in
- * NTH_DIRECTORIES, separated by colons; an allocation only when SQLite asks for it. */
+ * NTH_DIRECTORIES, separated by colons; an allocation only when SQLite asks for it, after the first such open, as before
+ * it Python loads its modules. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -72,7 +73,9 @@ static int counts(int at, const char *name) {
     return 0;
 }
 
-#define OPENING(at, name) do { if (counts(at, name)) FAIL(OPEN, -1); } while (0)
+static int has_begun;
+
+#define OPENING(at, name) do { if (counts(at, name)) { has_begun = 1; FAIL(OPEN, -1); } } while (0)
 #define MODE() mode_t mode = 0; if (flags & (O_CREAT | O_TMPFILE)) { va_list rest; va_start(rest, flags); \
     mode = va_arg(rest, mode_t); va_end(rest); }
 
@@ -162,7 +165,7 @@ static int look_for_sqlite(struct dl_phdr_info *info, size_t size, void *unused)
 }
 
 static int of_sqlite(void *caller) {
-    if (!control) return 0;
+    if (!control || !has_begun) return 0;
     if (!sqlite_end && control->call == ALLOCATE) dl_iterate_phdr(look_for_sqlite, NULL);
     return (uintptr_t)caller >= sqlite_begin && (uintptr_t)caller < sqlite_end;
 }

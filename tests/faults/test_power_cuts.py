@@ -25,8 +25,8 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from epa_orchestrator import store
-from epa_orchestrator.ledger import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.ledger import Change, Claim, ClaimChange
 from tests.functional.harness import MEMORY, Daemon, clean_environment, wait_until
 from tests.unit.test_store import SCHEMA_1
 
@@ -75,7 +75,9 @@ class Story:
             for turn in range(each):
                 if chance.random() < share:
                     seed = f"{self.name} {number} {turn} {SEED}"
-                    yield Cut(self.disk.some(random.Random(seed)), allowed, f"{self.name}, step {number}, some {seed!r}")
+                    yield Cut(
+                        self.disk.some(random.Random(seed)), allowed, f"{self.name}, step {number}, some {seed!r}"
+                    )
 
 
 def _after_mark(text: str, certain: int, possible: list[int]) -> tuple[int, list[int]]:
@@ -244,9 +246,10 @@ def changes() -> Iterator[tuple[str, dict[str, Any]]]:
     for turn in itertools.count():
         yield "allocate_cores", {"service_name": "a", "num_of_cores": 2 + turn % 2}
         yield "allocate_numa_cores", {"service_name": "b", "numa_node": turn % 2, "num_of_cores": 1 + turn % 3}
-        yield "allocate_hugepages", {
-            "service_name": "c", "node_id": 0, "size_kb": 2048, "hugepages_requested": 1 + turn % 9
-        }
+        yield (
+            "allocate_hugepages",
+            {"service_name": "c", "node_id": 0, "size_kb": 2048, "hugepages_requested": 1 + turn % 9},
+        )
         yield "allocate_cores", {"service_name": "a", "num_of_cores": -1}
 
 
@@ -269,9 +272,7 @@ def record_first_start(library: Path, scratch: Path, name: str, legacy: str) -> 
 
 
 @pytest.mark.parametrize("legacy", ["", json.dumps(LEGACY)], ids=["empty", "state.json"])
-def test_first_start(
-    library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, legacy: str
-) -> None:
+def test_first_start(library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, legacy: str) -> None:
     story = record_first_start(library, scratch, f"first start, {'state.json' if legacy else 'empty'}", legacy)
     cuts = story.cuts(random.Random(SEED), 10**9 if long else 1200, 40 if long else 6)
     conclude(capsys, Judge(scratch).judge(story, cuts))
@@ -285,8 +286,17 @@ def drive(library: Path, scratch: Path, changes: int, bad_syncs: bool, name: str
     log, bad = recording.environment["RECORD_LOG"], recording.environment["RECORD_BAD_SYNCS"]
     disk, states = Disk.of(common), scratch / "states"
     subprocess.run(
-        [sys.executable, "-m", "tests.faults.driver", common, log, bad if bad_syncs else "", states, str(seed),
-         str(changes)],
+        [
+            sys.executable,
+            "-m",
+            "tests.faults.driver",
+            common,
+            log,
+            bad if bad_syncs else "",
+            states,
+            str(seed),
+            str(changes),
+        ],
         env=clean_environment() | recording.environment,
         cwd=Path(__file__).parents[2],
         check=True,
@@ -354,9 +364,7 @@ def record_upgrade(library: Path, scratch: Path, mode: str) -> Story:
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
-def test_upgrade(
-    library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, mode: str
-) -> None:
+def test_upgrade(library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, mode: str) -> None:
     story = record_upgrade(library, scratch, mode)
     cuts = story.cuts(random.Random(SEED), 10**9 if long else 800, 60 if long else 12)
     conclude(capsys, Judge(scratch).judge(story, cuts))
