@@ -81,7 +81,8 @@ class Recording:
             for length in (first, second, size):
                 parts.append(log[at : at + length])
                 at += length
-            step = Step(kind.decode(), bool(directory), inode, offset, *map(self._relative, parts[:2]), parts[2])
+            name, new_name = self._relative(parts[0]), self._relative(parts[1])
+            step = Step(kind.decode(), bool(directory), inode, offset, name, new_name, parts[2])
             if step.kind == "C":
                 (passing.add if step.new_name.endswith("-shm") else passing.discard)(inode)
             if step.inode not in passing:

@@ -126,11 +126,13 @@ class Client(threading.Thread):
         return _request("allocate_cores", service, num_of_cores=chance.randint(1, 4), **policy)
 
     def check(self, state: State, isolated_in: dict[int | None, frozenset[int]]) -> None:
-        """Compare with what is stored, and go on from there; an unanswered request may have been carried out, wholly."""
+        """Compare with what is stored, and go on from there.
+
+        An unanswered request may have been carried out, then wholly.
+        """
         for service, known in self.known.items():
-            cpus = (
-                frozenset(parse_cpus(state["claims"][service][1])) if service in state["claims"] else frozenset[int]()
-            )
+            claim = state["claims"].get(service)
+            cpus = frozenset(parse_cpus(claim[1]) if claim else ())
             pages = state["pages"].get(f"{service} 0 2048", 0)
             found = f"{service}: CPUs {sorted(cpus)}, {pages} pages; known {known}"
             if service.endswith("victim"):
