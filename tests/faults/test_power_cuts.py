@@ -12,6 +12,7 @@ import itertools
 import json
 import logging
 import random
+import shutil
 import sqlite3
 import subprocess
 import sys
