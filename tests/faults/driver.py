@@ -1,0 +1,103 @@
+"""A process that only changes a store, as fast as it can; its recording is the stream of changes of a busy year.
+
+`python -m tests.faults.driver DIRECTORY LOG BAD_SYNCS STATES SEED CHANGES`: changes the store in a directory, marks in
+the recording's log what it asks for and what it is told, and writes the states that this leads to into a file.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Final
+
+from epa_orchestrator import store
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger, PagesChange
+from epa_orchestrator.store import CommitError, Origin, Store
+
+from .recording import mark
+from .states import State, of_ledger
+
+ORIGIN: Final = Origin(1, 0, 0, "allocate_cores")
+SERVICES: Final = [f"service-{number}-{'x' * (number * 20)}" for number in range(8)]
+#: Syncs that fail from time to time: mostly one, also one that is overwritten in vain, and a disk that is gone a while.
+_BAD_SYNCS: Final = (1, 1, 1, 2, 3, 1000)
+
+
+class Driver:
+    """Changes a store at random."""
+
+    def __init__(self, path: Path, log: Path, bad_syncs: Path | None, seed: int) -> None:
+        self._chance = random.Random(seed)
+        self._path, self._log, self._bad_syncs = path, log, bad_syncs
+        self._ledger = Ledger()
+        self.states: list[State] = [of_ledger(self._ledger)]
+        if not store.exists(path):
+            store.create(path, self._ledger, ORIGIN, 0)
+        self._store: Store = store.open_store(path)[0]
+
+    def run(self, changes: int) -> None:
+        """Change the store so often."""
+        for turn in range(changes):
+            bad = 0
+            if self._bad_syncs is not None and self._chance.random() < 0.2:
+                bad = self._chance.choice(_BAD_SYNCS)
+                self._bad_syncs.write_bytes(b"s" * bad)
+            self._change(turn, bad)
+            if self._chance.random() < 0.07:
+                self._store.tidy()
+            if self._bad_syncs is not None:
+                self._bad_syncs.write_bytes(b"")
+            elif self._chance.random() < 0.02:
+                self._store.close()
+                self._store = store.open_store(self._path)[0]
+
+    def _change(self, turn: int, bad: int) -> None:
+        number, ledger = len(self.states), self._ledger
+        changes: list[Change] = []
+        for _ in range(self._chance.randint(1, 3)):
+            changes.append(self._pick(ledger))
+            ledger = ledger.apply(changes[-1])
+        self.states.append(of_ledger(ledger))
+        mark(self._log, f"asked {number}")
+        try:
+            for change in changes:
+                self._store.stage(change, ORIGIN, turn)
+            self._store.commit()
+        except CommitError:
+            # A transaction over the refused one makes sure that it does not come back, if that one can be synced.
+            mark(self._log, f"{'refused' if bad == 1 else 'doubtful'} {number}")
+        else:
+            mark(self._log, f"done {number}")
+            self._ledger = ledger
+
+    def _pick(self, ledger: Ledger) -> Change:
+        service = self._chance.choice(SERVICES)
+        if self._chance.random() < 0.3:
+            kind = (self._chance.randrange(2), 2048)
+            before = ledger.pages.get(service, {}).get(kind, 0)
+            after = self._chance.choice([count for count in (0, 1, 2, 3) if count != before])
+            return Change(pages=PagesChange(service, kind, before, after))
+        before = ledger.claims.get(service)
+        free = set(range(64)) - {cpu for claim in ledger.claims.values() if claim is not before for cpu in claim.cpus}
+        chosen = self._chance.sample(sorted(free), min(len(free), self._chance.randint(1, 9)))
+        after = Claim(service, "isolated", CpuSet(chosen), CpuSet(chosen[:2]), "legacy") if chosen else None
+        if before is not None and (before == after or self._chance.random() < 0.3):
+            after = None
+        return Change((ClaimChange(before, after),))
+
+
+def main() -> None:
+    """Do what the module says."""
+    directory, log, bad_syncs, states, seed, changes = sys.argv[1:]
+    driver = Driver(Path(directory, store.FILE_NAME), Path(log), Path(bad_syncs) if bad_syncs else None, int(seed))
+    try:
+        driver.run(int(changes))
+    finally:
+        Path(states).write_text(json.dumps(driver.states))
+
+
+if __name__ == "__main__":
+    main()

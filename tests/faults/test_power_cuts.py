@@ -1,0 +1,222 @@
+"""Power cuts at every step: the next start needs nobody, and holds all that was acknowledged and nothing else.
+
+What a daemon or a store does is recorded; then the disk is rebuilt as it may be after a cut at each step, and opened by
+the code under test. The short form opens a sample of these images, the long one several for each step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import logging
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from epa_orchestrator import store
+from tests.functional.harness import MEMORY, Daemon, clean_environment
+from tests.unit.test_store import SCHEMA_1
+
+from .cuts import SEED, Cut, Judge, Story, Tally, conclude
+from .disk import Disk
+from .recording import Recording, compile_library
+from .watched import Opener, Watched, changes
+
+LEGACY: Final = {"version": 1, "allocations_db": {"allocations": {"old": "1-3", "older": "5"}}}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that records."""
+    compiled = compile_library("recorder.c", tmp_path_factory.mktemp("recorder"))
+    if compiled is None:
+        pytest.skip("no C compiler")
+    return compiled
+
+
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A directory in memory, as thousands of images are written and synced there."""
+    with tempfile.TemporaryDirectory(prefix="epa-", dir=MEMORY if MEMORY.is_dir() else None) as directory:
+        yield Path(directory)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """No line for each of thousands of starts."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def record_first_start(library: Path, scratch: Path, name: str, legacy: str) -> Story:
+    """A daemon's very first start, its first changes, and its end by SIGTERM."""
+    with Daemon() as daemon:
+        if legacy:
+            state = daemon.data / "data" / "state.json"
+            state.parent.mkdir()
+            state.write_text(legacy)
+        watched = Watched(daemon, library, scratch)
+        watched.start()
+        for action, fields in itertools.islice(changes(), 6):
+            watched.change(action, **fields)
+        watched.tidied()
+        for action, fields in itertools.islice(changes(), 2):
+            watched.change(action, **fields)
+        assert daemon.stop() == 0
+        return watched.story(name, legacy)
+
+
+@pytest.mark.parametrize("legacy", ["", json.dumps(LEGACY)], ids=["empty", "state.json"])
+def test_first_start(library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, legacy: str) -> None:
+    story = record_first_start(library, scratch, f"first start, {'state.json' if legacy else 'empty'}", legacy)
+    cuts = story.cuts(random.Random(SEED), 10**9 if long else 1200, 40 if long else 6)
+    conclude(capsys, Judge(scratch).judge(story, cuts))
+
+
+def drive(library: Path, scratch: Path, changes: int, bad_syncs: bool, name: str, seed: int) -> Story:
+    """A stream of changes to a store, with tidies and reopenings, or with syncs that fail."""
+    common = scratch / "driven"
+    shutil.rmtree(common, ignore_errors=True)
+    common.mkdir()
+    recording = Recording(library, common, scratch)
+    recording.forget()
+    log, bad = recording.environment["RECORD_LOG"], recording.environment["RECORD_BAD_SYNCS"]
+    disk, states = Disk.of(common), scratch / "states"
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "tests.faults.driver",
+            common,
+            log,
+            bad if bad_syncs else "",
+            states,
+            str(seed),
+            str(changes),
+        ],
+        env=clean_environment() | recording.environment,
+        cwd=Path(__file__).parents[2],
+        check=True,
+        timeout=100,
+    )
+    return Story(name, disk, recording.steps(), json.loads(states.read_text()))
+
+
+@pytest.mark.parametrize("bad_syncs", [False, True], ids=["good disk", "failed syncs"])
+def test_stream_of_changes(
+    library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, bad_syncs: bool
+) -> None:
+    name = "stream of changes, failed syncs" if bad_syncs else "stream of changes"
+    tallies: list[Tally] = []
+    for seed in range(SEED, SEED + (5 if long else 1)):
+        story = drive(library, scratch, 150, bad_syncs, name, seed)
+        cuts = story.cuts(random.Random(seed), 10**9 if long else 1500, 12 if long else 6)
+        tallies.append(Judge(scratch).judge(story, cuts))
+    conclude(capsys, *tallies)
+
+
+def test_daemon_with_a_failed_sync(
+    library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool
+) -> None:
+    with Daemon() as daemon:
+        watched = Watched(daemon, library, scratch)
+        watched.start()
+        stream = changes()
+        for turn in range(12):
+            action, fields = next(stream)
+            if turn % 3 == 2:
+                watched.change(action, bad_syncs=1, **fields)
+            watched.change(action, **fields)
+        watched.tidied()
+        daemon.kill()
+        story = watched.story("daemon, failed syncs")
+    cuts = story.cuts(random.Random(SEED), 10**9 if long else 800, 40 if long else 6)
+    conclude(capsys, Judge(scratch).judge(story, cuts))
+
+
+def make_older(path: Path, mode: str, claims: int) -> None:
+    """A database of schema 1, with as many more claims as wished for."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(SCHEMA_1)
+        (whole,) = db.execute("SELECT value FROM meta WHERE key = 'checksum'").fetchone()
+        whole = int(whole)
+        for number in range(claims):
+            row = (f"older-{number}", "isolated", str(100 + number), "", "legacy")
+            text = "\x1f".join(row).encode()
+            checksum = int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big") >> 1
+            db.execute("INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?)", (*row, checksum))
+            whole ^= checksum
+        db.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (str(whole),))
+        db.execute(f"PRAGMA journal_mode = {mode}")
+
+
+def record_upgrade(library: Path, scratch: Path, mode: str) -> Story:
+    """A daemon that finds a database of schema 1."""
+    with Daemon(settings={"cpu-pool": "0"}) as daemon:
+        make_older(daemon.common / store.FILE_NAME, mode, 120)
+        watched = Watched(daemon, library, scratch)
+        watched.start()
+        action, fields = next(changes())
+        watched.change(action, **fields)
+        watched.tidied()
+        assert daemon.stop() == 0
+        return watched.story(f"upgrade from schema 1, {mode}")
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal"])
+def test_upgrade(library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, mode: str) -> None:
+    story = record_upgrade(library, scratch, mode)
+    cuts = story.cuts(random.Random(SEED), 10**9 if long else 800, 60 if long else 12)
+    conclude(capsys, Judge(scratch).judge(story, cuts))
+
+
+@contextlib.contextmanager
+def opener(library: Path, scratch: Path, legacy: str) -> Generator[Opener]:
+    """The process for one story."""
+    path = scratch / "legacy.json"
+    if legacy:
+        path.write_text(legacy)
+    with Opener(library, scratch, path) as process:
+        yield process
+
+
+def cut_again(recorded: Story, process: Opener, starts: int, most: int, each: int) -> Iterator[Cut]:
+    """Cuts in so many starts that follow on a cut, at most so many in each."""
+    chance = random.Random(SEED)
+    seen: set[str] = set()
+    for cut in recorded.cuts(chance, 10 * starts, 6):
+        key = repr(cut.image)
+        if key in seen or len(seen) >= starts:
+            continue
+        seen.add(key)
+        for again in process.record(cut).cuts(chance, most, each):
+            # What was possible before the first cut is possible after the second one, too.
+            yield again._replace(allowed=cut.allowed)
+
+
+@pytest.mark.parametrize("kind", ["first start", "upgrade, delete", "upgrade, wal", "failed syncs"])
+def test_second_cut_in_the_start_after_a_cut(
+    library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, kind: str
+) -> None:
+    match kind:
+        case "first start":
+            story = record_first_start(library, scratch, "second cut, first start", json.dumps(LEGACY))
+        case "failed syncs":
+            story = drive(library, scratch, 60, bad_syncs=True, name="second cut, failed syncs", seed=SEED + 1)
+        case _:
+            story = record_upgrade(library, scratch, kind.rpartition(" ")[2])
+            story.name = f"second cut, {kind}"
+    with opener(library, scratch, story.legacy) as process:
+        cuts = cut_again(story, process, *((200, 200, 4) if long else (20, 40, 2)))
+        conclude(capsys, Judge(scratch).judge(story, cuts))

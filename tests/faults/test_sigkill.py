@@ -1,0 +1,288 @@
+"""SIGKILL at random moments under 64 clients: nothing acknowledged is lost, and nobody owns what another owns.
+
+The listening socket is the test's, as systemd's would be, so that clients wait while the daemon is started again. Each
+client has services of its own. Most are protected, by their policy or as they ask by NUMA node, so that only their own
+requests change them; from the victims among them the takers take CPUs, and a victim keeps at most what it was granted.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from epa_orchestrator import store
+from tests.functional.harness import Daemon, Json, connect, decode, encode, parse_cpus, read_to_end, wait_until
+from tools.synthetic import Shape
+
+from .states import State, of_daemon, of_ledger
+
+SEED: Final = int(os.environ.get("EPA_SEED", "20251126"))
+CLIENTS: Final = 64
+KILLS: Final = 40
+KILLS_LONG: Final = 1_000
+#: Room for about half of what the clients want: grants and refusals are both common.
+HOST: Final = Shape(
+    packages=2,
+    cores_per_l3=8,
+    l3_per_node=4,
+    threads_per_core=2,
+    isolated="1-127",
+    node_hugepages={0: {2048: (300, 300)}, 1: {2048: (300, 300)}},
+)
+#: Makes the listening socket whose descriptor is the first argument the one that systemd would hand over.
+ACTIVATE: Final = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+
+@dataclass
+class Known:
+    """What a client knows of one service: what was acknowledged last, and the request that it does not know of."""
+
+    cpus: frozenset[int] = frozenset()
+    pages: int = 0
+    unanswered: Json | None = None
+
+
+class Client(threading.Thread):
+    """Sends request after request for its own services; sends again what was not answered."""
+
+    def __init__(self, daemon: Daemon, number: int, seed: int, gate: Gate) -> None:
+        super().__init__(name=f"client {number}", daemon=True)
+        self._daemon, self._gate = daemon, gate
+        self._chance = random.Random(f"{seed} {number}")
+        kinds = ("victim", "taker") if number % 8 == 7 else ("first", "second")
+        self.known = {f"client-{number}-{kind}": Known() for kind in kinds}
+        self.acknowledged = self.refused = self.repeated = 0
+
+    def run(self) -> None:
+        """Ask until the gate is closed for good; between two requests, wait while it is closed."""
+        while self._gate.enter():
+            try:
+                service = self._chance.choice(list(self.known))
+                known = self.known[service]
+                fields = known.unanswered
+                if fields is None:
+                    fields = self._pick(service)
+                else:
+                    self.repeated += 1
+                self._ask(known, fields)
+            finally:
+                self._gate.leave()
+
+    def _ask(self, known: Known, fields: Json) -> None:
+        known.unanswered = fields
+        try:
+            with connect(self._daemon.socket_path) as client:
+                client.sendall(encode(fields["action"], {key: fields[key] for key in fields if key != "action"}))
+                raw = read_to_end(client)
+        except OSError:
+            return
+        if not raw:  # killed after it had taken the request
+            return
+        answer = decode(raw)
+        known.unanswered = None
+        if "error" in answer:
+            self.refused += 1
+            return
+        self.acknowledged += 1
+        if "node_id" in fields:
+            known.pages = max(fields["hugepages_requested"], 0)
+        elif "numa_node" in fields:
+            node = self._daemon.host.isolated_in(fields["numa_node"])
+            known.cpus = (known.cpus - node) | parse_cpus(answer["cores_allocated"])
+        else:
+            known.cpus = frozenset(parse_cpus(answer["allocated_cores"]))
+
+    def _pick(self, service: str) -> Json:
+        """Any change."""
+        chance = self._chance
+        if service.endswith("taker"):
+            count = chance.choice((-1, 1, 2, 3))
+            return _request("allocate_numa_cores", service, numa_node=chance.randrange(2), num_of_cores=count)
+        if service.endswith("victim"):
+            return _request("allocate_cores", service, num_of_cores=chance.choice((-1, 1, 3, 5)))
+        kind = chance.randrange(10)
+        if kind < 2:
+            count = chance.choice((-1, 1, 2, 5))
+            return _request("allocate_hugepages", service, node_id=0, size_kb=2048, hugepages_requested=count)
+        if kind < 5:
+            return _request("allocate_cores", service, num_of_cores=-1)
+        policy = {"preemption_policy": "non-preemptive"}
+        if kind < 7:
+            node, count = chance.randrange(2), chance.choice((-1, 1, 2))
+            return _request("allocate_numa_cores", service, numa_node=node, num_of_cores=count, **policy)
+        return _request("allocate_cores", service, num_of_cores=chance.randint(1, 4), **policy)
+
+    def check(self, state: State, isolated_in: dict[int | None, frozenset[int]]) -> None:
+        """Compare with what is stored, and go on from there.
+
+        An unanswered request may have been carried out, then wholly.
+        """
+        for service, known in self.known.items():
+            claim = state["claims"].get(service)
+            cpus = frozenset(parse_cpus(claim[1]) if claim else ())
+            pages = state["pages"].get(f"{service} 0 2048", 0)
+            found = f"{service}: CPUs {sorted(cpus)}, {pages} pages; known {known}"
+            if service.endswith("victim"):
+                assert known.unanswered is not None or cpus <= known.cpus, found
+            elif known.unanswered is None or (cpus, pages) == (known.cpus, known.pages):
+                assert (cpus, pages) == (known.cpus, known.pages), found
+            elif "node_id" in known.unanswered:
+                wanted = max(known.unanswered["hugepages_requested"], 0)
+                assert (cpus, pages) == (known.cpus, wanted), found
+            else:
+                scope = isolated_in[known.unanswered.get("numa_node")]
+                mine, before = cpus & scope, known.cpus & scope
+                assert pages == known.pages, found
+                assert cpus - scope == known.cpus - scope, found
+                assert len(mine) == max(known.unanswered["num_of_cores"], 0), found
+                assert mine <= before or before <= mine, found
+            known.cpus, known.pages = cpus, pages
+
+
+def _request(action: str, service: str, **fields: Any) -> Json:
+    return {"action": action, "service_name": service, **fields}
+
+
+class Gate:
+    """Lets clients through one by one, and can be closed, when all who are inside have left."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self._open = self._ended = False
+        self._inside = 0
+
+    def enter(self) -> bool:
+        """Wait until it is open; False when it will not be any more."""
+        with self._condition:
+            self._condition.wait_for(lambda: self._open or self._ended)
+            self._inside += not self._ended
+            return not self._ended
+
+    def leave(self) -> None:
+        with self._condition:
+            self._inside -= 1
+            self._condition.notify_all()
+
+    def open(self) -> None:
+        with self._condition:
+            self._open = True
+            self._condition.notify_all()
+
+    def close(self) -> None:
+        """Let nobody in."""
+        with self._condition:
+            self._open = False
+
+    def end(self) -> None:
+        """Let all go home, and wait until they have left."""
+        with self._condition:
+            self._open, self._ended = False, True
+            self._condition.notify_all()
+            assert self._condition.wait_for(lambda: self._inside == 0, 60)
+
+    def empty(self) -> None:
+        """Wait until all have left."""
+        with self._condition:
+            assert self._condition.wait_for(lambda: self._inside == 0, 60), "a client is not answered"
+
+
+@dataclass
+class Killer:
+    """Starts the daemon and kills it at random moments."""
+
+    daemon: Daemon
+    listener: socket.socket
+    chance: random.Random
+    kills: int = 0
+    in_a_start: int = 0
+
+    def launch(self) -> None:
+        """Start it with the listening socket, and wait for nothing."""
+        fd = self.listener.fileno()
+        self.daemon.launch(launcher=[sys.executable, "-c", ACTIVATE, str(fd)], pass_fds=(fd,))
+
+    def start(self) -> None:
+        """Start it; some starts are killed themselves."""
+        self.launch()
+        while self.chance.random() < 0.2:
+            time.sleep(self.chance.uniform(0, 0.6))
+            self.daemon.kill()
+            self.in_a_start += 1
+            self.launch()
+
+    def kill(self) -> None:
+        """Kill it while it serves."""
+        time.sleep(self.chance.uniform(0, 0.01))
+        self.daemon.kill()
+        self.kills += 1
+
+
+def check(daemon: Daemon, clients: list[Client]) -> None:
+    """Compare what is stored, what is shown and what the clients know."""
+    shown = of_daemon(daemon)
+    daemon.claims()  # by the way, that no CPU has two owners
+    stored = of_ledger(store.load(daemon.common / store.FILE_NAME).ledger)
+    assert stored == shown
+    isolated_in: dict[int | None, frozenset[int]] = {None: frozenset(daemon.host.isolated)}
+    isolated_in |= {node: frozenset(daemon.host.isolated_in(node)) for node in range(2)}
+    for client in clients:
+        client.check(stored, isolated_in)
+    known = {service for client in clients for service in client.known}
+    assert not {*stored["claims"], *(key.split(" ")[0] for key in stored["pages"])} - known
+
+
+def test_kills_under_64_clients(capsys: pytest.CaptureFixture[str], long: bool) -> None:
+    chance, gate = random.Random(SEED), Gate()
+    with Daemon(HOST) as daemon, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        daemon.socket_path.parent.mkdir()
+        listener.bind(str(daemon.socket_path))
+        daemon.socket_path.chmod(0o666)
+        listener.listen(1024)
+        killer = Killer(daemon, listener, chance)
+        clients = [Client(daemon, number, SEED, gate) for number in range(CLIENTS)]
+        killer.start()
+        for client in clients:
+            client.start()
+        try:
+            for _ in range(KILLS_LONG if long else KILLS):
+                wanted = sum(client.acknowledged for client in clients) + chance.randint(1, 200)
+                gate.open()
+                wait_until(
+                    lambda wanted=wanted: sum(client.acknowledged for client in clients) >= wanted, "clients are served"
+                )
+                killer.kill()
+                gate.close()
+                killer.start()
+                gate.empty()
+                check(daemon, clients)
+        except BaseException as error:
+            error.add_note(f"kill {killer.kills}; to repeat it: EPA_SEED={SEED}")
+            raise
+        finally:
+            gate.close()
+            if not daemon.process or not daemon.process.running:
+                killer.launch()
+            gate.end()
+    acknowledged, refused, repeated = (
+        sum(getattr(client, name) for client in clients) for name in ("acknowledged", "refused", "repeated")
+    )
+    with capsys.disabled():
+        print(f"\n{'SIGKILLs':>8} {'in a start':>10} {'acknowledged':>12} {'refused':>8} {'sent again':>10}")
+        print(f"{killer.kills:8} {killer.in_a_start:10} {acknowledged:12} {refused:8} {repeated:10}")
+    assert killer.in_a_start
+    assert repeated > killer.kills, "hardly a request was under way when the daemon was killed"
+    assert refused > killer.kills, "CPUs were never scarce"
+    assert min(client.acknowledged for client in clients), "a client was never served"
