@@ -20,6 +20,7 @@ from epa_orchestrator.machine import Seen
 from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import AllocateHugepages, ErrorAnswer, Mutation
 from epa_orchestrator.store import CommitError, Origin, Overtaken, Store
+from epa_orchestrator.sysfs import SysfsError
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,9 @@ class Batch:
             self._fail(f"Nothing was changed because the state could not be stored: {error}")
             self.overtaken = str(error) if isinstance(error, Overtaken) else None
             log.error("nothing was changed because the state could not be stored: %s", error)
+        except SysfsError as error:
+            log.warning("%s", error)
+            self._fail(str(error))
         except Exception:  # a mistake of ours must not leave clients unanswered
             log.exception("a batch failed")
             self.store.undo()
@@ -111,6 +115,8 @@ class Batch:
         try:
             change, after, answer = decide(ledger, self.host, pools, request)
             encoded = answer.encode()
+        except SysfsError as error:
+            return Change(), ledger, error_answer(str(error)), str(error)
         except Refused as refused:
             return Change(), ledger, refusal(request, refused).encode(), str(refused)
         except Exception:  # a mistake of ours in one request must not stop the others

@@ -29,7 +29,7 @@ from epa_orchestrator.orchestrator import Orchestrator, State
 from epa_orchestrator.server import Limits, Server
 from epa_orchestrator.settings import Settings, SettingsError, load_settings
 from epa_orchestrator.store import InUse, Origin, StateError
-from epa_orchestrator.sysfs import Sysfs
+from epa_orchestrator.sysfs import Sysfs, SysfsError
 
 log = logging.getLogger(__name__)
 
@@ -77,8 +77,11 @@ def run(options: Options) -> None:
             set_level(settings.log_level or paths.log_level())
             state, seen = open_state(options, problem)
             _loop_runner()(_serve(options, settings, state, Host(options.sysfs, settings, seen)))
-    except (SettingsError, Locked) as error:
+    except (SettingsError, Locked, SysfsError) as error:
         raise DaemonError(str(error)) from None
+    except (OSError, MemoryError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or "out of memory"
+        raise DaemonError(f"The daemon cannot run: {reason}") from error
 
 
 def open_state(options: Options, no_lock: str | None = None) -> tuple[State, Seen]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Reply, Waiting, error_answer
@@ -20,6 +20,7 @@ from epa_orchestrator.protocol import Reading, Request
 from epa_orchestrator.readings import Readings
 from epa_orchestrator.settings import Settings
 from epa_orchestrator.store import Origin, Store
+from epa_orchestrator.sysfs import SysfsError
 from epa_orchestrator.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class Orchestrator:
         for (request, origin, reply), answer, outcome, _ in batch.decided:
             _answer(reply, answer, origin, request.service_name, outcome)
 
-    def _refuse(self, waiting: list[Waiting], sentence: str) -> None:
+    def _refuse(self, waiting: Iterable[tuple[Request, Origin, Reply]], sentence: str) -> None:
         for request, origin, reply in waiting:
             _answer(reply, error_answer(sentence), origin, request.service_name, sentence)
 
@@ -154,7 +155,7 @@ class Orchestrator:
         try:
             self._ledger = self._ledger.on(pools.cores)
             answer, outcome = self._readings.answer(self._ledger, pools, request), "served"
-        except Refused as refusal:
+        except (Refused, SysfsError) as refusal:
             answer, outcome = error_answer(str(refusal)), str(refusal)
         except Exception:  # a mistake of ours in one request must not stop the others
             log.exception("%s from pid=%d failed", origin.action, origin.pid)
@@ -169,12 +170,15 @@ class Orchestrator:
 
         def done(error: Exception | None) -> None:
             self._looking_at_host = False
-            for request, origin, reply in unread:
-                if found:
+            if found:
+                for request, origin, reply in unread:
                     self._read_on(found[0], request, origin, reply)
-                else:
-                    log.error("the host could not be looked at", exc_info=error)
-                    _answer(reply, error_answer(INTERNAL_ERROR), origin, request.service_name, INTERNAL_ERROR)
+            elif isinstance(error, SysfsError):
+                log.warning("%s", error)
+                self._refuse(unread, str(error))
+            else:
+                log.error("the host could not be looked at", exc_info=error)
+                self._refuse(unread, INTERNAL_ERROR)
             if self._unread:
                 self._look_at_host()
 

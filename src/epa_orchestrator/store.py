@@ -83,6 +83,9 @@ _CLAIM_COLUMNS: Final = {
 _REPLACE_CLAIM: Final = f"REPLACE INTO claim ({_CLAIM_COLUMNS[3]}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
+#: What can go wrong with a disk, and with memory for it.
+_EXPECTED: Final = (sqlite3.Error, OSError, MemoryError)
+
 #: A commit takes effect only on the state that was written last.
 _SET_CHECKSUM: Final = "UPDATE meta SET value = ? WHERE key = 'checksum' AND value = ?"
 
@@ -200,7 +203,7 @@ class Store:
         self._staged = self._checksum
         written, self._committing = self._committing, False
         self._roll_back()
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_EXPECTED):
             if written:
                 self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'undone'")
         self._roll_back()
@@ -214,14 +217,18 @@ class Store:
 
         Returns whether there is more to drop.
         """
-        with contextlib.suppress(sqlite3.Error):
+        try:
             if not self.in_place():
                 return False
             most = min(self._newest - MAX_EVENTS, self._oldest - 1 + _MOST_DROPPED)
             if most >= self._oldest:
                 self._db.execute("DELETE FROM event WHERE id <= ?", (most,))
                 self._oldest = most + 1
-            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except _EXPECTED as error:
+            log.warning("the state database could not be tidied up: %s", _reason(error))
+            self._roll_back()
+            return False
         return self._newest - MAX_EVENTS >= self._oldest
 
     def close(self) -> None:
@@ -234,9 +241,9 @@ class Store:
             self._lock = None
 
     def _undone(self, error: Exception) -> Exception:
-        """Undo all that was staged, and say why it could not be stored."""
+        """Undo all that was staged, and say why it could not be stored; a mistake of ours stays what it is."""
         self.undo()
-        return error if isinstance(error, CommitError) else CommitError(str(error))
+        return CommitError(_reason(error)) if isinstance(error, _EXPECTED) else error
 
     def _begin(self) -> None:
         if not self._db.in_transaction:
@@ -247,7 +254,7 @@ class Store:
             raise Overtaken("the database is no longer the file that this daemon opened")
 
     def _roll_back(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_EXPECTED):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             self._newest = self._db.execute("SELECT ifnull(max(id), 0) FROM event").fetchone()[0]
@@ -349,9 +356,8 @@ def create(path: Path, ledger: Ledger, origin: Origin, at: float) -> None:
         os.link(new, path)
         os.unlink(new)
         _sync_directory(path.parent)
-    except (OSError, sqlite3.Error, CommitError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise StateError(f"cannot be created: {reason}") from error
+    except (*_EXPECTED, CommitError) as error:
+        raise StateError(f"cannot be created: {_reason(error)}") from error
 
 
 def _fill(new: Path, ledger: Ledger, origin: Origin, at: float) -> None:
@@ -396,13 +402,13 @@ def open_store(path: Path) -> tuple[Store, Loaded]:
         checksum = _prepare(db, loaded)
         _remove_half_made(path.with_name(path.name + ".new"))
         return Store(db, path, checksum, lock), loaded
-    except (OSError, sqlite3.Error, StateError) as error:
+    except (*_EXPECTED, StateError) as error:
         if db is not None:
             db.close()
         os.close(lock)
         if isinstance(error, StateError):
             raise
-        raise StateError(f"cannot be written: {error!s}") from error
+        raise StateError(f"cannot be written: {_reason(error)}") from error
 
 
 def _lock(path: Path) -> int:
@@ -525,8 +531,8 @@ def _load_from(uri: str) -> Loaded:
         with contextlib.closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as db:
             db.execute("BEGIN")
             return _load(db)
-    except sqlite3.Error as error:
-        raise StateError(f"cannot be read: {error!s}") from error
+    except _EXPECTED as error:
+        raise StateError(f"cannot be read: {_reason(error)}") from error
     except (ValueError, RecursionError) as error:
         raise StateError(f"does not verify: {error}") from error
 
@@ -562,6 +568,13 @@ def _verified(db: sqlite3.Connection, query: str) -> Iterator[Row]:
         if checksum(tuple(row)) != stored:
             raise ValueError("the checksum of a row is wrong")
         yield tuple(row)
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or "out of memory"
 
 
 def _event_bytes(service: str, before: str | None, after: str | None) -> int:

@@ -7,6 +7,7 @@ elsewhere with `serve --machine`.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
 from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.errors import EpaError
 
 FORMAT: Final = "epa-orchestrator-machine/1"
 
@@ -26,11 +28,22 @@ _CPU_DIRECTORY = re.compile(r"/cpu([0-9]+)/")
 _CPU_TEMPLATE: Final = "/cpu{}/"
 
 
+#: Errors that say something of this process or the system at this moment, and nothing of the file.
+_LACK_OF_MEANS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+
+
+class SysfsError(EpaError):
+    """A file may be there, but this process cannot look just now; to take it for missing would be untrue."""
+
+
 class Sysfs(Protocol):
     """Files below a sysfs root; paths are relative to it, such as `devices/system/cpu/online`."""
 
     def read(self, path: str) -> str | None:
-        """The file's text without surrounding white space, None where it is missing or cannot be read."""
+        """The file's text without surrounding white space, None where it is missing or cannot be read.
+
+        Raises SysfsError.
+        """
         ...
 
     def names(self, directory: str) -> list[str]:
@@ -48,7 +61,8 @@ class SysfsTree:
         """The file's text; one `read`, as the kernel renders these files whole."""
         try:
             fd = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+        except OSError as error:
+            _require_means(path, error)
             return None
         try:
             return os.read(fd, _READ_BYTES).decode("utf-8", "replace").strip()
@@ -61,8 +75,14 @@ class SysfsTree:
         """The names in the directory."""
         try:
             return os.listdir(self._root + directory)
-        except OSError:
+        except OSError as error:
+            _require_means(directory, error)
             return []
+
+
+def _require_means(path: str, error: OSError) -> None:
+    if error.errno in _LACK_OF_MEANS:
+        raise SysfsError(f"The host cannot be looked at just now ({path}: {error.strerror}): try again") from error
 
 
 class RecordedSysfs:
