@@ -14,7 +14,7 @@ _NODE_DIR = "devices/system/node"
 
 @dataclass(frozen=True)
 class MachineNow:
-    """A machine at one moment. The nodes in `gone` are unplugged, with their CPUs; `unreadable` shows no file at all."""
+    """A machine at one moment. The nodes in `gone` are unplugged with their CPUs; `unreadable` shows no file at all."""
 
     shape: Shape
     gone: tuple[int, ...] = ()

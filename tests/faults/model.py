@@ -234,7 +234,12 @@ class Model:
         else:
             wanted = self._default_size(request, before) if lone else len(chosen)
         if before is not None and not request.get("num_of_cores", 1):
-            require(len(chosen) in {wanted, len(before.cpus)} or self.has_rules(request), "another default size", request, answer)
+            require(
+                len(chosen) in {wanted, len(before.cpus)} or self.has_rules(request),
+                "another default size",
+                request,
+                answer,
+            )
         elif not self.has_rules(request):
             require(len(chosen) == wanted, "another number of CPUs", request, answer, f"wanted {wanted}")
         if request["action"] == "allocate_cores":
@@ -258,7 +263,9 @@ class Model:
                 continue
             taken |= lost
             may_take = "numa_node" in request and after.policy == "legacy"
-            require(may_take and self.option("numa-reclaim", "if-needed") != "never", "a CPU twice", request, lost, name)
+            require(
+                may_take and self.option("numa-reclaim", "if-needed") != "never", "a CPU twice", request, lost, name
+            )
             require(other.policy == "legacy", "CPUs taken from a non-preemptive service", request, lost, name)
             require(not lost & other.explicit, "explicit CPUs taken", request, lost, name)
             require(other.pool == pool, "CPUs taken from another pool", request, lost, name)
@@ -306,7 +313,9 @@ class Model:
         for service, entry in listed.items():
             self._check_entry(service, entry)
             for cpu in self.held[service].cpus | self.held[service].withheld:
-                require(owners.setdefault(cpu, service) == service, "CPUs withheld and owned", cpu, service, owners[cpu])
+                require(
+                    owners.setdefault(cpu, service) == service, "CPUs withheld and owned", cpu, service, owners[cpu]
+                )
         for pool in listings:
             remaining = listings[pool].get("remaining_available_cpus", 0)
             require(remaining == len(self.free(pool)), "a wrong remainder listed", listings[pool], self.free(pool))

@@ -1,9 +1,10 @@
 """Simulation: one seed makes a machine and a story of steps, which the daemon's parts live through in this process.
 
-A story has requests, options and hosts that change between them, disks that fail, and restarts. A step is plain data that
-does not depend on what happened before, so steps can be left out: a story that breaks a promise is shortened before it
-is shown. What is used are the daemon's real parts from the request's model to the database on a file system in memory;
-only the sockets are missing.
+A story has requests, options and hosts that change between them, disks that fail, and restarts. A step is plain data
+that does not depend on what happened before, so steps can be left out: a story that breaks a promise is shortened
+before it is shown. The daemon's real parts are used, from the request's model to the database on a file system in
+memory; only the sockets are missing. `python -m tests.faults.simulation FIRST COUNT STEPS` lives through the stories of
+COUNT seeds.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import logging
 import random
 import shutil
 import sqlite3
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -290,7 +292,7 @@ def live(story: Story) -> Outcome:
     began, steps = time.process_time(), 0
     violation: Violation | None = None
 
-    async def main(directory: Path) -> None:
+    async def run(directory: Path) -> None:
         nonlocal steps
         simulation = Simulation(directory, story.machine)
         try:
@@ -303,7 +305,7 @@ def live(story: Story) -> Outcome:
     memory = MEMORY if MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="epa-simulation-", dir=memory) as directory, faulty_connections():
         try:
-            asyncio.run(main(Path(directory)))
+            asyncio.run(run(Path(directory)))
         except Violation as error:
             violation = error
     return Outcome(steps, time.process_time() - began, violation)
@@ -375,18 +377,76 @@ _OPTIONAL: Final = {
 
 
 def describe(story: Story, violation: Violation) -> str:
-    """A story as text that a person can follow, and `Story.parse` read again."""
+    """A story as text that a person can follow."""
     lines = [f"seed {story.seed}: {violation}", story.describe_machine()]
     lines += [f"  {number}. {json.dumps(step)}" for number, step in enumerate(story.steps, 1)]
     return "\n".join(lines)
 
 
-def run_seed(seed: int, steps: int) -> tuple[Outcome, str]:
-    """Live through the story of a seed; the text is a shortened story that breaks the same promise, or empty."""
-    story = make_story(random.Random(seed), seed, steps)
-    outcome = live(story)
-    if outcome.violation is None:
-        return outcome, ""
-    shortened, shown = shorten(story, outcome)
-    assert shown.violation is not None
-    return outcome, describe(shortened, shown.violation)
+@dataclass
+class Finding:
+    """A promise that some story breaks: the first seed, and what had been lived through up to there."""
+
+    seed: int
+    steps: int
+    all_steps: int
+    seconds: float
+    times: int = 1
+
+
+@dataclass
+class Survey:
+    """What came of the stories of some seeds; `seconds` are CPU time."""
+
+    findings: dict[str, Finding] = field(default_factory=dict[str, Finding])
+    stories: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+    def live(self, seed: int, steps: int) -> None:
+        """Live through one more story."""
+        outcome = live(make_story(random.Random(seed), seed, steps))
+        self.stories += 1
+        self.steps += outcome.steps
+        self.seconds += outcome.seconds
+        if outcome.violation is None:
+            return
+        found = self.findings.get(outcome.violation.kind)
+        if found is not None:
+            found.times += 1
+        else:
+            self.findings[outcome.violation.kind] = Finding(seed, outcome.steps, self.steps, self.seconds)
+
+    def table(self) -> str:
+        """The findings in columns, with the sums at the end."""
+        lines = ["   seed  step  all steps  CPU s  stories  promise"]
+        for kind, found in self.findings.items():
+            columns = f"{found.seed:7} {found.steps:5} {found.all_steps:10} {found.seconds:6.1f} {found.times:8}"
+            lines.append(f"{columns}  {kind}")
+        lines.append(f"{self.stories} stories, {self.steps} steps, {self.seconds:.1f} s of CPU time")
+        return "\n".join(lines)
+
+    def stories_shortened(self, steps: int, *, most_seconds: float = 20.0) -> str:
+        """For each finding a short story that shows it."""
+        shown: list[str] = []
+        for found in self.findings.values():
+            story = make_story(random.Random(found.seed), found.seed, steps)
+            shortened, outcome = shorten(story, live(story), most_seconds=most_seconds)
+            assert outcome.violation is not None
+            shown.append(describe(shortened, outcome.violation))
+        return "\n\n".join(shown)
+
+
+def main(arguments: list[str]) -> int:
+    """Live through the stories of the seeds FIRST to FIRST + COUNT - 1, and show what they find."""
+    first, count, steps = (int(argument) for argument in arguments)
+    survey = Survey()
+    for seed in range(first, first + count):
+        survey.live(seed, steps)
+    print(survey.table())
+    print(survey.stories_shortened(steps))
+    return bool(survey.findings)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from random import Random
 from typing import Any, Final
 
@@ -27,7 +27,7 @@ class Story:
     def describe_machine(self) -> str:
         """What of the machine is not the default."""
         default, shape = Shape(), self.machine.shape
-        values = {name: getattr(shape, name) for name in Shape.__dataclass_fields__}
+        values = {each.name: getattr(shape, each.name) for each in fields(Shape)}
         return f"Shape({', '.join(f'{k}={v!r}' for k, v in values.items() if v != getattr(default, k))})"
 
 
@@ -53,11 +53,7 @@ def _shape(draw: Random) -> Shape:
             hugepages=draw.choice((None, {2048: (16, 16)}, {2048: (16, 9), 1048576: (2, 2)})),
         )
         if 8 <= shape.cpus <= _MOST_CPUS:
-            return Shape(**{**_fields(shape), "isolated": _isolated(draw, shape)})
-
-
-def _fields(shape: Shape) -> Json:
-    return {name: getattr(shape, name) for name in Shape.__dataclass_fields__}
+            return replace(shape, isolated=_isolated(draw, shape))
 
 
 def _isolated(draw: Random, shape: Shape) -> str:

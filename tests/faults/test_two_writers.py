@@ -1,9 +1,12 @@
-"""Two writers of one state: whatever a second daemon, a person or another process does to it, no CPU has two owners, and
-nothing that was acknowledged is missing after a SIGKILL."""
+"""Two writers of one state: no CPU has two owners, and nothing that was acknowledged is missing after a SIGKILL.
+
+The other writer is a second daemon, a person who restores or deletes files, or a process that writes the database.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 import statistics
@@ -201,14 +204,18 @@ def restore_by_rename(daemon: Daemon) -> Callable[[], None]:
     """`cp -a state.db copy` now, `mv copy state.db` later."""
     copy = database(daemon).with_name("copy")
     shutil.copy2(database(daemon), copy)
-    return lambda: copy.replace(database(daemon)) and None
+    return lambda: os.replace(copy, database(daemon))
 
 
 def restore_in_place(daemon: Daemon) -> Callable[[], None]:
     """`cp -a state.db copy` now, `cp -a copy state.db` later: the same file with older content."""
     copy = database(daemon).with_name("copy")
     shutil.copy2(database(daemon), copy)
-    return lambda: shutil.copy2(copy, database(daemon)) and None
+
+    def restore() -> None:
+        shutil.copy2(copy, database(daemon))
+
+    return restore
 
 
 def restore_all_files(daemon: Daemon) -> Callable[[], None]:
@@ -228,7 +235,7 @@ def restore_all_files(daemon: Daemon) -> Callable[[], None]:
 
 
 def rename_away(daemon: Daemon) -> Callable[[], None]:
-    return lambda: database(daemon).rename(daemon.common / "elsewhere") and None
+    return lambda: os.rename(database(daemon), daemon.common / "elsewhere")
 
 
 def delete(daemon: Daemon) -> Callable[[], None]:
