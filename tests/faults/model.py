@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from tests.faults.hosts import MachineNow
 from tests.functional.harness import format_cpus, parse_cpus
@@ -30,7 +30,11 @@ class Violation(Exception):
 
 def require(condition: bool, kind: str, *details: object) -> None:
     if not condition:
-        raise Violation(kind, " ".join(format_cpus(each) if isinstance(each, set) else str(each) for each in details))
+        raise Violation(kind, " ".join(map(_text, details)))
+
+
+def _text(detail: object) -> str:
+    return format_cpus(cast("set[int]", detail)) if isinstance(detail, set) else str(detail)
 
 
 @dataclass
