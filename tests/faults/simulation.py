@@ -190,6 +190,8 @@ class Simulation:
 
     async def _ask_again(self, request: Json, first: Json) -> None:
         (second,) = await self._ask([request])
+        if self._options.get("resize-policy") == "reallocate":
+            return  # chooses again even for the same number
         told_once = {"taken", "message", "explanation"}
         same = _without(first, told_once) == _without(second, told_once)
         require(same, "the same request again changes something", request, first, "then", second)
@@ -286,6 +288,11 @@ class Outcome:
     seconds: float
     violation: Violation | None = None
 
+    @property
+    def kind(self) -> str | None:
+        """Which promise was broken."""
+        return self.violation.kind if self.violation else None
+
 
 def live(story: Story) -> Outcome:
     """Live through a story from the beginning, up to the first broken promise."""
@@ -313,12 +320,13 @@ def live(story: Story) -> Outcome:
 
 def shorten(story: Story, outcome: Outcome, *, most_seconds: float = 60.0) -> tuple[Story, Outcome]:
     """Leave out steps, and requests of a batch, as long as the same promise is still broken."""
-    assert outcome.violation is not None
+    kind = outcome.kind
+    assert kind is not None
     deadline = time.process_time() + most_seconds
     best = replace(story, steps=story.steps[: outcome.steps])
     size = max(len(best.steps) // 2, 1)
     while time.process_time() < deadline:
-        shorter = _first_that_fails(best, size, outcome.violation.kind, deadline)
+        shorter = _first_that_fails(best, size, kind, deadline)
         if shorter is not None:
             best, outcome = shorter
             size = min(size, max(len(best.steps) // 2, 1))
@@ -335,7 +343,7 @@ def _first_that_fails(story: Story, size: int, kind: str, deadline: float) -> tu
             return None
         candidate = replace(story, steps=steps)
         outcome = live(candidate)
-        if outcome.violation is not None and outcome.violation.kind == kind:
+        if outcome.kind == kind:
             return replace(story, steps=steps[: outcome.steps]), outcome
     return None
 
@@ -409,13 +417,13 @@ class Survey:
         self.stories += 1
         self.steps += outcome.steps
         self.seconds += outcome.seconds
-        if outcome.violation is None:
+        if outcome.kind is None:
             return
-        found = self.findings.get(outcome.violation.kind)
+        found = self.findings.get(outcome.kind)
         if found is not None:
             found.times += 1
         else:
-            self.findings[outcome.violation.kind] = Finding(seed, outcome.steps, self.steps, self.seconds)
+            self.findings[outcome.kind] = Finding(seed, outcome.steps, self.steps, self.seconds)
 
     def table(self) -> str:
         """The findings in columns, with the sums at the end."""
