@@ -297,6 +297,8 @@ class Model:
         alone = self.held[service].alone & gained
         for name, other in self.held.items():
             shared = other.cpus & self.machine.siblings_of(alone)
+            if name == service:
+                shared &= self.machine.online  # which node its offline CPUs are in is not always known
             online = "" if shared & self.machine.online or not shared else " (offline)"
             require(not shared, f"isolate next to a CPU that is owned{online}", request, alone, name, shared)
 

@@ -117,8 +117,10 @@ class Simulation:
                 await self._ask_and_check(step)
             case "options":
                 self._use(step["options"])
+                await self._check()
             case "host":
                 self._change_host(step)
+                await self._check()
             case "restart":
                 await self._restart(step)
             case "fault":
