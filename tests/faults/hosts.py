@@ -1,0 +1,98 @@
+"""Hosts for the simulation: a made-up machine whose CPUs, nodes and isolation change while somebody looks at it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from epa_orchestrator.sysfs import RecordedSysfs
+from tests.functional.harness import format_cpus, parse_cpus
+from tools.synthetic import Shape, build
+
+_NODE_DIR = "devices/system/node"
+
+
+@dataclass(frozen=True)
+class MachineNow:
+    """A machine at one moment. The nodes in `gone` are unplugged with their CPUs; `unreadable` shows no file at all."""
+
+    shape: Shape
+    gone: tuple[int, ...] = ()
+    unreadable: bool = False
+
+    @cached_property
+    def online(self) -> set[int]:
+        """The online CPUs."""
+        return set(range(self.shape.cpus)) - self._offline
+
+    @cached_property
+    def isolated(self) -> set[int]:
+        """What the kernel names as isolated, offline CPUs too."""
+        return parse_cpus(self.shape.isolated)
+
+    @cached_property
+    def nodes(self) -> dict[int, set[int]]:
+        """The online CPUs of each node that is there."""
+        if self.unreadable:
+            return {}
+        there = (node for node in range(self.shape.nodes) if node not in self.gone)
+        return {node: _in_node(self.shape, node) & self.online for node in there}
+
+    @cached_property
+    def siblings(self) -> dict[int, set[int]]:
+        """For each CPU the other threads of its core, offline ones too."""
+        cores = [_threads(self.shape, core) for core in range(self.shape.cores)]
+        return {cpu: threads - {cpu} for threads in cores for cpu in threads}
+
+    def siblings_of(self, cpus: set[int]) -> set[int]:
+        """The other threads of the cores of these CPUs."""
+        found: set[int] = set()
+        for cpu in cpus:
+            found |= self.siblings[cpu]
+        return found
+
+    def pages(self, node: int, size_kb: int) -> tuple[int, int] | None:
+        """The kernel's total and free hugepages; None where there are none of this size."""
+        if node not in self.nodes:
+            return None
+        return dict(self.shape.node_hugepages.get(node, self.shape.hugepages or {})).get(size_kb)
+
+    def sysfs(self) -> RecordedSysfs:
+        """What a program that looks at the machine sees."""
+        return RecordedSysfs({} if self.unreadable else _files(self))
+
+    @cached_property
+    def _offline(self) -> set[int]:
+        offline = parse_cpus(self.shape.offline)
+        for node in self.gone:
+            offline |= _in_node(self.shape, node)
+        return offline
+
+
+def _in_node(shape: Shape, node: int) -> set[int]:
+    return set(shape.node_cpus(node)) if node < shape.cpu_nodes else set()
+
+
+def _threads(shape: Shape, core: int) -> set[int]:
+    if shape.siblings == "adjacent":
+        return set(range(core * shape.threads_per_core, (core + 1) * shape.threads_per_core))
+    return {core + thread * shape.cores for thread in range(shape.threads_per_core)}
+
+
+def _files(machine: MachineNow) -> dict[str, str]:
+    files = build(replace(machine.shape, offline=format_cpus(machine._offline)))
+    if machine.gone:
+        _unplug_nodes(files, machine)
+    return files
+
+
+def _unplug_nodes(files: dict[str, str], machine: MachineNow) -> None:
+    there = [node for node in range(machine.shape.nodes) if node not in machine.gone]
+    for path in [path for path in files if path.startswith(f"{_NODE_DIR}/node")]:
+        node = int(path.split("/")[3].removeprefix("node"))
+        if node in machine.gone:
+            del files[path]
+        elif path.endswith("/distance"):
+            row = files[path].split()
+            files[path] = " ".join(row[other] for other in there)
+    files[f"{_NODE_DIR}/online"] = format_cpus(there)

@@ -1,0 +1,350 @@
+"""Model: what a daemon's answers imply about who owns what, worked out without any of the daemon's own code.
+
+The simulation shows it every request with its answer, and then what the daemon lists and what it has stored. It raises
+`Violation` as soon as something contradicts an earlier answer or a promise of the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from typing import Any, Final
+
+from tests.faults.claims import WISHES, Held, Json, granted, pool_of, released, require
+from tests.faults.hosts import MachineNow
+from tests.functional.harness import parse_cpus
+
+PageRecord = tuple[str, int, int]  # service, node, size in KiB
+
+
+_DOWNGRADE: Final = ("non-preemptive", "legacy")
+
+
+class Model:
+    """The state that the answers so far imply, on `machine` and under `options` as they are now."""
+
+    def __init__(self, machine: MachineNow, options: Json) -> None:
+        self.machine = machine
+        self.options = options
+        self.held: dict[str, Held] = {}
+        self.pages: dict[PageRecord, int] = {}
+
+    # --- the surroundings -----------------------------------------------------------------------------------------
+
+    def option(self, name: str, default: Any) -> Any:
+        return self.options.get(name, default)
+
+    def eligible(self, pool: str) -> set[int]:
+        """The CPUs that the pool may grant now."""
+        if self.machine.unreadable:
+            return set()
+        reserved = parse_cpus(self.option("reserved-cpus", ""))
+        if pool == "isolated":
+            return (self.machine.isolated & self.machine.online) - reserved
+        configured = parse_cpus(self.option("cpu-pool", "")) - reserved
+        return set() if configured & self.machine.isolated else configured & self.machine.online
+
+    def free(self, pool: str, but_for: str | None = None) -> set[int]:
+        """The pool's CPUs that nobody, or nobody but one service, owns or withholds."""
+        used: set[int] = set()
+        for service, held in self.held.items():
+            if service != but_for:
+                used |= held.cpus | held.withheld
+        return self.eligible(pool) - used
+
+    def has_rules(self, request: Json) -> bool:
+        """Whether the options or the wishes can refuse a request that there are CPUs enough for."""
+        return (
+            any(request.get(wish) is not None for wish in WISHES)
+            or self.option("cpu-thread-policy", "prefer") in ("require", "isolate")
+            or self.option("numa-policy", "best-effort") in ("restricted", "single-numa-node")
+            or self.option("uncore-cache-alignment", "prefer") == "require"
+        )
+
+    # --- answers --------------------------------------------------------------------------------------------------
+
+    def judge(self, request: Json, answer: Json, *, lone: bool) -> None:
+        """Take in one answer; `lone` when nothing was decided between the last listing and it."""
+        if "error" in answer:
+            self._judge_refusal(request, answer, lone=lone)
+        elif request.get("dry_run"):
+            require(answer.get("dry_run") is True, "a dry run does not say so", request, answer)
+        elif request["action"] == "allocate_hugepages":
+            self._judge_pages(request, answer)
+        elif released(request):
+            self._judge_release(request, answer)
+        else:
+            self._judge_grant(request, answer, lone=lone)
+
+    def _judge_refusal(self, request: Json, answer: Json, *, lone: bool) -> None:
+        error = answer["error"]
+        require("Internal error" not in error, "an internal error", request, error)
+        require(set(answer) <= {"version", "error", "explanation"}, "an error with results", request, answer)
+        if not lone or "could not be stored" in error or request["action"] == "allocate_hugepages":
+            return
+        held = self.held.get(request["service_name"])
+        if released(request):
+            own_pool = held is None or held.pool == pool_of(request)
+            there = "numa_node" not in request or request["numa_node"] in self.machine.nodes
+            known = pool_of(request) == "isolated" or held is not None
+            require(not (own_pool and there and known), "a release is refused", request, error)
+        elif self._must_be_granted(request, held):
+            require(False, "a request is refused that there are CPUs for", request, error)
+
+    def _must_be_granted(self, request: Json, held: Held | None) -> bool:
+        """Whether nothing that the protocol knows can stand against `allocate_cores`."""
+        pool = pool_of(request)
+        own = held.cpus if held else set[int]()
+        if self.has_rules(request):
+            return False
+        if held and (held.pool != pool or (held.policy, request.get("preemption_policy")) == _DOWNGRADE):
+            return False
+        if request["action"] != "allocate_cores" or not own <= self.eligible(pool) or not self.eligible(pool):
+            return False
+        return max(request["num_of_cores"], 1) <= len(self.free(pool, request["service_name"]))
+
+    def _judge_pages(self, request: Json, answer: Json) -> None:
+        record = request["service_name"], request["node_id"], request["size_kb"]
+        count = request["hugepages_requested"]
+        require(answer["allocation_successful"] is True, "hugepages without success", request, answer)
+        before = self.pages.get(record, 0)
+        if count < 0:
+            self.pages.pop(record, None)
+            return
+        kernel = self.machine.pages(*record[1:])
+        require(kernel is not None, "hugepages of a kind that is not there", request)
+        assert kernel is not None
+        total, free = kernel
+        recorded = sum(number for key, number in self.pages.items() if key[1:] == record[1:])
+        left = free - max(recorded - (total - free), 0)
+        require(count - before <= max(left, 0), "hugepages that are not free", request, f"{left} are left")
+        self.pages[record] = count
+
+    def _judge_release(self, request: Json, answer: Json) -> None:
+        cpus = granted(request, answer)
+        require(not cpus, "a release that names CPUs", request, answer)
+        held = self.held.get(request["service_name"])
+        if held is None:
+            require(answer["preemption_policy"] is None, "a policy without a claim", request, answer)
+            return
+        if "numa_node" in request:
+            held.unsure = held.cpus - (set() if self.machine.unreadable else self.machine.online)
+            held.lose(self.machine.nodes.get(request["numa_node"], set()))
+            if request.get("preemption_policy") == "non-preemptive":
+                held.policy = "non-preemptive"
+        else:
+            held.cpus = set()
+        if not held.cpus:
+            del self.held[request["service_name"]]
+
+    def _settle_releases(self, listed: Set[str]) -> None:
+        """Forget the services of which an uncertain release has left nothing."""
+        for service in self.held.keys() - listed:
+            if self.held[service].cpus <= self.held[service].unsure:
+                del self.held[service]
+
+    def _judge_grant(self, request: Json, answer: Json, *, lone: bool) -> None:
+        service, pool, chosen = request["service_name"], pool_of(request), granted(request, answer)
+        before = self.held.get(service)
+        after = self._claim_after(request, answer, chosen)
+        gained = after.cpus - (before.cpus if before else set())
+        require(gained <= self.eligible(pool), "CPUs that are not in the pool", request, gained, "of", pool)
+        self._judge_size(request, answer, chosen, before, lone=lone)
+        self._judge_losses(request, after, gained, lone=lone)
+        self.held[service] = after
+        self._judge_cores(request, gained)
+
+    def _claim_after(self, request: Json, answer: Json, chosen: set[int]) -> Held:
+        """The service's claim after the request was granted."""
+        before = self.held.get(request["service_name"])
+        require(before is None or before.pool == pool_of(request), "a claim in two pools", request, before)
+        policy = request.get("preemption_policy")
+        if before is None:
+            policy = policy or self.option("default-preemption-policy", "legacy")
+        else:
+            require((before.policy, policy) != _DOWNGRADE, "back to legacy while holding CPUs", request, answer)
+            policy = policy or before.policy
+        require(answer["preemption_policy"] == policy, "another policy than asked for", request, answer)
+        after = Held(pool_of(request), policy)
+        here = self._here(request, before)
+        if before is not None:
+            after.cpus, after.explicit = before.cpus - here, before.explicit - here
+            after.alone, after.withheld = before.alone - here, set(before.withheld)
+        after.cpus |= chosen
+        after.explicit |= chosen if "numa_node" in request else set()
+        after.alone |= self._alone_after(request, chosen, here, before)
+        return after
+
+    def _here(self, request: Json, before: Held | None) -> set[int]:
+        """What of the claim the request replaces."""
+        if before is None:
+            return set()
+        if "numa_node" not in request:
+            return set(before.cpus)
+        return before.cpus & self.machine.nodes.get(request["numa_node"], set())
+
+    def _alone_after(self, request: Json, chosen: set[int], here: set[int], before: Held | None) -> set[int]:
+        """Which of the chosen CPUs have a core to themselves by this request or an earlier one."""
+        wish = request.get("cpu_thread_policy")
+        isolate = "isolate" in (wish, self.option("cpu-thread-policy", "prefer"))
+        if chosen != here or before is None:
+            return chosen if isolate else set()
+        if any(request.get(name) is not None for name in WISHES):
+            return chosen if wish == "isolate" else set()
+        return before.alone & here
+
+    def _judge_size(self, request: Json, answer: Json, chosen: set[int], before: Held | None, *, lone: bool) -> None:
+        if request["action"] == "allocate_cores_percent":
+            wanted = max(-(-len(self.eligible(pool_of(request))) * request["percent"] // 100), 1)
+            require(answer["cores_allocated_count"] == len(chosen), "a wrong count", request, answer)
+        elif request["num_of_cores"]:
+            wanted = request["num_of_cores"]
+        else:
+            wanted = self._default_size(request, before) if lone else len(chosen)
+        if before is not None and not request.get("num_of_cores", 1):
+            require(
+                len(chosen) in {wanted, len(before.cpus)} or self.has_rules(request),
+                "another default size",
+                request,
+                answer,
+            )
+        elif not self.has_rules(request):
+            require(len(chosen) == wanted, "another number of CPUs", request, answer, f"wanted {wanted}")
+        if request["action"] == "allocate_cores":
+            require(answer["cores_allocated"] == len(chosen), "a wrong count", request, answer)
+
+    def _default_size(self, request: Json, before: Held | None) -> int:
+        available = len(self.free(pool_of(request), request["service_name"]))
+        if before is not None and self.has_rules(request):
+            return len(before.cpus)
+        if available <= self.option("large-system-threshold", 100):
+            return max(available * self.option("default-allocation-percent", 80) // 100, 1)
+        return max(available - self.option("large-system-reserved-cpus", 16), 1)
+
+    def _judge_losses(self, request: Json, after: Held, gained: set[int], *, lone: bool) -> None:
+        """Let the others lose what they may lose to this request."""
+        service, pool = request["service_name"], after.pool
+        taken: set[int] = set()
+        free = self.free(pool, service) if lone else set[int]()
+        for name, other in list(self.held.items()):
+            if name == service or not (lost := other.cpus & gained):
+                continue
+            taken |= lost
+            may_take = "numa_node" in request and after.policy == "legacy"
+            require(
+                may_take and self.option("numa-reclaim", "if-needed") != "never", "a CPU twice", request, lost, name
+            )
+            require(other.policy == "legacy", "CPUs taken from a non-preemptive service", request, lost, name)
+            require(not lost & other.explicit, "explicit CPUs taken", request, lost, name)
+            require(other.pool == pool, "CPUs taken from another pool", request, lost, name)
+            other.lose(lost)
+            if not other.cpus:
+                del self.held[name]
+        if taken and lone and not self.has_rules(request):
+            self._judge_need(request, after, taken, free)
+
+    def _judge_need(self, request: Json, after: Held, taken: set[int], free: set[int]) -> None:
+        """CPUs are taken from others only when the free ones do not suffice, unless `numa-reclaim` is `always`."""
+        if self.option("numa-reclaim", "if-needed") != "always":
+            node = self.machine.nodes.get(request["numa_node"], set())
+            spare = (free & node) - after.cpus
+            require(not spare, "CPUs taken while others are free", request, taken, "free:", spare)
+
+    def _judge_cores(self, request: Json, gained: set[int]) -> None:
+        """Nobody gets another thread of a core that was promised to one service alone."""
+        service = request["service_name"]
+        siblings = self.machine.siblings_of(gained)
+        for name, other in self.held.items():
+            if name != service:
+                shared = other.alone & siblings
+                require(not shared, "a thread of a core that another service has alone", request, gained, name, shared)
+        alone = self.held[service].alone & gained
+        for name, other in self.held.items():
+            shared = other.cpus & self.machine.siblings_of(alone)
+            if name == service:
+                shared &= self.machine.online  # which node its offline CPUs are in is not always known
+            online = "" if shared & self.machine.online or not shared else " (offline)"
+            require(not shared, f"isolate next to a CPU that is owned{online}", request, alone, name, shared)
+
+    # --- what the daemon lists and has stored ---------------------------------------------------------------------
+
+    def check_listings(self, listings: Mapping[str, Json], memory: Json) -> None:
+        """Compare with what the reading actions say, and learn from them what is withheld."""
+        listed: dict[str, Json] = {}
+        owners: dict[int, str] = {}
+        for pool, listing in listings.items():
+            if "error" in listing:
+                continue
+            require("state_error" not in listing, "a state that cannot be used", listing.get("state_error"))
+            self._check_sums(pool, listing)
+            listed |= {entry["service_name"]: entry for entry in listing["allocations"]}
+        self._settle_releases(listed.keys())
+        require(listed.keys() == self.held.keys(), "other services", sorted(listed), "expected", sorted(self.held))
+        for service, entry in listed.items():
+            self._check_entry(service, entry)
+            for cpu in self.held[service].cpus | self.held[service].withheld:
+                require(
+                    owners.setdefault(cpu, service) == service, "CPUs withheld and owned", cpu, service, owners[cpu]
+                )
+        for pool in listings:
+            remaining = listings[pool].get("remaining_available_cpus", 0)
+            require(remaining == len(self.free(pool)), "a wrong remainder listed", listings[pool], self.free(pool))
+        records = {
+            (service, int(node.removeprefix("node")), int(size)): count
+            for node, info in memory["numa_hugepages"].items()
+            for service, sizes in info["allocations"].items()
+            for size, count in sizes.items()
+        }
+        require(records == self.pages, "other hugepage records", records, "expected", self.pages)
+
+    def _check_sums(self, pool: str, listing: Json) -> None:
+        """Whether a listing agrees with itself and with the pool as it is."""
+        summary, entries = listing["cpu_pool"], listing["allocations"]
+        owned = [cpu for entry in entries for cpu in parse_cpus(entry["allocated_cores"])]
+        names = [entry["service_name"] for entry in entries]
+        require(parse_cpus(summary["eligible_cpus"]) == self.eligible(pool), "another pool", listing)
+        require(names == sorted(set(names)), "services twice or out of order", listing)
+        require(listing["total_allocations"] == len(entries), "a wrong total listed", listing)
+        require(listing["total_allocated_cpus"] == len(owned), "a wrong total listed", listing)
+        require(listing["total_available_cpus"] == len(self.eligible(pool)), "a wrong total listed", listing)
+        unavailable = parse_cpus(summary["unavailable_allocated_cpus"])
+        require(unavailable == set(owned) - self.eligible(pool), "other unavailable CPUs", listing)
+        require({*listing["outdated_placements"]} <= {*names}, "an outdated placement of nobody", listing)
+
+    def _check_entry(self, service: str, entry: Json) -> None:
+        held = self.held[service]
+        cpus = parse_cpus(entry["allocated_cores"])
+        held.lose(held.unsure - cpus)
+        held.unsure = set()
+        held.withheld = parse_cpus(entry.get("withheld_cpus", ""))
+        require(cpus == held.cpus, "other CPUs than were granted", service, cpus, "expected", held.cpus)
+        said = entry["pool"], entry["preemption_policy"], entry["is_explicit"]
+        require(said == (held.pool, held.policy, bool(held.explicit)), "another claim", entry, held)
+        beyond = held.withheld - self.machine.siblings_of(held.cpus)
+        require(not beyond, "CPUs withheld of cores that the service has left", service, beyond, held)
+
+    def check_totals(self, request: Json, answer: Json) -> None:
+        """Compare the totals in the answer to the last change with the pool after it."""
+        pool = pool_of(request)
+        free = self.free(pool)
+        require(answer["total_available_cpus"] == len(self.eligible(pool)), "a wrong total", request, answer)
+        require(answer["remaining_available_cpus"] == len(free), "a wrong remainder", request, answer, free)
+        if "shared_cpus" in answer:
+            require(parse_cpus(answer["shared_cpus"]) == free, "wrong shared_cpus", request, answer, free)
+        held = self.held.get(request["service_name"])
+        policy = held.policy if held else None
+        require(answer["preemption_policy"] == policy, "another policy in the answer", request, answer, policy)
+
+    def check_stored(self, claims: Iterable[Any], pages: Mapping[str, Mapping[tuple[int, int], int]]) -> None:
+        """Compare with the stored claims (`ledger.Claim`) and hugepage records."""
+        stored = {claim.service: claim for claim in claims}
+        require(stored.keys() == self.held.keys(), "other services stored", sorted(stored), sorted(self.held))
+        for service, claim in stored.items():
+            held = self.held[service]
+            same = (
+                (claim.pool, claim.policy) == (held.pool, held.policy)
+                and set(claim.cpus) == held.cpus
+                and set(claim.explicit) == held.explicit
+            )
+            require(same, "another claim stored", claim, held)
+        records = {(service, *kind): count for service, counts in pages.items() for kind, count in counts.items()}
+        require(records == self.pages, "other hugepage records stored", records, "expected", self.pages)

@@ -1,0 +1,311 @@
+"""Simulation: one seed makes a machine and a story of steps, which the daemon's parts live through in this process.
+
+A story has requests, options and hosts that change between them, disks that fail, and restarts. A step is plain data
+that does not depend on what happened before, so steps can be left out: a story that breaks a promise is shortened
+before it is shown. The daemon's real parts are used, from the request's model to the database on a file system in
+memory; only the sockets are missing. `survey.py` lives through many of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from epa_orchestrator import daemon, store
+from epa_orchestrator.host import Host
+from epa_orchestrator.orchestrator import Orchestrator
+from epa_orchestrator.protocol import validate
+from epa_orchestrator.settings import SettingsError, parse_settings
+from epa_orchestrator.store import Origin
+from epa_orchestrator.sysfs import RecordedSysfs
+from tests.faults.claims import Json, Violation, released, require, without
+from tests.faults.hosts import MachineNow
+from tests.faults.model import Model
+from tests.faults.stories import Story
+from tests.functional.harness import MEMORY
+
+ORIGIN: Final = Origin(1, 0, 0, "simulation")
+
+Fault = Literal["", "commit", "statement", "full"]
+
+
+class LookedAt:
+    """A sysfs that shows whatever machine is there now."""
+
+    def __init__(self, machine: MachineNow) -> None:
+        self.show(machine)
+
+    def show(self, machine: MachineNow) -> None:
+        self._now: RecordedSysfs = machine.sysfs()
+
+    def read(self, path: str) -> str | None:
+        return self._now.read(path)
+
+    def names(self, directory: str) -> list[str]:
+        return self._now.names(directory)
+
+
+class FaultyConnection(sqlite3.Connection):
+    """A connection whose disk can fail: at COMMIT, at the next statement that writes, or by being full."""
+
+    fault: Fault = ""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        word = sql.split(None, 1)[0].upper()
+        if self.fault == "commit" and word == "COMMIT":
+            raise sqlite3.OperationalError("disk I/O error")
+        if self.fault == "statement" and word in {"INSERT", "REPLACE", "DELETE", "UPDATE"}:
+            raise sqlite3.OperationalError("disk I/O error")
+        if word == "BEGIN":
+            # A database may not become larger than it is already, as on a full disk.
+            limit = 1 if self.fault == "full" else 2**31 - 1
+            super().execute(f"PRAGMA max_page_count = {limit}")
+        return super().execute(sql, *parameters)
+
+
+@contextmanager
+def faulty_connections() -> Generator[None]:
+    """Let everybody in this process connect by `FaultyConnection`, without log lines of what goes wrong then."""
+    connect = sqlite3.connect
+
+    def connect_faulty(*args: Any, **options: Any) -> sqlite3.Connection:
+        return connect(*args, **{"factory": FaultyConnection} | options)
+
+    sqlite3.connect = connect_faulty
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        sqlite3.connect = connect
+        logging.disable(logging.NOTSET)
+
+
+class Simulation:
+    """The daemon's parts in one story, with a model that judges what they do."""
+
+    def __init__(self, directory: Path, machine: MachineNow) -> None:
+        self._base = directory
+        self._directory = directory / "state-0"
+        self._directory.mkdir()
+        self._machine = machine
+        self._sysfs = LookedAt(machine)
+        self._options: Json = {}
+        self._model = Model(machine, self._options)
+        self._restarts = 0
+        self.checks = 0
+        self._open()
+
+    def close(self) -> None:
+        self._orchestrator.close()
+
+    async def take(self, step: Json) -> None:
+        """Live through one step, and check everything after it."""
+        match step["do"]:
+            case "ask":
+                await self._ask_and_check(step)
+            case "options":
+                self._use(step["options"])
+                await self._check()
+            case "host":
+                self._change_host(step)
+                await self._check()
+            case "restart":
+                await self._restart(step)
+            case "fault":
+                await self._fail(step)
+            case other:
+                raise AssertionError(other)
+
+    # --- the daemon's parts ---------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        settings = parse_settings(self._options)
+        options = daemon.Options(
+            socket_path=self._base / "epa.sock",
+            state_directory=self._directory,
+            legacy_state=self._base / "state.json",
+            settings_file=None,
+            sysfs=self._sysfs,
+            sysfs_name="a made-up machine",
+        )
+        state, nodes = daemon.open_state(options)
+        require(state.problem is None, "a state that cannot be used", state.problem)
+        self._orchestrator = Orchestrator(Host(self._sysfs, settings, nodes), settings, state)
+
+    async def _send(self, *requests: Json) -> list[Json]:
+        """The answers to requests that arrive in the same turn of the loop."""
+        loop = asyncio.get_running_loop()
+        answers: list[asyncio.Future[bytes]] = []
+        for request in requests:
+            answer: asyncio.Future[bytes] = loop.create_future()
+            answers.append(answer)
+            self._orchestrator.submit(validate(request), ORIGIN, answer.set_result)
+        return [json.loads(await answer) for answer in answers]
+
+    async def _check(self) -> None:
+        self.checks += 1
+        isolated, general, memory = await self._send(*_READINGS)
+        self._model.check_listings({"isolated": isolated, "general": general}, memory)
+        try:
+            stored = store.load(self._directory / store.FILE_NAME)
+        except store.StateError as error:
+            raise Violation("a state that cannot be loaded", str(error)) from None
+        self._model.check_stored(stored.ledger.claims.values(), stored.ledger.pages)
+
+    # --- steps ----------------------------------------------------------------------------------------------------
+
+    async def _ask_and_check(self, step: Json) -> None:
+        requests: list[Json] = step["requests"]
+        also = step.get("also")
+        dry = (await self._send(requests[0] | {"dry_run": True}))[0] if also == "dry run first" else None
+        answers = await self._ask(requests)
+        if dry is not None:
+            _check_dry_run(requests[0], dry, answers[0])
+        if also == "again" and "error" not in answers[0] and not released(requests[0]):
+            await self._ask_again(requests[0], answers[0])
+
+    async def _ask(self, requests: list[Json]) -> list[Json]:
+        answers = await self._send(*requests)
+        for request, answer in zip(requests, answers, strict=True):
+            self._model.judge(request, answer, lone=len(requests) == 1)
+        await self._check()
+        changes = [
+            (request, answer)
+            for request, answer in zip(requests, answers, strict=True)
+            if "error" not in answer and not request.get("dry_run") and "pool" in answer
+        ]
+        if changes:
+            self._model.check_totals(*changes[-1])
+        return answers
+
+    async def _ask_again(self, request: Json, first: Json) -> None:
+        (second,) = await self._ask([request])
+        if self._options.get("resize-policy") == "reallocate":
+            return  # chooses again even for the same number
+        told_once = {"taken", "message", "explanation"}
+        same = without(first, told_once) == without(second, told_once)
+        require(same, "the same request again changes something", request, first, "then", second)
+
+    def _use(self, options: Json) -> None:
+        if _acceptable(options):  # as in the daemon: otherwise the ones in use stay
+            self._options = self._model.options = options
+            self._orchestrator.use(parse_settings(options))
+
+    def _change_host(self, step: Json) -> None:
+        changes = {name: step[name] for name in ("offline", "isolated") if name in step}
+        shape = replace(self._machine.shape, **changes)
+        gone = tuple(step.get("gone", self._machine.gone))
+        self._show(MachineNow(shape, gone, unreadable=step.get("unreadable", False)))
+
+    def _show(self, machine: MachineNow) -> None:
+        self._machine = self._model.machine = machine
+        self._sysfs.show(machine)
+
+    async def _restart(self, step: Json) -> None:
+        """Stop in good order or not, change what the step says, and start again."""
+        before = await self._send(*_READINGS[:2])
+        crashed = step.get("crash")
+        if crashed:
+            self._copy_state()
+        self._orchestrator.close()
+        if "regroup" in step:
+            self._show(MachineNow(replace(self._machine.shape, **step["regroup"])))
+        if "options" in step and _acceptable(step["options"]):
+            self._options = self._model.options = step["options"]
+        if crashed:
+            self._directory = self._base / f"state-{self._restarts}"
+        self._open()
+        await self._check()
+        if not {"regroup", "options"} & step.keys():
+            after = await self._send(*_READINGS[:2])
+            require(after == before, "a restart changes what is listed", before, "then", after)
+
+    def _copy_state(self) -> None:
+        """What a daemon that was killed leaves behind."""
+        self._restarts += 1
+        there = self._base / f"state-{self._restarts}"
+        there.mkdir()
+        for name in (store.FILE_NAME, f"{store.FILE_NAME}-wal"):
+            if (self._directory / name).exists():
+                shutil.copyfile(self._directory / name, there / name)
+
+    async def _fail(self, step: Json) -> None:
+        FaultyConnection.fault = step["kind"]
+        try:
+            answers = await self._send(*step["requests"])
+        finally:
+            FaultyConnection.fault = ""
+        for request, answer in zip(step["requests"], answers, strict=True):
+            self._model.judge(request, answer, lone=len(answers) == 1)
+        await self._check()
+
+
+_READINGS: Final[list[Json]] = [
+    {"action": "list_allocations"},
+    {"action": "list_allocations", "pool": "general"},
+    {"action": "get_memory_info"},
+]
+
+
+def _acceptable(options: Json) -> bool:
+    """Whether the options do not contradict each other."""
+    try:
+        parse_settings(options)
+    except SettingsError:
+        return False
+    return True
+
+
+def _check_dry_run(request: Json, dry: Json, wet: Json) -> None:
+    """A dry run says what the same request without it would be answered."""
+    if request["action"] != "allocate_hugepages" and not request.get("dry_run"):
+        expected = wet if "error" in wet else wet | {"dry_run": True}
+        require(dry == expected, "a dry run that says something else", request, dry, "then", wet)
+
+
+@dataclass
+class Outcome:
+    """What became of a story: the steps taken, the CPU time (s) that took, and the promise that was broken."""
+
+    steps: int
+    seconds: float
+    violation: Violation | None = None
+
+    @property
+    def kind(self) -> str | None:
+        """Which promise was broken."""
+        return self.violation.kind if self.violation else None
+
+
+def live(story: Story) -> Outcome:
+    """Live through a story from the beginning, up to the first broken promise."""
+    began, steps = time.process_time(), 0
+    violation: Violation | None = None
+
+    async def run(directory: Path) -> None:
+        nonlocal steps
+        simulation = Simulation(directory, story.machine)
+        try:
+            for step in story.steps:
+                steps += 1
+                await simulation.take(step)
+        finally:
+            simulation.close()
+
+    memory = MEMORY if MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="epa-simulation-", dir=memory) as directory, faulty_connections():
+        try:
+            asyncio.run(run(Path(directory)))
+        except Violation as error:
+            violation = error
+    return Outcome(steps, time.process_time() - began, violation)

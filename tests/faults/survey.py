@@ -1,0 +1,160 @@
+"""Survey: what the stories of many seeds find, each promise that is broken with a short story that shows it.
+
+`python -m tests.faults.survey FIRST COUNT STEPS` lives through the stories of the seeds from FIRST on.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from tests.faults.claims import Json, Violation, without
+from tests.faults.simulation import Outcome, live
+from tests.faults.stories import Story, make_story
+
+
+def shorten(story: Story, outcome: Outcome, *, most_seconds: float = 60.0) -> tuple[Story, Outcome]:
+    """Leave out steps, and requests of a batch, as long as the same promise is still broken."""
+    kind = outcome.kind
+    assert kind is not None
+    deadline = time.process_time() + most_seconds
+    best = replace(story, steps=story.steps[: outcome.steps])
+    size = max(len(best.steps) // 2, 1)
+    while time.process_time() < deadline:
+        shorter = _first_that_fails(best, size, kind, deadline)
+        if shorter is not None:
+            best, outcome = shorter
+            size = min(size, max(len(best.steps) // 2, 1))
+        elif size > 1:
+            size //= 2
+        else:
+            break
+    return best, outcome
+
+
+def _first_that_fails(story: Story, size: int, kind: str, deadline: float) -> tuple[Story, Outcome] | None:
+    for steps in _shorter(story.steps, size):
+        if time.process_time() > deadline:
+            return None
+        candidate = replace(story, steps=steps)
+        outcome = live(candidate)
+        if outcome.kind == kind:
+            return replace(story, steps=steps[: outcome.steps]), outcome
+    return None
+
+
+def _shorter(steps: list[Json], size: int) -> Iterator[list[Json]]:
+    for start in range(len(steps) - size, -1, -size):
+        yield steps[:start] + steps[start + size :]
+    if size == 1:
+        for number, step in enumerate(steps):
+            for simpler in _simpler(step):
+                yield [*steps[:number], simpler, *steps[number + 1 :]]
+
+
+def _simpler(step: Json) -> Iterator[Json]:
+    """The step without one of its parts."""
+    requests: list[Json] = step.get("requests", [])
+    if len(requests) > 1:
+        for number in range(len(requests)):
+            yield step | {"requests": requests[:number] + requests[number + 1 :]}
+    for number, request in enumerate(requests):
+        for name in _OPTIONAL & request.keys():
+            yield step | {"requests": [*requests[:number], without(request, {name}), *requests[number + 1 :]]}
+    for name in step.get("options", {}):
+        yield step | {"options": without(step["options"], {name})}
+    for name in {"also", "crash", "regroup", "gone", "offline", "isolated"} & step.keys():
+        yield without(step, {name})
+
+
+_OPTIONAL: Final = {
+    "pool",
+    "preemption_policy",
+    "dry_run",
+    "explain",
+    "numa_policy",
+    "cpu_thread_policy",
+    "uncore_cache_alignment",
+    "near",
+}
+
+
+def describe(story: Story, violation: Violation) -> str:
+    """A story as text that a person can follow."""
+    lines = [f"seed {story.seed}: {violation}", story.describe_machine()]
+    lines += [f"  {number}. {json.dumps(step)}" for number, step in enumerate(story.steps, 1)]
+    return "\n".join(lines)
+
+
+@dataclass
+class Finding:
+    """A promise that some story breaks: the first seed, and what had been lived through up to there."""
+
+    seed: int
+    steps: int
+    all_steps: int
+    seconds: float
+    times: int = 1
+
+
+@dataclass
+class Survey:
+    """What came of the stories of some seeds; `seconds` are CPU time."""
+
+    findings: dict[str, Finding] = field(default_factory=dict[str, Finding])
+    stories: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+
+    def live(self, seed: int, steps: int) -> None:
+        """Live through one more story."""
+        outcome = live(make_story(random.Random(seed), seed, steps))
+        self.stories += 1
+        self.steps += outcome.steps
+        self.seconds += outcome.seconds
+        if outcome.kind is None:
+            return
+        found = self.findings.get(outcome.kind)
+        if found is not None:
+            found.times += 1
+        else:
+            self.findings[outcome.kind] = Finding(seed, outcome.steps, self.steps, self.seconds)
+
+    def table(self) -> str:
+        """The findings in columns, with the sums at the end."""
+        lines = ["   seed  step  all steps  CPU s  stories  promise"]
+        for kind, found in self.findings.items():
+            columns = f"{found.seed:7} {found.steps:5} {found.all_steps:10} {found.seconds:6.1f} {found.times:8}"
+            lines.append(f"{columns}  {kind}")
+        lines.append(f"{self.stories} stories, {self.steps} steps, {self.seconds:.1f} s of CPU time")
+        return "\n".join(lines)
+
+    def stories_shortened(self, steps: int, *, most_seconds: float = 20.0) -> str:
+        """For each finding a short story that shows it."""
+        shown: list[str] = []
+        for found in self.findings.values():
+            story = make_story(random.Random(found.seed), found.seed, steps)
+            shortened, outcome = shorten(story, live(story), most_seconds=most_seconds)
+            assert outcome.violation is not None
+            shown.append(describe(shortened, outcome.violation))
+        return "\n\n".join(shown)
+
+
+def main(arguments: list[str]) -> int:
+    """Live through the stories of the seeds FIRST to FIRST + COUNT - 1, and show what they find."""
+    first, count, steps = (int(argument) for argument in arguments)
+    survey = Survey()
+    for seed in range(first, first + count):
+        survey.live(seed, steps)
+    print(survey.table())
+    print(survey.stories_shortened(steps))
+    return bool(survey.findings)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

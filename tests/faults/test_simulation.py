@@ -1,0 +1,101 @@
+"""The simulation: stories from fixed seeds keep every promise, with `--long` from fresh seeds for many minutes."""
+
+from __future__ import annotations
+
+import random
+from typing import Final
+
+import pytest
+
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.ledger import Ledger
+from epa_orchestrator.pools import Pool
+from tests.faults.simulation import live
+from tests.faults.stories import make_story
+from tests.faults.survey import Survey, shorten
+from tests.functional.harness import Daemon
+from tools.synthetic import Shape
+
+#: How many steps a story has, and how many stories the short form lives through in each of its parts.
+STEPS: Final = 150
+PARTS: Final = 8
+STORIES: Final = 32
+
+#: Stories that broke a promise when they were first lived through, by what they found.
+FOUND: Final = {
+    "CPUs withheld that another service owns": 283,
+    "a thread of an isolated core granted to another service": 37,
+    "isolate beside an owned CPU that is in no pool": 17,
+    "isolate beside an owned CPU that is offline": 19,
+    "CPUs withheld of a core that the service has left": 11,
+    "a restart forgets the core of a claim whose pool is gone": 3,
+    "a restart forgets the core of an offline claim that has left its pool": 2080,
+}
+
+#: How long the long form goes on in each part (s of CPU time).
+LONG: Final = 240.0
+
+
+def assert_nothing_found(survey: Survey) -> None:
+    print(survey.table())
+    assert not survey.findings, f"\n{survey.table()}\n{survey.stories_shortened(STEPS)}"
+
+
+@pytest.mark.parametrize("seed", FOUND.values(), ids=FOUND.keys())
+def test_a_story_that_broke_a_promise_once_keeps_them_all(seed: int) -> None:
+    survey = Survey()
+    survey.live(seed, STEPS)
+    assert_nothing_found(survey)
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_stories_keep_every_promise(part: int, long: bool) -> None:
+    survey = Survey()
+    if long:
+        seeds = random.SystemRandom()
+        while survey.seconds < LONG:
+            survey.live(seeds.randrange(2**32), STEPS)
+    else:
+        for seed in range(part * STORIES, (part + 1) * STORIES):
+            survey.live(seed, STEPS)
+    assert_nothing_found(survey)
+
+
+def test_a_planted_fault_is_found_and_its_story_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Claimed CPUs count as free: the simulation sees it soon, and needs few steps to show it."""
+
+    def free(_: Ledger, pool: Pool) -> CpuSet:
+        return pool.eligible
+
+    monkeypatch.setattr(Ledger, "free", free)
+    story = make_story(random.Random(0), 0, STEPS)
+    outcome = live(story)
+    assert outcome.violation is not None
+    shortened, shown = shorten(story, outcome)
+    assert shown.violation is not None
+    assert shown.violation.kind == outcome.violation.kind
+    assert len(shortened.steps) <= 3, shortened
+
+
+#: Two threads on each of eight cores: CPU n and n + 8 are siblings. The first core is left to the system.
+SIXTEEN: Final = Shape(cores_per_l3=8, threads_per_core=2, isolated="1-7,9-15")
+
+
+def test_a_shrinking_task_withholds_no_cpu_of_another_service() -> None:
+    """Fault 1 of issue 9: the shrunk claim withheld a CPU of another service, and the state could not be loaded."""
+    with Daemon(SIXTEEN) as daemon:
+        daemon.start()
+        assert daemon.cores("a", 1) == {1}
+        daemon.cores("c", 8)
+        daemon.cores("b", 5)
+        daemon.reload({"cpu-thread-policy": "isolate"})
+        daemon.call("allocate_numa_cores", service_name="b", numa_node=0, num_of_cores=3)
+        before = daemon.snapshot()
+        assert daemon.claims()["a"] == {1}
+        daemon.restart()
+        assert "state_error" not in daemon.ok("list_allocations")
+        assert daemon.snapshot() == before
+        daemon.kill()
+        daemon.start()
+        assert daemon.snapshot() == before
+        daemon.cores("a", -1)
