@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import from_json
 
 from epa_orchestrator.errors import EpaError
+from epa_orchestrator.names import MAX_NAME_LENGTH
 from epa_orchestrator.policy import CpuThreadPolicy, NumaPolicy, UncoreCacheAlignment
 from epa_orchestrator.pools import PoolName
 from epa_orchestrator.settings import Policy
@@ -31,7 +32,6 @@ FEATURES: Final = (
 
 #: A request may not be larger (bytes), and must have arrived whole within this time (seconds).
 MAX_REQUEST_BYTES: Final = 65_536
-MAX_NAME_LENGTH: Final = 255
 
 #: How much of a client's own text an error repeats.
 _ECHO: Final = 80
