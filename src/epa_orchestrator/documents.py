@@ -16,8 +16,8 @@ class DuplicateKeyError(ValueError):
 def parse_document(text: bytes) -> object:
     """The JSON value in `text`.
 
-    Raises DuplicateKeyError, and ValueError for what is not JSON: it is nested too deeply, or holds a number of thousands
-    of digits, as well.
+    Raises DuplicateKeyError; ValueError for what is not JSON, is nested too deeply, or holds a number of thousands of
+    digits.
     """
     try:
         return json.loads(text, object_pairs_hook=_object)

@@ -1,7 +1,8 @@
 """Names: which service a name stands for, and which names a new service may not have.
 
-Two names that look alike on a screen are one name or an error, so that nobody releases the wrong claim. A name that holds
-something already is used as it is, whatever it looks like: it has to be possible to release it.
+Two spellings of one name are one service, and a name with invisible parts is an error, so that nobody
+releases the wrong claim. A name that holds something already is used as it is: its owner has to be able to
+release it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 MAX_NAME_LENGTH: Final = 255
 
 #: The code points that Unicode wants to be shown as nothing at all, as (first, last).
-#: Source: property Default_Ignorable_Code_Point, DerivedCoreProperties.txt of Unicode 15.1 (the same since 9.0).
+#: Source: property Default_Ignorable_Code_Point, DerivedCoreProperties.txt of Unicode 14 and 15.
 DEFAULT_IGNORABLE: Final = (
     (0x00AD, 0x00AD),  # soft hyphen
     (0x034F, 0x034F),  # combining grapheme joiner
@@ -37,8 +38,8 @@ DEFAULT_IGNORABLE: Final = (
 )
 _FIRSTS: Final = [first for first, _ in DEFAULT_IGNORABLE]
 
-#: Printable, and yet blank on a screen: the space (no other white space is printable), the Braille pattern without dots,
-#: and the null notehead of musical notation.
+#: Printable, and yet blank on a screen: the space (no other white space is printable), the Braille pattern without
+#: dots, and the null notehead of musical notation.
 _BLANKS: Final = " \u2800\U0001d159"
 
 

@@ -66,7 +66,7 @@ class Orchestrator:
         self._ledger = state.ledger or Ledger()
         self._store = state.store
         self._problem = state.problem
-        self._readings = Readings(host, state.problem, ledger_known=state.ledger is not None)
+        self._readings = Readings(host, state.problem, ledger_known=state.ledger is not None, ledger=state.ledger)
         self._waiting: list[_Waiting] = []
         self._committing = False
         self._worker = Worker()

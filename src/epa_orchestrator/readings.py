@@ -1,39 +1,67 @@
-"""Readings: the answers that show the state; a listing is prepared once for as long as nothing changes."""
+"""Readings: the answers that show the state; whatever costs time is prepared once for as long as it does not change."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from pydantic_core import to_json
+
 from epa_orchestrator.decisions import named_pool
 from epa_orchestrator.host import Host
-from epa_orchestrator.ledger import Claim, Ledger, free_pages
+from epa_orchestrator.ledger import Claim, Ledger, PageKind, free_pages
 from epa_orchestrator.machine import Hugepages
 from epa_orchestrator.pools import Pool, PoolName, Pools
 from epa_orchestrator.protocol import (
     Allocation,
     GetMemoryInfo,
     ListingHead,
-    MemoryAnswer,
-    NodeHugepages,
     PageCapacity,
     PoolSummary,
     Reading,
+    encode_memory,
 )
-from epa_orchestrator.review import outdated
+from epa_orchestrator.review import Pending, Review
+
+#: How long (seconds) a listing goes on with the review that it should show.
+_REVIEW_IN_LISTING: Final = 0.002
+#: A review of this size (claims times CPUs) takes 5 ms at most, so a listing finishes it: what a small host shows is
+#: complete at once, however busy it is.
+_SMALL_REVIEW: Final = 256
+#: On more CPUs than this one piece of work may take longer than a listing has for all of it.
+_REVIEWED_IN_LISTING_CPUS: Final = 256
+#: How many claims are judged elsewhere at a time, at most.
+_REVIEWED_ELSEWHERE: Final = 64
+
+
+class _Prepared(NamedTuple):
+    """A whole listing, and what it was made of."""
+
+    ledger: Ledger
+    pool: Pool
+    revision: int
+    answer: bytes
 
 
 class Readings:
     """Answers readings from a ledger.
 
     `problem` is why the daemon serves nothing else, None when all is well; with `ledger_known` false the claims are not
-    known either, and no CPU counts as free. Of a listing the whole answer is kept while nothing changes, and each
-    claim's part of it while that claim does not.
+    known either, and no CPU counts as free. `ledger` is the first one to be asked about: its parts are encoded ahead.
     """
 
-    def __init__(self, host: Host, problem: str | None, *, ledger_known: bool) -> None:
+    def __init__(self, host: Host, problem: str | None, *, ledger_known: bool, ledger: Ledger | None = None) -> None:
         self._host = host
         self._problem = problem
         self._ledger_known = ledger_known
-        self._prepared: dict[PoolName, tuple[Ledger, Pool, bytes]] = {}
-        self._parts: dict[str, tuple[Claim, bytes]] = {}
+        self._prepared: dict[PoolName, _Prepared] = {}
+        self._claims = _ClaimParts()
+        self._pages = _PageParts()
+        self._review = Review()
+        if ledger is not None:
+            self._claims.use(ledger.claims)
+            self._pages.use(ledger.pages)
 
     def answer(self, ledger: Ledger, request: Reading) -> bytes:
         """The answer to a reading.
@@ -42,42 +70,67 @@ class Readings:
         """
         pools = self._host.pools()
         if isinstance(request, GetMemoryInfo):
-            return self._memory_info(ledger, pools, request).encode()
-        return self._listing(ledger, pools, named_pool(ledger, pools, request.pool))
+            return self._memory_info(ledger, pools, request)
+        pool = named_pool(ledger, pools, request.pool)
+        self._review_in_listing(ledger, pools)
+        return self._listing(ledger, pool)
 
-    def _memory_info(self, ledger: Ledger, pools: Pools, request: GetMemoryInfo) -> MemoryAnswer:
-        records: dict[int, dict[str, dict[str, int]]] = {}
-        for service, counts in sorted(ledger.pages.items()):
-            for (node_id, size_kb), count in sorted(counts.items()):
-                records.setdefault(node_id, {}).setdefault(service, {})[str(size_kb)] = count
+    def advance_review(self, ledger: Ledger, seconds: float) -> bool:
+        """Go on finding the outdated placements of the present ledger for so long; whether all are found.
+
+        It stops after the piece of work in which the time is up. Such a piece takes at most about 3 ms on 4,096 CPUs,
+        but for claims of hundreds of CPUs there (see `review`): another thread judges these better, `pending_review`.
+        """
+        self._review.look_at(ledger, self._host.pools())
+        return self._review.advance(_clock(seconds))
+
+    def pending_review(self, ledger: Ledger) -> Pending | None:
+        """The next claims to judge in another thread, for `take_verdicts`; None when all are judged."""
+        self._review.look_at(ledger, self._host.pools())
+        return self._review.pending(_REVIEWED_ELSEWHERE)
+
+    def take_verdicts(self, pending: Pending, verdicts: Sequence[tuple[Claim, bool]]) -> None:
+        """Show from now on what another thread has found out about claims, unless they have changed meanwhile."""
+        self._review.take(pending, verdicts)
+
+    def _review_in_listing(self, ledger: Ledger, pools: Pools) -> None:
+        self._review.look_at(ledger, pools)
+        if self._review.size <= _SMALL_REVIEW:
+            self._review.advance(_never)
+        elif len(pools.eligible) <= _REVIEWED_IN_LISTING_CPUS:
+            self._review.advance(_clock(_REVIEW_IN_LISTING))
+
+    def _memory_info(self, ledger: Ledger, pools: Pools, request: GetMemoryInfo) -> bytes:
+        self._pages.use(ledger.pages)
         present = pools.machine.node_ids if pools.machine else ()
-        return MemoryAnswer(
-            service_name=request.service_name or "",
-            numa_hugepages={
-                f"node{node_id}": NodeHugepages(
-                    capacity=[self._capacity(ledger, pools, node_id, pages) for pages in self._host.hugepages(node_id)],
-                    allocations=records.get(node_id, {}),
-                )
-                for node_id in sorted({*present, *records})
-            },
-            state_error=self._problem,
+        nodes = (
+            (node_id, self._capacity(ledger, pools, node_id), self._pages.of_node(node_id))
+            for node_id in sorted({*present, *self._pages.nodes})
         )
+        return encode_memory(request.service_name or "", nodes, self._problem)
 
-    def _capacity(self, ledger: Ledger, pools: Pools, node_id: int, pages: Hugepages) -> PageCapacity:
-        free = free_pages(ledger, pages, node_id, pools.settings)
-        return PageCapacity(total=pages.total, free=free, size=pages.size_kb)
+    def _capacity(self, ledger: Ledger, pools: Pools, node_id: int) -> list[PageCapacity]:
+        """The kernel's counts as they are now."""
 
-    def _listing(self, ledger: Ledger, pools: Pools, pool: Pool) -> bytes:
-        prepared = self._prepared.get(pool.name)
-        if prepared is None or prepared[0] is not ledger or prepared[1] is not pool:
-            prepared = ledger, pool, self._build(ledger, pools, pool)
-            self._prepared[pool.name] = prepared
-        return prepared[2]
+        def capacity(pages: Hugepages) -> PageCapacity:
+            free = free_pages(ledger, pages, node_id, pools.settings)
+            return PageCapacity(total=pages.total, free=free, size=pages.size_kb)
 
-    def _build(self, ledger: Ledger, pools: Pools, pool: Pool) -> bytes:
-        self._parts = {service: part for service, part in self._parts.items() if service in ledger.claims}
-        claims = [claim for _, claim in sorted(ledger.claims.items()) if claim.pool == pool.name]
+        return [capacity(pages) for pages in self._host.hugepages(node_id)]
+
+    def _listing(self, ledger: Ledger, pool: Pool) -> bytes:
+        found = self._prepared.get(pool.name)
+        revision = self._review.revision
+        if found is None or found.ledger is not ledger or found.pool is not pool or found.revision != revision:
+            found = _Prepared(ledger, pool, revision, self._build(ledger, pool))
+            self._prepared[pool.name] = found
+        return found.answer
+
+    def _build(self, ledger: Ledger, pool: Pool) -> bytes:
+        self._claims.use(ledger.claims)
+        claims = list(self._claims.of_pool(pool.name))
         owned = ledger.owned[pool.name]
+        outdated = self._review.outdated
         head = ListingHead(
             pool=pool.name,
             total_allocations=len(claims),
@@ -90,23 +143,133 @@ class Readings:
                 eligible_cpus=str(pool.eligible),
                 unavailable_allocated_cpus=str(owned - pool.eligible),
             ),
-            outdated_placements=tuple([each.service for each in claims if outdated(ledger, pools, pool, each)]),
+            outdated_placements=tuple([service for service, _ in claims if service in outdated]) if outdated else (),
             state_error=self._problem,
         )
-        return head.encode_with([self._part(claim) for claim in claims])
+        return head.encode_with([part for _, part in claims])
 
-    def _part(self, claim: Claim) -> bytes:
-        known = self._parts.get(claim.service)
-        if known is None or known[0] is not claim:
-            allocation = Allocation(
-                service_name=claim.service,
-                pool=claim.pool,
-                allocated_cores=str(claim.cpus),
-                cores_count=len(claim.cpus),
-                is_explicit=bool(claim.explicit),
-                preemption_policy=claim.policy,
-                withheld_cpus=str(claim.withheld) or None,
-            )
-            known = claim, allocation.model_dump_json(exclude_none=True).encode()
-            self._parts[claim.service] = known
-        return known[1]
+
+def _clock(seconds: float) -> Callable[[], bool]:
+    deadline = time.monotonic() + seconds
+    return lambda: time.monotonic() >= deadline
+
+
+def _never() -> bool:
+    return False
+
+
+class _SortedNames:
+    """The sorted names of a mapping that changes by a few names at a time."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._known: set[str] = set()
+
+    def use(self, mapping: Mapping[str, object]) -> None:
+        if len(mapping) == len(self._known) and mapping.keys() <= self._known:
+            return
+        # What is in order already makes sorting linear.
+        kept = [name for name in self.names if name in mapping]
+        self.names = kept + [name for name in mapping if name not in self._known]
+        self.names.sort()
+        self._known = set(mapping)
+
+
+class _ClaimParts:
+    """Each claim as listings show it, encoded once for as long as the claim does not change."""
+
+    def __init__(self) -> None:
+        self._claims: Mapping[str, Claim] = {}
+        self._parts: dict[str, tuple[Claim, bytes]] = {}
+        self._names = _SortedNames()
+
+    def use(self, claims: Mapping[str, Claim]) -> None:
+        """Take these as the present claims."""
+        if claims is self._claims:
+            return
+        self._names.use(claims)
+        if len(self._parts) > len(self._names.names):
+            self._parts = {service: part for service, part in self._parts.items() if service in claims}
+        for service, claim in claims.items():
+            known = self._parts.get(service)
+            if known is None or known[0] is not claim:
+                self._parts[service] = claim, _encode(claim)
+        self._claims = claims
+
+    def of_pool(self, pool: PoolName) -> Iterator[tuple[str, bytes]]:
+        """The claims of a pool, ordered by service."""
+        for service in self._names.names:
+            claim, part = self._parts[service]
+            if claim.pool == pool:
+                yield service, part
+
+
+def _encode(claim: Claim) -> bytes:
+    allocation = Allocation(
+        service_name=claim.service,
+        pool=claim.pool,
+        allocated_cores=str(claim.cpus),
+        cores_count=len(claim.cpus),
+        is_explicit=bool(claim.explicit),
+        preemption_policy=claim.policy,
+        withheld_cpus=str(claim.withheld) or None,
+    )
+    return allocation.model_dump_json(exclude_none=True).encode()
+
+
+class _PageParts:
+    """The hugepage records of each node, encoded once: each service's part for as long as its records do not change."""
+
+    def __init__(self) -> None:
+        self._pages: Mapping[str, Mapping[PageKind, int]] = {}
+        #: By service: its records, and its part by node.
+        self._parts: dict[str, tuple[Mapping[PageKind, int], dict[int, bytes]]] = {}
+        self._names = _SortedNames()
+        self._nodes: dict[int, bytes] = {}
+
+    @property
+    def nodes(self) -> set[int]:
+        """The nodes with records."""
+        return set(self._nodes)
+
+    def of_node(self, node_id: int) -> bytes:
+        """The records of a node by service, as a JSON object."""
+        return self._nodes.get(node_id, b"{}")
+
+    def use(self, pages: Mapping[str, Mapping[PageKind, int]]) -> None:
+        """Take these as the present records."""
+        if pages is self._pages:
+            return
+        changed: set[int] = set()
+        for service in [each for each in self._parts if each not in pages]:
+            changed.update(self._parts.pop(service)[1])
+        for service, counts in pages.items():
+            known = self._parts.get(service)
+            if known is None or known[0] is not counts:
+                parts = _encode_pages(service, counts)
+                changed.update(parts, known[1] if known else ())
+                self._parts[service] = counts, parts
+        self._names.use(pages)
+        self._assemble(changed)
+        self._pages = pages
+
+    def _assemble(self, changed: set[int]) -> None:
+        """Put the parts of these nodes together."""
+        found: dict[int, list[bytes]] = {node_id: [] for node_id in changed}
+        for service in self._names.names if changed else ():
+            for node_id, part in self._parts[service][1].items():
+                if node_id in found:
+                    found[node_id].append(part)
+        for node_id, parts in found.items():
+            if parts:
+                self._nodes[node_id] = b"{" + b",".join(parts) + b"}"
+            else:
+                self._nodes.pop(node_id, None)
+
+
+def _encode_pages(service: str, counts: Mapping[PageKind, int]) -> dict[int, bytes]:
+    """A service's member of each node's object."""
+    by_node: dict[int, dict[str, int]] = {}
+    for (node_id, size_kb), count in sorted(counts.items()):
+        by_node.setdefault(node_id, {})[str(size_kb)] = count
+    return {node_id: to_json({service: sizes})[1:-1] for node_id, sizes in by_node.items()}

@@ -29,7 +29,7 @@ from epa_orchestrator.policy import (
 Policy = Literal["legacy", "non-preemptive"]
 
 #: All options together have some KiB; what is larger than this (bytes) is something else.
-_MAX_BYTES: Final = 1024 * 1024
+MAX_BYTES: Final = 1024 * 1024
 
 
 class SettingsError(EpaError):
@@ -176,7 +176,7 @@ def load_settings(path: str | Path | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        document = parse_document(read_regular_file(path, _MAX_BYTES, follow_link=True))
+        document = parse_document(read_regular_file(path, MAX_BYTES, follow_link=True))
     except OSError as error:
         raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from None
     except UnsuitableFileError as error:

@@ -11,7 +11,7 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("cpuset", "lock", "paths", "systemd", "listening", "logs", "worker"),
+    ("cpuset", "files", "documents", "names", "lock", "paths", "systemd", "listening", "logs", "worker"),
     ("sysfs", "policy"),
     ("settings",),
     ("machine", "peers"),
@@ -33,7 +33,19 @@ LAYERS = (
 
 #: Modules that decide and therefore touch no file, socket, clock or thread.
 PURE = (
-    *("cpuset", "policy", "domains", "describe", "cost", "needs", "scopes", "tables", "placement"),
+    *(
+        "cpuset",
+        "documents",
+        "names",
+        "policy",
+        "domains",
+        "describe",
+        "cost",
+        "needs",
+        "scopes",
+        "tables",
+        "placement",
+    ),
     *("pools", "ledger", "proposal", "review", "protocol", "explanation"),
 )
 EDGES = {"os", "io", "socket", "asyncio", "threading", "time", "datetime", "random", "sqlite3", "subprocess", "pathlib"}
