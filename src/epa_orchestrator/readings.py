@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from pydantic_core import to_json
 
@@ -33,6 +33,9 @@ _SMALL_REVIEW: Final = 256
 _REVIEWED_IN_LISTING_CPUS: Final = 256
 #: How many claims are judged elsewhere at a time, at most.
 _REVIEWED_ELSEWHERE: Final = 64
+
+
+_T = TypeVar("_T")
 
 
 class _Prepared(NamedTuple):
@@ -128,12 +131,13 @@ class Readings:
 
     def _build(self, ledger: Ledger, pool: Pool) -> bytes:
         self._claims.use(ledger.claims)
-        claims = list(self._claims.of_pool(pool.name))
+        parts = self._claims.of_pool(pool.name)
+        services = parts.services()
         owned = ledger.owned[pool.name]
         outdated = self._review.outdated
         head = ListingHead(
             pool=pool.name,
-            total_allocations=len(claims),
+            total_allocations=len(services),
             total_allocated_cpus=len(owned),
             total_available_cpus=len(pool.eligible),
             remaining_available_cpus=len(ledger.free(pool)) if self._ledger_known else 0,
@@ -143,10 +147,10 @@ class Readings:
                 eligible_cpus=str(pool.eligible),
                 unavailable_allocated_cpus=str(owned - pool.eligible),
             ),
-            outdated_placements=tuple([service for service, _ in claims if service in outdated]) if outdated else (),
+            outdated_placements=tuple([service for service in services if service in outdated]) if outdated else (),
             state_error=self._problem,
         )
-        return head.encode_with([part for _, part in claims])
+        return head.encode_with(parts.in_order())
 
 
 def _clock(seconds: float) -> Callable[[], bool]:
@@ -158,21 +162,39 @@ def _never() -> bool:
     return False
 
 
-class _SortedNames:
-    """The sorted names of a mapping that changes by a few names at a time."""
+class _Parts:
+    """Encoded parts by service, in the order of the services."""
 
     def __init__(self) -> None:
-        self.names: list[str] = []
-        self._known: set[str] = set()
+        self._parts: dict[str, bytes] = {}
+        self._services: list[str] = []
+        self._in_order = True
 
-    def use(self, mapping: Mapping[str, object]) -> None:
-        if len(mapping) == len(self._known) and mapping.keys() <= self._known:
-            return
-        # What is in order already makes sorting linear.
-        kept = [name for name in self.names if name in mapping]
-        self.names = kept + [name for name in mapping if name not in self._known]
-        self.names.sort()
-        self._known = set(mapping)
+    def __bool__(self) -> bool:
+        return bool(self._parts)
+
+    def put(self, service: str, part: bytes | None) -> None:
+        """Replace or add a service's part; None takes it away."""
+        if part is None:
+            self._in_order = self._parts.pop(service, None) is None and self._in_order
+        else:
+            self._in_order = service in self._parts and self._in_order
+            self._parts[service] = part
+
+    def services(self) -> list[str]:
+        """The services in order."""
+        if not self._in_order:
+            # Sorting what is nearly in order takes linear time.
+            known = set(self._services)
+            self._services = [each for each in self._services if each in self._parts]
+            self._services += [each for each in self._parts if each not in known]
+            self._services.sort()
+            self._in_order = True
+        return self._services
+
+    def in_order(self) -> list[bytes]:
+        """The parts in order."""
+        return [self._parts[service] for service in self.services()]
 
 
 class _ClaimParts:
@@ -180,28 +202,18 @@ class _ClaimParts:
 
     def __init__(self) -> None:
         self._claims: Mapping[str, Claim] = {}
-        self._parts: dict[str, tuple[Claim, bytes]] = {}
-        self._names = _SortedNames()
+        self._pools: dict[PoolName, _Parts] = {"isolated": _Parts(), "general": _Parts()}
 
     def use(self, claims: Mapping[str, Claim]) -> None:
         """Take these as the present claims."""
-        if claims is self._claims:
-            return
-        self._names.use(claims)
-        if len(self._parts) > len(self._names.names):
-            self._parts = {service: part for service, part in self._parts.items() if service in claims}
-        for service, claim in claims.items():
-            known = self._parts.get(service)
-            if known is None or known[0] is not claim:
-                self._parts[service] = claim, _encode(claim)
+        for service, claim in _changes(self._claims, claims):
+            for pool, parts in self._pools.items():
+                parts.put(service, _encode(claim) if claim is not None and claim.pool == pool else None)
         self._claims = claims
 
-    def of_pool(self, pool: PoolName) -> Iterator[tuple[str, bytes]]:
-        """The claims of a pool, ordered by service."""
-        for service in self._names.names:
-            claim, part = self._parts[service]
-            if claim.pool == pool:
-                yield service, part
+    def of_pool(self, pool: PoolName) -> _Parts:
+        """The parts of the claims in a pool."""
+        return self._pools[pool]
 
 
 def _encode(claim: Claim) -> bytes:
@@ -222,9 +234,7 @@ class _PageParts:
 
     def __init__(self) -> None:
         self._pages: Mapping[str, Mapping[PageKind, int]] = {}
-        #: By service: its records, and its part by node.
-        self._parts: dict[str, tuple[Mapping[PageKind, int], dict[int, bytes]]] = {}
-        self._names = _SortedNames()
+        self._parts: dict[int, _Parts] = {}
         self._nodes: dict[int, bytes] = {}
 
     @property
@@ -238,33 +248,20 @@ class _PageParts:
 
     def use(self, pages: Mapping[str, Mapping[PageKind, int]]) -> None:
         """Take these as the present records."""
-        if pages is self._pages:
-            return
-        changed: set[int] = set()
-        for service in [each for each in self._parts if each not in pages]:
-            changed.update(self._parts.pop(service)[1])
-        for service, counts in pages.items():
-            known = self._parts.get(service)
-            if known is None or known[0] is not counts:
-                parts = _encode_pages(service, counts)
-                changed.update(parts, known[1] if known else ())
-                self._parts[service] = counts, parts
-        self._names.use(pages)
-        self._assemble(changed)
-        self._pages = pages
-
-    def _assemble(self, changed: set[int]) -> None:
-        """Put the parts of these nodes together."""
-        found: dict[int, list[bytes]] = {node_id: [] for node_id in changed}
-        for service in self._names.names if changed else ():
-            for node_id, part in self._parts[service][1].items():
-                if node_id in found:
-                    found[node_id].append(part)
-        for node_id, parts in found.items():
-            if parts:
-                self._nodes[node_id] = b"{" + b",".join(parts) + b"}"
+        touched: set[int] = set()
+        for service, counts in _changes(self._pages, pages):
+            parts = _encode_pages(service, counts or {})
+            earlier = {node_id for node_id, _ in self._pages.get(service, ())}
+            for node_id in earlier.union(parts):
+                self._parts.setdefault(node_id, _Parts()).put(service, parts.get(node_id))
+                touched.add(node_id)
+        for node_id in touched:
+            if self._parts[node_id]:
+                self._nodes[node_id] = b"{" + b",".join(self._parts[node_id].in_order()) + b"}"
             else:
+                del self._parts[node_id]
                 self._nodes.pop(node_id, None)
+        self._pages = pages
 
 
 def _encode_pages(service: str, counts: Mapping[PageKind, int]) -> dict[int, bytes]:
@@ -273,3 +270,16 @@ def _encode_pages(service: str, counts: Mapping[PageKind, int]) -> dict[int, byt
     for (node_id, size_kb), count in sorted(counts.items()):
         by_node.setdefault(node_id, {})[str(size_kb)] = count
     return {node_id: to_json({service: sizes})[1:-1] for node_id, sizes in by_node.items()}
+
+
+def _changes(before: Mapping[str, _T], after: Mapping[str, _T]) -> list[tuple[str, _T | None]]:
+    """The services whose value is another object than before, each with its value; None for those that are gone."""
+    if after is before:
+        return []
+    changed: list[tuple[str, _T | None]] = [
+        (name, value) for name, value in after.items() if before.get(name) is not value
+    ]
+    added = sum(1 for name, _ in changed if name not in before)
+    if len(before) + added > len(after):
+        changed += [(name, None) for name in before if name not in after]
+    return changed

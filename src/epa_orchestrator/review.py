@@ -230,7 +230,8 @@ def _placed_otherwise(task: Task, claim: Claim, prepared: Prepared | None) -> Ju
     earlier = replace(task, policy=claim.placed_by)
     yield from _prepare(earlier, prepared)
     before = _chosen(earlier)
-    return before is None or _rank(task, chosen) < _rank(task, before)
+    # The other policy may place nowhere what was resized since: then there is nothing to compare with.
+    return before is not None and _rank(task, chosen) < _rank(task, before)
 
 
 def _prepare(task: Task, prepared: Prepared | None) -> Generator[None, None, None]:

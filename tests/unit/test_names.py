@@ -17,15 +17,15 @@ COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 @pytest.mark.parametrize(
     ("name", "existing", "meant"),
     [
-        ("nova", set(), "nova"),
+        ("nova", set[str](), "nova"),
         ("nova", {"nova"}, "nova"),
-        (COMPOSED, set(), COMPOSED),
-        (DECOMPOSED, set(), COMPOSED),
+        (COMPOSED, set[str](), COMPOSED),
+        (DECOMPOSED, set[str](), COMPOSED),
         (DECOMPOSED, {COMPOSED}, COMPOSED),
         (DECOMPOSED, {DECOMPOSED}, DECOMPOSED),
         (DECOMPOSED, {DECOMPOSED, COMPOSED}, DECOMPOSED),
         (COMPOSED, {DECOMPOSED}, COMPOSED),
-        ("\N{ANGSTROM SIGN}", set(), "\u00c5"),
+        ("\N{ANGSTROM SIGN}", set[str](), "\u00c5"),
         (" \u3164", {" \u3164"}, " \u3164"),
     ],
 )

@@ -211,6 +211,12 @@ def test_a_claim_of_the_defaults_is_what_older_databases_have() -> None:
     assert older.placed_by == DEFAULT_POLICY == pools().settings.placement
 
 
+@pytest.mark.parametrize("own", ["4", "4-6", "7"])
+def test_a_claim_that_its_service_resized_against_its_earlier_wish_is_not_outdated(own: str) -> None:
+    """It asked for whole cores first and then, without that wish, for so many CPUs; the operator changed nothing."""
+    assert not judged(claim(own, cpu_thread_policy="require"), at=pools())
+
+
 def test_a_wish_to_be_near_a_node_that_is_gone_is_not_judged() -> None:
     first = claim("2,10", wishes=Wishes(near=7), cpu_distribution="cores")
     assert not judged(first, at=pools())
