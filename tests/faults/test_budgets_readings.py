@@ -169,7 +169,7 @@ def test_a_listing_of_ten_times_the_claims_costs_at_most_fifteen_times() -> None
 
 @pytest.mark.parametrize("option", ["cpu_thread_policy=share", "numa_policy=none", "cpu_thread_policy=isolate"])
 def test_no_piece_of_the_review_holds_the_loop_for_five_ms(option: str, long: bool) -> None:
-    """On 4,096 CPUs with 2,000 claims, from cold tables on; of a thousand pieces ten may meet a busy moment."""
+    """On 4,096 CPUs with 2,000 claims, from cold tables on; one piece in a hundred may meet a busy moment."""
     name, _, value = option.partition("=")
     ledger = claims(4096, CLAIMS[4096])
     readings = Readings(host(4096, **{name: value}), None, ledger_known=True)
@@ -181,7 +181,7 @@ def test_no_piece_of_the_review_holds_the_loop_for_five_ms(option: str, long: bo
         done = readings.advance_review(ledger, 0)
         spent.append(time.process_time() - begin)
     assert len(spent) >= 1000
-    assert sorted(spent)[-11] < 5 * MS
+    assert sorted(spent)[-len(spent) // 100 - 1] < 5 * MS
 
 
 # --- hugepages -----------------------------------------------------------------------------------------------------
