@@ -10,7 +10,7 @@ import pytest
 
 from .harness import Daemon, Json, wait_until
 
-COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+COMPOSED, DECOMPOSED = "\u00e9tude", "e\u0301tude"
 
 TAKES: Final[dict[str, Json]] = {
     "allocate_cores": {"num_of_cores": 1},

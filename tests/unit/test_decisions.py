@@ -211,7 +211,7 @@ def test_an_answer_fits_into_one_recv_unless_it_explains(action: str) -> None:
 
 # --- names -------------------------------------------------------------------------------------------------------
 
-COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+COMPOSED, DECOMPOSED = "\u00e9tude", "e\u0301tude"
 
 #: What each action asks for when it takes, and when it gives back.
 TAKES: dict[str, dict[str, Any]] = ACTIONS | {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from epa_orchestrator.names import DEFAULT_IGNORABLE, MAX_NAME_LENGTH, is_default_ignorable, problem, resolve
 
-COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
+COMPOSED, DECOMPOSED = "\u00e9tude", "e\u0301tude"
 
 
 @pytest.mark.parametrize(
