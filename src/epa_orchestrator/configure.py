@@ -17,12 +17,13 @@ from typing import Any
 
 from epa_orchestrator import paths, store
 from epa_orchestrator.errors import EpaError
+from epa_orchestrator.files import UnsuitableFileError, read_regular_file
 from epa_orchestrator.ledger import Ledger
 from epa_orchestrator.legacy_state import LegacyStateError, read_legacy_state
 from epa_orchestrator.lock import Locked, daemon_pid
 from epa_orchestrator.machine import MachineError, read_hugepages, read_machine
 from epa_orchestrator.proposal import Surroundings, check
-from epa_orchestrator.settings import Settings, SettingsError, load_settings, option_names, parse_settings
+from epa_orchestrator.settings import MAX_BYTES, Settings, SettingsError, load_settings, option_names, parse_settings
 from epa_orchestrator.store import StateError
 from epa_orchestrator.sysfs import Sysfs, SysfsTree
 
@@ -123,9 +124,11 @@ def _claims(database: Path) -> Ledger:
 
 def _read(file: Path) -> bytes | None:
     try:
-        return file.read_bytes()
+        return read_regular_file(file, MAX_BYTES, follow_link=True)
     except FileNotFoundError:
         return None
+    except UnsuitableFileError as error:
+        raise ConfigureError(f"The settings {file} cannot be read: {error}") from None
     except OSError as error:
         raise ConfigureError(f"The settings {file} cannot be read: {error.strerror}") from None
 

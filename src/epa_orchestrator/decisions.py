@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, TypedDict
 
-from epa_orchestrator import explanation
+from epa_orchestrator import explanation, names
 from epa_orchestrator import ledger as rules
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.devices import DeviceError
@@ -30,7 +30,7 @@ from epa_orchestrator.protocol import (
     PercentAnswer,
     Placement,
 )
-from epa_orchestrator.settings import Policy
+from epa_orchestrator.settings import Policy, Settings
 
 #: A CPU list of so many characters leaves room for the others in an answer that is read with one recv(4096).
 _LONG: Final = 1024
@@ -62,10 +62,14 @@ def decide(ledger: Ledger, host: Host, pools: Pools, request: Mutation) -> Decis
 
     Raises Refused.
     """
+    request = _by_the_right_name(ledger, request)
     if isinstance(request, AllocateHugepages):
-        return _hugepages(ledger, host, pools, request)
-    decision = _allocation(ledger, host, pools, request)
-    return Decision(Change(), ledger, decision.answer) if request.dry_run else decision
+        decision = _hugepages(ledger, host, pools, request)
+    else:
+        decision = _allocation(ledger, host, pools, request)
+    _require_room(ledger, decision, pools.settings, request.service_name)
+    dry_run = not isinstance(request, AllocateHugepages) and request.dry_run
+    return Decision(Change(), ledger, decision.answer) if dry_run else decision
 
 
 def refusal(request: Mutation, refused: Refused) -> ErrorAnswer:
@@ -73,6 +77,48 @@ def refusal(request: Mutation, refused: Refused) -> ErrorAnswer:
     explain = not isinstance(request, AllocateHugepages) and request.explain
     unplaceable = refused.unplaceable if explain else None
     return ErrorAnswer(error=str(refused), explanation=unplaceable and explanation.of_refusal(unplaceable))
+
+
+def _by_the_right_name(ledger: Ledger, request: Mutation) -> Mutation:
+    """The request with the name of the service that it means; a new service must have a name that others can read."""
+    name = names.resolve(request.service_name, lambda each: _holds_something(ledger, each))
+    if not (_holds_something(ledger, name) or _releases(request)) and (problem := names.problem(name)):
+        raise Refused(f"Field 'service_name' {problem}: choose another name for this service")
+    return request if name == request.service_name else request.model_copy(update={"service_name": name})
+
+
+def _holds_something(ledger: Ledger, service: str) -> bool:
+    return service in ledger.claims or service in ledger.pages
+
+
+def _releases(request: Mutation) -> bool:
+    match request:
+        case AllocateCoresPercent():
+            return request.percent <= 0
+        case AllocateHugepages():
+            return request.hugepages_requested < 0
+        case _:
+            return request.num_of_cores < 0
+
+
+def _require_room(before: Ledger, decision: Decision, settings: Settings, service: str) -> None:
+    """Refuse a new service or hugepage record that is one too many; those that exist stay usable, however many."""
+    after, pages = decision.ledger, decision.change.pages
+    if _holds_something(after, service) and not _holds_something(before, service):
+        most = settings.max_services
+        # The sum is quick and usually enough: it counts twice the services that hold both CPUs and hugepages.
+        if len(after.claims) + len(after.pages) > most and len(after.claims.keys() | after.pages.keys()) > most:
+            raise Refused(_no_room("services", "max-services", most))
+    if pages is not None and not pages.before and pages.after:
+        most = settings.max_hugepage_records
+        if len(after.pages) * len(after.recorded) > most and sum(map(len, after.pages.values())) > most:
+            raise Refused(_no_room("hugepage records", "max-hugepage-records", most))
+
+
+def _no_room(what: str, option: str, most: int) -> str:
+    return (
+        f"There are as many {what} as {option}={most} allows: release some that are not needed, or set {option} higher"
+    )
 
 
 def _allocation(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Decision:
@@ -85,7 +131,7 @@ def _allocation(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -
         case AllocateNumaCores():
             grant = _numa_cores(ledger, host, pools, pool, request)
     _check_pool(grant, pool)
-    return Decision(grant.change, grant.ledger, _answer(pool, request, grant))
+    return Decision(grant.change, grant.ledger, _answer(pools.granted, pool, request, grant))
 
 
 def _check_pool(grant: Grant, pool: Pool) -> None:
@@ -101,7 +147,7 @@ def _check_pool(grant: Grant, pool: Pool) -> None:
             raise LedgerError(f"CPUs {gained} of service '{change.service}' are not eligible in pool {pool.name}")
 
 
-def _answer(pool: Pool, request: Allocating, grant: Grant) -> Answer:
+def _answer(granted: CpuSet, pool: Pool, request: Allocating, grant: Grant) -> Answer:
     free = grant.ledger.free(pool)
     common = _Common(
         service_name=request.service_name,
@@ -109,7 +155,7 @@ def _answer(pool: Pool, request: Allocating, grant: Grant) -> Answer:
         remaining_available_cpus=len(free),
         pool=pool.name,
         preemption_policy=grant.claim.policy if grant.claim else None,
-        placement=_placement(free, grant),
+        placement=_placement(granted, free, grant),
         dry_run=request.dry_run or None,
         explanation=explanation.of_grant(grant) if request.explain else None,
     )
@@ -146,12 +192,12 @@ class _Common(TypedDict):
     explanation: Explanation | None
 
 
-def _placement(free: CpuSet, grant: Grant) -> Placement | None:
+def _placement(granted: CpuSet, free: CpuSet, grant: Grant) -> Placement | None:
     """Where the granted CPUs are; None for a release."""
     if grant.task is None or grant.claim is None:
         return None
     claim = grant.claim
-    withheld = str(claim.withheld)
+    withheld = str(claim.withheld & granted)
     found = summary(grant.task.top, grant.cpus, free | claim.cpus | claim.withheld)
     return Placement(
         numa_nodes=str(found.numa_nodes),

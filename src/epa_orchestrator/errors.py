@@ -10,6 +10,7 @@ class EpaError(Exception):
     EpaError
     ├── MachineError      the sysfs tree does not describe a machine
     ├── SettingsError     settings that cannot be used
+    ├── UnsuitableFileError  no regular file of a reasonable size
     ├── Refused           a request that is not granted
     ├── ProtocolError     a request that cannot be served as it is
     ├── LegacyStateError  the older daemon's state cannot be imported

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import os
-import stat
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.documents import DuplicateKeyError, parse_document
 from epa_orchestrator.errors import EpaError
+from epa_orchestrator.files import UnsuitableFileError, read_regular_file
 from epa_orchestrator.ledger import Claim, Ledger, PageKind
 from epa_orchestrator.pools import PoolName
 from epa_orchestrator.settings import Policy
 
 #: Other snaps can write the directory that the file lies in, so its size is not trusted.
 _MAX_BYTES: Final = 4 * 1024 * 1024
+
+#: No list of CPU ids, written as the kernel does, has more characters: every other id up to the highest takes 191,000.
+_MAX_LIST: Final = 200_000
 
 
 class LegacyStateError(EpaError):
@@ -31,8 +33,10 @@ def read_legacy_state(path: Path) -> Ledger | None:
     if text is None:
         return None
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        document = parse_document(text)
+    except DuplicateKeyError as error:
+        raise LegacyStateError(str(error)) from None
+    except ValueError as error:
         raise LegacyStateError(f"it is not JSON: {error}") from None
     members = _object(document, "the file")
     version = members.get("version", 1)
@@ -49,21 +53,13 @@ def read_legacy_state(path: Path) -> Ledger | None:
 def _read(path: Path) -> bytes | None:
     """The file's bytes; only a regular file, as others may have put a link or a FIFO in its place."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_regular_file(path, _MAX_BYTES, follow_link=False)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise LegacyStateError(f"it cannot be opened: {error.strerror}") from None
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise LegacyStateError("it is not a regular file")
-        if status.st_size > _MAX_BYTES:
-            raise LegacyStateError(f"it has more than {_MAX_BYTES} bytes")
-        with open(fd, "rb", closefd=False) as file:
-            return file.read(_MAX_BYTES)
-    finally:
-        os.close(fd)
+    except UnsuitableFileError as error:
+        raise LegacyStateError(str(error)) from None
 
 
 def _claims(sections: dict[str, Any]) -> list[Claim]:
@@ -80,6 +76,7 @@ def _claims(sections: dict[str, Any]) -> list[Claim]:
             if service not in cpus:
                 raise LegacyStateError(f"{name} names service '{service}', which holds no CPUs")
     claims: list[Claim] = []
+    claimed = EMPTY
     for service, text in cpus.items():
         pool, policy = pools.get(service, "isolated"), policies.get(service, "legacy")
         if pool not in get_args(PoolName):
@@ -87,7 +84,12 @@ def _claims(sections: dict[str, Any]) -> list[Claim]:
         if policy not in get_args(Policy):
             raise LegacyStateError(f"preemption_policies gives service '{service}' the unknown policy '{policy[:40]}'")
         own = _cpu_list("allocations", service, text)
-        taken = _cpu_list("explicit_allocations", service, explicit[service]) if service in explicit else EMPTY
+        if both := own & claimed:
+            # Said here and not by the ledger, before thousands of such lists fill the memory.
+            raise LegacyStateError(f"CPUs {str(both)[:80]} of service '{service}' are owned by another service as well")
+        claimed |= own
+        by_node = explicit.get(service, "")
+        taken = own if by_node == text else _cpu_list("explicit_allocations", service, by_node)
         claims.append(Claim(service, cast("PoolName", pool), own, taken, cast("Policy", policy)))
     return claims
 
@@ -103,6 +105,8 @@ def _by_service(sections: dict[str, Any], name: str) -> dict[str, str]:
 
 
 def _cpu_list(section: str, service: str, text: str) -> CpuSet:
+    if len(text) > _MAX_LIST:
+        raise LegacyStateError(f"{section} gives service '{service}' a CPU list of more than {_MAX_LIST} characters")
     try:
         return CpuSet.parse(text)
     except ValueError as error:

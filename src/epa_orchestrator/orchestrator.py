@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Reply, Waiting, error_answer
 from epa_orchestrator.host import Host
-from epa_orchestrator.ledger import Ledger, Refused
+from epa_orchestrator.ledger import Claim, Ledger, Refused
 from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import Reading, Request
 from epa_orchestrator.readings import Readings
@@ -25,8 +26,11 @@ from epa_orchestrator.worker import Worker
 
 log = logging.getLogger(__name__)
 
-#: After this time (seconds) without a mutation the store tidies up.
-_IDLE: Final = 1.0
+#: After this time (seconds) without a mutation, the claims are reviewed, and so much later the store tidies up.
+_REVIEW_AFTER: Final = 0.1
+_TIDY_AFTER: Final = 0.9
+#: How long (seconds) the review goes on before its verdicts are shown.
+_REVIEW_SLICE: Final = 0.05
 #: How often (seconds) to look whether the database is still the one that was opened.
 _LOOK_AFTER_STATE: Final = 1.0
 
@@ -51,20 +55,25 @@ class Orchestrator:
         self._ledger = state.ledger or Ledger()
         self._store = state.store
         self._problem = state.problem
-        self._readings = Readings(host, state.problem, ledger_known=state.ledger is not None)
+        self._readings = Readings(host, state.problem, ledger_known=state.ledger is not None, ledger=state.ledger)
         self._waiting: list[Waiting] = []
         self._busy = False
         self._unread: list[tuple[Reading, Origin, Reply]] = []
         self._looking_at_host = False
         self._worker = Worker()
+        self._reviewer = Worker()
+        self._reviewing = False
+        self._closing = False
         self._idle: asyncio.TimerHandle | None = None
         self._stored_seen = host.seen
         self._look_after_state()
+        self._rest()
 
     def use(self, settings: Settings) -> None:
         """Serve by other settings from now on. No claim moves."""
         self.settings = settings
         self._host.use(settings)
+        self._rest()
 
     def submit(self, request: Request, origin: Origin, reply: Reply) -> None:
         """Serve a request; `reply` is called once, at once or when the request's change is durable."""
@@ -87,9 +96,11 @@ class Orchestrator:
 
     def close(self) -> None:
         """Let the commit under way end, and close the store."""
+        self._closing = True
         for timer in (self._idle, self._looking):
             if timer is not None:
                 timer.cancel()
+        self._reviewer.close()
         self._worker.close()
         if self._store is not None:
             self._store.close()
@@ -137,7 +148,7 @@ class Orchestrator:
         if self._waiting:
             self._start()
         else:
-            self._tidy_later()
+            self._rest()
 
     def _read(self, request: Reading, origin: Origin, reply: Reply) -> None:
         try:
@@ -181,6 +192,7 @@ class Orchestrator:
                 self._refuse(unread, INTERNAL_ERROR)
             if self._unread:
                 self._look_at_host()
+            self._rest()
 
         self._worker.run(lambda: found.append(self._host.pools()), done)
 
@@ -200,10 +212,40 @@ class Orchestrator:
         log.error("%s", self._problem)
         self._readings.fail(self._problem)
 
-    def _tidy_later(self) -> None:
+    def _rest(self) -> None:
+        """Do what can wait when nothing changes for a moment."""
         if self._idle is not None:
             self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(_IDLE, self._tidy)
+        self._idle = asyncio.get_running_loop().call_later(_REVIEW_AFTER, self._resting)
+
+    def _resting(self) -> None:
+        self._idle = asyncio.get_running_loop().call_later(_TIDY_AFTER, self._tidy)
+        self._review()
+
+    def _review(self) -> None:
+        """Let a thread of its own find out which claims would now be placed otherwise, until all are judged."""
+        pools = self._host.known_pools()
+        if self._reviewing or self._closing or pools is None:
+            return
+        self._ledger = self._ledger.on(pools.cores)
+        pending = self._readings.pending_review(self._ledger, pools)
+        if pending is None:
+            return
+        verdicts: list[tuple[Claim, bool]] = []
+        enough = time.monotonic() + _REVIEW_SLICE
+
+        def done(error: Exception | None) -> None:
+            self._reviewing = False
+            if error is not None:
+                log.error("the claims could not be reviewed", exc_info=error)
+            else:
+                self._readings.take_verdicts(pending, verdicts)
+                self._review()
+
+        self._reviewing = True
+        self._reviewer.run(
+            lambda: verdicts.extend(pending.judge(lambda: self._closing or time.monotonic() > enough)), done
+        )
 
     def _tidy(self) -> None:
         """Let the store tidy up in the other thread; mutations that come meanwhile wait for it as for a batch."""
@@ -220,7 +262,7 @@ class Orchestrator:
             if self._waiting:
                 self._start()
             elif any(more):
-                self._tidy_later()
+                self._rest()
 
         self._worker.run(lambda: more.append(state.tidy()), done)
 

@@ -59,6 +59,11 @@ class Pools:
         return self.isolated.eligible | (self.general.eligible if self.general else EMPTY)
 
     @cached_property
+    def granted(self) -> CpuSet:
+        """All CPUs that some pool is made of, offline ones too."""
+        return self.isolated.configured | (self.general.configured if self.general else EMPTY)
+
+    @cached_property
     def topologies(self) -> dict[str, Topology]:
         """The topology of each pool that has eligible CPUs."""
         pools = [pool for pool in (self.isolated, self.general) if pool and pool.eligible]

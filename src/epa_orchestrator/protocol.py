@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import codecs
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from epa_orchestrator.errors import EpaError
+from epa_orchestrator.names import MAX_NAME_LENGTH
 from epa_orchestrator.policy import CpuThreadPolicy, NumaPolicy, UncoreCacheAlignment
 from epa_orchestrator.pools import PoolName
 from epa_orchestrator.settings import Policy
@@ -31,7 +33,6 @@ FEATURES: Final = (
 
 #: A request may not be larger (bytes), and must have arrived whole within this time (seconds).
 MAX_REQUEST_BYTES: Final = 65_536
-MAX_NAME_LENGTH: Final = 255
 
 #: How much of a client's own text an error repeats.
 _ECHO: Final = 80
@@ -407,6 +408,19 @@ class MemoryAnswer(Answer):
     def encode(self) -> bytes:
         """The bytes on the wire, `state_error` only when there is one."""
         return self.model_dump_json(exclude_none=True).encode()
+
+
+def encode_memory(
+    service_name: str, nodes: Iterable[tuple[int, list[PageCapacity], bytes]], state_error: str | None
+) -> bytes:
+    """The bytes of a `MemoryAnswer`; `nodes` are ids, each with its capacity and its allocations as encoded JSON."""
+    members = [
+        b'"node%d":{"capacity":%b,"allocations":%b}' % (node_id, to_json(capacity), allocations)
+        for node_id, capacity, allocations in nodes
+    ]
+    end = b"" if state_error is None else b',"state_error":' + to_json(state_error)
+    head = b'{"version":%b,"service_name":%b,"numa_hugepages":{' % (to_json(VERSION), to_json(service_name))
+    return b"".join((head, b",".join(members), b"}", end, b"}"))
 
 
 class PoolSummary(BaseModel):

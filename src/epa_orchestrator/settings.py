@@ -6,15 +6,16 @@ and `log-level` are no matter of placement.
 
 from __future__ import annotations
 
-import json
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, cast
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.documents import DuplicateKeyError, parse_document
 from epa_orchestrator.errors import EpaError
+from epa_orchestrator.files import UnsuitableFileError, read_regular_file
 from epa_orchestrator.policy import (
     CpuDistribution,
     CpuThreadPolicy,
@@ -26,6 +27,9 @@ from epa_orchestrator.policy import (
 )
 
 Policy = Literal["legacy", "non-preemptive"]
+
+#: All options together have some KiB; what is larger than this (bytes) is something else.
+MAX_BYTES: Final = 1024 * 1024
 
 
 class SettingsError(EpaError):
@@ -109,6 +113,8 @@ class Settings(BaseModel):
     large_system_reserved_cpus: Annotated[int, Field(ge=0, le=65536)] = 16
     default_preemption_policy: Policy = "legacy"
     reserved_hugepages: Annotated[tuple[ReservedHugepages, ...], BeforeValidator(_reserved_hugepages)] = ()
+    max_services: Annotated[int, Field(ge=1, le=65536)] = 2048
+    max_hugepage_records: Annotated[int, Field(ge=1, le=1048576)] = 8192
     allowed_uids: Ids = ()
     allowed_gids: Ids = ()
     log_level: Literal["debug", "info", "warning", "error"] | None = None
@@ -170,11 +176,14 @@ def load_settings(path: str | Path | None) -> Settings:
     if path is None:
         return Settings()
     try:
-        text = Path(path).read_bytes()
-        document = json.loads(text)
+        document = parse_document(read_regular_file(path, MAX_BYTES, follow_link=True))
     except OSError as error:
         raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
+    except UnsuitableFileError as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error}") from None
+    except DuplicateKeyError as error:
+        raise SettingsError(f"settings file {path}: {error}") from None
+    except ValueError as error:
         raise SettingsError(f"settings file {path} is not JSON: {error}") from None
     try:
         return parse_settings(document)

@@ -7,10 +7,13 @@ The loop is woken through an eventfd, which takes a tenth of the time that a thr
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+
+log = logging.getLogger(__name__)
 
 Call = Callable[[], None]
 Done = Callable[[Exception | None], None]
@@ -54,4 +57,7 @@ class Worker:
         os.eventfd_read(self._wake)
         while not self._ended.empty():
             done, error = self._ended.get()
-            done(error)
+            try:
+                done(error)
+            except Exception:  # what one caller makes of its call must not keep the next from hearing of theirs
+                log.exception("the end of a call could not be told")

@@ -507,6 +507,8 @@ def test_default_settings(how: str) -> None:
                     "large-system-reserved-cpus": 16,
                     "default-preemption-policy": "legacy",
                     "reserved-hugepages": "",
+                    "max-services": 2048,
+                    "max-hugepage-records": 8192,
                 }
             )
         daemon.start()

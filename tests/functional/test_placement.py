@@ -284,6 +284,8 @@ ALL_VALUES: Final[dict[str, tuple[Value, ...]]] = VALUES | {
     "default-preemption-policy": ("legacy", "non-preemptive"),
     "reserved-hugepages": ("", "0:2048:8"),
     "reserved-cpus": ("", "3"),
+    "max-services": (2048, 1),
+    "max-hugepage-records": (8192, 1),
     "cpu-pool": ("", "0,8"),
 }
 

@@ -239,7 +239,12 @@ def test_settings_that_cannot_be_read_are_told(installed: Snap) -> None:
     installed.settings.mkdir()
     sentence = installed.refusal(USED, ConfigureError)
     assert str(installed.settings) in sentence
-    assert "Is a directory" in sentence
+    assert "it is not a regular file" in sentence
+
+
+def test_a_fifo_in_the_place_of_the_settings_is_told_and_not_waited_for(installed: Snap) -> None:
+    os.mkfifo(installed.settings)
+    assert "it is not a regular file" in installed.refusal(USED, ConfigureError)
 
 
 # --- who is told ---
@@ -459,12 +464,14 @@ def test_a_refusal_is_one_sentence_for_the_operator(
     assert fails(hook, capsys) == sentence
 
 
-@pytest.mark.parametrize("path", ["data/settings.json", "common/lock"])
+@pytest.mark.parametrize(
+    ("path", "reason"), [("data/settings.json", "it is not a regular file"), ("common/lock", "Is a directory")]
+)
 def test_what_is_broken_on_disk_is_told_without_a_traceback(
-    path: str, hook: Hook, capsys: pytest.CaptureFixture[str]
+    path: str, reason: str, hook: Hook, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (hook.installed.base / path).mkdir()
-    assert "Is a directory" in fails(hook, capsys)
+    assert reason in fails(hook, capsys)
 
 
 @pytest.mark.parametrize("name", ["configure", "install", "post-refresh"])

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.decisions import Decision, decide, refusal
 from epa_orchestrator.host import Host
-from epa_orchestrator.ledger import Change, Ledger, Refused
+from epa_orchestrator.ledger import Change, Claim, Ledger, Refused
 from epa_orchestrator.protocol import AllocateHugepages, Mutation, validate
 from epa_orchestrator.settings import parse_settings
 from epa_orchestrator.sysfs import RecordedSysfs
@@ -207,3 +207,134 @@ def test_an_answer_fits_into_one_recv_unless_it_explains(action: str) -> None:
     name = "\N{GRINNING FACE}" * 255
     encoded = decided(request(action, service_name=name, cpu_thread_policy="isolate", dry_run=True)).answer.encode()
     assert len(encoded) < 4096
+
+
+# --- names -------------------------------------------------------------------------------------------------------
+
+COMPOSED, DECOMPOSED = "\u00e9tude", "e\u0301tude"
+
+#: What each action asks for when it takes, and when it gives back.
+TAKES: dict[str, dict[str, Any]] = ACTIONS | {
+    "allocate_hugepages": {"node_id": 0, "size_kb": 2048, "hugepages_requested": 2}
+}
+RELEASES: dict[str, dict[str, Any]] = {
+    "allocate_cores": {"num_of_cores": -1},
+    "allocate_cores_percent": {"percent": 0},
+    "allocate_numa_cores": {"numa_node": 0, "num_of_cores": -1},
+    "allocate_hugepages": {"node_id": 0, "size_kb": 2048, "hugepages_requested": -1},
+}
+
+
+def holding(*services: str) -> Ledger:
+    """A ledger in which each service has one CPU of node 1, whatever it is called."""
+    claims = [Claim(name, "isolated", CpuSet([4 + n]), EMPTY, "legacy") for n, name in enumerate(services)]
+    return Ledger.of(claims, {})
+
+
+@pytest.mark.parametrize("action", TAKES)
+def test_a_new_service_gets_the_nfc_spelling_of_its_name(action: str) -> None:
+    found = decided(request(action, **TAKES[action], service_name=DECOMPOSED))
+    assert {*found.ledger.claims, *found.ledger.pages} == {COMPOSED}
+    assert json.loads(found.answer.encode())["service_name"] == COMPOSED
+
+
+@pytest.mark.parametrize("action", TAKES)
+def test_another_spelling_means_the_service_that_exists(action: str) -> None:
+    first = decided(request(action, **TAKES[action], service_name=COMPOSED)).ledger
+    again = decided(request(action, **TAKES[action], service_name=DECOMPOSED), first)
+    assert again.change == Change()
+    released = decided(request(action, **RELEASES[action], service_name=DECOMPOSED), first)
+    assert not {**released.ledger.claims, **released.ledger.pages}
+    assert json.loads(released.answer.encode())["service_name"] == COMPOSED
+
+
+@pytest.mark.parametrize("name", [DECOMPOSED, " a", "\u3164", "a\ufe0f"])
+def test_a_name_that_holds_something_is_used_as_it_is(name: str) -> None:
+    ledger = holding(name, COMPOSED)
+    for action, fields in (*TAKES.items(), *RELEASES.items()):
+        found = decided(request(action, **fields, service_name=name), ledger)
+        assert json.loads(found.answer.encode())["service_name"] == name
+        assert found.ledger.claims.get(COMPOSED) is ledger.claims[COMPOSED]
+
+
+@pytest.mark.parametrize("action", TAKES)
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (" a", "must not begin or end with a blank"),
+        ("\u2800", "must not begin or end with a blank"),
+        ("a\u3164", "must not hold the invisible character U+3164"),
+        ("\u0958" * 255, "must have at most 255 characters in Unicode's form NFC, not 510"),
+    ],
+)
+def test_a_new_service_with_an_odd_name_is_refused(action: str, name: str, reason: str) -> None:
+    sentence = refused(request(action, **TAKES[action], service_name=name), holding("a"))["error"]
+    assert sentence == f"Field 'service_name' {reason}: choose another name for this service"
+
+
+@pytest.mark.parametrize("action", RELEASES)
+def test_to_release_what_an_odd_name_does_not_hold_is_no_error(action: str) -> None:
+    found = decided(request(action, **RELEASES[action], service_name=" a"), holding("a"))
+    assert found.change == Change()
+    assert json.loads(found.answer.encode())["service_name"] == " a"
+
+
+# --- limits ------------------------------------------------------------------------------------------------------
+
+TOO_MANY_SERVICES = (
+    "There are as many services as max-services=2 allows: release some that are not needed, or set max-services higher"
+)
+TOO_MANY_RECORDS = (
+    "There are as many hugepage records as max-hugepage-records=2 allows: release some that are not needed, or set"
+    " max-hugepage-records higher"
+)
+
+
+@pytest.mark.parametrize("action", TAKES)
+def test_a_service_too_many_is_refused(action: str) -> None:
+    at = host(max_services=2)
+    for ledger in (
+        holding("x", "y"),
+        holding("x", "y", "z"),
+        Ledger.of([], {"x": {(0, 2048): 1}, "y": {(1, 2048): 1}}),
+    ):
+        assert refused(request(action, **TAKES[action]), ledger, at)["error"] == TOO_MANY_SERVICES
+        if action != "allocate_hugepages":
+            assert refused(request(action, **TAKES[action], dry_run=True), ledger, at)["error"] == TOO_MANY_SERVICES
+    # One that holds both kinds is one service.
+    one = Ledger.of(holding("x").claims.values(), {"x": {(0, 2048): 1}})
+    assert decided(request(action, **TAKES[action]), one, at).change
+
+
+@pytest.mark.parametrize("action", TAKES)
+def test_services_that_exist_stay_usable_however_many(action: str) -> None:
+    at = host(max_services=1, max_hugepage_records=1)
+    ledger = Ledger.of(holding("a", "b", "c").claims.values(), {each: {(0, 2048): 1} for each in "abc"})
+    assert decided(request(action, **TAKES[action]), ledger, at).change
+    assert decided(request(action, **RELEASES[action]), ledger, at).change or action == "allocate_numa_cores"
+
+
+def test_a_service_that_takes_the_place_of_another_is_not_too_many() -> None:
+    at = host(max_services=1)
+    found = decided(request("allocate_numa_cores", numa_node=1, num_of_cores=8), holding("b"), at)
+    assert set(found.ledger.claims) == {"a"}
+
+
+def test_a_hugepage_record_too_many_is_refused() -> None:
+    at = host(max_hugepage_records=2)
+    fields = TAKES["allocate_hugepages"]
+    ledger = Ledger.of([], {"a": {(1, 2048): 1}, "b": {(0, 2048): 1}})
+    assert refused(request("allocate_hugepages", **fields), ledger, at)["error"] == TOO_MANY_RECORDS
+    assert decided(request("allocate_hugepages", **fields | {"node_id": 1}), ledger, at).change, "a record that exists"
+    fewer = decided(
+        request("allocate_hugepages", **RELEASES["allocate_hugepages"], service_name="b"), ledger, at
+    ).ledger
+    assert decided(request("allocate_hugepages", **fields), fewer, at).change
+    assert decided(request("allocate_cores"), ledger, at).change, "CPUs are no records"
+
+
+def test_at_the_limit_it_is_still_told_first_what_else_is_wrong() -> None:
+    at = host(max_services=1)
+    assert refused(request("allocate_cores", num_of_cores=20), holding("b"), at)["error"] == (
+        "Insufficient CPUs available. Requested: 20, Available: 11"
+    )

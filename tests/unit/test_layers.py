@@ -11,7 +11,8 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("cpuset", "lock", "paths", "systemd", "listening", "logs", "worker", "database_files"),
+    ("cpuset", "files", "documents", "names", "lock", "paths", "systemd", "listening", "logs", "worker"),
+    ("database_files",),
     ("sysfs", "policy"),
     ("settings",),
     ("machine", "peers"),
@@ -34,8 +35,8 @@ LAYERS = (
 
 #: Modules that decide and therefore touch no file, socket, clock or thread.
 PURE = (
-    *("cpuset", "policy", "domains", "describe", "cost", "needs", "scopes", "tables", "placement"),
-    *("pools", "ledger", "proposal", "review", "protocol", "explanation", "rows"),
+    *("cpuset", "documents", "names", "policy", "domains", "describe", "cost", "needs", "scopes", "tables"),
+    *("placement", "pools", "ledger", "proposal", "review", "protocol", "explanation", "rows"),
 )
 EDGES = {"os", "io", "socket", "asyncio", "threading", "time", "datetime", "random", "sqlite3", "subprocess", "pathlib"}
 

@@ -275,6 +275,53 @@ def test_what_is_not_json_is_refused(content: bytes, tmp_path: Path) -> None:
     assert refusal(path).startswith("it is not JSON")
 
 
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        ('{"version": 1, "version": 2}', "version"),
+        ('{"allocations_db": {"allocations": {"a": "1", "b": "2", "a": "3"}}}', "a"),
+        (
+            '{"hugepages_db": {"allocations": {"a": [{"node_id": 0, "size_kb": 4, "size_kb": 4, "count": 1}]}}}',
+            "size_kb",
+        ),
+        ('{"comment": [[{"x": 1, "x": 1}]]}', "x"),
+    ],
+)
+def test_a_key_that_occurs_twice_is_refused_and_named(content: str, key: str, tmp_path: Path) -> None:
+    """Which of the two counts is a matter of the reader: the older daemon might have granted by the other one."""
+    path = tmp_path / "state.json"
+    path.write_text(content)
+    assert refusal(path) == f"it has the key '{key}' twice in one object"
+
+
+FOUR_MIB = 4 * 1024 * 1024 - 100
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[" * FOUR_MIB, "the nesting is too deep"),
+        ('{"a":' * (FOUR_MIB // 5), "the nesting is too deep"),
+        ('{"version": ' + "1" * FOUR_MIB + "}", "4300 digits"),
+        ('{"version": ' + "1" * 4300 + "}", "its version is"),
+        (json.dumps(cores(allocations={"a": "65535," * (FOUR_MIB // 6) + "1"})), "'a' a CPU list of more than 200000"),
+        (json.dumps(cores(allocations={"a": "," * FOUR_MIB})), "'a' a CPU list of more than 200000"),
+        (json.dumps(cores(allocations={f"s{n}": "0-65535" for n in range(150_000)})), "'s1' are owned by another"),
+    ],
+    ids=["lists", "objects", "huge number", "large number", "CPU list", "commas", "everybody owns all"],
+)
+def test_a_bomb_of_four_mib_is_one_sentence(content: str, says: str, tmp_path: Path) -> None:
+    assert len(content) <= 4 * 1024 * 1024
+    path = tmp_path / "state.json"
+    path.write_text(content)
+    assert says in refusal(path)
+
+
+def test_the_longest_cpu_list_there_is_can_be_read(tmp_path: Path) -> None:
+    every_other = ",".join(map(str, range(1, 65536, 2)))
+    assert len(read_document(tmp_path, cores(allocations={"a": every_other})).claims["a"].cpus) == 32768
+
+
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
     """The older daemon wrote in place, so that a power cut left a part of the file."""
     path = tmp_path / "state.json"

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.ledger import Claim, Ledger
+from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger, PagesChange
 from epa_orchestrator.placement import DEFAULT_POLICY
 from epa_orchestrator.policy import NO_WISHES, PlacementPolicy, Wishes, with_wishes
 from epa_orchestrator.pools import Pools, build_pools
-from epa_orchestrator.review import outdated
+from epa_orchestrator.review import Review, outdated
 from epa_orchestrator.settings import parse_settings
 from tests.machines import made_up
 from tools.synthetic import Shape
@@ -211,7 +211,127 @@ def test_a_claim_of_the_defaults_is_what_older_databases_have() -> None:
     assert older.placed_by == DEFAULT_POLICY == pools().settings.placement
 
 
+@pytest.mark.parametrize("own", ["4", "4-6", "7"])
+def test_a_claim_that_its_service_resized_against_its_earlier_wish_is_not_outdated(own: str) -> None:
+    """It asked for whole cores first and then, without that wish, for so many CPUs; the operator changed nothing."""
+    assert not judged(claim(own, cpu_thread_policy="require"), at=pools())
+
+
 def test_a_wish_to_be_near_a_node_that_is_gone_is_not_judged() -> None:
     first = claim("2,10", wishes=Wishes(near=7), cpu_distribution="cores")
     assert not judged(first, at=pools())
     assert judged(claim("2-3", numa_policy="none", near=7), at=pools(cpu_thread_policy="require"))
+
+
+# --- a review in pieces --------------------------------------------------------------------------------------------
+
+
+def worked_through(review: Review) -> set[str]:
+    """One claim after the other, as if the time were always up."""
+    while (pending := review.pending(3)) is not None:
+        review.take(pending, pending.judge(lambda: True))
+    return set(review.outdated)
+
+
+def at_once(ledger: Ledger, at: Pools) -> set[str]:
+    return {each.service for each in ledger.claims.values() if outdated(ledger, at, at.isolated, each)}
+
+
+CLAIMS = (
+    claim("2,10", service="pair"),
+    claim("3,4", service="apart"),
+    claim("5", service="one", explicit="5"),
+    claim("6,14", service="strict", wishes=Wishes(cpu_thread_policy="require")),
+    claim("7,15", service="isolated", cpu_thread_policy="isolate"),
+)
+
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"cpu_thread_policy": "isolate"},
+    {"cpu_thread_policy": "require"},
+    {"numa_allocation_strategy": "spread"},
+    {"cpu_distribution": "cores"},
+    {"numa_policy": "single-numa-node"},
+    {"offline": "4", "cpu_thread_policy": "isolate"},
+    {},
+]
+
+
+def test_a_review_finds_what_judging_each_claim_finds() -> None:
+    """Through changes of the options, of the machine and of the claims; interrupted after each piece."""
+    review, ledger = Review(), Ledger.of(CLAIMS, {})
+    for options in CHANGES:
+        at = pools(**options)
+        for change in (Change(), Change((ClaimChange(CLAIMS[0], None),)), Change((ClaimChange(None, CLAIMS[0]),))):
+            ledger = ledger.apply(change)
+            review.look_at(ledger, at)
+            assert worked_through(review) == at_once(ledger, at), options
+            assert review.size == 0
+
+
+def test_claims_of_the_same_policy_cost_nothing() -> None:
+    review = Review()
+    review.look_at(Ledger.of(CLAIMS[:3], {}), pools())
+    assert review.size == 0
+    assert review.pending(1) is None
+    assert review.revision == 0
+
+
+def test_a_hugepage_record_starts_no_review() -> None:
+    review, at, ledger = Review(), pools(cpu_thread_policy="isolate"), Ledger.of(CLAIMS, {})
+    review.look_at(ledger, at)
+    worked_through(review)
+    review.look_at(ledger.apply(Change(pages=PagesChange("a", (0, 2048), 0, 1))), at)
+    assert review.size == 0
+
+
+def test_a_verdict_stands_until_the_next_one() -> None:
+    review, at, ledger = Review(), pools(cpu_thread_policy="isolate"), Ledger.of(CLAIMS, {})
+    review.look_at(ledger, at)
+    found = worked_through(review)
+    assert {"pair", "apart"} & found
+    freed = ledger.apply(Change((ClaimChange(CLAIMS[4], None),)))
+    review.look_at(freed, at)
+    assert review.size > 0
+    assert review.outdated == found - {"isolated"}
+    # One that changes itself, or whose policy does, has none.
+    moved = claim("2-3,10", service="pair")
+    review.look_at(Ledger.of([moved, *CLAIMS[2:]], {}), at)
+    assert review.outdated == found - {"pair", "apart"}
+    review.look_at(ledger, pools(cpu_thread_policy="require"))
+    assert not review.outdated - {"isolated"}
+
+
+def test_all_claims_get_their_turn_though_the_state_changes_all_the_time() -> None:
+    review, at = Review(), pools(cpu_thread_policy="isolate")
+    with_it, without = Ledger.of(CLAIMS, {}), Ledger.of(CLAIMS[:4], {})
+    expected = at_once(without, at)
+    for number in range(len(CLAIMS)):
+        review.look_at((with_it, without)[number % 2], at)
+        pending = review.pending(1)
+        assert pending is not None
+        review.take(pending, pending.judge(lambda: True))
+    assert review.outdated == expected
+
+
+def test_the_revision_counts_the_changes_of_what_is_outdated() -> None:
+    review, at = Review(), pools(cpu_thread_policy="isolate")
+    review.look_at(Ledger.of(CLAIMS[:1], {}), at)
+    assert (review.revision, worked_through(review), review.revision) == (0, {"pair"}, 1)
+    review.look_at(Ledger(), at)
+    assert (review.outdated, review.revision) == (set(), 2)
+
+
+def test_verdicts_from_elsewhere_count_for_claims_that_have_not_changed() -> None:
+    review, at, ledger = Review(), pools(cpu_thread_policy="isolate"), Ledger.of(CLAIMS[:2], {})
+    review.look_at(ledger, at)
+    pending = review.pending(10)
+    assert pending is not None
+    assert [each.service for each in pending.claims] == ["pair", "apart"]
+    verdicts = pending.judge(lambda: False)
+    changed = ledger.apply(Change((ClaimChange(CLAIMS[0], claim("2", service="pair")),)))
+    review.look_at(changed, at)
+    review.take(pending, verdicts)
+    assert "pair" not in review.outdated
+    assert review.size == 2 * 12, "the others have to be judged again in the new state"
+    assert worked_through(review) == at_once(changed, at)

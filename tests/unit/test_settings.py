@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ OTHERS: dict[str, tuple[object, object]] = {
     "large-system-threshold": (100, 100),
     "large-system-reserved-cpus": (16, 16),
     "reserved-hugepages": ((), ""),
+    "max-services": (2048, 2048),
+    "max-hugepage-records": (8192, 8192),
     "allowed-uids": ((), []),
     "allowed-gids": ((), []),
     "log-level": (None, None),
@@ -108,6 +111,10 @@ def test_null_means_the_default(option: str) -> None:
         ("large-system-threshold", 4096, 4096),
         ("large-system-reserved-cpus", 0, 0),
         ("large-system-reserved-cpus", 64, 64),
+        ("max-services", 1, 1),
+        ("max-services", 65536, 65536),
+        ("max-hugepage-records", 1, 1),
+        ("max-hugepage-records", 1048576, 1048576),
         ("reserved-hugepages", "0:2048:16", (ReservedHugepages(0, 2048, 16),)),
         (
             "reserved-hugepages",
@@ -164,6 +171,12 @@ BAD_VALUES: list[tuple[str, object, str]] = [
     ("large-system-threshold", 0, "1"),
     ("large-system-threshold", -1, "1"),
     ("large-system-reserved-cpus", -1, "0"),
+    ("max-services", 0, "1"),
+    ("max-services", 65537, "65536"),
+    ("max-services", "2048", "integer"),
+    ("max-hugepage-records", 0, "1"),
+    ("max-hugepage-records", 1048577, "1048576"),
+    ("max-hugepage-records", True, "integer"),
     *(
         ("reserved-hugepages", value, "0:2048:16")
         for value in (
@@ -339,6 +352,9 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         (b"null", "one JSON object"),
         (b'{"cpu-pool": "5-2"}', "cpu-pool"),
         (b'{"no-such": 1}', "no-such"),
+        (b'{"cpu-pool": "2", "log-level": "info", "cpu-pool": "3"}', "it has the key 'cpu-pool' twice"),
+        (b'{"cpu-pool": {"a": 1, "a": 1}}', "it has the key 'a' twice"),
+        (b"{" + b" " * (1 << 20) + b"}", "it has more than 1048576 bytes"),
     ],
 )
 def test_a_bad_file_is_refused_and_named(content: bytes, says: str, tmp_path: Path) -> None:
@@ -353,9 +369,23 @@ def test_a_bad_file_is_refused_and_named(content: bytes, says: str, tmp_path: Pa
 
 
 def test_a_file_that_cannot_be_read_is_refused_and_named(tmp_path: Path) -> None:
-    for path, says in ((tmp_path / "missing.json", "No such file"), (tmp_path, "Is a directory")):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)  # opening it would wait for a writer that never comes
+    no_file = "it is not a regular file"
+    for path, says in (
+        (tmp_path / "missing.json", "No such file"),
+        (tmp_path, no_file),
+        (fifo, no_file),
+        (Path("/dev/zero"), no_file),
+    ):
         with pytest.raises(SettingsError, match=f"{path} cannot be read: {says}"):
             load_settings(path)
+
+
+def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_text('{"cpu-pool": "2-5"}')
+    (tmp_path / "link.json").symlink_to("real.json")
+    assert load_settings(tmp_path / "link.json") == parse_settings({"cpu-pool": "2-5"})
 
 
 @hypothesis_settings(deadline=None)

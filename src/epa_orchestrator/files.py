@@ -1,0 +1,36 @@
+"""Files: how a small file that others may have put in place is read: whole, bounded, and never waited for."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from epa_orchestrator.errors import EpaError
+
+
+class UnsuitableFileError(EpaError):
+    """The path leads to something else than a regular file of a reasonable size; the message begins with "it"."""
+
+
+def read_regular_file(path: str | Path, most: int, *, follow_link: bool) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    A FIFO, a device or a directory is opened at most, never read, and nothing waits for it. Without `follow_link` a
+    symbolic link at the end of the path is refused as well.
+
+    Raises OSError where it cannot be opened or read, UnsuitableFileError.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    fd = os.open(path, flags if follow_link else flags | os.O_NOFOLLOW)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise UnsuitableFileError("it is not a regular file")
+        with open(fd, "rb", closefd=False) as file:
+            content = file.read(most + 1) if os.fstat(fd).st_size <= most else None
+    finally:
+        os.close(fd)
+    # The size is looked at twice, because the file may grow while it is read.
+    if content is None or len(content) > most:
+        raise UnsuitableFileError(f"it has more than {most} bytes")
+    return content

@@ -1,0 +1,240 @@
+"""Budgets in CPU time: what a listing, a get_memory_info and an import may cost, and that no cost outgrows the state.
+
+Each cost is the least of several, in CPU time of this process, so that other work on the machine changes little. Most
+budgets are two to five times what a slow virtual machine needs.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cache, partial
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from epa_orchestrator import store
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.host import Host
+from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger, PageKind, PagesChange
+from epa_orchestrator.legacy_state import read_legacy_state
+from epa_orchestrator.protocol import Reading, validate
+from epa_orchestrator.readings import Readings
+from epa_orchestrator.settings import parse_settings
+from epa_orchestrator.store import Origin
+from epa_orchestrator.sysfs import RecordedSysfs
+from tools.synthetic import Shape, build
+
+MS: Final = 0.001
+PAGES: Final = {2048: (10**7, 10**7), 1048576: (10**6, 10**6)}
+
+#: Machines by their number of CPUs: 8, 16 and 32 NUMA nodes.
+SHAPES: Final = {
+    256: Shape(packages=2, nodes_per_package=4, l3_per_node=2, cores_per_l3=8, threads_per_core=2),
+    1024: Shape(packages=4, nodes_per_package=4, l3_per_node=4, cores_per_l3=8, threads_per_core=2),
+    4096: Shape(packages=8, nodes_per_package=4, l3_per_node=4, cores_per_l3=16, threads_per_core=2),
+}
+#: As many claims as the larger ones hold in the issue; half of the CPUs stay free everywhere.
+CLAIMS: Final = {256: 128, 1024: 512, 4096: 2000}
+
+SIZES: Final = [pytest.param(cpus, id=f"{cpus} CPUs") for cpus in SHAPES]
+
+
+def request(action: str) -> Reading:
+    made = validate({"action": action})
+    assert isinstance(made, Reading)
+    return made
+
+
+LIST, MEMORY = request("list_allocations"), request("get_memory_info")
+
+_files: dict[int, dict[str, str]] = {}
+
+
+def host(cpus: int, **options: object) -> Host:
+    """A host whose every CPU is isolated, read once already."""
+    if cpus not in _files:
+        _files[cpus] = build(replace(SHAPES[cpus], isolated=f"0-{cpus - 1}", hugepages=PAGES))
+    made = Host(
+        RecordedSysfs(_files[cpus]), parse_settings({name.replace("_", "-"): each for name, each in options.items()})
+    )
+    assert made.pools().topologies
+    return made
+
+
+def answer(readings: Readings, ledger: Ledger, asked: Reading) -> bytes:
+    return readings.answer(ledger, readings._host.pools(), asked)
+
+
+def claims(cpus: int, count: int) -> Ledger:
+    """Claims of one CPU each, a core apart where there is room: nothing that a policy cares for is whole."""
+    order = [*range(0, cpus, 2), *range(1, cpus, 2)]
+    return Ledger.of([claim(f"service-{n * 7919 % count:04}", order[n]) for n in range(count)], {})
+
+
+def claim(service: str, cpu: int) -> Claim:
+    return Claim(service, "isolated", CpuSet([cpu]), EMPTY, "legacy")
+
+
+def claim_changes(ledger: Ledger) -> Iterator[Ledger]:
+    """The ledger after more and more changes: services give back their claims, one after the other."""
+    for service in list(ledger.claims):
+        ledger = ledger.apply(Change((ClaimChange(ledger.claims[service], None),)))
+        yield ledger
+
+
+@cache
+def records(count: int, per_service: int = 10) -> Ledger:
+    """That many hugepage records, so many of each service: of two sizes, on five nodes or on one of them."""
+    kinds: list[PageKind] = [(node, size_kb) for node in range(5) for size_kb in PAGES][:per_service]
+    services = count // per_service
+    return Ledger.of([], {f"service-{n * 7919 % services:05}": dict.fromkeys(kinds, n + 1) for n in range(services)})
+
+
+def page_changes(ledger: Ledger) -> Iterator[Ledger]:
+    """The ledger after more and more changes of counts, records that are gone and new services."""
+    for number, service in enumerate(list(ledger.pages)):
+        before = ledger.pages[service][0, 2048]
+        change = PagesChange(service, (0, 2048), before, before + 1 if number % 3 else 0)
+        if number % 3 == 1:
+            change = PagesChange(f"{service}-new", (1, 2048), 0, 1)
+        ledger = ledger.apply(Change(pages=change))
+        yield ledger
+
+
+def cost(work: Callable[[], object]) -> float:
+    """The CPU time (seconds) of doing something once."""
+    gc.collect()
+    gc.disable()
+    try:
+        begin = time.process_time()
+        work()
+        return time.process_time() - begin
+    finally:
+        gc.enable()
+
+
+def least(times: int, work: Callable[[], object]) -> float:
+    return min(cost(work) for _ in range(times))
+
+
+def after_changes(times: int, readings: Readings, asked: Reading, ledgers: Iterator[Ledger]) -> float:
+    """The least cost of a reading that follows a change."""
+    return min(cost(partial(answer, readings, ledger, asked)) for ledger in islice(ledgers, times))
+
+
+# --- listings ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cpus", SIZES)
+@pytest.mark.parametrize("options", [{}, {"cpu_thread_policy": "share"}, {"numa_policy": "none"}], ids=str)
+def test_a_listing_after_a_change_costs_five_ms(cpus: int, options: dict[str, str]) -> None:
+    """With claims that were all placed by the defaults, whatever the operator wants now."""
+    ledger = claims(cpus, CLAIMS[cpus])
+    readings = Readings(host(cpus, **options), None, ledger_known=True)
+    answer(readings, ledger, LIST)
+    assert after_changes(5, readings, LIST, claim_changes(ledger)) < 5 * MS
+
+
+@pytest.mark.parametrize("cpus", SIZES)
+def test_a_listing_that_repeats_costs_a_fifth_of_a_ms(cpus: int) -> None:
+    ledger = claims(cpus, CLAIMS[cpus])
+    readings = Readings(host(cpus), None, ledger_known=True)
+    answer(readings, ledger, LIST)
+    assert least(5, lambda: answer(readings, ledger, LIST)) < 0.2 * MS
+
+
+@pytest.mark.parametrize("cpus", SIZES)
+@pytest.mark.parametrize("options", [{}, {"cpu_thread_policy": "share"}], ids=str)
+def test_the_first_listing_after_a_start_costs_five_ms(cpus: int, options: dict[str, str]) -> None:
+    ledger = claims(cpus, CLAIMS[cpus])
+
+    def first() -> float:
+        readings = Readings(host(cpus, **options), None, ledger_known=True, ledger=ledger)
+        return cost(lambda: answer(readings, ledger, LIST))
+
+    assert min(first() for _ in range(3)) < 5 * MS
+
+
+def test_a_listing_of_ten_times_the_claims_costs_at_most_fifteen_times() -> None:
+    def listing(count: int) -> float:
+        ledger = claims(4096, count)
+        readings = Readings(host(4096), None, ledger_known=True)
+        answer(readings, ledger, LIST)
+        return after_changes(7, readings, LIST, claim_changes(ledger))
+
+    assert listing(4000) < 15 * listing(400)
+
+
+# --- hugepages -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("per_service", [1, 10])
+@pytest.mark.parametrize("cpus", SIZES)
+def test_get_memory_info_of_20000_records_costs_three_ms_and_eight_after_a_change(cpus: int, per_service: int) -> None:
+    ledger = records(20_000, per_service)
+    readings = Readings(host(cpus), None, ledger_known=True)
+    answer(readings, ledger, MEMORY)
+    assert least(5, lambda: answer(readings, ledger, MEMORY)) < 3 * MS
+    assert after_changes(9, readings, MEMORY, page_changes(ledger)) < 8 * MS
+
+
+@pytest.mark.parametrize("what", ["the first", "after a change"])
+def test_get_memory_info_of_ten_times_the_records_costs_at_most_fifteen_times(what: str) -> None:
+    def spent(count: int) -> float:
+        ledger = records(count)
+
+        def first() -> float:
+            readings = Readings(host(256), None, ledger_known=True)
+            return cost(lambda: answer(readings, ledger, MEMORY))
+
+        if what == "the first":
+            return min(first() for _ in range(3))
+        readings = Readings(host(256), None, ledger_known=True)
+        answer(readings, ledger, MEMORY)
+        return after_changes(7, readings, MEMORY, page_changes(ledger))
+
+    assert spent(20_000) < 15 * spent(2_000)
+
+
+# --- imports -------------------------------------------------------------------------------------------------------
+
+
+def state_json(kind: str, count: int) -> str:
+    """A state.json with so many claims of one CPU, records of one service, or records of as many services."""
+    entry = {"size_kb": 2048, "count": 1}
+    if kind == "claims":
+        held = {f"service-{n}": str(n) for n in range(count)}
+        return json.dumps({"version": 1, "allocations_db": {"allocations": held, "explicit_allocations": held}})
+    if kind == "records":
+        allocations = {"service": [entry | {"node_id": n} for n in range(count)]}
+    else:
+        allocations = {f"service-{n}": [entry | {"node_id": 0}] for n in range(count)}
+    return json.dumps({"version": 1, "hugepages_db": {"allocations": allocations}})
+
+
+def imported(directory: Path, content: str) -> None:
+    """What a first start does with the older daemon's state, up to the opened database."""
+    for path in directory.iterdir():
+        path.unlink()
+    (directory / "state.json").write_text(content)
+    ledger = read_legacy_state(directory / "state.json")
+    assert ledger is not None
+    store.create(directory / store.FILE_NAME, ledger, Origin(1, 0, 0, "import"), 1.0)
+    opened, _ = store.open_store(directory / store.FILE_NAME)
+    opened.close()
+
+
+@pytest.mark.parametrize("kind", ["claims", "records", "services"])
+def test_an_import_of_ten_times_as_much_costs_at_most_fifteen_times(kind: str, tmp_path: Path, long: bool) -> None:
+    """In the long form up to 4 MiB, which take a few seconds."""
+    few = 4_000 if long else 800
+    small, large = state_json(kind, few), state_json(kind, 10 * few)
+    costs = [least(2, partial(imported, tmp_path, content)) for content in (small, large)]
+    assert costs[1] < 15 * costs[0]
+    assert costs[1] < 10
