@@ -11,11 +11,11 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("cpuset", "lock", "paths", "systemd", "listening", "logs", "worker"),
+    ("cpuset", "lock", "paths", "systemd", "listening", "logs", "worker", "background"),
     ("sysfs", "policy"),
     ("settings",),
     ("machine", "peers"),
-    ("domains", "describe", "devices"),
+    ("domains", "describe", "devices", "probing"),
     ("cost", "needs", "scopes", "pools"),
     ("tables", "host"),
     ("placement",),
@@ -26,6 +26,7 @@ LAYERS = (
     ("readings",),
     ("orchestrator",),
     ("server",),
+    ("socket_keeper",),
     ("daemon",),
     ("cli", "configure"),
     ("__main__",),
