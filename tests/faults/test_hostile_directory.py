@@ -8,6 +8,7 @@ the path reaches the daemon, and the daemon goes on looking after it.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import resource
@@ -36,9 +37,6 @@ SOCKET: Final = "epa.sock"
 STAGED: Final = "epa.sock.new"
 #: A name by which the hostile snap keeps the daemon's own socket.
 KEPT: Final = "kept"
-
-#: All that a look at the file and putting it back are certain to contain, in this order; a test of the tests.
-CALLS: Final = ["open", "bind", "listen", "renameat", "connect"]
 
 #: How long the race lasts (seconds).
 RACE_SECONDS: Final = 3.0
@@ -169,12 +167,15 @@ def reaches(daemon: Daemon) -> bool:
         return False
 
 
-def own_files(daemon: Daemon) -> dict[str, tuple[int, bytes]]:
-    """The modes and contents of the files that only the daemon's user may write."""
-    return {path.name: (path.lstat().st_mode, path.read_bytes()) for path in sorted(daemon.common.iterdir())}
+def own_files(daemon: Daemon) -> dict[str, tuple[str, str]]:
+    """The modes and (hashed) contents of the files that only the daemon's user may write."""
+    return {
+        path.name: (stat.filemode(path.lstat().st_mode), hashlib.sha256(path.read_bytes()).hexdigest())
+        for path in sorted(daemon.common.iterdir())
+    }
 
 
-def start_with_claims(daemon: Daemon, environment: dict[str, str] | None = None) -> dict[str, tuple[int, bytes]]:
+def start_with_claims(daemon: Daemon, environment: dict[str, str] | None = None) -> dict[str, tuple[str, str]]:
     """Start a daemon that holds something and will write nothing more; its own files."""
     daemon.start()
     daemon.cores("svc", 2)
@@ -212,17 +213,17 @@ def attack(
         calls.append(call)
 
     stepper.on(before)
-    assert struck.wait(PATIENCE), f"the daemon has stopped looking after its socket: {daemon.log()}"
+    assert struck.wait(PATIENCE), f"the daemon has stopped looking after its socket: {daemon.log()[-500:]}"
     return calls
 
 
 def calls_of_putting_back(daemon: Daemon, stepper: Stepper, snap: Snap, loss: Callable[[Snap], None]) -> list[str]:
-    """The calls from the loss of the socket until the next look has found it in its place."""
+    """The calls from the loss of the socket until the next look has found it in its place, which is by connecting."""
     calls = attack(daemon, stepper, snap, loss, 40, lambda: None)
-    found = calls.index("connect") if "connect" in calls else len(calls) - 1
-    remaining = iter(calls)
-    assert all(any(call == wanted for call in remaining) for wanted in CALLS), f"unknown calls: {calls}"
-    return calls[: found + 1]
+    assert "bind" in calls, f"the socket is not put back: {calls}"
+    if "connect" not in calls:  # the versions that took an inode number for a proof
+        return calls[: calls.index("listen") + 4]
+    return calls[: calls.index("connect") + 1]
 
 
 def strikes(snap: Snap, kind: str, names: Iterable[str]) -> Callable[[], None]:
@@ -250,7 +251,8 @@ def strike_at_every_call(
                 attack(daemon, stepper, snap, loss, number, strikes(snap, kind, names))
                 where = f"{kind} at {', '.join(names)} before call {number} ({call}) of {calls}"
                 wait_until(lambda: reaches(daemon), f"the socket is the daemon's: {where}")
-                assert own_files(daemon) == before, where
+                changed = own_files(daemon).items() - before.items()
+                assert not changed, f"{changed}: {where}"
                 snap.clean_up()
                 struck += 1
         assert "unexpectedly" not in daemon.log()
@@ -259,9 +261,10 @@ def strike_at_every_call(
 
 
 def test_every_name_replaced_at_every_step(library: Path, long: bool) -> None:
-    plans = [(leave_nothing, (SOCKET,)), (leave_directory, (SOCKET, STAGED, "*"))]
+    everything = (SOCKET, STAGED, "*")
+    plans = [(leave_nothing, (STAGED, "*")), (leave_nothing, (SOCKET,)), (leave_directory, everything)]
     if long:
-        plans = list(itertools.product((leave_nothing, leave_directory), ((SOCKET,), (STAGED,), ("*",), plans[1][1])))
+        plans = list(itertools.product((leave_nothing, leave_directory), ((STAGED,), ("*",), (SOCKET,), everything)))
     counts: dict[str, int] = {}
     failures: list[str] = []
 
@@ -273,7 +276,7 @@ def test_every_name_replaced_at_every_step(library: Path, long: bool) -> None:
 
     run_all([lambda kind=kind: strike(kind) for kind in OBSTACLES])
     print("\n".join(f"{count:5} strikes: {kind}" for kind, count in counts.items()))
-    assert failures == []
+    assert not failures, "\n\n".join(failures)
     assert len(counts) == len(OBSTACLES)
 
 

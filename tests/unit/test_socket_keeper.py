@@ -277,9 +277,13 @@ def leave_directory(path: Path) -> None:
     (path / "below").mkdir(parents=True)
 
 
+def leave_dangling_link(path: Path) -> None:
+    path.symlink_to("gone")
+
+
 @pytest.mark.parametrize(
     "leave",
-    [None, Path.touch, leave_directory, os.mkfifo, lambda path: path.symlink_to("gone"), listening_at],
+    [None, Path.touch, leave_directory, os.mkfifo, leave_dangling_link, listening_at],
     ids=["nothing", "file", "directory", "fifo", "dangling link", "other socket"],
 )
 def test_a_handed_over_socket_is_served_whatever_is_in_its_place(
