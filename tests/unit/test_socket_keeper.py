@@ -196,8 +196,10 @@ def test_a_full_backlog_of_its_own_does(path: Path) -> None:
             clients = fill(path)
             for client in clients[:-1]:
                 client.send(LISTING)
+            inode = path.lstat().st_ino
             await keeper.start([listener])
             assert await keeper.leads_to_us()
+            assert path.lstat().st_ino == inode
             for client in clients[:-1]:
                 client.setblocking(True)
                 assert b"read-only" in client.recv(4096)
