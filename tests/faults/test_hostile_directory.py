@@ -327,7 +327,7 @@ def test_start_with_an_obstacle_in_every_place() -> None:
 
 
 def test_a_race_that_lasts(long: bool) -> None:
-    """While it lasts the daemon's files keep their modes; when it ends the socket is the daemon's."""
+    """The daemon's files keep their modes; when it ends, the socket is the daemon's, whatever is left in its way."""
     with Daemon() as daemon:
         before = start_with_claims(daemon)
         snap = Snap(daemon)
@@ -341,7 +341,7 @@ def test_a_race_that_lasts(long: bool) -> None:
             rounds += 1
             if len(os.listdir("/proc/self/fd")) > 300:
                 snap.close()
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and kind == "directory with content":
                 break
         wait_until(lambda: reaches(daemon), "the socket is the daemon's")
         assert own_files(daemon) == before
