@@ -8,7 +8,6 @@ import logging
 import os
 import resource
 import signal
-import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from epa_orchestrator import paths, store, systemd
+from epa_orchestrator.background import keep_running
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Ledger
@@ -28,13 +28,12 @@ from epa_orchestrator.machine import Seen
 from epa_orchestrator.orchestrator import Orchestrator, State
 from epa_orchestrator.server import Limits, Server
 from epa_orchestrator.settings import Settings, SettingsError, load_settings
+from epa_orchestrator.socket_keeper import SocketKeeper
 from epa_orchestrator.store import InUse, Origin, StateError
 from epa_orchestrator.sysfs import Sysfs, SysfsError
 
 log = logging.getLogger(__name__)
 
-#: How often (seconds) to look whether the socket file is still in its place.
-_LOOK_AFTER_SOCKET = 0.5
 #: How long (seconds) a placement that takes its time in the other thread may keep the interpreter from the event loop
 #: at once. A listing takes it back some four times, so Python's default of 5 ms would make 20 ms of it.
 _SWITCH_INTERVAL = 0.0005
@@ -141,70 +140,38 @@ async def _serve(options: Options, settings: Settings, state: State, host: Host)
     try:
         _tell_what_is_served(options, host)
         server = Server(orchestrator, Limits(connections=_most_connections()))
-        socket_file = SocketFile(options.socket_path)
-        for listener in _listeners(socket_file):
-            server.listen(listener)
+        stopped = _handle_signals(_Reload(options, orchestrator))
+        keeper = SocketKeeper(server, SocketFile(options.socket_path))
+        await _start_serving(keeper)
         log.info("serving at %s", options.socket_path)
-        reload = _Reload(options, orchestrator)
-        stopped = _handle_signals(reload)
-        tasks = [asyncio.ensure_future(task) for task in _background(server, socket_file)]
+        tasks = [asyncio.ensure_future(job) for job in _background(keeper)]
         systemd.notify("READY=1")
-        await stopped
+        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
         systemd.notify("STOPPING=1")
         log.info("stopping")
+        ended = [task for task in tasks if task.done()]
         for task in tasks:
             task.cancel()
-        socket_file.remove()
+        await keeper.remove()
         await server.stop()
+        if ended:
+            raise DaemonError(f"A background job of the daemon ended: {ended[0].exception()!r}")
     finally:
         orchestrator.close()
 
 
-def _listeners(socket_file: SocketFile) -> list[socket.socket]:
-    """The sockets that systemd handed over, or else one of our own; with one of our own if no file leads to those."""
-    handed_over = systemd.listening_sockets()
-    if not handed_over:
-        return [_made(socket_file.bind)]
-    if not any(socket_file.adopt(listener) for listener in handed_over):
-        log.warning("the socket file %s did not lead to the socket that was handed over: put back", socket_file.path)
-        handed_over.append(_made(socket_file.put_back))
-    return handed_over
-
-
-def _made(make: Callable[[], socket.socket]) -> socket.socket:
+async def _start_serving(keeper: SocketKeeper) -> None:
     try:
-        return make()
+        await keeper.start(systemd.listening_sockets())
     except ListenError as error:
         raise DaemonError(str(error)) from None
 
 
-def _background(server: Server, socket_file: SocketFile) -> Iterator[Coroutine[Any, Any, None]]:
-    yield _look_after_socket(server, socket_file)
+def _background(keeper: SocketKeeper) -> Iterator[Coroutine[Any, Any, None]]:
+    """What runs as long as the daemon."""
+    yield keep_running("looking after the socket file", keeper.watch)
     if (interval := systemd.watchdog_interval()) is not None:
-        yield _feed_watchdog(interval)
-
-
-async def _look_after_socket(server: Server, socket_file: SocketFile) -> None:
-    """Put the socket file back when something has removed or replaced it."""
-    last: socket.socket | None = None
-    complained = False
-    while True:
-        await asyncio.sleep(_LOOK_AFTER_SOCKET)
-        if socket_file.is_in_place():
-            continue
-        try:
-            listener = socket_file.put_back()
-        except ListenError as error:
-            if not complained:
-                log.error("%s; trying again", error)
-            complained = True
-            continue
-        complained = False
-        log.warning("the socket file %s had been removed or replaced: it is back", socket_file.path)
-        server.listen(listener)
-        if last is not None:
-            server.retire(last)
-        last = listener
+        yield keep_running("feeding the watchdog", lambda: _feed_watchdog(interval))
 
 
 async def _feed_watchdog(interval: float) -> None:

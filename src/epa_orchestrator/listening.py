@@ -1,7 +1,8 @@
 """Listening: the socket file, in a directory that other snaps may write.
 
-Nothing in that directory is trusted: the file is made under another name and renamed into place, so that clients never
-see one that nobody serves, and it is put back when something removes or replaces it.
+Nothing in that directory is trusted, and nothing in it is changed but by renaming and removing. The socket is made in a
+private directory of the same file system, gets its mode there, and is then renamed into place: clients never see one
+that nobody serves, and a link that another snap left there is replaced, never followed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import socket
+import stat
+from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
@@ -18,12 +22,16 @@ from epa_orchestrator.errors import EpaError
 #: Everybody may connect, because everybody may read; who may change claims is decided by the peer's credentials.
 SOCKET_MODE: Final = 0o666
 BACKLOG: Final = 4096
+#: The private directory, a sibling of the socket's directory, where only the daemon's user gets in.
+PRIVATE_NAME: Final = ".socket"
 #: sun_path in unix(7), without its terminating zero.
 _MAX_PATH_BYTES: Final = 107
-_CONNECT_TIMEOUT: Final = 1.0
-_UCRED_BYTES: Final = 12
-#: Somebody listens, but who cannot be told.
-_TOO_BUSY: Final = b""
+#: How often to move an obstacle aside: a hostile snap can put the next one there while we do.
+_ATTEMPTS: Final = 50
+_DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: What an open(2) or socket(2) fails with when the process or the system has run out of something, so that nothing can
+#: be told of the file.
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 class ListenError(EpaError):
@@ -31,21 +39,22 @@ class ListenError(EpaError):
 
 
 class SocketFile:
-    """A listening socket and the file that leads to it."""
+    """The file that leads to a listening socket."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._identity: tuple[int, int] | None = None
-        self._made = False
+        self._private = path.parent.with_name(PRIVATE_NAME)
 
     def bind(self) -> socket.socket:
         """Listen at the path, in place of a stale socket file.
 
         Raises ListenError when another process serves it, or it cannot be made.
         """
-        if len(os.fsencode(self.path)) + len(".new") > _MAX_PATH_BYTES:
-            raise ListenError(f"The socket's path is too long for the kernel ({_MAX_PATH_BYTES} bytes): {self.path}")
-        if is_served(self.path):
+        try:
+            served = is_served(self.path)
+        except OSError as error:
+            raise self._cannot_be_made(error) from error
+        if served:
             raise ListenError(f"Another process already serves {self.path}: stop it first, or use another SNAP_DATA")
         return self.put_back()
 
@@ -54,75 +63,185 @@ class SocketFile:
 
         Raises ListenError.
         """
-        new = self.path.with_name(self.path.name + ".new")
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        name = secrets.token_hex(2)
+        made_at = self._private / name
+        if max(len(os.fsencode(path)) for path in (self.path, made_at)) > _MAX_PATH_BYTES:
+            raise ListenError(f"The socket's path is too long for the kernel ({_MAX_PATH_BYTES} bytes): {self.path}")
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            new.unlink(missing_ok=True)
-            listener.bind(os.fspath(new))
-            os.chmod(new, SOCKET_MODE)
-            listener.listen(BACKLOG)
-            status = os.stat(new)
-            os.rename(new, self.path)
+            with self._shared_directory() as shared, self._private_directory() as private:
+                listener = _listener_at(made_at)
+                try:
+                    _move_into_place(private, name, shared, self.path.name)
+                except BaseException:
+                    listener.close()
+                    raise
         except OSError as error:
-            listener.close()
-            raise ListenError(f"The socket {self.path} cannot be made: {error.strerror}") from error
-        self._identity = status.st_dev, status.st_ino
-        self._made = True
+            raise self._cannot_be_made(error) from error
         return listener
 
-    def adopt(self, listener: socket.socket) -> bool:
-        """Take the file that is there as the one of a socket that was handed over, if it leads to that.
+    def open(self) -> int | None:
+        """A descriptor (O_PATH) of the socket at the path; None when there is no socket that everybody may connect to.
 
-        It may not: the file of systemd's socket stays away when somebody has removed it.
+        Raises OSError only when the process or the system has run out of something.
         """
-        if not _leads_to(self.path, listener):
-            return False
-        self._identity = self._current()
-        return True
-
-    def is_in_place(self) -> bool:
-        """Whether the path still leads to our socket."""
-        return self._current() == self._identity
-
-    def remove(self) -> None:
-        """Remove the file if we have made it and it has not become somebody else's."""
-        if self._made and self.is_in_place():
-            with contextlib.suppress(OSError):
-                self.path.unlink()
-
-    def _current(self) -> tuple[int, int] | None:
-        try:
-            status = os.stat(self.path, follow_symlinks=False)
-        except OSError:
+        opened = _open_socket(self.path)
+        if opened is None:
             return None
-        return status.st_dev, status.st_ino
+        fd, mode = opened
+        if mode != SOCKET_MODE:
+            os.close(fd)
+            return None
+        return fd
+
+    def remove(self, proven: int) -> None:
+        """Remove the file if it still is the one of this descriptor (from `open`), which the caller has proven ours.
+
+        It is moved into the private directory first, where nobody can replace it between the look and the removal;
+        somebody else's goes back. An open descriptor keeps its inode number from being used again.
+        """
+        name = secrets.token_hex(2)
+        with (
+            contextlib.suppress(OSError, ListenError),
+            self._shared_directory() as shared,
+            self._private_directory() as private,
+        ):
+            os.rename(self.path.name, name, src_dir_fd=shared, dst_dir_fd=private)
+            if os.path.samestat(os.stat(name, dir_fd=private, follow_symlinks=False), os.fstat(proven)):
+                os.unlink(name, dir_fd=private)
+            else:
+                os.rename(name, self.path.name, src_dir_fd=private, dst_dir_fd=shared)
+
+    @contextlib.contextmanager
+    def _shared_directory(self) -> Generator[int]:
+        """The directory that other snaps may write, made when it is missing; not what a link in its place leads to."""
+        directory = self.path.parent
+        try:
+            try:
+                fd = os.open(directory, _DIRECTORY)
+            except FileNotFoundError:
+                directory.mkdir(parents=True)
+                fd = os.open(directory, _DIRECTORY)
+        except (NotADirectoryError, FileExistsError):
+            raise ListenError(
+                f"The socket's directory {directory} is a link or no directory: replace it by a directory"
+            ) from None
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextlib.contextmanager
+    def _private_directory(self) -> Generator[int]:
+        """The private directory, made when it is missing, without what a killed daemon left in it."""
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(self._private, 0o700)
+        status = os.lstat(self._private)
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+            raise ListenError(f"{self._private} is not a directory of the daemon's user: remove it")
+        if stat.S_IMODE(status.st_mode) != 0o700:  # an odd umask; the directory above is only ours to write
+            os.chmod(self._private, 0o700)
+        fd = os.open(self._private, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            for name in os.listdir(fd):
+                _remove(name, fd)
+            yield fd
+        finally:
+            os.close(fd)
+
+    def _cannot_be_made(self, error: OSError) -> ListenError:
+        return ListenError(f"The socket {self.path} cannot be made: {error.strerror}")
 
 
 def is_served(path: Path) -> bool:
-    """Whether some process accepts connections at the path."""
-    return _server_at(path) is not None
+    """Whether some process accepts connections at the path itself, links not followed.
 
-
-def _leads_to(path: Path, listener: socket.socket) -> bool:
-    """Whether the process that listens at the path is the one that made the listener listen.
-
-    That is as far as can be told: the kernel shows both ends who called listen(2) (`SO_PEERCRED`, unix(7)).
+    Raises OSError only when the process or the system has run out of something.
     """
-    return _server_at(path) in (_TOO_BUSY, _listening_process(listener))
+    opened = _open_socket(path)
+    if opened is None:
+        return False
+    fd, _ = opened
+    try:
+        connection = connect(fd)
+    except BlockingIOError:  # the backlog is full, so somebody listens
+        return True
+    finally:
+        os.close(fd)
+    if connection is not None:
+        connection.close()
+    return connection is not None
 
 
-def _server_at(path: Path) -> bytes | None:
-    """The credentials of the process that listens at the path, None when none does."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
-        probe.settimeout(_CONNECT_TIMEOUT)
+def connect(fd: int) -> socket.socket | None:
+    """A connection to the socket file of an O_PATH descriptor, None when nobody listens there.
+
+    It never waits. Raises BlockingIOError when the backlog is full, and OSError when the process or the system has run
+    out of something.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        # The only way to connect to an open file; who replaces its name now is too late.
+        connection.connect(f"/proc/self/fd/{fd}")
+    except OSError as error:
+        connection.close()
+        if isinstance(error, BlockingIOError) or error.errno in _EXHAUSTED:
+            raise
+        return None
+    return connection
+
+
+def _open_socket(path: Path) -> tuple[int, int] | None:
+    """A descriptor of the socket file at the path itself, and its permission bits; None when there is none."""
+    try:
+        shared = os.open(path.parent, _DIRECTORY)
         try:
-            probe.connect(os.fspath(path))
-        except OSError as error:
-            # A full backlog (EAGAIN, or a time-out here) means that somebody listens.
-            return _TOO_BUSY if isinstance(error, TimeoutError) or error.errno == errno.EAGAIN else None
-        return _listening_process(probe)
+            fd = os.open(path.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=shared)
+        finally:
+            os.close(shared)
+    except OSError as error:
+        if error.errno in _EXHAUSTED:
+            raise
+        return None
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISSOCK(mode):
+        return fd, stat.S_IMODE(mode)
+    os.close(fd)
+    return None
 
 
-def _listening_process(end: socket.socket) -> bytes:
-    return end.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED_BYTES)
+def _listener_at(path: Path) -> socket.socket:
+    """A listening socket at a path of the private directory, in its final mode."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        listener.bind(os.fspath(path))
+        os.chmod(path, SOCKET_MODE)
+        listener.listen(BACKLOG)
+    except BaseException:
+        listener.close()
+        raise
+    return listener
+
+
+def _move_into_place(private: int, name: str, shared: int, final: str) -> None:
+    """Rename the socket to its final name; what cannot be replaced, such as a directory, is moved aside."""
+    for _ in range(_ATTEMPTS):
+        try:
+            os.rename(name, final, src_dir_fd=private, dst_dir_fd=shared)
+            return
+        except IsADirectoryError:
+            _move_aside(shared, final)
+    os.rename(name, final, src_dir_fd=private, dst_dir_fd=shared)
+
+
+def _move_aside(shared: int, name: str) -> None:
+    """Give an obstacle a random name; an empty directory goes away, anything else is not ours to delete."""
+    aside = f"{name}.{secrets.token_hex(8)}"
+    with contextlib.suppress(FileNotFoundError):
+        os.rename(name, aside, src_dir_fd=shared, dst_dir_fd=shared)
+        with contextlib.suppress(OSError):
+            os.rmdir(aside, dir_fd=shared)
+
+
+def _remove(name: str, directory: int) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(name, dir_fd=directory)

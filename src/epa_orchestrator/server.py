@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from epa_orchestrator.listening import BACKLOG
 from epa_orchestrator.orchestrator import Orchestrator
 from epa_orchestrator.peers import Peer, may_change, peer_of
+from epa_orchestrator.probing import Probes
 from epa_orchestrator.protocol import MAX_REQUEST_BYTES, ErrorAnswer, ProtocolError, Reading, Request, parse
 from epa_orchestrator.store import Origin
 
@@ -58,6 +59,7 @@ class Server:
         self.orchestrator = orchestrator
         self.limits = limits or Limits()
         self.loop = asyncio.get_running_loop()
+        self.probes = Probes()
         self._listeners: list[socket.socket] = []
         self._connections: dict[_Connection, None] = {}
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
@@ -110,8 +112,11 @@ class Server:
                     self._pause(listener)
                     return
                 continue
+            peer = peer_of(accepted)
+            if self.probes.recognise(accepted, peer):
+                continue
             accepted.setblocking(False)
-            connection = _Connection(self, accepted, peer_of(accepted))
+            connection = _Connection(self, accepted, peer)
             self._connections[connection] = None
             connection.read()
 

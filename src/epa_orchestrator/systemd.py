@@ -5,6 +5,8 @@ Sources: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3). Without systemd
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import socket
 from typing import Final
@@ -13,18 +15,20 @@ _FIRST_FD: Final = 3
 
 
 def notify(message: str) -> None:
-    """Send a state such as `READY=1` to the service manager, if there is one that listens."""
+    """Send a state such as `READY=1` to the service manager, if there is one that listens. Never raises."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
     if address.startswith("@"):
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notifier:
-        notifier.setblocking(False)
-        try:
-            notifier.sendto(message.encode(), address)
-        except OSError:
-            return
+    with contextlib.suppress(OSError, ValueError):
+        _notifier().sendto(message.encode(), address)
+
+
+@functools.cache
+def _notifier() -> socket.socket:
+    """The socket of all messages, kept open so that the watchdog is fed when no file descriptor is left."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
 
 def watchdog_interval() -> float | None:

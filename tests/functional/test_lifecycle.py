@@ -321,6 +321,7 @@ def listening(path: Path) -> Generator[socket.socket]:
     path.parent.mkdir(exist_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(str(path))
+        path.chmod(0o666)  # `socket-mode` in snapcraft.yaml
         listener.listen(128)
         yield listener
 

@@ -1,13 +1,16 @@
-"""The socket file: stale ones are replaced, live ones left alone, lost ones put back, and only our own removed."""
+"""The socket file: stale ones are replaced, live ones left alone, and only our own is removed.
+
+Whether the file still leads to us is the socket keeper's to find out, and tested there.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import resource
 import shutil
 import socket
 import stat
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from epa_orchestrator.listening import BACKLOG, ListenError, SocketFile, is_served
+from epa_orchestrator.listening import BACKLOG, PRIVATE_NAME, ListenError, SocketFile, connect, is_served
 
 
 @pytest.fixture
@@ -78,8 +81,10 @@ def test_it_listens_in_a_directory_that_it_makes(path: Path) -> None:
     socket_file = SocketFile(path)
     with socket_file.bind() as listener:
         assert serves(listener, path)
-        assert socket_file.is_in_place()
         assert os.listdir(path.parent) == ["epa.sock"]
+        private = path.parent.with_name(PRIVATE_NAME)
+        assert stat.S_IMODE(private.lstat().st_mode) == 0o700
+        assert os.listdir(private) == []
 
 
 def test_the_listener_does_not_block_and_is_not_inherited(path: Path) -> None:
@@ -140,11 +145,12 @@ def test_what_nobody_serves_is_replaced(leave: Callable[[Path], None], path: Pat
 
 @pytest.mark.parametrize("leave", [leave_stale, Path.touch], ids=["socket", "file"])
 def test_what_a_killed_start_left_is_no_hindrance(leave: Callable[[Path], None], path: Path) -> None:
-    path.parent.mkdir()
-    leave(path.with_name("epa.sock.new"))
+    private = path.parent.with_name(PRIVATE_NAME)
+    private.mkdir()
+    leave(private / "f00d")
     with SocketFile(path).bind() as listener:
         assert serves(listener, path)
-        assert os.listdir(path.parent) == ["epa.sock"]
+        assert os.listdir(private) == []
 
 
 def test_a_live_daemons_socket_is_left_alone(path: Path) -> None:
@@ -172,100 +178,158 @@ def test_the_second_of_two_gives_up_and_the_first_serves_on(path: Path) -> None:
     first, second = SocketFile(path), SocketFile(path)
     with first.bind() as listener:
         assert "already serves" in refusal(second)
-        assert first.is_in_place()
         listener.accept()[0].close()  # the probe
         assert serves(listener, path)
-        second.remove()
-        assert first.is_in_place()
 
 
-@pytest.mark.parametrize("length", [104, 105, 107, 108, 109, 300, 5000])
+def of_length(length: int, directory: Path) -> Path:
+    return directory / "data" / ("x" * (length - len(str(directory / "data")) - 1))
+
+
+@pytest.mark.parametrize("length", [108, 109, 300, 5000])
 def test_a_path_that_is_too_long_is_refused_with_the_limit(length: int, directory: Path) -> None:
-    path = directory / ("x" * (length - len(str(directory)) - 1))
-    sentence = refusal(SocketFile(path))
+    sentence = refusal(SocketFile(of_length(length, directory)))
     assert "too long" in sentence
     assert "107" in sentence
     assert os.listdir(directory) == []
 
 
-def test_a_long_path_that_fits_is_served(directory: Path) -> None:
-    path = directory / ("x" * (103 - len(str(directory)) - 1))
+@pytest.mark.parametrize("length", [106, 107])
+def test_a_long_path_that_fits_is_served(length: int, directory: Path) -> None:
+    path = of_length(length, directory)
+    with SocketFile(path).bind() as listener:
+        assert serves(listener, path)
+
+
+def test_the_deepest_snap_data_that_fits_is_served(directory: Path) -> None:
+    """The private path is not longer than the one that clients know."""
+    path = directory / ("x" * (107 - len(str(directory)) - 1 - len("/data/epa.sock"))) / "data" / "epa.sock"
+    assert len(str(path)) == 107
     with SocketFile(path).bind() as listener:
         assert serves(listener, path)
 
 
 def test_the_length_of_a_path_is_counted_in_bytes(directory: Path) -> None:
     """60 characters that have 4 bytes each."""
-    assert "too long" in refusal(SocketFile(directory / ("\N{GRINNING FACE}" * 60)))
+    assert "too long" in refusal(SocketFile(directory / "data" / ("\N{GRINNING FACE}" * 60)))
 
 
-def test_a_directory_in_its_place_is_refused(path: Path) -> None:
+def test_an_empty_directory_in_its_place_is_removed(path: Path) -> None:
     path.mkdir(parents=True)
-    (path / "file").touch()
+    with SocketFile(path).bind() as listener:
+        assert serves(listener, path)
+        assert os.listdir(path.parent) == ["epa.sock"]
+
+
+def test_a_directory_with_content_in_its_place_is_moved_aside(path: Path) -> None:
+    (path / "below").mkdir(parents=True)
+    (path / "below" / "file").write_text("theirs")
+    with SocketFile(path).bind() as listener:
+        assert serves(listener, path)
+        (aside,) = set(os.listdir(path.parent)) - {"epa.sock"}
+        assert (path.parent / aside / "below" / "file").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
+def test_what_is_no_directory_in_place_of_its_directory_is_refused(kind: str, path: Path) -> None:
+    elsewhere = path.parent.with_name("elsewhere")
+    if kind == "file":
+        path.parent.touch()
+    else:
+        path.parent.symlink_to("elsewhere")
+    if kind == "link":
+        elsewhere.mkdir()
     open_files = len(os.listdir("/proc/self/fd"))
-    sentence = refusal(SocketFile(path))
-    assert str(path) in sentence
-    assert "directory" in sentence
-    assert (path / "file").exists()
+    assert f"{path.parent} is a link or no directory: replace it" in refusal(SocketFile(path))
     assert len(os.listdir("/proc/self/fd")) == open_files
+    if kind == "link":
+        assert os.listdir(elsewhere) == []
+    else:
+        assert not elsewhere.exists()
 
 
-def test_a_file_in_place_of_its_directory_is_refused(path: Path) -> None:
-    path.parent.touch()
-    assert str(path) in refusal(SocketFile(path))
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_what_is_no_directory_in_place_of_the_private_one_is_refused(kind: str, path: Path) -> None:
+    private = path.parent.with_name(PRIVATE_NAME)
+    elsewhere = path.parent.with_name("elsewhere")
+    elsewhere.mkdir()
+    (elsewhere / "file").touch()
+    if kind == "file":
+        private.touch()
+    else:
+        private.symlink_to("elsewhere")
+    assert f"{private} is not a directory of the daemon's user: remove it" in refusal(SocketFile(path))
+    assert os.listdir(elsewhere) == ["file"]
 
 
-# --- looking after it ---
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
+def test_a_private_directory_of_another_user_is_refused(path: Path) -> None:
+    private = path.parent.with_name(PRIVATE_NAME)
+    private.mkdir()
+    os.chown(private, 65534, 65534)
+    assert f"{private} is not a directory of the daemon's user" in refusal(SocketFile(path))
 
 
-def test_it_is_put_back_when_removed(path: Path) -> None:
+def test_a_private_directory_that_others_may_read_is_closed(path: Path) -> None:
+    private = path.parent.with_name(PRIVATE_NAME)
+    private.mkdir()
+    private.chmod(0o777)
+    with SocketFile(path).bind():
+        assert stat.S_IMODE(private.stat().st_mode) == 0o700
+
+
+# --- putting it back ---
+
+
+@pytest.mark.parametrize("loss", ["removed", "directory removed", "socket", "file", "link"])
+def test_it_is_put_back(loss: str, path: Path) -> None:
+    """In place of another socket, even a live one: nobody else has a right to the path."""
     socket_file = SocketFile(path)
-    with socket_file.bind() as first:
-        path.unlink()
-        assert not socket_file.is_in_place()
+    with socket_file.bind() as first, socket.socket(socket.AF_UNIX) as other:
+        path.rename(path.with_name("moved"))
+        if loss == "directory removed":
+            shutil.rmtree(path.parent)
+        elif loss == "socket":
+            other.bind(str(path))
+            other.listen()
+        elif loss == "file":
+            path.touch()
+        elif loss == "link":
+            path.symlink_to("moved")
         with socket_file.put_back() as second:
-            assert socket_file.is_in_place()
             assert serves(second, path)
-            assert stat.S_IMODE(path.stat().st_mode) == 0o666
+            assert stat.S_IMODE(path.lstat().st_mode) == 0o666
         assert first.fileno() != -1, "who had connected before is still served"
 
 
-def test_it_is_put_back_when_its_directory_is_removed(path: Path) -> None:
+def test_a_hostile_thread_that_puts_directories_there_does_not_keep_it_away(path: Path) -> None:
+    """It wins the race now and then; the obstacle is moved aside again."""
     socket_file = SocketFile(path)
-    with socket_file.bind():
-        shutil.rmtree(path.parent)
-        assert not socket_file.is_in_place()
-        with socket_file.put_back() as second:
-            assert socket_file.is_in_place()
-            assert serves(second, path)
+    listeners = [socket_file.bind()]
+    done = threading.Event()
+    made = 0
 
+    def obstruct() -> None:
+        nonlocal made
+        while not done.is_set():
+            try:
+                path.mkdir()
+                made += 1
+            except FileExistsError:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
-@pytest.mark.parametrize("replacement", ["socket", "file", "link"])
-def test_it_is_put_back_when_replaced(replacement: str, path: Path) -> None:
-    """By another socket, even a live one: nobody else has a right to the path."""
-    socket_file = SocketFile(path)
-    with socket_file.bind(), socket.socket(socket.AF_UNIX) as other:
-        path.rename(path.with_name("moved"))
-        if replacement == "socket":
-            other.bind(str(path))
-            other.listen()
-        elif replacement == "file":
-            path.touch()
-        else:
-            path.symlink_to("moved")
-        assert not socket_file.is_in_place()
-        with socket_file.put_back() as second:
-            assert socket_file.is_in_place()
-            assert serves(second, path)
-
-
-def test_a_renamed_directory_is_not_in_place(path: Path) -> None:
-    socket_file = SocketFile(path)
-    with socket_file.bind():
-        path.parent.rename(path.parent.with_name("moved"))
-        assert not socket_file.is_in_place()
-        path.parent.with_name("moved").rename(path.parent)
-        assert socket_file.is_in_place()
+    thread = threading.Thread(target=obstruct)
+    thread.start()
+    try:
+        listeners.extend(socket_file.put_back() for _ in range(100))
+    finally:
+        done.set()
+        thread.join()
+        for listener in listeners:
+            listener.close()
+    assert len(listeners) == 101
+    assert made > 0
 
 
 def test_clients_never_find_a_path_that_nobody_serves(path: Path) -> None:
@@ -303,115 +367,139 @@ def test_a_failed_attempt_can_be_repeated(path: Path) -> None:
     socket_file = SocketFile(path)
     with socket_file.bind():
         path.unlink()
-        path.mkdir()
+        path.parent.rmdir()
+        path.parent.touch()
+        open_files = len(os.listdir("/proc/self/fd"))
         with pytest.raises(ListenError):
             socket_file.put_back()
-        assert not socket_file.is_in_place()
-        path.rmdir()
+        assert len(os.listdir("/proc/self/fd")) == open_files
+        path.parent.unlink()
         with socket_file.put_back() as second:
             assert serves(second, path)
+
+
+def test_without_file_descriptors_it_fails_with_a_sentence_and_leaves_nothing(path: Path) -> None:
+    """Whichever descriptor it is that is missing."""
+    socket_file = SocketFile(path)
+    with socket_file.bind():
+        pass
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    failures: list[str] = []
+    try:
+        for spare in range(10):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + spare, hard))
+            try:
+                socket_file.bind().close()
+                break
+            except ListenError as error:
+                failures.append(str(error))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert failures == [f"The socket {path} cannot be made: Too many open files"] * 3, "two directories and the socket"
+    assert os.dup(0) == lowest_free
+    os.close(lowest_free)
+
+
+# --- open ---
+
+
+def test_the_socket_is_opened(path: Path) -> None:
+    socket_file = SocketFile(path)
+    with socket_file.bind() as listener:
+        fd = socket_file.open()
+        assert fd is not None
+        path.unlink()
+        connection = connect(fd)
+        os.close(fd)
+        assert connection is not None, "through the descriptor, whatever the name leads to by now"
+        with connection, listener.accept()[0]:
+            pass
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [Path.touch, Path.mkdir, leave_dangling_link, leave_symbolic_link, os.mkfifo, None],
+    ids=["file", "directory", "dangling link", "link", "fifo", "nothing"],
+)
+def test_what_is_no_socket_is_not_opened(leave: Callable[[Path], None] | None, path: Path) -> None:
+    path.parent.mkdir()
+    if leave is not None:
+        leave(path)
+    open_files = len(os.listdir("/proc/self/fd"))
+    assert SocketFile(path).open() is None
+    assert len(os.listdir("/proc/self/fd")) == open_files
+
+
+def test_a_link_to_the_socket_is_not_opened(path: Path) -> None:
+    socket_file = SocketFile(path)
+    with socket_file.bind():
+        path.rename(path.with_name("moved"))
+        path.symlink_to("moved")
+        assert socket_file.open() is None
+
+
+def test_a_link_to_its_directory_is_not_followed(path: Path) -> None:
+    socket_file = SocketFile(path)
+    with socket_file.bind():
+        path.parent.rename(path.parent.with_name("moved"))
+        path.parent.symlink_to("moved")
+        assert socket_file.open() is None
+        assert not is_served(path)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o660, 0o667, 0o777, 0o1666, 0o4666, 0])
+def test_a_socket_of_another_mode_is_not_opened(mode: int, path: Path) -> None:
+    socket_file = SocketFile(path)
+    with socket_file.bind():
+        path.chmod(mode)
+        assert socket_file.open() is None
 
 
 # --- remove ---
 
 
+def opened(socket_file: SocketFile) -> int:
+    fd = socket_file.open()
+    assert fd is not None
+    return fd
+
+
 def test_its_own_file_is_removed(path: Path) -> None:
     socket_file = SocketFile(path)
     with socket_file.bind():
-        socket_file.remove()
+        fd = opened(socket_file)
+        socket_file.remove(fd)
         assert not path.exists()
-        socket_file.remove()
+        socket_file.remove(fd)
+        os.close(fd)
         assert path.parent.is_dir()
+        assert os.listdir(path.parent.with_name(PRIVATE_NAME)) == []
 
 
-def test_a_file_that_was_put_back_is_removed(path: Path) -> None:
-    socket_file = SocketFile(path)
-    with socket_file.bind():
-        path.unlink()
-        with socket_file.put_back():
-            socket_file.remove()
-            assert not path.exists()
-
-
-@pytest.mark.parametrize("replacement", ["socket", "file", "link"])
+@pytest.mark.parametrize("replacement", ["socket", "file", "link", "directory"])
 def test_somebody_elses_file_is_not_removed(replacement: str, path: Path) -> None:
+    """Not even when it comes after the proof."""
     socket_file = SocketFile(path)
     with socket_file.bind():
+        fd = opened(socket_file)
         path.rename(path.with_name("moved"))
         if replacement == "socket":
             leave_stale(path)
         elif replacement == "file":
             path.touch()
+        elif replacement == "directory":
+            (path / "below").mkdir(parents=True)
         else:
             path.symlink_to("moved")
         inode = path.lstat().st_ino
-        socket_file.remove()
+        socket_file.remove(fd)
+        os.close(fd)
         assert path.lstat().st_ino == inode
 
 
-def test_what_was_never_bound_is_not_removed(path: Path) -> None:
-    with listening_at(path):
-        SocketFile(path).remove()
-        assert path.exists()
-
-
-def test_a_handed_over_file_is_known_as_it_is(path: Path) -> None:
-    """The one that systemd made; when it is lost it is put back like any other."""
-    socket_file = SocketFile(path)
-    with listening_at(path) as handed_over:
-        assert socket_file.adopt(handed_over)
-        assert socket_file.is_in_place()
-        path.unlink()
-        assert not socket_file.is_in_place()
-        with socket_file.put_back() as listener:
-            assert serves(listener, path)
-            socket_file.remove()
-            assert not path.exists(), "the one that was put back is our own"
-
-
-def test_a_handed_over_file_is_not_removed(path: Path) -> None:
-    """It is systemd's, which serves the path on."""
-    socket_file = SocketFile(path)
-    with listening_at(path) as other:
-        assert socket_file.adopt(other)
-        other.accept()[0].close()  # what it probed with
-        socket_file.remove()
-        assert serves(other, path)
-
-
-def test_a_handed_over_socket_whose_file_is_gone_is_not_adopted(path: Path) -> None:
-    with listening_at(path) as handed_over:
-        path.unlink()
-        assert not SocketFile(path).adopt(handed_over)
-
-
-def test_a_handed_over_socket_in_whose_place_a_dead_one_lies_is_not_adopted(path: Path) -> None:
-    """What a daemon leaves that had put the file back and was killed."""
-    with listening_at(path) as handed_over:
-        path.unlink()
-        with listening_at(path):
-            pass
-        assert path.is_socket()
-        assert not SocketFile(path).adopt(handed_over)
-
-
-def test_a_handed_over_socket_in_whose_place_another_process_serves_is_not_adopted(path: Path) -> None:
-    program = (
-        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(); print('', flush=True);"
-        " sys.stdin.read()"
-    )
-    with listening_at(path) as handed_over:
-        path.unlink()
-        command = [sys.executable, "-c", program, str(path)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
-            assert other.stdout is not None
-            other.stdout.readline()
-            assert is_served(path)
-            assert not SocketFile(path).adopt(handed_over)
-            other.communicate(b"")
-
-
-# --- probing ---
+# --- who is served ---
 
 
 def test_who_is_served(path: Path) -> None:
@@ -419,6 +507,10 @@ def test_who_is_served(path: Path) -> None:
     with listening_at(path):
         assert is_served(path)
     assert not is_served(path)
+    path.unlink()
+    with listening_at(path.with_name("elsewhere")):
+        path.symlink_to("elsewhere")
+        assert not is_served(path), "that is another path"
     path.unlink()
     path.touch()
     assert not is_served(path)

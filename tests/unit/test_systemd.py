@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import resource
 import select
 import socket
 import subprocess
@@ -11,7 +13,7 @@ import sys
 import tempfile
 import textwrap
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -80,11 +82,43 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: socket.socket) ->
 
 @pytest.mark.parametrize("address", ["", "/nowhere/notify", "@epa-nobody-listens-here", "x" * 200, "vsock:2:1234", "/"])
 def test_without_a_manager_nothing_happens(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    systemd._notifier()  # the one that is kept open
     open_files = len(os.listdir("/proc/self/fd"))
     systemd.notify("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", address)
     systemd.notify("READY=1")
     assert len(os.listdir("/proc/self/fd")) == open_files
+
+
+def test_messages_are_sent_when_no_file_descriptor_is_left(manager: socket.socket) -> None:
+    """Otherwise the manager would kill a daemon that could wait for better times."""
+    systemd.notify("READY=1")
+    with no_descriptor_left():
+        systemd.notify("WATCHDOG=1")
+    assert [manager.recv(4096), manager.recv(4096)] == [b"READY=1", b"WATCHDOG=1"]
+
+
+def test_a_first_message_without_a_file_descriptor_is_lost_and_the_next_one_sent(manager: socket.socket) -> None:
+    systemd._notifier().close()
+    systemd._notifier.cache_clear()
+    with no_descriptor_left():
+        systemd.notify("READY=1")
+    systemd.notify("WATCHDOG=1")
+    assert manager.recv(4096) == b"WATCHDOG=1"
+
+
+@contextlib.contextmanager
+def no_descriptor_left() -> Generator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest_free = os.dup(0)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            os.dup(0)
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # --- watchdog ---

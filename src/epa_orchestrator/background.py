@@ -1,0 +1,25 @@
+"""Background: jobs that run as long as the daemon, and are started again when they end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+#: How long (seconds) to wait before an ended job is started again.
+RESTART_AFTER: Final = 1.0
+
+
+async def keep_running(name: str, job: Callable[[], Awaitable[None]], restart_after: float = RESTART_AFTER) -> None:
+    """Run a job that should never end, again and again; each end is logged with its reason."""
+    while True:
+        try:
+            await job()
+            reason = "it returned"
+        except Exception as error:  # noqa: BLE001  # whatever it is, the job has to run
+            reason = f"{type(error).__name__}: {error}"
+        log.error("%s ended unexpectedly (%s): starting it again", name, reason)
+        await asyncio.sleep(restart_after)

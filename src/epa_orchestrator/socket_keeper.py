@@ -1,0 +1,156 @@
+"""Socket keeper: has the server listen, and sees to it that the socket file leads there as long as the daemon runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import select
+import socket
+from collections import deque
+from typing import Final
+
+from epa_orchestrator.errors import printable
+from epa_orchestrator.listening import ListenError, SocketFile
+from epa_orchestrator.probing import Probe
+from epa_orchestrator.server import Server
+
+log = logging.getLogger(__name__)
+
+#: How often (seconds) to look whether the socket file still leads to us.
+_LOOK_EVERY: Final = 0.5
+#: How long (seconds) a probe may wait behind other clients; one in a foreign backlog is not waited for at all.
+_PROOF_TIMEOUT: Final = 2.0
+_PAUSE: Final = 0.01
+#: Sockets of our own that are served at once: clients may have looked up the file of the last but one and not yet
+#: connected.
+_MOST_OWN: Final = 2
+
+
+class SocketKeeper:
+    """The listening sockets of a server, and the file that leads to one of them."""
+
+    def __init__(self, server: Server, file: SocketFile) -> None:
+        self._server = server
+        self._file = file
+        self._handed_over: list[socket.socket] = []
+        self._own: deque[socket.socket] = deque()
+        self._complaint = ""
+
+    async def start(self, handed_over: list[socket.socket]) -> None:
+        """Serve the sockets that systemd handed over, and one of our own if there are none or no file leads to them.
+
+        With handed-over sockets nothing that is wrong with the file stops the daemon: it is tried again. Without them
+        raises ListenError.
+        """
+        self._handed_over = handed_over
+        for listener in handed_over:
+            self._server.listen(listener)
+        if handed_over:
+            await self.look()
+        else:
+            self._serve(self._file.bind())
+
+    async def watch(self) -> None:
+        """Put the file back whenever something has removed or replaced it. Never ends."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY)
+            await self.look()
+
+    async def look(self) -> None:
+        """Put the file back if it does not lead to us. What hinders that is logged once, and tried again next time."""
+        try:
+            if await self.leads_to_us():
+                self._complaint = ""
+                return
+            self._serve(self._file.put_back())
+        except ListenError as error:
+            self._complain(str(error))
+        except OSError as error:
+            self._complain(f"The socket file {self._file.path} cannot be looked after: {error.strerror}")
+        else:
+            self._complaint = ""
+            log.warning("the socket file %s did not lead to this daemon: it is back", self._file.path)
+
+    async def leads_to_us(self) -> bool:
+        """Whether who connects to the file arrives at this server, shown by doing just that.
+
+        Raises OSError when the process or the system has run out of something, so that it cannot be told.
+        """
+        fd = self._file.open()
+        if fd is None:
+            return False
+        try:
+            probe = await self._send_probe(fd)
+        finally:
+            os.close(fd)
+        return probe is not None and await self._arrival(probe) is not None
+
+    async def remove(self) -> None:
+        """Remove the file if we have made it and it has not become somebody else's."""
+        try:
+            fd = self._file.open() if self._own else None
+        except OSError:
+            return
+        if fd is None:
+            return
+        try:
+            probe = await self._send_probe(fd)
+            own = {listener.getsockname() for listener in self._own}
+            if probe is not None and await self._arrival(probe) in own:
+                self._file.remove(fd)
+        except OSError as error:
+            log.warning("the socket file %s was left where it is: %s", self._file.path, error.strerror)
+        finally:
+            os.close(fd)
+
+    async def _send_probe(self, fd: int) -> Probe | None:
+        """A probe on its way to whoever listens at the file, None when nobody does or their backlog stays full."""
+        deadline = self._server.loop.time() + _PROOF_TIMEOUT
+        while True:
+            try:
+                return self._server.probes.send(fd)
+            except BlockingIOError:  # ours is full only while clients wait there
+                if not self._clients_wait() or self._server.loop.time() >= deadline:
+                    return None
+            await asyncio.sleep(_PAUSE)
+
+    async def _arrival(self, probe: Probe) -> str | None:
+        """The address of our listener where the probe arrives, None when it arrives elsewhere.
+
+        A connection is in the listener's queue when connect(2) returns. So when none of our queues holds anybody any
+        more, the probe has been accepted by us, or never will be: a foreign server cannot make us wait.
+        """
+        deadline = self._server.loop.time() + _PROOF_TIMEOUT
+        pause = 0.0
+        try:
+            while probe.arrived_at is None and self._clients_wait() and self._server.loop.time() < deadline:
+                await asyncio.sleep(pause)
+                pause = _PAUSE
+            return probe.arrived_at
+        finally:
+            probe.close()
+
+    def _clients_wait(self) -> bool:
+        """Whether somebody, a client or a probe, waits to be accepted by us."""
+        poll = select.poll()
+        for listener in (*self._handed_over, *self._own):
+            poll.register(listener, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def _serve(self, listener: socket.socket) -> None:
+        """Serve a socket of our own, and no longer the oldest ones."""
+        self._own.append(listener)
+        try:
+            self._server.listen(listener)
+        except OSError:  # the event loop cannot watch it; better that nobody serves the file than that clients hang
+            self._own.pop()
+            self._server.retire(listener)
+            raise
+        while len(self._own) > _MOST_OWN:
+            self._server.retire(self._own.popleft())
+
+    def _complain(self, sentence: str) -> None:
+        if sentence != self._complaint:
+            log.error("%s; trying again", printable(sentence))
+        self._complaint = sentence
