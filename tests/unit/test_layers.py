@@ -11,20 +11,21 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("cpuset", "lock", "paths", "systemd", "listening", "logs", "worker"),
-    ("sysfs", "policy"),
+    ("cpuset", "lock", "paths", "systemd", "listening", "unblocked", "peer_log", "worker"),
+    ("sysfs", "policy", "logs"),
     ("settings",),
     ("machine", "peers"),
-    ("domains", "describe", "devices"),
+    ("domains", "describe", "devices", "quotas"),
     ("cost", "needs", "scopes", "pools"),
     ("tables", "host"),
     ("placement",),
     ("ledger",),
     ("protocol", "legacy_state", "store", "proposal", "review"),
-    ("explanation", "client", "display"),
+    ("explanation", "client", "display", "framing"),
     ("decisions",),
     ("readings",),
     ("orchestrator",),
+    ("connection",),
     ("server",),
     ("daemon",),
     ("cli", "configure"),
@@ -34,7 +35,7 @@ LAYERS = (
 #: Modules that decide and therefore touch no file, socket, clock or thread.
 PURE = (
     *("cpuset", "policy", "domains", "describe", "cost", "needs", "scopes", "tables", "placement"),
-    *("pools", "ledger", "proposal", "review", "protocol", "explanation"),
+    *("pools", "ledger", "proposal", "review", "protocol", "framing", "explanation"),
 )
 EDGES = {"os", "io", "socket", "asyncio", "threading", "time", "datetime", "random", "sqlite3", "subprocess", "pathlib"}
 
