@@ -1,7 +1,8 @@
 """Connection: one client of the socket, from its first byte to the end of its answer; one request each.
 
 Sockets are handled directly on the event loop's readiness callbacks. No client can hold up another one: nothing here
-waits, every phase has a deadline, and no callback does more than one read or write.
+waits, every phase has a deadline, and no callback does more than one read or write. Users who may only read get a
+small part of each turn for all their connections together, so that the backlog, where root may wait, is emptied first.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import fcntl
 import socket
 import struct
 import termios
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final
 
 from epa_orchestrator import peer_log
@@ -28,6 +31,8 @@ from epa_orchestrator.store import Origin
 _RECV_BYTES: Final = 4096
 #: After this time (seconds) without a byte a connection may have to make room for another one.
 IDLE_SECONDS: Final = 1.0
+#: The part of a turn (seconds) for all connections of users who may only read.
+_PATIENT_SECONDS: Final = 0.001
 #: Where bytes go that nobody wants; larger than what a socket holds (net.core.wmem_default).
 _DISCARDED: Final = bytearray(262_144)
 _INT: Final = struct.Struct("i")
@@ -55,6 +60,25 @@ class Shared:
         self.quotas: Quotas[Connection] = Quotas(limits.connections)
         self.connections: dict[Connection, None] = {}
         self.waiting_changes = dict.fromkeys(Standing, 0)
+        self._patient: deque[Connection] = deque()
+        self._going_on = False
+
+    def queue(self, connection: Connection) -> None:
+        """Let a connection go on when those that came before it have."""
+        self._patient.append(connection)
+        if not self._going_on:
+            self._going_on = True
+            self.loop.call_soon(self._let_go_on)
+
+    def _let_go_on(self) -> None:
+        turn_ends = monotonic() + _PATIENT_SECONDS
+        try:
+            while self._patient and monotonic() < turn_ends:
+                self._patient.popleft().go_on()
+        finally:
+            self._going_on = bool(self._patient)
+            if self._going_on:
+                self.loop.call_soon(self._let_go_on)
 
 
 class _Phase(enum.Enum):
@@ -80,6 +104,7 @@ class Connection:
         "_moved",
         "_peer",
         "_phase",
+        "_queued",
         "_request",
         "_shared",
         "_socket",
@@ -105,18 +130,37 @@ class Connection:
         self._moved = now
         #: Whether this one is counted among the changes that wait.
         self._changes = False
+        self._queued = False
         self._watched = False
         self._writing = False
         self._phase = _Phase.READING
         shared.connections[self] = None
         shared.quotas.add(self, standing, peer.uid)
 
-    def read(self) -> None:
+    def ready(self) -> None:
+        """Go on, in its turn: what to do depends on the phase."""
+        if self._standing is not Standing.OTHER:
+            self.go_on()
+        elif not self._queued:
+            self._queued = True
+            self._shared.queue(self)
+
+    def go_on(self) -> None:
+        """Read or write once."""
+        self._queued = False
+        if self._phase is _Phase.READING:
+            self._read()
+        elif self._phase is _Phase.WRITING:
+            self._write_on()
+        elif self._phase is _Phase.LINGERING:
+            self._discard()
+
+    def _read(self) -> None:
         """Take what has arrived, and serve the request when it is whole."""
         try:
             piece = self._socket.recv(_RECV_BYTES)
         except (BlockingIOError, InterruptedError):
-            self._watch(self.read)
+            self._watch()
             return
         except OSError:
             self.close()
@@ -131,7 +175,7 @@ class Connection:
             self._fail(str(error))
             return
         if request is None:
-            self._watch(self.read)
+            self._watch()
         else:
             self._serve(request)
 
@@ -152,7 +196,7 @@ class Connection:
     def close_if_silent(self) -> None:
         """Close a connection on which no request has begun."""
         if self._phase is _Phase.READING and not self._request:
-            self.read()
+            self._read()
         if self._phase is _Phase.LINGERING or (self._phase is _Phase.READING and not self._request):
             self.close()
 
@@ -244,7 +288,7 @@ class Connection:
         self._note_progress(self._shared.loop.time())
         self._unwatch()
         self._writing = True
-        self._shared.loop.add_writer(self._fd, self._write_on)
+        self._shared.loop.add_writer(self._fd, self.ready)
 
     def _write_on(self) -> None:
         try:
@@ -278,7 +322,7 @@ class Connection:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
         self._unwatch()
-        self._watch(self._discard)
+        self._watch()
         self._discard()
 
     def _discard(self) -> None:
@@ -291,10 +335,10 @@ class Connection:
         except OSError:
             self.close()
 
-    def _watch(self, callback: Callable[[], None]) -> None:
+    def _watch(self) -> None:
         if not self._watched:
             self._watched = True
-            self._shared.loop.add_reader(self._fd, callback)
+            self._shared.loop.add_reader(self._fd, self.ready)
 
     def _unwatch(self) -> None:
         if self._watched:
@@ -313,7 +357,7 @@ def end(connected: socket.socket) -> None:
     """
     with contextlib.suppress(OSError):
         connected.shutdown(socket.SHUT_RDWR)
-        connected.recv_into(_DISCARDED)
+        connected.recv(_RECV_BYTES, socket.MSG_DONTWAIT)
     connected.close()
 
 

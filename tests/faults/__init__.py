@@ -1,0 +1,1 @@
+"""The ways found to break the daemon, each with the tests of its kind."""
