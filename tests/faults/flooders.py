@@ -74,8 +74,8 @@ print(opened, flush=True)
 class Flooder:
     """A flood from another user for as long as the `with` block lasts.
 
-    Kinds: `hasty` connects and hangs up; `idle` holds connections and says nothing; `asking` sends a request and does not
-    read the answer; `slow` holds long requests that never end, and goes on with each by single bytes.
+    Kinds: `hasty` connects and hangs up; `idle` holds connections and says nothing; `asking` sends a request and never
+    reads the answer; `slow` holds long requests that never end, and goes on with each by single bytes.
     """
 
     def __init__(self, daemon: Daemon, kind: str, held: int = 1500, uid: int = UID) -> None:
