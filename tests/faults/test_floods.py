@@ -140,7 +140,7 @@ def test_slow_reader_of_a_long_answer_is_not_cut_off_by_a_flood(uid: int) -> Non
             reader.stdin.close()
             assert reader.stdout.readline() == "asked\n"
             time.sleep(0.5)
-            with Flooder(daemon, "idle"):
+            with Flooder(daemon, "idle", held=8_000):
                 read = int(reader.stdout.readline() or 0)
         assert read == len(listing)
         assert len(check_listing(decode(listing))) == 400

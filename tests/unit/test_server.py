@@ -11,7 +11,7 @@ import resource
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -91,7 +91,7 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(path: Path, limits: Limits | None = None) -> AsyncIterator[Bench]:
+async def bench(path: Path, limits: Limits | None = None) -> AsyncGenerator[Bench]:
     made = Bench(path / "s", limits or Limits())
     try:
         yield made
@@ -290,7 +290,7 @@ def test_out_of_files_idle_connections_of_others_make_room(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def out_of_files() -> Iterator[None]:
+def out_of_files() -> Generator[None]:
     """Let this process open no file any more."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
