@@ -230,7 +230,7 @@ def _tell_what_is_served(options: Options, host: Host) -> None:
 
 
 def _most_connections() -> int:
-    """As many as the limit on open files leaves, which is raised as far as allowed."""
+    """As many as the limit on open files leaves, which is raised as far as allowed; `quotas` shares them out."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = Limits.connections + _OTHER_FDS
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

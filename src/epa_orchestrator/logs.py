@@ -1,25 +1,39 @@
-"""Logs: lines on stderr, as cheap as a line for every connection must be.
+"""Logs: lines on stderr, as cheap as a line for every connection must be, and never a reason to wait.
 
-Lines of one turn of the event loop leave in one write; warnings and errors leave at once. What logging would look up
-for every record and no line shows (the caller, the thread, the process) is switched off.
+Lines of one turn of the event loop leave in one write; warnings and errors leave at once. While nobody reads stderr the
+lines are kept, then dropped and counted. What logging would look up for every record and no line shows (the caller, the
+thread, the process) is switched off.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-import sys
 from typing import Final
+
+from epa_orchestrator.unblocked import UnblockedWriter
 
 LEVELS: Final = ("debug", "info", "warning", "error")
 
+#: What is kept (bytes) while nobody reads, and how often (seconds) it is tried again.
+_MOST_KEPT: Final = 262_144
+_TRY_AGAIN: Final = 0.1
+_STDERR: Final = 2
+
 
 class TurnHandler(logging.Handler):
-    """Collects lines while an event loop runs, and writes them when its turn ends."""
+    """Collects lines while an event loop runs, and writes them when its turn ends. Any thread may log."""
 
-    def __init__(self) -> None:
+    def __init__(self, fd: int = _STDERR) -> None:
         super().__init__()
+        self._writer = UnblockedWriter(fd)
+        #: Lines of this turn; what could not be written yet; how many lines found no room there.
         self._lines: list[str] = []
+        self._kept = bytearray()
+        self._dropped = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._retry: asyncio.TimerHandle | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line; write at once what must not be lost, and without an event loop everything."""
@@ -28,19 +42,69 @@ class TurnHandler(logging.Handler):
             self.flush()
         elif len(self._lines) == 1:
             try:
-                asyncio.get_running_loop().call_soon(self.flush)
+                self._loop = asyncio.get_running_loop()
+                self._loop.call_soon(self.flush)
             except RuntimeError:
                 self.flush()
 
     def flush(self) -> None:
-        """Write what has been collected."""
-        lines, self._lines = self._lines, []
-        if lines:
-            try:
-                sys.stderr.write("".join(lines))
-                sys.stderr.flush()
-            except (OSError, ValueError):  # nobody reads stderr any more
-                return
+        """Write what has been collected, as far as that is possible now."""
+        assert self.lock is not None
+        with self.lock:
+            lines, self._lines = self._lines, []
+            if lines:
+                self._keep(lines)
+            self._write()
+            if self._kept or self._dropped:
+                self._try_again_later()
+
+    def close(self) -> None:
+        """Write what is left, and let go of the file descriptor."""
+        self.flush()
+        if self._retry is not None:
+            self._retry.cancel()
+        self._writer.close()
+        super().close()
+
+    def _keep(self, lines: list[str]) -> None:
+        text = "".join(lines).encode("utf-8", "backslashreplace")
+        if self._dropped:
+            self._write()
+        if self._dropped:  # its count stands for all lines from there on, so that what is written stays in order
+            self._dropped += text.count(b"\n")
+            return
+        self._kept += text
+        if len(self._kept) > _MOST_KEPT:
+            self._write()
+        if len(self._kept) > _MOST_KEPT:
+            end = self._kept.rfind(b"\n", 0, _MOST_KEPT) + 1
+            self._dropped = self._kept.count(b"\n", end)
+            del self._kept[end:]
+
+    def _write(self) -> None:
+        if self._kept:
+            del self._kept[: self._writer.write(self._kept)]
+        if self._dropped and not self._kept:
+            self._kept += b"WARNING %d lines of this log were dropped, because nobody read it\n" % self._dropped
+            self._dropped = 0
+            del self._kept[: self._writer.write(self._kept)]
+
+    def _try_again_later(self) -> None:
+        """Come back without a new line; another thread than the loop's leaves that to the loop."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            if self._loop is not None:
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(self.flush)
+            return
+        if self._retry is None:
+            self._loop = loop
+            self._retry = loop.call_later(_TRY_AGAIN, self._tried_again)
+
+    def _tried_again(self) -> None:
+        self._retry = None
+        self.flush()
 
 
 def log_to_stderr(level: str) -> None:
@@ -52,7 +116,8 @@ def log_to_stderr(level: str) -> None:
         raise ValueError(f"the log level '{level}' is not known: set it to one of {', '.join(LEVELS)}")
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging._srcfile = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
-    logging.basicConfig(level=level.upper(), handlers=[TurnHandler()], format="%(message)s")
+    if not logging.getLogger().handlers:
+        logging.basicConfig(level=level.upper(), handlers=[TurnHandler()], format="%(message)s")
 
 
 def set_level(level: str) -> None:

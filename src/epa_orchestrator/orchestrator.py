@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from epa_orchestrator import peer_log
 from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Reply, Waiting, error_answer
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Claim, Ledger, Refused
@@ -269,7 +270,7 @@ class Orchestrator:
 
 def _answer(reply: Callable[[bytes], None], answer: bytes, origin: Origin, service: str | None, outcome: str) -> None:
     """Log and send an answer; a mistake of ours in one connection must not stop the others."""
-    log.info("pid=%d uid=%d gid=%d %s %r: %s", *origin, service or "", outcome)
+    peer_log.note(origin.pid, origin.uid, origin.gid, "%s %r: %s", origin.action, service or "", outcome)
     try:
         reply(answer)
     except Exception:

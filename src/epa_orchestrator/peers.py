@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import socket
 import struct
@@ -29,15 +30,29 @@ def peer_of(connection: socket.socket) -> Peer:
     return Peer(*_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
 
-def may_change(peer: Peer, connection: socket.socket, settings: Settings) -> bool:
-    """Whether the peer may change claims: root, the daemon's own user, and whom the settings name.
+class Standing(enum.Enum):
+    """Whose connection it is: root's or the daemon's own user's, an allowed user's, or somebody else's."""
 
-    Supplementary groups count as well.
-    """
-    if peer.uid in (0, os.geteuid()) or peer.uid in settings.allowed_uids:
-        return True
+    OWN = enum.auto()
+    ALLOWED = enum.auto()
+    OTHER = enum.auto()
+
+
+def standing_of(peer: Peer, connection: socket.socket, settings: Settings) -> Standing:
+    """Who the peer is to us. Supplementary groups count as well."""
+    if peer.uid in (0, os.geteuid()):
+        return Standing.OWN
+    if peer.uid in settings.allowed_uids:
+        return Standing.ALLOWED
     allowed = settings.allowed_gids
-    return bool(allowed) and (peer.gid in allowed or not _groups_of(connection).isdisjoint(allowed))
+    if allowed and (peer.gid in allowed or not _groups_of(connection).isdisjoint(allowed)):
+        return Standing.ALLOWED
+    return Standing.OTHER
+
+
+def may_change(peer: Peer, connection: socket.socket, settings: Settings) -> bool:
+    """Whether the peer may change claims: root, the daemon's own user, and whom the settings name."""
+    return standing_of(peer, connection, settings) is not Standing.OTHER
 
 
 def _groups_of(connection: socket.socket) -> set[int]:

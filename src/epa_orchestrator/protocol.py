@@ -34,6 +34,7 @@ FEATURES: Final = (
 #: A request may not be larger (bytes), and must have arrived whole within this time (seconds).
 MAX_REQUEST_BYTES: Final = 65_536
 
+_NOT_BLANK: Final = re.compile(rb"\S")
 #: How much of a client's own text an error repeats.
 _ECHO: Final = 80
 
@@ -190,11 +191,11 @@ def parse(data: bytes | bytearray) -> Request | None:
 
     Raises ProtocolError as soon as it cannot.
     """
-    stripped = data.lstrip()
-    if stripped and not stripped.startswith(b"{"):
+    first = _NOT_BLANK.search(data)
+    if first and first[0] != b"{":
         raise ProtocolError("The request is not a JSON object")
     try:
-        document: object = from_json(bytes(data), allow_inf_nan=False)
+        document: object = from_json(data, allow_inf_nan=False)
     except ValueError as error:
         reason = str(error)
         if reason.startswith("EOF while parsing") and _may_become_utf8(data):

@@ -1,55 +1,37 @@
-"""Server: framing, limits and peers of the Unix socket; one request and one answer per connection.
+"""Server: accepts connections within quotas, and closes those whose time is over.
 
-Sockets are handled directly on the event loop's readiness callbacks. Most clients connect and write at once, so a
-connection is read as soon as it is accepted, which answers a reading without a second turn of the loop. No client can
-hold up another one: nothing here waits, every phase of a connection has a deadline, and when too many are open the one
-that has kept us waiting longest makes room.
+Most clients connect and write at once, so root's connection is read as soon as it is accepted, which answers a reading
+without a second turn of the loop. Whoever is over a quota is turned away at once: a connection that is left in the
+backlog would keep root's out. Accepting and sweeping end their turn after a few milliseconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
+import functools
 import logging
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from time import monotonic
+from typing import Final
 
+from epa_orchestrator import peer_log
+from epa_orchestrator.connection import Connection, Limits, Shared, end
 from epa_orchestrator.listening import BACKLOG
 from epa_orchestrator.orchestrator import Orchestrator
-from epa_orchestrator.peers import Peer, may_change, peer_of
+from epa_orchestrator.peers import Peer, Standing, peer_of, standing_of
 from epa_orchestrator.probing import Probes
-from epa_orchestrator.protocol import MAX_REQUEST_BYTES, ErrorAnswer, ProtocolError, Reading, Request, parse
-from epa_orchestrator.store import Origin
+from epa_orchestrator.protocol import ErrorAnswer
 
 log = logging.getLogger(__name__)
 
-_RECV_BYTES = 4096
-_DISCARD_BYTES = 262_144
-_ACCEPTS_PER_TURN = 64
-_SWEEP_SECONDS = 0.25
-_ACCEPT_PAUSE_SECONDS = 0.1
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Connections at once, and seconds: for a request to arrive, an answer to be read, a refused client to stop."""
-
-    connections: int = 1024
-    read_timeout: float = 5.0
-    write_timeout: float = 10.0
-    linger_timeout: float = 5.0
-    stop_grace: float = 1.0
-    commit_grace: float = 30.0
-
-
-class _Phase(enum.Enum):
-    READING = enum.auto()
-    WAITING = enum.auto()
-    WRITING = enum.auto()
-    LINGERING = enum.auto()
-    CLOSED = enum.auto()
+#: As long as accepting or sweeping may go on before everything else has its turn.
+_TURN_SECONDS: Final = 0.003
+_SWEEP_SECONDS: Final = 0.25
+_ACCEPT_PAUSE_SECONDS: Final = 0.1
+#: Between two lines about the same lack of file descriptors.
+_COMPLAINT_SECONDS: Final = 1.0
 
 
 class Server:
@@ -60,9 +42,11 @@ class Server:
         self.limits = limits or Limits()
         self.loop = asyncio.get_running_loop()
         self.probes = Probes()
+        self._shared = Shared(orchestrator, self.limits)
         self._listeners: list[socket.socket] = []
-        self._connections: dict[_Connection, None] = {}
-        self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+        self._retiring: set[socket.socket] = set()
+        self._complained = 0.0
+        self._sweeper: asyncio.Handle = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     def listen(self, listener: socket.socket) -> None:
         """Accept connections from a listening, non-blocking socket."""
@@ -70,263 +54,130 @@ class Server:
         self.loop.add_reader(listener.fileno(), self._accept, listener)
 
     def retire(self, listener: socket.socket) -> None:
-        """Serve who has already connected to a listener, and stop listening there."""
+        """Serve who has already connected to a listener, in the next turns, and then stop listening there."""
         if listener in self._listeners:
             self._listeners.remove(listener)
-            self._accept(listener, BACKLOG)
             self.loop.remove_reader(listener.fileno())
-            listener.close()
+            self._retiring.add(listener)
+            self._accept_last(listener, BACKLOG)
 
     async def stop(self) -> None:
         """Answer what is in flight, and close everything else. Takes at most the grace times of the limits."""
-        for listener in list(self._listeners):
-            self.retire(listener)
-        for connection in list(self._connections):
-            connection.close_if_silent()
         grace = self.loop.time() + self.limits.stop_grace
         commit_grace = self.loop.time() + self.limits.commit_grace
-        while self._connections and self.loop.time() < commit_grace:
+        for listener in list(self._listeners):
+            self.retire(listener)
+        while self._retiring and self.loop.time() < grace:
+            await asyncio.sleep(0)
+        for connection in list(self._shared.connections):
+            connection.close_if_silent()
+        while self._shared.connections and self.loop.time() < commit_grace:
             if self.loop.time() >= grace and not self.orchestrator.busy:
                 break
             await asyncio.sleep(0.01)
-        for connection in list(self._connections):
+        for connection in list(self._shared.connections):
             connection.close()
         self._sweeper.cancel()
 
-    def forget(self, connection: _Connection) -> None:
-        """A connection has closed."""
-        self._connections.pop(connection, None)
+    def _accept(self, listener: socket.socket) -> None:
+        turn_ends = monotonic() + _TURN_SECONDS
+        while monotonic() < turn_ends:
+            accepted = self._next_client(listener)
+            if accepted is None:
+                return
+            self._welcome(accepted)
 
-    def _accept(self, listener: socket.socket, most: int = _ACCEPTS_PER_TURN) -> None:
-        for _ in range(most):
-            if len(self._connections) >= self.limits.connections and not self._make_room():
+    def _accept_last(self, listener: socket.socket, most: int) -> None:
+        """Serve who waits in the backlog of a listener that retires, at most so many."""
+        turn_ends = monotonic() + _TURN_SECONDS
+        while most and (accepted := self._next_client(listener)) is not None:
+            self._welcome(accepted)
+            most -= 1
+            if monotonic() >= turn_ends:
+                self.loop.call_soon(self._accept_last, listener, most)
+                return
+        self._retiring.remove(listener)
+        listener.close()
+
+    def _next_client(self, listener: socket.socket) -> socket.socket | None:
+        """The next connection of the backlog; None when there is none, or it cannot be accepted now."""
+        try:
+            accepted, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return None
+        except OSError as error:  # out of file descriptors or memory
+            self._complain(error)
+            idle = self._shared.quotas.idle_anywhere()
+            if idle is None:
                 self._pause(listener)
-                return
-            try:
-                accepted, _ = listener.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:  # out of file descriptors or memory
-                log.error("cannot accept connections: %s", error.strerror)
-                if not self._make_room():
-                    self._pause(listener)
-                    return
-                continue
-            peer = peer_of(accepted)
-            if self.probes.recognise(accepted, peer):
-                continue
+            else:
+                idle.make_room()
+            return None
+        return accepted
+
+    def _welcome(self, accepted: socket.socket) -> None:
+        """Serve a client, or tell it that its quota is used up."""
+        peer = peer_of(accepted)
+        if self.probes.recognise(accepted, peer):
+            return
+        standing = standing_of(peer, accepted, self.orchestrator.settings)
+        if self._has_room(standing, peer.uid):
             accepted.setblocking(False)
-            connection = _Connection(self, accepted, peer)
-            self._connections[connection] = None
-            connection.read()
+            Connection(self._shared, accepted, peer, standing).ready()
+        else:
+            _turn_away(accepted, peer)
+
+    def _has_room(self, standing: Standing, uid: int) -> bool:
+        """Whether a user may have one more connection, for which an idle one may have had to go."""
+        quotas = self._shared.quotas
+        if quotas.has_room(standing, uid):
+            return True
+        idle = quotas.idle_instead_of(standing, uid)
+        if idle is None:
+            return False
+        idle.make_room()
+        return True
+
+    def _complain(self, error: OSError) -> None:
+        now = self.loop.time()
+        if now - self._complained >= _COMPLAINT_SECONDS:
+            self._complained = now
+            log.error("cannot accept connections: %s", error.strerror)
 
     def _pause(self, listener: socket.socket) -> None:
         """Leave new clients in the backlog for a moment."""
-        self.loop.remove_reader(listener.fileno())
-        self.loop.call_later(_ACCEPT_PAUSE_SECONDS, self._resume, listener)
+        if listener in self._listeners:
+            self.loop.remove_reader(listener.fileno())
+            self.loop.call_later(_ACCEPT_PAUSE_SECONDS, self._resume, listener)
 
     def _resume(self, listener: socket.socket) -> None:
         if listener in self._listeners:
             self.loop.add_reader(listener.fileno(), self._accept, listener)
 
-    def _make_room(self) -> bool:
-        """Close the connection whose client has kept us waiting longest; False when all wait for us."""
-        for connection in self._connections:
-            if connection.phase is not _Phase.WAITING:
-                connection.fail("Too many connections: this one made no progress and had to make room")
-                connection.close()
-                return True
-        return False
-
     def _sweep(self) -> None:
+        self._sweep_on(iter(list(self._shared.connections)))
+
+    def _sweep_on(self, connections: Iterator[Connection]) -> None:
+        """Close connections whose time is over, some in each turn."""
+        turn_ends = monotonic() + _TURN_SECONDS
         now = self.loop.time()
-        for connection in list(self._connections):
+        for connection in connections:
             connection.expire(now)
+            if monotonic() >= turn_ends:
+                self._sweeper = self.loop.call_soon(self._sweep_on, connections)
+                return
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
 
-class _Connection:
-    """One client: READING its request, WAITING for the commit, WRITING what it does not read, LINGERING after an error.
+def _turn_away(accepted: socket.socket, peer: Peer) -> None:
+    """Tell a client that there are too many connections of its kind, and hang up; as cheap as can be."""
+    peer_log.note(*peer, "turned away: too many connections")
+    with contextlib.suppress(OSError):  # it has already gone
+        accepted.send(_too_many(peer.uid), socket.MSG_DONTWAIT)
+    end(accepted)
 
-    Lingering means to discard what a refused client still sends, because closing at once would make its writes fail
-    before it has read why.
-    """
 
-    __slots__ = (
-        "_answer",
-        "_deadline",
-        "_fd",
-        "_peer",
-        "_received",
-        "_server",
-        "_socket",
-        "_watched",
-        "_writing",
-        "phase",
-    )
-
-    def __init__(self, server: Server, accepted: socket.socket, peer: Peer) -> None:
-        self._server = server
-        self._socket = accepted
-        self._fd = accepted.fileno()
-        self._peer = peer
-        self._received = b""
-        self._answer = memoryview(b"")
-        self._deadline = server.loop.time() + server.limits.read_timeout
-        self._watched = False
-        self._writing = False
-        self.phase = _Phase.READING
-
-    def read(self) -> None:
-        """Take what has arrived, and serve the request when it is whole."""
-        try:
-            data = self._socket.recv(_RECV_BYTES)
-        except (BlockingIOError, InterruptedError):
-            self._watch(self.read)
-            return
-        except OSError:
-            self.close()
-            return
-        if not data:
-            self._hung_up()
-            return
-        self._received = self._received + data if self._received else data
-        try:
-            request = self._parse()
-        except ProtocolError as error:
-            self.fail(str(error))
-            return
-        if request is None:
-            self._watch(self.read)
-        else:
-            self._serve(request)
-
-    def _parse(self) -> Request | None:
-        if len(self._received) > MAX_REQUEST_BYTES:
-            raise ProtocolError(f"The request is larger than {MAX_REQUEST_BYTES} bytes")
-        return parse(self._received)
-
-    def _serve(self, request: Request) -> None:
-        self._unwatch()
-        self.phase = _Phase.WAITING
-        orchestrator = self._server.orchestrator
-        if isinstance(request, Reading) or may_change(self._peer, self._socket, orchestrator.settings):
-            orchestrator.submit(request, Origin(*self._peer, request.action), self._reply)
-        else:
-            self.fail(
-                f"User {self._peer.uid} may only read: claims are changed by root and by the users and groups in the"
-                " settings allowed-uids and allowed-gids"
-            )
-
-    def _hung_up(self) -> None:
-        if self._received:
-            self.fail("The request ended before it was a whole JSON object")
-        else:
-            log.info("pid=%d uid=%d gid=%d hung up without a request", *self._peer)
-        self.close()
-
-    def fail(self, sentence: str) -> None:
-        """Answer with an error."""
-        if self.phase not in (_Phase.READING, _Phase.WAITING):
-            return
-        log.info("pid=%d uid=%d gid=%d refused: %s", *self._peer, sentence)
-        self._send(ErrorAnswer(error=sentence).encode(), self._linger)
-
-    def close_if_silent(self) -> None:
-        """Close a connection on which no request has begun."""
-        if self.phase is _Phase.READING and not self._received:
-            self.read()
-        if self.phase is _Phase.LINGERING or (self.phase is _Phase.READING and not self._received):
-            self.close()
-
-    def expire(self, now: float) -> None:
-        """Give up on a client that has let its deadline pass."""
-        if self.phase is _Phase.WAITING or now < self._deadline:
-            return
-        if self.phase is _Phase.READING:
-            what = "only a part of a request" if self._received else "no request"
-            self.fail(f"{what.capitalize()} arrived within {self._server.limits.read_timeout:g} seconds")
-        self.close()
-
-    def close(self) -> None:
-        """Close the socket so that the client reads its answer and then the end of the stream.
-
-        Without the shutdown, and taking what came late, the kernel would report a reset to a client that has sent
-        more than we read.
-        """
-        if self.phase is _Phase.CLOSED:
-            return
-        self.phase = _Phase.CLOSED
-        self._unwatch()
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-            self._socket.recv(_RECV_BYTES)
-        self._socket.close()
-        self._server.forget(self)
-
-    def _reply(self, answer: bytes) -> None:
-        if self.phase is _Phase.WAITING:
-            self._send(answer, self.close)
-
-    def _send(self, answer: bytes, then: Callable[[], None]) -> None:
-        """Send the answer in one write; what the client's buffer does not take follows as it reads."""
-        try:
-            sent = self._socket.send(answer)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:
-            self.close()
-            return
-        if sent == len(answer):
-            then()
-            return
-        self.phase = _Phase.WRITING
-        self._answer = memoryview(answer)[sent:]
-        self._deadline = self._server.loop.time() + self._server.limits.write_timeout
-        self._unwatch()
-        self._writing = True
-        self._server.loop.add_writer(self._fd, self._write_on)
-
-    def _write_on(self) -> None:
-        try:
-            sent = self._socket.send(self._answer)
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            self.close()
-            return
-        self._answer = self._answer[sent:]
-        if not self._answer:
-            self.close()
-
-    def _linger(self) -> None:
-        self.phase = _Phase.LINGERING
-        self._received = b""
-        self._deadline = self._server.loop.time() + self._server.limits.linger_timeout
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_WR)
-        self._unwatch()
-        self._watch(self._discard)
-        self._discard()
-
-    def _discard(self) -> None:
-        try:
-            if not self._socket.recv(_DISCARD_BYTES):
-                self.close()
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError:
-            self.close()
-
-    def _watch(self, callback: Callable[[], None]) -> None:
-        if not self._watched:
-            self._watched = True
-            self._server.loop.add_reader(self._fd, callback)
-
-    def _unwatch(self) -> None:
-        if self._watched:
-            self._watched = False
-            self._server.loop.remove_reader(self._fd)
-        if self._writing:
-            self._writing = False
-            self._server.loop.remove_writer(self._fd)
+@functools.lru_cache(maxsize=64)
+def _too_many(uid: int) -> bytes:
+    sentence = f"Too many connections are open for user {uid}: close some of them, or try again later"
+    return ErrorAnswer(error=sentence).encode()

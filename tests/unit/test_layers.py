@@ -11,22 +11,35 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("cpuset", "files", "documents", "names", "lock", "paths", "systemd", "listening", "logs", "worker"),
+    (
+        "cpuset",
+        "files",
+        "documents",
+        "names",
+        "lock",
+        "paths",
+        "systemd",
+        "listening",
+        "unblocked",
+        "peer_log",
+        "worker",
+    ),
     ("database_files", "background"),
-    ("sysfs", "policy"),
+    ("sysfs", "policy", "logs"),
     ("settings",),
     ("machine", "peers"),
-    ("domains", "describe", "devices", "probing"),
+    ("domains", "describe", "devices", "probing", "quotas"),
     ("cost", "needs", "scopes", "pools"),
     ("tables", "host"),
     ("placement",),
     ("ledger",),
     ("rows",),
     ("protocol", "legacy_state", "store", "proposal", "review"),
-    ("explanation", "client", "display"),
+    ("explanation", "client", "display", "framing"),
     ("decisions",),
     ("readings", "batch"),
     ("orchestrator",),
+    ("connection",),
     ("server",),
     ("socket_keeper",),
     ("daemon",),
@@ -37,7 +50,7 @@ LAYERS = (
 #: Modules that decide and therefore touch no file, socket, clock or thread.
 PURE = (
     *("cpuset", "documents", "names", "policy", "domains", "describe", "cost", "needs", "scopes", "tables"),
-    *("placement", "pools", "ledger", "proposal", "review", "protocol", "explanation", "rows"),
+    *("placement", "pools", "ledger", "proposal", "review", "protocol", "framing", "explanation", "rows"),
 )
 EDGES = {"os", "io", "socket", "asyncio", "threading", "time", "datetime", "random", "sqlite3", "subprocess", "pathlib"}
 

@@ -1,0 +1,367 @@
+"""Connection: one client of the socket, from its first byte to the end of its answer; one request each.
+
+Sockets are handled directly on the event loop's readiness callbacks. No client can hold up another one: nothing here
+waits, every phase has a deadline, and no callback does more than one read or write. Users who may only read get a
+small part of each turn for all their connections together, so that the backlog, where root may wait, is emptied first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import fcntl
+import socket
+import struct
+import termios
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final
+
+from epa_orchestrator import peer_log
+from epa_orchestrator.framing import IncomingRequest
+from epa_orchestrator.orchestrator import Orchestrator
+from epa_orchestrator.peers import Peer, Standing, may_change
+from epa_orchestrator.protocol import ErrorAnswer, ProtocolError, Reading, Request
+from epa_orchestrator.quotas import Quotas
+from epa_orchestrator.store import Origin
+
+_RECV_BYTES: Final = 4096
+#: After this time (seconds) without a byte a connection may have to make room for another one.
+IDLE_SECONDS: Final = 1.0
+#: The part of a turn (seconds) for all connections of users who may only read.
+_PATIENT_SECONDS: Final = 0.001
+#: Where bytes go that nobody wants; larger than what a socket holds (net.core.wmem_default).
+_DISCARDED: Final = bytearray(262_144)
+_INT: Final = struct.Struct("i")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Connections at once, and seconds: for a request to arrive, an answer to be read on, a refused client to stop."""
+
+    connections: int = 2048
+    read_timeout: float = 5.0
+    write_timeout: float = 10.0
+    linger_timeout: float = 5.0
+    stop_grace: float = 1.0
+    commit_grace: float = 30.0
+
+
+class Shared:
+    """What all connections have in common, and all of them."""
+
+    def __init__(self, orchestrator: Orchestrator, limits: Limits) -> None:
+        self.orchestrator = orchestrator
+        self.limits = limits
+        self.loop = asyncio.get_running_loop()
+        self.quotas: Quotas[Connection] = Quotas(limits.connections)
+        self.connections: dict[Connection, None] = {}
+        self.waiting_changes = dict.fromkeys(Standing, 0)
+        self._patient: deque[Connection] = deque()
+        self._going_on = False
+
+    def queue(self, connection: Connection) -> None:
+        """Let a connection go on when those that came before it have."""
+        self._patient.append(connection)
+        if not self._going_on:
+            self._going_on = True
+            self.loop.call_soon(self._let_go_on)
+
+    def _let_go_on(self) -> None:
+        turn_ends = monotonic() + _PATIENT_SECONDS
+        try:
+            while self._patient and monotonic() < turn_ends:
+                self._patient.popleft().go_on()
+        finally:
+            self._going_on = bool(self._patient)
+            if self._going_on:
+                self.loop.call_soon(self._let_go_on)
+
+
+class _Phase(enum.Enum):
+    READING = enum.auto()
+    WAITING = enum.auto()
+    WRITING = enum.auto()
+    LINGERING = enum.auto()
+    CLOSED = enum.auto()
+
+
+class Connection:
+    """One client: READING its request, WAITING for the commit, WRITING what it does not read, LINGERING after an error.
+
+    Lingering means to discard what a refused client still sends, because closing at once would make its writes fail
+    before it has read why.
+    """
+
+    __slots__ = (
+        "_answer",
+        "_changes",
+        "_deadline",
+        "_fd",
+        "_moved",
+        "_peer",
+        "_phase",
+        "_queued",
+        "_request",
+        "_shared",
+        "_socket",
+        "_standing",
+        "_unread",
+        "_watched",
+        "_writing",
+    )
+
+    def __init__(self, shared: Shared, accepted: socket.socket, peer: Peer, standing: Standing) -> None:
+        now = shared.loop.time()
+        self._shared = shared
+        self._socket = accepted
+        self._fd = accepted.fileno()
+        self._peer = peer
+        self._standing = standing
+        self._request = IncomingRequest()
+        self._answer = memoryview(b"")
+        #: Bytes of the answer that the client's side of the socket held when last looked at.
+        self._unread = 0
+        self._deadline = now + shared.limits.read_timeout
+        #: When the last byte moved.
+        self._moved = now
+        #: Whether this one is counted among the changes that wait.
+        self._changes = False
+        self._queued = False
+        self._watched = False
+        self._writing = False
+        self._phase = _Phase.READING
+        shared.connections[self] = None
+        shared.quotas.add(self, standing, peer.uid)
+
+    def ready(self) -> None:
+        """Go on, in its turn: what to do depends on the phase."""
+        if self._standing is not Standing.OTHER:
+            self.go_on()
+        elif not self._queued:
+            self._queued = True
+            self._shared.queue(self)
+
+    def go_on(self) -> None:
+        """Read or write once."""
+        self._queued = False
+        if self._phase is _Phase.READING:
+            self._read()
+        elif self._phase is _Phase.WRITING:
+            self._write_on()
+        elif self._phase is _Phase.LINGERING:
+            self._discard()
+
+    def _read(self) -> None:
+        """Take what has arrived, and serve the request when it is whole."""
+        try:
+            piece = self._socket.recv(_RECV_BYTES)
+        except (BlockingIOError, InterruptedError):
+            self._watch()
+            return
+        except OSError:
+            self.close()
+            return
+        if not piece:
+            self._hung_up()
+            return
+        self._moved = self._shared.loop.time()
+        try:
+            request = self._request.feed(piece)
+        except ProtocolError as error:
+            self._fail(str(error))
+            return
+        if request is None:
+            self._watch()
+        else:
+            self._serve(request)
+
+    def is_idle(self) -> bool:
+        """Whether the client keeps us waiting; never while it waits for its commit or reads its answer."""
+        now = self._shared.loop.time()
+        if self._phase is _Phase.WRITING:
+            self._look_whether_it_reads(now)
+            return now - self._moved >= self._shared.limits.write_timeout / 2
+        return self._phase is not _Phase.WAITING and now - self._moved >= IDLE_SECONDS
+
+    def make_room(self) -> None:
+        """Close a connection that is idle, and tell its client why."""
+        if self._phase is _Phase.READING:
+            self._fail("Too many connections: this one made no progress and had to make room")
+        self.close()
+
+    def close_if_silent(self) -> None:
+        """Close a connection on which no request has begun."""
+        if self._phase is _Phase.READING and not self._request:
+            self._read()
+        if self._phase is _Phase.LINGERING or (self._phase is _Phase.READING and not self._request):
+            self.close()
+
+    def expire(self, now: float) -> None:
+        """Give up on a client that has let its deadline pass."""
+        if self._phase is _Phase.WRITING:
+            self._look_whether_it_reads(now)
+        if now < self._deadline or self._phase in (_Phase.WAITING, _Phase.CLOSED):
+            return
+        if self._phase is _Phase.READING:
+            what = "Only a part of a request" if self._request else "No request"
+            self._fail_unfinished(f"{what} arrived within {self._shared.limits.read_timeout:g} seconds")
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket so that the client reads its answer and then the end of the stream."""
+        if self._phase is _Phase.CLOSED:
+            return
+        self._phase = _Phase.CLOSED
+        self._unwatch()
+        self._stop_waiting()
+        end(self._socket)
+        del self._shared.connections[self]
+        self._shared.quotas.remove(self, self._standing, self._peer.uid)
+
+    def _serve(self, request: Request) -> None:
+        self._unwatch()
+        orchestrator, standing = self._shared.orchestrator, self._standing
+        if not isinstance(request, Reading):
+            if not may_change(self._peer, self._socket, orchestrator.settings):
+                self._fail(
+                    f"User {self._peer.uid} may only read: claims are changed by root and by the users and groups in"
+                    " the settings allowed-uids and allowed-gids"
+                )
+                return
+            if self._shared.waiting_changes[standing] >= self._shared.quotas.shares[standing].waiting:
+                self._fail("Too many changes wait to be stored: try again in a moment")
+                return
+            self._shared.waiting_changes[standing] += 1
+            self._changes = True
+        self._phase = _Phase.WAITING
+        orchestrator.submit(request, Origin(*self._peer, request.action), self._reply)
+
+    def _stop_waiting(self) -> None:
+        if self._changes:
+            self._changes = False
+            self._shared.waiting_changes[self._standing] -= 1
+
+    def _reply(self, answer: bytes) -> None:
+        if self._phase is _Phase.WAITING:
+            self._stop_waiting()
+            self._send(answer, self.close)
+
+    def _hung_up(self) -> None:
+        if self._request:
+            self._fail_unfinished("The request ended before it was a whole JSON object")
+        else:
+            peer_log.note(*self._peer, "hung up without a request")
+        self.close()
+
+    def _fail_unfinished(self, sentence: str) -> None:
+        """Answer to a request that is not whole with what is wrong in it, if anything is, or with the sentence."""
+        try:
+            if self._request:
+                self._request.check()
+        except ProtocolError as error:
+            sentence = str(error)
+        self._fail(sentence)
+
+    def _fail(self, sentence: str) -> None:
+        """Answer with an error, before any other answer."""
+        peer_log.note(*self._peer, "refused: %s", sentence)
+        self._send(ErrorAnswer(error=sentence).encode(), self._linger)
+
+    def _send(self, answer: bytes, then: Callable[[], None]) -> None:
+        """Send the answer in one write; what the client's buffer does not take follows as it reads."""
+        try:
+            sent = self._socket.send(answer)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        if sent == len(answer):
+            then()
+            return
+        self._phase = _Phase.WRITING
+        self._answer = memoryview(answer)[sent:]
+        self._note_progress(self._shared.loop.time())
+        self._unwatch()
+        self._writing = True
+        self._shared.loop.add_writer(self._fd, self.ready)
+
+    def _write_on(self) -> None:
+        try:
+            sent = self._socket.send(self._answer)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.close()
+            return
+        self._answer = self._answer[sent:]
+        if self._answer:
+            self._note_progress(self._shared.loop.time())
+        else:
+            self.close()
+
+    def _look_whether_it_reads(self, now: float) -> None:
+        """Notice that the client has read, long before there is enough room for the next write."""
+        if _unread_bytes(self._fd) < self._unread:
+            self._note_progress(now)
+
+    def _note_progress(self, now: float) -> None:
+        self._unread = _unread_bytes(self._fd)
+        self._moved = now
+        self._deadline = now + self._shared.limits.write_timeout
+
+    def _linger(self) -> None:
+        self._phase = _Phase.LINGERING
+        self._request = IncomingRequest()
+        self._moved = self._shared.loop.time()
+        self._deadline = self._moved + self._shared.limits.linger_timeout
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+        self._unwatch()
+        self._watch()
+        self._discard()
+
+    def _discard(self) -> None:
+        try:
+            if not self._socket.recv_into(_DISCARDED):
+                self.close()
+            self._moved = self._shared.loop.time()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            self.close()
+
+    def _watch(self) -> None:
+        if not self._watched:
+            self._watched = True
+            self._shared.loop.add_reader(self._fd, self.ready)
+
+    def _unwatch(self) -> None:
+        if self._watched:
+            self._watched = False
+            self._shared.loop.remove_reader(self._fd)
+        if self._writing:
+            self._writing = False
+            self._shared.loop.remove_writer(self._fd)
+
+
+def end(connected: socket.socket) -> None:
+    """Close a socket so that its other end reads what was sent, and then the end of the stream.
+
+    Without the shutdown, and taking what came late, the kernel would report a reset to a client that has sent more than
+    we read.
+    """
+    with contextlib.suppress(OSError):
+        connected.shutdown(socket.SHUT_RDWR)
+        connected.recv(_RECV_BYTES, socket.MSG_DONTWAIT)
+    connected.close()
+
+
+def _unread_bytes(fd: int) -> int:
+    """What the other end has not read yet, as the kernel counts (SIOCOUTQ, unix(7)): with its own overhead."""
+    (unread,) = _INT.unpack(fcntl.ioctl(fd, termios.TIOCOUTQ, _INT.pack(0)))
+    return unread

@@ -1,0 +1,100 @@
+"""Framing: collects what arrives on a connection until it is one request, at a cost that is linear in its bytes.
+
+Nothing is read again but by the parser, and the parser runs only when it can come to a result: on the first piece, when
+the outermost brace is closed, and when what has arrived has doubled since the last time, so that mistakes show early.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import accumulate
+from typing import Final
+
+from epa_orchestrator.protocol import MAX_REQUEST_BYTES, ProtocolError, Request, parse
+
+#: Pieces that one request may arrive in. The longest request that makes sense has 3.5 KB.
+MAX_PIECES: Final = 4096
+#: So many bytes may be parsed again and again before it is done at doubled sizes only: 50 µs in all.
+_FREE_BYTES: Final = 16_384
+
+#: A string, or the rest of the text if it does not end there. What ended it: a quote, a lone backslash, or nothing.
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+("|\\?)', re.DOTALL)
+_NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"{}[]")
+_STEPS: Final = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
+
+
+class IncomingRequest:
+    """One request while it arrives."""
+
+    __slots__ = ("_begun", "_depth", "_open_string", "_parsed", "_parsed_in_all", "_pieces", "_received")
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._pieces = 0
+        #: Whether anything but blanks has arrived; how many brackets are open; of a string that has not ended its quote
+        #: and a backslash that escapes what comes next.
+        self._begun = False
+        self._depth = 0
+        self._open_string = b""
+        #: Bytes that the parser has seen the last time, and in all.
+        self._parsed = 0
+        self._parsed_in_all = 0
+
+    def __bool__(self) -> bool:
+        """Whether anything has arrived."""
+        return bool(self._received)
+
+    def feed(self, piece: bytes) -> Request | None:
+        """The request, None while more must come.
+
+        Raises ProtocolError when it cannot become one, or is too large or in too many pieces.
+        """
+        if not self._received and len(piece) <= MAX_REQUEST_BYTES:
+            request = parse(piece)
+            if request is not None:  # as nearly always
+                return request
+            self._note_parse(len(piece))
+        self._received += piece
+        self._pieces += 1
+        if len(self._received) > MAX_REQUEST_BYTES:
+            raise ProtocolError(f"The request is larger than {MAX_REQUEST_BYTES} bytes")
+        if self._pieces > MAX_PIECES:
+            raise ProtocolError(f"The request came in more than {MAX_PIECES} pieces: send it in one write")
+        return self.check() if self._is_worth_parsing(piece) else None
+
+    def check(self) -> Request | None:
+        """Parse what has arrived, whatever it is.
+
+        Raises ProtocolError.
+        """
+        self._note_parse(len(self._received))
+        return parse(self._received)
+
+    def _note_parse(self, size: int) -> None:
+        self._parsed = size
+        self._parsed_in_all += size
+
+    def _is_worth_parsing(self, piece: bytes) -> bool:
+        begins = not self._begun and not piece.isspace()
+        self._begun = self._begun or begins
+        closes = self._closes(piece)
+        size = len(self._received)
+        if size == self._parsed:  # the first piece
+            return False
+        return closes or begins or size >= 2 * self._parsed or self._parsed_in_all + size <= _FREE_BYTES
+
+    def _closes(self, piece: bytes) -> bool:
+        """Whether the outermost bracket is closed in this piece.
+
+        That is only told of what is JSON so far; the parser judges everything else.
+        """
+        parts = _STRING.split(self._open_string + piece)
+        # Text outside strings and what ended the string before it take turns.
+        ends = parts[1::2]
+        self._open_string = b"" if not ends or ends[-1] == b'"' else b'"' + ends[-1]
+        brackets = b"".join(parts[::2]).translate(None, _NOT_BRACKETS)
+        if not brackets:
+            return False
+        depths = list(accumulate(map(_STEPS.__getitem__, brackets), initial=self._depth))
+        self._depth = depths[-1]
+        return min(depths[1:]) <= 0

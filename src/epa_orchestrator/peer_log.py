@@ -1,0 +1,76 @@
+"""Peer log: the lines about clients, one by one for root, limited for users who could fill the log with them.
+
+Of another user's lines a few are logged in each second. The rest is counted, and summed up in one line when the second
+is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections import Counter
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+#: Lines in one window: of one user, and of all users but root.
+BURST: Final = 10
+BURST_OF_ALL: Final = 40
+_WINDOW_SECONDS: Final = 1.0
+#: Users whose lines are counted apart, and so named in the sum.
+_NAMED: Final = 8
+
+
+class PeerLog:
+    """What has been logged in the present second. Use it in the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._written: Counter[int] = Counter()
+        self._left_out: Counter[int] = Counter()
+        self._left_out_of_others = 0
+        self._all = 0
+        self._window_end = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def note(self, pid: int, uid: int, gid: int, text: str, *arguments: object) -> None:
+        """Log what happened to a client; `text` takes `arguments` as logging does."""
+        if not log.isEnabledFor(logging.INFO):
+            return
+        if uid in (0, os.geteuid()) or self._has_room(uid):
+            log.info("pid=%d uid=%d gid=%d " + text, pid, uid, gid, *arguments)
+
+    def _has_room(self, uid: int) -> bool:
+        now = time.monotonic()
+        if now >= self._window_end:
+            self._sum_up()
+            self._window_end = now + _WINDOW_SECONDS
+            self._timer = asyncio.get_running_loop().call_later(_WINDOW_SECONDS, self._sum_up)
+        if self._all < BURST_OF_ALL and self._written[uid] < BURST:
+            self._all += 1
+            self._written[uid] += 1
+            return True
+        if uid in self._left_out or len(self._left_out) < _NAMED:
+            self._left_out[uid] += 1
+        else:
+            self._left_out_of_others += 1
+        return False
+
+    def _sum_up(self) -> None:
+        """Say how much was left out, and begin again."""
+        counts = [f"{count} of uid={uid}" for uid, count in self._left_out.most_common()]
+        if self._left_out_of_others:
+            counts.append(f"{self._left_out_of_others} of other users")
+        if counts:
+            log.info("lines about clients left out within a second: %s", ", ".join(counts))
+        self._written.clear()
+        self._left_out.clear()
+        self._left_out_of_others = self._all = 0
+        self._window_end = 0.0
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+_peer_log: Final = PeerLog()
+note = _peer_log.note
