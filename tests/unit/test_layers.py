@@ -11,7 +11,7 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("cpuset", "lock", "paths", "systemd", "listening", "logs", "worker"),
+    ("cpuset", "lock", "paths", "systemd", "listening", "logs", "worker", "exchange", "event_rows"),
     ("sysfs", "policy"),
     ("settings",),
     ("machine", "peers"),
@@ -21,8 +21,8 @@ LAYERS = (
     ("placement",),
     ("ledger",),
     ("protocol", "legacy_state", "store", "proposal", "review"),
-    ("explanation", "client", "display"),
-    ("decisions",),
+    ("explanation", "answers", "display"),
+    ("decisions", "client"),
     ("readings",),
     ("orchestrator",),
     ("server",),
@@ -34,7 +34,7 @@ LAYERS = (
 #: Modules that decide and therefore touch no file, socket, clock or thread.
 PURE = (
     *("cpuset", "policy", "domains", "describe", "cost", "needs", "scopes", "tables", "placement"),
-    *("pools", "ledger", "proposal", "review", "protocol", "explanation"),
+    *("pools", "ledger", "proposal", "review", "protocol", "explanation", "answers", "event_rows"),
 )
 EDGES = {"os", "io", "socket", "asyncio", "threading", "time", "datetime", "random", "sqlite3", "subprocess", "pathlib"}
 
