@@ -38,19 +38,10 @@ _LARGEST: Final = 2**53 - 1
 #: How much of a server's own text a sentence repeats.
 _ECHO: Final = 200
 
-_CPU_LISTS: Final = frozenset(
-    [
-        "allocated_cores",
-        "cores_allocated",
-        "shared_cpus",
-        "withheld_cpus",
-        "cpus",
-        "numa_nodes",
-        "configured_cpus",
-        "eligible_cpus",
-        "unavailable_allocated_cpus",
-    ]
-)
+_CPU_LISTS: Final = {
+    *("allocated_cores", "cores_allocated", "shared_cpus", "withheld_cpus", "cpus", "numa_nodes"),
+    *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus"),
+}
 _NAMES: Final = frozenset(("service_name", "outdated_placements"))
 #: Fields that repeat a number of the request, which is -1 for a release.
 _ASKED_NUMBERS: Final = frozenset(("num_of_cores", "hugepages_requested"))
