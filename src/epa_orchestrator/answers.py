@@ -23,6 +23,7 @@ from epa_orchestrator.protocol import (
     CoresAnswer,
     ErrorAnswer,
     Listing,
+    MemoryAnswer,
     NumaCoresAnswer,
     PercentAnswer,
 )
@@ -97,6 +98,8 @@ def check_reply(request: Mapping[str, Any], answer: Answer) -> None:
         asked, told = request.get(name), getattr(answer, name, None)
         if asked is not None and told is not None and not _same(asked, told):
             raise _odd(f"it is about {name} {_shown(told)}, not {_shown(asked)}")
+    if isinstance(answer, MemoryAnswer) and answer.service_name != request.get("service_name", ""):
+        raise _odd("it is about a service, which was not asked for")
     if isinstance(answer, Listing):
         for claim in answer.allocations:
             if claim.pool != answer.pool:
