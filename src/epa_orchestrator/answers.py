@@ -36,6 +36,8 @@ _LONGEST_TEXT: Final = 262_144
 _LONGEST_LIST: Final = MAX_CPU_ID + 1
 #: No number is larger: every reader of JSON can hold it, and what daemons count is far below.
 _LARGEST: Final = 2**53 - 1
+#: No answer has more values (a listing of 65,536 claims has 460,000), so reading one takes a second at most.
+_MOST_VALUES: Final = 2_000_000
 #: How much of a server's own text a sentence repeats.
 _ECHO: Final = 200
 
@@ -49,7 +51,8 @@ _ASKED_NUMBERS: Final = frozenset(("num_of_cores", "hugepages_requested"))
 #: Fields of an answer that must say what the request said.
 _ECHOED: Final = ("service_name", "pool", "numa_node", "node_id", "size_kb", "hugepages_requested")
 
-_CPU_RANGE: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?")
+_CPU_LIST: Final = re.compile(r"(?:[0-9]{1,5}(?:-[0-9]{1,5})?(?:,(?=[0-9])|$))*+")
+_STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
 _NODE: Final = re.compile(r"node(0|[1-9][0-9]{0,8})")
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
@@ -63,6 +66,8 @@ def decode(answer: bytes) -> dict[str, Any]:
 
     Raises OddAnswerError, also for what JSON allows but no daemon sends: a field given twice, and endless nesting.
     """
+    if _values(answer) > _MOST_VALUES:
+        raise _odd(f"it has more than {_MOST_VALUES} values")
     try:
         document: object = json.loads(
             answer.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
@@ -183,7 +188,7 @@ def _check_text(text: str, field: str) -> None:
     if len(text) > (MAX_NAME_LENGTH if field in _NAMES else _LONGEST_TEXT):
         raise _odd(f"{field} has {len(text)} characters")
     if not text.isprintable() and not all(_is_harmless(char) for char in text):
-        raise _odd(f"{field} holds control characters: {text[:_ECHO]}")
+        raise _odd(f"{field} holds control characters: {_shown(text)}")
     if field in _CPU_LISTS:
         _check_cpu_list(text, field)
 
@@ -195,10 +200,14 @@ def _is_harmless(char: str) -> bool:
 
 def _check_cpu_list(text: str, field: str) -> None:
     """As CpuSet.parse, but in time proportional to the text, however often it names the highest CPU."""
-    for item in text.split(",") if text else ():
-        match = _CPU_RANGE.fullmatch(item)
-        if match is None or not int(match[1]) <= int(match[2] or match[1]) <= MAX_CPU_ID:
-            raise _odd(f"{field} holds '{item[:40]}', which is no CPU or range of CPUs")
+    if _CPU_LIST.fullmatch(text) is None:
+        raise _odd(f"{field} is no list of CPUs: {_shown(text)}")
+    items = text.split(",") if text else []
+    ranges = [item.split("-") for item in items if "-" in item]
+    if any(int(last) < int(first) for first, last in ranges):
+        raise _odd(f"{field} has a range that runs backwards: {_shown(text)}")
+    if max((int(item.rpartition("-")[2]) for item in items), default=0) > MAX_CPU_ID:
+        raise _odd(f"{field} names a CPU over {MAX_CPU_ID}: {_shown(text)}")
 
 
 def _check_number(value: int, field: str) -> None:
@@ -235,11 +244,18 @@ def _same(asked: object, told: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    return f"'{str(value)[:_ECHO]}'"
+    text = str(value)
+    return f"'{text}'" if len(text) <= _ECHO else f"'{text[:_ECHO]}…'"
 
 
 def _odd(reason: str) -> OddAnswerError:
     return OddAnswerError(f"gave an answer that this client does not understand: {reason[:500]}")
+
+
+def _values(answer: bytes) -> int:
+    """About how many values the JSON has; the marks between values also count where they are text, if they are few."""
+    count = sum(map(answer.count, (b",", b"[", b"{")))
+    return sum(map(_STRING.sub(b"", answer).count, (b",", b"[", b"{"))) if count > _MOST_VALUES else count
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -65,6 +65,7 @@ ANSWERS: Final = [
     _sends("a field twice", "odd", _with('"version":"1.0"')),
     _sends("a field twice, once escaped", "odd", _with('"v\\u0065rsion":"1.0"')),
     _sends("a lone surrogate", "odd", _with('"x":"\\ud800"')),
+    _sends("millions of values", "odd", _with('"x":[' + "{}," * 1_300_000 + "{}]")),
     _sends("megabytes of blanks", "odd", lambda genuine: genuine + b" " * 6_000_000),
     *(
         _sends(f"the error {text[:30]}", "odd", _with(f'"error":{text}'))
@@ -290,7 +291,24 @@ def _too_many(document: Json) -> None:
         document["allocated_cores" if "allocated_cores" in document else "cores_allocated"] = "40-63"
 
 
+def _in_general(name: str, path: str, value: object) -> Behaviour:
+    """A change to the listing of the general pool alone: it is asked for last, and was once used as it came."""
+
+    def change(document: Json) -> None:
+        if document.get("pool") == "general" and "cpu_pool" in document:
+            _put(document, path.split("."), value)
+
+    return _documents(f"in the general pool {name}", "odd", change)
+
+
 _MORE_FIELDS: Final = [
+    _in_general("no pool", "cpu_pool", MISSING),
+    _in_general("a pool of null", "cpu_pool", None),
+    _in_general("no CPUs", "cpu_pool.configured_cpus", MISSING),
+    _in_general("claims of null", "allocations", None),
+    _in_general("claims that are numbers", "allocations", [5]),
+    _in_general("a claim of nobody", "allocations.*.service_name", MISSING),
+    _in_general("a claim of an object", "allocations.*.service_name", {"a": "b"}),
     _documents("the other pool", "odd", _other_pool),
     _documents("too many CPUs", "odd", _too_many),
     _changed("a claim of the other pool", "odd", "allocations.*.pool", "general"),
@@ -310,7 +328,24 @@ BEHAVIOURS: Final = [*CONNECTIONS, *ANSWERS, *_MORE_FIELDS, *_fields()]
 SHORT_FORM: Final = [*CONNECTIONS, *ANSWERS, *_MORE_FIELDS, *_fields(one_each=True)]
 
 #: What a mutation puts in place of a value.
-_ODDITIES: Final = (None, True, 0, -1, 2**31, HUGE, 1.5, "", "0", "node0", ESCAPES, "\ud800", "a" * 300, [], {}, [[]])
+_ODDITIES: Final[tuple[Any, ...]] = (
+    None,
+    True,
+    0,
+    -1,
+    2**31,
+    HUGE,
+    1.5,
+    "",
+    "0",
+    "node0",
+    ESCAPES,
+    "\ud800",
+    "a" * 300,
+    [],
+    {},
+    [[]],
+)
 
 
 def mutated(genuine: bytes, choose: random.Random) -> bytes:

@@ -245,7 +245,7 @@ def test_command_line(behaviour: Behaviour, server: HostileServer, monkeypatch: 
             result.check({EXIT_CODES[behaviour.outcome] if server.hostile else 0})
 
 
-@pytest.mark.parametrize("number", range(len(COMMANDS)), ids=lambda number: " ".join(COMMANDS[number]))
+@pytest.mark.parametrize("number", range(len(COMMANDS)), ids=map(" ".join, COMMANDS))
 def test_command_line_as_a_process(number: int, server: HostileServer, long: bool) -> None:
     """Every command once, each with another behaviour; in the long form with every behaviour of whole answers."""
     whole = [each for each in BEHAVIOURS if each.outcome in ("odd", "refused")][:40]

@@ -74,7 +74,7 @@ def test_every_field_that_is_named_as_a_cpu_list_is_checked_as_one() -> None:
         name
         for model in MODELS
         for name, field in model.model_fields.items()
-        if field.annotation in (str, str | None) and ("cpus" in name or "cores" in name)
+        if "str" in str(field.annotation) and ("cpus" in name or "cores" in name)
     }
     assert texts <= answers._CPU_LISTS
     assert len(texts) == 8
@@ -99,6 +99,21 @@ def test_what_no_daemon_sends_is_no_json_object(answer: bytes) -> None:
     assert odd(lambda: answers.decode(answer)) == "did not answer with a JSON object"
 
 
+@pytest.mark.parametrize("value", [b"1", b"[]", b"{}"])
+def test_too_many_values_are_not_even_parsed(value: bytes) -> None:
+    """Millions of them would take gigabytes."""
+    answer = b'{"a":[' + b",".join([value] * 2_100_000) + b"]}"
+    begun = time.process_time()
+    assert odd(lambda: answers.decode(answer)) == "it has more than 2000000 values"
+    assert time.process_time() - begun < 1
+
+
+def test_marks_inside_of_text_are_no_values() -> None:
+    """Names may hold commas and brackets, and a listing may hold many such names."""
+    names = ['{["' + "," * 250] * 10_000
+    assert answers.decode(json.dumps({"outdated_placements": names}).encode()) == {"outdated_placements": names}
+
+
 def test_a_mistake_is_named_with_its_place() -> None:
     document = json.loads(cores().encode())
     for change, sentence in (
@@ -109,8 +124,10 @@ def test_a_mistake_is_named_with_its_place() -> None:
         ({"cores_allocated": -1}, "cores_allocated is out of range"),
         ({"num_of_cores": -2}, "num_of_cores is out of range"),
         ({"pool": "other"}, "pool: input should be 'isolated' or 'general'"),
-        ({"shared_cpus": "7-4"}, "shared_cpus holds '7-4', which is no CPU or range of CPUs"),
-        ({"service_name": "a\x1b"}, "service_name holds control characters: a\N{REPLACEMENT CHARACTER}"),
+        ({"shared_cpus": "7-4"}, "shared_cpus has a range that runs backwards: '7-4'"),
+        ({"shared_cpus": "all"}, "shared_cpus is no list of CPUs: 'all'"),
+        ({"shared_cpus": "4-99999"}, "shared_cpus names a CPU over 65535: '4-99999'"),
+        ({"service_name": "a\x1b"}, "service_name holds control characters: 'a\N{REPLACEMENT CHARACTER}'"),
         ({"service_name": "a" * 256}, "service_name has 256 characters"),
     ):
         answer = json.dumps(document | change).encode()
@@ -132,10 +149,25 @@ def test_cpu_lists(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [" ", ",", "0,", "-1", "1-", "0-1-2", "3-2", "a", "٣", "0;1", str(MAX_CPU_ID + 1), "0-999999999", "1" * 5000],
+    [
+        " ",
+        ",",
+        "0,",
+        "-1",
+        "1-",
+        "0-1-2",
+        "3-2",
+        "a",
+        "٣",
+        "0;1",
+        "0\n",
+        str(MAX_CPU_ID + 1),
+        "0-999999999",
+        "1" * 5000,
+    ],
 )
 def test_texts_that_are_no_cpu_lists(text: str) -> None:
-    assert odd(lambda: answers._check_cpu_list(text, "cpus")).startswith("cpus holds '")
+    assert odd(lambda: answers._check_cpu_list(text, "cpus")).startswith("cpus ")
 
 
 def test_checking_a_cpu_list_costs_no_more_where_its_ids_are_high() -> None:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from epa_orchestrator.event_rows import Row, read_row, text_or_bytes
 
-CLAIM = {"pool": "isolated", "cpus": "2-3", "explicit": "", "policy": "legacy"}
-PAGES = {"node_id": 0, "size_kb": 2048, "hugepages": 4}
+CLAIM: dict[str, object] = {"pool": "isolated", "cpus": "2-3", "explicit": "", "policy": "legacy"}
+PAGES: dict[str, object] = {"node_id": 0, "size_kb": 2048, "hugepages": 4}
 WHOLE = (7, 86_400.5, 4711, 1000, 1001, "allocate_cores", "nova", None, json.dumps(CLAIM))
 COLUMNS = ("id", "at", "pid", "uid", "gid", "action", "service", "before", "after")
 
