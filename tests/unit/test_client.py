@@ -488,6 +488,7 @@ def test_a_full_queue_is_tried_again_until_there_is_room(directory: Path) -> Non
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
         listener.bind(str(directory / "epa.sock"))
         listener.listen(1)
+        listener.settimeout(10)
         for _ in range(2):
             early = waiting.enter_context(socket.socket(socket.AF_UNIX))
             early.connect(str(directory / "epa.sock"))
@@ -524,6 +525,7 @@ def test_a_refusal_that_comes_before_the_request_is_sent_is_read(directory: Path
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(directory / "epa.sock"))
         listener.listen()
+        listener.settimeout(10)
 
         def refuse() -> None:
             connection, _ = listener.accept()
@@ -539,6 +541,7 @@ def test_a_daemon_that_closes_before_it_answers(directory: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(directory / "epa.sock"))
         listener.listen()
+        listener.settimeout(10)
 
         def close() -> None:
             listener.accept()[0].close()
