@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,7 +18,8 @@ from typing import Any, Final, NamedTuple
 from charmlibs import snap
 
 import snapd
-from epa_orchestrator.client import Client, Refused, Unreachable
+from epa_orchestrator.answers import is_same_name
+from epa_orchestrator.client import Client, DaemonError
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.protocol import Listing, MemoryAnswer
 from snapd import Link, SnapError, patiently
@@ -36,6 +37,8 @@ SOCKET: Final = Path("/var/snap/epa-orchestrator/current/data/epa.sock")
 _BLOBS: Final = Path("/var/lib/snapd/snaps")
 _MOUNTS: Final = Path("/run/snapd/ns")
 _ANSWER_TIMEOUT: Final = 60.0
+#: How many services a sentence names.
+_NAMED: Final = 20
 _STORE_DOWN: Final = re.compile(
     r"unable to contact snap store|persistent network error|no such host|dial tcp|store unavail|net/http|deadline"
 )
@@ -81,6 +84,14 @@ class Holdings:
         cpus = {claim.service_name for listing in self.listings for claim in listing.allocations}
         pages = {service for node in self.memory.numa_hugepages.values() for service in node.allocations}
         return sorted(cpus | pages)
+
+    @property
+    def records(self) -> Iterator[tuple[str, str, int, int]]:
+        """The hugepage records: node (as `node0`), service, size (KiB), count."""
+        for node, pages in self.memory.numa_hugepages.items():
+            for service, counts in pages.allocations.items():
+                for size_kb, count in counts.items():
+                    yield node, service, int(size_kb), count
 
 
 def installed() -> snap.InstalledInfo | None:
@@ -160,7 +171,7 @@ def wake() -> None:
     That must be done before anyone else can write to the directory that it lies in, and before options are judged by
     what is claimed. A daemon that does not answer is told of by `check_health`.
     """
-    with contextlib.suppress(Unreachable, Refused):
+    with contextlib.suppress(DaemonError):
         client().list_allocations()
 
 
@@ -195,8 +206,8 @@ def check_health(isolated: CpuSet) -> None:
     asked = client()
     try:
         listing = asked.list_allocations()
-        general = asked.ask({"action": "list_allocations", "pool": "general"})
-    except (Unreachable, Refused) as error:
+        general = asked.general_listing()
+    except DaemonError as error:
         raise SnapError(
             f"the daemon does not answer ({error}): see 'snap logs {NAME}', then 'sudo snap start --enable {NAME}'"
         ) from error
@@ -208,7 +219,7 @@ def check_health(isolated: CpuSet) -> None:
             f"the daemon does not see the isolated CPUs {unseen}: 'sudo snap connect {NAME}:{PLUG}', then see"
             f" 'snap logs {NAME}'"
         )
-    if "error" not in general and general["cpu_pool"]["configured_cpus"] and not general["cpu_pool"]["eligible_cpus"]:
+    if general and general.cpu_pool.configured_cpus and not general.cpu_pool.eligible_cpus:
         raise SnapError(
             f"no CPU of cpu-pool can be granted (online CPUs that are not isolated are needed;"
             f" {isolated or 'none'} are isolated): change cpu-pool"
@@ -223,10 +234,10 @@ def holdings() -> Holdings:
     asked = client()
     try:
         listings = [asked.list_allocations()]
-        if "error" not in asked.ask({"action": "list_allocations", "pool": "general"}):
-            listings.append(asked.list_allocations("general"))
+        if general := asked.general_listing():
+            listings.append(general)
         return Holdings(listings, asked.memory_info())
-    except (Unreachable, Refused) as error:
+    except DaemonError as error:
         raise SnapError(f"the daemon does not answer: {error}") from error
 
 
@@ -241,14 +252,14 @@ def release(service: str) -> list[str]:
     try:
         for listing in held.listings:
             for claim in listing.allocations:
-                if claim.service_name == service:
-                    asked.allocate(service, -1, listing.pool)
+                if is_same_name(claim.service_name, service):
+                    asked.allocate(claim.service_name, -1, listing.pool)
                     done.append(f"CPUs {claim.allocated_cores} of pool {listing.pool}")
-        for node, pages in held.memory.numa_hugepages.items():
-            for size_kb, count in pages.allocations.get(service, {}).items():
-                asked.set_hugepages(service, int(node.removeprefix("node")), int(size_kb), -1)
+        for node, name, size_kb, count in held.records:
+            if is_same_name(name, service):
+                asked.set_hugepages(name, int(node.removeprefix("node")), size_kb, -1)
                 done.append(f"{count} hugepages of {size_kb} KiB on {node}")
-    except (Unreachable, Refused) as error:
+    except DaemonError as error:
         raise SnapError(f"released {', '.join(done) or 'nothing'}, then failed: {error}") from error
     return done
 
@@ -284,8 +295,11 @@ def _why_to_stay() -> str | None:
         return f"it is not known who holds what: {problem}"
     if not held.services:
         return None
+    names = held.services[:_NAMED]
+    if others := len(held.services) - len(names):
+        names.append(f"{others} more")
     return (
-        f"{', '.join(held.services)} still hold CPUs or hugepages; when they are done, 'sudo {NAME} release' for each"
+        f"{', '.join(names)} still hold CPUs or hugepages; when they are done, 'sudo {NAME} release' for each"
         f" and 'sudo snap remove {NAME}'"
     )
 

@@ -1,13 +1,15 @@
 """The command line `epa-orchestrator`: serve, and ask or look into what is served.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong use of the command line, 3 no daemon answers, 4 the daemon serves
-reading actions only.
+Exit codes: 0 done, 1 refused or failed, 2 wrong use of the command line, 3 no daemon answers (or something else than a
+daemon does), 4 the daemon serves reading actions only.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import platform
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +23,7 @@ from epa_orchestrator.errors import printable
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
     from epa_orchestrator.protocol import Allocated, CoresAnswer, Explanation, NumaCoresAnswer, PercentAnswer
+    from epa_orchestrator.store import Event
     from epa_orchestrator.sysfs import Recorder, Sysfs
 
 EXIT_REFUSED: Final = 1
@@ -59,6 +62,9 @@ MachineOption = Annotated[
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its number
+            stream.reconfigure(errors="backslashreplace")
     app(prog_name="epa-orchestrator")
 
 
@@ -73,7 +79,7 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 @app.command()
 def serve(machine: MachineOption = None) -> None:
     """Serve the socket until told to stop (SIGTERM, or Ctrl-C)."""
-    from epa_orchestrator.daemon import DaemonError, Options, run
+    from epa_orchestrator.daemon import Options, StartError, run
 
     sysfs, name = _sysfs(machine)
     options = Options(
@@ -87,7 +93,7 @@ def serve(machine: MachineOption = None) -> None:
     )
     try:
         run(options)
-    except DaemonError as error:
+    except StartError as error:
         _fail(str(error))
 
 
@@ -96,9 +102,8 @@ def status(socket: Socket = None, json_: Json = False) -> None:
     """Say whether the daemon answers, and how much is held and free in each pool."""
     with _client(socket) as client:
         listings = [client.list_allocations()]
-        general = client.ask({"action": "list_allocations", "pool": "general"})
-        if "error" not in general:
-            listings.append(client.list_allocations("general"))
+        if general := client.general_listing():
+            listings.append(general)
     problem = listings[0].state_error
     if json_:
         _print_json(
@@ -331,7 +336,7 @@ def machine(
 @app.command()
 def history(
     service: Annotated[str | None, typer.Argument(help="Only this service's changes.")] = None,
-    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1)] = 50,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest.", min=1, max=2**31 - 1)] = 50,
     machine: Annotated[str | None, typer.Option(help="What `serve --machine` was given.")] = None,
     json_: Json = False,
 ) -> None:
@@ -346,41 +351,46 @@ def history(
     except store.StateError as error:
         _fail(f"The state database {path} {error}")
     if json_:
-        _print_json(
-            [
-                {
-                    "id": e.id,
-                    "at": e.at,
-                    "service": e.service,
-                    "before": e.before,
-                    "after": e.after,
-                    **e.origin._asdict(),
-                }
-                for e in events
-            ]
-        )
+        _print_json([_event(event) for event in events])
     else:
         display.console().print(display.history(events))
+
+
+def _event(event: Event) -> dict[str, Any]:
+    """A line of the history in JSON; what is damaged is null, and named."""
+    document = {
+        "id": event.id,
+        "at": event.at,
+        "service": event.service,
+        "before": event.before,
+        "after": event.after,
+        **event.origin._asdict(),
+    }
+    if not event.damaged:
+        return document
+    return document | dict.fromkeys(event.damaged) | {"damaged": list(event.damaged)}
 
 
 @contextmanager
 def _client(socket: Path | None) -> Generator[Client]:
     """A client whose errors end the command with one sentence and an exit code."""
-    from epa_orchestrator.client import Client, Refused, Unreachable
+    from epa_orchestrator.client import Client, DaemonError, Refused
 
     try:
         yield Client(socket or paths.client_socket_path())
-    except Unreachable as error:
-        _fail(str(error), EXIT_UNREACHABLE)
     except Refused as error:
         _fail(str(error))
+    except DaemonError as error:
+        _fail(str(error), EXIT_UNREACHABLE)
 
 
 def _pool_of(client: Client, service: str) -> str:
     """The pool that a service holds CPUs in; isolated when it holds none."""
-    general = client.ask({"action": "list_allocations", "pool": "general"})
-    names = [each["service_name"] for each in general.get("allocations", [])]
-    return "general" if service in names else "isolated"
+    from epa_orchestrator.answers import is_same_name
+
+    general = client.general_listing()
+    claims = general.allocations if general else []
+    return "general" if any(is_same_name(claim.service_name, service) for claim in claims) else "isolated"
 
 
 def _sysfs(machine: str | None) -> tuple[Sysfs, str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import json
-import os
-import socket
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Final, TypeVar
 
-from pydantic import ValidationError
-
+from epa_orchestrator import answers
+from epa_orchestrator.answers import OddAnswerError
+from epa_orchestrator.errors import EpaError
+from epa_orchestrator.exchange import TooLongError, exchange
 from epa_orchestrator.protocol import (
     VERSION,
     Answer,
@@ -27,14 +27,29 @@ from epa_orchestrator.protocol import (
 _ANY_ANSWER = TypeVar("_ANY_ANSWER", bound=Answer)
 
 #: Larger than any answer: a listing of 10,000 services with long names has 5 MB.
-_MAX_ANSWER_BYTES = 64 * 1024 * 1024
+_MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 
 
-class Unreachable(Exception):
+#: A refusal longer than this (characters) is cut: the longest names all CPUs that others hold.
+_LONGEST_SENTENCE: Final = 16_384
+
+
+class DaemonError(EpaError):
+    """What is at the other end cannot be asked, does not answer, or gives an answer that is none.
+
+    ```
+    DaemonError          an answer that is none, or not one to what was asked
+    ├── Unreachable      nobody answers, or not in time
+    └── Refused          the daemon refuses
+    ```
+    """
+
+
+class Unreachable(DaemonError):
     """No daemon answers; the message says why and what to do."""
 
 
-class Refused(Exception):
+class Refused(DaemonError):
     """The daemon refused; the message is its sentence, `explanation` its reasons when they were asked for."""
 
     def __init__(self, sentence: str, explanation: Explanation | None = None) -> None:
@@ -43,7 +58,10 @@ class Refused(Exception):
 
 
 class Client:
-    """Talks to the daemon at a socket path. Every method raises Unreachable or Refused."""
+    """Talks to the daemon at a socket path. Every method raises DaemonError.
+
+    `timeout` (seconds) is for a whole exchange, from connecting to the end of the answer.
+    """
 
     def __init__(self, path: Path, timeout: float = 30.0) -> None:
         self.path = path
@@ -52,6 +70,15 @@ class Client:
     def list_allocations(self, pool: str = "isolated") -> Listing:
         """All claims of a pool."""
         return self._ask(Listing, action="list_allocations", pool=pool)
+
+    def general_listing(self) -> Listing | None:
+        """All claims of the general pool, None when the operator has configured no such pool."""
+        try:
+            return self.list_allocations("general")
+        except Refused as error:
+            if "not configured" in str(error):
+                return None
+            raise
 
     def memory_info(self) -> MemoryAnswer:
         """The hugepages of every node."""
@@ -85,34 +112,34 @@ class Client:
         return self._ask(HugepagesAnswer, action="allocate_hugepages", service_name=service, **fields)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Send a request as it is, and return the answer as it is, an error's too.
+        """Send a request as it is, and return the answer as it is, an error's too: a JSON object of any content.
 
-        Raises Unreachable.
+        Raises DaemonError, but never Refused.
         """
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                connection.settimeout(self.timeout)
-                connection.connect(os.fspath(self.path))
-                connection.sendall(json.dumps(request).encode())
-                answer = _read_to_end(connection)
-        except OSError as error:
-            raise Unreachable(self._why(error)) from error
-        try:
-            document = json.loads(answer)
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            raise Unreachable(f"What serves {self.path} did not answer with a JSON object")
-        return cast("dict[str, Any]", document)
+            return answers.decode(self._exchange(request))
+        except OddAnswerError as error:
+            raise DaemonError(f"What serves {self.path} {error}") from None
 
     def _ask(self, model: type[_ANY_ANSWER], **request: Any) -> _ANY_ANSWER:
-        answer = self.ask({"version": VERSION, **request})
+        sent = self._exchange({"version": VERSION, **request})
         try:
-            if "error" in answer:
-                raise Refused(str(answer["error"]), ErrorAnswer.model_validate(answer).explanation)
-            return model.model_validate(answer)
-        except ValidationError:
-            raise Unreachable(f"What serves {self.path} gave an answer that this client does not understand") from None
+            if "error" in answers.decode(sent):
+                refusal = answers.read(ErrorAnswer, sent)
+                raise Refused(_refusal(refusal.error), refusal.explanation)
+            answer = answers.read(model, sent)
+            answers.check_reply(request, answer)
+        except OddAnswerError as error:
+            raise DaemonError(f"What serves {self.path} {error}") from None
+        return answer
+
+    def _exchange(self, request: dict[str, Any]) -> bytes:
+        try:
+            return exchange(self.path, json.dumps(request).encode(), self.timeout, _MAX_ANSWER_BYTES)
+        except TooLongError:
+            raise DaemonError(f"What serves {self.path} sends more than {_MAX_ANSWER_BYTES} bytes") from None
+        except OSError as error:
+            raise Unreachable(self._why(error)) from error
 
     def _why(self, error: OSError) -> str:
         if isinstance(error, TimeoutError):
@@ -125,12 +152,8 @@ class Client:
         return f"The daemon at {self.path} cannot be reached: {error.strerror or error}"
 
 
-def _read_to_end(connection: socket.socket) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    while part := connection.recv(262_144):
-        parts.append(part)
-        size += len(part)
-        if size > _MAX_ANSWER_BYTES:
-            break
-    return b"".join(parts)
+def _refusal(sentence: str) -> str:
+    """The daemon's sentence, as far as a person can read it."""
+    if not sentence.strip():
+        return "The daemon refuses, and does not say why"
+    return sentence if len(sentence) <= _LONGEST_SENTENCE else sentence[:_LONGEST_SENTENCE] + "…"

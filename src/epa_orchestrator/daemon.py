@@ -41,7 +41,7 @@ _SWITCH_INTERVAL = 0.0005
 _OTHER_FDS = 64
 
 
-class DaemonError(EpaError):
+class StartError(EpaError):
     """The daemon cannot start."""
 
 
@@ -61,14 +61,14 @@ class Options:
 def run(options: Options) -> None:
     """Serve until SIGTERM or SIGINT.
 
-    Raises DaemonError.
+    Raises StartError.
     """
     # Who finds the lock held may send SIGHUP at once: it waits until there is somebody to read the settings again.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         log_to_stderr(paths.log_level())
     except ValueError as error:
-        raise DaemonError(str(error)) from None
+        raise StartError(str(error)) from None
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         with sole_daemon(options.state_directory) as problem:
@@ -77,10 +77,10 @@ def run(options: Options) -> None:
             state, seen = open_state(options, problem)
             _loop_runner()(_serve(options, settings, state, Host(options.sysfs, settings, seen)))
     except (SettingsError, Locked, SysfsError) as error:
-        raise DaemonError(str(error)) from None
+        raise StartError(str(error)) from None
     except (OSError, MemoryError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or "out of memory"
-        raise DaemonError(f"The daemon cannot run: {reason}") from error
+        raise StartError(f"The daemon cannot run: {reason}") from error
 
 
 def open_state(options: Options, no_lock: str | None = None) -> tuple[State, Seen]:
@@ -155,7 +155,7 @@ async def _serve(options: Options, settings: Settings, state: State, host: Host)
         await keeper.remove()
         await server.stop()
         if ended:
-            raise DaemonError(f"A background job of the daemon ended: {ended[0].exception()!r}")
+            raise StartError(f"A background job of the daemon ended: {ended[0].exception()!r}")
     finally:
         orchestrator.close()
 
@@ -164,7 +164,7 @@ async def _start_serving(keeper: SocketKeeper) -> None:
     try:
         await keeper.start(systemd.listening_sockets())
     except ListenError as error:
-        raise DaemonError(str(error)) from None
+        raise StartError(str(error)) from None
 
 
 def _background(keeper: SocketKeeper) -> Iterator[Coroutine[Any, Any, None]]:

@@ -142,10 +142,22 @@ def history(events: list[Event]) -> Table:
     table.columns[0].no_wrap = True
     for event in events:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
-        peer = f"pid {event.origin.pid} uid {event.origin.uid}"
-        row = (when, event.service, _holding(event.before), _holding(event.after), event.origin.action, peer)
-        table.add_row(*map(_text, row))
+        process, user = (_or_damaged(event, name, str(getattr(event.origin, name))) for name in ("pid", "uid"))
+        cells = {
+            "at": when,
+            "service": event.service,
+            "before": _holding(event.before),
+            "after": _holding(event.after),
+            "action": event.origin.action,
+            "peer": f"pid {process} uid {user}",
+        }
+        table.add_row(*(_text(_or_damaged(event, name, cell)) for name, cell in cells.items()))
     return table
+
+
+def _or_damaged(event: Event, column: str, text: str) -> str:
+    """The text, or that the column of the database which it comes from cannot be read."""
+    return "damaged" if column in event.damaged else text
 
 
 def _text(text: str) -> Text:

@@ -8,16 +8,23 @@ class EpaError(Exception):
 
     ```
     EpaError
-    ├── MachineError      the sysfs tree does not describe a machine
-    ├── SettingsError     settings that cannot be used
+    ├── MachineError         the sysfs tree does not describe a machine
+    ├── SysfsError           the host cannot be looked at just now
+    ├── SettingsError        settings that cannot be used
     ├── UnsuitableFileError  no regular file of a reasonable size
-    ├── Refused           a request that is not granted
-    ├── ProtocolError     a request that cannot be served as it is
-    ├── LegacyStateError  the older daemon's state cannot be imported
-    ├── StateError        the database cannot be used
-    ├── CommitError       changes could not be made durable and were undone
-    ├── ListenError       the socket cannot be served
-    └── DaemonError       the daemon cannot start
+    ├── Refused              a request that is not granted
+    ├── ProtocolError        a request that cannot be served as it is
+    ├── LegacyStateError     the older daemon's state cannot be imported
+    ├── StateError           the database cannot be used
+    │   └── InUse            another daemon writes it
+    ├── CommitError          changes could not be made durable and were undone
+    │   └── Overtaken        somebody else has changed or replaced the database
+    ├── Locked               another daemon uses the state directory
+    ├── ListenError          the socket cannot be served
+    ├── StartError           the daemon cannot start
+    └── DaemonError          the daemon that a client asked
+        ├── Unreachable      does not answer
+        └── Refused          does not do it
     ```
     """
 

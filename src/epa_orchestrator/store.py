@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import logging
 import os
 import shutil
@@ -25,6 +24,8 @@ from typing import Final, NamedTuple, cast
 
 from epa_orchestrator.database_files import INDEX, JOURNAL, LOG, Files, with_suffix
 from epa_orchestrator.errors import EpaError
+from epa_orchestrator.event_rows import Row as EventRow
+from epa_orchestrator.event_rows import read_row, text_or_bytes
 from epa_orchestrator.ledger import Change, ClaimChange, Ledger, PageKind, PagesChange
 from epa_orchestrator.machine import Seen
 from epa_orchestrator.rows import (
@@ -117,7 +118,10 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True)
 class Event:
-    """One line of the history; `before` and `after` are JSON objects, None for nothing."""
+    """One line of the history; `before` and `after` are JSON objects, None for nothing.
+
+    `damaged` names the columns whose content cannot be read; they have a value that says nothing.
+    """
 
     id: int
     at: float
@@ -125,6 +129,7 @@ class Event:
     service: str
     before: dict[str, object] | None
     after: dict[str, object] | None
+    damaged: tuple[str, ...] = ()
 
 
 class Store:
@@ -513,16 +518,19 @@ def read_events(path: Path, service: str | None, limit: int) -> list[Event]:
     query = "SELECT id, at, pid, uid, gid, action, service, before, after FROM event"
     try:
         with contextlib.closing(_read_only(path)) as db:
+            db.text_factory = text_or_bytes
             rows = db.execute(
                 f"{query} WHERE :service IS NULL OR service = :service ORDER BY id DESC LIMIT :limit",
                 {"service": service, "limit": limit},
             ).fetchall()
     except sqlite3.Error as error:
         raise StateError(f"cannot be read: {error!s}") from error
-    return [
-        Event(row[0], row[1], Origin(*row[2:6]), row[6], *(json.loads(text) if text else None for text in row[7:9]))
-        for row in reversed(rows)
-    ]
+    return [_event(read_row(row)) for row in reversed(rows)]
+
+
+def _event(row: EventRow) -> Event:
+    origin = Origin(row.pid, row.uid, row.gid, row.action)
+    return Event(row.id, row.at, origin, row.service, row.before, row.after, row.damaged)
 
 
 def _load_from(uri: str) -> Loaded:

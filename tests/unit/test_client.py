@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import os
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from epa_orchestrator.client import Client, Refused, Unreachable
-from tests.functional.harness import Daemon
+from epa_orchestrator.client import Client, DaemonError, Refused, Unreachable
+from tests.functional.harness import Daemon, in_threads
 
 Handler = Callable[[socket.socket], None]
 
@@ -86,6 +89,7 @@ CORES = {
     "shared_cpus": "4-7",
     **TAIL,
 }
+RELEASED = {"num_of_cores": 0, "cores_allocated": 0, "allocated_cores": ""}
 PERCENT = {"version": "1.0", "service_name": "a", "cores_allocated_count": 2, "allocated_cores": "2-3", **TAIL}
 NUMA = {"version": "1.0", "service_name": "a", "numa_node": 1, "num_of_cores": 2, "cores_allocated": "2-3", **TAIL}
 PAGES = {
@@ -133,7 +137,11 @@ LISTING: dict[str, Any] = {
 
 CALLS: list[tuple[Callable[[Client], Any], dict[str, Any], dict[str, Any]]] = [
     (lambda c: c.list_allocations(), {"action": "list_allocations", "pool": "isolated"}, LISTING),
-    (lambda c: c.list_allocations("general"), {"action": "list_allocations", "pool": "general"}, LISTING),
+    (
+        lambda c: c.list_allocations("general"),
+        {"action": "list_allocations", "pool": "general"},
+        LISTING | {"pool": "general", "allocations": []},
+    ),
     (lambda c: c.memory_info(), {"action": "get_memory_info"}, MEMORY),
     (
         lambda c: c.allocate("a", 2),
@@ -154,7 +162,7 @@ CALLS: list[tuple[Callable[[Client], Any], dict[str, Any], dict[str, Any]]] = [
             "pool": "general",
             "preemption_policy": "non-preemptive",
         },
-        CORES,
+        CORES | RELEASED | {"pool": "general"},
     ),
     (
         lambda c: c.allocate_percent("a", 30, preemption_policy="legacy"),
@@ -266,7 +274,7 @@ def test_a_refusal_brings_the_reasons_that_were_asked_for(client: Client, peer: 
     assert caught.value.explanation is not None
     assert caught.value.explanation.model_dump() == {**EXPLANATION, "rule": "numa-policy"}
     peer.answer({"version": "1.0", "error": "No", "explanation": {"rule": 5}})
-    with pytest.raises(Unreachable, match="does not understand"):
+    with pytest.raises(DaemonError, match=r"does not understand: explanation\.policy: field required"):
         client.allocate("a", 2, explain=True)
 
 
@@ -276,7 +284,7 @@ def test_fields_of_a_newer_daemon_are_ignored(client: Client, peer: Peer) -> Non
 
 
 def test_a_policy_that_is_null_after_a_release_is_read(client: Client, peer: Peer) -> None:
-    peer.answer(CORES | {"preemption_policy": None, "allocated_cores": ""})
+    peer.answer(CORES | RELEASED | {"preemption_policy": None})
     assert client.allocate("a", -1).preemption_policy is None
 
 
@@ -315,10 +323,21 @@ def unreachable(client: Client) -> str:
     """The sentence, which names the socket and keeps to one line; no descriptor is left open."""
     with pytest.raises(Unreachable) as caught:
         client.list_allocations()
-    sentence = str(caught.value)
-    assert str(client.path)[:60] in sentence
-    assert "\n" not in sentence
-    return sentence
+    return sentence_of(caught.value, client)
+
+
+def odd(client: Client) -> str:
+    """The sentence about an answer that is none: it names the socket and keeps to one line."""
+    with pytest.raises(DaemonError) as caught:
+        client.list_allocations()
+    assert not isinstance(caught.value, Unreachable | Refused)
+    return sentence_of(caught.value, client)
+
+
+def sentence_of(error: DaemonError, client: Client) -> str:
+    assert str(client.path)[:60] in str(error)
+    assert str(error).isprintable()
+    return str(error)
 
 
 def test_no_daemon(directory: Path) -> None:
@@ -397,7 +416,7 @@ def test_a_daemon_that_stalls_in_the_middle_of_its_answer(peer: Peer) -> None:
 )
 def test_what_is_no_json_object_is_no_answer(answer: bytes, client: Client, peer: Peer) -> None:
     peer.answer(answer)
-    assert unreachable(client).endswith("did not answer with a JSON object")
+    assert odd(client).endswith("did not answer with a JSON object")
 
 
 @pytest.mark.parametrize(
@@ -413,12 +432,12 @@ def test_what_is_no_json_object_is_no_answer(answer: bytes, client: Client, peer
 )
 def test_an_answer_that_is_not_understood(changes: dict[str, Any], client: Client, peer: Peer) -> None:
     peer.answer(LISTING | changes)
-    assert "does not understand" in unreachable(client)
+    assert "does not understand" in odd(client)
 
 
 def test_an_answer_without_its_fields(client: Client, peer: Peer) -> None:
     peer.answer({})
-    assert "does not understand" in unreachable(client)
+    assert "does not understand" in odd(client)
 
 
 def test_an_endless_answer_is_given_up(client: Client, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,7 +448,146 @@ def test_an_endless_answer_is_given_up(client: Client, peer: Peer, monkeypatch: 
             connection.sendall(b" " * 65_536)
 
     peer.handler = endless
-    assert "did not answer with a JSON object" in unreachable(client)
+    assert odd(client).endswith("sends more than 1048576 bytes")
+
+
+# --- one deadline for a whole exchange ---
+
+
+def test_a_daemon_that_trickles_its_answer_is_given_up(peer: Peer) -> None:
+    """A byte every 50 ms for up to 15 s: each read is in time, the whole is not."""
+    sent = [0]
+
+    def trickle(connection: socket.socket) -> None:
+        for byte in json.dumps(LISTING).encode()[:300]:
+            connection.sendall(bytes([byte]))
+            sent[0] += 1
+            time.sleep(0.05)
+
+    peer.handler = trickle
+    assert unreachable(Client(peer.path, timeout=0.5)).endswith("did not answer within 0.5 seconds")
+    assert 2 < sent[0] < 100
+
+
+def test_a_daemon_that_answers_and_does_not_close_is_given_up(peer: Peer) -> None:
+    done = threading.Event()
+
+    def keep_open(connection: socket.socket) -> None:
+        connection.sendall(json.dumps(LISTING).encode())
+        done.wait(20)
+
+    peer.handler = keep_open
+    try:
+        assert unreachable(Client(peer.path, timeout=0.25)).endswith("did not answer within 0.25 seconds")
+    finally:
+        done.set()
+
+
+def test_a_full_queue_is_tried_again_until_there_is_room(directory: Path) -> None:
+    """Linux answers EAGAIN to who connects while the queue is full; here room comes a moment later."""
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
+        listener.bind(str(directory / "epa.sock"))
+        listener.listen(1)
+        listener.settimeout(10)
+        for _ in range(2):
+            early = waiting.enter_context(socket.socket(socket.AF_UNIX))
+            early.connect(str(directory / "epa.sock"))
+        with socket.socket(socket.AF_UNIX) as late:
+            late.setblocking(False)
+            assert late.connect_ex(str(directory / "epa.sock")) == errno.EAGAIN
+
+        def serve() -> None:
+            time.sleep(0.2)
+            for _ in range(2):
+                listener.accept()[0].close()
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(json.dumps(LISTING).encode())
+
+        with in_threads(serve):
+            listing = Client(directory / "epa.sock", timeout=20).list_allocations()
+    assert listing.total_allocations == 1
+
+
+def test_a_queue_that_stays_full_is_given_up(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
+        listener.bind(str(directory / "epa.sock"))
+        listener.listen(1)
+        for _ in range(2):
+            waiting.enter_context(socket.socket(socket.AF_UNIX)).connect(str(directory / "epa.sock"))
+        sentence = unreachable(Client(directory / "epa.sock", timeout=0.25))
+    assert sentence.endswith("did not answer within 0.25 seconds")
+
+
+def test_a_refusal_that_comes_before_the_request_is_sent_is_read(directory: Path) -> None:
+    """As for a request that is too long: the server answers, and closes without reading the rest."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "epa.sock"))
+        listener.listen()
+        listener.settimeout(10)
+
+        def refuse() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b'{"version": "1.0", "error": "The request is too long"}')
+
+        with in_threads(refuse), pytest.raises(Refused, match=r"^The request is too long$"):
+            Client(directory / "epa.sock", timeout=20).allocate("a" * 4_000_000, 1)
+
+
+def test_a_daemon_that_closes_before_it_answers(directory: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(directory / "epa.sock"))
+        listener.listen()
+        listener.settimeout(10)
+
+        def close() -> None:
+            listener.accept()[0].close()
+
+        with in_threads(close), pytest.raises(Unreachable, match="cannot be reached: "):
+            Client(directory / "epa.sock", timeout=20).allocate("a" * 4_000_000, 1)
+
+
+# --- refusals ---
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        ("No\x1b[2J\nmore", "No\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}more"),
+        ("", "The daemon refuses, and does not say why"),
+        (" \t\n", "The daemon refuses, and does not say why"),
+        ("x" * 3_000_000, "x" * 16_384 + "…"),
+    ],
+    ids=["escapes", "empty", "blank", "megabytes"],
+)
+def test_a_refusal_is_one_line_that_a_person_can_read(error: str, sentence: str, client: Client, peer: Peer) -> None:
+    peer.answer({"version": "1.0", "error": error})
+    with pytest.raises(Refused) as caught:
+        client.list_allocations()
+    assert str(caught.value) == sentence
+
+
+def test_a_general_pool_that_is_not_configured_has_no_listing(client: Client, peer: Peer) -> None:
+    peer.answer({"version": "1.0", "error": "Pool general is not configured: set cpu-pool"})
+    assert client.general_listing() is None
+    peer.answer(LISTING | {"pool": "general", "allocations": []})
+    listing = client.general_listing()
+    assert listing is not None
+    assert listing.pool == "general"
+
+
+def test_another_refusal_does_not_mean_that_there_is_no_general_pool(client: Client, peer: Peer) -> None:
+    peer.answer({"version": "1.0", "error": "Internal error"})
+    with pytest.raises(Refused, match="Internal error"):
+        client.general_listing()
+
+
+def test_a_real_daemon_without_a_general_pool_has_no_listing_of_it() -> None:
+    with Daemon() as daemon:
+        assert Client(daemon.start().socket_path).general_listing() is None
 
 
 # --- a real daemon ---

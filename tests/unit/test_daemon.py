@@ -13,7 +13,7 @@ import pytest
 
 from epa_orchestrator import store
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.daemon import DaemonError, Options, open_state, run
+from epa_orchestrator.daemon import Options, StartError, open_state, run
 from epa_orchestrator.lock import Locked
 from epa_orchestrator.machine import Seen
 from epa_orchestrator.sysfs import RecordedSysfs
@@ -108,7 +108,7 @@ def test_a_second_daemon_gives_up(options: Options) -> None:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
         assert first.stdout is not None
         first.stdout.readline()
-        with pytest.raises(DaemonError, match=r"Another daemon already uses the state in .*common: stop it first"):
+        with pytest.raises(StartError, match=r"Another daemon already uses the state in .*common: stop it first"):
             run(options)
         first.communicate(b"")
 
@@ -116,7 +116,7 @@ def test_a_second_daemon_gives_up(options: Options) -> None:
 def test_settings_that_cannot_be_used_stop_the_start(options: Options, tmp_path: Path) -> None:
     settings = tmp_path / "settings.json"
     settings.write_text('{"numa-policy": "yes"}')
-    with pytest.raises(DaemonError, match=r"settings.json: numa-policy='yes' is not valid: set it to 'best-effort'"):
+    with pytest.raises(StartError, match=r"settings.json: numa-policy='yes' is not valid: set it to 'best-effort'"):
         run(replace(options, settings_file=settings))
 
 

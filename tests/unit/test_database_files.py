@@ -33,6 +33,10 @@ def replace(file: Path) -> None:
     new.replace(file)
 
 
+def move_away(file: Path) -> None:
+    file.rename(file.with_name("away"))
+
+
 def move_the_directory(file: Path) -> None:
     file.parent.rename(file.parent.with_name("old"))
     shutil.copytree(file.parent.with_name("old"), file.parent)
@@ -40,9 +44,7 @@ def move_the_directory(file: Path) -> None:
 
 @pytest.mark.parametrize("settled", [True, False])
 @pytest.mark.parametrize("suffix", ["", LOG, INDEX])
-@pytest.mark.parametrize(
-    "change", [Path.unlink, replace, lambda file: file.rename(file.with_name("away")), move_the_directory]
-)
+@pytest.mark.parametrize("change", [Path.unlink, replace, move_away, move_the_directory])
 def test_a_name_that_leads_elsewhere_is_noticed(
     change: Callable[[Path], object], suffix: str, settled: bool, path: Path
 ) -> None:

@@ -11,19 +11,8 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 LAYERS = (
     ("errors",),
-    (
-        "cpuset",
-        "files",
-        "documents",
-        "names",
-        "lock",
-        "paths",
-        "systemd",
-        "listening",
-        "unblocked",
-        "peer_log",
-        "worker",
-    ),
+    ("cpuset", "files", "documents", "names", "paths", "lock", "worker", "event_rows"),
+    ("systemd", "listening", "exchange", "unblocked", "peer_log"),
     ("database_files", "background"),
     ("sysfs", "policy", "logs"),
     ("settings",),
@@ -35,8 +24,8 @@ LAYERS = (
     ("ledger",),
     ("rows",),
     ("protocol", "legacy_state", "store", "proposal", "review"),
-    ("explanation", "client", "display", "framing"),
-    ("decisions",),
+    ("explanation", "answers", "display", "framing"),
+    ("decisions", "client"),
     ("readings", "batch"),
     ("orchestrator",),
     ("connection",),
@@ -50,7 +39,19 @@ LAYERS = (
 #: Modules that decide and therefore touch no file, socket, clock or thread.
 PURE = (
     *("cpuset", "documents", "names", "policy", "domains", "describe", "cost", "needs", "scopes", "tables"),
-    *("placement", "pools", "ledger", "proposal", "review", "protocol", "framing", "explanation", "rows"),
+    *(
+        "answers",
+        "event_rows",
+        "placement",
+        "pools",
+        "ledger",
+        "proposal",
+        "review",
+        "protocol",
+        "framing",
+        "explanation",
+        "rows",
+    ),
 )
 EDGES = {"os", "io", "socket", "asyncio", "threading", "time", "datetime", "random", "sqlite3", "subprocess", "pathlib"}
 

@@ -52,7 +52,7 @@ def _patient(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) 
 async def keeping(path: Path) -> AsyncGenerator[SocketKeeper]:
     """A server that listens nowhere yet, and the keeper of its file."""
     settings = Settings()
-    host = Host(RecordedSysfs(build(Shape(isolated="2-3"))), settings, {})
+    host = Host(RecordedSysfs(build(Shape(isolated="2-3"))), settings, None)
     server = Server(Orchestrator(host, settings, State(Ledger(), None, "read-only")))
     try:
         yield SocketKeeper(server, SocketFile(path))

@@ -1,0 +1,106 @@
+"""Event rows: what a row of the history says, and what of it is damaged. Pure.
+
+Nothing verifies the history as the claims are verified: it grants nothing. So a row may hold anything, and what can
+still be read of it is shown.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, cast
+
+#: Times at or above this (seconds since 1970; the year 9999) are nobody's clock, and calendars do not reach them.
+_END_OF_TIME: Final = 253_000_000_000
+
+#: The records of a change, before and after: of a claim or of hugepages. They may have more members than these.
+_CLAIM: Final = ("pool", "cpus", "explicit", "policy")
+_PAGES: Final = ("node_id", "size_kb", "hugepages")
+
+
+class Row(NamedTuple):
+    """The columns of an event, in the order in which they are selected; what is damaged has a value that says nothing.
+
+    `damaged` names those columns.
+    """
+
+    id: int
+    at: float
+    pid: int
+    uid: int
+    gid: int
+    action: str
+    service: str
+    before: dict[str, object] | None
+    after: dict[str, object] | None
+    damaged: tuple[str, ...] = ()
+
+
+def read_row(row: tuple[object, ...]) -> Row:
+    """Read a row of the table, whatever its values are; text that is not UTF-8 comes as bytes."""
+    values: list[Any] = []
+    damaged: list[str] = []
+    for name, value in zip(Row._fields, row, strict=False):
+        read, instead = _COLUMNS[name]
+        try:
+            values.append(read(value))
+        except (ValueError, RecursionError):
+            values.append(instead)
+            damaged.append(name)
+    return Row(*values, damaged=tuple(damaged))
+
+
+def text_or_bytes(raw: bytes) -> str | bytes:
+    """How SQLite hands out text (`text_factory`): damaged text must not make the whole history unreadable."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw
+
+
+def _time(value: object) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value < _END_OF_TIME:
+        raise ValueError("no time")
+    return float(value)
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, int):
+        raise ValueError("no whole number")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("no text")
+    return value
+
+
+def _record(value: object) -> dict[str, object] | None:
+    if value is None:
+        return None
+    document: object = json.loads(_text(value))
+    if not isinstance(document, dict):
+        raise ValueError("no JSON object")
+    members = cast("dict[str, object]", document)
+    names, kind = (_PAGES, int) if "hugepages" in members else (_CLAIM, str)
+    present = [members.get(name) for name in names] + ([members["withheld"]] if "withheld" in members else [])
+    if not all(type(member) is kind for member in present):
+        raise ValueError("the record lacks a member, or one has another type")
+    json.dumps(members, allow_nan=False)  # what JSON cannot say is refused
+    return members
+
+
+#: How each column is read, and what stands there instead when it is damaged.
+_COLUMNS: Final[dict[str, tuple[Callable[[object], object], object]]] = {
+    "id": (_number, 0),
+    "at": (_time, 0.0),
+    "pid": (_number, 0),
+    "uid": (_number, 0),
+    "gid": (_number, 0),
+    "action": (_text, ""),
+    "service": (_text, ""),
+    "before": (_record, None),
+    "after": (_record, None),
+}

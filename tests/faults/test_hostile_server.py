@@ -1,0 +1,331 @@
+"""Whatever a server says, the client, the command line and the charm end with a sentence, in time, and without a trace.
+
+Who may write the directory of the socket may put a server of his own there, and root asks it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import socket
+import subprocess
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from typer.testing import CliRunner
+
+import orchestrator_snap
+from epa_orchestrator import client as client_module
+from epa_orchestrator.cli import app
+from epa_orchestrator.client import Client, DaemonError, Refused, Unreachable
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.protocol import Answer
+from snapd import SnapError
+from tests.fake_snapd import in_place, write_snap
+from tests.functional.harness import clean_environment
+
+from .hostile_behaviours import BEHAVIOURS, ESCAPES, SHORT_FORM
+from .hostile_mutations import mutated
+from .hostile_server import Behaviour, HostileServer
+
+#: The time-out where a server is slow (it is slow for 4 s and more), and where only a hanging test would need one.
+SHORT, PATIENT = 0.15, 30.0
+
+EXIT_CODES: Final = {"fine": 0, "refused": 1, "odd": 3, "late": 3}
+
+CALLS: Final[dict[str, Callable[[Client], Answer | None]]] = {
+    "list_allocations": lambda client: client.list_allocations(),
+    "general_listing": lambda client: client.general_listing(),
+    "memory_info": lambda client: client.memory_info(),
+    "allocate": lambda client: client.allocate("a", 2, dry_run=True, explain=True),
+    "release": lambda client: client.allocate("a", -1),
+    "allocate_percent": lambda client: client.allocate_percent("a", 30, "general", explain=True),
+    "allocate_in_node": lambda client: client.allocate_in_node("a", 0, 2, explain=True),
+    "set_hugepages": lambda client: client.set_hugepages("a", 0, 2048, -1),
+}
+
+COMMANDS: Final = [
+    ["status"],
+    ["list"],
+    ["list", "--pool", "general"],
+    ["allocate", "a", "2"],
+    ["allocate", "a", "--percent", "50"],
+    ["allocate", "a", "2", "--numa-node", "0"],
+    ["allocate", "a", "2", "--dry-run"],
+    ["explain", "a", "2"],
+    ["release", "a"],
+    ["release", "a", "--numa-node", "0"],
+    ["hugepages"],
+    ["hugepages", "a", "--count", "1"],
+]
+
+CHARM: Final[dict[str, Callable[[], object]]] = {
+    "check_health": lambda: orchestrator_snap.check_health(CpuSet.parse("2-7")),
+    "holdings": lambda: orchestrator_snap.holdings().services,
+    "release": lambda: orchestrator_snap.release("a"),
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """The client meets every behaviour, the command line and the charm those of the short form, or every one too."""
+    if "behaviour" in metafunc.fixturenames:
+        every = metafunc.config.getoption("--long") or metafunc.function is test_client
+        behaviours = BEHAVIOURS if every else SHORT_FORM
+        metafunc.parametrize("behaviour", behaviours, ids=[each.name for each in behaviours])
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[HostileServer]:
+    with tempfile.TemporaryDirectory(prefix="epa-") as directory:
+        made = HostileServer(Path(directory) / "epa.sock")
+        yield made
+        made.stop()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_limit() -> Iterator[None]:
+    """Endless answers end sooner."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client_module, "_MAX_ANSWER_BYTES", 4 << 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def charm(server: HostileServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
+    """The charm's workload, with its snap installed, and the hostile server where the daemon should be."""
+    with pytest.MonkeyPatch.context() as patch, in_place(patch) as fake:
+        patch.setattr(orchestrator_snap, "_BLOBS", fake.blobs)
+        patch.setattr(orchestrator_snap, "SOCKET", server.path)
+        file = write_snap(tmp_path_factory.mktemp("snap") / "epa-orchestrator.snap", "2.0")
+        orchestrator_snap.install(orchestrator_snap.FileSource(file))
+        yield patch
+
+
+def is_shown_as_one_line(text: str) -> bool:
+    return text.isprintable() and 0 < len(text) < 20_000
+
+
+def patience(behaviour: Behaviour) -> float:
+    return SHORT if behaviour.outcome == "late" else PATIENT
+
+
+def expected(behaviour: Behaviour, server: HostileServer) -> str:
+    """How it must end: a server that is slow may not even have accepted before the client gives up."""
+    return behaviour.outcome if server.hostile or behaviour.outcome == "late" else "fine"
+
+
+def outcome_of(client: Client, call: Callable[[Client], Answer | None]) -> str:
+    """How a call ends; an exception of another kind is not caught."""
+    try:
+        answer = call(client)
+    except DaemonError as error:
+        failure = error
+    else:
+        check_values(answer and answer.model_dump())
+        return "fine"
+    assert is_shown_as_one_line(str(failure)), str(failure)[:500]
+    if isinstance(failure, Refused):
+        return "refused"
+    return "late" if isinstance(failure, Unreachable) and "did not answer within" in str(failure) else "odd"
+
+
+def check_values(value: Any, field: str = "") -> None:
+    """What came through is harmless, by rules that are written here once more."""
+    if isinstance(value, dict):
+        for key, inside in value.items():  # pyright: ignore[reportUnknownVariableType]
+            check_values(key)
+            check_values(inside, str(key))  # pyright: ignore[reportUnknownArgumentType]
+    elif isinstance(value, list | tuple):
+        for inside in value:  # pyright: ignore[reportUnknownVariableType]
+            check_values(inside, field)
+    elif isinstance(value, str):
+        assert not any(unicodedata.category(char) in ("Cc", "Cs", "Cf", "Zl", "Zp") for char in value), value
+        if "cpus" in field or field in ("allocated_cores", "cores_allocated"):
+            CpuSet.parse(value)
+    else:
+        assert value is None or -1 <= value < 2**53, value
+
+
+class Result:
+    """What a command has printed, and its exit code."""
+
+    def __init__(self, words: list[str], code: int, stdout: str, stderr: str) -> None:
+        self.words, self.code, self.stdout, self.stderr = words, code, stdout, stderr
+
+    def check(self, codes: set[int]) -> None:
+        """One of these exit codes; one harmless line of error if it is 1 or 3, and else no error."""
+        shown = (self.words, self.code, self.stdout[:500], self.stderr[:500])
+        assert self.code in codes, shown
+        assert "Traceback" not in self.stdout + self.stderr, shown
+        assert all(line.isprintable() for line in self.stdout.split("\n")), shown
+        if self.code in (1, 3):
+            assert self.stderr.startswith("epa-orchestrator: "), shown
+            assert self.stderr.endswith("\n"), shown
+            assert is_shown_as_one_line(self.stderr[:-1]), shown
+            assert self.stdout == "" or self.words[0] == "explain", shown
+        elif self.code == 0:
+            assert self.stderr == "", shown
+
+
+def run(server: HostileServer, words: list[str]) -> Result:
+    """A command in this process; whatever it raises is raised."""
+    environment = {"EPA_SOCKET": str(server.path), "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
+    result = CliRunner().invoke(app, words, env=environment, prog_name="epa-orchestrator")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return Result(words, result.exit_code, result.stdout, result.stderr)
+
+
+def run_process(server: HostileServer, words: list[str]) -> Result:
+    """A command as a process of its own."""
+    result = subprocess.run(
+        [sys.executable, "-m", "epa_orchestrator", *words, "--socket", str(server.path)],
+        env=clean_environment() | {"COLUMNS": "120", "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return Result(words, result.returncode, result.stdout, result.stderr)
+
+
+def charm_says(act: Callable[[], object]) -> str | None:
+    """The charm's sentence about what failed; what is no SnapError is not caught."""
+    try:
+        act()
+    except SnapError as error:
+        sentence = str(error)
+    else:
+        return None
+    assert is_shown_as_one_line(sentence), sentence[:500]
+    return sentence
+
+
+def check_why_to_stay() -> str | None:
+    reason = orchestrator_snap._why_to_stay()
+    assert reason is None or is_shown_as_one_line(reason), reason[:500]
+    return reason
+
+
+def test_the_genuine_answers_are_genuine(server: HostileServer, charm: pytest.MonkeyPatch) -> None:
+    """Otherwise the tests below would pass for another reason than what they change."""
+    for name, call in CALLS.items():
+        assert outcome_of(Client(server.path), call) == "fine", name
+    for words in COMMANDS:
+        run(server, words).check({0})
+        run(server, [*words, "--json"]).check({0})
+    assert {name: charm_says(act) for name, act in CHARM.items()} == dict.fromkeys(CHARM)
+    assert orchestrator_snap.holdings().services == ["a", "g"]
+    assert orchestrator_snap.release("a") == ["CPUs 2-3 of pool isolated", "4 hugepages of 2048 KiB on node0"]
+    assert (check_why_to_stay() or "").startswith("a, g still hold")
+
+
+def test_every_behaviour_has_a_name_of_its_own_and_is_hostile_to_somebody(server: HostileServer) -> None:
+    assert len(BEHAVIOURS) > 60
+    for behaviour in BEHAVIOURS:
+        if behaviour.outcome != "late":
+            with server.behaving(behaviour):
+                for call in CALLS.values():
+                    outcome_of(Client(server.path, PATIENT), call)
+                assert server.hostile, behaviour.name
+
+
+def test_client(behaviour: Behaviour, server: HostileServer) -> None:
+    for name, call in CALLS.items():
+        with server.behaving(behaviour):
+            outcome = outcome_of(Client(server.path, patience(behaviour)), call)
+            assert outcome == expected(behaviour, server), name
+
+
+def test_command_line(behaviour: Behaviour, server: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Client.__init__, "__defaults__", (patience(behaviour),))
+    for number, words in enumerate(COMMANDS):
+        with server.behaving(behaviour):
+            result = run(server, [*words, *(["--json"] if number % 2 else [])])
+            result.check({EXIT_CODES[expected(behaviour, server)]})
+
+
+@pytest.mark.parametrize("number", range(len(COMMANDS)), ids=map(" ".join, COMMANDS))
+def test_command_line_as_a_process(number: int, server: HostileServer, long: bool) -> None:
+    """Every command once, each with another behaviour; in the long form with every behaviour of whole answers."""
+    whole = [each for each in BEHAVIOURS if each.outcome in ("odd", "refused")][:40]
+    for behaviour in whole if long else whole[number::40]:
+        with server.behaving(behaviour):
+            run_process(server, COMMANDS[number]).check({EXIT_CODES[behaviour.outcome]})
+
+
+def test_charm(behaviour: Behaviour, server: HostileServer, charm: pytest.MonkeyPatch) -> None:
+    charm.setattr(orchestrator_snap, "_ANSWER_TIMEOUT", patience(behaviour))
+    for name, act in CHARM.items():
+        with server.behaving(behaviour):
+            said = charm_says(act)
+            assert (said is not None) == (expected(behaviour, server) != "fine"), (name, said)
+    with server.behaving(behaviour):
+        reason = check_why_to_stay()
+        unknown = expected(behaviour, server) != "fine"
+        assert (reason or "").startswith("it is not known who holds what" if unknown else "a, g still hold")
+
+
+def test_nobody_is_let_in(server: HostileServer, charm: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue that is full for good: connect(2) answers EAGAIN, which is tried again until the time is over."""
+    path = server.path.with_name("full")
+    with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
+        listener.bind(str(path))
+        listener.listen(0)
+        waiting.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+        for name, call in CALLS.items():
+            assert outcome_of(Client(path, SHORT), call) == "late", name
+        monkeypatch.setattr(Client.__init__, "__defaults__", (SHORT,))
+        for words in COMMANDS:
+            run(server, [*words, "--socket", str(path)]).check({3})
+        with charm.context() as patch:
+            patch.setattr(orchestrator_snap, "SOCKET", path)
+            patch.setattr(orchestrator_snap, "_ANSWER_TIMEOUT", SHORT)
+            assert all(charm_says(act) for act in CHARM.values())
+            assert (check_why_to_stay() or "").startswith("it is not known who holds what")
+
+
+def test_an_unreadable_state_is_told(server: HostileServer) -> None:
+    """The one exit code that none of the behaviours has."""
+    behaviour = Behaviour("read-only", "fine", lambda each: each.connection.sendall(read_only(each.genuine)) is None)
+    with server.behaving(behaviour):
+        result = run(server, ["status"])
+    result.check({4})
+    assert result.stderr == "READ-ONLY: The disk is gone\n"
+
+
+def read_only(genuine: bytes) -> bytes:
+    return json.dumps(json.loads(genuine) | {"state_error": "The disk is gone"}).encode()
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_mutated_answers(block: int, server: HostileServer, charm: pytest.MonkeyPatch, long: bool) -> None:
+    """Random changes of genuine answers; every exchange of a seed is changed otherwise."""
+    charm.setattr(orchestrator_snap, "_ANSWER_TIMEOUT", PATIENT)
+    outcomes: set[str] = set()
+    for seed in range(block, 5000 if long else 250, 10):
+        choose = random.Random(seed)
+        with server.behaving(mutating(choose)):
+            outcomes |= {outcome_of(Client(server.path, PATIENT), call) for call in CALLS.values()}
+            for words in choose.sample(COMMANDS, 3):
+                run(server, [*words, *choose.choice(([], ["--json"]))]).check({0, 1, 3, 4})
+            charm_says(choose.choice(list(CHARM.values())))
+            check_why_to_stay()
+    assert outcomes >= {"fine", "odd"}, "the mutations are neither all harmless nor all fatal"
+
+
+def mutating(choose: random.Random) -> Behaviour:
+    return Behaviour("mutations", "odd", lambda each: each.connection.sendall(mutated(each.genuine, choose)) is None)
+
+
+def test_mutations_have_escapes_among_them() -> None:
+    """What is looked for is there to be found."""
+    answers = [mutated(b'{"a":"b","c":["d",{"e":1}]}', random.Random(seed)) for seed in range(200)]
+    assert any(json.dumps(ESCAPES)[1:-1].encode() in answer for answer in answers)
+    assert len(set(answers)) > 100
