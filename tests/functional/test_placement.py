@@ -24,6 +24,7 @@ import pytest
 from epa_orchestrator import policy
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.machine import Machine, read_machine
+from epa_orchestrator.store import SCHEMA_VERSION
 from epa_orchestrator.sysfs import SysfsTree
 from tests.machines import real_machine_files, write_real_machine
 from tools.synthetic import Shape
@@ -888,21 +889,26 @@ def test_outdated_placements_are_of_now(daemon: Daemon) -> None:
     assert daemon.ok("list_allocations") == before
 
 
-# --- a database of the daemon before -----------------------------------------------------------------------------
+# --- a database of an earlier daemon -----------------------------------------------------------------------------
 
 
-def test_database_of_the_commit_before(tmp_path: Path) -> None:
+def source_of(commit: str, directory: Path) -> dict[str, str]:
+    """The environment that starts the daemon of an earlier commit."""
     root = Path(__file__).parents[2]
+    command = ["git", "-C", str(root), "archive", commit, "src"]
     try:
-        packed = subprocess.run(
-            ["git", "-C", str(root), "archive", "5271d6b", "src"], capture_output=True, timeout=PATIENCE, check=True
-        )
+        packed = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=True)
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("git or that commit is not here")
     with tarfile.open(fileobj=BytesIO(packed.stdout)) as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extractall(directory, filter="data")
+    return {"PYTHONPATH": str(directory / "src")}
+
+
+def test_database_of_schema_1(tmp_path: Path) -> None:
+    earlier = source_of("5271d6b", tmp_path)
     with Daemon(EIGHT) as daemon:
-        daemon.start({"PYTHONPATH": str(tmp_path / "src")})
+        daemon.start(earlier)
         assert "placement" not in daemon.ok("allocate_cores", service_name="a", num_of_cores=3)
         daemon.numa("b", 1, 2, preemption_policy="non-preemptive")
         daemon.cores("c", 1)
@@ -924,9 +930,34 @@ def test_database_of_the_commit_before(tmp_path: Path) -> None:
         assert daemon.cores("a", 3) == parse_cpus(claims["allocations"][0]["allocated_cores"])
         assert daemon.cores("a", 4) > parse_cpus(claims["allocations"][0]["allocated_cores"])
         daemon.stop()
-        # The older daemon leaves a database of a newer schema alone.
-        daemon.start({"PYTHONPATH": str(tmp_path / "src")})
-        assert "schema version is 2" in daemon.ok("list_allocations")["state_error"]
+        # The earlier daemon leaves a database of a newer schema alone.
+        daemon.start(earlier)
+        assert f"schema version is {SCHEMA_VERSION}" in daemon.ok("list_allocations")["state_error"]
+
+
+def test_database_of_schema_2(tmp_path: Path) -> None:
+    """It held what is withheld, which is now derived; also a CPU that a claim withholds and another one owns."""
+    earlier = source_of("69f9dbc", tmp_path)
+    with Daemon(EIGHT) as daemon:
+        daemon.start(earlier)
+        daemon.cores("a", 2, cpu_thread_policy="isolate")
+        daemon.cores("b", 3)
+        before = daemon.ok("list_allocations")
+        kept = parse_cpus(before["allocations"][0]["withheld_cpus"])
+        assert len(kept) == 2
+        daemon.kill()
+        for _ in range(2):
+            daemon.start()
+            assert daemon.ok("list_allocations") == before
+            daemon.kill()
+        daemon.start()
+        assert not daemon.cores("rest", before["remaining_available_cpus"]) & kept
+        assert daemon.cores("a", 1) < parse_cpus(before["allocations"][0]["allocated_cores"])
+        after = daemon.ok("list_allocations")
+        assert parse_cpus(after["allocations"][0]["withheld_cpus"]) < kept
+        daemon.kill()
+        daemon.start()
+        assert daemon.ok("list_allocations") == after
 
 
 # --- streams -----------------------------------------------------------------------------------------------------
