@@ -65,6 +65,7 @@ class Orchestrator:
         self._reviewer = Worker()
         self._reviewing = False
         self._closing = False
+        self._untidy = False
         self._idle: asyncio.TimerHandle | None = None
         self._stored_seen = host.seen
         self._look_after_state()
@@ -129,6 +130,7 @@ class Orchestrator:
 
     def _end_batch(self, batch: Batch) -> None:
         """Send the answers of a batch; those that it left go first in the next one."""
+        self._untidy = self._untidy or batch.ledger is not self._ledger
         self._ledger, self._stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
         if batch.overtaken is not None:
@@ -152,16 +154,22 @@ class Orchestrator:
             self._rest()
 
     def _read(self, request: Reading, origin: Origin, reply: Reply) -> None:
-        try:
-            pools = self._host.known_pools()
-        except Exception:  # noqa: BLE001  # a mistake of ours; discovery will meet it again, and tell
-            pools = None
+        pools = self._known_pools()
         if pools is not None:
             self._read_on(pools, request, origin, reply)
             return
         self._unread.append((request, origin, reply))
         if not self._looking_at_host:
             self._look_at_host()
+
+    def _known_pools(self) -> Pools | None:
+        try:
+            return self._host.known_pools()
+        except SysfsError as error:
+            log.warning("%s", error)
+        except Exception:  # a mistake of ours; discovery will meet it again, and tell
+            log.exception("the host could not be looked at")
+        return None
 
     def _read_on(self, pools: Pools, request: Reading, origin: Origin, reply: Reply) -> None:
         try:
@@ -220,13 +228,12 @@ class Orchestrator:
         self._idle = asyncio.get_running_loop().call_later(_REVIEW_AFTER, self._resting)
 
     def _resting(self) -> None:
-        self._idle = asyncio.get_running_loop().call_later(_TIDY_AFTER, self._tidy)
+        self._idle = asyncio.get_running_loop().call_later(_TIDY_AFTER, self._tidy) if self._untidy else None
         self._review()
 
     def _review(self) -> None:
         """Let a thread of its own find out which claims would now be placed otherwise, until all are judged."""
-        pools = self._host.known_pools()
-        if self._reviewing or self._closing or pools is None:
+        if self._reviewing or self._closing or (pools := self._known_pools()) is None:
             return
         self._ledger = self._ledger.on(pools.cores)
         pending = self._readings.pending_review(self._ledger, pools)
@@ -259,10 +266,10 @@ class Orchestrator:
         def done(error: Exception | None) -> None:
             if error is not None:
                 log.error("the state could not be tidied up", exc_info=error)
-            self._busy = False
+            self._busy, self._untidy = False, any(more)
             if self._waiting:
                 self._start()
-            elif any(more):
+            elif self._untidy:
                 self._rest()
 
         self._worker.run(lambda: more.append(state.tidy()), done)

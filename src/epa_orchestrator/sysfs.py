@@ -28,8 +28,12 @@ _CPU_DIRECTORY = re.compile(r"/cpu([0-9]+)/")
 _CPU_TEMPLATE: Final = "/cpu{}/"
 
 
-#: Errors that say something of this process or the system at this moment, and nothing of the file.
-_LACK_OF_MEANS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+#: Errors that say something of the file. All others say something of this process or the system at this moment, such
+#: as that it has no descriptor left.
+_OF_THE_FILE: Final = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.EINVAL),
+    *(errno.ELOOP, errno.ENAMETOOLONG),
+)
 
 
 class SysfsError(EpaError):
@@ -62,7 +66,7 @@ class SysfsTree:
         try:
             fd = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            _require_means(path, error)
+            _raise_unless_of_the_file(path, error)
             return None
         try:
             return os.read(fd, _READ_BYTES).decode("utf-8", "replace").strip()
@@ -76,12 +80,12 @@ class SysfsTree:
         try:
             return os.listdir(self._root + directory)
         except OSError as error:
-            _require_means(directory, error)
+            _raise_unless_of_the_file(directory, error)
             return []
 
 
-def _require_means(path: str, error: OSError) -> None:
-    if error.errno in _LACK_OF_MEANS:
+def _raise_unless_of_the_file(path: str, error: OSError) -> None:
+    if error.errno not in _OF_THE_FILE:
         raise SysfsError(f"The host cannot be looked at just now ({path}: {error.strerror}): try again") from error
 
 

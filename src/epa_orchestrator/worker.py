@@ -28,7 +28,7 @@ class Worker:
         self._ended: SimpleQueue[tuple[Done, Exception | None]] = SimpleQueue()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._loop.add_reader(self._wake, self._tell)
-        self._thread = threading.Thread(target=self._run, name="worker")
+        self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._thread.start()
 
     def run(self, call: Call, done: Done) -> None:

@@ -952,7 +952,9 @@ def test_database_of_schema_2(tmp_path: Path) -> None:
             daemon.kill()
         daemon.start()
         assert not daemon.cores("rest", before["remaining_available_cpus"]) & kept
-        assert daemon.cores("a", 1) < parse_cpus(before["allocations"][0]["allocated_cores"])
+        assert daemon.cores("a", 1, cpu_thread_policy="isolate") < parse_cpus(
+            before["allocations"][0]["allocated_cores"]
+        )
         after = daemon.ok("list_allocations")
         assert parse_cpus(after["allocations"][0]["withheld_cpus"]) < kept
         daemon.kill()
