@@ -1,8 +1,8 @@
 """Batch: the mutations that wait together, decided one after the other and committed with one sync.
 
-Runs in a thread of its own, so that neither a hard placement nor a slow disk keeps the event loop from anything. Each
-request is decided on the ledger that the one before leaves. A batch ends early when deciding takes long: the rest waits
-for the next one, and those that are decided get their answers.
+A commit runs in a thread of its own, and so do decisions that may take long (see pace): neither a hard placement nor a
+slow disk keeps the event loop from anything. Each request is decided on the ledger that the one before leaves. A batch
+ends early when deciding takes long: the rest waits for the next one, and those that are decided get their answers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from epa_orchestrator.decisions import decide, refusal
@@ -49,71 +48,84 @@ class Decided(NamedTuple):
     tentative: bool
 
 
-@dataclass
 class Batch:
-    """What is decided on, and what becomes of it.
+    """What is decided on, and what becomes of it: `decide`, then `commit`, or both with `carry_out`, in any thread.
 
-    `ledger` is the one before, and after `carry_out` the one that is committed; so is `seen`, where CPUs were last
-    seen. `left` are those that were not decided; `overtaken` says why the store must not be used any more.
+    `ledger` is the one before, and in the end the one that is committed; so is `seen`, where CPUs were last seen.
+    `left` are those that were not decided, `slowest` is the time (seconds) of the slowest decision, and `overtaken`
+    says why the store must not be used any more. In the end everyone who waited is in `decided` or `left`.
     """
 
-    store: Store
-    host: Host
-    ledger: Ledger
-    seen: Seen
-    waiting: Sequence[Waiting]
-    decided: list[Decided] = field(default_factory=list[Decided])
-    left: Sequence[Waiting] = ()
-    overtaken: str | None = None
+    def __init__(self, store: Store, host: Host, ledger: Ledger, seen: Seen, waiting: Sequence[Waiting]) -> None:
+        self.ledger = ledger
+        self.seen: Seen = seen
+        self.decided: list[Decided] = []
+        self.left = waiting
+        self.slowest = 0.0
+        self.overtaken: str | None = None
+        self.pools: Pools | None = None
+        self._store = store
+        self._host = host
+        self._after = ledger
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is something to commit."""
+        return self._after is not self.ledger
 
     def carry_out(self) -> None:
-        """Decide, and commit. Afterwards everyone who waited is in `decided` or `left`."""
-        self.left = self.waiting
+        """Find out what the host is now, decide, and commit."""
         try:
-            pools = self.host.pools()
-            self.ledger = self.ledger.on(pools.cores)
-            after = self._decide_all(pools)
-            if after is not self.ledger:
-                self._commit()
-                self.ledger = after
-        except CommitError as error:
-            self._fail(f"Nothing was changed because the state could not be stored: {error}")
-            self.overtaken = str(error) if isinstance(error, Overtaken) else None
-            log.error("nothing was changed because the state could not be stored: %s", error)
-        except SysfsError as error:
-            log.warning("%s", error)
-            self._fail(str(error))
-        except Exception:  # a mistake of ours must not leave clients unanswered
-            log.exception("a batch failed")
-            self.store.undo()
-            self._fail(INTERNAL_ERROR)
+            pools = self._host.pools()
+        except Exception as error:  # noqa: BLE001  # it is told and logged
+            self._fail(error)
+            return
+        self.decide(pools)
+        if self.changes:
+            self.commit()
 
-    def _decide_all(self, pools: Pools) -> Ledger:
-        now, enough = time.time(), time.monotonic() + _LONG
-        ledger = self.ledger
-        for number, waiting in enumerate(self.waiting):
-            if number and time.monotonic() > enough:
-                self.left = self.waiting[number:]
-                break
-            self.left = self.waiting[number + 1 :]
-            change, ledger, answer, outcome = self._decide(ledger, pools, waiting)
-            self.decided.append(Decided(waiting, answer, outcome, ledger is not self.ledger))
+    def decide(self, pools: Pools) -> None:
+        """Decide as many as there is time for, on the pools as they are now."""
+        try:
+            self.pools = pools
+            self._after = self.ledger = self.ledger.on(pools.cores)
+            self._decide_all(pools)
+        except Exception as error:  # noqa: BLE001  # it is told and logged
+            self._fail(error)
+
+    def commit(self) -> None:
+        """Make what was decided durable."""
+        seen = self._host.seen
+        try:
+            if seen is not self.seen:
+                self._store.stage_seen(seen)
+            self._store.commit()
+        except Exception as error:  # noqa: BLE001  # it is told and logged
+            self._fail(error)
+        else:
+            self.ledger, self.seen = self._after, seen
+
+    def _decide_all(self, pools: Pools) -> None:
+        waiting, now = self.left, time.time()
+        before = begin = time.monotonic()
+        for each in waiting:
+            change, after, answer, outcome = self._decide(self._after, pools, each)
+            self._after = after
+            self.decided.append(Decided(each, answer, outcome, after is not self.ledger))
+            self.left = waiting[len(self.decided) :]
             if change:
-                self.store.stage(change, waiting.origin, now)
-        return ledger
-
-    def _commit(self) -> None:
-        seen = self.host.seen
-        if seen is not self.seen:
-            self.store.stage_seen(seen)
-        self.store.commit()
-        self.seen = seen
+                self._store.stage(change, each.origin, now)
+            ended = time.monotonic()
+            self.slowest = max(self.slowest, ended - before)
+            before = ended
+            if ended - begin > _LONG:
+                break
 
     def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> tuple[Change, Ledger, bytes, str]:
         """What a mutation changes, the ledger after it, its answer, and for the log; a refusal changes nothing."""
         request, origin, _ = waiting
         try:
-            change, after, answer = decide(ledger, self.host, pools, request)
+            change, after, answer = decide(ledger, self._host, pools, request)
             encoded = answer.encode()
         except SysfsError as error:
             return Change(), ledger, error_answer(str(error)), str(error)
@@ -125,14 +137,31 @@ class Batch:
         dry_run = not isinstance(request, AllocateHugepages) and request.dry_run
         return change, after, encoded, "dry run, nothing changed" if dry_run else "served"
 
-    def _fail(self, sentence: str) -> None:
-        """Nothing of the batch is committed: answer so those who were told otherwise, and all who were not decided."""
+    def _fail(self, error: Exception) -> None:
+        """Nothing of the batch is committed: tell so those who were told otherwise, and all who were not decided."""
+        sentence = self._sentence(error)
         answer = error_answer(sentence)
+        self._after = self.ledger
         self.decided = [
             each._replace(answer=answer, outcome=sentence) if each.tentative else each for each in self.decided
         ]
         self.decided += [Decided(waiting, answer, sentence, tentative=True) for waiting in self.left]
         self.left = ()
+
+    def _sentence(self, error: Exception) -> str:
+        """What is told of an error, which is logged."""
+        match error:
+            case CommitError():
+                self.overtaken = str(error) if isinstance(error, Overtaken) else None
+                log.error("nothing was changed because the state could not be stored: %s", error)
+                return f"Nothing was changed because the state could not be stored: {error}"
+            case SysfsError():
+                log.warning("%s", error)
+                return str(error)
+            case _:  # a mistake of ours must not leave clients unanswered
+                self._store.undo()
+                log.error("a batch failed", exc_info=error)
+                return INTERNAL_ERROR
 
 
 def error_answer(sentence: str) -> bytes:

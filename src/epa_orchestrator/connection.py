@@ -96,23 +96,15 @@ class Connection:
     before it has read why.
     """
 
-    __slots__ = (
-        "_answer",
-        "_changes",
-        "_deadline",
-        "_fd",
-        "_moved",
-        "_peer",
-        "_phase",
-        "_queued",
-        "_request",
-        "_shared",
-        "_socket",
-        "_standing",
-        "_unread",
-        "_watched",
-        "_writing",
-    )
+    _phase = _Phase.READING
+    #: What is left of the answer, and bytes of it that the client's side of the socket held when last looked at.
+    _answer = memoryview(b"")
+    _unread = 0
+    #: Whether this one is counted among the changes that wait.
+    _changes = False
+    _queued = False
+    _watched = False
+    _writing = False
 
     def __init__(self, shared: Shared, accepted: socket.socket, peer: Peer, standing: Standing) -> None:
         now = shared.loop.time()
@@ -122,18 +114,9 @@ class Connection:
         self._peer = peer
         self._standing = standing
         self._request = IncomingRequest()
-        self._answer = memoryview(b"")
-        #: Bytes of the answer that the client's side of the socket held when last looked at.
-        self._unread = 0
         self._deadline = now + shared.limits.read_timeout
         #: When the last byte moved.
         self._moved = now
-        #: Whether this one is counted among the changes that wait.
-        self._changes = False
-        self._queued = False
-        self._watched = False
-        self._writing = False
-        self._phase = _Phase.READING
         shared.connections[self] = None
         shared.quotas.add(self, standing, peer.uid)
 
@@ -355,9 +338,11 @@ def end(connected: socket.socket) -> None:
     Without the shutdown, and taking what came late, the kernel would report a reset to a client that has sent more than
     we read.
     """
-    with contextlib.suppress(OSError):
+    try:
         connected.shutdown(socket.SHUT_RDWR)
         connected.recv(_RECV_BYTES, socket.MSG_DONTWAIT)
+    except OSError:
+        pass
     connected.close()
 
 

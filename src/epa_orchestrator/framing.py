@@ -26,34 +26,34 @@ _STEPS: Final = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 class IncomingRequest:
     """One request while it arrives."""
 
-    __slots__ = ("_begun", "_depth", "_open_string", "_parsed", "_parsed_in_all", "_pieces", "_received")
-
-    def __init__(self) -> None:
-        self._received = bytearray()
-        self._pieces = 0
-        #: Whether anything but blanks has arrived; how many brackets are open; of a string that has not ended its quote
-        #: and a backslash that escapes what comes next.
-        self._begun = False
-        self._depth = 0
-        self._open_string = b""
-        #: Bytes that the parser has seen the last time, and in all.
-        self._parsed = 0
-        self._parsed_in_all = 0
+    # Most requests come whole with their first piece, so nothing is set before there is a second one.
+    _received = bytearray()
+    _pieces = 0
+    #: Whether anything but blanks has arrived; how many brackets are open; of a string that has not ended its quote and
+    #: a backslash that escapes what comes next.
+    _begun = False
+    _depth = 0
+    _open_string = b""
+    #: Bytes that the parser has seen the last time, and in all.
+    _parsed = 0
+    _parsed_in_all = 0
 
     def __bool__(self) -> bool:
-        """Whether anything has arrived."""
-        return bool(self._received)
+        """Whether anything has arrived, and more must come."""
+        return self._pieces > 0
 
     def feed(self, piece: bytes) -> Request | None:
         """The request, None while more must come.
 
         Raises ProtocolError when it cannot become one, or is too large or in too many pieces.
         """
-        if not self._received and len(piece) <= MAX_REQUEST_BYTES:
+        if not self._pieces and len(piece) <= MAX_REQUEST_BYTES:
             request = parse(piece)
             if request is not None:  # as nearly always
                 return request
             self._note_parse(len(piece))
+        if not self._pieces:
+            self._received = bytearray()
         self._received += piece
         self._pieces += 1
         if len(self._received) > MAX_REQUEST_BYTES:

@@ -74,7 +74,9 @@ class Host:
             if built is None or built.settings is not settings or (self._machine, self._problem) != (machine, problem):
                 pools = build_pools(self._machine, self._problem, settings, self.seen.cores)
                 built = _Built(isolation, settings, pools)
-            self._built = built._replace(isolation=isolation)
+            if built.isolation != isolation:
+                built = built._replace(isolation=isolation)
+            self._built = built
             return built.pools
 
     def hugepages(self, node_id: int) -> tuple[Hugepages, ...]:

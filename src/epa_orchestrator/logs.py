@@ -14,6 +14,8 @@ from typing import Final
 
 from epa_orchestrator.unblocked import UnblockedWriter
 
+log = logging.getLogger(__name__)
+
 LEVELS: Final = ("debug", "info", "warning", "error")
 
 #: What is kept (bytes) while nobody reads, and how often (seconds) it is tried again.
@@ -37,8 +39,12 @@ class TurnHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take a line; write at once what must not be lost, and without an event loop everything."""
-        self._lines.append(f"{record.levelname} {self.format(record)}\n")
-        if record.levelno >= logging.WARNING:
+        self.take(f"{record.levelname} {self.format(record)}\n", at_once=record.levelno >= logging.WARNING)
+
+    def take(self, line: str, *, at_once: bool = False) -> None:
+        """Take a whole line as it is, and write it with the others of this turn or at once."""
+        self._lines.append(line)
+        if at_once:
             self.flush()
         elif len(self._lines) == 1:
             try:
@@ -118,6 +124,24 @@ def log_to_stderr(level: str) -> None:
     logging._srcfile = None  # noqa: SLF001  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
     if not logging.getLogger().handlers:
         logging.basicConfig(level=level.upper(), handlers=[TurnHandler()], format="%(message)s")
+
+
+def tells_all() -> bool:
+    """Whether lines about single requests are logged."""
+    return logging.getLogger().isEnabledFor(logging.INFO)
+
+
+def info(text: str, arguments: tuple[object, ...]) -> None:
+    """Log a line for a request: as `logging` would, at 2 µs instead of 9, since it makes no record of it.
+
+    Where other handlers than ours are installed, they get it.
+    """
+    handlers = logging.getLogger().handlers
+    handler = handlers[0] if len(handlers) == 1 else None
+    if isinstance(handler, TurnHandler):
+        handler.take(f"INFO {text % arguments}\n")
+    else:
+        log.info(text, *arguments)
 
 
 def set_level(level: str) -> None:

@@ -17,6 +17,7 @@ from epa_orchestrator import peer_log
 from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Reply, Waiting, error_answer
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Claim, Ledger, Refused
+from epa_orchestrator.pace import Pace
 from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import Reading, Request
 from epa_orchestrator.readings import Readings
@@ -27,9 +28,9 @@ from epa_orchestrator.worker import Worker
 
 log = logging.getLogger(__name__)
 
-#: After this time (seconds) without a mutation, the claims are reviewed, and so much later the store tidies up.
+#: After this time (seconds) without a mutation the claims are reviewed, and after this one the store tidies up.
 _REVIEW_AFTER: Final = 0.1
-_TIDY_AFTER: Final = 0.9
+_TIDY_AFTER: Final = 1.0
 #: How long (seconds) the review goes on before its verdicts are shown.
 _REVIEW_SLICE: Final = 0.05
 #: How often (seconds) to look whether the database is still the one that was opened.
@@ -59,6 +60,7 @@ class Orchestrator:
         self._readings = Readings(host, state.problem, ledger_known=state.ledger is not None, ledger=state.ledger)
         self._waiting: list[Waiting] = []
         self._busy = False
+        self._pace = Pace()
         self._unread: list[tuple[Reading, Origin, Reply]] = []
         self._looking_at_host = False
         self._worker = Worker()
@@ -67,6 +69,7 @@ class Orchestrator:
         self._closing = False
         self._untidy = False
         self._idle: asyncio.TimerHandle | None = None
+        self._quiet_since = 0.0
         self._stored_seen = host.seen
         self._look_after_state()
         self._rest()
@@ -117,6 +120,14 @@ class Orchestrator:
         assert self._store is not None
         waiting, self._waiting = self._waiting, []
         batch = Batch(self._store, self._host, self._ledger, self._stored_seen, waiting)
+        pools = self._known_pools()
+        decided = pools is not None and self._pace.is_quick(pools, [each.request for each in waiting])
+        if decided and pools is not None:
+            batch.decide(pools)
+            if not batch.changes:
+                self._end_batch(batch)
+                self._go_on()
+                return
 
         def done(error: Exception | None) -> None:
             if error is not None:
@@ -126,10 +137,12 @@ class Orchestrator:
                 self._end_batch(batch)
             self._go_on()
 
-        self._worker.run(batch.carry_out, done)
+        self._worker.run(batch.commit if decided else batch.carry_out, done)
 
     def _end_batch(self, batch: Batch) -> None:
         """Send the answers of a batch; those that it left go first in the next one."""
+        if batch.pools is not None:
+            self._pace.note(batch.pools, len(batch.decided), batch.slowest)
         self._untidy = self._untidy or batch.ledger is not self._ledger
         self._ledger, self._stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
@@ -223,13 +236,27 @@ class Orchestrator:
 
     def _rest(self) -> None:
         """Do what can wait when nothing changes for a moment."""
-        if self._idle is not None:
-            self._idle.cancel()
-        self._idle = asyncio.get_running_loop().call_later(_REVIEW_AFTER, self._resting)
+        self._quiet_since = time.monotonic()
+        if self._idle is None:
+            self._rest_later(_REVIEW_AFTER)
+
+    def _rest_later(self, seconds: float) -> None:
+        self._idle = asyncio.get_running_loop().call_later(seconds, self._resting)
 
     def _resting(self) -> None:
-        self._idle = asyncio.get_running_loop().call_later(_TIDY_AFTER, self._tidy) if self._untidy else None
+        # One timer that asks how long it has been quiet: to set a new one for each batch costs 4 µs.
+        self._idle = None
+        quiet = time.monotonic() - self._quiet_since
+        if self._busy:
+            return  # its end begins a new rest
+        if quiet < _REVIEW_AFTER:
+            self._rest_later(_REVIEW_AFTER - quiet)
+            return
         self._review()
+        if self._untidy and quiet < _TIDY_AFTER:
+            self._rest_later(_TIDY_AFTER - quiet)
+        elif self._untidy:
+            self._tidy()
 
     def _review(self) -> None:
         """Let a thread of its own find out which claims would now be placed otherwise, until all are judged."""
@@ -257,8 +284,7 @@ class Orchestrator:
 
     def _tidy(self) -> None:
         """Let the store tidy up in the other thread; mutations that come meanwhile wait for it as for a batch."""
-        self._idle = None
-        if self._busy or self._store is None or self._problem is not None:
+        if self._store is None or self._problem is not None:
             return
         self._busy, more = True, list[bool]()
         state = self._store

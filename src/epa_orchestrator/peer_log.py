@@ -7,13 +7,12 @@ is over.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from collections import Counter
 from typing import Final
 
-log = logging.getLogger(__name__)
+from epa_orchestrator import logs
 
 #: Lines in one window: of one user, and of all users but root.
 BURST: Final = 10
@@ -33,13 +32,12 @@ class PeerLog:
         self._all = 0
         self._window_end = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._unlimited = (0, os.geteuid())
 
     def note(self, pid: int, uid: int, gid: int, text: str, *arguments: object) -> None:
         """Log what happened to a client; `text` takes `arguments` as logging does."""
-        if not log.isEnabledFor(logging.INFO):
-            return
-        if uid in (0, os.geteuid()) or self._has_room(uid):
-            log.info("pid=%d uid=%d gid=%d " + text, pid, uid, gid, *arguments)
+        if logs.tells_all() and (uid in self._unlimited or self._has_room(uid)):
+            logs.info("pid=%d uid=%d gid=%d " + text, (pid, uid, gid, *arguments))
 
     def _has_room(self, uid: int) -> bool:
         now = time.monotonic()
@@ -63,7 +61,7 @@ class PeerLog:
         if self._left_out_of_others:
             counts.append(f"{self._left_out_of_others} of other users")
         if counts:
-            log.info("lines about clients left out within a second: %s", ", ".join(counts))
+            logs.info("lines about clients left out within a second: %s", (", ".join(counts),))
         self._written.clear()
         self._left_out.clear()
         self._left_out_of_others = self._all = 0

@@ -30,7 +30,7 @@ def peer_of(connection: socket.socket) -> Peer:
     return Peer(*_UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)))
 
 
-class Standing(enum.Enum):
+class Standing(enum.IntEnum):
     """Whose connection it is: root's or the daemon's own user's, an allowed user's, or somebody else's."""
 
     OWN = enum.auto()

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from time import monotonic
@@ -42,6 +43,7 @@ class Server:
         self.limits = limits or Limits()
         self.loop = asyncio.get_running_loop()
         self.probes = Probes()
+        self._pid = os.getpid()
         self._shared = Shared(orchestrator, self.limits)
         self._listeners: list[socket.socket] = []
         self._retiring: set[socket.socket] = set()
@@ -81,11 +83,10 @@ class Server:
 
     def _accept(self, listener: socket.socket) -> None:
         turn_ends = monotonic() + _TURN_SECONDS
-        while monotonic() < turn_ends:
-            accepted = self._next_client(listener)
-            if accepted is None:
-                return
+        while (accepted := self._next_client(listener)) is not None:
             self._welcome(accepted)
+            if monotonic() >= turn_ends:
+                return
 
     def _accept_last(self, listener: socket.socket, most: int) -> None:
         """Serve who waits in the backlog of a listener that retires, at most so many."""
@@ -118,7 +119,7 @@ class Server:
     def _welcome(self, accepted: socket.socket) -> None:
         """Serve a client, or tell it that its quota is used up."""
         peer = peer_of(accepted)
-        if self.probes.recognise(accepted, peer):
+        if peer.pid == self._pid and self.probes.recognise(accepted, peer):
             return
         standing = standing_of(peer, accepted, self.orchestrator.settings)
         if self._has_room(standing, peer.uid):

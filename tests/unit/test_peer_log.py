@@ -24,7 +24,7 @@ def lines_of(body: Callable[[PeerLog], None], caplog: pytest.LogCaptureFixture, 
 
     caplog.set_level(logging.INFO)
     asyncio.run(run())
-    return [record.getMessage() for record in caplog.records if record.name == "epa_orchestrator.peer_log"]
+    return [record.getMessage() for record in caplog.records if record.name == "epa_orchestrator.logs"]
 
 
 def noting(uid: int, count: int) -> Callable[[PeerLog], None]:
