@@ -105,6 +105,10 @@ class Batch:
         else:
             self.ledger, self.seen = self._after, seen
 
+    def disown(self, error: Overtaken) -> None:
+        """Acknowledge nothing, although the commit succeeded: it went into files that others have replaced."""
+        self._fail(error)
+
     def _decide_all(self, pools: Pools) -> None:
         waiting, now = self.left, time.time()
         before = begin = time.monotonic()
