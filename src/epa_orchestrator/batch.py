@@ -66,7 +66,7 @@ class Batch:
         self.pools: Pools | None = None
         self._store = store
         self._host = host
-        self._after = ledger
+        self._before = self._after = ledger
 
     @property
     def changes(self) -> bool:
@@ -88,7 +88,7 @@ class Batch:
         """Decide as many as there is time for, on the pools as they are now."""
         try:
             self.pools = pools
-            self._after = self.ledger = self.ledger.on(pools.cores)
+            self._before = self._after = self.ledger = self.ledger.on(pools.cores)
             self._decide_all(pools)
         except Exception as error:  # noqa: BLE001  # it is told and logged
             self._fail(error)
@@ -107,6 +107,7 @@ class Batch:
 
     def disown(self, error: Overtaken) -> None:
         """Acknowledge nothing, although the commit succeeded: it went into files that others have replaced."""
+        self.ledger = self._before
         self._fail(error)
 
     def _decide_all(self, pools: Pools) -> None:
