@@ -539,4 +539,6 @@ def test_the_history_is_bounded_while_changes_go_on(
     newest = store.read_events(path, None, 1)[0]
     assert newest.id == 4 + 400, "none of the new ones is dropped"
     assert most <= events + 2 * 2 * store._COMMITS_PER_LOOK
-    assert used <= size + 3 * 2 * store._COMMITS_PER_LOOK * 7000, "what came since the last look, and as much again until it is dropped"
+    assert used <= size + 3 * 2 * store._COMMITS_PER_LOOK * 7000, (
+        "what came since the last look, and as much again until it is dropped"
+    )
