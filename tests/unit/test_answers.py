@@ -1,4 +1,4 @@
-"""Answers: a client reads what a daemon says strictly, and whatever else it gets becomes one sentence.
+"""Answers: a client reads answers strictly, and an invalid one becomes one sentence.
 
 tests/faults/test_hostile_server.py has the long table of what a server can say; here is what that cannot show.
 """
@@ -61,7 +61,7 @@ def odd(act: Callable[[], object]) -> str:
 
 
 def test_the_checked_fields_are_fields_of_answers() -> None:
-    """A field that is renamed does not lose its check."""
+    """A renamed field must not lose its check."""
     names = {name for model in MODELS for name in model.model_fields}
     assert names >= answers._CPU_LISTS
     assert names >= answers._NAMES
@@ -95,7 +95,7 @@ def test_every_field_that_is_named_as_a_cpu_list_is_checked_as_one() -> None:
         b'{"a": 1} {"a": 1}',
     ],
 )
-def test_what_no_daemon_sends_is_no_json_object(answer: bytes) -> None:
+def test_json_that_no_daemon_sends_is_refused(answer: bytes) -> None:
     assert odd(lambda: answers.decode(answer)) == "did not answer with a JSON object"
 
 
