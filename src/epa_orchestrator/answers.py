@@ -104,7 +104,7 @@ def check_reply(request: Mapping[str, Any], answer: Answer) -> None:
         if asked is not None and told is not None and not _same(asked, told):
             raise _odd(f"it is about {name} {_shown(told)}, not {_shown(asked)}")
     if isinstance(answer, MemoryAnswer) and answer.service_name != request.get("service_name", ""):
-        raise _odd("it is about a service, which was not asked for")
+        raise _odd("it is about a service, but the request named none")
     if isinstance(answer, Listing):
         for claim in answer.allocations:
             if claim.pool != answer.pool:
@@ -201,7 +201,7 @@ def _is_harmless(char: str) -> bool:
 def _check_cpu_list(text: str, field: str) -> None:
     """As CpuSet.parse, but in time proportional to the text's length, even if it names the highest CPU often."""
     if _CPU_LIST.fullmatch(text) is None:
-        raise _odd(f"{field} is no list of CPUs: {_shown(text)}")
+        raise _odd(f"{field} is not a CPU list: {_shown(text)}")
     items = text.split(",") if text else []
     ranges = [item.split("-") for item in items if "-" in item]
     if any(int(last) < int(first) for first, last in ranges):
@@ -218,12 +218,12 @@ def _check_number(value: int, field: str) -> None:
 
 def _check_node(key: str, field: str) -> None:
     if _NODE.fullmatch(key) is None:
-        raise _odd(f"{field} holds {_shown(key)}, which is no node")
+        raise _odd(f"{field} holds {_shown(key)}, which is not a node")
 
 
 def _check_size(key: str, field: str) -> None:
     if _NUMBER.fullmatch(key) is None:
-        raise _odd(f"{field} holds {_shown(key)}, which is no whole number")
+        raise _odd(f"{field} holds {_shown(key)}, which is not a whole number")
 
 
 def _check_name(key: str, _: str) -> None:
@@ -266,4 +266,4 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 def read_row(row: tuple[object, ...]) -> Row:
-    """Read a row of the table, whatever its values are; text that is not UTF-8 comes as bytes."""
+    """Read a row of the table with any values; text that is not UTF-8 comes as bytes."""
     values: list[Any] = []
     damaged: list[str] = []
     for name, value in zip(Row._fields, row, strict=False):

@@ -123,7 +123,7 @@ class SocketFile:
                 fd = os.open(directory, _DIRECTORY)
         except (NotADirectoryError, FileExistsError):
             raise ListenError(
-                f"The socket's directory {directory} is a link or no directory: replace it by a directory"
+                f"The socket's directory {directory} is a link or not a directory: replace it by a directory"
             ) from None
         try:
             yield fd

@@ -180,7 +180,7 @@ class Orchestrator:
         except SysfsError as error:
             log.warning("%s", error)
         except Exception:  # a bug; discovery will raise it again and report it
-            log.exception("the host could not be looked at")
+            log.exception("the host could not be read")
         return None
 
     def _read_on(self, pools: Pools, request: Reading, origin: Origin, reply: Reply) -> None:
@@ -209,7 +209,7 @@ class Orchestrator:
                 log.warning("%s", error)
                 self._refuse(unread, str(error))
             else:
-                log.error("the host could not be looked at", exc_info=error)
+                log.error("the host could not be read", exc_info=error)
                 self._refuse(unread, INTERNAL_ERROR)
             if self._unread:
                 self._look_at_host()
@@ -227,7 +227,7 @@ class Orchestrator:
         """Change nothing from now on, because the state on disk is not the one in memory."""
         assert self._store is not None
         self._problem = (
-            f"The state database {self._store.path} cannot be written any more, because {why}: see that no other"
+            f"The state database {self._store.path} can no longer be written, because {why}: make sure that no other"
             " process writes it and that the right file is in its place, then restart this daemon"
         )
         log.error("%s", self._problem)

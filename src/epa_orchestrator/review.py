@@ -54,7 +54,7 @@ class Review:
         self._pools: Pools | None = None
         #: The claims that were placed by another policy than they would be now: only these are judged.
         self._contested: dict[str, Claim] = {}
-        #: Those with a verdict, the oldest one first, and those without one of the present state, in their turn.
+        #: Those with a verdict, the oldest one first, and those without one for the present state, in order.
         self._judged: dict[str, Claim] = {}
         self._left: dict[str, Claim] = {}
 

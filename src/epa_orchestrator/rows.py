@@ -48,7 +48,7 @@ def claim_of(row: Row) -> Claim:
         raise ValueError(f"the claim of service '{service}' names an unknown pool or policy")
     how: dict[str, Any] = json.loads(rest[0]) if rest and rest[0] else {}
     if not all(isinstance(part, kind) for part, kind in _placement_parts(how)):
-        raise ValueError(f"the claim of service '{service}' says in another form how it was placed")
+        raise ValueError(f"the claim of service '{service}' has a placement record in an unknown form")
     return Claim(
         service,
         pool,

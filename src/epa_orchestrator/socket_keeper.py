@@ -66,7 +66,7 @@ class SocketKeeper:
         except ListenError as error:
             self._complain(str(error))
         except OSError as error:
-            self._complain(f"The socket file {self._file.path} cannot be looked after: {error.strerror}")
+            self._complain(f"The socket file {self._file.path} cannot be checked: {error.strerror}")
         else:
             self._complaint = ""
             log.warning("the socket file %s did not lead to this daemon: it is back", self._file.path)

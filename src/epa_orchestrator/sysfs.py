@@ -37,7 +37,7 @@ _OF_THE_FILE: Final = (
 
 
 class SysfsError(EpaError):
-    """This process cannot read just now, so the file may exist and must not count as missing."""
+    """This process cannot read at the moment, so the file may exist and must not count as missing."""
 
 
 class Sysfs(Protocol):
@@ -86,7 +86,7 @@ class SysfsTree:
 
 def _raise_unless_of_the_file(path: str, error: OSError) -> None:
     if error.errno not in _OF_THE_FILE:
-        raise SysfsError(f"The host cannot be looked at just now ({path}: {error.strerror}): try again") from error
+        raise SysfsError(f"The host cannot be read at the moment ({path}: {error.strerror}): try again") from error
 
 
 class RecordedSysfs:

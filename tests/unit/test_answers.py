@@ -125,7 +125,7 @@ def test_a_mistake_is_named_with_its_place() -> None:
         ({"num_of_cores": -2}, "num_of_cores is out of range"),
         ({"pool": "other"}, "pool: input should be 'isolated' or 'general'"),
         ({"shared_cpus": "7-4"}, "shared_cpus has a range that runs backwards: '7-4'"),
-        ({"shared_cpus": "all"}, "shared_cpus is no list of CPUs: 'all'"),
+        ({"shared_cpus": "all"}, "shared_cpus is not a CPU list: 'all'"),
         ({"shared_cpus": "4-99999"}, "shared_cpus names a CPU over 65535: '4-99999'"),
         ({"service_name": "a\x1b"}, "service_name holds control characters: 'a\N{REPLACEMENT CHARACTER}'"),
         ({"service_name": "a" * 256}, "service_name has 256 characters"),

@@ -240,7 +240,7 @@ def test_a_non_directory_in_place_of_its_directory_is_refused(kind: str, path: P
     if kind == "link":
         elsewhere.mkdir()
     open_files = len(os.listdir("/proc/self/fd"))
-    assert f"{path.parent} is a link or no directory: replace it" in refusal(SocketFile(path))
+    assert f"{path.parent} is a link or not a directory: replace it" in refusal(SocketFile(path))
     assert len(os.listdir("/proc/self/fd")) == open_files
     if kind == "link":
         assert os.listdir(elsewhere) == []

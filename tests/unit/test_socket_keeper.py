@@ -334,7 +334,7 @@ def test_a_handed_over_socket_is_served_when_the_file_cannot_be_made(
             for _ in range(3):
                 await keeper.look()
             assert len(caplog.records) == 1
-            assert "is a link or no directory: replace it by a directory; trying again" in caplog.text
+            assert "is a link or not a directory: replace it by a directory; trying again" in caplog.text
             assert b"read-only" in await answer_at(elsewhere / "epa.sock")
             path.parent.unlink()
             await keeper.look()
@@ -395,7 +395,7 @@ def test_without_file_descriptors_it_waits_for_better_times(path: Path, caplog: 
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             messages = [record.getMessage() for record in caplog.records]
             assert messages == [
-                f"The socket file {path} cannot be looked after: {os.strerror(errno.EMFILE)}; trying again",
+                f"The socket file {path} cannot be checked: {os.strerror(errno.EMFILE)}; trying again",
                 f"The socket {path} cannot be made: {os.strerror(errno.EMFILE)}; trying again",
             ]
             await keeper.look()
