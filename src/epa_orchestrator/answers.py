@@ -1,7 +1,7 @@
-"""Answers: what a server said becomes the answer to what was asked, or one sentence that says why it is none.
+"""Answers: turns what a server sent into the answer to a request, or into one sentence that says what is wrong with it.
 
-Who may write the socket's directory may put a server of his own there, so nothing that comes from it is trusted. The
-protocol's models say which fields an answer has; here they are read strictly, and their values are checked by name.
+A snap that may write the socket's directory can put its own server there, so nothing from a server is trusted. The
+protocol's models say which fields an answer has; this module reads them strictly, and checks their values by name.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from epa_orchestrator.protocol import (
 
 _MODEL = TypeVar("_MODEL", bound=Answer)
 
-#: No text is longer: a list of every second CPU up to MAX_CPU_ID has 190,000 characters.
+#: The most characters of a text: a list of every second CPU up to MAX_CPU_ID has 190,000 characters.
 _LONGEST_TEXT: Final = 262_144
-#: No list is longer: each claim in a listing has a CPU of its own.
+#: The most entries of a list: each claim in a listing has a CPU of its own.
 _LONGEST_LIST: Final = MAX_CPU_ID + 1
-#: No number is larger: every reader of JSON can hold it, and what daemons count is far below.
+#: The largest number: every JSON reader can represent it, and a daemon's counts are far below.
 _LARGEST: Final = 2**53 - 1
-#: No answer has more values (a listing of 65,536 claims has 460,000), so reading one takes a second at most.
+#: The most values of an answer (a listing of 65,536 claims has 460,000), so that reading one takes at most a second.
 _MOST_VALUES: Final = 2_000_000
-#: How much of a server's own text a sentence repeats.
+#: How many characters of a server's own text a sentence repeats.
 _ECHO: Final = 200
 
 _CPU_LISTS: Final = {
@@ -58,7 +58,7 @@ _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
 class OddAnswerError(EpaError):
-    """What a server said is no answer; the message goes on after a subject, such as "What serves /x"."""
+    """A server did not send a valid answer; the message continues a subject such as "What serves /x"."""
 
 
 def decode(answer: bytes) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def decode(answer: bytes) -> dict[str, Any]:
 
 
 def read(model: type[_MODEL], answer: bytes) -> _MODEL:
-    """The answer as a model whose values can be relied on; of an ErrorAnswer all but the sentence.
+    """The answer as a model whose values can be relied on; of an ErrorAnswer, all but the sentence is checked.
 
     Raises OddAnswerError.
     """
@@ -104,7 +104,7 @@ def check_reply(request: Mapping[str, Any], answer: Answer) -> None:
         if asked is not None and told is not None and not _same(asked, told):
             raise _odd(f"it is about {name} {_shown(told)}, not {_shown(asked)}")
     if isinstance(answer, MemoryAnswer) and answer.service_name != request.get("service_name", ""):
-        raise _odd("it is about a service, which was not asked for")
+        raise _odd("it is about a service, but the request named none")
     if isinstance(answer, Listing):
         for claim in answer.allocations:
             if claim.pool != answer.pool:
@@ -119,7 +119,7 @@ def is_same_name(one: str, other: str) -> bool:
 
 
 def _check_grant(request: Mapping[str, Any], answer: Allocated) -> None:
-    """Check that so many CPUs were granted as were asked for, that a dry run was one, and that reasons came."""
+    """Check the number of granted CPUs, that a dry run was one, and that an explanation came if one was asked for."""
     cpus = CpuSet.parse(_granted(answer))
     count = request.get("num_of_cores") or 0
     if count > 0 and len(cpus) != count:
@@ -154,7 +154,7 @@ def _check_fields(model: BaseModel) -> None:
 
 
 def _check(value: object, field: str) -> None:
-    """Check a value, and what is inside it, by its type and the name of the field that it is in."""
+    """Check a value, and what is inside it, by its type and the name of its field."""
     match value:
         case str():
             _check_text(value, field)
@@ -194,14 +194,14 @@ def _check_text(text: str, field: str) -> None:
 
 
 def _is_harmless(char: str) -> bool:
-    """Whether a terminal shows the character; this Python may not know it yet when the daemon's does."""
+    """Whether a terminal shows the character; it may be newer than this Python's Unicode data."""
     return char.isprintable() or unicodedata.category(char) == "Cn"
 
 
 def _check_cpu_list(text: str, field: str) -> None:
-    """As CpuSet.parse, but in time proportional to the text, however often it names the highest CPU."""
+    """As CpuSet.parse, but in time proportional to the text's length, even if it names the highest CPU often."""
     if _CPU_LIST.fullmatch(text) is None:
-        raise _odd(f"{field} is no list of CPUs: {_shown(text)}")
+        raise _odd(f"{field} is not a CPU list: {_shown(text)}")
     items = text.split(",") if text else []
     ranges = [item.split("-") for item in items if "-" in item]
     if any(int(last) < int(first) for first, last in ranges):
@@ -218,19 +218,19 @@ def _check_number(value: int, field: str) -> None:
 
 def _check_node(key: str, field: str) -> None:
     if _NODE.fullmatch(key) is None:
-        raise _odd(f"{field} holds {_shown(key)}, which is no node")
+        raise _odd(f"{field} holds {_shown(key)}, which is not a node")
 
 
 def _check_size(key: str, field: str) -> None:
     if _NUMBER.fullmatch(key) is None:
-        raise _odd(f"{field} holds {_shown(key)}, which is no whole number")
+        raise _odd(f"{field} holds {_shown(key)}, which is not a whole number")
 
 
 def _check_name(key: str, _: str) -> None:
     _check_text(key, "service_name")
 
 
-#: By field: how the keys of the object are checked, and under which name what they lead to is.
+#: By field: how the keys of the object are checked, and the field name under which its values are.
 _KEYS: Final[dict[str, tuple[Callable[[str, str], None], str]]] = {
     "numa_hugepages": (_check_node, "numa_hugepages"),
     "allocations": (_check_name, "sizes"),
@@ -253,7 +253,7 @@ def _odd(reason: str) -> OddAnswerError:
 
 
 def _values(answer: bytes) -> int:
-    """About how many values the JSON has; the marks between values also count where they are text, if they are few."""
+    """About how many values the JSON has; separators inside strings count too unless that exceeds the limit."""
     count = sum(map(answer.count, (b",", b"[", b"{")))
     return sum(map(_STRING.sub(b"", answer).count, (b",", b"[", b"{"))) if count > _MOST_VALUES else count
 
@@ -266,4 +266,4 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")

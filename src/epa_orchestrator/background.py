@@ -19,7 +19,7 @@ async def keep_running(name: str, job: Callable[[], Awaitable[None]], restart_af
         try:
             await job()
             reason = "it returned"
-        except Exception as error:  # noqa: BLE001  # whatever it is, the job has to run
+        except Exception as error:  # noqa: BLE001  # the job has to run whatever the error was
             reason = f"{type(error).__name__}: {error}"
         log.error("%s ended unexpectedly (%s): starting it again", name, reason)
         await asyncio.sleep(restart_after)

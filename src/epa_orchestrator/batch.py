@@ -1,8 +1,8 @@
 """Batch: the mutations that wait together, decided one after the other and committed with one sync.
 
-A commit runs in a thread of its own, and so do decisions that may take long (see pace): neither a hard placement nor a
-slow disk keeps the event loop from anything. Each request is decided on the ledger that the one before leaves. A batch
-ends early when deciding takes long: the rest waits for the next one, and those that are decided get their answers.
+A commit runs in a thread of its own, and so do decisions that may take long (see pace), so neither a hard placement
+nor a slow disk blocks the event loop. Each request is decided on the ledger that results from the one before it. A
+batch ends early when its decisions take long: what is decided is committed, and the rest waits for the next batch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from epa_orchestrator.sysfs import SysfsError
 
 log = logging.getLogger(__name__)
 
-#: After so many seconds of deciding, what has been decided is committed first.
+#: After this time (seconds) of decisions a batch commits what is decided.
 _LONG: Final = 0.05
 
 INTERNAL_ERROR: Final = "Internal error: nothing was changed; please report it with the daemon's log"
@@ -40,7 +40,7 @@ class Waiting(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """A mutation with its answer, and what the log says of it; `tentative`: it rests on what is not committed yet."""
+    """A mutation with its answer, and its outcome for the log; `tentative`: it depends on changes not yet committed."""
 
     waiting: Waiting
     answer: bytes
@@ -49,11 +49,11 @@ class Decided(NamedTuple):
 
 
 class Batch:
-    """What is decided on, and what becomes of it: `decide`, then `commit`, or both with `carry_out`, in any thread.
+    """Mutations and their decisions: `decide`, then `commit`, or both with `carry_out`, in any thread.
 
-    `ledger` is the one before, and in the end the one that is committed; so is `seen`, where CPUs were last seen.
-    `left` are those that were not decided, `slowest` is the time (seconds) of the slowest decision, and `overtaken`
-    says why the store must not be used any more. In the end everyone who waited is in `decided` or `left`.
+    `ledger` is the ledger before the batch, and after a commit the committed one; `seen`, where CPUs were last seen, is
+    the same. `left` are the mutations without a decision, `slowest` is the time (seconds) of the slowest decision, and
+    `overtaken` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
     """
 
     def __init__(self, store: Store, host: Host, ledger: Ledger, seen: Seen, waiting: Sequence[Waiting]) -> None:
@@ -74,10 +74,10 @@ class Batch:
         return self._after is not self.ledger
 
     def carry_out(self) -> None:
-        """Find out what the host is now, decide, and commit."""
+        """Look at the host, decide, and commit."""
         try:
             pools = self._host.pools()
-        except Exception as error:  # noqa: BLE001  # it is told and logged
+        except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
             return
         self.decide(pools)
@@ -85,12 +85,12 @@ class Batch:
             self.commit()
 
     def decide(self, pools: Pools) -> None:
-        """Decide as many as there is time for, on the pools as they are now."""
+        """Decide as many mutations as there is time for, on the present pools."""
         try:
             self.pools = pools
             self._before = self._after = self.ledger = self.ledger.on(pools.cores)
             self._decide_all(pools)
-        except Exception as error:  # noqa: BLE001  # it is told and logged
+        except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
 
     def commit(self) -> None:
@@ -100,7 +100,7 @@ class Batch:
             if seen is not self.seen:
                 self._store.stage_seen(seen)
             self._store.commit()
-        except Exception as error:  # noqa: BLE001  # it is told and logged
+        except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
         else:
             self.ledger, self.seen = self._after, seen
@@ -127,7 +127,7 @@ class Batch:
                 break
 
     def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> tuple[Change, Ledger, bytes, str]:
-        """What a mutation changes, the ledger after it, its answer, and for the log; a refusal changes nothing."""
+        """What a mutation changes, the ledger after it, its answer, and its outcome for the log."""
         request, origin, _ = waiting
         try:
             change, after, answer = decide(ledger, self._host, pools, request)
@@ -136,14 +136,14 @@ class Batch:
             return Change(), ledger, error_answer(str(error)), str(error)
         except Refused as refused:
             return Change(), ledger, refusal(request, refused).encode(), str(refused)
-        except Exception:  # a mistake of ours in one request must not stop the others
+        except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", origin.action, origin.pid)
             return Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR
         dry_run = not isinstance(request, AllocateHugepages) and request.dry_run
         return change, after, encoded, "dry run, nothing changed" if dry_run else "served"
 
     def _fail(self, error: Exception) -> None:
-        """Nothing of the batch is committed: tell so those who were told otherwise, and all who were not decided."""
+        """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""
         sentence = self._sentence(error)
         answer = error_answer(sentence)
         self._after = self.ledger
@@ -154,7 +154,7 @@ class Batch:
         self.left = ()
 
     def _sentence(self, error: Exception) -> str:
-        """What is told of an error, which is logged."""
+        """The sentence for clients about an error, which is also logged."""
         match error:
             case CommitError():
                 self.overtaken = str(error) if isinstance(error, Overtaken) else None
@@ -163,7 +163,7 @@ class Batch:
             case SysfsError():
                 log.warning("%s", error)
                 return str(error)
-            case _:  # a mistake of ours must not leave clients unanswered
+            case _:  # a bug must not leave clients without an answer
                 self._store.undo()
                 log.error("a batch failed", exc_info=error)
                 return INTERNAL_ERROR

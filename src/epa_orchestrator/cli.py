@@ -1,7 +1,7 @@
 """The command line `epa-orchestrator`: serve, and ask or look into what is served.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong use of the command line, 3 no daemon answers (or something else than a
-daemon does), 4 the daemon serves reading actions only.
+Exit codes: 0 done, 1 refused or failed, 2 wrong use of the command line, 3 no daemon answers (or something that is no
+daemon), 4 the daemon serves reading actions only.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ MachineOption = Annotated[
 def main() -> None:
     """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a character shows its number
+        if isinstance(stream, io.TextIOWrapper):  # for characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
     app(prog_name="epa-orchestrator")
 
@@ -357,7 +357,7 @@ def history(
 
 
 def _event(event: Event) -> dict[str, Any]:
-    """A line of the history in JSON; what is damaged is null, and named."""
+    """A line of the history in JSON; what is damaged is null, and `damaged` names it."""
     document = {
         "id": event.id,
         "at": event.at,

@@ -35,10 +35,10 @@ _LONGEST_SENTENCE: Final = 16_384
 
 
 class DaemonError(EpaError):
-    """What is at the other end cannot be asked, does not answer, or gives an answer that is none.
+    """The daemon cannot be reached, does not answer, refuses, or what answers is no daemon.
 
     ```
-    DaemonError          an answer that is none, or not one to what was asked
+    DaemonError          the answer is invalid, or belongs to another request
     ├── Unreachable      nobody answers, or not in time
     └── Refused          the daemon refuses
     ```
@@ -153,7 +153,7 @@ class Client:
 
 
 def _refusal(sentence: str) -> str:
-    """The daemon's sentence, as far as a person can read it."""
+    """The daemon's sentence, cut to a length that a person can read."""
     if not sentence.strip():
         return "The daemon refuses, and does not say why"
     return sentence if len(sentence) <= _LONGEST_SENTENCE else sentence[:_LONGEST_SENTENCE] + "…"

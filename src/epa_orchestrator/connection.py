@@ -1,8 +1,8 @@
 """Connection: one client of the socket, from its first byte to the end of its answer; one request each.
 
 Sockets are handled directly on the event loop's readiness callbacks. No client can hold up another one: nothing here
-waits, every phase has a deadline, and no callback does more than one read or write. Users who may only read get a
-small part of each turn for all their connections together, so that the backlog, where root may wait, is emptied first.
+waits, every phase has a deadline, and no callback does more than one read or write. The connections of users who may
+only read share a small part of each turn, so that the backlog, where root may wait, is emptied first.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from epa_orchestrator.store import Origin
 _RECV_BYTES: Final = 4096
 #: After this time (seconds) without a byte a connection may have to make room for another one.
 IDLE_SECONDS: Final = 1.0
-#: The part of a turn (seconds) for all connections of users who may only read.
-_PATIENT_SECONDS: Final = 0.001
-#: Where bytes go that nobody wants; larger than what a socket holds (net.core.wmem_default).
+#: The part of a turn (seconds) that the connections of users who may only read share.
+_DEFERRED_SECONDS: Final = 0.001
+#: Takes the bytes that are discarded; larger than what a socket holds (net.core.wmem_default).
 _DISCARDED: Final = bytearray(262_144)
 _INT: Final = struct.Struct("i")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Connections at once, and seconds: for a request to arrive, an answer to be read on, a refused client to stop."""
+    """The number of connections, and times in seconds: to receive a request, to wait for a reader, to discard input."""
 
     connections: int = 2048
     read_timeout: float = 5.0
@@ -51,7 +51,7 @@ class Limits:
 
 
 class Shared:
-    """What all connections have in common, and all of them."""
+    """The state that all connections share, and the connections themselves."""
 
     def __init__(self, orchestrator: Orchestrator, limits: Limits) -> None:
         self.orchestrator = orchestrator
@@ -60,25 +60,25 @@ class Shared:
         self.quotas: Quotas[Connection] = Quotas(limits.connections)
         self.connections: dict[Connection, None] = {}
         self.waiting_changes = dict.fromkeys(Standing, 0)
-        self._patient: deque[Connection] = deque()
-        self._going_on = False
+        self._deferred: deque[Connection] = deque()
+        self._scheduled = False
 
     def queue(self, connection: Connection) -> None:
-        """Let a connection go on when those that came before it have."""
-        self._patient.append(connection)
-        if not self._going_on:
-            self._going_on = True
-            self.loop.call_soon(self._let_go_on)
+        """Let a connection proceed after those that were queued before it."""
+        self._deferred.append(connection)
+        if not self._scheduled:
+            self._scheduled = True
+            self.loop.call_soon(self._run_deferred)
 
-    def _let_go_on(self) -> None:
-        turn_ends = monotonic() + _PATIENT_SECONDS
+    def _run_deferred(self) -> None:
+        turn_ends = monotonic() + _DEFERRED_SECONDS
         try:
-            while self._patient and monotonic() < turn_ends:
-                self._patient.popleft().go_on()
+            while self._deferred and monotonic() < turn_ends:
+                self._deferred.popleft().proceed()
         finally:
-            self._going_on = bool(self._patient)
-            if self._going_on:
-                self.loop.call_soon(self._let_go_on)
+            self._scheduled = bool(self._deferred)
+            if self._scheduled:
+                self.loop.call_soon(self._run_deferred)
 
 
 class _Phase(enum.Enum):
@@ -90,18 +90,18 @@ class _Phase(enum.Enum):
 
 
 class Connection:
-    """One client: READING its request, WAITING for the commit, WRITING what it does not read, LINGERING after an error.
+    """One client: READING a request, WAITING for the commit, WRITING the rest of the answer, LINGERING after an error.
 
-    Lingering means to discard what a refused client still sends, because closing at once would make its writes fail
-    before it has read why.
+    Lingering means to discard what a refused client still sends, because its writes would fail if the socket were
+    closed at once, before it has read why.
     """
 
     _phase = _Phase.READING
-    #: What is left of the answer, and bytes of it that the client's side of the socket held when last looked at.
+    #: The unsent rest of the answer, and how many bytes the client had not read at the last look.
     _answer = memoryview(b"")
     _unread = 0
-    #: Whether this one is counted among the changes that wait.
-    _changes = False
+    #: Whether this connection counts as a waiting change.
+    _is_waiting_change = False
     _queued = False
     _watched = False
     _writing = False
@@ -115,20 +115,20 @@ class Connection:
         self._standing = standing
         self._request = IncomingRequest()
         self._deadline = now + shared.limits.read_timeout
-        #: When the last byte moved.
+        #: When a byte was last received or read by the client.
         self._moved = now
         shared.connections[self] = None
         shared.quotas.add(self, standing, peer.uid)
 
     def ready(self) -> None:
-        """Go on, in its turn: what to do depends on the phase."""
+        """Proceed, at once or after the others in the queue."""
         if self._standing is not Standing.OTHER:
-            self.go_on()
+            self.proceed()
         elif not self._queued:
             self._queued = True
             self._shared.queue(self)
 
-    def go_on(self) -> None:
+    def proceed(self) -> None:
         """Read or write once."""
         self._queued = False
         if self._phase is _Phase.READING:
@@ -149,7 +149,7 @@ class Connection:
             self.close()
             return
         if not piece:
-            self._hung_up()
+            self._end_of_stream()
             return
         self._moved = self._shared.loop.time()
         try:
@@ -163,7 +163,7 @@ class Connection:
             self._serve(request)
 
     def is_idle(self) -> bool:
-        """Whether the client keeps us waiting; never while it waits for its commit or reads its answer."""
+        """Whether the client makes no progress; never true while it waits for its commit or reads its answer."""
         now = self._shared.loop.time()
         if self._phase is _Phase.WRITING:
             self._look_whether_it_reads(now)
@@ -184,7 +184,7 @@ class Connection:
             self.close()
 
     def expire(self, now: float) -> None:
-        """Give up on a client that has let its deadline pass."""
+        """Close the connection if its deadline has passed."""
         if self._phase is _Phase.WRITING:
             self._look_whether_it_reads(now)
         if now < self._deadline or self._phase in (_Phase.WAITING, _Phase.CLOSED):
@@ -201,7 +201,7 @@ class Connection:
         self._phase = _Phase.CLOSED
         self._unwatch()
         self._stop_waiting()
-        end(self._socket)
+        hang_up(self._socket)
         del self._shared.connections[self]
         self._shared.quotas.remove(self, self._standing, self._peer.uid)
 
@@ -219,13 +219,13 @@ class Connection:
                 self._fail("Too many changes wait to be stored: try again in a moment")
                 return
             self._shared.waiting_changes[standing] += 1
-            self._changes = True
+            self._is_waiting_change = True
         self._phase = _Phase.WAITING
         orchestrator.submit(request, Origin(*self._peer, request.action), self._reply)
 
     def _stop_waiting(self) -> None:
-        if self._changes:
-            self._changes = False
+        if self._is_waiting_change:
+            self._is_waiting_change = False
             self._shared.waiting_changes[self._standing] -= 1
 
     def _reply(self, answer: bytes) -> None:
@@ -233,7 +233,7 @@ class Connection:
             self._stop_waiting()
             self._send(answer, self.close)
 
-    def _hung_up(self) -> None:
+    def _end_of_stream(self) -> None:
         if self._request:
             self._fail_unfinished("The request ended before it was a whole JSON object")
         else:
@@ -241,7 +241,7 @@ class Connection:
         self.close()
 
     def _fail_unfinished(self, sentence: str) -> None:
-        """Answer to a request that is not whole with what is wrong in it, if anything is, or with the sentence."""
+        """Answer an incomplete request with the mistake in it, or with the sentence when it has none."""
         try:
             if self._request:
                 self._request.check()
@@ -255,7 +255,7 @@ class Connection:
         self._send(ErrorAnswer(error=sentence).encode(), self._linger)
 
     def _send(self, answer: bytes, then: Callable[[], None]) -> None:
-        """Send the answer in one write; what the client's buffer does not take follows as it reads."""
+        """Send the answer in one write; the rest follows as the client reads."""
         try:
             sent = self._socket.send(answer)
         except (BlockingIOError, InterruptedError):
@@ -288,7 +288,7 @@ class Connection:
             self.close()
 
     def _look_whether_it_reads(self, now: float) -> None:
-        """Notice that the client has read, long before there is enough room for the next write."""
+        """Record progress when the client has read something, even if there is no room yet for the next write."""
         if _unread_bytes(self._fd) < self._unread:
             self._note_progress(now)
 
@@ -332,11 +332,10 @@ class Connection:
             self._shared.loop.remove_writer(self._fd)
 
 
-def end(connected: socket.socket) -> None:
-    """Close a socket so that its other end reads what was sent, and then the end of the stream.
+def hang_up(connected: socket.socket) -> None:
+    """Close a socket so that its peer reads what was sent, and then the end of the stream.
 
-    Without the shutdown, and taking what came late, the kernel would report a reset to a client that has sent more than
-    we read.
+    Without the shutdown, and the read of late bytes, a client that has sent more than we read would get a reset.
     """
     try:
         connected.shutdown(socket.SHUT_RDWR)
@@ -347,6 +346,6 @@ def end(connected: socket.socket) -> None:
 
 
 def _unread_bytes(fd: int) -> int:
-    """What the other end has not read yet, as the kernel counts (SIOCOUTQ, unix(7)): with its own overhead."""
+    """How many bytes the peer has not read yet, by the kernel's count with its overhead (SIOCOUTQ, unix(7))."""
     (unread,) = _INT.unpack(fcntl.ioctl(fd, termios.TIOCOUTQ, _INT.pack(0)))
     return unread

@@ -34,8 +34,8 @@ from epa_orchestrator.sysfs import Sysfs, SysfsError
 
 log = logging.getLogger(__name__)
 
-#: How long (seconds) a placement that takes its time in the other thread may keep the interpreter from the event loop
-#: at once. A listing takes it back some four times, so Python's default of 5 ms would make 20 ms of it.
+#: How long (seconds) a placement in another thread may keep the interpreter before the event loop gets it. A listing
+#: needs it about four times, so Python's default of 5 ms would add 20 ms to each.
 _SWITCH_INTERVAL = 0.0005
 #: File descriptors that are not connections: the database, its log, the lock, listeners, the event loop's own.
 _OTHER_FDS = 64
@@ -63,7 +63,7 @@ def run(options: Options) -> None:
 
     Raises StartError.
     """
-    # Who finds the lock held may send SIGHUP at once: it waits until there is somebody to read the settings again.
+    # The configure hook may send SIGHUP as soon as the lock is held: the signal waits until there is a handler.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         log_to_stderr(paths.log_level())
@@ -87,7 +87,7 @@ def open_state(options: Options, no_lock: str | None = None) -> tuple[State, See
     """The state on disk, and where CPUs were last seen.
 
     It is opened, or made on the first start (with the older daemon's claims in it). When it cannot be used, or there is
-    no lock on its directory (`no_lock` says why), nothing in it is changed, and the state says why and what to do.
+    no lock on its directory (`no_lock` says why), nothing in it is changed; the state says why and what to do.
 
     Raises Locked.
     """
@@ -168,7 +168,7 @@ async def _start_serving(keeper: SocketKeeper) -> None:
 
 
 def _background(keeper: SocketKeeper) -> Iterator[Coroutine[Any, Any, None]]:
-    """What runs as long as the daemon."""
+    """The jobs that run as long as the daemon."""
     yield keep_running("looking after the socket file", keeper.watch)
     if (interval := systemd.watchdog_interval()) is not None:
         yield keep_running("feeding the watchdog", lambda: _feed_watchdog(interval))
@@ -230,7 +230,7 @@ def _tell_what_is_served(options: Options, host: Host) -> None:
 
 
 def _most_connections() -> int:
-    """As many as the limit on open files leaves, which is raised as far as allowed; `quotas` shares them out."""
+    """The connections that the limit on open files leaves; the limit is raised as far as allowed."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = Limits.connections + _OTHER_FDS
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)

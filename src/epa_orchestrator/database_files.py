@@ -1,6 +1,6 @@
-"""Database files: the names that SQLite keeps a database under, and whether they still are the files that were opened.
+"""Database files: the names of a SQLite database's files, and whether these are still the files that were opened.
 
-A file that is moved, deleted or replaced takes what is written to it along, without an error.
+Writes to a file that was moved, deleted or replaced succeed, but are lost.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ LOG: Final = "-wal"
 INDEX: Final = "-shm"
 JOURNAL: Final = "-journal"
 
-#: A directory's time of modification (ns) tells of a later change only when it is older than a tick of the kernel.
+#: Two changes within a tick of the kernel's clock may leave a directory the same time of modification (this in ns).
 _SETTLED: Final = 50_000_000
 
 Identity = tuple[int, int] | None
@@ -25,7 +25,7 @@ class Files:
     """A database, its log and the index of that, as they are now."""
 
     def __init__(self, path: Path) -> None:
-        # Links are followed to the file, and SQLite keeps its log next to that.
+        # SQLite follows links to the database, and keeps its log next to the real file.
         real = os.path.realpath(path)
         self._names = real, real + LOG, real + INDEX, *({os.fspath(path)} - {real})
         self._opened = self._identities()
@@ -35,8 +35,8 @@ class Files:
     def in_place(self) -> bool:
         """Whether the names still lead to the same files.
 
-        Names change only when their directory does, which saves looking at each of them: 2 µs instead of 8 for each
-        commit. Of a name that is a link, somewhere else, that is not known.
+        Names change only when their directory does, so usually one look at the directory is enough: 2 µs instead of 8
+        for each commit. That does not work where the database's name is a link into another directory.
         """
         try:
             status = os.stat(self._directory)
@@ -56,7 +56,7 @@ class Files:
 
 
 def with_suffix(path: Path, suffix: str) -> Path:
-    """The file of that kind which belongs to a database."""
+    """The file with this suffix that belongs to a database."""
     return path.with_name(path.name + suffix)
 
 

@@ -80,7 +80,7 @@ def refusal(request: Mutation, refused: Refused) -> ErrorAnswer:
 
 
 def _by_the_right_name(ledger: Ledger, request: Mutation) -> Mutation:
-    """The request with the name of the service that it means; a new service must have a name that others can read."""
+    """The request with the name of the service that it means; a new service must have a readable name."""
     name = names.resolve(request.service_name, lambda each: _holds_something(ledger, each))
     if not (_holds_something(ledger, name) or _releases(request)) and (problem := names.problem(name)):
         raise Refused(f"Field 'service_name' {problem}: choose another name for this service")
@@ -102,11 +102,11 @@ def _releases(request: Mutation) -> bool:
 
 
 def _require_room(before: Ledger, decision: Decision, settings: Settings, service: str) -> None:
-    """Refuse a new service or hugepage record that is one too many; those that exist stay usable, however many."""
+    """Refuse a new service or hugepage record beyond the limits; existing ones stay usable, however many there are."""
     after, pages = decision.ledger, decision.change.pages
     if _holds_something(after, service) and not _holds_something(before, service):
         most = settings.max_services
-        # The sum is quick and usually enough: it counts twice the services that hold both CPUs and hugepages.
+        # Usually the quick sum is enough; it counts services that hold both CPUs and hugepages twice.
         if len(after.claims) + len(after.pages) > most and len(after.claims.keys() | after.pages.keys()) > most:
             raise Refused(_no_room("services", "max-services", most))
     if pages is not None and not pages.before and pages.after:
@@ -135,7 +135,7 @@ def _allocation(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -
 
 
 def _check_pool(grant: Grant, pool: Pool) -> None:
-    """Whatever chose the CPUs, those that a claim gains are eligible in the pool that the claim is in.
+    """Check that the CPUs which a claim gains are eligible in the claim's pool, however they were chosen.
 
     Raises LedgerError.
     """

@@ -156,7 +156,7 @@ def history(events: list[Event]) -> Table:
 
 
 def _or_damaged(event: Event, column: str, text: str) -> str:
-    """The text, or that the column of the database which it comes from cannot be read."""
+    """The text, or "damaged" when its column of the database cannot be read."""
     return "damaged" if column in event.damaged else text
 
 

@@ -1,16 +1,16 @@
-"""Documents: JSON from files, whatever is in them."""
+"""Documents: JSON from files with any content."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-#: How much of a key an error repeats.
+#: How many characters of a key an error repeats.
 _ECHO = 60
 
 
 class DuplicateKeyError(ValueError):
-    """An object has a key twice, of which readers keep the one or the other; the message begins with "it"."""
+    """An object has a key twice, and readers differ in which they keep; the message begins with "it"."""
 
 
 def parse_document(text: bytes) -> object:

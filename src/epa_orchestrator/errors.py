@@ -9,16 +9,16 @@ class EpaError(Exception):
     ```
     EpaError
     ├── MachineError         the sysfs tree does not describe a machine
-    ├── SysfsError           the host cannot be looked at just now
+    ├── SysfsError           the host cannot be read at the moment
     ├── SettingsError        settings that cannot be used
-    ├── UnsuitableFileError  no regular file of a reasonable size
+    ├── UnsuitableFileError  not a regular file of a reasonable size
     ├── Refused              a request that is not granted
     ├── ProtocolError        a request that cannot be served as it is
     ├── LegacyStateError     the older daemon's state cannot be imported
     ├── StateError           the database cannot be used
     │   └── InUse            another daemon writes it
     ├── CommitError          changes could not be made durable and were undone
-    │   └── Overtaken        somebody else has changed or replaced the database
+    │   └── Overtaken        another process has changed or replaced the database
     ├── Locked               another daemon uses the state directory
     ├── ListenError          the socket cannot be served
     ├── StartError           the daemon cannot start

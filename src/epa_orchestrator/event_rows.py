@@ -1,7 +1,7 @@
-"""Event rows: what a row of the history says, and what of it is damaged. Pure.
+"""Event rows: what a row of the history says, and which parts of it are damaged. Pure.
 
-Nothing verifies the history as the claims are verified: it grants nothing. So a row may hold anything, and what can
-still be read of it is shown.
+The history grants nothing, so it has no checksums as claims have. A row may hold anything; what can still be read of
+it is shown.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, cast
 
-#: Times at or above this (seconds since 1970; the year 9999) are nobody's clock, and calendars do not reach them.
+#: Times from here on (seconds since 1970; the year 9987) are damage: the calendar functions end at the year 9999.
 _END_OF_TIME: Final = 253_000_000_000
 
 #: The records of a change, before and after: of a claim or of hugepages. They may have more members than these.
@@ -20,9 +20,9 @@ _PAGES: Final = ("node_id", "size_kb", "hugepages")
 
 
 class Row(NamedTuple):
-    """The columns of an event, in the order in which they are selected; what is damaged has a value that says nothing.
+    """The columns of an event, in the order in which they are selected.
 
-    `damaged` names those columns.
+    `damaged` names those that cannot be read; their values are placeholders.
     """
 
     id: int
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 def read_row(row: tuple[object, ...]) -> Row:
-    """Read a row of the table, whatever its values are; text that is not UTF-8 comes as bytes."""
+    """Read a row of the table with any values; text that is not UTF-8 comes as bytes."""
     values: list[Any] = []
     damaged: list[str] = []
     for name, value in zip(Row._fields, row, strict=False):
@@ -88,11 +88,11 @@ def _record(value: object) -> dict[str, object] | None:
     present = [members.get(name) for name in names] + ([members["withheld"]] if "withheld" in members else [])
     if not all(type(member) is kind for member in present):
         raise ValueError("the record lacks a member, or one has another type")
-    json.dumps(members, allow_nan=False)  # what JSON cannot say is refused
+    json.dumps(members, allow_nan=False)  # NaN and infinity are no JSON
     return members
 
 
-#: How each column is read, and what stands there instead when it is damaged.
+#: How each column is read, and its placeholder when it is damaged.
 _COLUMNS: Final[dict[str, tuple[Callable[[object], object], object]]] = {
     "id": (_number, 0),
     "at": (_time, 0.0),

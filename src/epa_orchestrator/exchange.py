@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-#: How long to wait before connecting again to a socket whose queue is full (seconds): at first, and at most.
+#: How long (seconds) to wait before connecting again to a socket whose queue is full: at first, and at most.
 _FIRST_PAUSE: Final = 0.001
 _LONGEST_PAUSE: Final = 0.1
 _READ_SIZE: Final = 262_144

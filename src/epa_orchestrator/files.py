@@ -1,4 +1,4 @@
-"""Files: how a small file that others may have put in place is read: whole, bounded, and never waited for."""
+"""Files: reads a small file of untrusted origin: whole, with a limit, and without waiting."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from epa_orchestrator.errors import EpaError
 
 
 class UnsuitableFileError(EpaError):
-    """The path leads to something else than a regular file of a reasonable size; the message begins with "it"."""
+    """The path leads to no regular file of a reasonable size; the message begins with "it"."""
 
 
 def read_regular_file(path: str | Path, most: int, *, follow_link: bool) -> bytes:
     """The content of a regular file of at most `most` bytes.
 
-    A FIFO, a device or a directory is opened at most, never read, and nothing waits for it. Without `follow_link` a
-    symbolic link at the end of the path is refused as well.
+    A FIFO, a device or a directory is at most opened, never read, and opening it does not wait. Without `follow_link`
+    a symbolic link at the end of the path is refused too.
 
     Raises OSError where it cannot be opened or read, UnsuitableFileError.
     """
@@ -30,7 +30,7 @@ def read_regular_file(path: str | Path, most: int, *, follow_link: bool) -> byte
             content = file.read(most + 1) if os.fstat(fd).st_size <= most else None
     finally:
         os.close(fd)
-    # The size is looked at twice, because the file may grow while it is read.
+    # The size is checked twice, because the file may grow while it is read.
     if content is None or len(content) > most:
         raise UnsuitableFileError(f"it has more than {most} bytes")
     return content

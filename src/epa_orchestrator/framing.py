@@ -1,7 +1,7 @@
 """Framing: collects what arrives on a connection until it is one request, at a cost that is linear in its bytes.
 
-Nothing is read again but by the parser, and the parser runs only when it can come to a result: on the first piece, when
-the outermost brace is closed, and when what has arrived has doubled since the last time, so that mistakes show early.
+Only the parser reads bytes a second time, and it runs only when it can come to a result: on the first piece, when the
+outermost brace is closed, and when the received bytes have doubled since its last run, so that mistakes show early.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from epa_orchestrator.protocol import MAX_REQUEST_BYTES, ProtocolError, Request,
 
 #: Pieces that one request may arrive in. The longest request that makes sense has 3.5 KB.
 MAX_PIECES: Final = 4096
-#: So many bytes may be parsed again and again before it is done at doubled sizes only: 50 µs in all.
+#: The parser may read this many bytes in all (50 µs) before it runs at doubled sizes only.
 _FREE_BYTES: Final = 16_384
 
-#: A string, or the rest of the text if it does not end there. What ended it: a quote, a lone backslash, or nothing.
+#: A string, or the rest of the text if it does not end there. The group is what ended it: a quote, a lone backslash, or
+#: nothing.
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+("|\\?)', re.DOTALL)
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"{}[]")
 _STEPS: Final = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
@@ -29,12 +30,12 @@ class IncomingRequest:
     # Most requests come whole with their first piece, so nothing is set before there is a second one.
     _received = bytearray()
     _pieces = 0
-    #: Whether anything but blanks has arrived; how many brackets are open; of a string that has not ended its quote and
-    #: a backslash that escapes what comes next.
+    #: Whether anything but blanks has arrived; how many brackets are open; for a string that has not ended, its quote
+    #: and, where the text ends in one, the escaping backslash.
     _begun = False
     _depth = 0
     _open_string = b""
-    #: Bytes that the parser has seen the last time, and in all.
+    #: The bytes that the parser has read in its last run, and in all.
     _parsed = 0
     _parsed_in_all = 0
 
@@ -63,7 +64,7 @@ class IncomingRequest:
         return self.check() if self._is_worth_parsing(piece) else None
 
     def check(self) -> Request | None:
-        """Parse what has arrived, whatever it is.
+        """Parse the bytes that have arrived, complete or not.
 
         Raises ProtocolError.
         """
@@ -86,7 +87,7 @@ class IncomingRequest:
     def _closes(self, piece: bytes) -> bool:
         """Whether the outermost bracket is closed in this piece.
 
-        That is only told of what is JSON so far; the parser judges everything else.
+        The result means something only for text that is JSON so far; the parser judges everything else.
         """
         parts = _STRING.split(self._open_string + piece)
         # Text outside strings and what ended the string before it take turns.

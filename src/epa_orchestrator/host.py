@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class _Built(NamedTuple):
-    """Pools, and what they were built of."""
+    """Pools, and what they were built from."""
 
     isolation: tuple[str | None, str | None]
     settings: Settings
@@ -36,9 +36,9 @@ class _Built(NamedTuple):
 class Host:
     """Looks at a sysfs root for each request, and does the work of discovery only when something has changed.
 
-    It remembers where a CPU was last `seen`; that is the same object as long as nothing of it has changed. Where
-    something has, `pools` takes its time (0.1 s with a thousand CPUs), so an event loop asks `known_pools` and leaves
-    discovery to another thread.
+    It remembers where each CPU was last `seen`; `seen` stays the same object as long as it does not change. Discovery
+    after a change takes 0.1 s with a thousand CPUs, so an event loop uses `known_pools` and leaves `pools` to another
+    thread.
     """
 
     def __init__(self, sysfs: Sysfs, settings: Settings, seen: Seen | None = None) -> None:
@@ -56,7 +56,7 @@ class Host:
         self._settings = settings
 
     def known_pools(self) -> Pools | None:
-        """The pools as they are now, None where that takes discovery."""
+        """The present pools; None where discovery is needed first."""
         built = self._built
         if built is None or built.settings is not self._settings or built.pools.machine is None:
             return None

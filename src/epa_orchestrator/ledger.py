@@ -10,8 +10,8 @@ yields the next ledger, or raises `Refused`, and then nothing has happened. The 
   Which those are follows from the claim and the machine's cores, and is derived, never stored.
 - free = eligible in the pool, minus claimed or withheld by anybody.
 
-Every change is checked against these rules when it is applied, whatever decided it: a mistake elsewhere ends in a
-`LedgerError` and never in a ledger that the next start would refuse.
+Every change is checked against these rules when it is applied, so a bug elsewhere ends in a `LedgerError`, never in a
+ledger that the next start would refuse.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _NO_CORES: Final[Cores] = MappingProxyType({})
 
 
 class LedgerError(ValueError):
-    """Claims that contradict each other: a CPU with two owners, an empty claim, explicit CPUs that are not owned."""
+    """Claims that break a rule: a CPU with two owners, an empty claim, explicit CPUs that are not owned."""
 
 
 class Refused(EpaError):
@@ -132,7 +132,7 @@ class Grant:
 class Ledger:
     """All claims and hugepage records at one moment, on a machine with these `cores`.
 
-    The unions that requests ask for are kept along: the CPUs `claimed` or `withheld` by anybody, those `owned` in each
+    The unions that requests need are kept too: the CPUs `claimed` or `withheld` by anybody, those `owned` in each
     pool, and the `reclaimable` ones, which a legacy NUMA request of another service may take. So are the `recorded`
     hugepages. `_kept` has the threads of the cores that each claim has to itself, as a mask by service.
     """
@@ -173,7 +173,7 @@ class Ledger:
         if cores is self.cores or cores == self.cores:
             return self
         after = self._copy()
-        after._stand_on(cores)  # noqa: SLF001
+        after._use_cores(cores)  # noqa: SLF001
         return after
 
     def apply(self, change: Change) -> Ledger:
@@ -194,7 +194,7 @@ class Ledger:
         after.pages, after.recorded = self.pages, self.recorded
         return after
 
-    def _stand_on(self, cores: Cores) -> None:
+    def _use_cores(self, cores: Cores) -> None:
         self.cores = cores
         self.claims = {service: _with_alone(claim, cores) for service, claim in self.claims.items()}
         self._kept = {claim.service: kept for claim in self.claims.values() if (kept := self._cores_of(claim))}
@@ -248,8 +248,8 @@ class Ledger:
     def _withhold(self) -> None:
         """Derive what each claim withholds: the threads of its cores that nobody owns.
 
-        A thread that two claims would withhold (they came to share a core by what was offline then) counts for the
-        first by name.
+        When two claims would withhold one thread, because they came to share a core while a thread of it was offline,
+        the first one by name does.
         """
         free, withheld = ~self.claimed.mask, 0
         changed: dict[str, Claim] = {}
@@ -282,7 +282,7 @@ class Ledger:
 
 
 def _with_alone(claim: Claim, cores: Cores) -> Claim:
-    """A claim from before `alone` was kept gets it, on the cores of which it withholds threads."""
+    """The claim with `alone` derived from `withheld`, if it is from a database that had no `alone`."""
     if claim.alone or not claim.withheld:
         return claim
     return replace(claim, alone=CpuSet(cpu for cpu in claim.cpus if cores.get(cpu, 0) & claim.withheld.mask))
@@ -367,7 +367,7 @@ def allocate_in_node(ledger: Ledger, pools: Pools, ask: Ask, node_id: int, node_
     policy = _policy(claim, ask.policy, pools.settings)
     free = _free_for(ledger, pool, claim) & node_cpus
     takeable = EMPTY
-    # A request for no more than the service holds in the node takes nothing, so others' CPUs are no choice of its.
+    # A request for no more than the service holds in the node takes no CPUs of others.
     if count > len(own) and policy == "legacy" and pools.settings.numa_reclaim != "never":
         takeable = (ledger.reclaimable[pool.name] - held) & eligible
     if count > len(free) + len(own) + len(takeable):
@@ -559,7 +559,7 @@ def _grant(
     task: Task | None = None,
     candidates: tuple[CpuSet, ...] = (),
 ) -> Grant:
-    """The decision to change claims like this, with what they withhold then."""
+    """The decision to change claims in this way, with what they withhold afterwards."""
     changes = (*((ClaimChange(before, after),) if before != after else ()), *losses)
     result = ledger.apply(Change(changes))
     settled = Change(tuple([ClaimChange(each.before, result.claims.get(each.service)) for each in changes]))

@@ -16,7 +16,7 @@ from epa_orchestrator.settings import Policy
 #: Other snaps can write the directory that the file lies in, so its size is not trusted.
 _MAX_BYTES: Final = 4 * 1024 * 1024
 
-#: No list of CPU ids, written as the kernel does, has more characters: every other id up to the highest takes 191,000.
+#: The most characters of a CPU list, in the kernel's notation: every other id up to the highest takes 191,000.
 _MAX_LIST: Final = 200_000
 
 
@@ -85,7 +85,7 @@ def _claims(sections: dict[str, Any]) -> list[Claim]:
             raise LegacyStateError(f"preemption_policies gives service '{service}' the unknown policy '{policy[:40]}'")
         own = _cpu_list("allocations", service, text)
         if both := own & claimed:
-            # Said here and not by the ledger, before thousands of such lists fill the memory.
+            # Checked here before thousands of such lists fill the memory; the ledger would find it later.
             raise LegacyStateError(f"CPUs {str(both)[:80]} of service '{service}' are owned by another service as well")
         claimed |= own
         by_node = explicit.get(service, "")

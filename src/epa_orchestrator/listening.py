@@ -1,8 +1,8 @@
 """Listening: the socket file, in a directory that other snaps may write.
 
-Nothing in that directory is trusted, and nothing in it is changed but by renaming and removing. The socket is made in a
-private directory of the same file system, gets its mode there, and is then renamed into place: clients never see one
-that nobody serves, and a link that another snap left there is replaced, never followed.
+Nothing in that directory is trusted, and this module only renames and removes there. The socket is made in a private
+directory of the same file system, gets its mode there, and is then renamed into place: clients never see a socket
+without a server, and a link that another snap put there is replaced, never followed.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ BACKLOG: Final = 4096
 PRIVATE_NAME: Final = ".socket"
 #: sun_path in unix(7), without its terminating zero.
 _MAX_PATH_BYTES: Final = 107
-#: How often to move an obstacle aside: a hostile snap can put the next one there while we do.
+#: How many times to move an obstacle aside: a hostile snap can put the next one there meanwhile.
 _ATTEMPTS: Final = 50
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: What an open(2) or socket(2) fails with when the process or the system has run out of something, so that nothing can
-#: be told of the file.
+#: Errors of open(2) or socket(2) when the process or the system has run out of something: they say nothing about the
+#: file.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
@@ -97,7 +97,7 @@ class SocketFile:
         """Remove the file if it still is the one of this descriptor (from `open`), which the caller has proven ours.
 
         It is moved into the private directory first, where nobody can replace it between the look and the removal;
-        somebody else's goes back. An open descriptor keeps its inode number from being used again.
+        a file of another owner goes back. An open descriptor keeps its inode number from being used again.
         """
         name = secrets.token_hex(2)
         with (
@@ -113,7 +113,7 @@ class SocketFile:
 
     @contextlib.contextmanager
     def _shared_directory(self) -> Generator[int]:
-        """The directory that other snaps may write, made when it is missing; not what a link in its place leads to."""
+        """The directory that other snaps may write, made when it is missing; a link in its place is an error."""
         directory = self.path.parent
         try:
             try:
@@ -123,7 +123,7 @@ class SocketFile:
                 fd = os.open(directory, _DIRECTORY)
         except (NotADirectoryError, FileExistsError):
             raise ListenError(
-                f"The socket's directory {directory} is a link or no directory: replace it by a directory"
+                f"The socket's directory {directory} is a link or not a directory: replace it by a directory"
             ) from None
         try:
             yield fd
@@ -132,13 +132,13 @@ class SocketFile:
 
     @contextlib.contextmanager
     def _private_directory(self) -> Generator[int]:
-        """The private directory, made when it is missing, without what a killed daemon left in it."""
+        """The private directory, made when it is missing; what a killed daemon left in it is removed."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._private, 0o700)
         status = os.lstat(self._private)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise ListenError(f"{self._private} is not a directory of the daemon's user: remove it")
-        if stat.S_IMODE(status.st_mode) != 0o700:  # an odd umask; the directory above is only ours to write
+        if stat.S_IMODE(status.st_mode) != 0o700:  # an odd umask; only the daemon's user can write the parent directory
             os.chmod(self._private, 0o700)
         fd = os.open(self._private, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -180,7 +180,7 @@ def connect(fd: int) -> socket.socket | None:
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
-        # The only way to connect to an open file; who replaces its name now is too late.
+        # The only way to connect to an open file: replacing its name now has no effect.
         connection.connect(f"/proc/self/fd/{fd}")
     except OSError as error:
         connection.close()
@@ -223,7 +223,7 @@ def _listener_at(path: Path) -> socket.socket:
 
 
 def _move_into_place(private: int, name: str, shared: int, final: str) -> None:
-    """Rename the socket to its final name; what cannot be replaced, such as a directory, is moved aside."""
+    """Rename the socket to its final name; an obstacle that cannot be replaced, such as a directory, is moved aside."""
     for _ in range(_ATTEMPTS):
         try:
             os.rename(name, final, src_dir_fd=private, dst_dir_fd=shared)
@@ -234,7 +234,7 @@ def _move_into_place(private: int, name: str, shared: int, final: str) -> None:
 
 
 def _move_aside(shared: int, name: str) -> None:
-    """Give an obstacle a random name; an empty directory goes away, anything else is not ours to delete."""
+    """Give an obstacle a random name; an empty directory is removed, anything else is not ours to delete."""
     aside = f"{name}.{secrets.token_hex(8)}"
     with contextlib.suppress(FileNotFoundError):
         os.rename(name, aside, src_dir_fd=shared, dst_dir_fd=shared)

@@ -1,7 +1,7 @@
 """Lock: one daemon for each state directory, and how another process finds it.
 
-A record lock of fcntl(2), because the kernel tells who holds it, without a file that could name somebody else. It can
-be removed with its file; what keeps two daemons from one database then is the lock on the database itself (see store).
+It is a record lock of fcntl(2), because the kernel then tells who holds it, and no file can name a wrong process. The
+lock is lost when its file is removed; then the lock on the database itself still stops a second daemon (see store).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FLOCK: Final = struct.Struct("hhqqi4x")
 
 
 class Locked(EpaError):
-    """Another daemon uses the state directory, or one that cannot be told to read its settings."""
+    """Another daemon uses the state directory, or the daemon that uses it cannot be signalled."""
 
     @classmethod
     def by_daemon(cls, directory: Path) -> Locked:
@@ -35,7 +35,7 @@ class Locked(EpaError):
 def sole_daemon(directory: Path) -> Generator[str | None]:
     """Hold the lock of the state directory, so that no second daemon writes the same state.
 
-    Yields None, or why there is no lock; without one nothing may be written. Raises Locked.
+    Yields None, or why there is no lock; without a lock nothing may be written. Raises Locked.
     """
     try:
         make_private(directory)
@@ -61,7 +61,7 @@ def sole_daemon(directory: Path) -> Generator[str | None]:
 
 
 def make_private(directory: Path) -> None:
-    """Make the directory for this user only, and those above it; one that is there stays as it is.
+    """Make the directory for this user only, and those above it; an existing one stays as it is.
 
     Raises OSError.
     """
@@ -74,7 +74,7 @@ def make_private(directory: Path) -> None:
         directory.parent.mkdir(parents=True, exist_ok=True)
         make_private(directory)
     else:
-        directory.chmod(0o700)  # whatever the umask has taken away
+        directory.chmod(0o700)  # regardless of the umask
 
 
 def daemon_pid(directory: Path) -> int | None:
@@ -99,7 +99,7 @@ def daemon_pid(directory: Path) -> int | None:
 
 
 def _open(directory: Path) -> int:
-    """The lock's file, made if need be. Raises OSError."""
+    """The lock's file, made if it is missing. Raises OSError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     fd = os.open(directory / _FILE_NAME, flags, 0o600)
     if not stat.S_ISREG(os.fstat(fd).st_mode):

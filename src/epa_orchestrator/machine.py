@@ -37,7 +37,7 @@ Cores = Mapping[int, int]
 class Seen(NamedTuple):
     """Where each CPU was last seen: the CPUs of NUMA nodes, and of cores with several threads.
 
-    The kernel shows neither for an offline CPU, yet its owner may release it by node, and may have its core to itself.
+    The kernel shows neither for an offline CPU, but its owner may release it by node, or have its core to itself.
     """
 
     nodes: Mapping[int, CpuSet] = MappingProxyType({})
@@ -118,7 +118,7 @@ class Machine:
         return next((node for node in self.nodes if node.id == node_id), None)
 
     def known_cores(self, before: Cores | None = None) -> dict[int, int]:
-        """The threads of each core that has several, with those offline now that were in it `before`.
+        """The threads of each core that has several, with the now offline ones that were in it `before`.
 
         The kernel shows no core for an offline CPU.
         """

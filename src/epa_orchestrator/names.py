@@ -1,8 +1,7 @@
-"""Names: which service a name stands for, and which names a new service may not have.
+"""Names: which service a name means, and which names a new service may not have. Pure.
 
-Two spellings of one name are one service, and a name with invisible parts is an error, so that nobody
-releases the wrong claim. A name that holds something already is used as it is: its owner has to be able to
-release it.
+Two spellings of one name are one service, and a name with invisible parts is an error, so that nobody releases the
+wrong claim by mistake. A name that already holds something is used as it is, so that its owner can release it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Final
 #: The most characters of a name, as in requests: normalising may make a name longer.
 MAX_NAME_LENGTH: Final = 255
 
-#: The code points that Unicode wants to be shown as nothing at all, as (first, last).
+#: The code points that are invisible by default, as (first, last).
 #: Source: property Default_Ignorable_Code_Point, DerivedCoreProperties.txt of Unicode 14 and 15.
 DEFAULT_IGNORABLE: Final = (
     (0x00AD, 0x00AD),  # soft hyphen
@@ -44,7 +43,7 @@ _BLANKS: Final = " \u2800\U0001d159"
 
 
 def resolve(name: str, holds_something: Callable[[str], bool]) -> str:
-    """The service that a name stands for: the one of just this name, or else the one of its NFC spelling."""
+    """The service that a name means: the one with exactly this name, or else the one with its NFC form."""
     if name.isascii() or holds_something(name):
         return name
     return unicodedata.normalize("NFC", name)

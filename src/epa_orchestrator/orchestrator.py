@@ -1,8 +1,7 @@
 """Orchestrator: takes one request from its model to its committed answer.
 
-Readings are answered at once, from what is committed. Mutations gather while a batch of them is under way in another
-thread (see batch); no answer leaves before its commit. A failed commit undoes every decision in it, in memory as on
-disk.
+Readings are answered at once, from what is committed. Mutations gather while a batch of them is under way (see batch),
+and no answer leaves before its commit. A failed commit undoes every decision in the batch, in memory as on disk.
 """
 
 from __future__ import annotations
@@ -126,7 +125,7 @@ class Orchestrator:
             batch.decide(pools)
             if not batch.changes:
                 self._end_batch(batch)
-                self._go_on()
+                self._end_turn()
                 return
 
         def done(error: Exception | None) -> None:
@@ -137,13 +136,13 @@ class Orchestrator:
                 if not in_place:
                     batch.disown(_replaced())
                 self._end_batch(batch)
-            self._go_on()
+            self._end_turn()
 
         self._worker.run(batch.commit if decided else batch.carry_out, done)
         in_place = self._store.in_place()  # while the other thread waits for the disk
 
     def _end_batch(self, batch: Batch) -> None:
-        """Send the answers of a batch; those that it left go first in the next one."""
+        """Send the answers of a batch; the mutations that it left are the first of the next one."""
         if batch.pools is not None:
             self._pace.note(batch.pools, len(batch.decided), batch.slowest)
         self._untidy = self._untidy or batch.ledger is not self._ledger
@@ -158,8 +157,8 @@ class Orchestrator:
         for request, origin, reply in waiting:
             _answer(reply, error_answer(sentence), origin, request.service_name, sentence)
 
-    def _go_on(self) -> None:
-        """Take the next batch, if something has gathered meanwhile."""
+    def _end_turn(self) -> None:
+        """Begin the next batch if mutations have gathered."""
         self._busy = False
         if self._problem is not None and self._waiting:
             waiting, self._waiting = self._waiting, []
@@ -183,8 +182,8 @@ class Orchestrator:
             return self._host.known_pools()
         except SysfsError as error:
             log.warning("%s", error)
-        except Exception:  # a mistake of ours; discovery will meet it again, and tell
-            log.exception("the host could not be looked at")
+        except Exception:  # a bug; discovery will raise it again and report it
+            log.exception("the host could not be read")
         return None
 
     def _read_on(self, pools: Pools, request: Reading, origin: Origin, reply: Reply) -> None:
@@ -193,13 +192,13 @@ class Orchestrator:
             answer, outcome = self._readings.answer(self._ledger, pools, request), "served"
         except (Refused, SysfsError) as refusal:
             answer, outcome = error_answer(str(refusal)), str(refusal)
-        except Exception:  # a mistake of ours in one request must not stop the others
+        except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", origin.action, origin.pid)
             answer, outcome = error_answer(INTERNAL_ERROR), INTERNAL_ERROR
         _answer(reply, answer, origin, request.service_name, outcome)
 
     def _look_at_host(self) -> None:
-        """Let the other thread find out what has changed of the host, for those who have asked until now."""
+        """Discover the host in the other thread, then answer the readings that wait for it."""
         self._looking_at_host = True
         unread, self._unread = self._unread, []
         found: list[Pools] = []
@@ -213,7 +212,7 @@ class Orchestrator:
                 log.warning("%s", error)
                 self._refuse(unread, str(error))
             else:
-                log.error("the host could not be looked at", exc_info=error)
+                log.error("the host could not be read", exc_info=error)
                 self._refuse(unread, INTERNAL_ERROR)
             if self._unread:
                 self._look_at_host()
@@ -222,23 +221,23 @@ class Orchestrator:
         self._worker.run(lambda: found.append(self._host.pools()), done)
 
     def _look_after_state(self) -> None:
-        """Notice that the database has been replaced, although nothing is written just now."""
+        """Notice a replaced database even when nothing is written."""
         if self._store is not None and self._problem is None and not self._store.in_place():
             self._lose_state(str(_replaced()))
         self._looking = asyncio.get_running_loop().call_later(_LOOK_AFTER_STATE, self._look_after_state)
 
     def _lose_state(self, why: str) -> None:
-        """Change nothing any more: what is on disk is not what this daemon knows."""
+        """Change nothing from now on, because the state on disk is not the one in memory."""
         assert self._store is not None
         self._problem = (
-            f"The state database {self._store.path} cannot be written any more, because {why}: see that no other"
+            f"The state database {self._store.path} can no longer be written, because {why}: make sure that no other"
             " process writes it and that the right file is in its place, then restart this daemon"
         )
         log.error("%s", self._problem)
         self._readings.fail(self._problem)
 
     def _rest(self) -> None:
-        """Do what can wait when nothing changes for a moment."""
+        """Wait for a quiet moment, then review and tidy up."""
         self._quiet_since = time.monotonic()
         if self._idle is None:
             self._rest_later(_REVIEW_AFTER)
@@ -247,11 +246,11 @@ class Orchestrator:
         self._idle = asyncio.get_running_loop().call_later(seconds, self._resting)
 
     def _resting(self) -> None:
-        # One timer that asks how long it has been quiet: to set a new one for each batch costs 4 µs.
+        # One timer that checks how long it has been quiet; a new timer for each batch would cost 4 µs.
         self._idle = None
         quiet = time.monotonic() - self._quiet_since
         if self._busy:
-            return  # its end begins a new rest
+            return  # the end of the batch calls _rest again
         if quiet < _REVIEW_AFTER:
             self._rest_later(_REVIEW_AFTER - quiet)
             return
@@ -262,7 +261,7 @@ class Orchestrator:
             self._tidy()
 
     def _review(self) -> None:
-        """Let a thread of its own find out which claims would now be placed otherwise, until all are judged."""
+        """Judge in a thread of its own which claims would now be placed otherwise, until all are judged."""
         if self._reviewing or self._closing or (pools := self._known_pools()) is None:
             return
         self._ledger = self._ledger.on(pools.cores)
@@ -286,7 +285,7 @@ class Orchestrator:
         )
 
     def _tidy(self) -> None:
-        """Let the store tidy up in the other thread; mutations that come meanwhile wait for it as for a batch."""
+        """Tidy up the store in the other thread; mutations wait for it as for a batch."""
         if self._store is None or self._problem is not None:
             return
         self._busy, more = True, list[bool]()
@@ -309,7 +308,7 @@ def _replaced() -> Overtaken:
 
 
 def _answer(reply: Callable[[bytes], None], answer: bytes, origin: Origin, service: str | None, outcome: str) -> None:
-    """Log and send an answer; a mistake of ours in one connection must not stop the others."""
+    """Log and send an answer; a bug in one connection must not stop the others."""
     peer_log.note(origin.pid, origin.uid, origin.gid, "%s %r: %s", origin.action, service or "", outcome)
     try:
         reply(answer)

@@ -1,8 +1,8 @@
-"""Pace: whether mutations are decided so soon that the event loop may do it, or are better left to another thread.
+"""Pace: whether the event loop may decide mutations itself, or leaves them to another thread.
 
-A thread is right for what takes long, but it and the loop wait for each other: 64 clients get 10 to 15 % fewer changes
-a second than when the loop decides what takes 0.1 ms (`benchmarks`, 1,024 CPUs). So the loop decides small requests
-that no rule can refuse, as long as such ones have been quick on these pools.
+Another thread is right for long decisions, but the two threads wait for each other. Where a decision takes 0.1 ms, 64
+clients get 10 to 15 % fewer changes a second that way (`benchmarks`, 1,024 CPUs). So the event loop decides small
+requests that no rule can refuse, as long as decisions have been quick on the present pools.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Final
 from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import AllocateCoresPercent, AllocateHugepages, Mutation
 
-#: Seconds: what one decision may take on the loop.
+#: How long (seconds) a decision may take to count as quick.
 _QUICK: Final = 0.001
-#: After so many quick decisions in the thread the loop may decide.
-_PROBATION: Final = 16
-#: The largest request that the loop decides.
+#: How many decisions in a row have to be quick before the loop decides.
+_ENOUGH_QUICK: Final = 16
+#: The largest request (CPUs) that the loop decides.
 _SMALL: Final = 32
 
 
@@ -26,17 +26,17 @@ class Pace:
 
     def __init__(self) -> None:
         self._pools: Pools | None = None
-        self._quick_ones = 0
+        self._quick_decisions = 0
 
     def note(self, pools: Pools, decisions: int, slowest: float) -> None:
-        """Take in how long the slowest of some decisions took (seconds)."""
+        """Record some decisions on these pools, and how long the slowest of them took (seconds)."""
         if pools is not self._pools:
-            self._pools, self._quick_ones = pools, 0
-        self._quick_ones = self._quick_ones + decisions if slowest < _QUICK else 0
+            self._pools, self._quick_decisions = pools, 0
+        self._quick_decisions = self._quick_decisions + decisions if slowest < _QUICK else 0
 
     def is_quick(self, pools: Pools, requests: Iterable[Mutation]) -> bool:
-        """Whether the loop may decide these."""
-        if pools is not self._pools or self._quick_ones < _PROBATION:
+        """Whether the loop may decide these requests."""
+        if pools is not self._pools or self._quick_decisions < _ENOUGH_QUICK:
             return False
         rules = bool(pools.settings.placement.rules)
         return all(_is_easy(request, rules) for request in requests)

@@ -1,7 +1,7 @@
-"""Peer log: the lines about clients, one by one for root, limited for users who could fill the log with them.
+"""Peer log: the lines about clients, one by one for root, limited for all other users.
 
-Of another user's lines a few are logged in each second. The rest is counted, and summed up in one line when the second
-is over.
+In each second a few lines of each other user are logged. The rest is counted, and one line at the end of the second
+gives the counts.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import Final
 
 from epa_orchestrator import logs
 
-#: Lines in one window: of one user, and of all users but root.
+#: The most lines in one window: of one user, and of all users but root.
 BURST: Final = 10
 BURST_OF_ALL: Final = 40
 _WINDOW_SECONDS: Final = 1.0
-#: Users whose lines are counted apart, and so named in the sum.
+#: How many users have a count of their own.
 _NAMED: Final = 8
 
 
 class PeerLog:
-    """What has been logged in the present second. Use it in the event loop's thread."""
+    """Counts the lines of the present second. Use it in the event loop's thread."""
 
     def __init__(self) -> None:
         self._written: Counter[int] = Counter()
@@ -56,7 +56,7 @@ class PeerLog:
         return False
 
     def _sum_up(self) -> None:
-        """Say how much was left out, and begin again."""
+        """Log how many lines were left out, and start a new window."""
         counts = [f"{count} of uid={uid}" for uid, count in self._left_out.most_common()]
         if self._left_out_of_others:
             counts.append(f"{self._left_out_of_others} of other users")

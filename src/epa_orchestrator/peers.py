@@ -31,7 +31,7 @@ def peer_of(connection: socket.socket) -> Peer:
 
 
 class Standing(enum.IntEnum):
-    """Whose connection it is: root's or the daemon's own user's, an allowed user's, or somebody else's."""
+    """Whose connection it is: root's or the daemon's own user's, an allowed user's, or another user's."""
 
     OWN = enum.auto()
     ALLOWED = enum.auto()

@@ -75,7 +75,7 @@ class Task:
         return rank(self.cost(chosen), self.levels)
 
 
-#: What was refused lately: finding that out takes the longest, and a refused client asks again.
+#: Recent refusals: they take the longest to find, and refused clients ask again.
 _refusals: Final[dict[Task, Unplaceable]] = {}
 _MAX_REFUSALS: Final = 64
 
@@ -106,7 +106,7 @@ class Unplaceable(EpaError):
         )
 
     def again(self) -> Unplaceable:
-        """The same refusal without the trace of where it was raised, which would keep much else in memory."""
+        """The same refusal without its traceback, which would keep many objects in memory."""
         refusal = Unplaceable.__new__(Unplaceable)
         refusal.args = self.args
         refusal.task, refusal.choice, refusal.rule, refusal.relaxed = self.task, self.choice, self.rule, self.relaxed
@@ -313,7 +313,7 @@ def _situation(task: Task) -> tuple[Situation, int]:
     """Which CPUs are chosen from, and how many of them."""
     available = task.free.mask | task.own.mask
     if task.shrinking:
-        # Nothing is taken from others then, so a core with a thread of theirs is one that is shared.
+        # Nothing is taken from others then, so a core with a thread of theirs counts as shared.
         return Situation(task.own.mask, 0, 0, available & ~(task.others.mask & ~task.own.mask)), task.count
     now = Situation(task.free.mask, task.others.mask, task.own.mask, available)
     return now, task.count - len(task.own)

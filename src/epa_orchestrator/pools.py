@@ -39,7 +39,7 @@ class Pool:
 class Pools:
     """Both pools of a machine. `general` is None when the operator configured none.
 
-    `cores` has the threads of each core that has several, those too that are offline or in no pool.
+    `cores` has the threads of each core that has several, including those that are offline or in no pool.
     """
 
     machine: Machine | None
@@ -72,7 +72,7 @@ class Pools:
     def topology(self, pool: Pool, others: CpuSet) -> Topology:
         """The topology of a pool that has eligible CPUs, for a service next to others that hold these CPUs.
 
-        A claimed CPU that is offline or has left every pool still makes its core one that is shared.
+        A claimed CPU that is offline or has left every pool still makes its core a shared one.
         """
         outside = others - self.eligible
         if not outside:
@@ -86,15 +86,15 @@ class Pools:
 
     def _topology(self, pool: Pool, outside: CpuSet) -> Topology:
         assert self.machine is not None
-        # A thread that the other pool may grant is somebody else's, as a reserved one is.
+        # A thread that the other pool may grant counts as another owner's, as a reserved one does.
         others = self.eligible | self.settings.reserved_cpus | outside
         return topology(self.machine, pool.eligible, others - pool.eligible, self.cores)
 
 
 def build_pools(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores | None = None) -> Pools:
-    """The pools of a machine; of no machine (its sysfs cannot be read, `problem` says why) empty ones.
+    """The pools of a machine; empty ones when the machine cannot be read (`problem` says why).
 
-    `cores` may know of threads that are offline now; without it the machine's online ones count.
+    `cores` may include threads that are offline now; without it only online ones count.
     """
     known = cores if cores is not None else machine.known_cores() if machine else {}
     if machine is None:

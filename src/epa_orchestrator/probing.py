@@ -1,9 +1,9 @@
 """Probing: connections of the daemon to its own socket, which show where the socket file leads.
 
-Neither an inode number nor the credentials of a connected socket show that: numbers are used again, and the process
-that called listen(2) may have other listeners (systemd has many). A probe sends a random number to whoever listens at
-the file. It has arrived at us when our own server accepts a connection of our own process that begins with that number;
-a foreign server can read the number, but cannot connect as our process.
+Neither an inode number nor the credentials of a connected socket show that: the kernel reuses inode numbers, and the
+process that called listen(2) may have other listeners (systemd has many). A probe sends a random number to the server
+that listens at the file. It has arrived at us when our own server accepts a connection of our own process that begins
+with that number; a foreign server can read the number, but cannot connect as our process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from epa_orchestrator import listening
 from epa_orchestrator.peers import Peer
 
 _NONCE_BYTES: Final = 16
-#: Probes that were given up are recognised when they come out of a long backlog, so that no log calls them clients.
+#: Abandoned probes are remembered, so that one that leaves a long backlog late is not logged as a client.
 _MOST_REMEMBERED: Final = 64
 
 
@@ -53,7 +53,7 @@ class Probes:
         nonce = secrets.token_bytes(_NONCE_BYTES)
         try:
             probe = Probe(connection, nonce)
-        except BrokenPipeError:  # whoever listened has gone
+        except BrokenPipeError:  # the listener has gone
             connection.close()
             return None
         except BaseException:

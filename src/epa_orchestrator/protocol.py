@@ -414,7 +414,7 @@ class MemoryAnswer(Answer):
 def encode_memory(
     service_name: str, nodes: Iterable[tuple[int, list[PageCapacity], bytes]], state_error: str | None
 ) -> bytes:
-    """The bytes of a `MemoryAnswer`; `nodes` are ids, each with its capacity and its allocations as encoded JSON."""
+    """The bytes of a `MemoryAnswer`; `nodes` are node ids, each with its capacity and its encoded allocations."""
     members = [
         b'"node%d":{"capacity":%b,"allocations":%b}' % (node_id, to_json(capacity), allocations)
         for node_id, capacity, allocations in nodes

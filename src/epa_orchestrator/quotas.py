@@ -1,7 +1,7 @@
-"""Quotas: how many connections each user may have, and which one makes room for another: nobody can lock out others.
+"""Quotas: how many connections each user may have, and which one makes room for a new one: no user can lock out others.
 
-Root and the daemon's own user have a share of their own. So have the users that the settings allow to change claims,
-and so have all other users; of these two shares one user gets a part only.
+There are three shares: of root and the daemon's own user, of the users that the settings allow to change claims, and of
+all other users. One user gets only a part of the second or the third.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from epa_orchestrator.peers import Standing
 
-#: How many of a user's connections are looked at to find one that can make room; the next time it is the next ones.
+#: How many of a user's connections are looked at to find one that can make room; the next call looks at others.
 _LOOKS: Final = 8
 
 
 class Share(NamedTuple):
-    """Connections at once: of all users of a standing together, of one of them, and of all that wait for a commit."""
+    """The most connections: of all users of a standing, of one of these users, and of those that wait for a commit."""
 
     together: int
     each: int
@@ -24,7 +24,7 @@ class Share(NamedTuple):
 
 
 def shares_of(connections: int) -> dict[Standing, Share]:
-    """Cut up what is there: half for root, a quarter for allowed users, a quarter for all others."""
+    """The shares of so many connections: half for root, a quarter for allowed users, a quarter for all others."""
     quarter = max(connections // 4, 1)
     half = max(connections - 2 * quarter, 1)
     return {
@@ -35,19 +35,19 @@ def shares_of(connections: int) -> dict[Standing, Share]:
 
 
 def _share(together: int, each: int) -> Share:
-    """A quarter is left for readings when as many changes wait as may."""
+    """A share in which waiting changes leave a quarter for readings."""
     return Share(together, max(each, 1), max(together * 3 // 4, 1))
 
 
-class Idler(Protocol):
-    """A connection, as far as this module is concerned."""
+class MayBeIdle(Protocol):
+    """What this module needs of a connection."""
 
     def is_idle(self) -> bool:
-        """Whether it may be closed because its client keeps us waiting."""
+        """Whether it may be closed because its client makes no progress."""
         ...
 
 
-C = TypeVar("C", bound=Idler)
+C = TypeVar("C", bound=MayBeIdle)
 
 
 class Quotas(Generic[C]):
@@ -77,7 +77,7 @@ class Quotas(Generic[C]):
         return self._counts[standing] < share.together and len(self._members[standing].get(uid, ())) < share.each
 
     def idle_instead_of(self, standing: Standing, uid: int) -> C | None:
-        """A connection that makes room for the user's new one: the user's own, or one of who has more than the user."""
+        """A connection that makes room for the user's new one: the user's own, or one of a user who has more."""
         users = self._members[standing]
         own = users.get(uid, {})
         found = _idle_in(own)
@@ -87,7 +87,7 @@ class Quotas(Generic[C]):
         return _idle_in(largest) if len(largest) > len(own) else None
 
     def idle_anywhere(self) -> C | None:
-        """A connection that makes room when the process can open no file any more: one of others rather than root's."""
+        """A connection that makes room when the process can open no more files: of other users rather than root's."""
         for standing in (Standing.OTHER, Standing.ALLOWED, Standing.OWN):
             users: Iterable[dict[C, None]] = sorted(self._members[standing].values(), key=len, reverse=True)
             for members in users:
@@ -98,7 +98,7 @@ class Quotas(Generic[C]):
 
 
 def _idle_in(members: dict[C, None]) -> C | None:
-    """An idle one among those that were looked at longest ago."""
+    """An idle connection among the next ones to look at; the others go to the end."""
     for _ in range(min(_LOOKS, len(members))):
         connection = next(iter(members))
         if connection.is_idle():

@@ -1,4 +1,4 @@
-"""Readings: the answers that show the state; whatever costs time is prepared once for as long as it does not change."""
+"""Readings: the answers that show the state; costly parts are prepared once and kept as long as they do not change."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from epa_orchestrator.protocol import (
 )
 from epa_orchestrator.review import Pending, Review
 
-#: A review of this size (claims times CPUs) takes 5 ms at most, so a listing finishes it: what a small host shows is
-#: complete at once.
+#: A review of this size (claims times CPUs) takes 5 ms at most, so a listing finishes it, and is complete on a small
+#: host.
 _SMALL_REVIEW: Final = 256
 #: How many claims are judged in another thread at a time, at most.
 _JUDGED_AT_ONCE: Final = 64
@@ -47,7 +47,7 @@ class Readings:
     """Answers readings from a ledger.
 
     `problem` is why the daemon serves nothing else, None when all is well; with `ledger_known` false the claims are not
-    known either, and no CPU counts as free. `ledger` is the first one to be asked about: its parts are encoded ahead.
+    known either, and no CPU counts as free. `ledger` is the first ledger: its parts are encoded in advance.
     """
 
     def __init__(self, host: Host, problem: str | None, *, ledger_known: bool, ledger: Ledger | None = None) -> None:
@@ -63,7 +63,7 @@ class Readings:
             self._pages.use(ledger.pages)
 
     def fail(self, problem: str) -> None:
-        """From now on nothing but readings is served, and they say why."""
+        """Say in every answer from now on why only readings are served."""
         self._problem = problem
         self._prepared.clear()
 
@@ -84,7 +84,7 @@ class Readings:
         return self._review.pending(_JUDGED_AT_ONCE)
 
     def take_verdicts(self, pending: Pending, verdicts: Sequence[tuple[Claim, bool]]) -> None:
-        """Show from now on what another thread has found out about claims, unless they have changed meanwhile."""
+        """Show from now on what another thread has found about claims, except those that have changed since."""
         self._review.take(pending, verdicts)
 
     def _finish_small_review(self, ledger: Ledger, pools: Pools) -> None:
@@ -102,7 +102,7 @@ class Readings:
         return encode_memory(request.service_name or "", nodes, self._problem)
 
     def _capacity(self, ledger: Ledger, pools: Pools, node_id: int) -> list[PageCapacity]:
-        """The kernel's counts as they are now."""
+        """The kernel's present counts."""
 
         def capacity(pages: Hugepages) -> PageCapacity:
             free = free_pages(ledger, pages, node_id, pools.settings)
@@ -154,7 +154,7 @@ class _Parts:
         return bool(self._parts)
 
     def put(self, service: str, part: bytes | None) -> None:
-        """Replace or add a service's part; None takes it away."""
+        """Replace or add a service's part; None removes it."""
         if part is None:
             self._in_order = self._parts.pop(service, None) is None and self._in_order
         else:
@@ -164,7 +164,7 @@ class _Parts:
     def services(self) -> list[str]:
         """The services in order."""
         if not self._in_order:
-            # Sorting what is nearly in order takes linear time.
+            # Sorting a list that is nearly in order takes linear time.
             known = set(self._services)
             self._services = [each for each in self._services if each in self._parts]
             self._services += [each for each in self._parts if each not in known]
@@ -186,7 +186,7 @@ class _ClaimParts:
         self._pools: dict[PoolName, _Parts] = {"isolated": _Parts(), "general": _Parts()}
 
     def use(self, claims: Mapping[str, Claim], granted: CpuSet) -> None:
-        """Take these as the present claims, and those as the CPUs of the pools."""
+        """Make these the present claims, and `granted` the CPUs of all pools."""
         changes = _changes(self._claims, claims)
         if granted != self._granted:
             changes += [(service, claim) for service, claim in claims.items() if claim.withheld]
@@ -231,7 +231,7 @@ class _PageParts:
         return self._nodes.get(node_id, b"{}")
 
     def use(self, pages: Mapping[str, Mapping[PageKind, int]]) -> None:
-        """Take these as the present records."""
+        """Make these the present records."""
         touched: set[int] = set()
         for service, counts in _changes(self._pages, pages):
             parts = _encode_pages(service, counts or {})

@@ -1,7 +1,7 @@
 """Review: which claims the settings in use would place otherwise. They stay where they are; this only says so.
 
 A claim is judged by placing it once more, which takes 2 ms on 4,096 CPUs, and 250 ms for a claim of half of them. So a
-`Review` only remembers what is judged and what is left, and the judging is done in another thread, a few at a time.
+`Review` only remembers which claims are judged, and another thread judges the others, a few at a time.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _NO_CLAIMS: Final[Mapping[str, Claim]] = {}
 
 @dataclass(frozen=True)
 class Pending:
-    """Claims of one state that are still to be judged. It shares nothing that changes, so any thread may work on it."""
+    """Claims of one state that are not judged yet. Nothing in it changes, so any thread may judge them."""
 
     ledger: Ledger
     pools: Pools
     claims: tuple[Claim, ...]
 
     def judge(self, time_is_up: Callable[[], bool]) -> list[tuple[Claim, bool]]:
-        """The verdicts: on the first claim at least, and on the others until the time is up."""
+        """The verdicts on the first claim, and on the others until the time is up."""
         verdicts: list[tuple[Claim, bool]] = []
         for claim in self.claims:
             pool = self.pools.get(claim.pool)
@@ -41,9 +41,9 @@ class Pending:
 
 
 class Review:
-    """Which claims of a changing state are `outdated`, as far as that is known, and which are still to be judged.
+    """Which claims of a changing state are known to be `outdated`, and which are still to be judged.
 
-    A verdict stands until its claim is judged again, even if other claims have changed since; it is dropped when the
+    A verdict is kept until its claim is judged again, even if other claims have changed since. It is dropped when the
     claim itself or the policy changes. `revision` counts the changes of `outdated`.
     """
 
@@ -54,30 +54,30 @@ class Review:
         self._pools: Pools | None = None
         #: The claims that were placed by another policy than they would be now: only these are judged.
         self._contested: dict[str, Claim] = {}
-        #: Those with a verdict, the oldest one first, and those without one of the present state, in their turn.
+        #: Those with a verdict, the oldest one first, and those without one for the present state, in order.
         self._judged: dict[str, Claim] = {}
         self._left: dict[str, Claim] = {}
 
     def look_at(self, ledger: Ledger, pools: Pools) -> None:
-        """Take this as the present state; costs next to nothing when it is so already."""
+        """Make this the present state; cheap when it is so already."""
         if pools is self._pools and ledger.claims is self._ledger.claims:
             return
         same_policy = self._pools is not None and pools.settings.placement == self._pools.settings.placement
         before = self._ledger.claims if same_policy else _NO_CLAIMS
         self._sort_out(before, ledger.claims, pools.settings.placement)
         self._ledger, self._pools = ledger, pools
-        # In turn, so that all are judged at last even if the state changes again and again meanwhile.
+        # Unjudged ones first, then the oldest verdicts: all claims are judged even if the state changes all the time.
         unjudged = {service: claim for service, claim in self._contested.items() if service not in self._judged}
         self._left = unjudged | self._judged
 
     def pending(self, most: int) -> Pending | None:
-        """The claims whose turn it is, at most so many, to be judged elsewhere; None when all is judged."""
+        """The claims whose turn it is, at most `most`, to be judged elsewhere; None when all are judged."""
         if not self._left or self._pools is None:
             return None
         return Pending(self._ledger, self._pools, tuple(islice(self._left.values(), most)))
 
     def take(self, pending: Pending, verdicts: Sequence[tuple[Claim, bool]]) -> None:
-        """Keep what was judged elsewhere, of the claims that have not changed meanwhile."""
+        """Keep verdicts from elsewhere on the claims that have not changed since."""
         of_now = pending.pools is self._pools and pending.ledger.claims is self._ledger.claims
         for claim, verdict in verdicts:
             if self._contested.get(claim.service) is claim:

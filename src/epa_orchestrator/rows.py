@@ -21,7 +21,7 @@ from epa_orchestrator.settings import Policy
 #: The values of a row in the order of its columns, without the checksum.
 Row = tuple[object, ...]
 
-#: The sets of CPUs that a claim's placement has in a row. `withheld` is of databases from before `alone` was kept.
+#: The sets of CPUs in the placement of a row. `withheld` is from databases of earlier schemas, which had no `alone`.
 _CPU_LISTS: Final = ("alone", "withheld")
 
 
@@ -41,14 +41,14 @@ def claim_row(claim: Claim) -> Row:
 def claim_of(row: Row) -> Claim:
     """The claim in a row, of a database without placements too.
 
-    Raises ValueError where the row says what no claim can be.
+    Raises ValueError where no claim can have these values.
     """
     service, pool, cpus, explicit, policy, *rest = cast("tuple[str, PoolName, str, str, Policy, str]", row)
     if pool not in get_args(PoolName) or policy not in get_args(Policy):
         raise ValueError(f"the claim of service '{service}' names an unknown pool or policy")
     how: dict[str, Any] = json.loads(rest[0]) if rest and rest[0] else {}
     if not all(isinstance(part, kind) for part, kind in _placement_parts(how)):
-        raise ValueError(f"the claim of service '{service}' says in another form how it was placed")
+        raise ValueError(f"the claim of service '{service}' has a placement record in an unknown form")
     return Claim(
         service,
         pool,
@@ -91,7 +91,7 @@ def seen_texts(seen: Seen) -> dict[str, str]:
 
 
 def seen_of(texts: Mapping[str, str]) -> Seen:
-    """What `seen_texts` wrote, as far as it is there. Raises ValueError."""
+    """Read what `seen_texts` wrote; a missing part is empty. Raises ValueError."""
     try:
         nodes = {int(node): CpuSet.parse(cpus) for node, cpus in json.loads(texts.get("nodes", "{}")).items()}
         cores = [CpuSet.parse(core) for core in json.loads(texts.get("cores", "[]"))]
@@ -101,7 +101,7 @@ def seen_of(texts: Mapping[str, str]) -> Seen:
 
 
 def _placement_parts(how: object) -> Iterator[tuple[object, type]]:
-    """What the record of a placement is made of, each with its type."""
+    """The parts of a placement's record, each with the type that it must have."""
     yield how, dict
     if isinstance(how, dict):
         document = cast("dict[str, object]", how)
@@ -112,9 +112,9 @@ def _placement_parts(how: object) -> Iterator[tuple[object, type]]:
 
 
 def _placement(claim: Claim) -> str:
-    """How the claim was placed, as far as that is not the default, in JSON; "" when it is.
+    """How the claim was placed, in JSON, without what is the default; "" when all is.
 
-    What is withheld is derived (see Ledger), unless the claim is from before it could be.
+    What is withheld is derived (see Ledger), except for claims of earlier schemas that could not be converted.
     """
     how: dict[str, object] = {"alone": str(claim.alone)} if claim.alone else {}
     if claim.withheld and not claim.alone:

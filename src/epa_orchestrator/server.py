@@ -1,8 +1,8 @@
 """Server: accepts connections within quotas, and closes those whose time is over.
 
 Most clients connect and write at once, so root's connection is read as soon as it is accepted, which answers a reading
-without a second turn of the loop. Whoever is over a quota is turned away at once: a connection that is left in the
-backlog would keep root's out. Accepting and sweeping end their turn after a few milliseconds.
+without a second turn of the loop. A client over its quota is refused at once, because in the backlog it would keep
+root's connections waiting. Accepting and sweeping end their turn after a few milliseconds.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from time import monotonic
 from typing import Final
 
 from epa_orchestrator import peer_log
-from epa_orchestrator.connection import Connection, Limits, Shared, end
+from epa_orchestrator.connection import Connection, Limits, Shared, hang_up
 from epa_orchestrator.listening import BACKLOG
 from epa_orchestrator.orchestrator import Orchestrator
 from epa_orchestrator.peers import Peer, Standing, peer_of, standing_of
@@ -27,11 +27,11 @@ from epa_orchestrator.protocol import ErrorAnswer
 
 log = logging.getLogger(__name__)
 
-#: As long as accepting or sweeping may go on before everything else has its turn.
+#: How long accepting or sweeping may take before everything else has its turn.
 _TURN_SECONDS: Final = 0.003
 _SWEEP_SECONDS: Final = 0.25
 _ACCEPT_PAUSE_SECONDS: Final = 0.1
-#: Between two lines about the same lack of file descriptors.
+#: The least time between two log lines about a lack of file descriptors.
 _COMPLAINT_SECONDS: Final = 1.0
 
 
@@ -56,7 +56,7 @@ class Server:
         self.loop.add_reader(listener.fileno(), self._accept, listener)
 
     def retire(self, listener: socket.socket) -> None:
-        """Serve who has already connected to a listener, in the next turns, and then stop listening there."""
+        """Serve the clients that have already connected to a listener, and then close it."""
         if listener in self._listeners:
             self._listeners.remove(listener)
             self.loop.remove_reader(listener.fileno())
@@ -89,7 +89,7 @@ class Server:
                 return
 
     def _accept_last(self, listener: socket.socket, most: int) -> None:
-        """Serve who waits in the backlog of a listener that retires, at most so many."""
+        """Serve at most `most` clients from the backlog of a retiring listener."""
         turn_ends = monotonic() + _TURN_SECONDS
         while most and (accepted := self._next_client(listener)) is not None:
             self._welcome(accepted)
@@ -129,7 +129,7 @@ class Server:
             _turn_away(accepted, peer)
 
     def _has_room(self, standing: Standing, uid: int) -> bool:
-        """Whether a user may have one more connection, for which an idle one may have had to go."""
+        """Whether a user may have one more connection, closing an idle one if that is needed."""
         quotas = self._shared.quotas
         if quotas.has_room(standing, uid):
             return True
@@ -171,11 +171,11 @@ class Server:
 
 
 def _turn_away(accepted: socket.socket, peer: Peer) -> None:
-    """Tell a client that there are too many connections of its kind, and hang up; as cheap as can be."""
+    """Tell a client that its user has too many connections, and hang up, at as little cost as possible."""
     peer_log.note(*peer, "turned away: too many connections")
     with contextlib.suppress(OSError):  # it has already gone
         accepted.send(_too_many(peer.uid), socket.MSG_DONTWAIT)
-    end(accepted)
+    hang_up(accepted)
 
 
 @functools.lru_cache(maxsize=64)

@@ -28,7 +28,7 @@ from epa_orchestrator.policy import (
 
 Policy = Literal["legacy", "non-preemptive"]
 
-#: All options together have some KiB; what is larger than this (bytes) is something else.
+#: The most bytes of a settings file; all options together have a few KiB.
 MAX_BYTES: Final = 1024 * 1024
 
 

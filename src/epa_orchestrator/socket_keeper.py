@@ -1,4 +1,4 @@
-"""Socket keeper: has the server listen, and sees to it that the socket file leads there as long as the daemon runs."""
+"""Socket keeper: makes the server listen, and keeps the socket file leading to it as long as the daemon runs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,10 @@ log = logging.getLogger(__name__)
 
 #: How often (seconds) to look whether the socket file still leads to us.
 _LOOK_EVERY: Final = 0.5
-#: How long (seconds) a probe may wait behind other clients; one in a foreign backlog is not waited for at all.
+#: How long (seconds) a probe may wait behind other clients; nothing waits for one in a foreign backlog.
 _PROOF_TIMEOUT: Final = 2.0
 _PAUSE: Final = 0.01
-#: Sockets of our own that are served at once: clients may have looked up the file of the last but one and not yet
-#: connected.
+#: How many sockets of our own are served at once: clients may have looked up the previous file and not yet connected.
 _MOST_OWN: Final = 2
 
 
@@ -40,8 +39,8 @@ class SocketKeeper:
     async def start(self, handed_over: list[socket.socket]) -> None:
         """Serve the sockets that systemd handed over, and one of our own if there are none or no file leads to them.
 
-        With handed-over sockets nothing that is wrong with the file stops the daemon: it is tried again. Without them
-        raises ListenError.
+        With handed-over sockets a problem with the file does not stop the daemon, which tries again later. Without them
+        this raises ListenError.
         """
         self._handed_over = handed_over
         for listener in handed_over:
@@ -58,7 +57,7 @@ class SocketKeeper:
             await self.look()
 
     async def look(self) -> None:
-        """Put the file back if it does not lead to us. What hinders that is logged once, and tried again next time."""
+        """Put the file back if it does not lead to us. A problem is logged once, and the next call tries again."""
         try:
             if await self.leads_to_us():
                 self._complaint = ""
@@ -67,15 +66,15 @@ class SocketKeeper:
         except ListenError as error:
             self._complain(str(error))
         except OSError as error:
-            self._complain(f"The socket file {self._file.path} cannot be looked after: {error.strerror}")
+            self._complain(f"The socket file {self._file.path} cannot be checked: {error.strerror}")
         else:
             self._complaint = ""
             log.warning("the socket file %s did not lead to this daemon: it is back", self._file.path)
 
     async def leads_to_us(self) -> bool:
-        """Whether who connects to the file arrives at this server, shown by doing just that.
+        """Whether a connection to the file arrives at this server; it makes one to find out.
 
-        Raises OSError when the process or the system has run out of something, so that it cannot be told.
+        Raises OSError when the process or the system has run out of something, so that it cannot be known.
         """
         fd = self._file.open()
         if fd is None:
@@ -87,7 +86,7 @@ class SocketKeeper:
         return probe is not None and await self._arrival(probe) is not None
 
     async def remove(self) -> None:
-        """Remove the file if we have made it and it has not become somebody else's."""
+        """Remove the file if it leads to a socket that this daemon made."""
         try:
             fd = self._file.open() if self._own else None
         except OSError:
@@ -105,12 +104,12 @@ class SocketKeeper:
             os.close(fd)
 
     async def _send_probe(self, fd: int) -> Probe | None:
-        """A probe on its way to whoever listens at the file, None when nobody does or their backlog stays full."""
+        """A probe that is sent to the listener at the file; None when there is none, or its backlog stays full."""
         deadline = self._server.loop.time() + _PROOF_TIMEOUT
         while True:
             try:
                 return self._server.probes.send(fd)
-            except BlockingIOError:  # ours is full only while clients wait there
+            except BlockingIOError:  # our own backlog is full only while clients wait there
                 if not self._clients_wait() or self._server.loop.time() >= deadline:
                     return None
             await asyncio.sleep(_PAUSE)
@@ -118,8 +117,8 @@ class SocketKeeper:
     async def _arrival(self, probe: Probe) -> str | None:
         """The address of our listener where the probe arrives, None when it arrives elsewhere.
 
-        A connection is in the listener's queue when connect(2) returns. So when none of our queues holds anybody any
-        more, the probe has been accepted by us, or never will be: a foreign server cannot make us wait.
+        A connection is in the listener's queue when connect(2) returns. So when all of our queues are empty, we have
+        accepted the probe or never will: a foreign server cannot make us wait.
         """
         deadline = self._server.loop.time() + _PROOF_TIMEOUT
         pause = 0.0
@@ -132,18 +131,18 @@ class SocketKeeper:
             probe.close()
 
     def _clients_wait(self) -> bool:
-        """Whether somebody, a client or a probe, waits to be accepted by us."""
+        """Whether a client or a probe waits to be accepted by us."""
         poll = select.poll()
         for listener in (*self._handed_over, *self._own):
             poll.register(listener, select.POLLIN)
         return bool(poll.poll(0))
 
     def _serve(self, listener: socket.socket) -> None:
-        """Serve a socket of our own, and no longer the oldest ones."""
+        """Serve a socket of our own, and retire the oldest ones."""
         self._own.append(listener)
         try:
             self._server.listen(listener)
-        except OSError:  # the event loop cannot watch it; better that nobody serves the file than that clients hang
+        except OSError:  # the event loop cannot watch it: clients get an error instead of waiting for ever
             self._own.pop()
             self._server.retire(listener)
             raise

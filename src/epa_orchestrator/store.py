@@ -2,7 +2,7 @@
 
 A change is durable when `commit` returns (write-ahead log, `synchronous=FULL`), and each one leaves an event that says
 when, who, and what before and after. A commit takes effect only on the state that this store last wrote, and `in_place`
-tells whether its files have been replaced: so a change by another process is noticed, and never written over.
+tells whether its files have been replaced. So the store never writes over a change by another process.
 
 A database that cannot be read or does not verify is never changed, replaced or emptied: it is opened read-only until
 it has verified.
@@ -52,10 +52,10 @@ MAX_EVENTS: Final = 100_000
 MAX_HISTORY_BYTES: Final = 32 * 1024 * 1024
 #: How many commits pass between two looks at the size of the database.
 _COMMITS_PER_LOOK: Final = 32
-#: About so many events are dropped at once, or twice as many as came with what waits, so that nobody waits for long.
+#: At most this many events are dropped at once, or twice as many as were added since the last look: commits stay short.
 _MOST_DROPPED: Final = 1000
 
-#: How long (seconds) a start waits for another process that writes the database. Later nobody is waited for.
+#: How long (seconds) a start waits for another process that writes the database. Later a held lock is an error at once.
 _START_PATIENCE: Final = 5.0
 
 _SCHEMA: Final = f"""
@@ -84,7 +84,7 @@ _CLAIM_COLUMNS: Final = {
 _REPLACE_CLAIM: Final = f"REPLACE INTO claim ({_CLAIM_COLUMNS[3]}, checksum) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608
 
 
-#: What can go wrong with a disk, and with memory for it.
+#: Errors of the disk, and the lack of memory for its content.
 _EXPECTED: Final = (sqlite3.Error, OSError, MemoryError)
 
 #: A commit takes effect only on the state that was written last.
@@ -104,7 +104,7 @@ class CommitError(EpaError):
 
 
 class Overtaken(CommitError):
-    """The database is no longer the one that this store wrote last, so it writes nothing any more."""
+    """The database is no longer what this store wrote last, so the store writes nothing more."""
 
 
 class Origin(NamedTuple):
@@ -120,7 +120,7 @@ class Origin(NamedTuple):
 class Event:
     """One line of the history; `before` and `after` are JSON objects, None for nothing.
 
-    `damaged` names the columns whose content cannot be read; they have a value that says nothing.
+    `damaged` names the columns whose content cannot be read; their values here are placeholders.
     """
 
     id: int
@@ -200,8 +200,8 @@ class Store:
         """Roll back what was staged, after a failed sync too.
 
         When the sync failed, the frames of the transaction may be in the log with their commit mark, and a crash
-        would bring back what was refused. Writing another transaction over them prevents that, synced or not, if only
-        it really changes a page.
+        would bring back what was refused. Another transaction, written over them, prevents that, synced or not, as
+        long as it changes a page.
         """
         self._staged = self._checksum
         written, self._committing = self._committing, False
@@ -244,7 +244,7 @@ class Store:
             self._lock = None
 
     def _undone(self, error: Exception) -> Exception:
-        """Undo all that was staged, and say why it could not be stored; a mistake of ours stays what it is."""
+        """Undo all that was staged; the CommitError that says why, or the error itself when it is a bug."""
         self.undo()
         return CommitError(_reason(error)) if isinstance(error, _EXPECTED) else error
 
@@ -288,9 +288,9 @@ class Store:
         self._new_bytes += _event_bytes(service, before, after)
 
     def _drop_oldest(self) -> int:
-        """Drop a few of the oldest events when there are too many; returns the oldest that is left.
+        """Drop a few of the oldest events when there are too many; the id of the oldest that is left.
 
-        More than have come since the last look, so that the history shrinks where it is too large.
+        It drops more than were added since the last look, so that a history that is too large shrinks.
         """
         self._commits += 1
         if self._commits % _COMMITS_PER_LOOK:
@@ -308,14 +308,14 @@ class Store:
         return last + 1
 
     def _used_bytes(self) -> int:
-        """The pages of the database that hold something."""
+        """The size (bytes) of the pages of the database that are in use."""
         count, free, size = (
             self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
         )
         return (count - free) * size
 
     def _events_of(self, wanted: int, most: int) -> int:
-        """How many of the oldest events, `most` at most, have so many bytes together."""
+        """How many of the oldest events, at most `most`, have `wanted` bytes together."""
         oldest = "SELECT service, before, after FROM event ORDER BY id LIMIT ?"
         number = 0
         for row in self._db.execute(oldest, (most,)):
@@ -343,7 +343,7 @@ def exists(path: Path) -> bool:
 def create(path: Path, ledger: Ledger, origin: Origin, at: float) -> None:
     """Make a new database that holds `ledger`, whole or not at all.
 
-    It is complete, synced and in its final journal mode before it gets its name, and takes no name that is in use.
+    It is complete, synced and in its final journal mode before it gets its name, and never replaces a file.
     Raises StateError.
     """
     new = path.with_name(path.name + ".new")
@@ -382,7 +382,7 @@ def _fill(new: Path, ledger: Ledger, origin: Origin, at: float) -> None:
 
 
 def _remove_half_made(new: Path) -> None:
-    """Remove what a first start left that was cut off: SQLite would take a journal there for the new file's."""
+    """Remove what an interrupted first start left: SQLite would apply a journal there to the new file."""
     for file in (with_suffix(new, JOURNAL), with_suffix(new, LOG), with_suffix(new, INDEX), new):
         file.unlink(missing_ok=True)
 
@@ -411,14 +411,14 @@ def open_store(path: Path) -> tuple[Store, Loaded]:
 
 
 def _lock(path: Path) -> int:
-    """Lock the database file itself, whatever becomes of the daemon's lock file; the descriptor holds the lock.
+    """Lock the database file itself, because the daemon's lock file can be removed; the descriptor holds the lock.
 
-    flock(2), because SQLite has the record locks of the file for itself.
+    It is flock(2), because SQLite uses the record locks of the file.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
-        load(path)  # a database that cannot be read either says more
+        load(path)  # when it cannot be read either, that error says more
         raise StateError(f"cannot be written: {error.strerror}") from error
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -484,7 +484,7 @@ def load(path: Path) -> Loaded:
     if size == 0:
         raise StateError("is empty, although it once held the claims")
     if interrupted:
-        return load_copy(path)  # what a transaction had written when it was cut off is undone in the copy
+        return load_copy(path)  # SQLite undoes the interrupted transaction in the copy
     return _load_from(f"{path.absolute().as_uri()}?mode=ro")
 
 
@@ -540,7 +540,10 @@ def _load_from(uri: str) -> Loaded:
 
 
 def _load(db: sqlite3.Connection) -> Loaded:
-    """Raises ValueError where the content does not verify."""
+    """Read and verify everything.
+
+    Raises ValueError where the content does not verify.
+    """
     if db.execute("PRAGMA application_id").fetchone()[0] != _APPLICATION_ID:
         raise ValueError("it is not a database of this daemon")
     version = db.execute("PRAGMA user_version").fetchone()[0]
@@ -580,7 +583,7 @@ def _reason(error: Exception) -> str:
 
 
 def _event_bytes(service: str, before: str | None, after: str | None) -> int:
-    """What an event takes in the database, roughly."""
+    """Roughly how many bytes an event takes in the database."""
     return 64 + len(service) + len(before or "") + len(after or "")
 
 

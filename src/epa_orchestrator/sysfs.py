@@ -28,8 +28,8 @@ _CPU_DIRECTORY = re.compile(r"/cpu([0-9]+)/")
 _CPU_TEMPLATE: Final = "/cpu{}/"
 
 
-#: Errors that say something of the file. All others say something of this process or the system at this moment, such
-#: as that it has no descriptor left.
+#: Errors that say something about the file. All others are about this process or the system at the moment, such as no
+#: file descriptor left.
 _OF_THE_FILE: Final = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.EINVAL),
     *(errno.ELOOP, errno.ENAMETOOLONG),
@@ -37,7 +37,7 @@ _OF_THE_FILE: Final = (
 
 
 class SysfsError(EpaError):
-    """A file may be there, but this process cannot look just now; to take it for missing would be untrue."""
+    """This process cannot read at the moment, so the file may exist and must not count as missing."""
 
 
 class Sysfs(Protocol):
@@ -86,7 +86,7 @@ class SysfsTree:
 
 def _raise_unless_of_the_file(path: str, error: OSError) -> None:
     if error.errno not in _OF_THE_FILE:
-        raise SysfsError(f"The host cannot be looked at just now ({path}: {error.strerror}): try again") from error
+        raise SysfsError(f"The host cannot be read at the moment ({path}: {error.strerror}): try again") from error
 
 
 class RecordedSysfs:

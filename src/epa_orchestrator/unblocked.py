@@ -1,7 +1,7 @@
-"""Unblocked: writes to a file descriptor that others share, without ever waiting for its reader.
+"""Unblocked: writes to a shared file descriptor without ever waiting for its reader.
 
-`O_NONBLOCK` belongs to the open file description, which may also be the terminal's or the starting program's, so it is
-never set there.
+`O_NONBLOCK` belongs to the open file description, which the terminal or the starting program may share, so it is never
+set there.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
-#: As much as a pipe that is ready takes in one write without waiting (pipe(7)).
+#: How many bytes a pipe that is ready takes in one write without waiting (pipe(7)).
 _PIECE_BYTES: Final = select.PIPE_BUF
 
 
 class UnblockedWriter:
-    """Writes as much as leaves at once; what nobody can ever read counts as written."""
+    """Writes as much as is possible at once; bytes that nobody can ever read count as written."""
 
     def __init__(self, fd: int) -> None:
         self._socket: socket.socket | None = None
-        #: A descriptor of our own.
+        #: A file descriptor with its own description.
         self._own: int | None = None
-        self._write_piece = self._way_to(fd)
+        self._write_piece = self._writer_to(fd)
 
     def write(self, data: bytes | bytearray) -> int:
-        """Write in whole lines as far as they fit into a piece; how many bytes have been written."""
+        """Write in pieces that end with a line where possible; how many bytes have been written."""
         done = 0
         while done < len(data):
             piece = self._piece(data, done)
@@ -36,7 +36,7 @@ class UnblockedWriter:
                 written = self._write_piece(piece)
             except BlockingIOError:
                 return done
-            except OSError:  # nobody reads any more, or the disk is full
+            except OSError:  # the reader has gone, or the disk is full
                 return len(data)
             done += written
             if written < len(piece):
@@ -44,7 +44,7 @@ class UnblockedWriter:
         return done
 
     def close(self) -> None:
-        """Let go of what this writer has opened; the file descriptor itself stays open."""
+        """Close what this writer has opened; the file descriptor itself stays open."""
         self._write_piece = _nowhere
         if self._socket is not None:
             self._socket.close()
@@ -60,7 +60,7 @@ class UnblockedWriter:
             end = data.rfind(b"\n", start, end) + 1 or end
         return bytes(data[start:end])
 
-    def _way_to(self, fd: int) -> Callable[[bytes], int]:
+    def _writer_to(self, fd: int) -> Callable[[bytes], int]:
         try:
             mode = os.fstat(fd).st_mode
         except OSError:
@@ -79,7 +79,7 @@ class UnblockedWriter:
 
 
 def _when_ready(fd: int) -> Callable[[bytes], int]:
-    """Ask whether the descriptor is ready before each write; another writer could still be faster."""
+    """Ask whether the descriptor is ready before each write; a write of another process in between can make it wait."""
     ready = select.poll()
     ready.register(fd, select.POLLOUT)
 

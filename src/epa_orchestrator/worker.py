@@ -47,7 +47,7 @@ class Worker:
             call, done = item
             try:
                 call()
-            except Exception as error:  # noqa: BLE001  # whoever asked for the call gets it
+            except Exception as error:  # noqa: BLE001  # `done` gets it
                 self._ended.put((done, error))
             else:
                 self._ended.put((done, None))
@@ -59,5 +59,5 @@ class Worker:
             done, error = self._ended.get()
             try:
                 done(error)
-            except Exception:  # what one caller makes of its call must not keep the next from hearing of theirs
-                log.exception("the end of a call could not be told")
+            except Exception:  # a bug in one `done` must not stop the next
+                log.exception("the end of a call was not handled")

@@ -1,1 +1,1 @@
-"""The battery of faults: what was found to break the daemon's promises, by kind. `tox -e faults` runs it."""
+"""The battery of faults: attempts to break the daemon's promises, by kind. `tox -e faults` runs it."""

@@ -1,4 +1,4 @@
-"""Claims as a client sees them, what requests and answers say of them, and the exception for a broken promise."""
+"""Claims as a client sees them, the requests and answers about them, and the exception for a broken promise."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.functional.harness import format_cpus, parse_cpus
 
 Json = dict[str, Any]
 
-#: What a request may ask of the placement of its CPUs.
+#: The wishes that a request may have for the placement of its CPUs.
 WISHES: Final = ("numa_policy", "cpu_thread_policy", "uncore_cache_alignment", "near")
 
 
@@ -32,7 +32,7 @@ def _text(detail: object) -> str:
 
 @dataclass
 class Held:
-    """What one service holds. `alone` are CPUs that were granted with no other thread of their core to anybody."""
+    """What one service holds. `alone` are CPUs whose core no other service may use."""
 
     pool: str
     policy: str
@@ -40,7 +40,7 @@ class Held:
     explicit: set[int] = field(default_factory=set[int])
     alone: set[int] = field(default_factory=set[int])
     withheld: set[int] = field(default_factory=set[int])
-    #: Offline CPUs of which only the daemon knows whether a release by node took them.
+    #: Offline CPUs that a release by node may have taken; only the daemon knows.
     unsure: set[int] = field(default_factory=set[int])
 
     def lose(self, cpus: set[int]) -> None:

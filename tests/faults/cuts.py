@@ -1,4 +1,4 @@
-"""The cuts of a recorded story, and the judge of what a start finds after each."""
+"""The cuts of a recorded story, and the judge of the state that a start finds after each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .driver import ORIGIN
 from .recording import Step
 from .states import State, opened
 
-#: Of all that is random; to repeat a run with another one.
+#: The seed of all that is random; another one makes another run.
 SEED: Final = int(os.environ.get("EPA_SEED", "20251126"))
 
 
@@ -37,7 +37,7 @@ class Cut(NamedTuple):
 
 @dataclass
 class Story:
-    """What was recorded: the disk before it, its steps, and the states that its marks name by their numbers."""
+    """A recording: the disk before it, its steps, and the states that its marks name by number."""
 
     name: str
     disk: Disk
@@ -46,7 +46,7 @@ class Story:
     legacy: str = ""
 
     def cuts(self, chance: random.Random, most: int, each: int) -> Iterator[Cut]:
-        """At most so many cuts: at each step those of the plain models, and `each` at random."""
+        """At most `most` cuts: at each step those of the plain models, and `each` random ones."""
         points = len(self.steps) + 1
         plain = [Disk.lost, Disk.kept, Disk.names_only, Disk.data_only]
         share = min(1.0, most / (points * (len(plain) + each)))
@@ -69,7 +69,7 @@ class Story:
 
 
 def _after_mark(text: str, certain: int, possible: list[int]) -> tuple[int, list[int]]:
-    """What a start must find, and what it may find as well, from this mark on."""
+    """The states that a start must find, and may find, from this mark on."""
     what, number = text.split()
     match what:
         case "asked":
@@ -85,7 +85,7 @@ def _after_mark(text: str, certain: int, possible: list[int]) -> tuple[int, list
 
 @dataclass
 class Tally:
-    """What the starts after the cuts of a story found."""
+    """The outcome of the starts after the cuts of a story."""
 
     story: str
     images: int = 0
@@ -100,7 +100,7 @@ class Tally:
 
 
 class Judge:
-    """Opens images and says what is wrong with what is found."""
+    """Opens images, and says what is wrong with the states in them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -108,7 +108,7 @@ class Judge:
         self._known: dict[bytes, str | None] = {}
 
     def judge(self, story: Story, cuts: Iterable[Cut]) -> Tally:
-        """Open all images, the same ones once only."""
+        """Open all images, equal ones only once."""
         tally = Tally(story.name)
         self._known.clear()
         self._legacy.unlink(missing_ok=True)
@@ -155,13 +155,13 @@ _ANOTHER: Final = Change((ClaimChange(None, Claim("another", "general", CpuSet([
 
 
 def conclude(capsys: pytest.CaptureFixture[str], *tallies: Tally) -> None:
-    """Print the table; fail where a start lost something or needed somebody."""
+    """Print the table; fail where a start lost something or needed help."""
     with capsys.disabled():
         title = f"power cuts, EPA_SEED={SEED}"
         print(f"\n{title:32} {'images':>8} {'different':>10} {'kept':>8} {'lost':>6} {'unusable':>9}")
         for tally in tallies:
             print(tally.line())
     for tally in tallies:
-        assert tally.images > 100, "hardly anything was recorded"
-        assert tally.different > 20, "hardly anything was recorded"
+        assert tally.images > 100, "almost nothing was recorded"
+        assert tally.different > 20, "almost nothing was recorded"
         assert not tally.lost + tally.unusable, "\n".join([tally.line(), *tally.examples])

@@ -1,4 +1,4 @@
-"""A made-up disk that a recording is played on, and what may be left of it when the power is cut.
+"""A simulated disk on which a recording is played, and what may remain of it after a power cut.
 
 What was synced is there after the cut. Of everything else, any part may be there: a write whole, not at all, or in
 pieces; a file longer than its data, with zeros; a change of a directory with or without those before it. After a sync
@@ -16,7 +16,7 @@ from typing import Final
 
 from .recording import Step
 
-#: What a disk writes whole or not at all, in bytes.
+#: The bytes that a disk writes whole or not at all.
 SECTORS: Final = (512, 4096)
 
 #: The files of a directory by their paths, and its subdirectories, each None.
@@ -35,17 +35,17 @@ class _Write:
 
 @dataclass(slots=True)
 class _File:
-    """`base` is what was there before the writes that are still told apart."""
+    """A file: `base` is its content before the writes that are still kept apart."""
 
     base: bytes = b""
     writes: list[_Write] = field(default_factory=list[_Write])
 
     def durable(self) -> list[_Write]:
-        """The writes that are there in any case; some may follow on a doubtful one, and so are not in `base` yet."""
+        """The durable writes; those after a doubtful one are not in `base` yet."""
         return [write for write in self.writes if write.durable]
 
     def sync(self, failed: bool) -> None:
-        """Make all writes durable; after a sync that failed, none of them ever will be."""
+        """Make all writes durable, or doubtful for ever when the sync failed."""
         for write in self.writes:
             if failed and not write.durable:
                 write.doubtful = True
@@ -67,7 +67,7 @@ class _Naming:
 
 
 class Disk:
-    """Play steps on it with `play`; the methods that give an image say what is there after a cut now."""
+    """A disk: `play` plays steps on it; the image methods say what is there after a cut now."""
 
     def __init__(self, image: Image, inodes: dict[str, int], top: int) -> None:
         self._nodes: dict[int, _File | None] = {}
@@ -80,7 +80,7 @@ class Disk:
 
     @classmethod
     def of(cls, directory: Path) -> Disk:
-        """A disk that holds what a directory holds, all of it synced."""
+        """A disk with the content of a directory, all of it synced."""
         image: Image = {}
         inodes: dict[str, int] = {}
         for path in sorted(directory.rglob("*")):
@@ -103,7 +103,7 @@ class Disk:
         }[step.kind](step)
 
     def lost(self) -> Image:
-        """Nothing is there that was not synced."""
+        """Only synced data is there."""
         return self._image([], _File.durable)
 
     def kept(self) -> Image:
@@ -170,7 +170,7 @@ class Disk:
 
     def _rename(self, step: Step) -> None:
         node = self._node(step.inode) if step.new_name else 0
-        assert node == 0 or self._nodes[node] is not None, "renamed directories are not made up here"
+        assert node == 0 or self._nodes[node] is not None, "renamed directories are not simulated"
         self._namings.append(_Naming(step.name, step.new_name, node))
 
     def _remove(self, step: Step) -> None:
@@ -193,7 +193,7 @@ class Disk:
             self._namings = [naming for naming in self._namings if naming not in durable]
 
     def _node(self, inode: int) -> int:
-        """The file or directory with this inode; one that has never had a name appears here first."""
+        """The file or directory with this inode, made when the recording names it first."""
         node = self._node_of_inode.get(inode)
         return self._add(inode, _File(), "") if node is None else node
 

@@ -1,4 +1,4 @@
-"""A process that only changes a store, as fast as it can; its recording is the stream of changes of a busy year.
+"""A process that only changes a store, as fast as it can, for a recording of many changes.
 
 `python -m tests.faults.driver DIRECTORY LOG BAD_SYNCS STATES SEED CHANGES`: changes the store in a directory, marks in
 the recording's log what it asks for and what it is told, and writes the states that this leads to into a file.
@@ -22,7 +22,7 @@ from .states import State, of_ledger
 
 ORIGIN: Final = Origin(1, 0, 0, "allocate_cores")
 SERVICES: Final = [f"service-{number}-{'x' * (number * 20)}" for number in range(8)]
-#: Syncs that fail from time to time: mostly one, also one that is overwritten in vain, and a disk that is gone a while.
+#: How many syncs fail in a row: mostly one, sometimes the one that overwrites it too, or all for a while.
 _BAD_SYNCS: Final = (1, 1, 1, 2, 3, 1000)
 
 
@@ -39,7 +39,7 @@ class Driver:
         self._store: Store = store.open_store(path)[0]
 
     def run(self, changes: int) -> None:
-        """Change the store so often."""
+        """Make this many changes."""
         for turn in range(changes):
             bad = 0
             if self._bad_syncs is not None and self._chance.random() < 0.2:

@@ -129,7 +129,7 @@ def _never_closes(exchange: Exchange) -> None:
 
 @_connection("a trickle", "late")
 def _trickle(exchange: Exchange) -> None:
-    """For 4 s at most: each byte comes soon after the one before, so only a deadline for all of them ends it."""
+    """For at most 4 s: each byte comes soon after the one before, so only a deadline for the whole answer ends it."""
     for byte in exchange.genuine[:80]:
         if not exchange.ended.wait(0.05):
             exchange.connection.sendall(bytes([byte]))
@@ -161,7 +161,7 @@ def _added(name: str, outcome: Outcome, to: str, value: object) -> Behaviour:
 
 
 def _documents(name: str, outcome: Outcome, change: Callable[[Json], object]) -> Behaviour:
-    """The genuine answer as `change` leaves it; one that stays what it is is not hostile."""
+    """The genuine answer after `change`; an unchanged one is not hostile."""
 
     def serve(exchange: Exchange) -> bool:
         document = json.loads(exchange.genuine)
@@ -203,7 +203,7 @@ _BAD_CPUS: Final = ("x", "0-999999999", "3-2", "-1", "0,,1", "65536", MEGABYTES,
 _BAD_COUNTS: Final = (-1, HUGE, "2", True, 1.5, [2])
 _BAD_TEXTS: Final = (ESCAPES, "\ud800", MEGABYTES, 5, {"a": "b"})
 
-#: By path in an answer: values that make it none. A name that several answers have is changed in each that has it.
+#: Invalid values by path in an answer. A field that several answers have is changed in each of them.
 _BAD: Final[dict[str, tuple[object, ...]]] = {
     "version": _BAD_TEXTS,
     "pool": ("x", None, 5, ESCAPES),
@@ -284,13 +284,13 @@ def _other_pool(document: Json) -> None:
 
 
 def _too_many(document: Json) -> None:
-    """Twenty-four CPUs for whoever asked for a number of them."""
+    """Twenty-four CPUs in answer to a request for a number of CPUs."""
     if "num_of_cores" in document:
         document["allocated_cores" if "allocated_cores" in document else "cores_allocated"] = "40-63"
 
 
 def _in_general(name: str, path: str, value: object) -> Behaviour:
-    """A change to the listing of the general pool alone: it is asked for last, and was once used as it came."""
+    """A change to the listing of the general pool only, which clients ask for last, and once did not check."""
 
     def change(document: Json) -> None:
         if document.get("pool") == "general" and "cpu_pool" in document:

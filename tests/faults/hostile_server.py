@@ -1,4 +1,4 @@
-"""A server on a real Unix socket that gives genuine answers, and behaves otherwise when it is told to."""
+"""A server on a real Unix socket that gives genuine answers, or behaves in a hostile way when told to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from epa_orchestrator.protocol import (
 
 Json: TypeAlias = dict[str, Any]
 
-#: How an exchange must end: understood, refused by the daemon, with an answer that is none, or too late.
+#: How an exchange must end: understood, refused by the daemon, with an invalid answer, or too late.
 Outcome: TypeAlias = Literal["fine", "refused", "odd", "late"]
 
 
@@ -38,7 +38,7 @@ Outcome: TypeAlias = Literal["fine", "refused", "odd", "late"]
 class Behaviour:
     """What a server does with a connection: `serve` gets it with the request that was read and the genuine answer.
 
-    `serve` returns whether it did anything hostile; a change to a field that the answer does not have is none.
+    `serve` returns whether it did anything hostile; a change to a missing field is not hostile.
     """
 
     name: str
@@ -83,7 +83,7 @@ class HostileServer:
             del self._threads[1:]
 
     def stop(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
@@ -101,7 +101,7 @@ class HostileServer:
             thread.start()
 
     def _serve(self, connection: socket.socket, behaviour: Behaviour | None, ended: threading.Event) -> None:
-        with connection, contextlib.suppress(OSError):  # a client that gives up is what some tests are about
+        with connection, contextlib.suppress(OSError):  # some tests make the client give up
             connection.settimeout(30)
             genuine = answer_to(json.loads(connection.recv(65_536))).encode()
             if behaviour is None:

@@ -1,4 +1,4 @@
-"""Hosts for the simulation: a made-up machine whose CPUs, nodes and isolation change while somebody looks at it."""
+"""Hosts for the simulation: a simulated machine whose CPUs, nodes and isolation change."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class MachineNow:
         return dict(self.shape.node_hugepages.get(node, self.shape.hugepages or {})).get(size_kb)
 
     def sysfs(self) -> RecordedSysfs:
-        """What a program that looks at the machine sees."""
+        """The sysfs tree of the machine."""
         return RecordedSysfs({} if self.unreadable else _files(self))
 
     @cached_property

@@ -28,7 +28,7 @@ class Model:
         self.held: dict[str, Held] = {}
         self.pages: dict[PageRecord, int] = {}
 
-    # --- the surroundings -----------------------------------------------------------------------------------------
+    # --- machine and options --------------------------------------------------------------------------------------
 
     def option(self, name: str, default: Any) -> Any:
         return self.options.get(name, default)
@@ -44,7 +44,7 @@ class Model:
         return set() if configured & self.machine.isolated else configured & self.machine.online
 
     def free(self, pool: str, but_for: str | None = None) -> set[int]:
-        """The pool's CPUs that nobody, or nobody but one service, owns or withholds."""
+        """The pool's CPUs that nobody owns or withholds, except perhaps one service."""
         used: set[int] = set()
         for service, held in self.held.items():
             if service != but_for:
@@ -52,7 +52,7 @@ class Model:
         return self.eligible(pool) - used
 
     def has_rules(self, request: Json) -> bool:
-        """Whether the options or the wishes can refuse a request that there are CPUs enough for."""
+        """Whether options or wishes can refuse a request although there are enough CPUs."""
         return (
             any(request.get(wish) is not None for wish in WISHES)
             or self.option("cpu-thread-policy", "prefer") in ("require", "isolate")
@@ -63,7 +63,7 @@ class Model:
     # --- answers --------------------------------------------------------------------------------------------------
 
     def judge(self, request: Json, answer: Json, *, lone: bool) -> None:
-        """Take in one answer; `lone` when nothing was decided between the last listing and it."""
+        """Check one answer and learn from it; `lone` when nothing was decided between the last listing and it."""
         if "error" in answer:
             self._judge_refusal(request, answer, lone=lone)
         elif request.get("dry_run"):
@@ -88,10 +88,10 @@ class Model:
             known = pool_of(request) == "isolated" or held is not None
             require(not (own_pool and there and known), "a release is refused", request, error)
         elif self._must_be_granted(request, held):
-            require(False, "a request is refused that there are CPUs for", request, error)
+            require(False, "a request is refused although there are enough CPUs", request, error)
 
     def _must_be_granted(self, request: Json, held: Held | None) -> bool:
-        """Whether nothing that the protocol knows can stand against `allocate_cores`."""
+        """Whether the protocol has no reason to refuse this `allocate_cores`."""
         pool = pool_of(request)
         own = held.cpus if held else set[int]()
         if self.has_rules(request):
@@ -111,7 +111,7 @@ class Model:
             self.pages.pop(record, None)
             return
         kernel = self.machine.pages(*record[1:])
-        require(kernel is not None, "hugepages of a kind that is not there", request)
+        require(kernel is not None, "hugepages of a kind that does not exist", request)
         assert kernel is not None
         total, free = kernel
         recorded = sum(number for key, number in self.pages.items() if key[1:] == record[1:])
@@ -175,7 +175,7 @@ class Model:
         return after
 
     def _here(self, request: Json, before: Held | None) -> set[int]:
-        """What of the claim the request replaces."""
+        """The part of the claim that the request replaces."""
         if before is None:
             return set()
         if "numa_node" not in request:
@@ -221,7 +221,7 @@ class Model:
         return max(available - self.option("large-system-reserved-cpus", 16), 1)
 
     def _judge_losses(self, request: Json, after: Held, gained: set[int], *, lone: bool) -> None:
-        """Let the others lose what they may lose to this request."""
+        """Take from other services the CPUs that they may lose to this request."""
         service, pool = request["service_name"], after.pool
         taken: set[int] = set()
         free = self.free(pool, service) if lone else set[int]()
@@ -243,14 +243,14 @@ class Model:
             self._judge_need(request, after, taken, free)
 
     def _judge_need(self, request: Json, after: Held, taken: set[int], free: set[int]) -> None:
-        """CPUs are taken from others only when the free ones do not suffice, unless `numa-reclaim` is `always`."""
+        """CPUs are taken from others only when free ones do not suffice, unless `numa-reclaim` is `always`."""
         if self.option("numa-reclaim", "if-needed") != "always":
             node = self.machine.nodes.get(request["numa_node"], set())
             spare = (free & node) - after.cpus
             require(not spare, "CPUs taken while others are free", request, taken, "free:", spare)
 
     def _judge_cores(self, request: Json, gained: set[int]) -> None:
-        """Nobody gets another thread of a core that was promised to one service alone."""
+        """Check that no service gets a thread of a core that another service has alone."""
         service = request["service_name"]
         siblings = self.machine.siblings_of(gained)
         for name, other in self.held.items():
@@ -261,14 +261,14 @@ class Model:
         for name, other in self.held.items():
             shared = other.cpus & self.machine.siblings_of(alone)
             if name == service:
-                shared &= self.machine.online  # which node its offline CPUs are in is not always known
+                shared &= self.machine.online  # the node of an offline CPU is not always known
             online = "" if shared & self.machine.online or not shared else " (offline)"
             require(not shared, f"isolate next to a CPU that is owned{online}", request, alone, name, shared)
 
     # --- what the daemon lists and has stored ---------------------------------------------------------------------
 
     def check_listings(self, listings: Mapping[str, Json], memory: Json) -> None:
-        """Compare with what the reading actions say, and learn from them what is withheld."""
+        """Compare with the reading actions, and learn from them which CPUs are withheld."""
         listed: dict[str, Json] = {}
         owners: dict[int, str] = {}
         for pool, listing in listings.items():
@@ -308,7 +308,7 @@ class Model:
         require(listing["total_available_cpus"] == len(self.eligible(pool)), "a wrong total listed", listing)
         unavailable = parse_cpus(summary["unavailable_allocated_cpus"])
         require(unavailable == set(owned) - self.eligible(pool), "other unavailable CPUs", listing)
-        require({*listing["outdated_placements"]} <= {*names}, "an outdated placement of nobody", listing)
+        require({*listing["outdated_placements"]} <= {*names}, "an outdated placement of an unknown service", listing)
 
     def _check_entry(self, service: str, entry: Json) -> None:
         held = self.held[service]

@@ -1,4 +1,4 @@
-"""Make the nth call of a kind fail in a running daemon, and look at what comes of it."""
+"""Makes the nth call of a kind fail in a running daemon, and collects the outcomes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-#: In the order of nth_failure.c's enum. What SQLite allocates counts only while an allocation is to fail.
+#: In the order of nth_failure.c's enum. Allocations of SQLite count only while one of them is to fail.
 CALLS: Final = (
     "open", "socket", "accept", "sync", "write", "rename", "connect", "eventfd", "send", "allocate", "bind", "unlink",
     "mkdir",
@@ -23,7 +23,7 @@ _NEVER: Final = 2**31 - 1
 
 
 class Control:
-    """Says what is to fail in the processes that are started with `environment`."""
+    """Controls which call fails in the processes that are started with `environment`."""
 
     def __init__(self, library: Path, file: Path, directories: list[Path]) -> None:
         file.write_bytes(bytes(4096))
@@ -42,7 +42,7 @@ class Control:
         self._memory[:4] = struct.pack("=i", CALLS.index(call))
 
     def count(self, call: str) -> None:
-        """Let no call fail, but count these, too, if they are allocations."""
+        """Let no call fail, but count these calls, allocations too."""
         self._memory[_CONTROL.size : _CONTROL.size + _SEEN.size] = bytes(_SEEN.size)
         self.arm(call, _NEVER, 0)
 
@@ -60,12 +60,12 @@ class Control:
         return _SEEN.unpack_from(self._memory, _CONTROL.size)[CALLS.index(call)]
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Release the shared memory."""
         self._memory.close()
 
 
 class Table:
-    """What came of the failures, by call and by what the daemon was doing; and what was wrong."""
+    """The outcomes of the failures, by call and by what the daemon was doing; and what was wrong."""
 
     def __init__(self) -> None:
         self._outcomes: dict[tuple[str, str], Counter[str]] = {}
@@ -76,7 +76,7 @@ class Table:
         self._outcomes.setdefault((call, kind), Counter())[outcome] += 1
 
     def problem(self, call: str, kind: str, nth: int, number: int, what: str) -> None:
-        """Note what is wrong, with all that repeats it."""
+        """Note what is wrong, with how to repeat it."""
         self.add(call, kind, "WRONG")
         self.problems.append(f"{kind}: {call} number {nth} fails with {errno.errorcode[number]}: {what}")
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
 import struct
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -15,7 +13,7 @@ _HEADER: Final = struct.Struct("=cbHHHQqQ")
 
 
 class Step(NamedTuple):
-    """One thing that happened.
+    """One recorded step.
 
     Kinds: C a name was created, R renamed, L linked, U removed; W data was written, T a file was truncated to `offset`;
     S was synced, F a sync failed; M a mark of the test, whose text is `data`. Names are relative to the directory.
@@ -30,19 +28,8 @@ class Step(NamedTuple):
     data: bytes
 
 
-def compile_library(source: str, directory: Path) -> Path | None:
-    """The library made of a C file of this folder, or None where there is no C compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return None
-    library = directory / f"{source}.so"
-    flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror"]
-    subprocess.run([compiler, *flags, "-o", library, Path(__file__).with_name(source), "-ldl", "-lpthread"], check=True)
-    return library
-
-
 class Recording:
-    """What a process does below `directory`, when it is started with `environment`."""
+    """Records what a process does below `directory` when it is started with `environment`."""
 
     def __init__(self, library: Path, directory: Path, scratch: Path) -> None:
         self.directory = directory.resolve()
@@ -56,7 +43,7 @@ class Recording:
         }
 
     def mark(self, text: str) -> None:
-        """Note that something happened outside of the process."""
+        """Add a mark for something that happened outside the process."""
         mark(self._log, text)
 
     def fail_syncs(self, count: int) -> None:
@@ -68,7 +55,7 @@ class Recording:
         self._log.write_bytes(b"")
 
     def steps(self) -> list[Step]:
-        """All that happened, but for the shared memory of SQLite, which does not outlive a power cut."""
+        """All steps, except those on SQLite's shared memory, which does not survive a power cut."""
         return [step for step in self._all() if not step.name.endswith("-shm") and not step.new_name.endswith("-shm")]
 
     def _all(self) -> Iterator[Step]:

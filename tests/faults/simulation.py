@@ -1,15 +1,14 @@
-"""Simulation: one seed makes a machine and a story of steps, which the daemon's parts live through in this process.
+"""Simulation: one seed makes a machine and a story of steps, which runs on the daemon's parts in this process.
 
 A story has requests, options and hosts that change between them, disks that fail, and restarts. A step is plain data
 that does not depend on what happened before, so steps can be left out: a story that breaks a promise is shortened
 before it is shown. The daemon's real parts are used, from the request's model to the database on a file system in
-memory; only the sockets are missing. `survey.py` lives through many of them.
+memory; only the sockets are missing. `survey.py` runs many of them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import shutil
 import sqlite3
@@ -24,10 +23,10 @@ from typing import Any, Final, Literal
 from epa_orchestrator import daemon, store
 from epa_orchestrator.host import Host
 from epa_orchestrator.orchestrator import Orchestrator
-from epa_orchestrator.protocol import validate
 from epa_orchestrator.settings import SettingsError, parse_settings
 from epa_orchestrator.store import Origin
 from epa_orchestrator.sysfs import RecordedSysfs
+from tests.faults.asking import ask
 from tests.faults.claims import Json, Violation, released, require, without
 from tests.faults.hosts import MachineNow
 from tests.faults.model import Model
@@ -40,7 +39,7 @@ Fault = Literal["", "commit", "statement", "full"]
 
 
 class LookedAt:
-    """A sysfs that shows whatever machine is there now."""
+    """A sysfs that shows the present machine."""
 
     def __init__(self, machine: MachineNow) -> None:
         self.show(machine)
@@ -75,7 +74,7 @@ class FaultyConnection(sqlite3.Connection):
 
 @contextmanager
 def faulty_connections() -> Generator[None]:
-    """Let everybody in this process connect by `FaultyConnection`, without log lines of what goes wrong then."""
+    """Use `FaultyConnection` in this whole process, without log lines about its faults."""
     connect = sqlite3.connect
 
     def connect_faulty(*args: Any, **options: Any) -> sqlite3.Connection:
@@ -109,7 +108,7 @@ class Simulation:
         self._orchestrator.close()
 
     async def take(self, step: Json) -> None:
-        """Live through one step, and check everything after it."""
+        """Run one step, and check everything after it."""
         match step["do"]:
             case "ask":
                 await self._ask_and_check(step)
@@ -143,14 +142,8 @@ class Simulation:
         self._orchestrator = Orchestrator(Host(self._sysfs, settings, nodes), settings, state)
 
     async def _send(self, *requests: Json) -> list[Json]:
-        """The answers to requests that arrive in the same turn of the loop."""
-        loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[bytes]] = []
-        for request in requests:
-            answer: asyncio.Future[bytes] = loop.create_future()
-            answers.append(answer)
-            self._orchestrator.submit(validate(request), ORIGIN, answer.set_result)
-        return [json.loads(await answer) for answer in answers]
+        """The answers to requests that arrive in one turn of the event loop."""
+        return await ask(self._orchestrator, ORIGIN, *requests)
 
     async def _check(self) -> None:
         self.checks += 1
@@ -212,7 +205,7 @@ class Simulation:
         self._sysfs.show(machine)
 
     async def _restart(self, step: Json) -> None:
-        """Stop in good order or not, change what the step says, and start again."""
+        """Stop cleanly or as after a crash, change what the step says, and start again."""
         before = await self._send(*_READINGS[:2])
         crashed = step.get("crash")
         if crashed:
@@ -231,7 +224,7 @@ class Simulation:
             require(after == before, "a restart changes what is listed", before, "then", after)
 
     def _copy_state(self) -> None:
-        """What a daemon that was killed leaves behind."""
+        """The files that a killed daemon leaves."""
         self._restarts += 1
         there = self._base / f"state-{self._restarts}"
         there.mkdir()
@@ -267,7 +260,7 @@ def _acceptable(options: Json) -> bool:
 
 
 def _check_dry_run(request: Json, dry: Json, wet: Json) -> None:
-    """A dry run says what the same request without it would be answered."""
+    """Check that a dry run has the same answer as the request itself."""
     if request["action"] != "allocate_hugepages" and not request.get("dry_run"):
         expected = wet if "error" in wet else wet | {"dry_run": True}
         require(dry == expected, "a dry run that says something else", request, dry, "then", wet)
@@ -275,7 +268,7 @@ def _check_dry_run(request: Json, dry: Json, wet: Json) -> None:
 
 @dataclass
 class Outcome:
-    """What became of a story: the steps taken, the CPU time (s) that took, and the promise that was broken."""
+    """The outcome of a story: the steps taken, their CPU time (s), and the broken promise."""
 
     steps: int
     seconds: float
@@ -287,8 +280,8 @@ class Outcome:
         return self.violation.kind if self.violation else None
 
 
-def live(story: Story) -> Outcome:
-    """Live through a story from the beginning, up to the first broken promise."""
+def run_story(story: Story) -> Outcome:
+    """Run a story from the beginning to the first broken promise."""
     began, steps = time.process_time(), 0
     violation: Violation | None = None
 

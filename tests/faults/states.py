@@ -1,4 +1,4 @@
-"""What a battery of faults compares: the claims and hugepage records at one moment, in a form that JSON can hold."""
+"""States that tests of faults compare: claims and hugepage records at one moment, in a form that JSON can hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ State: TypeAlias = dict[str, Any]
 
 
 def of_ledger(ledger: Ledger) -> State:
-    """The state that a ledger is."""
+    """The state of a ledger."""
     claims = {
         claim.service: [claim.pool, str(claim.cpus), bool(claim.explicit), claim.policy]
         for claim in ledger.claims.values()
@@ -46,7 +46,7 @@ def of_daemon(daemon: Daemon) -> State:
 
 
 def opened(directory: Path, legacy_state: Path) -> tuple[State | None, Store | None, str | None]:
-    """What a daemon that starts finds in its state directory: the state, the store if it can write, else why not."""
+    """What a starting daemon finds: the state, and the store if it can write, otherwise why it cannot."""
     options = Options(
         socket_path=directory / "unused.sock",
         state_directory=directory,

@@ -1,28 +1,15 @@
-"""Run something between two system calls of a running daemon, by a library that is loaded into its process."""
+"""Runs a function between two system calls of a running daemon, with a library that is loaded into its process."""
 
 from __future__ import annotations
 
 import contextlib
 import shutil
 import socket
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
-
-SOURCE = Path(__file__).with_name("stepper.c")
-
-
-def compile_stepper(directory: Path) -> Path | None:
-    """The library, or None where there is no C compiler."""
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return None
-    library = directory / "stepper.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
-    return library
 
 
 class Stepper:

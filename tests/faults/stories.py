@@ -12,7 +12,7 @@ from tools.synthetic import Shape, all_but_first_cores
 
 Json = dict[str, Any]
 
-#: No machine has more CPUs: small ones meet all corners, and are quick.
+#: The most CPUs of a machine: small machines reach all corner cases, and are quick.
 _MOST_CPUS: Final = 32
 
 
@@ -25,7 +25,7 @@ class Story:
     steps: list[Json] = field(default_factory=list[Json])
 
     def describe_machine(self) -> str:
-        """What of the machine is not the default."""
+        """The shape of the machine where it differs from the default."""
         default, shape = Shape(), self.machine.shape
         values = {each.name: getattr(shape, each.name) for each in fields(Shape)}
         return f"Shape({', '.join(f'{k}={v!r}' for k, v in values.items() if v != getattr(default, k))})"
@@ -77,7 +77,7 @@ class _Steps:
         self._per_node = max(shape.cpus // shape.cpu_nodes, 1)
 
     def make(self, count: int) -> list[Json]:
-        """A list of steps; it begins with options as likely as not."""
+        """A list of steps; half of all lists begin with options."""
         first = [self._options()] if self._draw.random() < 0.5 else []
         return [*first, *(self._step() for _ in range(count))]
 
@@ -98,7 +98,7 @@ class _Steps:
         return step
 
     def _request(self, *, release: bool = True) -> Json:
-        """A request; a release by node stands alone, since only a listing tells what became of offline CPUs."""
+        """A request; a release by node is alone in its step, since only a listing shows what it did to offline CPUs."""
         makers = (self._cores, self._numa, self._percent, self._pages)
         (make,) = self._draw.choices(makers, (40, 40, 8, 12))
         request = {"service_name": self._draw.choice(self._services)} | make()

@@ -20,7 +20,7 @@ from .states import State, of_daemon, of_ledger
 
 #: A daemon that does not answer within this time (seconds) hangs.
 ANSWERS_WITHIN: Final = 5.0
-#: After so many wrong outcomes the rest of a kind is left out: a daemon that hangs costs a time-out each time.
+#: After this many wrong outcomes the rest of a kind is left out, because each hanging daemon costs a time-out.
 _ENOUGH: Final = 3
 
 
@@ -47,7 +47,7 @@ class Subject:
             self.control.close()
 
     def start(self) -> None:
-        """Start it without a fault, with claims that nothing may touch."""
+        """Start it without a fault, with claims that must not change."""
         self.control.disarm()
         self.daemon.start(self.environment)
         self.daemon.numa("kept", 0, 2, preemption_policy="non-preemptive")
@@ -112,7 +112,7 @@ class Subject:
             return False
 
     def renew(self) -> None:
-        """Let a daemon that something was wrong with be followed by one with a state of its own."""
+        """Replace a daemon that had a wrong outcome by a new one with its own state."""
         process = self.daemon.process
         assert process is not None
         process.close()
@@ -121,7 +121,7 @@ class Subject:
         self.start()
 
     def killed_and_started(self) -> str | None:
-        """Whether the same state is there after SIGKILL and a start."""
+        """Whether the state is the same after SIGKILL and a start."""
         before = of_daemon(self.daemon)
         self.daemon.kill()
         self.daemon.start(self.environment)
@@ -132,7 +132,7 @@ class Subject:
 def all_nth(
     subject: Subject, call: str, kind: str, long: bool, once: Callable[[int, int], str | None], gaps: bool = False
 ) -> None:
-    """Run `once` with n = 1, 2, 3, …, until the call is not made so often; it returns its outcome, or raises Wrong.
+    """Run `once` with n = 1, 2, 3, … until the call is made fewer than n times; it returns its outcome or raises Wrong.
 
     With `gaps` the short form leaves out ever more n.
     """

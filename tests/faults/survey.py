@@ -1,6 +1,6 @@
-"""Survey: what the stories of many seeds find, each promise that is broken with a short story that shows it.
+"""Survey: runs the stories of many seeds, and shows each broken promise with a short story.
 
-`python -m tests.faults.survey FIRST COUNT STEPS` lives through the stories of the seeds from FIRST on.
+`python -m tests.faults.survey FIRST COUNT STEPS` runs the stories of the seeds from FIRST on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tests.faults.claims import Json, Violation, without
-from tests.faults.simulation import Outcome, live
+from tests.faults.simulation import Outcome, run_story
 from tests.faults.stories import Story, make_story
 
 
@@ -42,7 +42,7 @@ def _first_that_fails(story: Story, size: int, kind: str, deadline: float) -> tu
         if time.process_time() > deadline:
             return None
         candidate = replace(story, steps=steps)
-        outcome = live(candidate)
+        outcome = run_story(candidate)
         if outcome.kind == kind:
             return replace(story, steps=steps[: outcome.steps]), outcome
     return None
@@ -93,7 +93,7 @@ def describe(story: Story, violation: Violation) -> str:
 
 @dataclass
 class Finding:
-    """A promise that some story breaks: the first seed, and what had been lived through up to there."""
+    """A promise that some story breaks: its first seed, and the steps and time until then."""
 
     seed: int
     steps: int
@@ -104,16 +104,16 @@ class Finding:
 
 @dataclass
 class Survey:
-    """What came of the stories of some seeds; `seconds` are CPU time."""
+    """The outcome of the stories of some seeds; `seconds` are CPU time."""
 
     findings: dict[str, Finding] = field(default_factory=dict[str, Finding])
     stories: int = 0
     steps: int = 0
     seconds: float = 0.0
 
-    def live(self, seed: int, steps: int) -> None:
-        """Live through one more story."""
-        outcome = live(make_story(random.Random(seed), seed, steps))
+    def run(self, seed: int, steps: int) -> None:
+        """Run one more story."""
+        outcome = run_story(make_story(random.Random(seed), seed, steps))
         self.stories += 1
         self.steps += outcome.steps
         self.seconds += outcome.seconds
@@ -139,18 +139,18 @@ class Survey:
         shown: list[str] = []
         for found in self.findings.values():
             story = make_story(random.Random(found.seed), found.seed, steps)
-            shortened, outcome = shorten(story, live(story), most_seconds=most_seconds)
+            shortened, outcome = shorten(story, run_story(story), most_seconds=most_seconds)
             assert outcome.violation is not None
             shown.append(describe(shortened, outcome.violation))
         return "\n\n".join(shown)
 
 
 def main(arguments: list[str]) -> int:
-    """Live through the stories of the seeds FIRST to FIRST + COUNT - 1, and show what they find."""
+    """Run the stories of the seeds FIRST to FIRST + COUNT - 1, and show what they find."""
     first, count, steps = (int(argument) for argument in arguments)
     survey = Survey()
     for seed in range(first, first + count):
-        survey.live(seed, steps)
+        survey.run(seed, steps)
     print(survey.table())
     print(survey.stories_shortened(steps))
     return bool(survey.findings)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import random
 import socket
@@ -27,10 +26,10 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger
 from epa_orchestrator.orchestrator import Orchestrator, State
-from epa_orchestrator.protocol import validate
 from epa_orchestrator.settings import Settings
 from epa_orchestrator.store import Origin
 from epa_orchestrator.sysfs import RecordedSysfs
+from tests.faults.asking import ask
 from tests.functional.harness import MEMORY, Daemon, Json, connect, decode, encode, read_to_end
 from tools.synthetic import Shape, all_but_first_cores, build
 
@@ -75,7 +74,7 @@ def machine(cpus: int, nodes_per_package: int = 4) -> Shape:
 
 
 def whole_cores(shape: Shape, services: int) -> Ledger:
-    """So many services with a core each, as far apart as there is room for."""
+    """Services with a core each, as far apart as there is room for."""
     isolated = CpuSet.parse(shape.isolated)
     cores = [core for core in range(shape.cores) if core in isolated]
     chosen = cores[:: max(len(cores) // services, 1)][:services]
@@ -84,7 +83,7 @@ def whole_cores(shape: Shape, services: int) -> Ledger:
 
 
 def scattered(shape: Shape, services: int) -> Ledger:
-    """So many services with two CPUs each from anywhere, which nobody may take."""
+    """Services with two random CPUs each, which nobody may take."""
     cpus = sorted(CpuSet.parse(shape.isolated))
     random.Random(1).shuffle(cpus)
     pairs = [CpuSet(cpus[2 * number : 2 * number + 2]) for number in range(services)]
@@ -111,14 +110,8 @@ class Costs:
         self.orchestrator = Orchestrator(host, settings, State(loaded.ledger, opened, None))
 
     async def ask(self, *requests: Json) -> list[Json]:
-        """The answers to requests that arrive in the same turn of the loop."""
-        loop = asyncio.get_running_loop()
-        answers: list[asyncio.Future[bytes]] = []
-        for request in requests:
-            answer: asyncio.Future[bytes] = loop.create_future()
-            answers.append(answer)
-            self.orchestrator.submit(validate(request), ORIGIN, answer.set_result)
-        return [json.loads(await answer) for answer in answers]
+        """The answers to requests that arrive in one turn of the event loop."""
+        return await ask(self.orchestrator, ORIGIN, *requests)
 
     async def of(self, *requests: Json) -> tuple[float, list[Json]]:
         """CPU time (ms) of all threads, and the answers."""
@@ -173,7 +166,7 @@ LATER_MS: Final = {256: 3.0, 1024: 10.0, 4096: 60.0}
 
 
 def released(request: Json) -> Json:
-    """The request that gives back what another got."""
+    """The request that releases what another request got."""
     amount = {"allocate_cores_percent": "percent", "allocate_hugepages": "hugepages_requested"}
     return request | {amount.get(request["action"], "num_of_cores"): -1, "explain": False, "dry_run": False}
 
@@ -210,12 +203,12 @@ def test_a_lone_request_stays_within_its_budget(cpus: int, many: bool, slowness:
 
 # --- batches of refusals ----------------------------------------------------------------------------------------------
 
-#: 1,024 CPUs in 64 nodes: where a refusal has many sets of nodes to look at.
+#: 1,024 CPUs in 64 nodes, where a refusal compares many sets of nodes.
 WIDE: Final = machine(1024, nodes_per_package=32)
 
 
 def impossible(number: int, count: int = 400) -> Json:
-    """A request that there are CPUs enough for, but not in whole cores."""
+    """A request for which there are enough CPUs, but not in whole cores."""
     request = {"action": "allocate_cores", "num_of_cores": count, "cpu_thread_policy": "require"}
     return request | {"service_name": f"wants-{number}"}
 
@@ -228,7 +221,7 @@ def test_a_hundred_refusals_of_one_task_cost_little_more_than_one() -> None:
             request = {"action": "allocate_cores", "service_name": "other", "num_of_cores": count}
             assert "error" not in (await costs.ask(request))[0]
 
-        await costs.ask(impossible(0))  # fills the tables that all of them use
+        await costs.ask(impossible(0))  # fills the tables that all requests use
         hopeless = [impossible(number, 10_000) for number in range(100)]
         await costs.ask(*hopeless)
         overhead, _ = await costs.of(*hopeless)
@@ -305,7 +298,7 @@ def sizes_of(path: Path) -> int:
 
 
 def change_often(path: Path, claims: tuple[Claim, Claim], commits: int, changes: int) -> int:
-    """Commit so many times so many changes, without an idle moment; the most bytes that the database had."""
+    """Commit many batches of changes without a pause; the most bytes that the database had."""
     opened, _ = store.open_store(path)
     most = 0
     try:
@@ -332,7 +325,7 @@ def database() -> Iterator[Path]:
 
 
 def test_the_history_is_bounded_in_bytes_while_the_daemon_is_busy(database: Path) -> None:
-    """Claims whose CPU lists have 10 KB; the history would become half as large again as it may."""
+    """Claims whose CPU lists have 10 KB; unbounded, the history would exceed its limit by half."""
     scattered_cpus = CpuSet(range(0, 4096, 2))
     claims = (
         Claim("wide", "isolated", scattered_cpus, EMPTY, "legacy"),

@@ -1,4 +1,4 @@
-"""Budgets in CPU time: what a listing, a get_memory_info and an import may cost, and that no cost outgrows the state.
+"""Budgets in CPU time of a listing, a get_memory_info and an import; costs must grow no faster than the state.
 
 Each cost is the least of several, in CPU time of this process, so that other work on the machine changes little. Most
 budgets are two to five times what a slow virtual machine needs.
@@ -39,7 +39,7 @@ SHAPES: Final = {
     1024: Shape(packages=4, nodes_per_package=4, l3_per_node=4, cores_per_l3=8, threads_per_core=2),
     4096: Shape(packages=8, nodes_per_package=4, l3_per_node=4, cores_per_l3=16, threads_per_core=2),
 }
-#: As many claims as the larger ones hold in the issue; half of the CPUs stay free everywhere.
+#: As many claims as in the issue on the larger machines; half of the CPUs stay free on each.
 CLAIMS: Final = {256: 128, 1024: 512, 4096: 2000}
 
 SIZES: Final = [pytest.param(cpus, id=f"{cpus} CPUs") for cpus in SHAPES]
@@ -57,7 +57,7 @@ _files: dict[int, dict[str, str]] = {}
 
 
 def host(cpus: int, **options: object) -> Host:
-    """A host whose every CPU is isolated, read once already."""
+    """A host with all CPUs isolated, already read once."""
     if cpus not in _files:
         _files[cpus] = build(replace(SHAPES[cpus], isolated=f"0-{cpus - 1}", hugepages=PAGES))
     made = Host(
@@ -72,7 +72,7 @@ def answer(readings: Readings, ledger: Ledger, asked: Reading) -> bytes:
 
 
 def claims(cpus: int, count: int) -> Ledger:
-    """Claims of one CPU each, a core apart where there is room: nothing that a policy cares for is whole."""
+    """Claims of one CPU each, a core apart where there is room, so that no core or domain is free as a whole."""
     order = [*range(0, cpus, 2), *range(1, cpus, 2)]
     return Ledger.of([claim(f"service-{n * 7919 % count:04}", order[n]) for n in range(count)], {})
 
@@ -82,7 +82,7 @@ def claim(service: str, cpu: int) -> Claim:
 
 
 def claim_changes(ledger: Ledger) -> Iterator[Ledger]:
-    """The ledger after more and more changes: services give back their claims, one after the other."""
+    """The ledger after each of many changes: services release their claims one after the other."""
     for service in list(ledger.claims):
         ledger = ledger.apply(Change((ClaimChange(ledger.claims[service], None),)))
         yield ledger
@@ -90,14 +90,14 @@ def claim_changes(ledger: Ledger) -> Iterator[Ledger]:
 
 @cache
 def records(count: int, per_service: int = 10) -> Ledger:
-    """That many hugepage records, so many of each service: of two sizes, on five nodes or on one of them."""
+    """Hugepage records, `per_service` of each service: of two sizes, on five nodes or on one."""
     kinds: list[PageKind] = [(node, size_kb) for node in range(5) for size_kb in PAGES][:per_service]
     services = count // per_service
     return Ledger.of([], {f"service-{n * 7919 % services:05}": dict.fromkeys(kinds, n + 1) for n in range(services)})
 
 
 def page_changes(ledger: Ledger) -> Iterator[Ledger]:
-    """The ledger after more and more changes of counts, records that are gone and new services."""
+    """The ledger after each of many changes: other counts, removed records and new services."""
     for number, service in enumerate(list(ledger.pages)):
         before = ledger.pages[service][0, 2048]
         change = PagesChange(service, (0, 2048), before, before + 1 if number % 3 else 0)
@@ -134,7 +134,7 @@ def after_changes(times: int, readings: Readings, asked: Reading, ledgers: Itera
 @pytest.mark.parametrize("cpus", SIZES)
 @pytest.mark.parametrize("options", [{}, {"cpu_thread_policy": "share"}, {"numa_policy": "none"}], ids=str)
 def test_a_listing_after_a_change_costs_five_ms(cpus: int, options: dict[str, str]) -> None:
-    """With claims that were all placed by the defaults, whatever the operator wants now."""
+    """All claims were placed by the defaults; the options may differ now."""
     ledger = claims(cpus, CLAIMS[cpus])
     readings = Readings(host(cpus, **options), None, ledger_known=True)
     answer(readings, ledger, LIST)
@@ -206,7 +206,7 @@ def test_get_memory_info_of_ten_times_the_records_costs_at_most_fifteen_times(wh
 
 
 def state_json(kind: str, count: int) -> str:
-    """A state.json with so many claims of one CPU, records of one service, or records of as many services."""
+    """A state.json with `number` claims of one CPU, records of one service, or records of as many services."""
     entry = {"size_kb": 2048, "count": 1}
     if kind == "claims":
         held = {f"service-{n}": str(n) for n in range(count)}

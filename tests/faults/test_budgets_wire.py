@@ -29,7 +29,7 @@ from tests.functional.harness import (
 
 from .flooders import Flooder, let_others_reach
 
-#: CPU time (seconds) that each may cost at most; what was measured on an idle machine is about a third.
+#: The most CPU time (seconds) of each; on an idle machine about a third of it was measured.
 BYTE: Final = 40e-6
 CONNECTION: Final = 400e-6
 BYTE_OF_A_LONG_REQUEST: Final = 0.2e-6
@@ -58,7 +58,7 @@ def cpu_time(pid: int) -> float:
 
 @contextlib.contextmanager
 def budget(daemon: Daemon, what: str, number: int, each: float) -> Generator[None]:
-    """The body may cost the daemon so much CPU time for each of a number of things, and two ticks for its clock."""
+    """Check that the body costs the daemon at most `most` CPU time for each of `number` things, and two clock ticks."""
     before = cpu_time(daemon.pid)
     yield
     spent = cpu_time(daemon.pid) - before
@@ -73,7 +73,7 @@ def unread(client: socket.socket) -> int:
 
 
 def wait_until_read(client: socket.socket) -> None:
-    """Without a pause: the next byte comes as soon as this one is read."""
+    """Each byte is sent as soon as the one before it is read."""
     deadline = time.monotonic() + PATIENCE
     while unread(client):
         assert time.monotonic() < deadline

@@ -1,4 +1,4 @@
-"""Other users flood the daemon: root is served, who reads slowly is not cut off, and the log stays short.
+"""Other users flood the daemon: root is served, slow readers are not cut off, and the log stays short.
 
 The CPU time of a flood is measured by test_budgets_wire.
 """
@@ -38,12 +38,12 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be someb
 
 KINDS: Final = ("hasty", "idle", "asking", "slow")
 CHANGES: Final = 100
-#: Lines of a second about a flooder, the sum among them, and some slack for seconds that were begun.
+#: Log lines in a second about a flooder, including the sum, with some slack.
 LINES_OF_A_SECOND: Final = 11
 
 
 def persistent_connect(path: Path) -> socket.socket:
-    """A connection, tried again as our client does while the backlog is full."""
+    """A connection; while the backlog is full it is tried again, as our client does."""
     deadline = time.monotonic() + PATIENCE
     while True:
         client = socket.socket(socket.AF_UNIX)
@@ -198,7 +198,7 @@ def test_daemon_serves_on_when_nobody_reads_its_log_and_says_how_much_is_missing
 
 
 def test_log_that_is_read_late_is_whole() -> None:
-    # What a pipe and the daemon keep suffices for a reader that is away for a moment.
+    # The buffers of the pipe and the daemon are enough for a reader that pauses for a moment.
     reader, stderr = os.pipe()
     read = bytearray()
     try:

@@ -1,4 +1,4 @@
-"""A hostile snap in the socket's directory: whatever it puts there and whenever, the socket is the daemon's again.
+"""A hostile snap in the socket's directory: whatever it puts there at any moment, the daemon gets its socket back.
 
 Every name in the directory is replaced by every kind of obstacle before each system call by which the daemon looks
 after its socket. Afterwards the daemon's own files have the modes and contents that they had, a client that connects to
@@ -28,7 +28,8 @@ import pytest
 from tests.functional.harness import PATIENCE, Daemon, decode, encode, read_to_end, run_all, wait_until
 from tests.functional.test_lifecycle import ACTIVATE, listening
 
-from .stepping import Stepper, compile_stepper
+from .preload import compile_library
+from .stepping import Stepper
 
 LISTING: Final = encode("list_allocations", {})
 
@@ -45,10 +46,7 @@ RACE_SECONDS: Final = 3.0
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that stops the daemon before its calls."""
-    compiled = compile_stepper(tmp_path_factory.mktemp("stepper"))
-    if compiled is None:
-        pytest.skip("no C compiler")
-    return compiled
+    return compile_library("stepper.c", tmp_path_factory.mktemp("stepper"))
 
 
 class Snap:
@@ -72,7 +70,7 @@ class Snap:
         os.link(self.directory / SOCKET, kept)
 
     def other_names(self) -> list[str]:
-        """What else the daemon has put into the directory."""
+        """The other names in the directory that the daemon made."""
         return [name for name in os.listdir(self.directory) if name not in (SOCKET, STAGED, KEPT)]
 
     def clear(self, name: str) -> None:
@@ -176,7 +174,7 @@ def own_files(daemon: Daemon) -> dict[str, tuple[str, str]]:
 
 
 def start_with_claims(daemon: Daemon, environment: dict[str, str] | None = None) -> dict[str, tuple[str, str]]:
-    """Start a daemon that holds something and will write nothing more; its own files."""
+    """Start a daemon that holds claims and writes nothing more; returns the state of its own files."""
     daemon.start()
     daemon.cores("svc", 2)
     daemon.restart(environment)
@@ -196,7 +194,7 @@ def leave_directory(snap: Snap) -> None:
 def attack(
     daemon: Daemon, stepper: Stepper, snap: Snap, loss: Callable[[Snap], None], number: int, strike: Callable[[], None]
 ) -> list[str]:
-    """Take the socket away at the daemon's next call, and strike before the call of that number; the calls up to it."""
+    """Remove the socket at the daemon's next call, and strike before the call of that number; the calls until then."""
     calls: list[str] = []
     struck = threading.Event()
 
@@ -218,16 +216,16 @@ def attack(
 
 
 def calls_of_putting_back(daemon: Daemon, stepper: Stepper, snap: Snap, loss: Callable[[Snap], None]) -> list[str]:
-    """The calls from the loss of the socket until the next look has found it in its place, which is by connecting."""
+    """The calls from the loss of the socket until the next look has connected to the new one."""
     calls = attack(daemon, stepper, snap, loss, 40, lambda: None)
     assert "bind" in calls, f"the socket is not put back: {calls}"
-    if "connect" not in calls:  # the versions that took an inode number for a proof
+    if "connect" not in calls:  # earlier versions, which compared inode numbers
         return calls[: calls.index("listen") + 4]
     return calls[: calls.index("connect") + 1]
 
 
 def strikes(snap: Snap, kind: str, names: Iterable[str]) -> Callable[[], None]:
-    """Replace names by obstacles of a kind, "*" being whatever else there is."""
+    """Replace names by obstacles of a kind; "*" stands for all other names."""
 
     def strike() -> None:
         for name in names:
@@ -304,7 +302,7 @@ def test_activation_with_an_obstacle_in_every_place() -> None:
     run_all([lambda kind=kind: activate(kind) for kind in OBSTACLES])
 
 
-#: Obstacles that nobody serves: without a socket from systemd the daemon leaves a path alone that another one serves.
+#: Obstacles without a server: without systemd's socket the daemon does not replace one that another process serves.
 UNSERVED: Final = ("link to state.db", "dangling link", "directory", "directory with content", "FIFO")
 
 
@@ -326,8 +324,8 @@ def test_start_with_an_obstacle_in_every_place() -> None:
     run_all([lambda kind=kind: start(kind) for kind in UNSERVED])
 
 
-def test_a_race_that_lasts(long: bool) -> None:
-    """The daemon's files keep their modes; when it ends, the socket is the daemon's, whatever is left in its way."""
+def test_the_socket_is_back_after_a_lasting_race(long: bool) -> None:
+    """The daemon's files keep their modes, and after the race the socket is the daemon's, even with obstacles left."""
     with Daemon() as daemon:
         before = start_with_claims(daemon)
         snap = Snap(daemon)
@@ -336,7 +334,7 @@ def test_a_race_that_lasts(long: bool) -> None:
         deadline = time.monotonic() + (60 if long else RACE_SECONDS)
         for kind in itertools.cycle(OBSTACLES):
             for name in (SOCKET, STAGED, *snap.other_names()):
-                with contextlib.suppress(OSError):  # the daemon was quicker
+                with contextlib.suppress(OSError):  # the daemon was faster
                     snap.put(name, kind)
             rounds += 1
             if len(os.listdir("/proc/self/fd")) > 300:
@@ -359,7 +357,7 @@ def limit_that_leaves(spare: int, pid: int) -> int:
 
 
 def test_no_file_descriptor_is_left_while_the_file_is_away() -> None:
-    """Whichever descriptor cannot be had, it is logged, and the socket is back when there are some again."""
+    """A lack of any descriptor is logged, and the socket is back when there are descriptors again."""
     with Daemon() as daemon:
         daemon.start()
         limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)

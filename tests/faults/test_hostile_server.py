@@ -1,6 +1,6 @@
-"""Whatever a server says, the client, the command line and the charm end with a sentence, in time, and without a trace.
+"""Whatever a server says, the client, the command line and the charm end in time with a sentence, without a traceback.
 
-Who may write the directory of the socket may put a server of his own there, and root asks it.
+A snap that may write the socket's directory can put its own server there, and root's commands ask it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .hostile_behaviours import BEHAVIOURS, ESCAPES, SHORT_FORM
 from .hostile_mutations import mutated
 from .hostile_server import Behaviour, HostileServer
 
-#: The time-out where a server is slow (it is slow for 4 s and more), and where only a hanging test would need one.
+#: The time-out for a slow server (it is slow for 4 s or more), and the one that only stops a hanging test.
 SHORT, PATIENT = 0.15, 30.0
 
 EXIT_CODES: Final = {"fine": 0, "refused": 1, "odd": 3, "late": 3}
@@ -90,7 +90,7 @@ def server() -> Iterator[HostileServer]:
 
 @pytest.fixture(scope="module", autouse=True)
 def small_limit() -> Iterator[None]:
-    """Endless answers end sooner."""
+    """A smaller limit, so that endless answers end sooner."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client_module, "_MAX_ANSWER_BYTES", 4 << 20)
         yield
@@ -116,7 +116,7 @@ def patience(behaviour: Behaviour) -> float:
 
 
 def expected(behaviour: Behaviour, server: HostileServer) -> str:
-    """How it must end: a server that is slow may not even have accepted before the client gives up."""
+    """How an exchange may end: a slow server may not even have accepted when the client gives up."""
     return behaviour.outcome if server.hostile or behaviour.outcome == "late" else "fine"
 
 
@@ -136,7 +136,7 @@ def outcome_of(client: Client, call: Callable[[Client], Answer | None]) -> str:
 
 
 def check_values(value: Any, field: str = "") -> None:
-    """What came through is harmless, by rules that are written here once more."""
+    """Check that the values are harmless, by rules written here independently."""
     if isinstance(value, dict):
         for key, inside in value.items():  # pyright: ignore[reportUnknownVariableType]
             check_values(key)
@@ -174,7 +174,7 @@ class Result:
 
 
 def run(server: HostileServer, words: list[str]) -> Result:
-    """A command in this process; whatever it raises is raised."""
+    """Run a command in this process; its exceptions are raised."""
     environment = {"EPA_SOCKET": str(server.path), "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
     result = CliRunner().invoke(app, words, env=environment, prog_name="epa-orchestrator")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
@@ -196,7 +196,7 @@ def run_process(server: HostileServer, words: list[str]) -> Result:
 
 
 def charm_says(act: Callable[[], object]) -> str | None:
-    """The charm's sentence about what failed; what is no SnapError is not caught."""
+    """The charm's sentence about the failure; only SnapError is caught."""
     try:
         act()
     except SnapError as error:
@@ -213,8 +213,8 @@ def check_why_to_stay() -> str | None:
     return reason
 
 
-def test_the_genuine_answers_are_genuine(server: HostileServer, charm: pytest.MonkeyPatch) -> None:
-    """Otherwise the tests below would pass for another reason than what they change."""
+def test_the_genuine_answers_are_accepted(server: HostileServer, charm: pytest.MonkeyPatch) -> None:
+    """Without this, the tests below could pass for another reason than the change."""
     for name, call in CALLS.items():
         assert outcome_of(Client(server.path), call) == "fine", name
     for words in COMMANDS:
@@ -272,8 +272,10 @@ def test_charm(behaviour: Behaviour, server: HostileServer, charm: pytest.Monkey
         assert (reason or "").startswith("it is not known who holds what" if unknown else "a, g still hold")
 
 
-def test_nobody_is_let_in(server: HostileServer, charm: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A queue that is full for good: connect(2) answers EAGAIN, which is tried again until the time is over."""
+def test_a_server_that_accepts_nobody_is_given_up(
+    server: HostileServer, charm: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue stays full: connect(2) fails with EAGAIN, and the client tries again until its time is over."""
     path = server.path.with_name("full")
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
         listener.bind(str(path))
@@ -291,8 +293,8 @@ def test_nobody_is_let_in(server: HostileServer, charm: pytest.MonkeyPatch, monk
             assert (check_why_to_stay() or "").startswith("it is not known who holds what")
 
 
-def test_an_unreadable_state_is_told(server: HostileServer) -> None:
-    """The one exit code that none of the behaviours has."""
+def test_an_unreadable_state_is_reported(server: HostileServer) -> None:
+    """No behaviour leads to this exit code."""
     behaviour = Behaviour("read-only", "fine", lambda each: each.connection.sendall(read_only(each.genuine)) is None)
     with server.behaving(behaviour):
         result = run(server, ["status"])
@@ -306,7 +308,7 @@ def read_only(genuine: bytes) -> bytes:
 
 @pytest.mark.parametrize("block", range(10))
 def test_mutated_answers(block: int, server: HostileServer, charm: pytest.MonkeyPatch, long: bool) -> None:
-    """Random changes of genuine answers; every exchange of a seed is changed otherwise."""
+    """Random changes of genuine answers; each exchange of a seed is changed in another way."""
     charm.setattr(orchestrator_snap, "_ANSWER_TIMEOUT", PATIENT)
     outcomes: set[str] = set()
     for seed in range(block, 5000 if long else 250, 10):
@@ -325,7 +327,7 @@ def mutating(choose: random.Random) -> Behaviour:
 
 
 def test_mutations_have_escapes_among_them() -> None:
-    """What is looked for is there to be found."""
+    """Without escapes in the mutations, the check for them would find nothing."""
     answers = [mutated(b'{"a":"b","c":["d",{"e":1}]}', random.Random(seed)) for seed in range(200)]
     assert any(json.dumps(ESCAPES)[1:-1].encode() in answer for answer in answers)
     assert len(set(answers)) > 100

@@ -1,4 +1,4 @@
-"""The nth call fails while a daemon starts or stops: it serves, or it ends with one sentence; the state is what it was.
+"""The nth call fails while a daemon starts or stops: it serves, or it ends with one sentence; the state is unchanged.
 
 Each n costs a start, so the short form takes a sample.
 """
@@ -24,7 +24,7 @@ from epa_orchestrator.lock import daemon_pid
 from tests.functional.harness import PATIENCE
 
 from .nth import CALLS, ERRORS, Table
-from .recording import compile_library
+from .preload import compile_library
 from .states import State, of_daemon, opened
 from .subject import Subject, Wrong, conclude
 
@@ -34,10 +34,7 @@ SEED: Final = int(os.environ.get("EPA_SEED", "20251126"))
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that lets calls fail."""
-    compiled = compile_library("nth_failure.c", tmp_path_factory.mktemp("nth"))
-    if compiled is None:
-        pytest.skip("no C compiler")
-    return compiled
+    return compile_library("nth_failure.c", tmp_path_factory.mktemp("nth"))
 
 
 @contextlib.contextmanager
@@ -92,7 +89,7 @@ class Starts:
         assert isinstance(self.expected, dict), self.expected
 
     def launch(self) -> bool:
-        """Start from the files of the beginning; whether it answers, else it has ended."""
+        """Start from the original files; whether the daemon answers, otherwise it has ended."""
         daemon = self.subject.daemon
         if daemon.process is not None:
             daemon.process.close()
@@ -142,7 +139,7 @@ class Starts:
         assert listing is not None
         if "state_error" in listing:
             if "ERROR" not in subject.daemon.log():
-                raise Wrong("only readings are served, without a word in the log")
+                raise Wrong("only readings are served, without a line in the log")
             return "readings only"
         if daemon_pid(subject.daemon.common) != subject.daemon.pid:
             raise Wrong("it serves changes without holding the lock")
@@ -179,7 +176,7 @@ def unsaved_change(subject: Subject) -> None:
 
 
 def stop_once(subject: Subject, call: str, nth: int, number: int) -> str | None:
-    """A stop while the nth call fails; started before, with a change that it has not tidied away."""
+    """A stop while the nth call fails, of a daemon with a change that is still in its log."""
     subject.control.disarm()
     process = subject.daemon.process
     if process is None or not process.running:

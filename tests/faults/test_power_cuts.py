@@ -1,4 +1,4 @@
-"""Power cuts at every step: the next start needs nobody, and holds all that was acknowledged and nothing else.
+"""Power cuts at every step: the next start needs no help, and has exactly the acknowledged state.
 
 What a daemon or a store does is recorded; then the disk is rebuilt as it may be after a cut at each step, and opened by
 the code under test. The short form opens a sample of these images, the long one several for each step.
@@ -29,7 +29,8 @@ from tests.unit.test_store import SCHEMA_1
 
 from .cuts import SEED, Cut, Judge, Story, Tally, conclude
 from .disk import Disk
-from .recording import Recording, compile_library
+from .preload import compile_library
+from .recording import Recording
 from .watched import Opener, Watched, changes
 
 LEGACY: Final = {"version": 1, "allocations_db": {"allocations": {"old": "1-3", "older": "5"}}}
@@ -38,10 +39,7 @@ LEGACY: Final = {"version": 1, "allocations_db": {"allocations": {"old": "1-3", 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library that records."""
-    compiled = compile_library("recorder.c", tmp_path_factory.mktemp("recorder"))
-    if compiled is None:
-        pytest.skip("no C compiler")
-    return compiled
+    return compile_library("recorder.c", tmp_path_factory.mktemp("recorder"))
 
 
 @pytest.fixture
@@ -53,7 +51,7 @@ def scratch() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def quiet() -> Iterator[None]:
-    """No line for each of thousands of starts."""
+    """Log nothing for thousands of starts."""
     logging.disable(logging.CRITICAL)
     yield
     logging.disable(logging.NOTSET)
@@ -146,7 +144,7 @@ def test_daemon_with_a_failed_sync(
 
 
 def make_older(path: Path, mode: str, claims: int) -> None:
-    """A database of schema 1, with as many more claims as wished for."""
+    """A database of schema 1, with `more` further claims."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.executescript(SCHEMA_1)
         (whole,) = db.execute("SELECT value FROM meta WHERE key = 'checksum'").fetchone()
@@ -192,7 +190,7 @@ def opener(library: Path, scratch: Path, legacy: str) -> Generator[Opener]:
 
 
 def cut_again(recorded: Story, process: Opener, starts: int, most: int, each: int) -> Iterator[Cut]:
-    """Cuts in so many starts that follow on a cut, at most so many in each."""
+    """Cuts in the starts after `starts` cuts, at most `most` in each."""
     chance = random.Random(SEED)
     seen: set[str] = set()
     for cut in recorded.cuts(chance, 10 * starts, 6):

@@ -70,7 +70,7 @@ def client(daemon: Daemon, number: int, changes: Changes) -> None:
 
 @contextlib.contextmanager
 def stream_of_changes(daemon: Daemon) -> Generator[Changes]:
-    """Clients that change the state all the time beside the body."""
+    """Clients that change the state all the time while the body runs."""
     changes = Changes()
     jobs = [lambda number=number: client(daemon, number, changes) for number in range(CLIENTS)]
     with in_threads(*jobs):
@@ -92,7 +92,7 @@ def read_often(daemon: Daemon, times: int, read: Callable[[Path], None]) -> None
                 read(path)
             except store.StateError as error:
                 failures.append(str(error))
-        assert changes.count > before, "the changes went on meanwhile"
+        assert changes.count > before, "changes were made meanwhile"
     assert not failures, f"{len(failures)} of {times} readings failed, first: {failures[0]}"
 
 
@@ -106,7 +106,7 @@ def test_every_load_verifies(daemon: Daemon) -> None:
 
 
 def test_the_configure_hook_accepts_what_fits(daemon: Daemon) -> None:
-    """CPU 0 is nobody's: to reserve it, the hook has to look at all claims."""
+    """No service owns CPU 0, so the hook has to look at all claims to reserve it."""
     reserved = itertools.cycle(["0", "0-1"])
     file = daemon.settings_path
     file.write_text("{}")
@@ -124,7 +124,7 @@ def test_the_configure_hook_accepts_what_fits(daemon: Daemon) -> None:
 
 
 def test_the_history_is_of_one_moment(daemon: Daemon) -> None:
-    """Of each service an event begins with what the one before has left."""
+    """Each event of a service begins with the state that the previous one left."""
 
     def history(path: Path) -> None:
         events = store.read_events(path, None, 200)
@@ -151,7 +151,7 @@ def test_the_history_command_works(daemon: Daemon) -> None:
 
 
 def test_every_copy_that_is_loaded_verifies(daemon: Daemon) -> None:
-    """What a daemon shows that may not write: it cannot open the database in its place."""
+    """A daemon that cannot write the database shows a copy."""
 
     def load(path: Path) -> None:
         assert len(store.load_copy(path).ledger.claims["stays"].cpus) == 2

@@ -48,7 +48,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass
 class Known:
-    """What a client knows of one service: what was acknowledged last, and the request that it does not know of."""
+    """What a client knows of one service: the last acknowledged claim, and a request without an answer."""
 
     cpus: frozenset[int] = frozenset()
     pages: int = 0
@@ -126,7 +126,7 @@ class Client(threading.Thread):
         return _request("allocate_cores", service, num_of_cores=chance.randint(1, 4), **policy)
 
     def check(self, state: State, isolated_in: dict[int | None, frozenset[int]]) -> None:
-        """Compare with what is stored, and go on from there.
+        """Compare with the stored state, and continue from it.
 
         An unanswered request may have been carried out, then wholly.
         """
@@ -157,7 +157,7 @@ def _request(action: str, service: str, **fields: Any) -> Json:
 
 
 class Gate:
-    """Lets clients through one by one, and can be closed, when all who are inside have left."""
+    """Lets clients pass one by one; it is closed when all clients inside have left."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -165,7 +165,7 @@ class Gate:
         self._inside = 0
 
     def enter(self) -> bool:
-        """Wait until it is open; False when it will not be any more."""
+        """Wait until it is open; False when it stays closed."""
         with self._condition:
             self._condition.wait_for(lambda: self._open or self._ended)
             self._inside += not self._ended
@@ -187,7 +187,7 @@ class Gate:
             self._open = False
 
     def end(self) -> None:
-        """Let all go home, and wait until they have left."""
+        """Let all clients end, and wait until they have."""
         with self._condition:
             self._open, self._ended = False, True
             self._condition.notify_all()
@@ -210,7 +210,7 @@ class Killer:
     in_a_start: int = 0
 
     def launch(self) -> None:
-        """Start it with the listening socket, and wait for nothing."""
+        """Start it with the listening socket, without waiting until it serves."""
         fd = self.listener.fileno()
         self.daemon.launch(launcher=[sys.executable, "-c", ACTIVATE, str(fd)], pass_fds=(fd,))
 
@@ -283,6 +283,6 @@ def test_kills_under_64_clients(capsys: pytest.CaptureFixture[str], long: bool) 
         print(f"\n{'SIGKILLs':>8} {'in a start':>10} {'acknowledged':>12} {'refused':>8} {'sent again':>10}")
         print(f"{killer.kills:8} {killer.in_a_start:10} {acknowledged:12} {refused:8} {repeated:10}")
     assert killer.in_a_start
-    assert repeated > killer.kills, "hardly a request was under way when the daemon was killed"
+    assert repeated > killer.kills, "too few requests were under way when the daemon was killed"
     assert refused > killer.kills, "CPUs were never scarce"
     assert min(client.acknowledged for client in clients), "a client was never served"

@@ -10,29 +10,29 @@ import pytest
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.ledger import Ledger
 from epa_orchestrator.pools import Pool
-from tests.faults.simulation import live
+from tests.faults.simulation import run_story
 from tests.faults.stories import make_story
 from tests.faults.survey import Survey, shorten
 from tests.functional.harness import Daemon
 from tools.synthetic import Shape
 
-#: How many steps a story has, and how many stories the short form lives through in each of its parts.
+#: How many steps a story has, and how many stories the short form runs in each of its parts.
 STEPS: Final = 150
 PARTS: Final = 8
 STORIES: Final = 32
 
-#: Stories that broke a promise when they were first lived through, by what they found.
+#: The seeds of stories that broke a promise in an earlier version, by what they found.
 FOUND: Final = {
     "CPUs withheld that another service owns": 283,
     "a thread of an isolated core granted to another service": 37,
-    "isolate beside an owned CPU that is in no pool": 17,
-    "isolate beside an owned CPU that is offline": 19,
+    "isolate next to an owned CPU that is in no pool": 17,
+    "isolate next to an owned CPU that is offline": 19,
     "CPUs withheld of a core that the service has left": 11,
     "a restart forgets the core of a claim whose pool is gone": 3,
     "a restart forgets the core of an offline claim that has left its pool": 2080,
 }
 
-#: How long the long form goes on in each part (s of CPU time).
+#: The CPU time (s) of each part of the long form.
 LONG: Final = 240.0
 
 
@@ -44,7 +44,7 @@ def assert_nothing_found(survey: Survey) -> None:
 @pytest.mark.parametrize("seed", FOUND.values(), ids=FOUND.keys())
 def test_a_story_that_broke_a_promise_once_keeps_them_all(seed: int) -> None:
     survey = Survey()
-    survey.live(seed, STEPS)
+    survey.run(seed, STEPS)
     assert_nothing_found(survey)
 
 
@@ -54,22 +54,22 @@ def test_stories_keep_every_promise(part: int, long: bool) -> None:
     if long:
         seeds = random.SystemRandom()
         while survey.seconds < LONG:
-            survey.live(seeds.randrange(2**32), STEPS)
+            survey.run(seeds.randrange(2**32), STEPS)
     else:
         for seed in range(part * STORIES, (part + 1) * STORIES):
-            survey.live(seed, STEPS)
+            survey.run(seed, STEPS)
     assert_nothing_found(survey)
 
 
 def test_a_planted_fault_is_found_and_its_story_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Claimed CPUs count as free: the simulation sees it soon, and needs few steps to show it."""
+    """Claimed CPUs count as free: the simulation finds it soon, and shows it in few steps."""
 
     def free(_: Ledger, pool: Pool) -> CpuSet:
         return pool.eligible
 
     monkeypatch.setattr(Ledger, "free", free)
     story = make_story(random.Random(0), 0, STEPS)
-    outcome = live(story)
+    outcome = run_story(story)
     assert outcome.violation is not None
     shortened, shown = shorten(story, outcome)
     assert shown.violation is not None

@@ -23,10 +23,10 @@ from epa_orchestrator.ledger import Change, Claim, ClaimChange
 from epa_orchestrator.store import Origin
 from tests.functional.harness import Daemon, Json, error_of, parse_cpus, wait_until
 
-#: How much longer than a reading an immediate refusal may take: the wait for a lock takes thousands of times as long.
+#: How much longer than a reading an immediate refusal may take: waiting for a lock takes thousands of times as long.
 IMMEDIATE: Final = 200
 
-#: After this time (s) without a change the daemon has moved its log into whatever file it has open.
+#: After this time (s) without a change the daemon has moved its log into the file that it has open.
 TIDIED_AFTER: Final = 1.5
 
 
@@ -50,7 +50,7 @@ def log_of(daemon: Daemon) -> Path:
 
 @contextlib.contextmanager
 def second_daemon(first: Daemon) -> Generator[Daemon]:
-    """A daemon with a socket of its own, on the machine and the state of the first; not started yet."""
+    """A second daemon with its own socket, on the machine and the state of the first; not started yet."""
     with Daemon() as second:
         second.environment |= {"SNAP_COMMON": str(first.common), "EPA_SYSFS": str(first.host.root)}
         yield second
@@ -78,7 +78,7 @@ def runs(daemon: Daemon) -> bool:
 
 
 def ask_in_turn(daemons: list[Daemon]) -> list[tuple[str, set[int]]]:
-    """Let services ask all running daemons in turn for a CPU each; what was granted to whom."""
+    """Ask all running daemons, one after the other, for CPUs for new services; returns what was granted."""
     granted: list[tuple[str, set[int]]] = []
     for turn in range(4):
         for number, daemon in enumerate(daemons):
@@ -285,7 +285,7 @@ def test_a_database_replaced_under_a_running_daemon_loses_nothing_acknowledged_l
         ]
         listing = daemon.ok("list_allocations")
         assert "before" in [entry["service_name"] for entry in listing["allocations"]], "readings go on"
-        assert len(granted) == 3 or listing.get("state_error"), "what is refused has its reason in the listing"
+        assert len(granted) == 3 or listing.get("state_error"), "the listing has the reason of a refusal"
         time.sleep(pause)
         daemon.kill()
         daemon.start()
@@ -294,7 +294,7 @@ def test_a_database_replaced_under_a_running_daemon_loses_nothing_acknowledged_l
 
 
 def foreign_claim(path: Path, service: str, cpu: int, scratch: Path) -> None:
-    """Write a claim into a database as a foreign process would that leaves every checksum right.
+    """Write a claim into a database as a foreign process that keeps every checksum right would.
 
     A copy is changed by the store's own functions, then the rows that differ are written into the database.
     """

@@ -20,7 +20,7 @@ from .states import State, of_daemon
 
 
 class Watched:
-    """A daemon that is recorded, and a client that marks what it asks for and is told."""
+    """A recorded daemon, and a client that marks its requests and answers in the recording."""
 
     def __init__(self, daemon: Daemon, library: Path, scratch: Path) -> None:
         self.daemon = daemon
@@ -46,11 +46,11 @@ class Watched:
             self.states.append({})
             return
         self.states.append(of_daemon(self.daemon))
-        if not self.states[-2]:  # a refused change was asked for again, so this is what it would have led to
+        if not self.states[-2]:  # the state that a refused change leads to when it is asked for again
             self.states[-2] = self.states[-1]
 
     def tidied(self) -> None:
-        """Wait until it has used an idle moment to move its log into the database."""
+        """Wait until the idle daemon has moved its log into the database."""
         log = self.daemon.common / f"{store.FILE_NAME}-wal"
         wait_until(lambda: log.stat().st_size == 0, "the store is tidied")
 

@@ -63,7 +63,7 @@ def test_beyond_the_limits_only_what_exists_is_served(daemon: Daemon) -> None:
     daemon.cores("c", 1)
 
 
-def test_settings_that_are_a_fifo_are_told_and_not_waited_for() -> None:
+def test_settings_that_are_a_fifo_are_reported_without_waiting() -> None:
     with Daemon(settings={"cpu-pool": "0"}) as daemon:
         daemon.start()
         daemon.settings_path.unlink()

@@ -936,7 +936,7 @@ def test_database_of_schema_1(tmp_path: Path) -> None:
 
 
 def test_database_of_schema_2(tmp_path: Path) -> None:
-    """It held what is withheld, which is now derived; also a CPU that a claim withholds and another one owns."""
+    """Schema 2 stored the withheld CPUs, even one that another claim owns; now they are derived."""
     earlier = source_of("69f9dbc", tmp_path)
     with Daemon(EIGHT) as daemon:
         daemon.start(earlier)

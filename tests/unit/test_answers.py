@@ -1,4 +1,4 @@
-"""Answers: a client reads what a daemon says strictly, and whatever else it gets becomes one sentence.
+"""Answers: a client reads answers strictly, and an invalid one becomes one sentence.
 
 tests/faults/test_hostile_server.py has the long table of what a server can say; here is what that cannot show.
 """
@@ -61,7 +61,7 @@ def odd(act: Callable[[], object]) -> str:
 
 
 def test_the_checked_fields_are_fields_of_answers() -> None:
-    """A field that is renamed does not lose its check."""
+    """A renamed field must not lose its check."""
     names = {name for model in MODELS for name in model.model_fields}
     assert names >= answers._CPU_LISTS
     assert names >= answers._NAMES
@@ -95,7 +95,7 @@ def test_every_field_that_is_named_as_a_cpu_list_is_checked_as_one() -> None:
         b'{"a": 1} {"a": 1}',
     ],
 )
-def test_what_no_daemon_sends_is_no_json_object(answer: bytes) -> None:
+def test_json_that_no_daemon_sends_is_refused(answer: bytes) -> None:
     assert odd(lambda: answers.decode(answer)) == "did not answer with a JSON object"
 
 
@@ -125,7 +125,7 @@ def test_a_mistake_is_named_with_its_place() -> None:
         ({"num_of_cores": -2}, "num_of_cores is out of range"),
         ({"pool": "other"}, "pool: input should be 'isolated' or 'general'"),
         ({"shared_cpus": "7-4"}, "shared_cpus has a range that runs backwards: '7-4'"),
-        ({"shared_cpus": "all"}, "shared_cpus is no list of CPUs: 'all'"),
+        ({"shared_cpus": "all"}, "shared_cpus is not a CPU list: 'all'"),
         ({"shared_cpus": "4-99999"}, "shared_cpus names a CPU over 65535: '4-99999'"),
         ({"service_name": "a\x1b"}, "service_name holds control characters: 'a\N{REPLACEMENT CHARACTER}'"),
         ({"service_name": "a" * 256}, "service_name has 256 characters"),

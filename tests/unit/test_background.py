@@ -1,4 +1,4 @@
-"""Background jobs: whatever ends one, it is logged with its reason and started again."""
+"""Background jobs: each end of a job is logged with its reason, and the job is started again."""
 
 from __future__ import annotations
 

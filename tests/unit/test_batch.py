@@ -1,4 +1,4 @@
-"""Batch: one commit for those that wait together, and every one of them answered whatever goes wrong."""
+"""Batch: one commit for all waiting mutations, and an answer to each whatever goes wrong."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def opened(path: Path) -> Iterator[Store]:
 
 
 def unheard(_: bytes) -> None:
-    """A client that does not listen."""
+    """A client that ignores its answer."""
 
 
 def waiting(action: str, service: str, **fields: Any) -> Waiting:
@@ -82,7 +82,7 @@ def error(sentence: str) -> Answer:
     return {"version": "1.0", "error": sentence}
 
 
-def test_each_is_decided_on_what_the_one_before_leaves(path: Path, opened: Store) -> None:
+def test_each_request_is_decided_on_the_ledger_of_the_one_before(path: Path, opened: Store) -> None:
     batch = carried_out(opened, cores("a", 8), cores("b", 8), cores("c", 4))
     assert [answer.get("cores_allocated") for answer in answers(batch.decided)] == [8, None, 4]
     assert [each.outcome for each in batch.decided] == [
@@ -103,7 +103,7 @@ def test_without_a_change_nothing_is_committed(opened: Store, monkeypatch: pytes
     ]
 
 
-def test_where_cpus_are_is_stored_with_the_first_change(path: Path, opened: Store) -> None:
+def test_seen_cpus_are_stored_with_the_first_change(path: Path, opened: Store) -> None:
     batch = carried_out(opened, cores("a", 1))
     seen = store.load(path).seen
     assert seen == batch.seen
@@ -130,7 +130,7 @@ def test_a_held_write_lock_is_an_error_at_once(path: Path, opened: Store) -> Non
 
 
 @pytest.mark.parametrize("method", ["stage", "stage_seen", "commit"])
-def test_a_mistake_in_storing_is_told_to_all_and_changes_nothing(
+def test_a_bug_while_storing_is_an_error_for_all_and_changes_nothing(
     method: str, path: Path, opened: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -149,7 +149,7 @@ def test_a_mistake_in_storing_is_told_to_all_and_changes_nothing(
 def test_a_decision_that_breaks_the_ledger_is_caught_before_its_commit(
     path: Path, opened: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A placement that grants what another service owns, or what is in no pool, is an internal error."""
+    """A placement that grants CPUs of another service or of no pool is an internal error."""
 
     def grant(text: str, _: Task) -> list[CpuSet]:
         return [CpuSet.parse(text)]
@@ -171,7 +171,7 @@ def test_a_batch_that_takes_long_commits_what_it_has(opened: Store, monkeypatch:
     assert set(batch.ledger.claims) == {"a"}
 
 
-def test_a_database_that_another_process_has_changed_is_written_no_more(path: Path, opened: Store) -> None:
+def test_a_database_changed_by_another_process_is_not_written_again(path: Path, opened: Store) -> None:
     batch = carried_out(opened, cores("a", 1))
     taken = Claim("b", "isolated", CpuSet.parse("7"), CpuSet(), "legacy")
     another = sqlite3.connect(path, isolation_level=None)

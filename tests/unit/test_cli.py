@@ -716,7 +716,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("change", DAMAGED)
 def test_a_damaged_event_is_shown_as_damaged(change: str, daemon: Daemon, nobody: Command) -> None:
-    """The table without its constraints stands for what a damaged page can hold."""
+    """A table without constraints can hold what a damaged page can."""
     column, heading = DAMAGED[change]
     for count in ("1", "2", "3"):
         daemon.run("allocate", "nova", count)
@@ -1078,7 +1078,7 @@ def test_markup_in_a_service_name_is_shown_as_it_is(name: str, daemon: Daemon) -
 
 
 class Liar:
-    """Answers every request with what would act on a terminal, in every text that it holds; or refuses with it."""
+    """Answers or refuses every request with terminal escapes in each of its texts."""
 
     ESCAPES = "\x1b[31m\x1b]0;t\x07\x9b2J\r\u202e"
 
@@ -1152,7 +1152,7 @@ def test_an_older_daemon_is_not_asked_for_a_dry_run() -> None:
 @pytest.mark.parametrize("refuse", [False, True], ids=["answers", "refusals"])
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_what_a_lying_server_says_does_not_act_on_the_terminal(as_json: list[str], refuse: bool) -> None:
-    """Who may write the socket's directory may put a server of his own there; tests/faults has more of them."""
+    """A snap that may write the socket's directory can put its own server there; tests/faults has more of them."""
     with tempfile.TemporaryDirectory() as directory:
         command = Command(Path(directory))
         liar = Liar(command.socket, refuse=refuse)

@@ -288,7 +288,7 @@ def test_a_policy_that_is_null_after_a_release_is_read(client: Client, peer: Pee
     assert client.allocate("a", -1).preemption_policy is None
 
 
-def test_an_unreadable_state_is_told(client: Client, peer: Peer) -> None:
+def test_an_unreadable_state_is_reported(client: Client, peer: Peer) -> None:
     peer.answer(LISTING | {"state_error": "The database is gone"})
     assert client.list_allocations().state_error == "The database is gone"
 
@@ -327,7 +327,7 @@ def unreachable(client: Client) -> str:
 
 
 def odd(client: Client) -> str:
-    """The sentence about an answer that is none: it names the socket and keeps to one line."""
+    """The sentence about an invalid answer; it names the socket and is one line."""
     with pytest.raises(DaemonError) as caught:
         client.list_allocations()
     assert not isinstance(caught.value, Unreachable | Refused)
@@ -484,7 +484,7 @@ def test_a_daemon_that_answers_and_does_not_close_is_given_up(peer: Peer) -> Non
 
 
 def test_a_full_queue_is_tried_again_until_there_is_room(directory: Path) -> None:
-    """Linux answers EAGAIN to who connects while the queue is full; here room comes a moment later."""
+    """On Linux connect(2) fails with EAGAIN while the queue is full; here there is room a moment later."""
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
         listener.bind(str(directory / "epa.sock"))
         listener.listen(1)

@@ -62,7 +62,7 @@ class Snap:
     def content(self) -> dict[str, bytes]:
         """What lies in the snap's directories."""
         files = [path for directory in (self.data, self.common) for path in directory.rglob("*") if path.is_file()]
-        # SQLite makes an empty log and an index of it for whoever reads a database, and leaves them.
+        # SQLite makes an empty log and its index when it reads a database, and leaves them.
         return {
             str(path.relative_to(self.base)): path.read_bytes()
             for path in files
@@ -242,7 +242,7 @@ def test_settings_that_cannot_be_read_are_told(installed: Snap) -> None:
     assert "it is not a regular file" in sentence
 
 
-def test_a_fifo_in_the_place_of_the_settings_is_told_and_not_waited_for(installed: Snap) -> None:
+def test_a_fifo_in_the_place_of_the_settings_is_reported_without_waiting(installed: Snap) -> None:
     os.mkfifo(installed.settings)
     assert "it is not a regular file" in installed.refusal(USED, ConfigureError)
 

@@ -120,7 +120,7 @@ def test_settings_that_cannot_be_used_stop_the_start(options: Options, tmp_path:
         run(replace(options, settings_file=settings))
 
 
-def test_where_cpus_were_seen_is_kept(options: Options) -> None:
+def test_seen_cpus_are_kept(options: Options) -> None:
     state, _ = open_state(options)
     assert state.store is not None
     state.store.stage_seen(Seen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110}))

@@ -1,4 +1,4 @@
-"""Database files: whatever happens to a name that SQLite writes under is noticed, also right after it was looked at."""
+"""Database files: every change of a name is noticed, even right after a check."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_name_that_leads_elsewhere_is_noticed(
     assert not files.in_place()
 
 
-def test_what_is_written_into_the_files_is_no_change(path: Path) -> None:
+def test_writes_into_the_files_are_no_change(path: Path) -> None:
     files = Files(path)
     path.write_text("y")
     with_suffix(path, LOG).write_text("")

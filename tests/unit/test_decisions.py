@@ -273,7 +273,7 @@ def test_a_new_service_with_an_odd_name_is_refused(action: str, name: str, reaso
 
 
 @pytest.mark.parametrize("action", RELEASES)
-def test_to_release_what_an_odd_name_does_not_hold_is_no_error(action: str) -> None:
+def test_releasing_an_odd_name_that_holds_nothing_is_no_error(action: str) -> None:
     found = decided(request(action, **RELEASES[action], service_name=" a"), holding("a"))
     assert found.change == Change()
     assert json.loads(found.answer.encode())["service_name"] == " a"

@@ -1,4 +1,4 @@
-"""Documents: JSON is read as it is, but for keys that occur twice."""
+"""Documents: JSON is read as it is, except that keys must not occur twice."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def test_a_key_that_occurs_twice_is_named(text: bytes, key: str) -> None:
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 1_000_000, b'{"a":' * 100_000, b"1" * 5000])
-def test_what_is_no_json_is_a_value_error(text: bytes) -> None:
+def test_invalid_json_is_a_value_error(text: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_document(text)

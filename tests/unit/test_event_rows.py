@@ -1,4 +1,4 @@
-"""Event rows: whatever a row holds, the rest of it is read, and what cannot be read is named."""
+"""Event rows: columns that cannot be read are named, and the others are read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def with_column(name: str, value: object) -> tuple[object, ...]:
     return tuple(value if column == name else own for column, own in zip(COLUMNS, WHOLE, strict=True))
 
 
-def test_a_whole_row() -> None:
+def test_a_row_without_damage_is_read() -> None:
     assert read_row(WHOLE) == Row(7, 86_400.5, 4711, 1000, 1001, "allocate_cores", "nova", None, CLAIM)
 
 

@@ -1,4 +1,4 @@
-"""Files: only regular ones of a bounded size are read, and nothing is waited for."""
+"""Files: only regular ones of a limited size are read, without waiting."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_a_file_that_reports_no_size_is_bounded_too() -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "fifo", "device"])
-def test_what_is_no_regular_file_is_refused(kind: str, tmp_path: Path) -> None:
+def test_only_regular_files_are_read(kind: str, tmp_path: Path) -> None:
     path = Path("/dev/zero") if kind == "device" else tmp_path / kind
     if kind == "directory":
         path.mkdir()

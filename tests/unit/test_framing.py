@@ -1,4 +1,4 @@
-"""Framing: the same requests and the same errors however they are cut up, at a cost linear in their bytes."""
+"""Framing: the pieces of a request do not change the result, and the cost is linear in its bytes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LISTING = b'{"action": "list_allocations"}'
 
 
 def fed(data: bytes, size: int) -> tuple[Request | str | None, int]:
-    """What comes of the data in pieces of this size: a request, an error or nothing, and after how many bytes."""
+    """The result of the data in pieces of this size (a request, an error or None), and after how many bytes."""
     incoming = IncomingRequest()
     for start in range(0, len(data), size):
         try:
@@ -121,7 +121,7 @@ def test_limit_on_pieces() -> None:
     assert read == MAX_PIECES + 1
 
 
-def test_what_is_not_whole_can_be_checked() -> None:
+def test_an_incomplete_request_can_be_checked() -> None:
     incoming = IncomingRequest()
     assert not incoming
     incoming.feed(padded(b'"' + b"a" * 30_000))

@@ -643,7 +643,7 @@ def test_contradicting_claims_make_no_ledger(claims: list[Claim], sentence: str)
         ([claim("a", "2,10", withheld="10")], {"a": ""}),
     ],
 )
-def test_what_somebody_owns_nobody_withholds(claims: list[Claim], withheld: dict[str, str]) -> None:
+def test_owned_cpus_are_not_withheld(claims: list[Claim], withheld: dict[str, str]) -> None:
     ledger = holding(*claims)
     assert {service: str(claim.withheld) for service, claim in ledger.claims.items()} == withheld
     assert str(ledger.withheld) == "".join(withheld.values())

@@ -288,7 +288,7 @@ def test_what_is_not_json_is_refused(content: bytes, tmp_path: Path) -> None:
     ],
 )
 def test_a_key_that_occurs_twice_is_refused_and_named(content: str, key: str, tmp_path: Path) -> None:
-    """Which of the two counts is a matter of the reader: the older daemon might have granted by the other one."""
+    """Readers differ in which of the two they keep: the older daemon may have granted by the other one."""
     path = tmp_path / "state.json"
     path.write_text(content)
     assert refusal(path) == f"it has the key '{key}' twice in one object"

@@ -13,7 +13,7 @@ import socket
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -231,7 +231,7 @@ def test_a_directory_with_content_in_its_place_is_moved_aside(path: Path) -> Non
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "dangling link"])
-def test_what_is_no_directory_in_place_of_its_directory_is_refused(kind: str, path: Path) -> None:
+def test_a_non_directory_in_place_of_its_directory_is_refused(kind: str, path: Path) -> None:
     elsewhere = path.parent.with_name("elsewhere")
     if kind == "file":
         path.parent.touch()
@@ -240,7 +240,7 @@ def test_what_is_no_directory_in_place_of_its_directory_is_refused(kind: str, pa
     if kind == "link":
         elsewhere.mkdir()
     open_files = len(os.listdir("/proc/self/fd"))
-    assert f"{path.parent} is a link or no directory: replace it" in refusal(SocketFile(path))
+    assert f"{path.parent} is a link or not a directory: replace it" in refusal(SocketFile(path))
     assert len(os.listdir("/proc/self/fd")) == open_files
     if kind == "link":
         assert os.listdir(elsewhere) == []
@@ -249,7 +249,7 @@ def test_what_is_no_directory_in_place_of_its_directory_is_refused(kind: str, pa
 
 
 @pytest.mark.parametrize("kind", ["file", "link"])
-def test_what_is_no_directory_in_place_of_the_private_one_is_refused(kind: str, path: Path) -> None:
+def test_a_non_directory_in_place_of_the_private_one_is_refused(kind: str, path: Path) -> None:
     private = path.parent.with_name(PRIVATE_NAME)
     elsewhere = path.parent.with_name("elsewhere")
     elsewhere.mkdir()
@@ -302,32 +302,43 @@ def test_it_is_put_back(loss: str, path: Path) -> None:
         assert first.fileno() != -1, "who had connected before is still served"
 
 
+@contextlib.contextmanager
+def repeating(action: Callable[[], None]) -> Generator[None]:
+    """Repeat an action in another thread as long as the body runs."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.is_set():
+            action()
+
+    thread = threading.Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def test_a_hostile_thread_that_puts_directories_there_does_not_keep_it_away(path: Path) -> None:
-    """It wins the race now and then; the obstacle is moved aside again."""
+    """The thread wins the race sometimes; then the obstacle is moved aside again."""
     socket_file = SocketFile(path)
     listeners = [socket_file.bind()]
-    done = threading.Event()
     made = 0
 
     def obstruct() -> None:
         nonlocal made
-        while not done.is_set():
-            try:
-                path.mkdir()
-                made += 1
-            except FileExistsError:
-                with contextlib.suppress(OSError):
-                    path.unlink()
+        try:
+            path.mkdir()
+            made += 1
+        except FileExistsError:
+            with contextlib.suppress(OSError):
+                path.unlink()
 
-    thread = threading.Thread(target=obstruct)
-    thread.start()
-    try:
+    with repeating(obstruct):
         listeners.extend(socket_file.put_back() for _ in range(100))
-    finally:
-        done.set()
-        thread.join()
-        for listener in listeners:
-            listener.close()
+    for listener in listeners:
+        listener.close()
     assert len(listeners) == 101
     assert made > 0
 
@@ -338,27 +349,20 @@ def test_clients_never_find_a_path_that_nobody_serves(path: Path) -> None:
     listeners = [socket_file.bind()]
     failures: list[OSError] = []
     connected = 0
-    done = threading.Event()
 
     def connect() -> None:
         nonlocal connected
-        while not done.is_set():
-            with socket.socket(socket.AF_UNIX) as client:
-                try:
-                    client.connect(str(path))
-                except OSError as error:
-                    failures.append(error)
-                connected += 1
+        with socket.socket(socket.AF_UNIX) as client:
+            try:
+                client.connect(str(path))
+            except OSError as error:
+                failures.append(error)
+            connected += 1
 
-    thread = threading.Thread(target=connect)
-    thread.start()
-    try:
+    with repeating(connect):
         listeners.extend(socket_file.put_back() for _ in range(100))
-    finally:
-        done.set()
-        thread.join()
-        for listener in listeners:
-            listener.close()
+    for listener in listeners:
+        listener.close()
     assert failures == []
     assert connected > 0
 
@@ -379,7 +383,7 @@ def test_a_failed_attempt_can_be_repeated(path: Path) -> None:
 
 
 def test_without_file_descriptors_it_fails_with_a_sentence_and_leaves_nothing(path: Path) -> None:
-    """Whichever descriptor it is that is missing."""
+    """For each descriptor that can be missing."""
     socket_file = SocketFile(path)
     with socket_file.bind():
         pass
@@ -413,7 +417,7 @@ def test_the_socket_is_opened(path: Path) -> None:
         path.unlink()
         connection = connect(fd)
         os.close(fd)
-        assert connection is not None, "through the descriptor, whatever the name leads to by now"
+        assert connection is not None, "it uses the descriptor, not the name"
         with connection, listener.accept()[0]:
             pass
 
@@ -423,7 +427,7 @@ def test_the_socket_is_opened(path: Path) -> None:
     [Path.touch, Path.mkdir, leave_dangling_link, leave_symbolic_link, os.mkfifo, None],
     ids=["file", "directory", "dangling link", "link", "fifo", "nothing"],
 )
-def test_what_is_no_socket_is_not_opened(leave: Callable[[Path], None] | None, path: Path) -> None:
+def test_only_a_socket_is_opened(leave: Callable[[Path], None] | None, path: Path) -> None:
     path.parent.mkdir()
     if leave is not None:
         leave(path)

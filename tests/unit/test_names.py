@@ -1,4 +1,4 @@
-"""Names: two spellings are one service, and what cannot be seen is refused."""
+"""Names: two spellings are one service, and invisible characters are refused."""
 
 from __future__ import annotations
 

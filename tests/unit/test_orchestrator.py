@@ -59,7 +59,7 @@ def start(directory: Path, shape: Shape = SHAPE, settings: Settings | None = Non
 
 
 async def ask(orchestrator: Orchestrator, *requests: Answer) -> list[Answer]:
-    """The answers to requests that arrive in the same turn of the loop."""
+    """The answers to requests that arrive in one turn of the event loop."""
     loop = asyncio.get_running_loop()
     answers: list[asyncio.Future[bytes]] = []
     for request in requests:

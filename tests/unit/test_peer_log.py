@@ -1,4 +1,4 @@
-"""Peer log: root's lines one by one, a few of other users, and how many more there were."""
+"""Peer log: all lines of root, a few of each other user, and a count of the rest."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UID = 61234
 
 
 def lines_of(body: Callable[[PeerLog], None], caplog: pytest.LogCaptureFixture, seconds: float = 0.0) -> list[str]:
-    """What is logged by the body and in some time after it."""
+    """The lines that are logged by the body and shortly after it."""
 
     async def run() -> None:
         body(PeerLog())
@@ -78,5 +78,5 @@ def test_next_second_has_a_burst_of_its_own(caplog: pytest.LogCaptureFixture) ->
 
 def test_nothing_is_counted_below_the_level(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
-    PeerLog().note(1, UID, 3, "x")  # without a loop: nothing is to be timed
+    PeerLog().note(1, UID, 3, "x")  # works without an event loop, because it sets no timer
     assert not caplog.records

@@ -1,4 +1,4 @@
-"""Quotas: who has room for one more connection, and whose goes for it."""
+"""Quotas: which users have room for one more connection, and which connection makes room."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Readings: what is prepared is what the models would say, and stays current."""
+"""Readings: prepared answers equal those of the models, and stay current."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_the_kernels_counts_are_those_of_now() -> None:
     assert counts() == {"total": 70, "free": 20, "size": 2048}
 
 
-def test_without_a_machine_the_records_are_still_told() -> None:
+def test_without_a_machine_the_records_are_still_shown() -> None:
     at, ledger = Host(RecordedSysfs({}), parse_settings({})), Ledger.of([], {"a": {(3, 2048): 4}})
     told = json.loads(answer(Readings(at, "No.", ledger_known=True), ledger, MEMORY))
     assert told["numa_hugepages"] == {"node3": {"capacity": [], "allocations": {"a": {"2048": 4}}}}

@@ -213,7 +213,7 @@ def test_a_claim_of_the_defaults_is_what_older_databases_have() -> None:
 
 @pytest.mark.parametrize("own", ["4", "4-6", "7"])
 def test_a_claim_that_its_service_resized_against_its_earlier_wish_is_not_outdated(own: str) -> None:
-    """It asked for whole cores first and then, without that wish, for so many CPUs; the operator changed nothing."""
+    """The service asked for whole cores first, then for another number without that wish; no option changed."""
     assert not judged(claim(own, cpu_thread_policy="require"), at=pools())
 
 

@@ -1,4 +1,4 @@
-"""Rows: what is written comes back, and what is derived is not written."""
+"""Rows: claims and records survive a round trip, and derived values are not written."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_claim_comes_back(claim: Claim) -> None:
     assert rows.claim_of(rows.claim_row(claim)) == claim
 
 
-def test_what_is_withheld_is_derived_and_not_written() -> None:
+def test_withheld_cpus_are_derived_and_not_written() -> None:
     alone = replace(CLAIM, alone=CpuSet.parse("3"))
     assert rows.claim_row(replace(alone, withheld=CpuSet.parse("11"))) == rows.claim_row(alone)
     assert rows.claim_row(alone)[-1] == '{"alone": "3"}'
@@ -44,7 +44,7 @@ def test_a_row_of_a_database_without_placements_is_a_claim() -> None:
     assert rows.claim_of(rows.claim_row(CLAIM)[:-1]) == CLAIM
 
 
-def test_the_history_tells_what_is_withheld() -> None:
+def test_the_history_shows_withheld_cpus() -> None:
     told = json.loads(rows.claim_json(replace(CLAIM, withheld=CpuSet.parse("10-11"))) or "")
     assert told == {"pool": "isolated", "cpus": "2-3", "explicit": "2", "policy": "legacy", "withheld": "10-11"}
     assert rows.claim_json(None) is None
@@ -56,7 +56,7 @@ def test_pages() -> None:
     assert (rows.pages_row("a", (0, 2048), 0), rows.pages_json((0, 2048), 0)) == (None, None)
 
 
-def test_where_cpus_were_seen_comes_back() -> None:
+def test_seen_cpus_survive_a_round_trip() -> None:
     seen = Seen({0: CpuSet.parse("0-1,8-9"), 2: CpuSet()}, {1: 0b1000000010, 9: 0b1000000010})
     assert rows.seen_texts(seen) == {"nodes": '{"0": "0-1,8-9", "2": ""}', "cores": '["1,9"]'}
     assert rows.seen_of(rows.seen_texts(seen)) == seen

@@ -1,4 +1,4 @@
-"""Server: quotas, deadlines and turns, on a real socket, with answers that take as long as a test wants."""
+"""Server: quotas, deadlines and turns, on a real socket, with answers whose time a test controls."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def path() -> Iterator[Path]:
 
 
 async def settle() -> None:
-    """Let the server do what it can do at once."""
+    """Let the server do everything that it can do now."""
     for _ in range(200):
         await asyncio.sleep(0)
 
@@ -281,7 +281,7 @@ def test_out_of_files_idle_connections_of_others_make_room(path: Path) -> None:
             with out_of_files():
                 newest.connect(str(b.path))
                 newest.send(LISTING)
-                # The descriptor that becomes free is the only one that the new connection can have.
+                # The new connection can only get the descriptor that becomes free.
                 assert await answer_of(newest) == b.orchestrator.answer
             assert "had to make room" in await error_of(idle)
             assert is_open(root)
@@ -291,7 +291,7 @@ def test_out_of_files_idle_connections_of_others_make_room(path: Path) -> None:
 
 @contextlib.contextmanager
 def out_of_files() -> Generator[None]:
-    """Let this process open no file any more."""
+    """Let this process open no more files."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     taken: list[int] = []
     highest = max(int(name) for name in os.listdir("/proc/self/fd"))

@@ -1,4 +1,4 @@
-"""The socket keeper: what counts as a file that leads to us, putting it back, and what never stops the daemon."""
+"""The socket keeper: proof that the file leads to us, putting it back, and errors that do not stop the daemon."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def path() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _patient(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:  # pyright: ignore[reportUnusedFunction]
-    """A proof that waits for a foreign server hangs, rather than passes after the time-out."""
+    """No time-outs: a proof that waits for a foreign server hangs instead of passing late."""
     monkeypatch.setattr(socket_keeper, "_PROOF_TIMEOUT", 1e9)
     caplog.set_level(logging.INFO)
 
@@ -119,7 +119,7 @@ def test_its_own_file_leads_to_it(path: Path, caplog: pytest.LogCaptureFixture) 
 @pytest.mark.parametrize(
     "place", ["file", "link", "dangling link", "link to the socket", "fifo", "directory", "nothing"]
 )
-def test_what_is_no_socket_does_not(place: str, path: Path) -> None:
+def test_a_file_that_is_no_socket_does_not_lead_to_it(place: str, path: Path) -> None:
     async def body() -> None:
         async with keeping(path) as keeper:
             await keeper.start([])
@@ -137,7 +137,7 @@ def test_what_is_no_socket_does_not(place: str, path: Path) -> None:
     run(body())
 
 
-def test_its_socket_does_not_when_others_may_not_connect(path: Path) -> None:
+def test_its_socket_does_not_lead_to_it_when_others_may_not_connect(path: Path) -> None:
     async def body() -> None:
         async with keeping(path) as keeper:
             await keeper.start([])
@@ -149,7 +149,7 @@ def test_its_socket_does_not_when_others_may_not_connect(path: Path) -> None:
     run(body())
 
 
-def test_a_dead_socket_does_not(path: Path) -> None:
+def test_a_dead_socket_does_not_lead_to_it(path: Path) -> None:
     async def body() -> None:
         async with keeping(path) as keeper:
             await keeper.start([])
@@ -160,7 +160,7 @@ def test_a_dead_socket_does_not(path: Path) -> None:
     run(body())
 
 
-def test_another_listener_of_this_process_does_not(path: Path) -> None:
+def test_another_listener_of_this_process_does_not_lead_to_it(path: Path) -> None:
     """As at activation: systemd made both, so the credentials are the same."""
 
     async def body() -> None:
@@ -173,7 +173,7 @@ def test_another_listener_of_this_process_does_not(path: Path) -> None:
     run(body())
 
 
-def test_a_full_backlog_of_another_does_not(path: Path) -> None:
+def test_a_full_backlog_of_another_does_not_lead_to_it(path: Path) -> None:
     async def body() -> None:
         async with keeping(path) as keeper:
             await keeper.start([])
@@ -187,8 +187,8 @@ def test_a_full_backlog_of_another_does_not(path: Path) -> None:
     run(body())
 
 
-def test_a_full_backlog_of_its_own_does(path: Path) -> None:
-    """The clients in it are served first, as clients are."""
+def test_a_full_backlog_of_its_own_leads_to_it(path: Path) -> None:
+    """The clients in the backlog are served first."""
 
     async def body() -> None:
         async with keeping(path) as keeper:
@@ -228,7 +228,7 @@ sys.stdin.read()
 """
 
 
-def test_a_relay_in_another_process_does_not(path: Path) -> None:
+def test_a_relay_in_another_process_does_not_lead_to_it(path: Path) -> None:
     """It knows the number of the probe, but connects as another process."""
 
     async def body() -> None:
@@ -241,7 +241,7 @@ def test_a_relay_in_another_process_does_not(path: Path) -> None:
                 assert relay.stdout is not None
                 relay.stdout.readline()
                 client = socket.socket(socket.AF_UNIX)
-                client.connect(str(moved))  # so that the keeper has somebody to wait for
+                client.connect(str(moved))  # so that a client waits while the keeper looks
                 assert not await keeper.leads_to_us()
                 relay.stdout.readline()
                 await asyncio.sleep(0.05)
@@ -322,7 +322,7 @@ def test_a_good_handed_over_socket_is_left_as_it_is(path: Path, caplog: pytest.L
 def test_a_handed_over_socket_is_served_when_the_file_cannot_be_made(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is logged once, tried again, and works when the obstacle is gone."""
+    """The problem is logged once, and the keeper tries again until the obstacle is gone."""
 
     async def body() -> None:
         async with keeping(path) as keeper:
@@ -334,7 +334,7 @@ def test_a_handed_over_socket_is_served_when_the_file_cannot_be_made(
             for _ in range(3):
                 await keeper.look()
             assert len(caplog.records) == 1
-            assert "is a link or no directory: replace it by a directory; trying again" in caplog.text
+            assert "is a link or not a directory: replace it by a directory; trying again" in caplog.text
             assert b"read-only" in await answer_at(elsewhere / "epa.sock")
             path.parent.unlink()
             await keeper.look()
@@ -356,7 +356,7 @@ def test_without_a_handed_over_socket_the_start_fails(path: Path) -> None:
 
 
 def test_it_is_put_back_again_and_again(path: Path) -> None:
-    """Sockets of before are given up one by one, and who waits there is served."""
+    """Earlier sockets are retired one by one, and their waiting clients are served."""
 
     async def body() -> None:
         async with keeping(path) as keeper:
@@ -395,7 +395,7 @@ def test_without_file_descriptors_it_waits_for_better_times(path: Path, caplog: 
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             messages = [record.getMessage() for record in caplog.records]
             assert messages == [
-                f"The socket file {path} cannot be looked after: {os.strerror(errno.EMFILE)}; trying again",
+                f"The socket file {path} cannot be checked: {os.strerror(errno.EMFILE)}; trying again",
                 f"The socket {path} cannot be made: {os.strerror(errno.EMFILE)}; trying again",
             ]
             await keeper.look()
@@ -432,7 +432,7 @@ def test_somebody_elses_file_is_not_removed(path: Path) -> None:
 
 
 def test_a_handed_over_file_is_not_removed(path: Path) -> None:
-    """Not even after one of our own has been in its place."""
+    """Not even after our own file was in its place."""
 
     async def body() -> None:
         async with keeping(path) as keeper:

@@ -133,7 +133,7 @@ def test_tidying_keeps_the_newest_events_and_empties_the_log(path: Path, monkeyp
     assert [event.id for event in store.read_events(path, None, 50)] == [4, 5, 6]
 
 
-def test_where_cpus_were_seen_is_kept_with_the_next_commit(path: Path) -> None:
+def test_seen_cpus_are_kept_with_the_next_commit(path: Path) -> None:
     opened, loaded = store.open_store(path)
     assert loaded.seen == Seen()
     opened.stage(GROWN, ORIGIN, 2.0)
@@ -429,11 +429,11 @@ def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
         store.create(tmp_path / "file" / "x" / store.FILE_NAME, LEDGER, ORIGIN, 1.0)
 
 
-# --- files that others write, and what a crash leaves ---
+# --- files that others write, and files after a crash ---
 
 
 def make_hot_journal(path: Path) -> None:
-    """Leave what a transaction leaves that was cut off: pages of it in the file, and the journal that undoes them."""
+    """Leave the files of an interrupted transaction: some of its pages, and the journal that undoes them."""
     program = """
 import os, sqlite3, sys
 db = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -454,7 +454,7 @@ def test_a_transaction_that_was_cut_off_is_undone(path: Path) -> None:
     make_hot_journal(path)
     before = path.read_bytes(), path.with_name("state.db-journal").read_bytes()
     assert content(store.load(path).ledger) == content(LEDGER)
-    assert (path.read_bytes(), path.with_name("state.db-journal").read_bytes()) == before, "by reading nothing changes"
+    assert (path.read_bytes(), path.with_name("state.db-journal").read_bytes()) == before, "reading changes nothing"
     opened, loaded = store.open_store(path)
     assert content(loaded.ledger) == content(LEDGER)
     commit(opened, GROWN)

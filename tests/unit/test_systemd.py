@@ -91,7 +91,7 @@ def test_without_a_manager_nothing_happens(address: str, monkeypatch: pytest.Mon
 
 
 def test_messages_are_sent_when_no_file_descriptor_is_left(manager: socket.socket) -> None:
-    """Otherwise the manager would kill a daemon that could wait for better times."""
+    """Otherwise the manager would kill a daemon that can continue when there are descriptors again."""
     systemd.notify("READY=1")
     with no_descriptor_left():
         systemd.notify("WATCHDOG=1")

@@ -77,7 +77,7 @@ def test_the_shared_description_stays_blocking(ends: Ends) -> None:
 
 
 def test_pieces_end_with_lines() -> None:
-    # A pipe that is read while two write into it must not mix their lines.
+    # Lines of two writers into one pipe must not be mixed.
     reader, fd = os.pipe()
     writer = UnblockedWriter(fd)
     assert writer.write(LINE * 100) == 10_000
@@ -121,7 +121,7 @@ def test_a_file_is_written_where_its_other_writers_are(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [a_pipe, a_socket])
-def test_what_nobody_can_ever_read_is_taken(make: Callable[[], Ends]) -> None:
+def test_bytes_that_nobody_can_read_count_as_written(make: Callable[[], Ends]) -> None:
     reader, fd = make()
     writer = UnblockedWriter(fd)
     os.close(reader)

@@ -1,0 +1,24 @@
+"""Asks an orchestrator in this process, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from epa_orchestrator.orchestrator import Orchestrator
+from epa_orchestrator.protocol import validate
+from epa_orchestrator.store import Origin
+
+Json = dict[str, Any]
+
+
+async def ask(orchestrator: Orchestrator, origin: Origin, *requests: Json) -> list[Json]:
+    """The answers to requests that arrive in one turn of the event loop."""
+    loop = asyncio.get_running_loop()
+    answers: list[asyncio.Future[bytes]] = []
+    for request in requests:
+        answer: asyncio.Future[bytes] = loop.create_future()
+        answers.append(answer)
+        orchestrator.submit(validate(request), origin, answer.set_result)
+    return [json.loads(await answer) for answer in answers]
