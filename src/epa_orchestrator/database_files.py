@@ -15,7 +15,7 @@ LOG: Final = "-wal"
 INDEX: Final = "-shm"
 JOURNAL: Final = "-journal"
 
-#: A directory's time of modification (ns) tells of a later change only when it is older than a tick of the kernel.
+#: A directory's time of change (ns) tells of a later change only when it is older than a tick of the kernel.
 _SETTLED: Final = 50_000_000
 
 Identity = tuple[int, int] | None
@@ -36,18 +36,19 @@ class Files:
         """Whether the names still lead to the same files.
 
         Names change only when their directory does, which saves looking at each of them: 2 µs instead of 8 for each
-        commit. Of a name that is a link, somewhere else, that is not known.
+        commit. Of a name that is a link, somewhere else, that is not known. The time of change (ctime) is the kernel's;
+        the one of modification is set back by whoever unpacks a backup.
         """
         try:
             status = os.stat(self._directory)
         except OSError:
             return False
-        seen = status.st_dev, status.st_ino, status.st_mtime_ns
+        seen = status.st_dev, status.st_ino, status.st_ctime_ns
         if seen == self._unchanged:
             return True
         if self._identities() != self._opened:
             return False
-        if len(self._names) == 3 and time.time_ns() - status.st_mtime_ns > _SETTLED:
+        if len(self._names) == 3 and time.time_ns() - status.st_ctime_ns > _SETTLED:
             self._unchanged = seen
         return True
 
