@@ -123,8 +123,8 @@ class Orchestrator:
         pools = self._known_pools()
         decided = pools is not None and self._pace.is_quick(pools, [each.request for each in waiting])
         if decided and pools is not None:
-            batch.decide(pools)
-            if not batch.changes:
+            batch.begin(pools)
+            if batch.ended:
                 self._end_batch(batch)
                 self._go_on()
                 return
@@ -137,12 +137,12 @@ class Orchestrator:
                 self._end_batch(batch)
             self._go_on()
 
-        self._worker.run(batch.commit if decided else batch.carry_out, done)
+        self._worker.run(batch.finish if decided else batch.carry_out, done)
 
     def _end_batch(self, batch: Batch) -> None:
         """Send the answers of a batch; those that it left go first in the next one."""
         if batch.pools is not None:
-            self._pace.note(batch.pools, len(batch.decided), batch.slowest)
+            self._pace.note(batch.pools, batch.changing, batch.slowest)
         self._untidy = self._untidy or batch.ledger is not self._ledger
         self._ledger, self._stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
