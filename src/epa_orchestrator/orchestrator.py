@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from epa_orchestrator import peer_log
-from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Reply, Waiting, error_answer
+from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Decided, Reply, Waiting, error_answer
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Claim, Ledger, Refused
 from epa_orchestrator.pace import Pace
@@ -33,6 +34,8 @@ _REVIEW_AFTER: Final = 0.1
 _TIDY_AFTER: Final = 1.0
 #: How long (seconds) the review goes on before its verdicts are shown.
 _REVIEW_SLICE: Final = 0.05
+#: How long (seconds) answers are sent at a stretch.
+_TELLING: Final = 0.003
 #: How often (seconds) to look whether the database is still the one that was opened.
 _LOOK_AFTER_STATE: Final = 1.0
 
@@ -60,6 +63,7 @@ class Orchestrator:
         self._readings = Readings(host, state.problem, ledger_known=state.ledger is not None, ledger=state.ledger)
         self._waiting: list[Waiting] = []
         self._busy = False
+        self._untold: deque[Decided] = deque()
         self._pace = Pace()
         self._unread: list[tuple[Reading, Origin, Reply]] = []
         self._looking_at_host = False
@@ -96,8 +100,8 @@ class Orchestrator:
 
     @property
     def busy(self) -> bool:
-        """Whether mutations wait for their commit."""
-        return self._busy or bool(self._waiting)
+        """Whether mutations wait for their commit, or for their answers."""
+        return self._busy or bool(self._waiting) or bool(self._untold)
 
     def close(self) -> None:
         """Let the commit under way end, and close the store."""
@@ -148,8 +152,20 @@ class Orchestrator:
         self._waiting[:0] = batch.left
         if batch.overtaken is not None:
             self._lose_state(batch.overtaken)
-        for (request, origin, reply), answer, outcome, _ in batch.decided:
+        telling = bool(self._untold)
+        self._untold.extend(batch.decided)
+        if not telling:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Send the answers that are ready, in several turns of the loop when they are many."""
+        enough = time.monotonic() + _TELLING
+        while self._untold:
+            (request, origin, reply), answer, outcome, _ = self._untold.popleft()
             _answer(reply, answer, origin, request.service_name, outcome)
+            if self._untold and time.monotonic() > enough:
+                asyncio.get_running_loop().call_soon(self._tell)
+                return
 
     def _refuse(self, waiting: Iterable[tuple[Request, Origin, Reply]], sentence: str) -> None:
         for request, origin, reply in waiting:
@@ -196,7 +212,10 @@ class Orchestrator:
         _answer(reply, answer, origin, request.service_name, outcome)
 
     def _look_at_host(self) -> None:
-        """Let the other thread find out what has changed of the host, for those who have asked until now."""
+        """Let another thread find out what has changed of the host, for those who have asked until now.
+
+        Not the one that commits: a disk that stands still must not keep readings waiting.
+        """
         self._looking_at_host = True
         unread, self._unread = self._unread, []
         found: list[Pools] = []
@@ -216,7 +235,7 @@ class Orchestrator:
                 self._look_at_host()
             self._rest()
 
-        self._worker.run(lambda: found.append(self._host.pools()), done)
+        self._reviewer.run(lambda: found.append(self._host.pools()), done)
 
     def _look_after_state(self) -> None:
         """Notice that the database has been replaced, although nothing is written just now."""

@@ -180,7 +180,7 @@ def test_what_there_was_no_time_for_on_the_loop_is_decided_and_committed_with_th
     batch.begin(host.pools(), 0.0)
     assert (len(batch.decided), len(batch.left), batch.ended) == (1, 1, False)
     if broken:
-        monkeypatch.setattr(Store, "stage", lambda *_: 1 / 0)
+        monkeypatch.setattr(Store, "stage", None)
     batch.finish()
     assert batch.ended
     assert [answer.get("allocated_cores") for answer in answers(batch.decided)] == (
