@@ -282,8 +282,11 @@ class Ledger:
 
 
 def _with_alone(claim: Claim, cores: Cores) -> Claim:
-    """A claim from before `alone` was kept gets it, on the cores of which it withholds threads."""
-    if claim.alone or not claim.withheld:
+    """A claim from before `alone` was kept gets it, on the cores of which it withholds threads.
+
+    Only when the cores of all these threads are known: the kernel shows none for a thread that is offline.
+    """
+    if claim.alone or not claim.withheld or not all(cpu in cores for cpu in claim.withheld):
         return claim
     return replace(claim, alone=CpuSet(cpu for cpu in claim.cpus if cores.get(cpu, 0) & claim.withheld.mask))
 
