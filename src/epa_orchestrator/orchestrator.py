@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 from epa_orchestrator import peer_log
 from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Decided, Reply, Waiting, error_answer
+from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Claim, Ledger, Refused
 from epa_orchestrator.pace import Pace
@@ -57,10 +58,14 @@ class Orchestrator:
     def __init__(self, host: Host, settings: Settings, state: State) -> None:
         self._host = host
         self.settings = settings
-        self._ledger = state.ledger or Ledger()
         self._store = state.store
         self._problem = state.problem
-        self._readings = Readings(host, state.problem, ledger_known=state.ledger is not None, ledger=state.ledger)
+        # What takes its time with many claims is done now, and not when the first client waits.
+        pools = self._known_pools()
+        ledger, granted = state.ledger or Ledger(), pools.granted if pools else EMPTY
+        self._ledger = ledger.on(pools.cores) if pools else ledger
+        known = state.ledger is not None
+        self._readings = Readings(host, state.problem, ledger_known=known, ledger=self._ledger, granted=granted)
         self._waiting: list[Waiting] = []
         self._busy = False
         self._untold: deque[Decided] = deque()
