@@ -118,12 +118,17 @@ class OtherWork:
         return sum(ticks) / per_second, (sum(ticks) - idle) / per_second - sum(os.times()[:4])
 
 
-def start_daemon(directory: Path, sysfs: Path, loop: Loop) -> Process:
-    """The daemon, with its socket and its state below `directory`, on the machine below `sysfs`."""
+def start_daemon(directory: Path, sysfs: Path, loop: Loop, source: Path | None = None) -> Process:
+    """The daemon, with its socket and its state below `directory`, on the machine below `sysfs`.
+
+    `source` is where its modules are, if not where this program's are.
+    """
     data, common = directory / "d", directory / "c"
     for place in (data / "data", common):
         place.mkdir(parents=True, exist_ok=True)
     environment = {"SNAP_DATA": str(data), "SNAP_COMMON": str(common), "EPA_SYSFS": str(sysfs)}
+    if source is not None:
+        environment["PYTHONPATH"] = str(source.resolve())
     if loop == "asyncio":
         environment["EPA_LOOP"] = "asyncio"
     return Process(

@@ -70,7 +70,7 @@ class Batch:
         self.pools: Pools | None = None
         self._store = store
         self._host = host
-        self._after = ledger
+        self._before = self._after = ledger
 
     @property
     def ended(self) -> bool:
@@ -91,7 +91,7 @@ class Batch:
         """Decide on the pools as they are now, for `enough` seconds."""
         try:
             self.pools = pools
-            self._after = self.ledger = self.ledger.on(pools.cores)
+            self._before = self._after = self.ledger = self.ledger.on(pools.cores)
             self._decide_all(pools, enough)
         except Exception as error:  # noqa: BLE001  # it is told and logged
             self._fail(error)
@@ -118,6 +118,11 @@ class Batch:
             self._fail(error)
         else:
             self.ledger, self.seen = self._after, seen
+
+    def disown(self, error: Overtaken) -> None:
+        """Acknowledge nothing, although the commit succeeded: it went into files that others have replaced."""
+        self.ledger = self._before
+        self._fail(error)
 
     def _decide_all(self, pools: Pools, enough: float) -> None:
         waiting, now = self.left, time.time()

@@ -24,7 +24,7 @@ from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import Reading, Request
 from epa_orchestrator.readings import Readings
 from epa_orchestrator.settings import Settings
-from epa_orchestrator.store import Origin, Store
+from epa_orchestrator.store import Origin, Overtaken, Store
 from epa_orchestrator.sysfs import SysfsError
 from epa_orchestrator.worker import Worker
 
@@ -143,10 +143,13 @@ class Orchestrator:
                 log.error("a batch ended unexpectedly", exc_info=error)
                 self._refuse(waiting, INTERNAL_ERROR)
             else:
+                if not in_place:
+                    batch.disown(_replaced())
                 self._end_batch(batch)
             self._go_on()
 
         self._worker.run(batch.finish if decided else batch.carry_out, done)
+        in_place = self._store.in_place()  # while the other thread waits for the disk
 
     def _end_batch(self, batch: Batch) -> None:
         """Send the answers of a batch; those that it left go first in the next one."""
@@ -245,7 +248,7 @@ class Orchestrator:
     def _look_after_state(self) -> None:
         """Notice that the database has been replaced, although nothing is written just now."""
         if self._store is not None and self._problem is None and not self._store.in_place():
-            self._lose_state("the database is no longer the file that this daemon opened")
+            self._lose_state(str(_replaced()))
         self._looking = asyncio.get_running_loop().call_later(_LOOK_AFTER_STATE, self._look_after_state)
 
     def _lose_state(self, why: str) -> None:
@@ -323,6 +326,10 @@ class Orchestrator:
                 self._rest()
 
         self._worker.run(lambda: more.append(state.tidy()), done)
+
+
+def _replaced() -> Overtaken:
+    return Overtaken("the database is no longer the file that this daemon opened")
 
 
 def _answer(reply: Callable[[bytes], None], answer: bytes, origin: Origin, service: str | None, outcome: str) -> None:

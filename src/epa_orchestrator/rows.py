@@ -92,8 +92,11 @@ def seen_texts(seen: Seen) -> dict[str, str]:
 
 def seen_of(texts: Mapping[str, str]) -> Seen:
     """What `seen_texts` wrote, as far as it is there. Raises ValueError."""
-    nodes = {int(node): CpuSet.parse(cpus) for node, cpus in json.loads(texts.get("nodes", "{}")).items()}
-    cores = [CpuSet.parse(core) for core in json.loads(texts.get("cores", "[]"))]
+    try:
+        nodes = {int(node): CpuSet.parse(cpus) for node, cpus in json.loads(texts.get("nodes", "{}")).items()}
+        cores = [CpuSet.parse(core) for core in json.loads(texts.get("cores", "[]"))]
+    except (AttributeError, TypeError) as error:
+        raise ValueError("it says in another form where CPUs were seen") from error
     return Seen(nodes, {cpu: core.mask for core in cores for cpu in core})
 
 

@@ -1,8 +1,8 @@
 """Store: the ledger on disk, in SQLite, outside the directory that other snaps may write.
 
 A change is durable when `commit` returns (write-ahead log, `synchronous=FULL`), and each one leaves an event that says
-when, who, and what before and after. A commit takes effect only on the state that this store last wrote, in the files
-that it opened: whoever else writes or replaces them is noticed, and nothing is written any more.
+when, who, and what before and after. A commit takes effect only on the state that this store last wrote, and `in_place`
+tells whether its files have been replaced: so a change by another process is noticed, and never written over.
 
 A database that cannot be read or does not verify is never changed, replaced or emptied: it is opened read-only until
 it has verified.
@@ -193,8 +193,6 @@ class Store:
             self._db.execute("COMMIT")
             self._committing = False
             self._checksum, self._oldest = self._staged, oldest
-            # Asked afterwards: what went into a file that has lost its name is not acknowledged.
-            self._require_in_place()
         except Exception as error:
             raise self._undone(error) from error
 
@@ -214,7 +212,7 @@ class Store:
         self._roll_back()
 
     def in_place(self) -> bool:
-        """Whether the files that this store opened still lie where they were."""
+        """Whether the files that this store opened still lie where they were; may be asked during a commit."""
         return self._files.in_place()
 
     def tidy(self) -> bool:
@@ -253,10 +251,6 @@ class Store:
     def _begin(self) -> None:
         if not self._db.in_transaction:
             self._db.execute("BEGIN IMMEDIATE")
-
-    def _require_in_place(self) -> None:
-        if not self.in_place():
-            raise Overtaken("the database is no longer the file that this daemon opened")
 
     def _roll_back(self) -> None:
         with contextlib.suppress(*_EXPECTED):

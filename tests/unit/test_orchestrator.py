@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import tempfile
 import threading
 import time
@@ -16,6 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from epa_orchestrator import orchestrator as orchestrators
 from epa_orchestrator import store
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.host import Host
@@ -154,6 +156,56 @@ def test_a_decision_that_fails_unexpectedly_changes_nothing(tmp_path: Path, monk
         assert answers[0]["error"].startswith("Internal error: nothing was changed")
         assert answers[1]["allocated_cores"] == ""
         assert (await ask(orchestrator, LIST))[0]["total_allocations"] == 0
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize("prepared", [0, 20])  # decided in the thread, and on the loop
+def test_a_database_that_is_replaced_gets_no_more_changes(prepared: int, tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        for number in range(prepared):
+            await ask(orchestrator, cores("a", 1 + number % 2))
+        await ask(orchestrator, cores("a", 1))
+        before = (await ask(orchestrator, LIST))[0]
+        copy = shutil.copyfile(counting.path, tmp_path / "copy")
+        copy.rename(counting.path)
+        problem = f"The state database {counting.path} cannot be written any more, because the database is no longer"
+        answers = [(await ask(orchestrator, cores("b", 1)))[0] for _ in range(2)]
+        assert answers[0]["error"] == (
+            "Nothing was changed because the state could not be stored: the database is no longer the file that this"
+            " daemon opened"
+        )
+        assert answers[1]["error"].startswith(problem)
+        after = (await ask(orchestrator, LIST))[0]
+        assert after.pop("state_error").startswith(problem)
+        assert after == before
+
+    run(tmp_path, body)
+
+
+def test_a_database_that_is_replaced_is_noticed_without_a_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orchestrators, "_LOOK_AFTER_STATE", 0.01)
+
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        counting.path.rename(tmp_path / "away")
+        while "state_error" not in (await ask(orchestrator, LIST))[0]:
+            await asyncio.sleep(0.01)
+
+    run(tmp_path, body)
+
+
+def test_a_reply_that_fails_leaves_the_others_served(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        def fail(_: bytes) -> None:
+            raise RuntimeError("never thought of")
+
+        orchestrator.submit(validate(cores("a", 1)), ORIGIN, fail)
+        assert [answer["cores_allocated"] for answer in await ask(orchestrator, cores("b", 1), cores("c", 1))] == [1, 1]
+        orchestrator.submit(validate(LIST), ORIGIN, fail)
+        assert (await ask(orchestrator, LIST))[0]["total_allocations"] == 3
+        assert not orchestrator.busy
 
     run(tmp_path, body)
 

@@ -63,6 +63,23 @@ def test_where_cpus_were_seen_comes_back() -> None:
     assert rows.seen_of({}) == Seen()
 
 
+@pytest.mark.parametrize(
+    "texts",
+    [
+        {"nodes": "[]"},
+        {"nodes": "5"},
+        {"nodes": '{"0": 1}'},
+        {"nodes": "{"},
+        {"cores": "5"},
+        {"cores": "[5]"},
+        {"cores": '["x"]'},
+    ],
+)
+def test_what_says_in_another_form_where_cpus_were_seen_is_refused(texts: dict[str, str]) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # several sentences
+        rows.seen_of(texts)
+
+
 def test_checksums_tell_rows_apart_and_none_is_zero() -> None:
     assert rows.checksum(None) == 0
     # Worked out with blake2b of a digest of 7 bytes, outside of this project.
