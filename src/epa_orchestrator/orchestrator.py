@@ -35,6 +35,8 @@ _REVIEW_AFTER: Final = 0.1
 _TIDY_AFTER: Final = 1.0
 #: How long (seconds) the review goes on before its verdicts are shown.
 _REVIEW_SLICE: Final = 0.05
+#: How long (seconds) it is believed that the database is in place, before a commit is acknowledged.
+_RECENT: Final = 0.005
 #: How long (seconds) answers are sent at a stretch.
 _TELLING: Final = 0.003
 #: How often (seconds) to look whether the database is still the one that was opened.
@@ -127,8 +129,9 @@ class Orchestrator:
 
     def _begin_batch(self) -> None:
         assert self._store is not None
+        state = self._store
         waiting, self._waiting = self._waiting, []
-        batch = Batch(self._store, self._host, self._ledger, self._stored_seen, waiting)
+        batch = Batch(state, self._host, self._ledger, self._stored_seen, waiting)
         pools = self._known_pools()
         decided = pools is not None and self._pace.is_quick(pools, [each.request for each in waiting])
         if decided and pools is not None:
@@ -143,13 +146,13 @@ class Orchestrator:
                 log.error("a batch ended unexpectedly", exc_info=error)
                 self._refuse(waiting, INTERNAL_ERROR)
             else:
-                if not in_place:
+                if not in_place or (time.monotonic() - looked > _RECENT and not state.in_place()):
                     batch.disown(_replaced())
                 self._end_batch(batch)
             self._go_on()
 
         self._worker.run(batch.finish if decided else batch.carry_out, done)
-        in_place = self._store.in_place()  # while the other thread waits for the disk
+        looked, in_place = time.monotonic(), state.in_place()  # while the other thread waits for the disk
 
     def _end_batch(self, batch: Batch) -> None:
         """Send the answers of a batch; those that it left go first in the next one."""

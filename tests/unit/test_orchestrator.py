@@ -349,6 +349,28 @@ def test_a_disk_that_stands_still_keeps_no_reading_waiting_after_a_change_of_set
     run(tmp_path, body)
 
 
+def test_what_a_slow_disk_commits_into_a_database_that_was_replaced_meanwhile_is_not_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        moves = threading.Event()
+        commit = counting.commit
+
+        def stand_still() -> None:
+            assert moves.wait(60)
+            commit()
+
+        monkeypatch.setattr(counting, "commit", stand_still)
+        changed = asyncio.ensure_future(ask(orchestrator, cores("a", 1)))
+        await asyncio.sleep(0.05)
+        counting.path.rename(counting.path.with_name("elsewhere"))
+        moves.set()
+        assert "no longer the file that this daemon opened" in (await changed)[0]["error"]
+        assert (await ask(orchestrator, LIST))[0]["total_allocations"] == 0
+
+    run(tmp_path, body)
+
+
 class Failing(RecordedSysfs):
     """A host that cannot be looked at for a reason that nobody has thought of."""
 
