@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: After this time (seconds) of decisions a batch commits what is decided.
 _LONG: Final = 0.05
+#: The event loop decides for this time (seconds) at most, because others wait for it.
+_TURN: Final = 0.003
 
 INTERNAL_ERROR: Final = "Internal error: nothing was changed; please report it with the daemon's log"
 
@@ -49,11 +51,12 @@ class Decided(NamedTuple):
 
 
 class Batch:
-    """Mutations and their decisions: `decide`, then `commit`, or both with `carry_out`, in any thread.
+    """Mutations and their decisions: `carry_out` in any thread, or `begin` in one thread and `finish` in another.
 
     `ledger` is the ledger before the batch, and after a commit the committed one; `seen`, where CPUs were last seen, is
-    the same. `left` are the mutations without a decision, `slowest` is the time (seconds) of the slowest decision, and
-    `overtaken` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
+    the same. `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
+    time (seconds) of the slowest decision, and `overtaken` says why the store must not be used any longer. In the end
+    each mutation is in `decided` or `left`.
     """
 
     def __init__(self, store: Store, host: Host, ledger: Ledger, seen: Seen, waiting: Sequence[Waiting]) -> None:
@@ -61,6 +64,7 @@ class Batch:
         self.seen: Seen = seen
         self.decided: list[Decided] = []
         self.left = waiting
+        self.changing: list[Mutation] = []
         self.slowest = 0.0
         self.overtaken: str | None = None
         self.pools: Pools | None = None
@@ -69,9 +73,9 @@ class Batch:
         self._before = self._after = ledger
 
     @property
-    def changes(self) -> bool:
-        """Whether there is something to commit."""
-        return self._after is not self.ledger
+    def ended(self) -> bool:
+        """Whether nothing is left to be decided or committed."""
+        return not self.left and self._after is self.ledger
 
     def carry_out(self) -> None:
         """Look at the host, decide, and commit."""
@@ -80,21 +84,31 @@ class Batch:
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
             return
-        self.decide(pools)
-        if self.changes:
-            self.commit()
+        self.begin(pools, _LONG)
+        self._commit_changes()
 
-    def decide(self, pools: Pools) -> None:
-        """Decide as many mutations as there is time for, on the present pools."""
+    def begin(self, pools: Pools, enough: float = _TURN) -> None:
+        """Decide on the pools as they are now, for `enough` seconds."""
         try:
             self.pools = pools
             self._before = self._after = self.ledger = self.ledger.on(pools.cores)
-            self._decide_all(pools)
+            self._decide_all(pools, enough)
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
 
-    def commit(self) -> None:
+    def finish(self) -> None:
+        """Decide what `begin` had no time for, and commit."""
+        try:
+            if self.left and self.pools is not None:
+                self._decide_all(self.pools, _LONG)
+        except Exception as error:  # noqa: BLE001  # _fail logs and answers it
+            self._fail(error)
+        self._commit_changes()
+
+    def _commit_changes(self) -> None:
         """Make what was decided durable."""
+        if self._after is self.ledger:
+            return
         seen = self._host.seen
         try:
             if seen is not self.seen:
@@ -110,20 +124,21 @@ class Batch:
         self.ledger = self._before
         self._fail(error)
 
-    def _decide_all(self, pools: Pools) -> None:
+    def _decide_all(self, pools: Pools, enough: float) -> None:
         waiting, now = self.left, time.time()
         before = begin = time.monotonic()
-        for each in waiting:
+        for number, each in enumerate(waiting, 1):
             change, after, answer, outcome = self._decide(self._after, pools, each)
             self._after = after
             self.decided.append(Decided(each, answer, outcome, after is not self.ledger))
-            self.left = waiting[len(self.decided) :]
+            self.left = waiting[number:]
             if change:
+                self.changing.append(each.request)
                 self._store.stage(change, each.origin, now)
             ended = time.monotonic()
             self.slowest = max(self.slowest, ended - before)
             before = ended
-            if ended - begin > _LONG:
+            if ended - begin > enough:
                 break
 
     def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> tuple[Change, Ledger, bytes, str]:

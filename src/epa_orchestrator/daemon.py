@@ -136,9 +136,9 @@ def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
 
 
 async def _serve(options: Options, settings: Settings, state: State, host: Host) -> None:
+    _tell_what_is_served(options, host)
     orchestrator = Orchestrator(host, settings, state)
     try:
-        _tell_what_is_served(options, host)
         server = Server(orchestrator, Limits(connections=_most_connections()))
         stopped = _handle_signals(_Reload(options, orchestrator))
         keeper = SocketKeeper(server, SocketFile(options.socket_path))

@@ -15,7 +15,7 @@ LOG: Final = "-wal"
 INDEX: Final = "-shm"
 JOURNAL: Final = "-journal"
 
-#: Two changes within a tick of the kernel's clock may leave a directory the same time of modification (this in ns).
+#: Two changes within a tick of the kernel's clock may leave a directory the same time of change (this in ns).
 _SETTLED: Final = 50_000_000
 
 Identity = tuple[int, int] | None
@@ -36,18 +36,19 @@ class Files:
         """Whether the names still lead to the same files.
 
         Names change only when their directory does, so usually one look at the directory is enough: 2 µs instead of 8
-        for each commit. That does not work where the database's name is a link into another directory.
+        for each commit. That does not work where the database's name is a link into another directory. The time of
+        change (ctime) counts, because a program that unpacks a backup sets back the time of modification.
         """
         try:
             status = os.stat(self._directory)
         except OSError:
             return False
-        seen = status.st_dev, status.st_ino, status.st_mtime_ns
+        seen = status.st_dev, status.st_ino, status.st_ctime_ns
         if seen == self._unchanged:
             return True
         if self._identities() != self._opened:
             return False
-        if len(self._names) == 3 and time.time_ns() - status.st_mtime_ns > _SETTLED:
+        if len(self._names) == 3 and time.time_ns() - status.st_ctime_ns > _SETTLED:
             self._unchanged = seen
         return True
 

@@ -282,8 +282,11 @@ class Ledger:
 
 
 def _with_alone(claim: Claim, cores: Cores) -> Claim:
-    """The claim with `alone` derived from `withheld`, if it is from a database that had no `alone`."""
-    if claim.alone or not claim.withheld:
+    """The claim with `alone` derived from `withheld`, if it is from a database that had no `alone`.
+
+    This takes the cores of all withheld threads, and the kernel shows no core for a thread that is offline.
+    """
+    if claim.alone or not claim.withheld or not all(cpu in cores for cpu in claim.withheld):
         return claim
     return replace(claim, alone=CpuSet(cpu for cpu in claim.cpus if cores.get(cpu, 0) & claim.withheld.mask))
 

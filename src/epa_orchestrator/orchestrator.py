@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from epa_orchestrator import peer_log
-from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Reply, Waiting, error_answer
+from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Decided, Reply, Waiting, error_answer
+from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Claim, Ledger, Refused
 from epa_orchestrator.pace import Pace
@@ -32,6 +34,10 @@ _REVIEW_AFTER: Final = 0.1
 _TIDY_AFTER: Final = 1.0
 #: How long (seconds) the review goes on before its verdicts are shown.
 _REVIEW_SLICE: Final = 0.05
+#: How long (seconds) it is believed that the database is in place, before a commit is acknowledged.
+_RECENT: Final = 0.005
+#: How long (seconds) answers are sent at a stretch.
+_TELLING: Final = 0.003
 #: How often (seconds) to look whether the database is still the one that was opened.
 _LOOK_AFTER_STATE: Final = 1.0
 
@@ -53,12 +59,17 @@ class Orchestrator:
     def __init__(self, host: Host, settings: Settings, state: State) -> None:
         self._host = host
         self.settings = settings
-        self._ledger = state.ledger or Ledger()
         self._store = state.store
         self._problem = state.problem
-        self._readings = Readings(host, state.problem, ledger_known=state.ledger is not None, ledger=state.ledger)
+        # What takes its time with many claims is done now, and not when the first client waits.
+        pools = self._known_pools()
+        ledger, granted = state.ledger or Ledger(), pools.granted if pools else EMPTY
+        self._ledger = ledger.on(pools.cores) if pools else ledger
+        known = state.ledger is not None
+        self._readings = Readings(host, state.problem, ledger_known=known, ledger=self._ledger, granted=granted)
         self._waiting: list[Waiting] = []
         self._busy = False
+        self._untold: deque[Decided] = deque()
         self._pace = Pace()
         self._unread: list[tuple[Reading, Origin, Reply]] = []
         self._looking_at_host = False
@@ -95,8 +106,8 @@ class Orchestrator:
 
     @property
     def busy(self) -> bool:
-        """Whether mutations wait for their commit."""
-        return self._busy or bool(self._waiting)
+        """Whether mutations wait for their commit, or for their answers."""
+        return self._busy or bool(self._waiting) or bool(self._untold)
 
     def close(self) -> None:
         """Let the commit under way end, and close the store."""
@@ -117,13 +128,14 @@ class Orchestrator:
 
     def _begin_batch(self) -> None:
         assert self._store is not None
+        state = self._store
         waiting, self._waiting = self._waiting, []
-        batch = Batch(self._store, self._host, self._ledger, self._stored_seen, waiting)
+        batch = Batch(state, self._host, self._ledger, self._stored_seen, waiting)
         pools = self._known_pools()
         decided = pools is not None and self._pace.is_quick(pools, [each.request for each in waiting])
         if decided and pools is not None:
-            batch.decide(pools)
-            if not batch.changes:
+            batch.begin(pools)
+            if batch.ended:
                 self._end_batch(batch)
                 self._end_turn()
                 return
@@ -133,25 +145,37 @@ class Orchestrator:
                 log.error("a batch ended unexpectedly", exc_info=error)
                 self._refuse(waiting, INTERNAL_ERROR)
             else:
-                if not in_place:
+                if not in_place or (time.monotonic() - looked > _RECENT and not state.in_place()):
                     batch.disown(_replaced())
                 self._end_batch(batch)
             self._end_turn()
 
-        self._worker.run(batch.commit if decided else batch.carry_out, done)
-        in_place = self._store.in_place()  # while the other thread waits for the disk
+        self._worker.run(batch.finish if decided else batch.carry_out, done)
+        looked, in_place = time.monotonic(), state.in_place()  # while the other thread waits for the disk
 
     def _end_batch(self, batch: Batch) -> None:
         """Send the answers of a batch; the mutations that it left are the first of the next one."""
         if batch.pools is not None:
-            self._pace.note(batch.pools, len(batch.decided), batch.slowest)
+            self._pace.note(batch.pools, batch.changing, batch.slowest)
         self._untidy = self._untidy or batch.ledger is not self._ledger
         self._ledger, self._stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
         if batch.overtaken is not None:
             self._lose_state(batch.overtaken)
-        for (request, origin, reply), answer, outcome, _ in batch.decided:
+        telling = bool(self._untold)
+        self._untold.extend(batch.decided)
+        if not telling:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Send the answers that are ready, in several turns of the loop when they are many."""
+        enough = time.monotonic() + _TELLING
+        while self._untold:
+            (request, origin, reply), answer, outcome, _ = self._untold.popleft()
             _answer(reply, answer, origin, request.service_name, outcome)
+            if self._untold and time.monotonic() > enough:
+                asyncio.get_running_loop().call_soon(self._tell)
+                return
 
     def _refuse(self, waiting: Iterable[tuple[Request, Origin, Reply]], sentence: str) -> None:
         for request, origin, reply in waiting:
@@ -198,7 +222,10 @@ class Orchestrator:
         _answer(reply, answer, origin, request.service_name, outcome)
 
     def _look_at_host(self) -> None:
-        """Discover the host in the other thread, then answer the readings that wait for it."""
+        """Discover the host in another thread, then answer the readings that wait for it.
+
+        Not in the thread that commits: a disk that stands still must not keep readings waiting.
+        """
         self._looking_at_host = True
         unread, self._unread = self._unread, []
         found: list[Pools] = []
@@ -218,7 +245,7 @@ class Orchestrator:
                 self._look_at_host()
             self._rest()
 
-        self._worker.run(lambda: found.append(self._host.pools()), done)
+        self._reviewer.run(lambda: found.append(self._host.pools()), done)
 
     def _look_after_state(self) -> None:
         """Notice a replaced database even when nothing is written."""

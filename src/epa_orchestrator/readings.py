@@ -47,10 +47,19 @@ class Readings:
     """Answers readings from a ledger.
 
     `problem` is why the daemon serves nothing else, None when all is well; with `ledger_known` false the claims are not
-    known either, and no CPU counts as free. `ledger` is the first ledger: its parts are encoded in advance.
+    known either, and no CPU counts as free. `ledger` is the first one to be asked about, probably with `granted` as the
+    CPUs of the pools: its parts are encoded ahead.
     """
 
-    def __init__(self, host: Host, problem: str | None, *, ledger_known: bool, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self,
+        host: Host,
+        problem: str | None,
+        *,
+        ledger_known: bool,
+        ledger: Ledger | None = None,
+        granted: CpuSet = EMPTY,
+    ) -> None:
         self._host = host
         self._problem = problem
         self._ledger_known = ledger_known
@@ -59,7 +68,7 @@ class Readings:
         self._pages = _PageParts()
         self._review = Review()
         if ledger is not None:
-            self._claims.use(ledger.claims, EMPTY)
+            self._claims.use(ledger.claims, granted)
             self._pages.use(ledger.pages)
 
     def fail(self, problem: str) -> None:
@@ -188,8 +197,8 @@ class _ClaimParts:
     def use(self, claims: Mapping[str, Claim], granted: CpuSet) -> None:
         """Make these the present claims, and `granted` the CPUs of all pools."""
         changes = _changes(self._claims, claims)
-        if granted != self._granted:
-            changes += [(service, claim) for service, claim in claims.items() if claim.withheld]
+        if moved := granted.mask ^ self._granted.mask:
+            changes += [(service, claim) for service, claim in claims.items() if claim.withheld.mask & moved]
         for service, claim in changes:
             for pool, parts in self._pools.items():
                 parts.put(service, _encode(claim, granted) if claim is not None and claim.pool == pool else None)

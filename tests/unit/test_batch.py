@@ -171,7 +171,25 @@ def test_a_batch_that_takes_long_commits_what_it_has(opened: Store, monkeypatch:
     assert set(batch.ledger.claims) == {"a"}
 
 
-def test_a_database_changed_by_another_process_is_not_written_again(path: Path, opened: Store) -> None:
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_there_was_no_time_for_on_the_loop_is_decided_and_committed_with_the_rest(
+    path: Path, opened: Store, monkeypatch: pytest.MonkeyPatch, broken: bool
+) -> None:
+    host = Host(RecordedSysfs(build(SHAPE)), Settings())
+    batch = Batch(opened, host, Ledger(), host.seen, [cores("a", 1), cores("b", 1)])
+    batch.begin(host.pools(), 0.0)
+    assert (len(batch.decided), len(batch.left), batch.ended) == (1, 1, False)
+    if broken:
+        monkeypatch.setattr(Store, "stage", None)
+    batch.finish()
+    assert batch.ended
+    assert [answer.get("allocated_cores") for answer in answers(batch.decided)] == (
+        [None] * 2 if broken else ["2", "3"]
+    )
+    assert set(batch.ledger.claims) == set(store.load(path).ledger.claims) == (set() if broken else {"a", "b"})
+
+
+def test_a_database_that_another_process_has_changed_is_written_no_more(path: Path, opened: Store) -> None:
     batch = carried_out(opened, cores("a", 1))
     taken = Claim("b", "isolated", CpuSet.parse("7"), CpuSet(), "legacy")
     another = sqlite3.connect(path, isolation_level=None)

@@ -900,3 +900,12 @@ def test_what_is_withheld_and_offline_stays_so_when_the_claim_grows() -> None:
     grown = allocate(ledger, at, Ask("a", at.isolated), 3).claim
     assert grown is not None
     assert "10" in str(grown.withheld)
+
+
+def test_a_withheld_thread_of_an_older_database_that_is_offline_at_first_stays_withheld() -> None:
+    old = [claim("a", "2-3", withheld="10-11")]
+    ledger = Ledger.of(old, {}).on(pools(offline="10").cores)
+    assert owned_and_withheld(ledger) == {"a": ("2-3", "10-11")}
+    ledger = ledger.on(pools().cores)
+    assert owned_and_withheld(ledger) == {"a": ("2-3", "10-11")}
+    assert str(ledger.claims["a"].alone) == "2-3"

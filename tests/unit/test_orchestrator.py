@@ -6,6 +6,8 @@ import asyncio
 import json
 import shutil
 import tempfile
+import threading
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -297,6 +299,76 @@ def test_what_is_withheld_is_listed_and_survives_a_restart(tmp_path: Path) -> No
 
 
 SERVICES = st.sampled_from(["a", "b", "c", "Ünïcode 服务"])
+
+
+def test_many_answers_leave_the_loop_to_others_in_between(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        turns, told = 0, list[int]()
+
+        def slow_client(_: bytes) -> None:
+            told.append(turns)
+            end = time.thread_time() + 0.001
+            while time.thread_time() < end:
+                pass
+
+        for _ in range(64):
+            orchestrator.submit(validate(cores("a", 99)), ORIGIN, slow_client)
+        while len(told) < 64:
+            turns += 1
+            assert orchestrator.busy
+            await asyncio.sleep(0)
+        assert max(told.count(turn) for turn in set(told)) <= 8
+        assert counting.commits == 0
+
+    run(tmp_path, body)
+
+
+def test_a_disk_that_stands_still_keeps_no_reading_waiting_after_a_change_of_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        moves = threading.Event()
+        commit = counting.commit
+
+        def stand_still() -> None:
+            assert moves.wait(60)
+            commit()
+
+        monkeypatch.setattr(counting, "commit", stand_still)
+        try:
+            changed = asyncio.ensure_future(ask(orchestrator, cores("a", 1)))
+            await asyncio.sleep(0.05)
+            orchestrator.use(parse_settings({"reserved-cpus": "7"}))
+            listing = (await asyncio.wait_for(ask(orchestrator, LIST), 20))[0]
+            assert listing["total_available_cpus"] == 11
+            assert not changed.done()
+        finally:
+            moves.set()
+        await changed
+
+    run(tmp_path, body)
+
+
+def test_what_a_slow_disk_commits_into_a_database_that_was_replaced_meanwhile_is_not_acknowledged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        moves = threading.Event()
+        commit = counting.commit
+
+        def stand_still() -> None:
+            assert moves.wait(60)
+            commit()
+
+        monkeypatch.setattr(counting, "commit", stand_still)
+        changed = asyncio.ensure_future(ask(orchestrator, cores("a", 1)))
+        await asyncio.sleep(0.05)
+        counting.path.rename(counting.path.with_name("elsewhere"))
+        moves.set()
+        assert "no longer the file that this daemon opened" in (await changed)[0]["error"]
+        assert (await ask(orchestrator, LIST))[0]["total_allocations"] == 0
+
+    run(tmp_path, body)
 
 
 class Failing(RecordedSysfs):

@@ -1,4 +1,4 @@
-"""Pace: which requests the event loop decides itself, and when."""
+"""Pace: the loop decides only what has been quick, on the CPUs that it looks at, on these pools."""
 
 from __future__ import annotations
 
@@ -6,109 +6,71 @@ from typing import Any
 
 import pytest
 
+from epa_orchestrator.host import Host
 from epa_orchestrator.pace import Pace
-from epa_orchestrator.pools import Pools, build_pools
+from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import (
     AllocateCores,
     AllocateCoresPercent,
     AllocateHugepages,
     AllocateNumaCores,
     Mutation,
+    validate,
 )
-from epa_orchestrator.settings import parse_settings
-from tests.machines import made_up
-from tools.synthetic import Shape
-
-#: Seconds: below and above what counts as quick (1 ms).
-QUICK, SLOW = 0.0005, 0.002
+from epa_orchestrator.settings import Settings
+from epa_orchestrator.sysfs import RecordedSysfs
+from tools.synthetic import Shape, build
 
 
-def pools(**options: object) -> Pools:
-    machine = made_up(Shape(cores_per_l3=4, isolated="0-3"))
-    return build_pools(machine, None, parse_settings(options))
+def pools() -> Pools:
+    return Host(RecordedSysfs(build(Shape(packages=2, isolated="1-3,5-7"))), Settings()).pools()
 
 
-def cores(count: int, **more: Any) -> AllocateCores:
-    return AllocateCores(action="allocate_cores", service_name="a", num_of_cores=count, **more)
+def request(action: str, **fields: Any) -> Mutation:
+    mutation = validate({"action": action, "service_name": "a", **fields})
+    assert isinstance(mutation, AllocateCores | AllocateCoresPercent | AllocateNumaCores | AllocateHugepages)
+    return mutation
 
 
-def percent(share: int) -> AllocateCoresPercent:
-    return AllocateCoresPercent(action="allocate_cores_percent", service_name="a", percent=share)
-
-
-def numa(count: int) -> AllocateNumaCores:
-    return AllocateNumaCores(action="allocate_numa_cores", service_name="a", numa_node=0, num_of_cores=count)
-
-
-def hugepages() -> AllocateHugepages:
-    return AllocateHugepages(
-        action="allocate_hugepages", service_name="a", node_id=0, size_kb=2048, hugepages_requested=1
-    )
-
-
-def warm(at: Pools) -> Pace:
-    """A pace after just enough quick decisions."""
-    pace = Pace()
-    pace.note(at, 16, QUICK)
-    return pace
-
-
-def test_the_loop_decides_after_sixteen_quick_decisions() -> None:
-    at, pace = pools(), Pace()
-    pace.note(at, 15, QUICK)
-    assert not pace.is_quick(at, [cores(1)])
-    pace.note(at, 1, QUICK)
-    assert pace.is_quick(at, [cores(1)])
-
-
-def test_a_slow_decision_starts_the_count_again() -> None:
-    at = pools()
-    pace = warm(at)
-    pace.note(at, 1, SLOW)
-    assert not pace.is_quick(at, [cores(1)])
-    pace.note(at, 16, QUICK)
-    assert pace.is_quick(at, [cores(1)])
-
-
-def test_quick_decisions_on_other_pools_do_not_count() -> None:
-    before, now = pools(), pools()
-    pace = warm(before)
-    assert not pace.is_quick(now, [cores(1)])
-    pace.note(now, 15, QUICK)
-    assert not pace.is_quick(now, [cores(1)])
+ANY = request("allocate_cores", num_of_cores=1)
+NODE_0 = request("allocate_numa_cores", numa_node=0, num_of_cores=1)
+NODE_1 = request("allocate_numa_cores", numa_node=1, num_of_cores=1)
+GENERAL = request("allocate_cores", num_of_cores=1, pool="general")
+RELEASE = request("allocate_cores", num_of_cores=-1)
+PAGES = request("allocate_hugepages", node_id=0, size_kb=2048, hugepages_requested=1)
 
 
 @pytest.mark.parametrize(
-    ("request_", "easy"),
+    ("quick_ones", "others"),
     [
-        (cores(-1), True),
-        (cores(0), False),
-        (cores(1), True),
-        (cores(32), True),
-        (cores(33), False),
-        (cores(1, explain=True), False),
-        (cores(1, numa_policy="restricted"), False),
-        (cores(1, cpu_thread_policy="require"), False),
-        (cores(1, uncore_cache_alignment="require"), False),
-        (cores(1, near=0), False),
-        (numa(1), True),
-        (numa(33), False),
-        (percent(0), True),
-        (percent(1), False),
-        (hugepages(), True),
+        ([PAGES, RELEASE], [ANY, NODE_0, NODE_1, GENERAL]),
+        ([ANY], [NODE_0, NODE_1, GENERAL, PAGES]),
+        ([NODE_0], [ANY, NODE_1, GENERAL, RELEASE]),
     ],
 )
-def test_only_small_requests_without_wishes_are_left_to_the_loop(request_: Mutation, easy: bool) -> None:
-    at = pools()
-    assert warm(at).is_quick(at, [request_]) is easy
+def test_quick_decisions_tell_of_the_same_cpus_only(quick_ones: list[Mutation], others: list[Mutation]) -> None:
+    pace, present = Pace(), pools()
+    assert not any(pace.is_quick(present, [each]) for each in quick_ones)
+    for _ in range(16):
+        pace.note(present, quick_ones, 0.0001)
+    assert pace.is_quick(present, quick_ones)
+    assert not any(pace.is_quick(present, [*quick_ones, each]) for each in others)
 
 
-@pytest.mark.parametrize(("request_", "easy"), [(cores(1), False), (cores(-1), True), (hugepages(), True)])
-def test_a_rule_of_the_operator_leaves_only_what_it_cannot_refuse(request_: Mutation, easy: bool) -> None:
-    at = pools(**{"cpu-thread-policy": "require"})
-    assert warm(at).is_quick(at, [request_]) is easy
+def test_a_slow_decision_or_other_pools_begin_again() -> None:
+    present = pools()
+    for other, slowest in ((present, 0.002), (pools(), 0.0001)):
+        pace = Pace()
+        pace.note(present, [ANY] * 16, 0.0001)
+        assert pace.is_quick(present, [ANY])
+        pace.note(other, [ANY], slowest)
+        assert not pace.is_quick(present, [ANY])
 
 
-def test_one_hard_request_takes_its_whole_batch_to_the_thread() -> None:
-    at = pools()
-    assert not warm(at).is_quick(at, [cores(1), cores(33), cores(1)])
+@pytest.mark.parametrize(
+    "fields", [{"num_of_cores": 0}, {"num_of_cores": 33}, {"explain": True}, {"cpu_thread_policy": "isolate"}]
+)
+def test_what_may_take_long_is_never_quick(fields: dict[str, Any]) -> None:
+    pace, present = Pace(), pools()
+    pace.note(present, [ANY] * 16, 0.0001)
+    assert not pace.is_quick(present, [request("allocate_cores", **{"num_of_cores": 1} | fields)])

@@ -13,7 +13,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger, PageKind, PagesChange, free_pages
 from epa_orchestrator.protocol import MemoryAnswer, NodeHugepages, PageCapacity, Reading, validate
-from epa_orchestrator.readings import Readings
+from epa_orchestrator.readings import Readings, _ClaimParts
 from epa_orchestrator.settings import parse_settings
 from epa_orchestrator.sysfs import RecordedSysfs
 from tools.synthetic import Shape, build
@@ -196,3 +196,17 @@ def test_only_cpus_of_the_pools_are_listed_as_withheld() -> None:
     assert str(ledger.claims["a"].withheld) == "9-10"
     readings = Readings(at, None, ledger_known=True, ledger=ledger)
     assert json.loads(answer(readings, ledger, LIST))["allocations"][0]["withheld_cpus"] == "9"
+
+
+def test_what_is_withheld_is_encoded_again_only_where_cpus_left_or_joined_the_pools() -> None:
+    at = host(cpu_thread_policy="isolate")
+    claims = {
+        name: claim(name, own, withheld=CpuSet.parse(other)) for name, own, other in (("a", "1", "5"), ("b", "2", "6"))
+    }
+    parts = _ClaimParts()
+    parts.use(claims, at.pools().granted)
+    a, b = parts.of_pool("isolated").in_order()
+    parts.use(claims, at.pools().granted - CpuSet.parse("6"))
+    after = parts.of_pool("isolated").in_order()
+    assert after[0] is a
+    assert (b'"withheld_cpus":"6"' in b, b"withheld_cpus" in after[1]) == (True, False)
