@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+from epa_orchestrator import descriptors
+
 #: struct timeval of socket(7)'s time-outs.
 _TIMEVAL: Final = struct.Struct("@ll")
 _READ_SIZE: Final = 262_144
@@ -44,6 +46,7 @@ def exchange(path: Path, request: bytes, timeout: float, limit: int) -> bytes:
     """
     deadline = _Deadline(timeout)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        descriptors.refuse(connection)
         _connect(connection, path, deadline)
         try:
             connection.settimeout(deadline.left())
