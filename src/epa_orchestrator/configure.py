@@ -17,7 +17,7 @@ from typing import Any
 
 from epa_orchestrator import paths, store
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.files import UnsuitableFileError, read_regular_file
+from epa_orchestrator.files import UnsuitableFileError, read_regular_file, sync_directory
 from epa_orchestrator.ledger import Ledger
 from epa_orchestrator.legacy_state import LegacyStateError, read_legacy_state
 from epa_orchestrator.lock import Locked, daemon_pid
@@ -143,6 +143,7 @@ def _write(file: Path, content: bytes) -> None:
             written.flush()
             os.fsync(written.fileno())
         os.replace(new, file)
+        sync_directory(file.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             new.unlink()

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from epa_orchestrator import peer_log
+from epa_orchestrator import descriptors, peer_log
+from epa_orchestrator.descriptors import PassedError, SlowCloser, end
 from epa_orchestrator.framing import IncomingRequest
 from epa_orchestrator.orchestrator import Orchestrator
 from epa_orchestrator.peers import Peer, Standing, may_change
@@ -59,6 +60,7 @@ class Shared:
         self.loop = asyncio.get_running_loop()
         self.quotas: Quotas[Connection] = Quotas(limits.connections)
         self.connections: dict[Connection, None] = {}
+        self.slow_closer = SlowCloser(self.loop.call_later)
         self.waiting_changes = dict.fromkeys(Standing, 0)
         self._deferred: deque[Connection] = deque()
         self._scheduled = False
@@ -141,9 +143,12 @@ class Connection:
     def _read(self) -> None:
         """Take what has arrived, and serve the request when it is whole."""
         try:
-            piece = self._socket.recv(_RECV_BYTES)
+            piece = self._receive()
         except (BlockingIOError, InterruptedError):
             self._watch()
+            return
+        except PassedError:
+            self._fail("File descriptors came with the request: send it without any")
             return
         except OSError:
             self.close()
@@ -161,6 +166,11 @@ class Connection:
             self._watch()
         else:
             self._serve(request)
+
+    def _receive(self) -> bytes:
+        if self._standing is Standing.OWN:
+            return self._socket.recv(_RECV_BYTES)
+        return descriptors.take(self._socket, _RECV_BYTES)
 
     def is_idle(self) -> bool:
         """Whether the client makes no progress; never true while it waits for its commit or reads its answer."""
@@ -201,7 +211,7 @@ class Connection:
         self._phase = _Phase.CLOSED
         self._unwatch()
         self._stop_waiting()
-        hang_up(self._socket)
+        end(self._socket, self._shared.slow_closer)
         del self._shared.connections[self]
         self._shared.quotas.remove(self, self._standing, self._peer.uid)
 
@@ -310,12 +320,12 @@ class Connection:
 
     def _discard(self) -> None:
         try:
-            if not self._socket.recv_into(_DISCARDED):
+            if not descriptors.discard(self._socket):
                 self.close()
             self._moved = self._shared.loop.time()
         except (BlockingIOError, InterruptedError):
             return
-        except OSError:
+        except (OSError, PassedError):
             self.close()
 
     def _watch(self) -> None:
@@ -330,19 +340,6 @@ class Connection:
         if self._writing:
             self._writing = False
             self._shared.loop.remove_writer(self._fd)
-
-
-def hang_up(connected: socket.socket) -> None:
-    """Close a socket so that its peer reads what was sent, and then the end of the stream.
-
-    Without the shutdown, and the read of late bytes, a client that has sent more than we read would get a reset.
-    """
-    try:
-        connected.shutdown(socket.SHUT_RDWR)
-        connected.recv(_RECV_BYTES, socket.MSG_DONTWAIT)
-    except OSError:
-        pass
-    connected.close()
 
 
 def _unread_bytes(fd: int) -> int:

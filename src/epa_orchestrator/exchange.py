@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import struct
 import time
 from pathlib import Path
 from typing import Final
 
-#: How long (seconds) to wait before connecting again to a socket whose queue is full: at first, and at most.
-_FIRST_PAUSE: Final = 0.001
-_LONGEST_PAUSE: Final = 0.1
+from epa_orchestrator import descriptors
+
+#: struct timeval of socket(7)'s time-outs.
+_TIMEVAL: Final = struct.Struct("@ll")
 _READ_SIZE: Final = 262_144
 
 
@@ -43,6 +46,7 @@ def exchange(path: Path, request: bytes, timeout: float, limit: int) -> bytes:
     """
     deadline = _Deadline(timeout)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        descriptors.refuse(connection)
         _connect(connection, path, deadline)
         try:
             connection.settimeout(deadline.left())
@@ -57,15 +61,24 @@ def exchange(path: Path, request: bytes, timeout: float, limit: int) -> bytes:
 
 
 def _connect(connection: socket.socket, path: Path, deadline: _Deadline) -> None:
-    """Connect; while the server's queue is full, which connect(2) answers with EAGAIN, try again."""
-    pause = _FIRST_PAUSE
+    """Connect; while the server's queue is full, wait among the others who want a place there.
+
+    The kernel lets those in who wait in connect(2), first come first served. Who only tries again now and then, as a
+    socket with a time-out of Python's does, is outrun by those who try all the time.
+    """
+    connection.setblocking(True)
     while True:
-        connection.settimeout(deadline.left())
+        left = deadline.left()
+        seconds, micros = divmod(max(int(left * 1_000_000), 1), 1_000_000)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(seconds, micros))
         try:
             connection.connect(os.fspath(path))
-        except BlockingIOError:
-            time.sleep(min(pause, deadline.left()))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            connection.getpeername()  # after a signal, Python takes a socket that still waited for connected
+        except BlockingIOError:  # the time is over, or nearly
+            continue
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:
+                raise
         else:
             return
 

@@ -34,3 +34,15 @@ def read_regular_file(path: str | Path, most: int, *, follow_link: bool) -> byte
     if content is None or len(content) > most:
         raise UnsuitableFileError(f"it has more than {most} bytes")
     return content
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in a directory durable, such as one that a rename has changed.
+
+    Raises OSError.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -17,6 +17,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
+from epa_orchestrator import descriptors
 from epa_orchestrator.errors import EpaError
 
 #: Everybody may connect, because everybody may read; who may change claims is decided by the peer's credentials.
@@ -179,6 +180,7 @@ def connect(fd: int) -> socket.socket | None:
     out of something.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    descriptors.refuse(connection)
     try:
         # The only way to connect to an open file: replacing its name now has no effect.
         connection.connect(f"/proc/self/fd/{fd}")

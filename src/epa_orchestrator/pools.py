@@ -78,11 +78,13 @@ class Pools:
         if not outside:
             return self.topologies[pool.name]
         key = pool.name, outside.mask
-        if key not in self._around_claims:
+        known = self._around_claims.get(key)
+        if known is None:
+            known = self._topology(pool, outside)
             if len(self._around_claims) >= _MAX_TOPOLOGIES:
                 self._around_claims.clear()
-            self._around_claims[key] = self._topology(pool, outside)
-        return self._around_claims[key]
+            self._around_claims[key] = known
+        return known
 
     def _topology(self, pool: Pool, outside: CpuSet) -> Topology:
         assert self.machine is not None

@@ -14,6 +14,7 @@ import socket
 from typing import Final
 
 from epa_orchestrator import listening
+from epa_orchestrator.descriptors import SlowCloser, end
 from epa_orchestrator.peers import Peer
 
 _NONCE_BYTES: Final = 16
@@ -24,20 +25,22 @@ _MOST_REMEMBERED: Final = 64
 class Probe:
     """One connection of the daemon to a socket file. `arrived_at`: the address of the listener that accepted it."""
 
-    def __init__(self, connection: socket.socket, nonce: bytes) -> None:
+    def __init__(self, connection: socket.socket, nonce: bytes, slow_closer: SlowCloser) -> None:
         self.arrived_at: str | None = None
+        self._slow_closer = slow_closer
         self._connection = connection
         connection.send(nonce)
 
     def close(self) -> None:
-        """Hang up."""
-        self._connection.close()
+        """Hang up; a foreign server may have passed descriptors to us."""
+        end(self._connection, self._slow_closer)
 
 
 class Probes:
     """The probes of a server, which recognises them among the connections that it accepts."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow_closer: SlowCloser) -> None:
+        self._slow_closer = slow_closer
         self._pid = os.getpid()
         self._sent: dict[bytes, Probe] = {}
 
@@ -52,7 +55,7 @@ class Probes:
             return None
         nonce = secrets.token_bytes(_NONCE_BYTES)
         try:
-            probe = Probe(connection, nonce)
+            probe = Probe(connection, nonce, self._slow_closer)
         except BrokenPipeError:  # the listener has gone
             connection.close()
             return None

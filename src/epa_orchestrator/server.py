@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from time import monotonic
 from typing import Final
 
-from epa_orchestrator import peer_log
-from epa_orchestrator.connection import Connection, Limits, Shared, hang_up
+from epa_orchestrator import descriptors, peer_log
+from epa_orchestrator.connection import Connection, Limits, Shared
+from epa_orchestrator.descriptors import end
 from epa_orchestrator.listening import BACKLOG
 from epa_orchestrator.orchestrator import Orchestrator
 from epa_orchestrator.peers import Peer, Standing, peer_of, standing_of
@@ -42,16 +43,22 @@ class Server:
         self.orchestrator = orchestrator
         self.limits = limits or Limits()
         self.loop = asyncio.get_running_loop()
-        self.probes = Probes()
         self._pid = os.getpid()
         self._shared = Shared(orchestrator, self.limits)
+        self.probes = Probes(self._shared.slow_closer)
         self._listeners: list[socket.socket] = []
         self._retiring: set[socket.socket] = set()
         self._complained = 0.0
         self._sweeper: asyncio.Handle = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
+    @property
+    def descriptors_left(self) -> int:
+        """How many connections with descriptors in them are not closed yet."""
+        return self._shared.slow_closer.left
+
     def listen(self, listener: socket.socket) -> None:
         """Accept connections from a listening, non-blocking socket."""
+        descriptors.refuse(listener)
         self._listeners.append(listener)
         self.loop.add_reader(listener.fileno(), self._accept, listener)
 
@@ -126,7 +133,14 @@ class Server:
             accepted.setblocking(False)
             Connection(self._shared, accepted, peer, standing).ready()
         else:
-            _turn_away(accepted, peer)
+            self._turn_away(accepted, peer)
+
+    def _turn_away(self, accepted: socket.socket, peer: Peer) -> None:
+        """Tell a client that there are too many connections of its kind, and hang up; as cheap as can be."""
+        peer_log.note(*peer, "turned away: too many connections")
+        with contextlib.suppress(OSError):  # it has already gone
+            accepted.send(_too_many(peer.uid), socket.MSG_DONTWAIT)
+        end(accepted, self._shared.slow_closer)
 
     def _has_room(self, standing: Standing, uid: int) -> bool:
         """Whether a user may have one more connection, closing an idle one if that is needed."""
@@ -168,14 +182,6 @@ class Server:
                 self._sweeper = self.loop.call_soon(self._sweep_on, connections)
                 return
         self._sweeper = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
-
-
-def _turn_away(accepted: socket.socket, peer: Peer) -> None:
-    """Tell a client that its user has too many connections, and hang up, at as little cost as possible."""
-    peer_log.note(*peer, "turned away: too many connections")
-    with contextlib.suppress(OSError):  # it has already gone
-        accepted.send(_too_many(peer.uid), socket.MSG_DONTWAIT)
-    hang_up(accepted)
 
 
 @functools.lru_cache(maxsize=64)

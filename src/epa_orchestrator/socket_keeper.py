@@ -24,6 +24,8 @@ _PROOF_TIMEOUT: Final = 2.0
 _PAUSE: Final = 0.01
 #: How many sockets of our own are served at once: clients may have looked up the previous file and not yet connected.
 _MOST_OWN: Final = 2
+#: Looks in a row that may end in doubt before the file is put back.
+_MOST_DOUBTS: Final = 10
 
 
 class SocketKeeper:
@@ -35,6 +37,9 @@ class SocketKeeper:
         self._handed_over: list[socket.socket] = []
         self._own: deque[socket.socket] = deque()
         self._complaint = ""
+        #: The file (O_PATH) that was shown to lead to us the last time, and looks since then that have shown nothing.
+        self._proven: int | None = None
+        self._doubts = 0
 
     async def start(self, handed_over: list[socket.socket]) -> None:
         """Serve the sockets that systemd handed over, and one of our own if there are none or no file leads to them.
@@ -74,19 +79,39 @@ class SocketKeeper:
     async def leads_to_us(self) -> bool:
         """Whether a connection to the file arrives at this server; it makes one to find out.
 
-        Raises OSError when the process or the system has run out of something, so that it cannot be known.
+        While clients keep our own queue full nothing is shown in time; then the file counts as ours as long as it is
+        the one that was shown to be ours before. Raises OSError when the process or the system has run out of
+        something, so that it cannot be known.
         """
         fd = self._file.open()
         if fd is None:
             return False
+        deadline = self._server.loop.time() + _PROOF_TIMEOUT
         try:
             probe = await self._send_probe(fd)
+            if probe is not None and await self._arrival(probe) is not None:
+                self._remember(os.dup(fd))
+                return True
+            return self._server.loop.time() >= deadline and self._is_probably_ours(fd)
         finally:
             os.close(fd)
-        return probe is not None and await self._arrival(probe) is not None
+
+    def _is_probably_ours(self, fd: int) -> bool:
+        """Whether the file is the one that was proven; before the first proof, whether to give it some more time."""
+        if self._proven is not None:
+            return os.path.samestat(os.fstat(fd), os.fstat(self._proven))
+        self._doubts += 1
+        return self._doubts <= _MOST_DOUBTS
+
+    def _remember(self, proven: int | None) -> None:
+        """Keep a proven file open, so that its inode number is not used again; None: what was proven may be stale."""
+        if self._proven is not None:
+            os.close(self._proven)
+        self._proven, self._doubts = proven, 0
 
     async def remove(self) -> None:
         """Remove the file if it leads to a socket that this daemon made."""
+        self._remember(None)
         try:
             fd = self._file.open() if self._own else None
         except OSError:
@@ -139,6 +164,7 @@ class SocketKeeper:
 
     def _serve(self, listener: socket.socket) -> None:
         """Serve a socket of our own, and retire the oldest ones."""
+        self._remember(None)
         self._own.append(listener)
         try:
             self._server.listen(listener)

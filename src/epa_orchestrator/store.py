@@ -26,6 +26,7 @@ from epa_orchestrator.database_files import INDEX, JOURNAL, LOG, Files, with_suf
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.event_rows import Row as EventRow
 from epa_orchestrator.event_rows import read_row, text_or_bytes
+from epa_orchestrator.files import sync_directory
 from epa_orchestrator.ledger import Change, ClaimChange, Ledger, PageKind, PagesChange
 from epa_orchestrator.machine import Seen
 from epa_orchestrator.rows import (
@@ -354,7 +355,7 @@ def create(path: Path, ledger: Ledger, origin: Origin, at: float) -> None:
         _fill(new, ledger, origin, at)
         os.link(new, path)
         os.unlink(new)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except (*_EXPECTED, CommitError) as error:
         raise StateError(f"cannot be created: {_reason(error)}") from error
 
@@ -589,11 +590,3 @@ def _event_bytes(service: str, before: str | None, after: str | None) -> int:
 
 def _read_only(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
-
-
-def _sync_directory(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -510,6 +510,30 @@ def test_a_full_queue_is_tried_again_until_there_is_room(directory: Path) -> Non
     assert listing.total_allocations == 1
 
 
+def test_who_has_waited_longer_for_a_place_in_a_full_queue_gets_it_first(directory: Path) -> None:
+    """Else who tries all the time gets each place, and who only tries now and then gets none."""
+    path = directory / "epa.sock"
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(str(path))
+        listener.listen(0)
+        listener.settimeout(10)
+        stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(path))
+        names = [f"waiting {number}" for number in range(8)]
+        came: list[str] = []
+        for name in names:
+            stack.enter_context(in_threads(lambda name=name: Client(path, timeout=20).ask({"name": name})))
+            time.sleep(0.3)
+        listener.accept()[0].close()
+        for _ in names:
+            connection, _ = listener.accept()
+            with connection:
+                came.append(json.loads(connection.recv(65_536))["name"])
+                connection.sendall(b"{}")
+            time.sleep(0.01)
+    assert came == names
+
+
 def test_a_queue_that_stays_full_is_given_up(directory: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener, contextlib.ExitStack() as waiting:
         listener.bind(str(directory / "epa.sock"))

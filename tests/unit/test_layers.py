@@ -11,7 +11,7 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 LAYERS = (
     ("errors",),
-    ("cpuset", "files", "documents", "names", "paths", "lock", "worker", "event_rows"),
+    ("cpuset", "files", "documents", "names", "paths", "lock", "worker", "event_rows", "descriptors"),
     ("systemd", "listening", "exchange", "unblocked"),
     ("database_files", "background"),
     ("sysfs", "policy", "logs"),

@@ -169,7 +169,7 @@ def test_a_database_that_is_replaced_gets_no_more_changes(prepared: int, tmp_pat
         before = (await ask(orchestrator, LIST))[0]
         copy = shutil.copyfile(counting.path, tmp_path / "copy")
         copy.rename(counting.path)
-        problem = f"The state database {counting.path} cannot be written any more, because the database is no longer"
+        problem = f"The state database {counting.path} can no longer be written, because the database is no longer"
         answers = [(await ask(orchestrator, cores("b", 1)))[0] for _ in range(2)]
         assert answers[0]["error"] == (
             "Nothing was changed because the state could not be stored: the database is no longer the file that this"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
 
+from epa_orchestrator.descriptors import SlowCloser
 from epa_orchestrator.peers import Peer, peer_of
 from epa_orchestrator.probing import Probe, Probes
 
@@ -26,6 +27,15 @@ def _listener(path: Path) -> Generator[socket.socket]:  # pyright: ignore[report
         yield listener
 
 
+def made() -> Probes:
+    """Probes whose sockets no slow closer has to close, as nobody here passes descriptors."""
+
+    def call_later(_seconds: float, _call: Callable[[], None]) -> None:
+        pytest.fail("a socket with descriptors")
+
+    return Probes(SlowCloser(call_later))
+
+
 def send(probes: Probes, path: Path) -> Probe | None:
     fd = os.open(path, os.O_PATH)
     try:
@@ -40,7 +50,7 @@ def accept(listener: socket.socket) -> tuple[socket.socket, Peer]:
 
 
 def test_a_probe_is_recognised_by_the_listener_that_accepts_it(path: Path, listener: socket.socket) -> None:
-    probes = Probes()
+    probes = made()
     probe = send(probes, path)
     assert probe is not None
     assert probe.arrived_at is None
@@ -52,7 +62,7 @@ def test_a_probe_is_recognised_by_the_listener_that_accepts_it(path: Path, liste
 
 
 def test_a_number_counts_once(path: Path, listener: socket.socket) -> None:
-    probes = Probes()
+    probes = made()
     probe = send(probes, path)
     assert probe is not None
     accepted, peer = accept(listener)
@@ -73,12 +83,12 @@ def test_a_client_of_the_same_process_is_left_as_it_is(path: Path, listener: soc
         client.send(b'{"action": "list')
         accepted, peer = accept(listener)
         with accepted:
-            assert not Probes().recognise(accepted, peer)
+            assert not made().recognise(accepted, peer)
             assert accepted.recv(100) == b'{"action": "list'
 
 
 def test_another_process_with_the_right_number_is_no_probe(path: Path, listener: socket.socket) -> None:
-    probes = Probes()
+    probes = made()
     probe = send(probes, path)
     assert probe is not None
     accepted, peer = accept(listener)
@@ -94,17 +104,17 @@ def test_a_silent_client_of_the_same_process_is_not_waited_for(path: Path, liste
         client.connect(str(path))
         accepted, peer = accept(listener)
         with accepted:
-            assert not Probes().recognise(accepted, peer)
+            assert not made().recognise(accepted, peer)
 
 
 def test_without_a_listener_there_is_no_probe(path: Path, listener: socket.socket) -> None:
     listener.close()
-    assert send(Probes(), path) is None
+    assert send(made(), path) is None
 
 
 def test_a_full_backlog_is_an_error_at_once(path: Path, listener: socket.socket) -> None:
     listener.listen(0)
-    probes = Probes()
+    probes = made()
     first = send(probes, path)
     assert first is not None
     with pytest.raises(BlockingIOError):
@@ -113,7 +123,7 @@ def test_a_full_backlog_is_an_error_at_once(path: Path, listener: socket.socket)
 
 
 def test_the_last_64_probes_are_remembered(path: Path, listener: socket.socket) -> None:
-    probes = Probes()
+    probes = made()
     sent = [send(probes, path) for _ in range(65)]
     recognised: list[bool] = []
     for probe in sent:

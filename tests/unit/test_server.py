@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import socket
+import struct
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
@@ -362,3 +363,73 @@ def test_no_turn_is_long(scene: Callable[[Bench], Awaitable[float]], path: Path)
         assert asyncio.run(run()) < 0.01
     finally:
         gc.enable()
+
+
+@contextlib.contextmanager
+def lingering_socket() -> Generator[socket.socket]:
+    """A TCP socket whose last close waits for a minute, as its peer does not read what was sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        lingering = socket.create_connection(listener.getsockname())
+        peer, _ = listener.accept()
+    with peer:
+        lingering.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                lingering.send(b"x" * 65_536)
+        lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+        yield lingering
+
+
+async def sent_first(b: Bench, pass_on: Callable[[socket.socket, bytes], None]) -> None:
+    pass_on(b.connect(uid=UID), LISTING)
+
+
+async def sent_after_the_request(b: Bench, pass_on: Callable[[socket.socket, bytes], None]) -> None:
+    pass_on(b.connect(LISTING, UID), b"x")
+
+
+async def sent_after_a_mistake(b: Bench, pass_on: Callable[[socket.socket, bytes], None]) -> None:
+    client = b.connect(b"nonsense", UID)
+    await settle()
+    pass_on(client, b"x")
+
+
+async def sent_by_who_is_turned_away(b: Bench, pass_on: Callable[[socket.socket, bytes], None]) -> None:
+    for _ in range(10):
+        b.connect(uid=UID)
+    pass_on(b.connect(uid=UID), LISTING)
+
+
+@as_root
+@pytest.mark.parametrize("refused", [True, False], ids=["refused by the kernel", "on an older kernel"])
+@pytest.mark.parametrize("send", [sent_first, sent_after_the_request, sent_after_a_mistake, sent_by_who_is_turned_away])
+def test_passed_descriptor_that_takes_a_minute_to_close_holds_nobody_up(
+    send: Callable[..., Awaitable[None]], path: Path, monkeypatch: pytest.MonkeyPatch, *, refused: bool
+) -> None:
+    if not refused:
+        monkeypatch.setattr("epa_orchestrator.descriptors._SO_PASSRIGHTS", 0xFFFF)
+
+    async def scene() -> None:
+        async with bench(path, Limits(connections=32)) as b:
+            with lingering_socket() as lingering:
+
+                def pass_on(client: socket.socket, data: bytes) -> None:
+                    try:
+                        socket.send_fds(client, [data], [lingering.fileno()])
+                    except OSError:  # refused, so that our own close below is the last one
+                        lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+                await send(b, pass_on)
+                lingering.close()
+                begin = time.monotonic()
+                await settle()
+                assert await answer_of(b.connect(LISTING)) == b.orchestrator.answer
+                for client in b.clients:
+                    client.close()
+                await settle()
+                while b.server.descriptors_left:
+                    await asyncio.sleep(0.01)
+                # Not a budget: one wait for the minute, whoever waits, fails.
+                assert time.monotonic() - begin < 30
+
+    asyncio.run(scene())

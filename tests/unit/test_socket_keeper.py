@@ -106,6 +106,7 @@ def test_its_own_file_leads_to_it(path: Path, caplog: pytest.LogCaptureFixture) 
     async def body() -> None:
         async with keeping(path) as keeper:
             await keeper.start([])
+            assert await keeper.leads_to_us()
             open_files = len(os.listdir("/proc/self/fd"))
             for _ in range(100):
                 assert await keeper.leads_to_us()
@@ -206,6 +207,60 @@ def test_a_full_backlog_of_its_own_leads_to_it(path: Path) -> None:
             for client in clients:
                 client.close()
             assert len(clients) > 100
+
+    run(body())
+
+
+@pytest.mark.parametrize("proven", [True, False], ids=["proven before", "at the start"])
+def test_a_backlog_that_clients_keep_full_does(path: Path, monkeypatch: pytest.MonkeyPatch, *, proven: bool) -> None:
+    """A flood must not make the daemon replace systemd's socket file by one that goes with the daemon."""
+
+    async def body() -> None:
+        async with keeping(path) as keeper:
+            listener = listening_at(path, backlog=10)
+            if proven:
+                await keeper.start([listener])
+            monkeypatch.setattr(socket_keeper, "_PROOF_TIMEOUT", 0.0)
+            clients = fill(path)
+            inode = path.lstat().st_ino
+            if proven:
+                await keeper.look()
+            else:
+                await keeper.start([listener])
+            assert path.lstat().st_ino == inode
+            for client in clients:
+                client.close()
+
+    run(body())
+
+
+def test_another_file_while_clients_keep_the_backlog_full_does_not(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with keeping(path) as keeper:
+            await keeper.start([listening_at(path, backlog=10)])
+            clients = fill(path)
+            path.rename(path.with_name("elsewhere"))
+            with listening_at(path, backlog=0):
+                clients += fill(path)
+                monkeypatch.setattr(socket_keeper, "_PROOF_TIMEOUT", 0.0)
+                assert not await keeper.leads_to_us()
+            for client in clients:
+                client.close()
+
+    run(body())
+
+
+def test_a_start_in_doubt_is_not_in_doubt_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body() -> None:
+        async with keeping(path) as keeper:
+            with listening_at(path, backlog=0):
+                clients = fill(path)
+                monkeypatch.setattr(socket_keeper, "_PROOF_TIMEOUT", 0.0)
+                looks = [await keeper.leads_to_us() for _ in range(20)]
+                assert looks[0]
+                assert not looks[-1]
+            for client in clients:
+                client.close()
 
     run(body())
 
@@ -372,7 +427,7 @@ def test_it_is_put_back_again_and_again(path: Path) -> None:
                 await asyncio.sleep(0.01)
                 assert b"read-only" in early.recv(4096)
                 early.close()
-            assert len(os.listdir("/proc/self/fd")) <= open_files + 1
+            assert len(os.listdir("/proc/self/fd")) <= open_files + 2, "one listener more, and the proven file"
 
     run(body())
 
