@@ -196,8 +196,15 @@ class Ledger:
 
     def _use_cores(self, cores: Cores) -> None:
         self.cores = cores
-        self.claims = {service: _with_alone(claim, cores) for service, claim in self.claims.items()}
-        self._kept = {claim.service: kept for claim in self.claims.values() if (kept := self._cores_of(claim))}
+        claims = [_with_alone(claim, cores) for claim in self.claims.values()]
+        self._kept = {claim.service: kept for claim in claims if (kept := self._cores_of(claim))}
+        # What is known of a core may be lost, and then nothing of it is withheld any more.
+        self.claims = {
+            claim.service: claim
+            if claim.service in self._kept or not claim.withheld
+            else replace(claim, withheld=EMPTY)
+            for claim in claims
+        }
         self._withhold()
 
     def _make(self, change: Change) -> None:

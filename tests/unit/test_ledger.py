@@ -909,3 +909,13 @@ def test_a_withheld_thread_of_an_older_database_that_is_offline_at_first_stays_w
     ledger = ledger.on(pools().cores)
     assert owned_and_withheld(ledger) == {"a": ("2-3", "10-11")}
     assert str(ledger.claims["a"].alone) == "2-3"
+
+
+def test_a_thread_of_a_core_that_is_not_known_any_more_is_neither_withheld_nor_free_for_its_claim() -> None:
+    ledger = holding(replace(claim("a", "2"), alone=cpus("2")))
+    assert owned_and_withheld(ledger) == {"a": ("2", "10")}
+    alone = pools(offline="10", isolated="2-3,10")
+    ledger = Ledger.of([*ledger.on({}).claims.values(), claim("b", "10")], {})
+    assert owned_and_withheld(ledger) == {"a": ("2", ""), "b": ("10", "")}
+    grown, chosen = cores(ledger, "a", 2, at=replace(alone, cores={}))
+    assert (chosen, str(grown.claims["b"].cpus)) == ("2-3", "10")
