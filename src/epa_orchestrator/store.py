@@ -52,7 +52,7 @@ _APPLICATION_ID: Final = 0x4550414F
 MAX_EVENTS: Final = 100_000
 MAX_HISTORY_BYTES: Final = 32 * 1024 * 1024
 #: How many commits pass between two looks at the size of the database.
-_COMMITS_PER_LOOK: Final = 32
+_COMMITS_PER_LOOK: Final = 16
 #: At most this many events are dropped at once, or twice as many as were added since the last look: commits stay short.
 _MOST_DROPPED: Final = 1000
 
