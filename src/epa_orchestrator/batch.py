@@ -51,7 +51,7 @@ class Decided(NamedTuple):
 
 
 class Batch:
-    """Mutations and their decisions: `carry_out` in any thread, or `begin` in one thread and `finish` in another.
+    """Mutations and their decisions: `carry_out` in any thread, or `begin` and `go_on` in one and `finish` in another.
 
     `ledger` is the ledger before the batch, and after a commit the committed one; `seen`, where CPUs were last seen, is
     the same. `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
@@ -65,12 +65,17 @@ class Batch:
         self.decided: list[Decided] = []
         self.left = waiting
         self.changing: list[Mutation] = []
-        self.slowest = 0.0
+        self.slowest = self._seconds = 0.0
         self.overtaken: str | None = None
         self.pools: Pools | None = None
         self._store = store
         self._host = host
         self._before = self._after = ledger
+
+    @property
+    def has_time(self) -> bool:
+        """Whether mutations are left, and there is time to decide more of them before the commit."""
+        return bool(self.left) and self._seconds < _LONG
 
     @property
     def ended(self) -> bool:
@@ -96,13 +101,18 @@ class Batch:
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
 
-    def finish(self) -> None:
-        """Decide what `begin` had no time for, and commit."""
+    def go_on(self, enough: float = _TURN) -> None:
+        """Decide more of what is left, for `enough` seconds."""
         try:
-            if self.left and self.pools is not None:
-                self._decide_all(self.pools, _LONG)
+            if self.pools is not None:
+                self._decide_all(self.pools, enough)
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
+
+    def finish(self) -> None:
+        """Decide more of what is left as long as there is time, and commit."""
+        if self.has_time:
+            self.go_on(_LONG)
         self._commit_changes()
 
     def _commit_changes(self) -> None:
@@ -140,6 +150,7 @@ class Batch:
             before = ended
             if ended - begin > enough:
                 break
+        self._seconds += before - begin
 
     def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> tuple[Change, Ledger, bytes, str]:
         """What a mutation changes, the ledger after it, its answer, and its outcome for the log."""

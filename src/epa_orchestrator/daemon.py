@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -37,6 +38,8 @@ log = logging.getLogger(__name__)
 #: How long (seconds) a placement in another thread may keep the interpreter before the event loop gets it. A listing
 #: needs it about four times, so Python's default of 5 ms would add 20 ms to each.
 _SWITCH_INTERVAL = 0.0005
+#: Python's default is 700, which a few requests make.
+_ALLOCATIONS_PER_COLLECTION = 10_000
 #: File descriptors that are not connections: the database, its log, the lock, listeners, the event loop's own.
 _OTHER_FDS = 64
 
@@ -142,6 +145,7 @@ async def _serve(options: Options, settings: Settings, state: State, host: Host)
         server = Server(orchestrator, Limits(connections=_most_connections()))
         stopped = _handle_signals(_Reload(options, orchestrator))
         keeper = SocketKeeper(server, SocketFile(options.socket_path))
+        _calm_collector()
         await _start_serving(keeper)
         log.info("serving at %s", options.socket_path)
         tasks = [asyncio.ensure_future(job) for job in _background(keeper)]
@@ -158,6 +162,16 @@ async def _serve(options: Options, settings: Settings, state: State, host: Host)
             raise StartError(f"A background job of the daemon ended: {ended[0].exception()!r}")
     finally:
         orchestrator.close()
+
+
+def _calm_collector() -> None:
+    """Let the garbage collector pass over what a start has made, and come less often.
+
+    Requests leave next to no cycles, and a full collection holds the loop: for 42 ms with 2,000 claims on 4,096 CPUs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
 
 
 async def _start_serving(keeper: SocketKeeper) -> None:

@@ -25,7 +25,7 @@ from epa_orchestrator.readings import Readings
 from epa_orchestrator.settings import Settings
 from epa_orchestrator.store import Origin, Overtaken, Store
 from epa_orchestrator.sysfs import SysfsError
-from epa_orchestrator.worker import Worker
+from epa_orchestrator.worker import Call, Worker
 
 log = logging.getLogger(__name__)
 
@@ -128,29 +128,46 @@ class Orchestrator:
 
     def _begin_batch(self) -> None:
         assert self._store is not None
-        state = self._store
         waiting, self._waiting = self._waiting, []
-        batch = Batch(state, self._host, self._ledger, self._stored_seen, waiting)
+        batch = Batch(self._store, self._host, self._ledger, self._stored_seen, waiting)
         pools = self._known_pools()
-        decided = pools is not None and self._pace.is_quick(pools, [each.request for each in waiting])
-        if decided and pools is not None:
+        if pools is not None and self._pace.is_quick(pools, [each.request for each in waiting]):
             batch.begin(pools)
-            if batch.ended:
-                self._end_batch(batch)
-                self._end_turn()
-                return
+            self._go_on_deciding(batch)
+        else:
+            self._carry_out(batch, batch.carry_out)
+
+    def _go_on_deciding(self, batch: Batch) -> None:
+        """Decide a batch in several turns of the loop, as long as its decisions are quick."""
+        if batch.has_time and self._pace.is_quick_enough(batch.slowest):
+            asyncio.get_running_loop().call_soon(self._decide_more, batch)
+        elif batch.ended:
+            self._end_batch(batch)
+            self._end_turn()
+        else:
+            self._carry_out(batch, batch.finish)
+
+    def _decide_more(self, batch: Batch) -> None:
+        batch.go_on()
+        self._go_on_deciding(batch)
+
+    def _carry_out(self, batch: Batch, call: Call) -> None:
+        """Let the other thread do what is left of a batch."""
+        assert self._store is not None
+        state = self._store
 
         def done(error: Exception | None) -> None:
             if error is not None:
                 log.error("a batch ended unexpectedly", exc_info=error)
-                self._refuse(waiting, INTERNAL_ERROR)
+                self._refuse([each.waiting for each in batch.decided], INTERNAL_ERROR)
+                self._refuse(batch.left, INTERNAL_ERROR)
             else:
                 if not in_place or (time.monotonic() - looked > _RECENT and not state.in_place()):
                     batch.disown(_replaced())
                 self._end_batch(batch)
             self._end_turn()
 
-        self._worker.run(batch.finish if decided else batch.carry_out, done)
+        self._worker.run(call, done)
         looked, in_place = time.monotonic(), state.in_place()  # while the other thread waits for the disk
 
     def _end_batch(self, batch: Batch) -> None:

@@ -49,6 +49,11 @@ class Pace:
                 where = _where(request)
                 self._quick_decisions[where] = self._quick_decisions.get(where, 0) + 1
 
+    @staticmethod
+    def is_quick_enough(slowest: float) -> bool:
+        """Whether the loop may go on when the slowest decision so far took this time (seconds)."""
+        return slowest < _QUICK
+
     def is_quick(self, pools: Pools, requests: Iterable[Mutation]) -> bool:
         """Whether the loop may decide these."""
         if pools is not self._pools:
