@@ -9,6 +9,7 @@ import pty
 import socket
 import stat
 import termios
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -49,9 +50,16 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
 
 
 def written_until_full(writer: UnblockedWriter) -> int:
-    done = 0
-    while count := writer.write(LINE * 100):
-        done += count
+    """How much it takes; a terminal makes room for more a moment later, when the kernel has moved what it has."""
+    done = pauses = 0
+    while pauses < 5:
+        count = writer.write(LINE * 100)
+        if count:
+            done += count
+            pauses = 0
+        else:
+            pauses += 1
+            time.sleep(0.02)
     return done
 
 
