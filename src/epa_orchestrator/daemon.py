@@ -105,7 +105,7 @@ def open_state(options: Options, no_lock: str | None = None) -> tuple[State, See
         raise Locked.by_daemon(options.state_directory) from None
     except (StateError, LegacyStateError) as error:
         return _read_only_state(path, error), Seen()
-    return State(loaded.ledger, opened, None), loaded.seen
+    return State(loaded.ledger, opened, None, loaded.seen), loaded.seen
 
 
 def _first_start(options: Options, path: Path) -> None:

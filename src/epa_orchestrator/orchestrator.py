@@ -18,6 +18,7 @@ from epa_orchestrator.batch import INTERNAL_ERROR, Batch, Decided, Reply, Waitin
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Claim, Ledger, Refused
+from epa_orchestrator.machine import Seen
 from epa_orchestrator.pace import Pace
 from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import Reading, Request
@@ -45,12 +46,13 @@ _LOOK_AFTER_STATE: Final = 1.0
 class State(NamedTuple):
     """What the daemon starts from: an open store, or else the problem that keeps it read-only.
 
-    `ledger` is None when the claims are not known.
+    `ledger` is None when the claims are not known. `seen` is what the store has of where CPUs were last seen.
     """
 
     ledger: Ledger | None
     store: Store | None
     problem: str | None
+    seen: Seen = Seen()  # a named tuple
 
 
 class Orchestrator:
@@ -80,7 +82,7 @@ class Orchestrator:
         self._untidy = False
         self._idle: asyncio.TimerHandle | None = None
         self._quiet_since = 0.0
-        self._stored_seen = host.seen
+        self._stored_seen = state.seen
         self._look_after_state()
         self._rest()
 

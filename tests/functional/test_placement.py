@@ -901,7 +901,10 @@ def source_of(commit: str, directory: Path) -> dict[str, str]:
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("git or that commit is not here")
     with tarfile.open(fileobj=BytesIO(packed.stdout)) as archive:
-        archive.extractall(directory, filter="data")
+        if hasattr(tarfile, "data_filter"):
+            archive.extractall(directory, filter="data")
+        else:  # Python before 3.11.4
+            archive.extractall(directory)
     return {"PYTHONPATH": str(directory / "src")}
 
 

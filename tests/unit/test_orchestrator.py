@@ -196,6 +196,22 @@ def test_a_database_that_is_replaced_is_noticed_without_a_change(
     run(tmp_path, body)
 
 
+def test_where_cpus_are_is_stored_although_the_host_was_looked_at_before(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = tmp_path / store.FILE_NAME
+        store.create(path, Ledger(), ORIGIN, 1.0)
+        opened, loaded = store.open_store(path)
+        host = Host(RecordedSysfs(build(SHAPE)), Settings(), loaded.seen)
+        host.pools()
+        orchestrator = Orchestrator(host, Settings(), State(loaded.ledger, opened, None, loaded.seen))
+        await ask(orchestrator, cores("a", 1))
+        orchestrator.close()
+        assert store.load(path).seen == host.seen
+        assert host.seen.nodes.keys() == {0, 1}
+
+    asyncio.run(main())
+
+
 def test_a_reply_that_fails_leaves_the_others_served(tmp_path: Path) -> None:
     async def body(orchestrator: Orchestrator, _: Counting) -> None:
         def fail(_: bytes) -> None:
