@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from typing import Final
 
 from epa_orchestrator.unblocked import UnblockedWriter
@@ -21,6 +22,8 @@ LEVELS: Final = ("debug", "info", "warning", "error")
 #: How many bytes are kept while nobody reads, and how often (seconds) to try again.
 _MOST_KEPT: Final = 262_144
 _TRY_AGAIN: Final = 0.1
+#: How long (seconds) the end of the process waits for a reader.
+_LAST_PATIENCE: Final = 0.5
 _STDERR: Final = 2
 
 
@@ -65,8 +68,14 @@ class TurnHandler(logging.Handler):
                 self._try_again_later()
 
     def close(self) -> None:
-        """Write the rest, and close what was opened."""
+        """Write what is left, for which a reader that is slow gets a moment, and let go of the file descriptor."""
         self.flush()
+        assert self.lock is not None
+        enough = time.monotonic() + _LAST_PATIENCE
+        while (self._kept or self._dropped) and time.monotonic() < enough:
+            time.sleep(0.01)
+            with self.lock:
+                self._write()
         if self._retry is not None:
             self._retry.cancel()
         self._writer.close()
