@@ -48,11 +48,16 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass
 class Known:
-    """What a client knows of one service: the last acknowledged claim, and a request without an answer."""
+    """What a client knows of one service: the last acknowledged claim, and a request without an answer.
+
+    `repeated`: the last request was sent again. `unsure`: it was refused then, but may have been carried out before.
+    """
 
     cpus: frozenset[int] = frozenset()
     pages: int = 0
     unanswered: Json | None = None
+    repeated: bool = False
+    unsure: bool = False
 
 
 class Client(threading.Thread):
@@ -82,7 +87,7 @@ class Client(threading.Thread):
                 self._gate.leave()
 
     def _ask(self, known: Known, fields: Json) -> None:
-        known.unanswered = fields
+        known.repeated, known.unanswered = known.unanswered is not None, fields
         try:
             with connect(self._daemon.socket_path) as client:
                 client.sendall(encode(fields["action"], {key: fields[key] for key in fields if key != "action"}))
@@ -92,9 +97,11 @@ class Client(threading.Thread):
         if not raw:  # killed after it had taken the request
             return
         answer = decode(raw)
-        known.unanswered = None
+        repeated, known.unanswered = known.repeated, None
         if "error" in answer:
             self.refused += 1
+            # The first time it may have been carried out, and takers may have taken a part since.
+            known.unsure = known.unsure or repeated
             return
         self.acknowledged += 1
         if "node_id" in fields:
@@ -103,7 +110,7 @@ class Client(threading.Thread):
             node = self._daemon.host.isolated_in(fields["numa_node"])
             known.cpus = (known.cpus - node) | parse_cpus(answer["cores_allocated"])
         else:
-            known.cpus = frozenset(parse_cpus(answer["allocated_cores"]))
+            known.cpus, known.unsure = frozenset(parse_cpus(answer["allocated_cores"])), False
 
     def _pick(self, service: str) -> Json:
         """Any change."""
@@ -136,7 +143,7 @@ class Client(threading.Thread):
             pages = state["pages"].get(f"{service} 0 2048", 0)
             found = f"{service}: CPUs {sorted(cpus)}, {pages} pages; known {known}"
             if service.endswith("victim"):
-                assert known.unanswered is not None or cpus <= known.cpus, found
+                assert known.unanswered is not None or known.unsure or cpus <= known.cpus, found
             elif known.unanswered is None or (cpus, pages) == (known.cpus, known.pages):
                 assert (cpus, pages) == (known.cpus, known.pages), found
             elif "node_id" in known.unanswered:
@@ -149,7 +156,7 @@ class Client(threading.Thread):
                 assert cpus - scope == known.cpus - scope, found
                 assert len(mine) == max(known.unanswered["num_of_cores"], 0), found
                 assert mine <= before or before <= mine, found
-            known.cpus, known.pages = cpus, pages
+            known.cpus, known.pages, known.unsure = cpus, pages, False
 
 
 def _request(action: str, service: str, **fields: Any) -> Json:
