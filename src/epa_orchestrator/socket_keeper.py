@@ -50,10 +50,9 @@ class SocketKeeper:
         self._handed_over = handed_over
         for listener in handed_over:
             self._server.listen(listener)
-        if handed_over:
-            await self.look()
-        else:
+        if not handed_over:
             self._serve(self._file.bind())
+        await self.look()
 
     async def watch(self) -> None:
         """Put the file back whenever something has removed or replaced it. Never ends."""

@@ -441,19 +441,20 @@ def test_without_file_descriptors_it_waits_for_better_times(path: Path, caplog: 
             lowest_free = os.dup(0)
             os.close(lowest_free)
             try:
-                for spare in range(3):
+                for spare in range(16):
                     resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + spare, hard))
                     await keeper.look()
                     await keeper.look()
-                    assert not path.exists()
+                    if path.exists():
+                        break
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             messages = [record.getMessage() for record in caplog.records]
             assert messages == [
                 f"The socket file {path} cannot be checked: {os.strerror(errno.EMFILE)}; trying again",
                 f"The socket {path} cannot be made: {os.strerror(errno.EMFILE)}; trying again",
+                f"the socket file {path} did not lead to this daemon: it is back",
             ]
-            await keeper.look()
             assert await keeper.leads_to_us()
 
     run(body())
