@@ -339,18 +339,23 @@ def test_many_answers_leave_the_loop_to_others_in_between(tmp_path: Path) -> Non
     run(tmp_path, body)
 
 
+def stopped_disk(counting: Counting, monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A disk that stands still until the event is set."""
+    moves, commit = threading.Event(), counting.commit
+
+    def stand_still() -> None:
+        assert moves.wait(60)
+        commit()
+
+    monkeypatch.setattr(counting, "commit", stand_still)
+    return moves
+
+
 def test_a_disk_that_stands_still_keeps_no_reading_waiting_after_a_change_of_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body(orchestrator: Orchestrator, counting: Counting) -> None:
-        moves = threading.Event()
-        commit = counting.commit
-
-        def stand_still() -> None:
-            assert moves.wait(60)
-            commit()
-
-        monkeypatch.setattr(counting, "commit", stand_still)
+        moves = stopped_disk(counting, monkeypatch)
         try:
             changed = asyncio.ensure_future(ask(orchestrator, cores("a", 1)))
             await asyncio.sleep(0.05)
@@ -369,14 +374,7 @@ def test_what_a_slow_disk_commits_into_a_database_that_was_replaced_meanwhile_is
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body(orchestrator: Orchestrator, counting: Counting) -> None:
-        moves = threading.Event()
-        commit = counting.commit
-
-        def stand_still() -> None:
-            assert moves.wait(60)
-            commit()
-
-        monkeypatch.setattr(counting, "commit", stand_still)
+        moves = stopped_disk(counting, monkeypatch)
         changed = asyncio.ensure_future(ask(orchestrator, cores("a", 1)))
         await asyncio.sleep(0.05)
         counting.path.rename(counting.path.with_name("elsewhere"))

@@ -354,13 +354,15 @@ async def turns_while_1000_are_turned_away(b: Bench) -> float:
 
 @pytest.mark.parametrize("scene", [turns_while_1000_connect, turns_while_1000_expire, turns_while_1000_are_turned_away])
 def test_no_turn_is_long(scene: Callable[[Bench], Awaitable[float]], path: Path) -> None:
-    async def run() -> float:
-        async with bench(path, Limits(read_timeout=1.0)) as b:
+    """The least of up to three tries counts, because other work on the machine only adds to it."""
+
+    async def run(number: int) -> float:
+        async with bench(path.with_name(f"s{number}"), Limits(read_timeout=1.0)) as b:
             return await scene(b)
 
     gc.disable()
     try:
-        assert asyncio.run(run()) < 0.02
+        assert any(asyncio.run(run(number)) < 0.01 for number in range(3))
     finally:
         gc.enable()
 
