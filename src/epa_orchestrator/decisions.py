@@ -11,7 +11,7 @@ from epa_orchestrator.devices import DeviceError
 from epa_orchestrator.host import Host
 from epa_orchestrator.ledger import Ask, Change, Grant, Ledger, LedgerError, Refused
 from epa_orchestrator.machine import Hugepages
-from epa_orchestrator.placement import summary
+from epa_orchestrator.placement import FEW, summary
 from epa_orchestrator.policy import Wishes
 from epa_orchestrator.pools import NO_GENERAL_CPUS, Pool, PoolName, Pools
 from epa_orchestrator.protocol import (
@@ -213,7 +213,7 @@ def _ask(host: Host, pools: Pools, pool: Pool, request: Allocating) -> Ask:
     wishes = Wishes(
         request.numa_policy, request.cpu_thread_policy, request.uncore_cache_alignment, _near(host, pools, request)
     )
-    return Ask(request.service_name, pool, request.preemption_policy, wishes)
+    return Ask(request.service_name, pool, request.preemption_policy, wishes, FEW if request.explain else 1)
 
 
 def _near(host: Host, pools: Pools, request: Allocating) -> int | None:

@@ -218,7 +218,8 @@ class Ledger:
         kept = dict(self._kept)
         # All CPUs leave before any arrive: a CPU may pass from one service to another within one change.
         for before in [change.before for change in changes if change.before is not None]:
-            if claims.pop(before.service, None) != before:
+            held = claims.pop(before.service, None)
+            if held is not before and held != before:
                 raise LedgerError(f"service '{before.service}' does not hold what a change takes from it")
             kept.pop(before.service, None)
             self.claimed -= before.cpus
@@ -318,12 +319,16 @@ def _overlap(masks: Iterable[int]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What every allocation asks for: for whom, from which pool, under which policies (None: as it is)."""
+    """What every allocation asks for: for whom, from which pool, under which policies (None: as it is).
+
+    `choices` is how many choices to hand back, the best one first, for an explanation.
+    """
 
     service: str
     pool: Pool
     policy: Policy | None = None
     wishes: Wishes = NO_WISHES
+    choices: int = 1
 
 
 def allocate(ledger: Ledger, pools: Pools, ask: Ask, count: int) -> Grant:
@@ -346,7 +351,7 @@ def allocate(ledger: Ledger, pools: Pools, ask: Ask, count: int) -> Grant:
     policy = _policy(claim, ask.policy, pools.settings)
     assert top is not None
     task = _task(pools.settings, top, free, own, wanted, placing)
-    candidates = _place(task, _new_wishes(claim, ask))
+    candidates = _place(task, ask.choices, new_wishes=_new_wishes(claim, ask))
     chosen = candidates[0]
     after = _placed(Claim(ask.service, pool.name, chosen, EMPTY, policy), claim, task, chosen, ask)
     return _grant(ledger, claim, after, chosen, (), task, candidates)
@@ -388,7 +393,7 @@ def allocate_in_node(ledger: Ledger, pools: Pools, ask: Ask, node_id: int, node_
         )
     top = pools.topology(pool, ledger.claimed - held)
     task = _task(pools.settings, top, free | takeable, own, count, _placing(pools, ask), takeable, node_id)
-    candidates = _place(task, _new_wishes(claim, ask))
+    candidates = _place(task, ask.choices, new_wishes=_new_wishes(claim, ask))
     chosen = candidates[0]
     explicit = (claim.explicit if claim else EMPTY) - own | chosen
     claimed = Claim(ask.service, pool.name, held - own | chosen, explicit, policy)
@@ -523,10 +528,10 @@ def _new_wishes(claim: Claim | None, ask: Ask) -> bool:
     return ask.wishes not in (NO_WISHES, claim.wishes if claim else NO_WISHES)
 
 
-def _place(task: Task, new_wishes: bool) -> tuple[CpuSet, ...]:
+def _place(task: Task, choices: int, *, new_wishes: bool) -> tuple[CpuSet, ...]:
     """The choices for a task, best first. A request that keeps what is held has its new wishes granted, or none."""
     try:
-        candidates = place(task)
+        candidates = place(task, choices)
     except Unplaceable as error:
         raise Refused(str(error), error) from None
     chosen = candidates[0]

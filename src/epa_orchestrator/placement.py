@@ -30,8 +30,8 @@ DEFAULT_POLICY: Final = PlacementPolicy()
 
 _MAX_CAPACITIES: Final = 256
 
-#: How many choices are handed back for comparison with the best one.
-_FEW: Final = 5
+#: How many choices an explanation compares.
+FEW: Final = 5
 
 
 @dataclass(frozen=True)
@@ -133,8 +133,8 @@ def choose(top: Topology, free: CpuSet, own: CpuSet, count: int, policy: Placeme
     return place(Task(top, free, own, count, policy))[0]
 
 
-def place(task: Task) -> list[CpuSet]:
-    """The best choices from the few best scopes that were compared, best first; the first is what the service gets.
+def place(task: Task, most: int = 1) -> list[CpuSet]:
+    """The best choices of at most `most` scopes that were compared, best first; the first is what the service gets.
 
     Each holds the CPUs that the service keeps, too.
 
@@ -145,7 +145,7 @@ def place(task: Task) -> list[CpuSet]:
     if (known := _refusals.get(task)) is not None:
         raise known.again()
     try:
-        return _candidates(task) or _refuse(task)
+        return _candidates(task, most) or _refuse(task)
     except Unplaceable as refusal:
         if len(_refusals) >= _MAX_REFUSALS:
             _refusals.clear()
@@ -263,8 +263,8 @@ def _l3_domains(top: Topology, chosen: CpuSet) -> int:
 # --- choosing ----------------------------------------------------------------------------------------------------
 
 
-def _candidates(task: Task) -> list[CpuSet]:
-    """The best choices of the first scopes that have one which respects the rules, best first."""
+def _candidates(task: Task, most: int = 1) -> list[CpuSet]:
+    """The best choices, at most `most`, of the first scopes that have one which respects the rules, best first."""
     weigh = weights(task.top, task.policy, shrinking=task.shrinking, sparing=task.sparing)
     now, need = _situation(task)
     most_nodes, most_l3s = _most_nodes(task), _most_l3s(task)
@@ -276,7 +276,7 @@ def _candidates(task: Task) -> list[CpuSet]:
         choices = (CpuSet.from_mask(now.held | weigh.chosen(value)) for value in costs if weigh.feasible(value))
         if task.policy.rules:
             choices = (each for each in choices if _within(task.top, each, most_nodes, most_l3s))
-        found = list(islice(choices, _FEW))
+        found = list(islice(choices, most))
         looked_at += len(alike)
         if found:
             return found

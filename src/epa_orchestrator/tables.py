@@ -16,6 +16,7 @@ from operator import add
 from typing import Final, NamedTuple
 
 from epa_orchestrator.cost import levels, other_type
+from epa_orchestrator.cpuset import union
 from epa_orchestrator.domains import Cell, Kind, Part, Topology, lowest_bits
 from epa_orchestrator.policy import PlacementPolicy
 
@@ -113,24 +114,30 @@ def best(weigh: Weights, cells: tuple[Cell, ...], now: Situation, need: int) -> 
     return _fold(tables, need, weigh.infeasible, exactly=True)[-1]
 
 
-def _domains(weigh: Weights, cells: tuple[Cell, ...], depth: int) -> list[tuple[Cell, ...]]:
+class _Domain(NamedTuple):
+    """The cells of one package, NUMA node or L3 domain, and their threads as a mask."""
+
+    cells: tuple[Cell, ...]
+    threads: int
+
+
+@lru_cache(_MAX_DOMAINS)
+def _domains(weigh: Weights, cells: tuple[Cell, ...], depth: int) -> tuple[_Domain, ...]:
     """The cells by domain, of the kind that is nested `depth` deep."""
     kind = weigh.nesting[depth]
     groups: dict[int, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(getattr(cell, kind), []).append(cell)
-    return [tuple(group) for group in groups.values()] if len(groups) > 1 else [cells]
+    return tuple([_Domain(tuple(group), union(cell.threads for cell in group)) for group in groups.values()])
 
 
 def _domain_table(
-    weigh: Weights, cells: tuple[Cell, ...], depth: int, now: Situation, left: dict[int, int], limit: int
+    weigh: Weights, domain: _Domain, depth: int, now: Situation, left: dict[int, int], limit: int
 ) -> Table:
-    """The table of a domain: of the cells of one package, NUMA node or L3 domain, as the nesting says."""
-    threads = 0
-    for cell in cells:
-        threads |= cell.threads
+    """The table of a domain of the kind that is nested `depth` deep."""
+    cells = domain.cells
     left_here = tuple([left[cell.l3] for cell in cells])
-    return _remembered_table(weigh, cells, depth, now.within(threads), left_here, limit)
+    return _remembered_table(weigh, cells, depth, now.within(domain.threads), left_here, limit)
 
 
 @lru_cache(_MAX_DOMAINS)

@@ -10,6 +10,7 @@ from epa_orchestrator import explanation
 from epa_orchestrator.cost import WORDS
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.ledger import Ask, Claim, Grant, Ledger, Refused, allocate, allocate_in_node, release
+from epa_orchestrator.placement import FEW
 from epa_orchestrator.policy import NO_WISHES, Wishes
 from epa_orchestrator.pools import Pools, build_pools
 from epa_orchestrator.protocol import Explanation
@@ -38,7 +39,7 @@ def granted(
     node: int | None = None,
 ) -> Grant:
     at, ledger = at or pools(), ledger or Ledger()
-    ask = Ask("a", at.isolated, wishes=wishes)
+    ask = Ask("a", at.isolated, wishes=wishes, choices=FEW)
     if node is None:
         return allocate(ledger, at, ask, count)
     return allocate_in_node(ledger, at, ask, node, NODE[node], count)

@@ -21,7 +21,7 @@ from epa_orchestrator import policy as policy_module
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.domains import Topology, topology
 from epa_orchestrator.machine import Core, CoreType, Machine, Package
-from epa_orchestrator.placement import Task, Unplaceable, broken_rule, choose, place
+from epa_orchestrator.placement import FEW, Task, Unplaceable, broken_rule, choose, place
 from epa_orchestrator.policy import (
     CpuDistribution,
     CpuThreadPolicy,
@@ -341,7 +341,7 @@ def test_exhaustive_search_finds_nothing_better(seed: int) -> None:
             assert choice in set(asked.choices()), state
             assert oracle.broken(asked, choice) == refused.value.rule.option, state
             continue
-        found = place(task)
+        found = place(task, FEW)
         for chosen in found:
             assert chosen <= state.free | state.own, state
             assert state.own <= chosen or task.shrinking, state
@@ -549,7 +549,7 @@ def check(machine: Machine, rng: random.Random) -> None:
     elif count:
         assert oracle.broken(asked, frozenset(answer)) is None, what
         assert task.cost(answer)._asdict() == oracle.cost(asked, frozenset(answer)), what
-        for other_choice in place(task)[1:4]:
+        for other_choice in place(task, FEW)[1:4]:
             assert oracle.broken(asked, frozenset(other_choice)) is None, what
             assert task.rank(answer) <= task.rank(other_choice), what
     after = free | own

@@ -11,7 +11,7 @@ from epa_orchestrator.cost import cost, levels, rank
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.domains import Topology, topology
 from epa_orchestrator.policy import PlacementPolicy
-from epa_orchestrator.tables import Situation, Table, _core_table, _domain_table, _fold, best, weights
+from epa_orchestrator.tables import Situation, Table, _core_table, _Domain, _domain_table, _fold, best, weights
 from tests.machines import made_up
 from tools.synthetic import Shape
 
@@ -105,7 +105,9 @@ def test_every_entry_of_a_node_s_table_is_the_best_choice(policy: PlacementPolic
     inside = CpuSet.from_mask(free.mask & node.cpus)
     left = {l3: (cpus & free.mask).bit_count() for l3, cpus in top.l3_cpus.items()}
     depth = weigh.nesting.index("node")
-    entries = _domain_table(weigh, node.cells, depth, Situation(free.mask, 0, 0, free.mask), left, 16)
+    entries = _domain_table(
+        weigh, _Domain(node.cells, node.threads), depth, Situation(free.mask, 0, 0, free.mask), left, 16
+    )
     assert len(entries) == len(inside) + 1
     for number, value in enumerate(entries[1:], 1):
         choices = [CpuSet(each).mask for each in itertools.combinations(inside, number)]
