@@ -70,7 +70,7 @@ class Batch:
         self.pools: Pools | None = None
         self._store = store
         self._host = host
-        self._before = self._after = ledger
+        self._after = ledger
 
     @property
     def has_time(self) -> bool:
@@ -96,7 +96,7 @@ class Batch:
         """Decide on the pools as they are now, for `enough` seconds."""
         try:
             self.pools = pools
-            self._before = self._after = self.ledger = self.ledger.on(pools.cores)
+            self._after = self.ledger = self.ledger.on(pools.cores)
             self._decide_all(pools, enough)
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
@@ -128,11 +128,6 @@ class Batch:
             self._fail(error)
         else:
             self.ledger, self.seen = self._after, seen
-
-    def disown(self, error: Overtaken) -> None:
-        """Acknowledge nothing, although the commit succeeded: it went into files that others have replaced."""
-        self.ledger = self._before
-        self._fail(error)
 
     def _decide_all(self, pools: Pools, enough: float) -> None:
         waiting, now = self.left, time.time()

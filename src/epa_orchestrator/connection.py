@@ -219,7 +219,7 @@ class Connection:
         self._unwatch()
         orchestrator, standing = self._shared.orchestrator, self._standing
         if not isinstance(request, Reading):
-            if not may_change(self._peer, self._socket, orchestrator.settings):
+            if standing is not Standing.OWN and not may_change(self._peer, self._socket, orchestrator.settings):
                 self._fail(
                     f"User {self._peer.uid} may only read: claims are changed by root and by the users and groups in"
                     " the settings allowed-uids and allowed-gids"

@@ -24,7 +24,7 @@ from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import Reading, Request
 from epa_orchestrator.readings import Readings
 from epa_orchestrator.settings import Settings
-from epa_orchestrator.store import Origin, Overtaken, Store
+from epa_orchestrator.store import Origin, Store, replaced
 from epa_orchestrator.sysfs import SysfsError
 from epa_orchestrator.worker import Call, Worker
 
@@ -35,8 +35,6 @@ _REVIEW_AFTER: Final = 0.1
 _TIDY_AFTER: Final = 1.0
 #: How long (seconds) the review goes on before its verdicts are shown.
 _REVIEW_SLICE: Final = 0.05
-#: How long (seconds) it is believed that the database is in place, before a commit is acknowledged.
-_RECENT: Final = 0.005
 #: How long (seconds) answers are sent at a stretch.
 _TELLING: Final = 0.003
 #: How often (seconds) to look whether the database is still the one that was opened.
@@ -155,8 +153,6 @@ class Orchestrator:
 
     def _carry_out(self, batch: Batch, call: Call) -> None:
         """Let the other thread do what is left of a batch."""
-        assert self._store is not None
-        state = self._store
 
         def done(error: Exception | None) -> None:
             if error is not None:
@@ -164,13 +160,10 @@ class Orchestrator:
                 self._refuse([each.waiting for each in batch.decided], INTERNAL_ERROR)
                 self._refuse(batch.left, INTERNAL_ERROR)
             else:
-                if not in_place or (time.monotonic() - looked > _RECENT and not state.in_place()):
-                    batch.disown(_replaced())
                 self._end_batch(batch)
             self._end_turn()
 
         self._worker.run(call, done)
-        looked, in_place = time.monotonic(), state.in_place()  # while the other thread waits for the disk
 
     def _end_batch(self, batch: Batch) -> None:
         """Send the answers of a batch; the mutations that it left are the first of the next one."""
@@ -269,7 +262,7 @@ class Orchestrator:
     def _look_after_state(self) -> None:
         """Notice a replaced database even when nothing is written."""
         if self._store is not None and self._problem is None and not self._store.in_place():
-            self._lose_state(str(_replaced()))
+            self._lose_state(str(replaced()))
         self._looking = asyncio.get_running_loop().call_later(_LOOK_AFTER_STATE, self._look_after_state)
 
     def _lose_state(self, why: str) -> None:
@@ -347,10 +340,6 @@ class Orchestrator:
                 self._rest()
 
         self._worker.run(lambda: more.append(state.tidy()), done)
-
-
-def _replaced() -> Overtaken:
-    return Overtaken("the database is no longer the file that this daemon opened")
 
 
 def _answer(reply: Callable[[bytes], None], answer: bytes, origin: Origin, service: str | None, outcome: str) -> None:

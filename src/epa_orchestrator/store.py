@@ -183,7 +183,7 @@ class Store:
     def commit(self) -> None:
         """Make what was staged durable. Blocks until the disk has it; may run in another thread.
 
-        Raises CommitError, having undone it.
+        Raises CommitError, having undone it. Raises Overtaken when it went into files that others have replaced.
         """
         try:
             values = str(self._staged), str(self._checksum)
@@ -196,6 +196,8 @@ class Store:
             self._checksum, self._oldest = self._staged, oldest
         except Exception as error:
             raise self._undone(error) from error
+        if not self.in_place():
+            raise replaced()
 
     def undo(self) -> None:
         """Roll back what was staged, after a failed sync too.
@@ -213,7 +215,7 @@ class Store:
         self._roll_back()
 
     def in_place(self) -> bool:
-        """Whether the files that this store opened still lie where they were; may be asked during a commit."""
+        """Whether the files that this store opened still lie where they were; any thread may ask."""
         return self._files.in_place()
 
     def tidy(self) -> bool:
@@ -334,6 +336,11 @@ class Loaded(NamedTuple):
     checksum: int
     seen: Seen
     version: int
+
+
+def replaced() -> Overtaken:
+    """The error of a store whose files are no longer in place."""
+    return Overtaken("the database is no longer the file that this daemon opened")
 
 
 def exists(path: Path) -> bool:
