@@ -268,9 +268,25 @@ class Orchestrator:
 
     def _look_after_state(self) -> None:
         """Notice a replaced database even when nothing is written."""
-        if self._store is not None and self._problem is None and not self._store.in_place():
-            self._lose_state(str(_replaced()))
+        if self._store is not None and self._problem is None:
+            if not self._store.in_place():
+                self._lose_state(str(_replaced()))
+            elif not self._busy and not self._store.untouched():
+                self._verify_state(self._store)
         self._looking = asyncio.get_running_loop().call_later(_LOOK_AFTER_STATE, self._look_after_state)
+
+    def _verify_state(self, state: Store) -> None:
+        """Read, in the other thread, what others have written; mutations wait for it as for a batch."""
+        self._busy = True
+
+        def done(error: Exception | None) -> None:
+            if isinstance(error, Overtaken):
+                self._lose_state(str(error))
+            elif error is not None:
+                log.error("the state could not be verified", exc_info=error)
+            self._end_turn()
+
+        self._worker.run(state.verify, done)
 
     def _lose_state(self, why: str) -> None:
         """Change nothing from now on, because the state on disk is not the one in memory."""

@@ -542,3 +542,27 @@ def test_the_history_is_bounded_while_changes_go_on(
     assert used <= size + 3 * 2 * store._COMMITS_PER_LOOK * 7000, (
         "what came since the last look, and as much again until it is dropped"
     )
+
+
+def test_a_change_that_leaves_the_claims_alone_is_no_reason_to_stop(path: Path) -> None:
+    opened, loaded = store.open_store(path)
+    sql(path, "UPDATE event SET service = 'damaged'")
+    assert not opened.untouched()
+    opened.verify()
+    assert opened.untouched()
+    commit(opened, Change(claims=(ClaimChange(None, claim("later", "7")),)))
+    opened.close()
+    assert store.load(path).ledger.claims.keys() == {*loaded.ledger.claims, "later"}
+
+
+def test_a_store_takes_its_own_commits_and_checkpoints_for_no_change_by_others(path: Path) -> None:
+    opened, _ = store.open_store(path)
+    size = path.stat().st_size
+    for count in range(1, 601):
+        commit(opened, Change(pages=PagesChange(f"{count:03}{'x' * 250}", (0, 2048), 0, count)))
+        assert opened.untouched()
+    assert path.stat().st_size > size + 100_000, "the log is moved into the database while changes go on"
+    assert path.with_name("state.db-wal").stat().st_size < 8 * 1024 * 1024
+    assert opened.tidy() is False
+    assert opened.untouched()
+    opened.close()
