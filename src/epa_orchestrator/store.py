@@ -456,8 +456,11 @@ def open_store(path: Path) -> tuple[Store, Loaded]:
         uri = f"{path.absolute().as_uri()}?mode=rw"
         db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_START_PATIENCE, check_same_thread=False)
         checksum = _prepare(db, loaded)
-        _remove_half_made(path.with_name(path.name + ".new"))
-        return Store(db, path, checksum, lock), loaded
+        with contextlib.suppress(OSError):  # what else has that name does no harm here
+            _remove_half_made(path.with_name(path.name + ".new"))
+        opened = Store(db, path, checksum, lock)
+        if not os.path.samestat(os.fstat(lock), os.stat(path)):
+            raise StateError("was replaced by another file while it was opened")
     except (*_EXPECTED, StateError) as error:
         if db is not None:
             db.close()
@@ -465,6 +468,7 @@ def open_store(path: Path) -> tuple[Store, Loaded]:
         if isinstance(error, StateError):
             raise
         raise StateError(f"cannot be written: {_reason(error)}") from error
+    return opened, loaded
 
 
 def _lock(path: Path) -> int:

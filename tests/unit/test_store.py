@@ -566,3 +566,27 @@ def test_a_store_takes_its_own_commits_and_checkpoints_for_no_change_by_others(p
     assert opened.tidy() is False
     assert opened.untouched()
     opened.close()
+
+
+def test_a_database_that_was_replaced_while_it_was_opened_is_not_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = store.load
+
+    def replace_and_load(path: Path) -> store.Loaded:
+        shutil.copyfile(path, path.with_name("copy")).rename(path)
+        return load(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "load", replace_and_load)
+        with pytest.raises(StateError, match=r"^was replaced by another file while it was opened$"):
+            store.open_store(path)
+    opened, _ = store.open_store(path)
+    opened.close()
+
+
+def test_a_directory_in_the_place_of_a_half_made_database_does_not_stop_a_start(path: Path) -> None:
+    path.with_name("state.db.new").mkdir()
+    opened, _ = store.open_store(path)
+    commit(opened, GROWN)
+    opened.close()
