@@ -371,8 +371,8 @@ def _replaced() -> Overtaken:
 
 def _answer(reply: Callable[[bytes], None], answer: bytes, origin: Origin, service: str | None, outcome: str) -> None:
     """Log and send an answer; a bug in one connection must not stop the others."""
-    peer_log.note(origin.pid, origin.uid, origin.gid, "%s %r: %s", origin.action, service or "", outcome)
     try:
+        peer_log.note(origin.pid, origin.uid, origin.gid, "%s %r: %s", origin.action, service or "", outcome)
         reply(answer)
     except Exception:
         log.exception("an answer to pid=%d could not be sent", origin.pid)

@@ -460,7 +460,7 @@ def open_store(path: Path) -> tuple[Store, Loaded]:
             _remove_half_made(path.with_name(path.name + ".new"))
         opened = Store(db, path, checksum, lock)
         if not os.path.samestat(os.fstat(lock), os.stat(path)):
-            raise StateError("was replaced by another file while it was opened")
+            raise StateError("was replaced by another file while it was opened")  # noqa: TRY301
     except (*_EXPECTED, StateError) as error:
         if db is not None:
             db.close()
@@ -539,6 +539,7 @@ def load(path: Path) -> Loaded:
 
     Raises StateError.
     """
+    path = _real(path)
     try:
         size = path.stat().st_size
         journal = with_suffix(path, JOURNAL)
@@ -552,11 +553,17 @@ def load(path: Path) -> Loaded:
     return _load_from(f"{path.absolute().as_uri()}?mode=ro")
 
 
+def _real(path: Path) -> Path:
+    """The file that the path leads to: SQLite keeps its log and journal next to that, not next to a link."""
+    return Path(os.path.realpath(path))
+
+
 def load_copy(path: Path) -> Loaded:
     """As `load`, but of a copy, for a directory in which SQLite cannot make the files that reading needs.
 
     Raises StateError.
     """
+    path = _real(path)
     try:
         with tempfile.TemporaryDirectory() as directory:
             copy = Path(directory, path.name)

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -589,4 +590,21 @@ def test_a_directory_in_the_place_of_a_half_made_database_does_not_stop_a_start(
     path.with_name("state.db.new").mkdir()
     opened, _ = store.open_store(path)
     commit(opened, GROWN)
+    opened.close()
+
+
+@pytest.mark.parametrize("reader", [store.load, store.load_copy])
+def test_a_link_to_the_database_is_read_with_the_log_and_journal_of_its_target(
+    reader: Callable[[Path], store.Loaded], path: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "elsewhere" / "state.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    opened, _ = store.open_store(path)
+    commit(opened, GROWN)
+    assert set(reader(link).ledger.claims) == {"a", "b"}
+    opened.close()
+    make_hot_journal(path)
+    assert set(reader(link).ledger.claims) == {"a", "b"}
+    opened, _ = store.open_store(link)
     opened.close()
