@@ -133,8 +133,10 @@ def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
     log.error("%s", problem)
     if not store.exists(path):
         return State(Ledger(), None, problem)
-    with contextlib.suppress(StateError):
-        return State(store.load_copy(path).ledger, None, problem)
+    # Another daemon may be writing it: then only SQLite reads it as it is at one moment. A copy is for what needs one.
+    for load in (store.load, store.load_copy):
+        with contextlib.suppress(StateError):
+            return State(load(path).ledger, None, problem)
     return State(None, None, problem)
 
 

@@ -1,6 +1,6 @@
-"""Database files: the names of a SQLite database's files, and whether these are still the files that were opened.
+"""Database files: the names of a SQLite database's files, and whether others have replaced or written them.
 
-Writes to a file that was moved, deleted or replaced succeed, but are lost.
+Writes to a file that was moved, deleted or replaced succeed, but are lost; so are writes to a log that was emptied.
 """
 
 from __future__ import annotations
@@ -54,6 +54,42 @@ class Files:
 
     def _identities(self) -> tuple[Identity, ...]:
         return tuple([_identity(name) for name in self._names])
+
+
+class Content:
+    """What an open database and its log hold: the database by size and time of modification, the log by size.
+
+    SQLite writes the database in a checkpoint only, and its log in commits too. `database` is a descriptor of the
+    database, which stays the caller's. Raises OSError where there is no log.
+    """
+
+    def __init__(self, path: Path, database: int) -> None:
+        self._database = database
+        self._log = os.open(os.path.realpath(path) + LOG, os.O_RDONLY | os.O_CLOEXEC)
+        self.note()
+
+    def note(self) -> None:
+        """Take the present content for one's own."""
+        status = os.fstat(self._database)
+        self._size, self._modified = status.st_size, status.st_mtime_ns
+        self.note_log()
+
+    def note_log(self) -> None:
+        """Take the present log for one's own."""
+        self._log_size = os.lseek(self._log, 0, os.SEEK_END)
+
+    def is_noted(self) -> bool:
+        """Whether nobody else has written since, as far as this can be seen in 2 µs."""
+        return self._log_size == os.lseek(self._log, 0, os.SEEK_END) and self.is_database_noted()
+
+    def is_database_noted(self) -> bool:
+        """Whether nobody else has written the database itself."""
+        status = os.fstat(self._database)
+        return status.st_mtime_ns == self._modified and status.st_size == self._size
+
+    def close(self) -> None:
+        """Close what was opened here."""
+        os.close(self._log)
 
 
 def with_suffix(path: Path, suffix: str) -> Path:

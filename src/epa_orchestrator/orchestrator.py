@@ -24,7 +24,7 @@ from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import Reading, Request
 from epa_orchestrator.readings import Readings
 from epa_orchestrator.settings import Settings
-from epa_orchestrator.store import Origin, Store, replaced
+from epa_orchestrator.store import Origin, Overtaken, Store, replaced
 from epa_orchestrator.sysfs import SysfsError
 from epa_orchestrator.worker import Call, Worker
 
@@ -261,9 +261,25 @@ class Orchestrator:
 
     def _look_after_state(self) -> None:
         """Notice a replaced database even when nothing is written."""
-        if self._store is not None and self._problem is None and not self._store.in_place():
-            self._lose_state(str(replaced()))
+        if self._store is not None and self._problem is None:
+            if not self._store.in_place():
+                self._lose_state(str(replaced()))
+            elif not self._busy and not self._store.untouched():
+                self._verify_state(self._store)
         self._looking = asyncio.get_running_loop().call_later(_LOOK_AFTER_STATE, self._look_after_state)
+
+    def _verify_state(self, state: Store) -> None:
+        """Read, in the other thread, what others have written; mutations wait for it as for a batch."""
+        self._busy = True
+
+        def done(error: Exception | None) -> None:
+            if isinstance(error, Overtaken):
+                self._lose_state(str(error))
+            elif error is not None:
+                log.error("the state could not be verified", exc_info=error)
+            self._end_turn()
+
+        self._worker.run(state.verify, done)
 
     def _lose_state(self, why: str) -> None:
         """Change nothing from now on, because the state on disk is not the one in memory."""
@@ -344,8 +360,8 @@ class Orchestrator:
 
 def _answer(reply: Callable[[bytes], None], answer: bytes, origin: Origin, service: str | None, outcome: str) -> None:
     """Log and send an answer; a bug in one connection must not stop the others."""
-    peer_log.note(origin.pid, origin.uid, origin.gid, "%s %r: %s", origin.action, service or "", outcome)
     try:
+        peer_log.note(origin.pid, origin.uid, origin.gid, "%s %r: %s", origin.action, service or "", outcome)
         reply(answer)
     except Exception:
         log.exception("an answer to pid=%d could not be sent", origin.pid)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
-from epa_orchestrator.database_files import INDEX, JOURNAL, LOG, Files, with_suffix
+from epa_orchestrator.database_files import INDEX, JOURNAL, LOG, Content, Files, with_suffix
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.event_rows import Row as EventRow
 from epa_orchestrator.event_rows import read_row, text_or_bytes
@@ -55,6 +55,10 @@ MAX_HISTORY_BYTES: Final = 32 * 1024 * 1024
 _COMMITS_PER_LOOK: Final = 16
 #: At most this many events are dropped at once, or twice as many as were added since the last look: commits stay short.
 _MOST_DROPPED: Final = 1000
+
+#: After so many pages in the log (about: commits write four and one for each change) they are moved into the database.
+#: SQLite's own checkpoints, within a commit, would look as if others had written the database.
+_PAGES_PER_CHECKPOINT: Final = 1000
 
 #: How long (seconds) a start waits for another process that writes the database. Later a held lock is an error at once.
 _START_PATIENCE: Final = 5.0
@@ -150,6 +154,8 @@ class Store:
         self._oldest: int = connection.execute("SELECT ifnull(min(id), 1) FROM event").fetchone()[0]
         self._newest: int = connection.execute("SELECT ifnull(max(id), 0) FROM event").fetchone()[0]
         self._commits = self._new_events = self._new_bytes = 0
+        self._content = Content(path, lock) if lock is not None else None
+        self._log_pages = 0
 
     def stage(self, change: Change, origin: Origin, at: float) -> None:
         """Put a change into the open transaction. It is neither durable nor visible to others yet.
@@ -186,6 +192,7 @@ class Store:
         Raises CommitError, having undone it. Raises Overtaken when it went into files that others have replaced.
         """
         try:
+            self.verify()
             values = str(self._staged), str(self._checksum)
             if self._db.execute(_SET_CHECKSUM, values).rowcount != 1:
                 raise Overtaken("another process has changed the database")  # noqa: TRY301
@@ -193,11 +200,17 @@ class Store:
             self._committing = True
             self._db.execute("COMMIT")
             self._committing = False
+            if (content := self._content) is not None:
+                content.note_log()
+                if not content.is_database_noted():
+                    self._verify(content, self._staged)
             self._checksum, self._oldest = self._staged, oldest
         except Exception as error:
             raise self._undone(error) from error
         if not self.in_place():
             raise replaced()
+        if self._log_pages >= _PAGES_PER_CHECKPOINT:
+            self._checkpoint()
 
     def undo(self) -> None:
         """Roll back what was staged, after a failed sync too.
@@ -213,34 +226,54 @@ class Store:
             if written:
                 self._db.execute("UPDATE meta SET value = value + 1 WHERE key = 'undone'")
         self._roll_back()
+        if written and self._content is not None:
+            self._content.note_log()
 
     def in_place(self) -> bool:
         """Whether the files that this store opened still lie where they were; any thread may ask."""
         return self._files.in_place()
+
+    def untouched(self) -> bool:
+        """Whether nobody else has written its files, as far as can be seen; not to be asked during a commit."""
+        return self._content is None or self._content.is_noted()
+
+    def verify(self) -> None:
+        """After others have written its files: whether these still hold what this store wrote last.
+
+        Raises Overtaken.
+        """
+        if self._content is not None and not self._content.is_noted():
+            self._verify(self._content, self._checksum)
 
     def tidy(self) -> bool:
         """Drop old events and move the log into the database file. For idle moments: it syncs.
 
         Returns whether there is more to drop.
         """
+        if not self.in_place() or not self.untouched():
+            return False
         try:
-            if not self.in_place():
-                return False
             most = min(self._newest - MAX_EVENTS, self._oldest - 1 + _MOST_DROPPED)
             if most >= self._oldest:
                 self._db.execute("DELETE FROM event WHERE id <= ?", (most,))
                 self._oldest = most + 1
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._log_pages = 0
         except _EXPECTED as error:
             log.warning("the state database could not be tidied up: %s", _reason(error))
             self._roll_back()
             return False
+        finally:
+            self._note_content()
         return self._newest - MAX_EVENTS >= self._oldest
 
     def close(self) -> None:
         """Close the database; what was not committed is gone."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
+        if self._content is not None:
+            self._content.close()
+            self._content = None
         if self._lock is not None:
             # Only now: closing any descriptor of the file drops the locks that SQLite has on it (fcntl(2)).
             os.close(self._lock)
@@ -250,6 +283,27 @@ class Store:
         """Undo all that was staged; the CommitError that says why, or the error itself when it is a bug."""
         self.undo()
         return CommitError(_reason(error)) if isinstance(error, _EXPECTED) else error
+
+    def _verify(self, content: Content, checksum: int) -> None:
+        """Read the files as the next start would. Raises Overtaken unless they hold the state with this checksum."""
+        content.note()
+        try:
+            found = load(self.path).checksum
+        except StateError as error:
+            raise Overtaken(f"another process has written its files, and now it {error}") from error
+        if found != checksum:
+            raise Overtaken("another process has changed the database")
+
+    def _checkpoint(self) -> None:
+        """Move the log into the database, as far as readers allow."""
+        self._log_pages = 0
+        with contextlib.suppress(*_EXPECTED):
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self._note_content()
+
+    def _note_content(self) -> None:
+        if self._content is not None:
+            self._content.note()
 
     def _begin(self) -> None:
         if not self._db.in_transaction:
@@ -288,6 +342,7 @@ class Store:
         )
         self._newest = inserted.lastrowid or self._newest
         self._new_events += 1
+        self._log_pages += 1
         self._new_bytes += _event_bytes(service, before, after)
 
     def _drop_oldest(self) -> int:
@@ -296,6 +351,7 @@ class Store:
         It drops more than were added since the last look, so that a history that is too large shrinks.
         """
         self._commits += 1
+        self._log_pages += 4
         if self._commits % _COMMITS_PER_LOOK:
             return self._oldest
         most = 2 * self._new_events + _COMMITS_PER_LOOK
@@ -407,8 +463,11 @@ def open_store(path: Path) -> tuple[Store, Loaded]:
         uri = f"{path.absolute().as_uri()}?mode=rw"
         db = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_START_PATIENCE, check_same_thread=False)
         checksum = _prepare(db, loaded)
-        _remove_half_made(path.with_name(path.name + ".new"))
-        return Store(db, path, checksum, lock), loaded
+        with contextlib.suppress(OSError):  # what else has that name does no harm here
+            _remove_half_made(path.with_name(path.name + ".new"))
+        opened = Store(db, path, checksum, lock)
+        if not os.path.samestat(os.fstat(lock), os.stat(path)):
+            raise StateError("was replaced by another file while it was opened")  # noqa: TRY301
     except (*_EXPECTED, StateError) as error:
         if db is not None:
             db.close()
@@ -416,6 +475,7 @@ def open_store(path: Path) -> tuple[Store, Loaded]:
         if isinstance(error, StateError):
             raise
         raise StateError(f"cannot be written: {_reason(error)}") from error
+    return opened, loaded
 
 
 def _lock(path: Path) -> int:
@@ -451,6 +511,9 @@ def _prepare(db: sqlite3.Connection, loaded: Loaded) -> int:
     if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StateError("cannot be written: its directory does not allow a write-ahead log")
     db.execute("PRAGMA synchronous = FULL")
+    # Commits and checkpoints write the files, and nothing else: so a store can tell whether others have.
+    db.execute("PRAGMA cache_spill = OFF")
+    db.execute("PRAGMA wal_autocheckpoint = 0")
     db.execute("BEGIN IMMEDIATE")
     meta = dict(db.execute("SELECT key, value FROM meta WHERE key = 'checksum'").fetchall())
     if meta != {"checksum": str(loaded.checksum)}:
@@ -483,6 +546,7 @@ def load(path: Path) -> Loaded:
 
     Raises StateError.
     """
+    path = _real(path)
     try:
         size = path.stat().st_size
         journal = with_suffix(path, JOURNAL)
@@ -496,11 +560,17 @@ def load(path: Path) -> Loaded:
     return _load_from(f"{path.absolute().as_uri()}?mode=ro")
 
 
+def _real(path: Path) -> Path:
+    """The file that the path leads to: SQLite keeps its log and journal next to that, not next to a link."""
+    return Path(os.path.realpath(path))
+
+
 def load_copy(path: Path) -> Loaded:
     """As `load`, but of a copy, for a directory in which SQLite cannot make the files that reading needs.
 
     Raises StateError.
     """
+    path = _real(path)
     try:
         with tempfile.TemporaryDirectory() as directory:
             copy = Path(directory, path.name)
@@ -559,7 +629,7 @@ def _load(db: sqlite3.Connection) -> Loaded:
         raise ValueError(f"its schema version is {version}, this daemon knows {SCHEMA_VERSION}")
     damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
-        raise ValueError(str(damage))
+        raise ValueError(" ".join(str(damage).split()))
     claims = list(_verified(db, f"SELECT {_CLAIM_COLUMNS[version]}, checksum FROM claim"))  # noqa: S608
     pages = list(_verified(db, "SELECT service, node_id, size_kb, count, checksum FROM hugepages"))
     total = 0

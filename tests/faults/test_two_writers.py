@@ -246,6 +246,23 @@ def delete_the_log(daemon: Daemon) -> Callable[[], None]:
     return lambda: log_of(daemon).unlink()
 
 
+def empty_the_log(daemon: Daemon) -> Callable[[], None]:
+    """`: > state.db-wal`: what SQLite writes after it then comes behind nothing."""
+    return lambda: os.truncate(log_of(daemon), 0)
+
+
+def restore_many_records_in_place(daemon: Daemon) -> Callable[[], None]:
+    """As `restore_in_place`, of records that fill several pages, most of which later changes do not touch."""
+    services = [f"{number:02}-{'service' * 30}" for number in range(40)]
+    for service in services:
+        daemon.pages(service, 0, 2048, 1)
+    time.sleep(TIDIED_AFTER)
+    restore = restore_in_place(daemon)
+    for service in services:
+        daemon.pages(service, 0, 2048, -1)
+    return restore
+
+
 def delete_everything(daemon: Daemon) -> Callable[[], None]:
     def delete_all() -> None:
         for file in daemon.common.iterdir():
@@ -258,6 +275,8 @@ def delete_everything(daemon: Daemon) -> Callable[[], None]:
 REPLACEMENTS: Final[dict[str, Callable[[Daemon], Callable[[], None]]]] = {
     "restored by a rename": restore_by_rename,
     "restored in place": restore_in_place,
+    "many records restored in place": restore_many_records_in_place,
+    "its log emptied": empty_the_log,
     "restored with its log": restore_all_files,
     "renamed": rename_away,
     "deleted": delete,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from epa_orchestrator import store
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import Options, StartError, open_state, run
+from epa_orchestrator.ledger import Change, Claim, ClaimChange
 from epa_orchestrator.lock import Locked
 from epa_orchestrator.machine import Seen
+from epa_orchestrator.store import Origin
 from epa_orchestrator.sysfs import RecordedSysfs
 from tools.synthetic import Shape, build
 
@@ -157,3 +160,26 @@ def test_a_database_that_another_daemon_writes_is_left_alone(options: Options) -
     again, _ = open_state(options)
     assert again.store is not None
     again.store.close()
+
+
+def test_a_daemon_without_a_lock_reads_the_state_at_one_moment(
+    options: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, _ = open_state(options)
+    writer = state.store
+    assert writer is not None
+    claim = Claim("early", "isolated", CpuSet.parse("2"), EMPTY, "legacy")
+    writer.stage(Change((ClaimChange(None, claim),)), Origin(1, 0, 0, "test"), 0.0)
+    writer.commit()
+    copy = shutil.copyfile
+
+    def copy_then_tidy(source: Path, target: Path) -> None:
+        copy(source, target)
+        writer.tidy()  # what was in the log is then in the database, which has been copied already
+
+    monkeypatch.setattr(shutil, "copyfile", copy_then_tidy)
+    state, _ = open_state(options, "cannot be locked")
+    assert state.ledger is not None
+    assert set(state.ledger.claims) == {"early"}
+    assert state.store is None
+    writer.close()

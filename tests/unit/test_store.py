@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -542,3 +543,68 @@ def test_the_history_is_bounded_while_changes_go_on(
     assert used <= size + 3 * 2 * store._COMMITS_PER_LOOK * 7000, (
         "what came since the last look, and as much again until it is dropped"
     )
+
+
+def test_a_change_that_leaves_the_claims_alone_is_no_reason_to_stop(path: Path) -> None:
+    opened, loaded = store.open_store(path)
+    sql(path, "UPDATE event SET service = 'damaged'")
+    assert not opened.untouched()
+    opened.verify()
+    assert opened.untouched()
+    commit(opened, Change(claims=(ClaimChange(None, claim("later", "7")),)))
+    opened.close()
+    assert store.load(path).ledger.claims.keys() == {*loaded.ledger.claims, "later"}
+
+
+def test_a_store_takes_its_own_commits_and_checkpoints_for_no_change_by_others(path: Path) -> None:
+    opened, _ = store.open_store(path)
+    size = path.stat().st_size
+    for count in range(1, 601):
+        commit(opened, Change(pages=PagesChange(f"{count:03}{'x' * 250}", (0, 2048), 0, count)))
+        assert opened.untouched()
+    assert path.stat().st_size > size + 100_000, "the log is moved into the database while changes go on"
+    assert path.with_name("state.db-wal").stat().st_size < 8 * 1024 * 1024
+    assert opened.tidy() is False
+    assert opened.untouched()
+    opened.close()
+
+
+def test_a_database_that_was_replaced_while_it_was_opened_is_not_written(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = store.load
+
+    def replace_and_load(path: Path) -> store.Loaded:
+        shutil.copyfile(path, path.with_name("copy")).rename(path)
+        return load(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "load", replace_and_load)
+        with pytest.raises(StateError, match=r"^was replaced by another file while it was opened$"):
+            store.open_store(path)
+    opened, _ = store.open_store(path)
+    opened.close()
+
+
+def test_a_directory_in_the_place_of_a_half_made_database_does_not_stop_a_start(path: Path) -> None:
+    path.with_name("state.db.new").mkdir()
+    opened, _ = store.open_store(path)
+    commit(opened, GROWN)
+    opened.close()
+
+
+@pytest.mark.parametrize("reader", [store.load, store.load_copy])
+def test_a_link_to_the_database_is_read_with_the_log_and_journal_of_its_target(
+    reader: Callable[[Path], store.Loaded], path: Path, tmp_path: Path
+) -> None:
+    link = tmp_path / "elsewhere" / "state.db"
+    link.parent.mkdir()
+    link.symlink_to(path)
+    opened, _ = store.open_store(path)
+    commit(opened, GROWN)
+    assert set(reader(link).ledger.claims) == {"a", "b"}
+    opened.close()
+    make_hot_journal(path)
+    assert set(reader(link).ledger.claims) == {"a", "b"}
+    opened, _ = store.open_store(link)
+    opened.close()
