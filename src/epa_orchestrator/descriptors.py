@@ -18,8 +18,8 @@ from typing import Final
 
 #: Not in Python's socket module; asm-generic/socket.h. An accepted connection inherits it from its listener.
 _SO_PASSRIGHTS: Final = 83
-#: What else a socket may hand out with its bytes: credentials, a security label, a pidfd; systemd sets the first two for
-#: a socket unit that says so. The last two numbers are not in Python's socket module; asm-generic/socket.h.
+#: What else a socket may hand out with its bytes: credentials, a security label, a pidfd. systemd sets the first two
+#: for a unit that says so. The last two numbers are not in Python's socket module; asm-generic/socket.h.
 _EXTRAS: Final = (socket.SO_PASSCRED, 34, 76)
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 #: Where bytes go that nobody wants; larger than what a socket holds (net.core.wmem_default).
