@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -542,3 +544,22 @@ def test_the_history_is_bounded_while_changes_go_on(
     assert used <= size + 3 * 2 * store._COMMITS_PER_LOOK * 7000, (
         "what came since the last look, and as much again until it is dropped"
     )
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a device"])
+def test_what_is_no_file_is_not_read(kind: str, tmp_path: Path) -> None:
+    """A FIFO would make the reader wait, and a device may have no end."""
+    path = tmp_path / "state.db"
+    if kind == "a FIFO":
+        os.mkfifo(path)
+    elif kind == "a directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+    try:
+        for read in (lambda: store.read_events(path, None, 1), lambda: store.load_copy(path)):
+            with pytest.raises(StateError, match=r"^cannot be read: state\.db is not a regular file$"):
+                read()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
