@@ -211,3 +211,15 @@ def test_a_name_may_come_back_in_another_form_of_unicode() -> None:
     answers.check_reply({"service_name": decomposed, "num_of_cores": 2}, cores(service_name=composed))
     assert answers.is_same_name(composed, decomposed)
     assert not answers.is_same_name("\u00e9a", "ea")
+
+
+@pytest.mark.parametrize("string", [b'""', b'"a'])
+def test_millions_of_strings_without_separators_are_refused_at_once(string: bytes) -> None:
+    answer = b"{" + b"," * 2_000_100 + string * 10_000_000 + b"}"
+    begun = time.process_time()
+    counts = (answer.count(b","), answer.count(b'"'))
+    one_look = (time.process_time() - begun) / len(counts)
+    begun = time.process_time()
+    with pytest.raises(OddAnswerError, match="values"):
+        answers.decode(answer)
+    assert time.process_time() - begun < 15 * one_look
