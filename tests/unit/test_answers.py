@@ -223,3 +223,19 @@ def test_millions_of_strings_without_separators_are_refused_at_once(string: byte
     with pytest.raises(OddAnswerError, match="values"):
         answers.decode(answer)
     assert time.process_time() - begun < 15 * one_look
+
+
+@pytest.mark.parametrize(("count", "fine"), [(10_000, True), (20_000, False)])
+def test_more_sizes_of_hugepages_than_can_be_shown_are_odd(count: int, fine: bool) -> None:
+    """A table of a million rows takes minutes and gigabytes."""
+    half = count // 2
+    nodes = {
+        "node0": {"capacity": [], "allocations": {"a": {str(size): 1 for size in range(half)}}},
+        "node1": {"capacity": [], "allocations": {f"s{size}": {str(size): 1} for size in range(half)}},
+    }
+    sent = json.dumps({"version": "1.0", "service_name": "", "numa_hugepages": nodes}).encode()
+    answer = answers.read(MemoryAnswer, sent)
+    if fine:
+        answers.check_reply({}, answer)
+    else:
+        assert odd(lambda: answers.check_reply({}, answer)).endswith("it has 20000 sizes of hugepages")
