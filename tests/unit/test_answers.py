@@ -229,7 +229,7 @@ def test_millions_of_strings_without_separators_are_refused_at_once(string: byte
 def test_more_sizes_of_hugepages_than_can_be_shown_are_odd(count: int, fine: bool) -> None:
     """A table of a million rows takes minutes and gigabytes."""
     half = count // 2
-    nodes = {
+    nodes: dict[str, Any] = {
         "node0": {"capacity": [], "allocations": {"a": {str(size): 1 for size in range(half)}}},
         "node1": {"capacity": [], "allocations": {f"s{size}": {str(size): 1} for size in range(half)}},
     }
