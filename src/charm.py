@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import ops
 import pydantic
@@ -30,6 +30,11 @@ PRINCIPAL = "sunbeam-machine"
 RESOURCE = "epa-orchestrator-snap"
 BUNDLED = "epa-orchestrator.snap"
 
+#: The most bytes of one text for Juju: a hook tool gets it as an argument, and Linux takes 128 KiB for each.
+_MOST_BYTES: Final = 131_000
+_CUT: Final = " … (cut: too long for Juju)"
+_NO_JSON: Final = "(no JSON: it is too long for Juju; on the machine, 'sudo epa-orchestrator list --json' has it)"
+
 
 def _failing_with_a_sentence(
     act: Callable[[EpaOrchestratorCharm, ops.ActionEvent], None],
@@ -41,7 +46,7 @@ def _failing_with_a_sentence(
         try:
             act(charm, event)
         except (SnapError, snap.Error) as error:
-            event.fail(str(error))
+            event.fail(_fitting(str(error)))
 
     return handler
 
@@ -159,7 +164,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
                 blocking.append(str(error))
         if host.problem is not None and (host.machine is None or self.config["require-isolated-cpus"]):
             blocking.append(host.problem)
-        return [*map(ops.BlockedStatus, blocking), ops.ActiveStatus(host.problem or "")]
+        return [*map(ops.BlockedStatus, map(_fitting, blocking)), ops.ActiveStatus(host.problem or "")]
 
     def _on_remove(self, _: ops.RemoveEvent) -> None:
         reason = orchestrator_snap.remove()
@@ -240,8 +245,20 @@ def _line(value: Any) -> str:
 
 
 def _answer(event: ops.ActionEvent, text: str, document: dict[str, Any]) -> None:
-    """The result for a person, and the same for a program."""
-    event.set_results({"text": text, "json": json.dumps(document)})
+    """The result for a person, and the same for a program unless it is too long."""
+    encoded = json.dumps(document)
+    if len(encoded) > _MOST_BYTES:
+        event.set_results({"text": _fitting(f"{_NO_JSON}\n{text}")})
+    else:
+        event.set_results({"text": _fitting(text), "json": encoded})
+
+
+def _fitting(text: str) -> str:
+    """The text, cut to what Juju's tools take."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= _MOST_BYTES:
+        return text
+    return encoded[: _MOST_BYTES - len(_CUT.encode())].decode(errors="ignore") + _CUT
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import json
 import platform
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -65,7 +65,13 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # for characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
-    app(prog_name="epa-orchestrator")
+    try:
+        app(prog_name="epa-orchestrator")
+    except OSError as error:  # such as a full disk that the output goes to
+        with suppress(OSError):  # what is left in its buffer would fail again at the end of the process
+            sys.stdout.close()
+        print(f"epa-orchestrator: Something cannot be read or written: {error.strerror}", file=sys.stderr)
+        sys.exit(EXIT_REFUSED)
 
 
 @app.callback(invoke_without_command=True)

@@ -42,6 +42,8 @@ _SWITCH_INTERVAL = 0.0005
 _ALLOCATIONS_PER_COLLECTION = 10_000
 #: File descriptors that are not connections: the database, its log, the lock, listeners, the event loop's own.
 _OTHER_FDS = 64
+#: With fewer a start can fail anywhere, in other libraries too.
+_FEWEST_FDS = 24
 
 
 class StartError(EpaError):
@@ -72,6 +74,8 @@ def run(options: Options) -> None:
         log_to_stderr(paths.log_level())
     except ValueError as error:
         raise StartError(str(error)) from None
+    if (files := _allow_files()) < _FEWEST_FDS:
+        raise StartError(f"Only {files} files may be open at once, and the daemon needs {_FEWEST_FDS}: see ulimit -n")
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         with sole_daemon(options.state_directory) as problem:
@@ -246,14 +250,18 @@ def _tell_what_is_served(options: Options, host: Host) -> None:
 
 
 def _most_connections() -> int:
-    """The connections that the limit on open files leaves; the limit is raised as far as allowed."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    """The connections that the limit on open files leaves."""
+    return max(min(Limits.connections, _allow_files() - _OTHER_FDS), 1)
+
+
+def _allow_files() -> int:
+    """Raise the limit on open files as far as needed and allowed; how many are allowed of those that are needed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = Limits.connections + _OTHER_FDS
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-    return max(min(Limits.connections, allowed - _OTHER_FDS), 1)
+    return allowed
 
 
 def _loop_runner() -> Callable[[Coroutine[Any, Any, None]], None]:

@@ -18,6 +18,9 @@ from typing import Final
 
 #: Not in Python's socket module; asm-generic/socket.h. An accepted connection inherits it from its listener.
 _SO_PASSRIGHTS: Final = 83
+#: What else a socket may hand out with its bytes: credentials, a security label, a pidfd. systemd sets the first two
+#: for a unit that says so. The last two numbers are not in Python's socket module; asm-generic/socket.h.
+_EXTRAS: Final = (socket.SO_PASSCRED, 34, 76)
 _PEEK: Final = socket.MSG_PEEK | socket.MSG_DONTWAIT
 #: Where bytes go that nobody wants; larger than what a socket holds (net.core.wmem_default).
 _DISCARDED: Final = bytearray(262_144)
@@ -42,7 +45,7 @@ def take(connection: socket.socket, most: int) -> bytes:
     """
     seen, _, flags, _ = connection.recvmsg(most, 0, _PEEK)
     if flags & socket.MSG_CTRUNC:
-        raise PassedError
+        _check_for_descriptors(connection)
     return connection.recv(len(seen)) if seen else b""
 
 
@@ -53,8 +56,23 @@ def discard(connection: socket.socket) -> int:
     """
     seen, _, flags, _ = connection.recvmsg_into([_DISCARDED], 0, _PEEK)
     if flags & socket.MSG_CTRUNC:
-        raise PassedError
+        _check_for_descriptors(connection)
     return connection.recv_into(_DISCARDED, seen) if seen else 0
+
+
+def _check_for_descriptors(connection: socket.socket) -> None:
+    """Check what the next message has with it, which a peek found; every message has more when the socket asks for it.
+
+    A connection has that from its listener, and keeps it when the listener's options change later.
+
+    Raises OSError, PassedError.
+    """
+    for extra in _EXTRAS:
+        with contextlib.suppress(OSError):  # unknown to this kernel
+            connection.setsockopt(socket.SOL_SOCKET, extra, 0)
+    _, _, flags, _ = connection.recvmsg(1, 0, _PEEK)
+    if flags & socket.MSG_CTRUNC:
+        raise PassedError
 
 
 class SlowCloser:

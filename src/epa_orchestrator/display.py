@@ -98,14 +98,13 @@ def hugepages(answer: MemoryAnswer) -> Table:
         if not pages.capacity and not pages.allocations:
             table.add_row(_text(node), "-", "0", "0", "")
         sizes = {capacity.size: (str(capacity.total), str(capacity.free)) for capacity in pages.capacity}
-        for counts in pages.allocations.values():
-            for size in counts:
-                sizes.setdefault(int(size), ("gone", "0"))
-        for size, (total, free) in sorted(sizes.items()):
-            holders = [
-                f"{name}: {counts[str(size)]}" for name, counts in pages.allocations.items() if str(size) in counts
-            ]
-            table.add_row(_text(node), str(size), total, free, _text(", ".join(holders)))
+        holders: dict[int, list[str]] = {}
+        for name, counts in pages.allocations.items():
+            for size, count in counts.items():
+                holders.setdefault(int(size), []).append(f"{name}: {count}")
+        for size in sorted(sizes.keys() | holders.keys()):
+            total, free = sizes.get(size, ("gone", "0"))
+            table.add_row(_text(node), str(size), total, free, _text(", ".join(holders.get(size, ()))))
     return table
 
 

@@ -15,6 +15,8 @@ from epa_orchestrator import descriptors
 #: struct timeval of socket(7)'s time-outs.
 _TIMEVAL: Final = struct.Struct("@ll")
 _READ_SIZE: Final = 262_144
+#: The longest time-out (seconds): Python's sockets take no more than 9e9.
+_LONGEST: Final = 1e9
 
 
 class TooLongError(Exception):
@@ -25,7 +27,7 @@ class _Deadline:
     """A moment on the monotonic clock by which everything must be done."""
 
     def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+        self._end = time.monotonic() + min(_LONGEST, seconds)
 
     def left(self) -> float:
         """The seconds that are left, more than 0.

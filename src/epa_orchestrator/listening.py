@@ -30,6 +30,8 @@ _MAX_PATH_BYTES: Final = 107
 #: How many times to move an obstacle aside: a hostile snap can put the next one there meanwhile.
 _ATTEMPTS: Final = 50
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: The extended attribute that keeps an access control list (acl(5)), which can shut out users whatever the mode says.
+_ACCESS_LIST: Final = "system.posix_acl_access"
 #: Errors of open(2) or socket(2) when the process or the system has run out of something: they say nothing about the
 #: file.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -89,7 +91,7 @@ class SocketFile:
         if opened is None:
             return None
         fd, mode = opened
-        if mode != SOCKET_MODE:
+        if mode != SOCKET_MODE or _has_access_list(fd):
             os.close(fd)
             return None
         return fd
@@ -211,11 +213,21 @@ def _open_socket(path: Path) -> tuple[int, int] | None:
     return None
 
 
+def _has_access_list(fd: int) -> bool:
+    """Whether the file of an O_PATH descriptor has an access control list."""
+    try:
+        return _ACCESS_LIST in os.listxattr(f"/proc/self/fd/{fd}")
+    except OSError:  # the file system knows none
+        return False
+
+
 def _listener_at(path: Path) -> socket.socket:
     """A listening socket at a path of the private directory, in its final mode."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         listener.bind(os.fspath(path))
+        with contextlib.suppress(OSError):  # as nearly always: none came from the directory's default
+            os.removexattr(path, _ACCESS_LIST)
         os.chmod(path, SOCKET_MODE)
         listener.listen(BACKLOG)
     except BaseException:

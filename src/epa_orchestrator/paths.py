@@ -34,7 +34,8 @@ def legacy_state() -> Path:
 def client_socket_path() -> Path:
     """Where a client looks for the daemon: as the daemon does, else at the installed snap's."""
     path = socket_path()
-    if not os.environ.get("SNAP_DATA") and not path.exists() and _SNAP_SOCKET.exists():
+    # os.path.exists is also false for what may not be looked at, where Path.exists raises an error.
+    if not os.environ.get("SNAP_DATA") and not os.path.exists(path) and os.path.exists(_SNAP_SOCKET):
         return _SNAP_SOCKET
     return path
 
@@ -56,5 +57,12 @@ def log_level() -> str:
 
 
 def _user_directory() -> Path:
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(base) / "epa-orchestrator"
+    return Path(os.environ.get("XDG_STATE_HOME") or _home() / ".local" / "state") / "epa-orchestrator"
+
+
+def _home() -> Path:
+    """The user's home; as login(1) does, the root directory for a user who has none."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return Path("/")

@@ -576,6 +576,7 @@ def load_copy(path: Path) -> Loaded:
             copy = Path(directory, path.name)
             for suffix in ("", LOG, JOURNAL):
                 if with_suffix(path, suffix).exists():
+                    _check_is_file(with_suffix(path, suffix))
                     shutil.copyfile(with_suffix(path, suffix), with_suffix(copy, suffix))
             return _load_from(copy.as_uri())
     except OSError as error:
@@ -588,6 +589,7 @@ def read_events(path: Path, service: str | None, limit: int) -> list[Event]:
     Raises StateError.
     """
     query = "SELECT id, at, pid, uid, gid, action, service, before, after FROM event"
+    _check_is_file(path)
     try:
         with contextlib.closing(_read_only(path)) as db:
             db.text_factory = text_or_bytes
@@ -663,6 +665,15 @@ def _reason(error: Exception) -> str:
 def _event_bytes(service: str, before: str | None, after: str | None) -> int:
     """Roughly how many bytes an event takes in the database."""
     return 64 + len(service) + len(before or "") + len(after or "")
+
+
+def _check_is_file(path: Path) -> None:
+    """Check that a file is no FIFO or device, whose reader might wait or read without end.
+
+    Raises StateError.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise StateError(f"cannot be read: {path.name} is not a regular file")
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

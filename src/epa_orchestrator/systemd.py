@@ -12,6 +12,9 @@ import socket
 from typing import Final
 
 _FIRST_FD: Final = 3
+#: Larger numbers are a mistake: of file descriptors, and of microseconds (the manager's "infinity" is 2**64 - 1).
+_MOST_FDS: Final = 99_999
+_MOST_MICROSECONDS: Final = 2**63 - 1
 
 
 def notify(message: str) -> None:
@@ -35,17 +38,15 @@ def watchdog_interval() -> float | None:
     """How often (seconds) to send `WATCHDOG=1`: half of what the manager allows; None when it does not watch."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
-    text = os.environ.get("WATCHDOG_USEC", "")
-    return int(text) / 2_000_000 if text.isdecimal() and int(text) else None
+    return _number("WATCHDOG_USEC", _MOST_MICROSECONDS) / 2_000_000 or None
 
 
 def listening_sockets() -> list[socket.socket]:
     """The listening Unix stream sockets that were handed over, now non-blocking and closed on exec."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
-    count = os.environ.get("LISTEN_FDS", "")
     sockets: list[socket.socket] = []
-    for fd in range(_FIRST_FD, _FIRST_FD + (int(count) if count.isdecimal() else 0)):
+    for fd in range(_FIRST_FD, _FIRST_FD + _number("LISTEN_FDS", _MOST_FDS)):
         try:
             os.set_inheritable(fd, False)
             handed = socket.socket(fileno=fd)
@@ -58,3 +59,10 @@ def listening_sockets() -> list[socket.socket]:
         else:
             handed.detach()
     return sockets
+
+
+def _number(variable: str, most: int) -> int:
+    """What the variable says; 0 when that is no whole number up to `most`."""
+    text = os.environ.get(variable, "")
+    number = int(text) if text.isdecimal() and len(text) <= len(str(most)) else 0
+    return number if number <= most else 0

@@ -559,3 +559,19 @@ def test_recorded_machine() -> None:
         assert daemon.ok("list_allocations")["cpu_pool"]["eligible_cpus"] == format_cpus(daemon.host.isolated)
         assert len(daemon.numa("svc", 1, 6)) == 6
         assert daemon.free_pages(0, 2048) == 64
+
+
+@pytest.mark.parametrize("files", [10, 12, 14, 16, 18, 20, 22, 23])
+def test_too_few_files_end_a_start_in_one_sentence(files: int) -> None:
+    with Daemon() as daemon:
+        daemon.launch(launcher=["/bin/sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"])
+        assert daemon.wait() == 1
+        sentence = f"epa-orchestrator: Only {files} files may be open at once, and the daemon needs 24: see ulimit -n\n"
+        assert daemon.log() == sentence
+
+
+def test_with_the_fewest_files_it_serves_and_a_soft_limit_is_raised() -> None:
+    for limit in ("-n 24", "-Sn 12"):
+        with Daemon() as daemon:
+            daemon.start(launcher=["/bin/sh", "-c", f'ulimit {limit}; exec "$@"', "sh"])
+            assert daemon.cores("a", 1)

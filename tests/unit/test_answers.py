@@ -211,3 +211,31 @@ def test_a_name_may_come_back_in_another_form_of_unicode() -> None:
     answers.check_reply({"service_name": decomposed, "num_of_cores": 2}, cores(service_name=composed))
     assert answers.is_same_name(composed, decomposed)
     assert not answers.is_same_name("\u00e9a", "ea")
+
+
+@pytest.mark.parametrize("string", [b'""', b'"a'])
+def test_millions_of_strings_without_separators_are_refused_at_once(string: bytes) -> None:
+    answer = b"{" + b"," * 2_000_100 + string * 10_000_000 + b"}"
+    begun = time.process_time()
+    counts = (answer.count(b","), answer.count(b'"'))
+    one_look = (time.process_time() - begun) / len(counts)
+    begun = time.process_time()
+    with pytest.raises(OddAnswerError, match="values"):
+        answers.decode(answer)
+    assert time.process_time() - begun < 15 * one_look
+
+
+@pytest.mark.parametrize(("count", "fine"), [(10_000, True), (20_000, False)])
+def test_more_sizes_of_hugepages_than_can_be_shown_are_odd(count: int, fine: bool) -> None:
+    """A table of a million rows takes minutes and gigabytes."""
+    half = count // 2
+    nodes: dict[str, Any] = {
+        "node0": {"capacity": [], "allocations": {"a": {str(size): 1 for size in range(half)}}},
+        "node1": {"capacity": [], "allocations": {f"s{size}": {str(size): 1} for size in range(half)}},
+    }
+    sent = json.dumps({"version": "1.0", "service_name": "", "numa_hugepages": nodes}).encode()
+    answer = answers.read(MemoryAnswer, sent)
+    if fine:
+        answers.check_reply({}, answer)
+    else:
+        assert odd(lambda: answers.check_reply({}, answer)).endswith("it has 20000 sizes of hugepages")

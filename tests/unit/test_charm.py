@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -835,3 +836,41 @@ def test_get_status_tells_what_is_not_well(settled: Unit, monkeypatch: pytest.Mo
 
 def test_get_status_fails_without_a_snap(unit: Unit) -> None:
     assert unit.failure("get-status") == "the snap is not installed: 'juju debug-log' says why"
+
+
+# --- what Juju's tools can take ---
+
+
+def check_it_can_be_told(*texts: str) -> None:
+    """Linux takes 128 KiB for one argument, and Juju's tools get texts as arguments."""
+    subprocess.run(["true", *texts], check=True)
+
+
+def many_claims() -> Holdings:
+    return Holdings([listing(**{f"service-é{number}": str(number) for number in range(3000)})], memory())
+
+
+def test_a_listing_that_is_too_long_for_juju_is_cut(settled: Unit) -> None:
+    settled.workload.held = many_claims()
+    settled.ctx.run(settled.ctx.on.action("list-allocations"), settled.state())
+    results = settled.ctx.action_results
+    assert results is not None
+    assert results.keys() == {"text"}
+    check_it_can_be_told(f"text={results['text']}")
+    assert "sudo epa-orchestrator list --json" in results["text"]
+    assert "service-é100 " in results["text"]
+
+
+def test_a_long_document_is_whole_as_long_as_juju_takes_it(settled: Unit) -> None:
+    settled.workload.held = Holdings([listing(**{f"s{number}": str(number) for number in range(500)})], memory())
+    _, document = settled.act("list-allocations")
+    assert len(document["pools"]["isolated"]["allocations"]) == 500
+
+
+def test_an_endless_sentence_of_the_daemon_is_cut(settled: Unit) -> None:
+    settled.workload.failing["holdings"] = SnapError("é" * 200_000)
+    settled.workload.failing["check_health"] = SnapError("é" * 200_000)
+    check_it_can_be_told(settled.failure("list-allocations"))
+    status = settled.run("update_status").unit_status
+    assert isinstance(status, testing.BlockedStatus)
+    check_it_can_be_told(status.message)

@@ -1161,3 +1161,19 @@ def test_what_a_lying_server_says_does_not_act_on_the_terminal(as_json: list[str
                 assert command.failure(1 if refuse else 3, *arguments, *as_json)
         finally:
             liar.stop()
+
+
+@pytest.mark.parametrize("words", [["machine", "--machine", "vm-8"], ["machine", "--machine", "vm-8", "--json"]])
+def test_output_that_cannot_be_written_ends_in_a_sentence(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "epa_orchestrator", *words],
+            env=clean_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    sentence = "epa-orchestrator: Something cannot be read or written: No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, sentence)

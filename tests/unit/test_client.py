@@ -299,6 +299,12 @@ def test_ask_passes_on_what_it_gets(client: Client, peer: Peer) -> None:
     assert json.loads(peer.received[0]) == {"action": "x", "service_name": "\u00e4\N{GRINNING FACE}"}
 
 
+@pytest.mark.parametrize("timeout", [1e10, 1e300, float("inf")])
+def test_a_timeout_of_any_length_will_do(timeout: float, peer: Peer) -> None:
+    peer.answer({"version": "1.0"})
+    assert Client(peer.path, timeout).ask({"x": 1}) == {"version": "1.0"}
+
+
 def test_an_answer_in_pieces_is_read_to_its_end(client: Client, peer: Peer) -> None:
     answer = json.dumps(LISTING).encode()
 

@@ -244,6 +244,18 @@ def test_hugepages() -> None:
     ]
 
 
+def test_hugepages_of_many_sizes_and_services_take_time_in_proportion() -> None:
+    def seconds(count: int) -> float:
+        records = {"a": {str(size): 1 for size in range(1, count)}, **{f"s{n}": {"1": 1} for n in range(count)}}
+        pages = NodeHugepages(capacity=[], allocations=records)
+        answer = MemoryAnswer(service_name="", numa_hugepages={"node0": pages})
+        begin = time.process_time()
+        display.hugepages(answer)
+        return time.process_time() - begin
+
+    assert min(seconds(4000) for _ in range(3)) < 8 * min(seconds(1000) for _ in range(3))
+
+
 def test_recorded_hugepages_of_a_size_that_is_gone_are_shown() -> None:
     """Somebody must be able to see them, to remove the record."""
     gone = NodeHugepages(capacity=[], allocations={"a": {"2048": 4}})

@@ -11,6 +11,7 @@ import resource
 import shutil
 import socket
 import stat
+import struct
 import tempfile
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -451,6 +452,40 @@ def test_a_link_to_its_directory_is_not_followed(path: Path) -> None:
         path.parent.symlink_to("moved")
         assert socket_file.open() is None
         assert not is_served(path)
+
+
+def set_access_list(path: Path, kind: str = "access") -> None:
+    """Everybody may do everything, but user 65534 nothing; acl(5), in the kernel's form (posix_acl_xattr.h)."""
+    everyone = 0xFFFFFFFF
+    entries = [(1, 6, everyone), (2, 0, 65534), (4, 6, everyone), (0x10, 6, everyone), (0x20, 6, everyone)]
+    packed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(path, f"system.posix_acl_{kind}", packed)
+    except OSError as error:
+        pytest.skip(f"no access control lists on this file system: {error.strerror}")
+
+
+def test_a_socket_with_an_access_control_list_is_not_opened(path: Path) -> None:
+    """It can shut out a user although the mode says that everybody may connect."""
+    file = SocketFile(path)
+    with file.bind():
+        set_access_list(path)
+        assert stat.S_IMODE(path.lstat().st_mode) == 0o666
+        assert file.open() is None
+        with file.put_back():
+            assert "system.posix_acl_access" not in os.listxattr(path)
+            fd = file.open()
+            assert fd is not None
+            os.close(fd)
+
+
+def test_a_default_access_control_list_is_not_inherited(path: Path) -> None:
+    file = SocketFile(path)
+    with file.bind():
+        set_access_list(path.parent.with_name(PRIVATE_NAME), "default")
+        with file.put_back():
+            assert stat.S_IMODE(path.lstat().st_mode) == 0o666
+            assert "system.posix_acl_access" not in os.listxattr(path)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o660, 0o667, 0o777, 0o1666, 0o4666, 0])

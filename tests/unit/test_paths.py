@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,19 @@ def test_a_client_on_the_host_finds_the_installed_snap(
             places[name].parent.mkdir(parents=True, exist_ok=True)
             places[name].touch()
     assert paths.client_socket_path() == places[expected]
+
+
+def test_a_home_that_cannot_be_looked_at_leads_to_the_installed_snap(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    snap = tmp_path / "snap.sock"
+    snap.touch()
+    monkeypatch.setattr(paths, "_SNAP_SOCKET", snap)
+    monkeypatch.setenv("XDG_STATE_HOME", "/" + "x" * 300)
+    assert paths.client_socket_path() == snap
+
+
+def test_a_user_without_a_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
+    assert paths.socket_path() == Path("/.local/state/epa-orchestrator/current/data/epa.sock")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -608,3 +610,22 @@ def test_a_link_to_the_database_is_read_with_the_log_and_journal_of_its_target(
     assert set(reader(link).ledger.claims) == {"a", "b"}
     opened, _ = store.open_store(link)
     opened.close()
+
+
+@pytest.mark.parametrize("kind", ["a FIFO", "a directory", "a device"])
+def test_what_is_no_file_is_not_read(kind: str, tmp_path: Path) -> None:
+    """A FIFO would make the reader wait, and a device may have no end."""
+    path = tmp_path / "state.db"
+    if kind == "a FIFO":
+        os.mkfifo(path)
+    elif kind == "a directory":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+    try:
+        for read in (lambda: store.read_events(path, None, 1), lambda: store.load_copy(path)):
+            with pytest.raises(StateError, match=r"^cannot be read: state\.db is not a regular file$"):
+                read()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

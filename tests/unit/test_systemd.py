@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import time
 import uuid
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -137,7 +138,9 @@ def test_the_watchdog_is_fed_twice_as_often_as_it_asks(
     assert systemd.watchdog_interval() == pytest.approx(seconds)
 
 
-@pytest.mark.parametrize("microseconds", [None, "", "0", "-5", "+5", "1.5", "1e6", "30s", " ", "none"])
+@pytest.mark.parametrize(
+    "microseconds", [None, "", "0", "-5", "+5", "1.5", "1e6", "30s", " ", "none", "9" * 5000, "9" * 400, str(2**64 - 1)]
+)
 def test_no_watchdog(microseconds: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if microseconds is not None:
         monkeypatch.setenv("WATCHDOG_USEC", microseconds)
@@ -279,3 +282,12 @@ def test_more_announced_than_open(directory: Path) -> None:
 
 def test_without_systemd_there_are_none() -> None:
     assert systemd.listening_sockets() == []
+
+
+@pytest.mark.parametrize("count", ["", "0", "-1", "x", "1.0", "99999999", "9" * 5000])
+def test_an_odd_number_of_sockets_is_none(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDS", count)
+    begun = time.process_time()
+    assert systemd.listening_sockets() == []
+    assert time.process_time() - begun < 1
