@@ -74,18 +74,20 @@ class Content:
         self._size, self._modified = status.st_size, status.st_mtime_ns
         self.note_log()
 
-    def note_log(self) -> None:
-        """Take the present log for one's own."""
+    def note_log(self) -> bool:
+        """Take the present log for one's own, after a commit; whether nobody has written the database itself."""
         self._log_size = os.lseek(self._log, 0, os.SEEK_END)
+        status = os.fstat(self._database)
+        return status.st_mtime_ns == self._modified and status.st_size == self._size
 
     def is_noted(self) -> bool:
         """Whether nobody else has written since, as far as this can be seen in 2 µs."""
-        return self._log_size == os.lseek(self._log, 0, os.SEEK_END) and self.is_database_noted()
-
-    def is_database_noted(self) -> bool:
-        """Whether nobody else has written the database itself."""
         status = os.fstat(self._database)
-        return status.st_mtime_ns == self._modified and status.st_size == self._size
+        return (
+            status.st_mtime_ns == self._modified
+            and status.st_size == self._size
+            and os.lseek(self._log, 0, os.SEEK_END) == self._log_size
+        )
 
     def close(self) -> None:
         """Close what was opened here."""

@@ -22,6 +22,7 @@ from epa_orchestrator.sysfs import Sysfs
 
 CPU_DIR: Final = "devices/system/cpu"
 NODE_DIR: Final = "devices/system/node"
+_ALL_HUGEPAGES: Final = "kernel/mm/hugepages"
 
 #: The distance that the kernel gives a node to itself, and what it assumes to others where firmware says nothing
 #: (LOCAL_DISTANCE and REMOTE_DISTANCE in include/linux/topology.h).
@@ -182,24 +183,34 @@ def read_machine(sysfs: Sysfs) -> Machine:
 
 def read_hugepages(sysfs: Sysfs, node_id: int) -> tuple[Hugepages, ...]:
     """The kernel's counts of hugepages on a node, by size, as they are now; () where it has none."""
-    matches = (_HUGEPAGES.fullmatch(name) for name in sysfs.names(_hugepages_directory(sysfs, node_id)))
-    sizes = sorted(int(match[1]) for match in matches if match)
-    pages = (read_hugepages_of(sysfs, node_id, size) for size in sizes)
+    directory = f"{NODE_DIR}/node{node_id}/hugepages"
+    names = sysfs.names(directory)
+    if not names and _is_whole_machine(sysfs, node_id):
+        directory = _ALL_HUGEPAGES
+        names = sysfs.names(directory)
+    sizes = sorted(int(match[1]) for match in map(_HUGEPAGES.fullmatch, names) if match)
+    pages = (_hugepages_in(sysfs, directory, size) for size in sizes)
     return tuple(size for size in pages if size is not None)
 
 
 def read_hugepages_of(sysfs: Sysfs, node_id: int, size_kb: int) -> Hugepages | None:
     """The kernel's counts for hugepages of one size (KiB) on a node as they are now, None where it has no such size."""
-    directory = f"{_hugepages_directory(sysfs, node_id)}/hugepages-{size_kb}kB"
-    total = sysfs.read(f"{directory}/nr_hugepages")
-    return None if total is None else Hugepages(size_kb, _number(total), _count(sysfs, f"{directory}/free_hugepages"))
+    found = _hugepages_in(sysfs, f"{NODE_DIR}/node{node_id}/hugepages", size_kb)
+    if found is None and _is_whole_machine(sysfs, node_id):
+        return _hugepages_in(sysfs, _ALL_HUGEPAGES, size_kb)
+    return found
 
 
-def _hugepages_directory(sysfs: Sysfs, node_id: int) -> str:
-    """Where a node's hugepages are counted; on a kernel without node directories node 0 is the whole machine."""
-    if node_id == 0 and sysfs.read(f"{NODE_DIR}/node0/cpulist") is None and not sysfs.names(f"{NODE_DIR}/node0"):
-        return "kernel/mm/hugepages"
-    return f"{NODE_DIR}/node{node_id}/hugepages"
+def _hugepages_in(sysfs: Sysfs, directory: str, size_kb: int) -> Hugepages | None:
+    total = sysfs.read(f"{directory}/hugepages-{size_kb}kB/nr_hugepages")
+    if total is None:
+        return None
+    return Hugepages(size_kb, _number(total), _count(sysfs, f"{directory}/hugepages-{size_kb}kB/free_hugepages"))
+
+
+def _is_whole_machine(sysfs: Sysfs, node_id: int) -> bool:
+    """Whether a node stands for the whole machine, as node 0 does on a kernel without node directories."""
+    return node_id == 0 and sysfs.read(f"{NODE_DIR}/node0/cpulist") is None and not sysfs.names(f"{NODE_DIR}/node0")
 
 
 def _decisive(sysfs: Sysfs, name: str) -> CpuSet | None:

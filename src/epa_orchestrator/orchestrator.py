@@ -167,8 +167,6 @@ class Orchestrator:
 
     def _end_batch(self, batch: Batch) -> None:
         """Send the answers of a batch; the mutations that it left are the first of the next one."""
-        if batch.pools is not None:
-            self._pace.note(batch.pools, batch.changing, batch.slowest)
         self._untidy = self._untidy or batch.ledger is not self._ledger
         self._ledger, self._stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
@@ -178,6 +176,8 @@ class Orchestrator:
         self._untold.extend(batch.decided)
         if not telling:
             self._tell()
+        if batch.pools is not None:
+            self._pace.note(batch.pools, batch.changing, batch.slowest)
 
     def _tell(self) -> None:
         """Send the answers that are ready, in several turns of the loop when they are many."""
@@ -359,9 +359,9 @@ class Orchestrator:
 
 
 def _answer(reply: Callable[[bytes], None], answer: bytes, origin: Origin, service: str | None, outcome: str) -> None:
-    """Log and send an answer; a bug in one connection must not stop the others."""
+    """Send and log an answer; a bug in one connection must not stop the others."""
     try:
-        peer_log.note(origin.pid, origin.uid, origin.gid, "%s %r: %s", origin.action, service or "", outcome)
         reply(answer)
+        peer_log.note(origin.pid, origin.uid, origin.gid, "%s %r: %s", origin.action, service or "", outcome)
     except Exception:
         log.exception("an answer to pid=%d could not be sent", origin.pid)

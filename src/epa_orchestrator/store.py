@@ -192,7 +192,9 @@ class Store:
         Raises CommitError, having undone it. Raises Overtaken when it went into files that others have replaced.
         """
         try:
-            self.verify()
+            content = self._content
+            if content is not None and not content.is_noted():
+                self._verify(content, self._checksum)
             values = str(self._staged), str(self._checksum)
             if self._db.execute(_SET_CHECKSUM, values).rowcount != 1:
                 raise Overtaken("another process has changed the database")  # noqa: TRY301
@@ -200,10 +202,8 @@ class Store:
             self._committing = True
             self._db.execute("COMMIT")
             self._committing = False
-            if (content := self._content) is not None:
-                content.note_log()
-                if not content.is_database_noted():
-                    self._verify(content, self._staged)
+            if content is not None and not content.note_log():
+                self._verify(content, self._staged)
             self._checksum, self._oldest = self._staged, oldest
         except Exception as error:
             raise self._undone(error) from error
