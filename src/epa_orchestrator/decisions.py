@@ -81,6 +81,8 @@ def refusal(request: Mutation, refused: Refused) -> ErrorAnswer:
 
 def _by_the_right_name(ledger: Ledger, request: Mutation) -> Mutation:
     """The request with the name of the service that it means; a new service must have a readable name."""
+    if _holds_something(ledger, request.service_name):
+        return request
     name = names.resolve(request.service_name, lambda each: _holds_something(ledger, each))
     if not (_holds_something(ledger, name) or _releases(request)) and (problem := names.problem(name)):
         raise Refused(f"Field 'service_name' {problem}: choose another name for this service")

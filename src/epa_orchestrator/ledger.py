@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet, iter_bits
 from epa_orchestrator.domains import Topology
@@ -78,8 +78,7 @@ class Claim:
         return replace(self, cpus=left, explicit=self.explicit - cpus, alone=self.alone - cpus, withheld=withheld)
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimChange:
+class ClaimChange(NamedTuple):
     """One service's claim before and after; None for no claim."""
 
     before: Claim | None
@@ -93,8 +92,7 @@ class ClaimChange:
         return claim.service
 
 
-@dataclass(frozen=True, slots=True)
-class PagesChange:
+class PagesChange(NamedTuple):
     """One service's hugepage count for a node and size before and after; 0 for no record."""
 
     service: str
@@ -103,8 +101,7 @@ class PagesChange:
     after: int
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What a granted request changes; nothing when it asked for what was so already."""
 
     claims: tuple[ClaimChange, ...] = ()
@@ -114,8 +111,7 @@ class Change:
         return bool(self.claims) or self.pages is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A decision: what changes, the ledger after it, the CPUs that the answer names, and the service's claim then.
 
     `candidates` are the choices that were compared, best first; `task` is how it was placed, None for a release.
@@ -317,8 +313,7 @@ def _overlap(masks: Iterable[int]) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What every allocation asks for: for whom, from which pool, under which policies (None: as it is).
 
     `choices` is how many choices to hand back, the best one first, for an explanation.
@@ -555,7 +550,10 @@ def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, ask:
         alone |= (before.alone - chosen) & after.cpus
     resized = before is not None and (before.cpus <= after.cpus or after.cpus <= before.cpus)
     placed_by = before.placed_by if before is not None and resized else task.policy
-    return replace(after, alone=alone, placed_by=placed_by, wishes=ask.wishes)
+    # As replace(after, …), which takes 4 µs longer.
+    return Claim(
+        after.service, after.pool, after.cpus, after.explicit, after.policy, EMPTY, placed_by, ask.wishes, alone
+    )
 
 
 def _losses(ledger: Ledger, taken: CpuSet) -> tuple[ClaimChange, ...]:
@@ -575,8 +573,10 @@ def _grant(
     candidates: tuple[CpuSet, ...] = (),
 ) -> Grant:
     """The decision to change claims in this way, with what they withhold afterwards."""
-    changes = (*((ClaimChange(before, after),) if before != after else ()), *losses)
-    result = ledger.apply(Change(changes))
-    settled = Change(tuple([ClaimChange(each.before, result.claims.get(each.service)) for each in changes]))
+    changes = (ClaimChange(before, after), *losses) if before != after else losses
+    change = Change(changes)
+    result = ledger.apply(change)
     claim = result.claims.get(after.service) if after else None
-    return Grant(settled, result, cpus, claim, task, candidates)
+    if result.withheld or ledger.withheld:
+        change = Change(tuple([ClaimChange(each.before, result.claims.get(each.service)) for each in changes]))
+    return Grant(change, result, cpus, claim, task, candidates)

@@ -54,9 +54,9 @@ class PlacementPolicy:
     near: int | None = None
 
     @property
-    def rules(self) -> list[str]:
+    def rules(self) -> tuple[str, ...]:
         """The fields whose value can refuse a request that there are CPUs enough for."""
-        return [name for name, values in _RULES.items() if getattr(self, name) in values]
+        return _rules_of(self)
 
     def without(self, *rules: str) -> PlacementPolicy:
         """The same with the preference in the place of each of these rules."""
@@ -73,6 +73,11 @@ class PlacementPolicy:
     def changed(self) -> dict[str, object]:
         """The fields that are not at their default."""
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+
+
+@lru_cache(256)
+def _rules_of(policy: PlacementPolicy) -> tuple[str, ...]:
+    return tuple([name for name, values in _RULES.items() if getattr(policy, name) in values])
 
 
 class Wishes(NamedTuple):

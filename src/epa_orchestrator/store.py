@@ -570,6 +570,7 @@ def load_copy(path: Path) -> Loaded:
 
     Raises StateError.
     """
+    _check_is_file(path)
     path = _real(path)
     try:
         with tempfile.TemporaryDirectory() as directory:

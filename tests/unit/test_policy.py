@@ -122,7 +122,7 @@ def test_rules_and_what_is_left_without_them() -> None:
     for option, values in VALUES.items():
         for value in values:
             policy = _policy({option: value})
-            assert policy.rules == ([option] if value in STRICT[option] else [])
+            assert policy.rules == ((option,) if value in STRICT[option] else ())
             assert policy.without(*policy.rules) == (PlacementPolicy() if policy.rules else policy)
     both = PlacementPolicy(numa_policy="restricted", cpu_thread_policy="isolate", near=1)
     assert both.without("numa_policy") == PlacementPolicy(cpu_thread_policy="isolate", near=1)
