@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, cast
 
 import ops
 import pydantic
@@ -21,6 +20,7 @@ from epa_orchestrator import display
 from epa_orchestrator.describe import describe
 from epa_orchestrator.machine import read_hugepages
 from epa_orchestrator.sysfs import SysfsTree
+from juju_texts import fitting, results
 from orchestrator_snap import FileSource, Source, StoreSource
 from snapd import SnapError
 
@@ -29,11 +29,6 @@ log = logging.getLogger(__name__)
 PRINCIPAL = "sunbeam-machine"
 RESOURCE = "epa-orchestrator-snap"
 BUNDLED = "epa-orchestrator.snap"
-
-#: The most bytes of one text for Juju: a hook tool gets it as an argument, and Linux takes 128 KiB for each.
-_MOST_BYTES: Final = 131_000
-_CUT: Final = " … (cut: too long for Juju)"
-_NO_JSON: Final = "(no JSON: it is too long for Juju; on the machine, 'sudo epa-orchestrator list --json' has it)"
 
 
 def _failing_with_a_sentence(
@@ -46,7 +41,7 @@ def _failing_with_a_sentence(
         try:
             act(charm, event)
         except (SnapError, snap.Error) as error:
-            event.fail(_fitting(str(error)))
+            event.fail(fitting(str(error)))
 
     return handler
 
@@ -164,7 +159,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
                 blocking.append(str(error))
         if host.problem is not None and (host.machine is None or self.config["require-isolated-cpus"]):
             blocking.append(host.problem)
-        return [*map(ops.BlockedStatus, map(_fitting, blocking)), ops.ActiveStatus(host.problem or "")]
+        return [*map(ops.BlockedStatus, map(fitting, blocking)), ops.ActiveStatus(host.problem or "")]
 
     def _on_remove(self, _: ops.RemoveEvent) -> None:
         reason = orchestrator_snap.remove()
@@ -179,7 +174,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
             "pools": {listing.pool: listing.model_dump(mode="json", exclude_none=True) for listing in held.listings},
             "hugepages": held.memory.model_dump(mode="json", exclude_none=True)["numa_hugepages"],
         }
-        _answer(event, display.plain(*tables, display.hugepages(held.memory)), document)
+        event.set_results(results(display.plain(*tables, display.hugepages(held.memory)), document))
 
     @_failing_with_a_sentence
     def _on_show_machine(self, event: ops.ActionEvent) -> None:
@@ -189,7 +184,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
         pages = {node_id: read_hugepages(SysfsTree("/sys"), node_id) for node_id in host.machine.node_ids}
         remarks = [host.problem] if host.problem else host.notes
         document = describe(host.machine, pages) | {"remarks": remarks}
-        _answer(event, display.plain(*display.machine(host.machine, pages), *remarks), document)
+        event.set_results(results(display.plain(*display.machine(host.machine, pages), *remarks), document))
 
     @_failing_with_a_sentence
     def _on_release(self, event: ops.ActionEvent) -> None:
@@ -198,7 +193,9 @@ class EpaOrchestratorCharm(ops.CharmBase):
             event.fail(f"nothing was released: pass confirm=true if nothing of '{params.service}' runs on its CPUs")
             return
         if released := orchestrator_snap.release(params.service):
-            _answer(event, f"released {', '.join(released)}", {"service": params.service, "released": released})
+            event.set_results(
+                results(f"released {', '.join(released)}", {"service": params.service, "released": released})
+            )
         else:
             event.fail(f"the service '{params.service}' holds nothing: list-allocations shows who does")
 
@@ -212,7 +209,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
         after = orchestrator_snap.installed()
         revisions = [info.revision if info else "none" for info in (before, after)]
         text = f"revision {revisions[0]} before, {revisions[1]} now, version {after.version if after else 'none'}"
-        _answer(event, text, {"before": revisions[0], "after": revisions[1]})
+        event.set_results(results(text, {"before": revisions[0], "after": revisions[1]}))
 
     @_failing_with_a_sentence
     def _on_get_status(self, event: ops.ActionEvent) -> None:
@@ -235,30 +232,13 @@ class EpaOrchestratorCharm(ops.CharmBase):
             "options": orchestrator_snap.options(),
             "connections": {":".join(link.plug): link.slot or "not connected" for link in orchestrator_snap.links()},
         }
-        _answer(event, "\n".join(f"{key}: {_line(value)}" for key, value in document.items()), document)
+        event.set_results(results("\n".join(f"{key}: {_line(value)}" for key, value in document.items()), document))
 
 
 def _line(value: Any) -> str:
     if not isinstance(value, dict):
         return str(value)
     return ", ".join(f"{key}={each}" for key, each in cast("dict[str, Any]", value).items())
-
-
-def _answer(event: ops.ActionEvent, text: str, document: dict[str, Any]) -> None:
-    """The result for a person, and the same for a program unless it is too long."""
-    encoded = json.dumps(document)
-    if len(encoded) > _MOST_BYTES:
-        event.set_results({"text": _fitting(f"{_NO_JSON}\n{text}")})
-    else:
-        event.set_results({"text": _fitting(text), "json": encoded})
-
-
-def _fitting(text: str) -> str:
-    """The text, cut to what Juju's tools take."""
-    encoded = text.encode(errors="replace")
-    if len(encoded) <= _MOST_BYTES:
-        return text
-    return encoded[: _MOST_BYTES - len(_CUT.encode())].decode(errors="ignore") + _CUT
 
 
 if __name__ == "__main__":

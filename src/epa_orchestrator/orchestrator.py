@@ -155,13 +155,15 @@ class Orchestrator:
         """Let the other thread do what is left of a batch."""
 
         def done(error: Exception | None) -> None:
-            if error is not None:
-                log.error("a batch ended unexpectedly", exc_info=error)
-                self._refuse([each.waiting for each in batch.decided], INTERNAL_ERROR)
-                self._refuse(batch.left, INTERNAL_ERROR)
-            else:
-                self._end_batch(batch)
-            self._end_turn()
+            try:
+                if error is None:
+                    self._end_batch(batch)
+                else:
+                    log.error("a batch ended unexpectedly", exc_info=error)
+                    self._refuse([each.waiting for each in batch.decided], INTERNAL_ERROR)
+                    self._refuse(batch.left, INTERNAL_ERROR)
+            finally:
+                self._end_turn()
 
         self._worker.run(call, done)
 
@@ -240,13 +242,21 @@ class Orchestrator:
         """
         self._looking_at_host = True
         unread, self._unread = self._unread, []
-        found: list[Pools] = []
+        ledger = self._ledger
+        found: list[tuple[Pools, Ledger]] = []
+
+        def look() -> None:
+            pools = self._host.pools()
+            found.append((pools, ledger.on(pools.cores)))  # takes 10 ms with 2,000 claims that have their cores alone
 
         def done(error: Exception | None) -> None:
             self._looking_at_host = False
             if found:
+                pools, ledger_there = found[0]
+                if self._ledger is ledger:
+                    self._ledger = ledger_there
                 for request, origin, reply in unread:
-                    self._read_on(found[0], request, origin, reply)
+                    self._read_on(pools, request, origin, reply)
             elif isinstance(error, SysfsError):
                 log.warning("%s", error)
                 self._refuse(unread, str(error))
@@ -257,7 +267,7 @@ class Orchestrator:
                 self._look_at_host()
             self._rest()
 
-        self._reviewer.run(lambda: found.append(self._host.pools()), done)
+        self._reviewer.run(look, done)
 
     def _look_after_state(self) -> None:
         """Notice a replaced database even when nothing is written."""

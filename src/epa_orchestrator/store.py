@@ -60,6 +60,9 @@ _MOST_DROPPED: Final = 1000
 #: SQLite's own checkpoints, within a commit, would look as if others had written the database.
 _PAGES_PER_CHECKPOINT: Final = 1000
 
+#: SQLite's default.
+_PAGE_BYTES: Final = 4096
+
 #: How long (seconds) a start waits for another process that writes the database. Later a held lock is an error at once.
 _START_PATIENCE: Final = 5.0
 
@@ -342,8 +345,9 @@ class Store:
         )
         self._newest = inserted.lastrowid or self._newest
         self._new_events += 1
-        self._log_pages += 1
-        self._new_bytes += _event_bytes(service, before, after)
+        size = _event_bytes(service, before, after)
+        self._log_pages += 1 + 2 * size // _PAGE_BYTES  # it is in the event, and half of it in the claim
+        self._new_bytes += size
 
     def _drop_oldest(self) -> int:
         """Drop a few of the oldest events when there are too many; the id of the oldest that is left.

@@ -50,7 +50,7 @@ def test_the_charm_stays_small() -> None:
     assert len((ROOT / "src" / "charm.py").read_text("utf-8").splitlines()) < 250
 
 
-@pytest.mark.parametrize("module", ["orchestrator_snap", "snapd", "isolation", "config"])
+@pytest.mark.parametrize("module", ["orchestrator_snap", "snapd", "isolation", "config", "juju_texts"])
 def test_the_workload_knows_nothing_of_juju(module: str) -> None:
     assert not imports(ROOT / "src" / f"{module}.py") & {"ops", "ops_tracing", "charm"}
 
