@@ -55,8 +55,8 @@ class Batch:
 
     `ledger` is the ledger before the batch, and after a commit the committed one; `seen`, where CPUs were last seen, is
     the same. `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
-    time (seconds) of the slowest decision, and `overtaken` says why the store must not be used any longer. In the end
-    each mutation is in `decided` or `left`.
+    time (seconds) of the slowest decision, `known_quick` tells whether decisions like these have been quick before, and
+    `overtaken` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
     """
 
     def __init__(self, store: Store, host: Host, ledger: Ledger, seen: Seen, waiting: Sequence[Waiting]) -> None:
@@ -66,6 +66,7 @@ class Batch:
         self.left = waiting
         self.changing: list[Mutation] = []
         self.slowest = self._seconds = 0.0
+        self.known_quick = False
         self.overtaken: str | None = None
         self.pools: Pools | None = None
         self._store = store

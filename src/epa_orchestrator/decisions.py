@@ -106,11 +106,14 @@ def _releases(request: Mutation) -> bool:
 def _require_room(before: Ledger, decision: Decision, settings: Settings, service: str) -> None:
     """Refuse a new service or hugepage record beyond the limits; existing ones stay usable, however many there are."""
     after, pages = decision.ledger, decision.change.pages
-    if _holds_something(after, service) and not _holds_something(before, service):
-        most = settings.max_services
-        # Usually the quick sum is enough; it counts services that hold both CPUs and hugepages twice.
-        if len(after.claims) + len(after.pages) > most and len(after.claims.keys() | after.pages.keys()) > most:
-            raise Refused(_no_room("services", "max-services", most))
+    most = settings.max_services
+    # Usually the quick sum is enough; it counts services that hold both CPUs and hugepages twice.
+    if (
+        len(after.claims) + len(after.pages) > most
+        and (_holds_something(after, service) and not _holds_something(before, service))
+        and len(after.claims.keys() | after.pages.keys()) > most
+    ):
+        raise Refused(_no_room("services", "max-services", most))
     if pages is not None and not pages.before and pages.after:
         most = settings.max_hugepage_records
         if len(after.pages) * len(after.recorded) > most and sum(map(len, after.pages.values())) > most:

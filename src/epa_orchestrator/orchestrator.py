@@ -132,6 +132,7 @@ class Orchestrator:
         batch = Batch(self._store, self._host, self._ledger, self._stored_seen, waiting)
         pools = self._known_pools()
         if pools is not None and self._pace.is_quick(pools, [each.request for each in waiting]):
+            batch.known_quick = True
             batch.begin(pools)
             self._go_on_deciding(batch)
         else:
@@ -178,7 +179,7 @@ class Orchestrator:
         self._untold.extend(batch.decided)
         if not telling:
             self._tell()
-        if batch.pools is not None:
+        if batch.pools is not None and not (batch.known_quick and self._pace.is_quick_enough(batch.slowest)):
             self._pace.note(batch.pools, batch.changing, batch.slowest)
 
     def _tell(self) -> None:
