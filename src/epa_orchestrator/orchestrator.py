@@ -69,6 +69,8 @@ class Orchestrator:
         self._readings = Readings(host, state.problem, ledger_known=known, ledger=self._ledger, granted=granted)
         self._waiting: list[Waiting] = []
         self._busy = False
+        #: Whether the last batch had one mutation, so that probably no other will come in this turn of the loop.
+        self._alone = False
         self._untold: deque[Decided] = deque()
         self._pace = Pace()
         self._unread: list[tuple[Reading, Origin, Reply]] = []
@@ -100,7 +102,11 @@ class Orchestrator:
             answer, outcome = error_answer(sentence), self._problem
         else:
             self._waiting.append(Waiting(request, origin, reply))
-            self._start()
+            if self._alone and not self._busy:  # the turn in which others could join would cost a lone client 16 µs
+                self._busy = True
+                self._begin_batch()
+            else:
+                self._start()
             return
         _answer(reply, answer, origin, request.service_name, outcome)
 
@@ -129,6 +135,7 @@ class Orchestrator:
     def _begin_batch(self) -> None:
         assert self._store is not None
         waiting, self._waiting = self._waiting, []
+        self._alone = len(waiting) == 1
         batch = Batch(self._store, self._host, self._ledger, self._stored_seen, waiting)
         pools = self._known_pools()
         if pools is not None and self._pace.is_quick(pools, [each.request for each in waiting]):
