@@ -66,13 +66,18 @@ def make_private(directory: Path) -> None:
     Raises OSError.
     """
     try:
+        _make_private(directory)
+    except FileNotFoundError:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        _make_private(directory)  # once: where nothing can be made, such as in /proc, it is missing again
+
+
+def _make_private(directory: Path) -> None:
+    try:
         directory.mkdir(mode=0o700)
     except FileExistsError:
         if not directory.is_dir():
             raise
-    except FileNotFoundError:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        make_private(directory)
     else:
         directory.chmod(0o700)  # regardless of the umask
 

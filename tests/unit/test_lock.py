@@ -147,3 +147,9 @@ def test_a_directory_that_cannot_be_made_is_a_problem_and_no_failure(tmp_path: P
     (tmp_path / "file").touch()
     with sole_daemon(tmp_path / "file" / "b") as problem:
         assert problem == "cannot be created: Not a directory"
+
+
+def test_a_directory_in_a_file_system_that_makes_none_is_a_problem_and_no_failure() -> None:
+    """In /proc, mkdir(2) says that the directory above is missing, although it is there."""
+    with sole_daemon(Path("/proc/epa-orchestrator")) as problem:
+        assert problem == "cannot be created: No such file or directory"
