@@ -29,7 +29,7 @@ def node_of_device(sysfs: Sysfs, machine: Machine, name: str) -> int:
     Raises DeviceError.
     """
     text = _numa_node(sysfs, name)
-    if text is not None and text.isdecimal() and machine.node(int(text)) is not None:
+    if text is not None and text.isdecimal() and len(text) < 10 and machine.node(int(text)) is not None:
         return int(text)
     with_cpus = [node.id for node in machine.nodes if node.cpus]
     if len(with_cpus) == 1:

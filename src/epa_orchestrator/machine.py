@@ -16,7 +16,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet, union
+from epa_orchestrator.cpuset import EMPTY, MAX_CPU_ID, CpuSet, union
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.sysfs import Sysfs
 
@@ -45,9 +45,11 @@ class Seen(NamedTuple):
     cores: Cores = MappingProxyType({})
 
 
-_NUMBERED = re.compile(r"[a-z]+([0-9]+)", re.ASCII)
-_HUGEPAGES = re.compile(r"hugepages-([0-9]+)kB", re.ASCII)
-_MEM_TOTAL = re.compile(r"MemTotal:\s+([0-9]+) kB")
+#: The most digits of a number: the kernel's have 64 bits, and a damaged recording may hold anything.
+_MOST_DIGITS: Final = 20
+_NUMBERED = re.compile(rf"[a-z]+([0-9]{{1,{_MOST_DIGITS}}})", re.ASCII)
+_HUGEPAGES = re.compile(rf"hugepages-([0-9]{{1,{_MOST_DIGITS}}})kB", re.ASCII)
+_MEM_TOTAL = re.compile(rf"MemTotal:\s+([0-9]{{1,{_MOST_DIGITS}}}) kB")
 
 
 class MachineError(EpaError):
@@ -238,9 +240,9 @@ def _cpus(sysfs: Sysfs, list_path: str, mask_path: str) -> CpuSet | None:
 
 
 def _numbers(sysfs: Sysfs, directory: str, prefix: str) -> list[int]:
-    """The n of the entries `<prefix><n>` in a directory, ascending."""
+    """The n of the entries `<prefix><n>` in a directory, ascending, without what no kernel numbers so high."""
     names = (name for name in sysfs.names(directory) if name.startswith(prefix))
-    return sorted(int(match[1]) for name in names if (match := _NUMBERED.fullmatch(name)) and match[1])
+    return sorted(n for name in names if (match := _NUMBERED.fullmatch(name)) and (n := int(match[1])) <= MAX_CPU_ID)
 
 
 def _count(sysfs: Sysfs, path: str) -> int:
@@ -248,7 +250,11 @@ def _count(sysfs: Sysfs, path: str) -> int:
 
 
 def _number(text: str | None) -> int:
-    return int(text) if text is not None and text.isdecimal() else 0
+    return int(text) if text is not None and _is_number(text) else 0
+
+
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= _MOST_DIGITS
 
 
 def _groups(cpus: CpuSet, group_of: Callable[[int], CpuSet]) -> Iterator[CpuSet]:
@@ -287,9 +293,9 @@ def _packages(sysfs: Sysfs, online: CpuSet, cores: tuple[CpuSet, ...]) -> tuple[
         first = next(iter(core))
         topology = f"{CPU_DIR}/cpu{first}/topology"
         ids = [sysfs.read(f"{topology}/{name}_id") for name in _package_levels(sysfs, online)]
-        if ids[-1] is None or not ids[-1].isdecimal():
+        if ids[-1] is None or not _is_number(ids[-1]):
             return _packages_by_siblings(sysfs, online)
-        key = tuple(int(text) if text and text.isdecimal() else -1 for text in ids)
+        key = tuple(int(text) if text and _is_number(text) else -1 for text in ids)
         by_id[key] = by_id.get(key, 0) | core.mask
     return tuple(Package("/".join(map(str, key)), CpuSet.from_mask(mask)) for key, mask in sorted(by_id.items()))
 
@@ -336,7 +342,7 @@ def _node_cpus(sysfs: Sysfs, node_id: int) -> CpuSet:
 
 def _distances(text: str | None) -> tuple[int, ...]:
     words = (text or "").split()
-    return tuple(int(word) for word in words) if all(word.isdecimal() for word in words) else ()
+    return tuple(int(word) for word in words) if all(map(_is_number, words)) else ()
 
 
 def _memory_kb(meminfo: str | None) -> int | None:

@@ -260,3 +260,30 @@ def test_hugepages_of_a_kernel_without_nodes() -> None:
     sysfs = RecordedSysfs({f"{pages}/nr_hugepages": "4", f"{pages}/free_hugepages": "1"})
     assert read_hugepages(sysfs, 0) == (Hugepages(1048576, 4, 1),)
     assert read_hugepages(sysfs, 1) == ()
+
+
+_ABSURD = "9" * 5000
+_CPUS, _NODES = "devices/system/cpu", "devices/system/node"
+
+
+@pytest.mark.parametrize("absurd", ["99999999999", _ABSURD], ids=["a number of 11 digits", "a number of 5,000 digits"])
+def test_a_recording_with_absurd_numbers_is_a_machine_without_them(absurd: str) -> None:
+    """No traceback, and no memory for a set of 99,999,999,999 CPUs."""
+    files = build(Shape(cores_per_l3=2, isolated="1"))
+    for name in (f"{_CPUS}/present", f"{_NODES}/node0/cpulist", f"{_NODES}/node0/cpumap"):
+        files.pop(name, None)
+    files |= {f"{_NODES}/node0/distance": absurd, f"{_NODES}/node0/meminfo": f"Node 0 MemTotal: {absurd} kB"}
+    files |= {f"{_CPUS}/cpu{cpu}/topology/physical_package_id": absurd for cpu in range(2)}
+    files |= {f"{_CPUS}/cpu0/cpu_capacity": absurd, f"{_CPUS}/cpu1/cpu_capacity": "1"}
+    pages = f"{_NODES}/node0/hugepages"
+    files |= {f"{pages}/hugepages-2048kB/nr_hugepages": absurd, f"{pages}/hugepages-2048kB/free_hugepages": absurd}
+    entries = {
+        _CPUS: ["cpu0", "cpu1", f"cpu{absurd}"],
+        _NODES: ["node0", f"node{absurd}"],
+        f"{_NODES}/node0": ["cpu0", "cpu1", f"cpu{absurd}"],
+        pages: [f"hugepages-{absurd}kB"],
+    }
+    sysfs = RecordedSysfs(files, entries)
+    machine = read_machine(sysfs)
+    assert (str(machine.present), machine.node_ids, str(machine.nodes[0].cpus)) == ("0-1", (0,), "0-1")
+    assert [size.size_kb for size in read_hugepages(sysfs, 0)] == [2048]
