@@ -19,7 +19,7 @@ from config import CharmConfig, ReleaseParams, sentence
 from epa_orchestrator import display
 from epa_orchestrator.describe import describe
 from epa_orchestrator.machine import read_hugepages
-from epa_orchestrator.sysfs import SysfsTree
+from epa_orchestrator.sysfs import SysfsError, SysfsTree
 from juju_texts import fitting, results
 from orchestrator_snap import FileSource, Source, StoreSource
 from snapd import SnapError
@@ -34,13 +34,13 @@ BUNDLED = "epa-orchestrator.snap"
 def _failing_with_a_sentence(
     act: Callable[[EpaOrchestratorCharm, ops.ActionEvent], None],
 ) -> Callable[[EpaOrchestratorCharm, ops.ActionEvent], None]:
-    """Make what snapd or the daemon has against an action the action's failure."""
+    """Make what snapd, the daemon or the host has against an action the action's failure."""
 
     @functools.wraps(act)
     def handler(charm: EpaOrchestratorCharm, event: ops.ActionEvent) -> None:
         try:
             act(charm, event)
-        except (SnapError, snap.Error) as error:
+        except (SnapError, SysfsError, snap.Error) as error:
             event.fail(fitting(str(error)))
 
     return handler

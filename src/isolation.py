@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.machine import Machine, MachineError, read_machine
-from epa_orchestrator.sysfs import Sysfs, SysfsTree
+from epa_orchestrator.sysfs import Sysfs, SysfsError, SysfsTree
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read(sysfs: Sysfs | None = None) -> Isolation:
     """Read this host's isolation."""
     try:
         return Isolation(read_machine(sysfs or SysfsTree("/sys")), _in_container())
-    except (MachineError, ValueError) as error:
+    except (MachineError, SysfsError, ValueError) as error:
         return Isolation(None, _in_container(), str(error))
 
 

@@ -317,15 +317,15 @@ def machine(
 ) -> None:
     """Show what the daemon discovers of this host: packages, NUMA nodes, L3 domains, cores, hugepages."""
     from epa_orchestrator.machine import MachineError, read_hugepages, read_machine
-    from epa_orchestrator.sysfs import Recorder
+    from epa_orchestrator.sysfs import Recorder, SysfsError
 
     sysfs, name = _sysfs(machine)
     recorder = Recorder(sysfs)
     try:
         found = read_machine(recorder)
-    except MachineError as error:
+        pages = {node_id: read_hugepages(recorder, node_id) for node_id in found.node_ids}
+    except (MachineError, SysfsError) as error:
         _fail(str(error))
-    pages = {node_id: read_hugepages(recorder, node_id) for node_id in found.node_ids}
     if record is not None:
         _write_recording(record, name, recorder)
         typer.echo(f"recorded to {record}; serve it with: epa-orchestrator serve --machine {record}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from epa_orchestrator import __version__
+from epa_orchestrator import __version__, sysfs
 from epa_orchestrator.cli import app
 from epa_orchestrator.client import Client, DaemonError
 from epa_orchestrator.protocol import FEATURES
@@ -793,6 +794,21 @@ def test_a_host_that_cannot_be_read(nobody: Command) -> None:
     (nobody.base / "sys").mkdir()
     for arguments in (["machine"], ["machine", "--json"]):
         assert "sysfs shows no CPUs" in nobody.failure(1, *arguments, env={"EPA_SYSFS": str(nobody.base / "sys")})
+
+
+@pytest.mark.parametrize("arguments", [["machine"], ["machine", "--json"]])
+def test_a_host_that_cannot_be_read_at_the_moment(
+    arguments: list[str], nobody: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose lxcfs has died: its files in /sys then fail with ENOTCONN."""
+    write_tree(build(Shape()), nobody.base / "sys")
+
+    def fail(path: str, *_: object) -> int:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), path)
+
+    monkeypatch.setattr(sysfs.os, "open", fail)
+    sentence = nobody.failure(1, *arguments, env={"EPA_SYSFS": str(nobody.base / "sys")})
+    assert "Transport endpoint is not connected" in sentence
 
 
 @pytest.mark.parametrize("as_json", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -139,6 +140,22 @@ def test_a_host_whose_files_make_no_sense_says_which(text: str, tmp_path: Path) 
 )
 def test_what_an_operator_should_look_at(isolated: str, offline: str, notes: list[str], tmp_path: Path) -> None:
     assert read(tmp_path, isolating(isolated, offline)).notes == notes
+
+
+def test_a_host_that_cannot_be_read_at_the_moment_says_why(tmp_path: Path) -> None:
+    """A file that may be there must not count as missing, and must not end the charm with a traceback."""
+    write_tree(build(SHAPE), tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_fd = os.dup(0)
+    os.close(next_fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_fd, limits[1]))
+    try:
+        host = isolation.read(SysfsTree(tmp_path))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert host.machine is None
+    assert host.problem is not None
+    assert "Too many open files" in host.problem
 
 
 @pytest.mark.usefixtures("_on_a_machine")
