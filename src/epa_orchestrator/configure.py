@@ -7,15 +7,18 @@ where none runs (its socket starts it when a client comes), it finds the setting
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Final
 
 from epa_orchestrator import paths, store
+from epa_orchestrator.documents import parse_document
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file, sync_directory
 from epa_orchestrator.ledger import Ledger
@@ -26,6 +29,9 @@ from epa_orchestrator.proposal import Surroundings, check
 from epa_orchestrator.settings import MAX_BYTES, Settings, SettingsError, load_settings, option_names, parse_settings
 from epa_orchestrator.store import StateError
 from epa_orchestrator.sysfs import Sysfs, SysfsTree
+
+#: How long (seconds) snapctl may take; snapd ends the whole hook after 300.
+_SNAPCTL_TIMEOUT: Final = 240.0
 
 
 class ConfigureError(EpaError):
@@ -45,40 +51,66 @@ def main() -> int:
     return 0
 
 
-def proposed_options() -> dict[str, Any]:
+def proposed_options() -> object:
     """The snap's options as they would be after the change, by name; only those that are set.
 
     Raises ConfigureError.
     """
     command = ["snapctl", "get", "-d", *option_names()]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=_SNAPCTL_TIMEOUT)
         if done.returncode:
-            raise ConfigureError(f"The options cannot be read: {done.stderr.strip()}")
-        return json.loads(done.stdout or "{}")
+            said = done.stderr.decode(errors="replace").strip() or f"snapctl ended with {done.returncode}"
+            raise ConfigureError(f"The options cannot be read: {said}")
+        return parse_document(done.stdout or b"{}")
+    except subprocess.TimeoutExpired:
+        raise ConfigureError(f"The options cannot be read: snapctl took over {_SNAPCTL_TIMEOUT:g} seconds") from None
     except (OSError, ValueError) as error:
         raise ConfigureError(f"The options cannot be read: {error}") from None
 
 
-def put_in_use(options: dict[str, Any], file: Path, state_directory: Path, sysfs: Sysfs) -> None:
+def put_in_use(options: object, file: Path, state_directory: Path, sysfs: Sysfs) -> None:
     """Check the options against the machine and the claims, store them as settings, and tell the daemon.
 
     Raises EpaError with the sentence that says why not; then nothing has changed.
     """
     proposed = parse_settings(options)
-    before = _read(file)
+    content = json.dumps(options, indent=1, sort_keys=True).encode()
+    if len(content) > MAX_BYTES:  # the daemon would not read that
+        raise ConfigureError(f"The options take {len(content)} bytes, and may take {MAX_BYTES}: shorten their lists")
+    with _only_hook(file):
+        _put_in_use(proposed, content, file, state_directory, sysfs)
+
+
+def _put_in_use(proposed: Settings, content: bytes, file: Path, state_directory: Path, sysfs: Sysfs) -> None:
+    _check_readable(file)
     nodes = {entry.node_id for entry in proposed.reserved_hugepages}
     check(_current(file), proposed, _surroundings(state_directory, sysfs, nodes))
-    _write(file, json.dumps(options, indent=1, sort_keys=True).encode())
+    old = _write(file, content)
     try:
         _tell_daemon(state_directory)
     except (OSError, Locked) as error:
-        if before is None:
-            file.unlink()
-        else:
-            _write(file, before)
+        _put_back(file, old)
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigureError(f"The running daemon could not be told of the options: {reason}") from None
+    if old is not None:
+        with contextlib.suppress(OSError):
+            old.unlink()
+
+
+@contextlib.contextmanager
+def _only_hook(file: Path) -> Generator[None]:
+    """Let another hook, such as one that a person runs, end first: both would write the same new file."""
+    try:
+        fd = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigureError(f"The settings {file} cannot be written: {error.strerror}") from None
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def _tell_daemon(state_directory: Path) -> None:
@@ -87,6 +119,10 @@ def _tell_daemon(state_directory: Path) -> None:
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(pid, signal.SIGHUP)
+    elif store.is_in_use(state_directory / store.FILE_NAME):
+        raise Locked(
+            f"It cannot be found, since its lock file in {state_directory} was replaced or removed: restart it"
+        )
 
 
 def _current(file: Path) -> Settings:
@@ -122,32 +158,64 @@ def _claims(database: Path) -> Ledger:
     return read_legacy_state(paths.legacy_state()) or Ledger()
 
 
-def _read(file: Path) -> bytes | None:
+def _check_readable(file: Path) -> None:
     try:
-        return read_regular_file(file, MAX_BYTES, follow_link=True)
+        read_regular_file(file, MAX_BYTES, follow_link=True)
     except FileNotFoundError:
-        return None
+        pass
     except UnsuitableFileError as error:
         raise ConfigureError(f"The settings {file} cannot be read: {error}") from None
     except OSError as error:
         raise ConfigureError(f"The settings {file} cannot be read: {error.strerror}") from None
 
 
-def _write(file: Path, content: bytes) -> None:
-    """Replace the file's content, whole or not at all."""
-    new = file.with_name(f".{file.name}.new")
+def _write(file: Path, content: bytes) -> Path | None:
+    """Replace the file's content, whole or not at all; returns where the earlier one is kept, None if there was none.
+
+    It is kept under another name, so that a full disk cannot keep it from being put back.
+    """
+    new, old = file.with_name(f".{file.name}.new"), file.with_name(f".{file.name}.old")
+    kept: Path | None = None
+    replaced = False
     try:
-        with open(new, "wb") as written:
+        for left in (new, old):  # by a hook that was killed
+            left.unlink(missing_ok=True)
+        with open(new, "xb") as written:
             os.fchmod(written.fileno(), 0o600)
             written.write(content)
             written.flush()
             os.fsync(written.fileno())
+        if os.path.lexists(file):
+            os.link(file, old, follow_symlinks=False)
+            kept = old
         os.replace(new, file)
+        replaced = True
         sync_directory(file.parent)
     except OSError as error:
         with contextlib.suppress(OSError):
             new.unlink()
+        if replaced:
+            _put_back(file, kept)
+        elif kept is not None:
+            with contextlib.suppress(OSError):
+                kept.unlink()
         raise ConfigureError(f"The settings {file} cannot be written: {error.strerror}") from None
+    return kept
+
+
+def _put_back(file: Path, old: Path | None) -> None:
+    """Undo `_write`."""
+    try:
+        if old is None:
+            file.unlink()
+        else:
+            os.replace(old, file)
+    except OSError as error:
+        raise ConfigureError(
+            f"The refused settings stay in {file}, as they cannot be replaced: {error.strerror}"
+        ) from None
+    with contextlib.suppress(OSError):
+        sync_directory(file.parent)
 
 
 if __name__ == "__main__":

@@ -408,6 +408,23 @@ def exists(path: Path) -> bool:
     return any(os.path.lexists(file) for file in (path, with_suffix(path, LOG), with_suffix(path, JOURNAL)))
 
 
+def is_in_use(path: Path) -> bool:
+    """Whether a daemon has the database open for writing, as far as can be seen."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+    return False
+
+
 def create(path: Path, ledger: Ledger, origin: Origin, at: float) -> None:
     """Make a new database that holds `ledger`, whole or not at all.
 

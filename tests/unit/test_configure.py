@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -9,8 +10,9 @@ import resource
 import shlex
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +285,71 @@ def test_when_the_daemon_cannot_be_told_the_settings_stay_as_they_were(
     )
 
 
+def fill_at(monkeypatch: pytest.MonkeyPatch, full: Callable[[], bool]) -> None:
+    """Let fsync(2) fail as on a full disk while `full` says so."""
+    sync = os.fsync
+
+    def fail(fd: int) -> None:
+        if full():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(fd)
+
+    monkeypatch.setattr(os, "fsync", fail)
+
+
+@pytest.mark.parametrize("before", [USED, None])
+def test_on_a_disk_that_is_full_meanwhile_refused_settings_are_put_back(
+    before: dict[str, Any] | None, installed: Snap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next start of the daemon would use what snapd says is not in use."""
+    if before is not None:
+        installed.put(before)
+    (installed.common / "lock").mkdir()
+    written: list[int] = []
+    fill_at(monkeypatch, lambda: written.append(0) or len(written) > 2)
+    installed.refusal({"numa-reclaim": "always"}, ConfigureError)
+    assert len(written) > 2
+
+
+@pytest.mark.parametrize("before", [USED, None])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_settings_whose_sync_fails_are_refused_and_gone(
+    nth: int, before: dict[str, Any] | None, installed: Snap, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if before is not None:
+        installed.put(before)
+    synced: list[int] = []
+    fill_at(monkeypatch, lambda: synced.append(0) or len(synced) == nth)
+    sentence = installed.refusal({"numa-reclaim": "always"}, ConfigureError)
+    assert sentence == f"The settings {installed.settings} cannot be written: No space left on device"
+
+
+def test_more_than_the_daemon_reads_is_refused(installed: Snap) -> None:
+    sentence = installed.refusal({"allowed-uids": [2**32 - 1] * 100_000}, ConfigureError)
+    assert sentence.endswith("and may take 1048576: shorten their lists")
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch], ids=["a FIFO", "a file"])
+@pytest.mark.parametrize("name", [".settings.json.new", ".settings.json.old"])
+def test_what_a_killed_hook_left_is_replaced(name: str, make: Callable[[Path], None], installed: Snap) -> None:
+    make(installed.data / name)
+    installed.put(USED)
+    assert load_settings(installed.settings) == parse_settings(USED)
+    assert os.listdir(installed.data) == ["settings.json"]
+
+
+def test_two_hooks_do_not_write_the_same_file_at_once(installed: Snap) -> None:
+    directory = os.open(installed.data, os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    other = threading.Thread(target=installed.put, args=(USED,))
+    other.start()
+    other.join(0.3)
+    assert os.listdir(installed.data) == []
+    os.close(directory)
+    other.join(30)
+    assert load_settings(installed.settings) == parse_settings(USED)
+
+
 # --- with a daemon ---
 
 
@@ -333,6 +400,19 @@ def test_a_refused_change_leaves_the_daemon_and_its_settings_alone(daemon: Daemo
     daemon.ok("list_allocations")
     assert "settings read again" not in daemon.log()[said:]
     assert daemon.settings_path.read_text() == before
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["removed", "replaced"])
+def test_a_daemon_that_cannot_be_found_makes_the_change_fail(replaced: bool, daemon: Daemon) -> None:
+    """It would go on with the earlier settings, although the operator was told nothing of it."""
+    put(daemon, {"numa-reclaim": "never"})
+    lock = daemon.common / "lock"
+    lock.unlink()
+    if replaced:
+        lock.touch()
+    with pytest.raises(ConfigureError, match=r"its lock file in .* was replaced or removed: restart it$"):
+        put(daemon, {"numa-reclaim": "always"})
+    assert load_settings(daemon.settings_path) == parse_settings({"numa-reclaim": "never"})
 
 
 def test_a_killed_daemon_holds_its_claims_and_finds_the_settings_when_it_starts(daemon: Daemon) -> None:
@@ -421,6 +501,9 @@ def test_without_options_the_defaults_are_put_in_use(hook: Hook) -> None:
         ("printf 'one\\ntwo\\n' >&2; exit 3", "The options cannot be read: one\N{REPLACEMENT CHARACTER}two"),
         ("echo {", "The options cannot be read: Expecting property name enclosed in double quotes"),
         ("echo []", "settings must be one JSON object of options, such as"),
+        ("exit 3", "The options cannot be read: snapctl ended with 3"),
+        ("printf '%0100000d' 0 | tr 0 '['", "The options cannot be read: the nesting is too deep"),
+        ('echo \'{"cpu-pool": 1, "cpu-pool": 2}\'', "The options cannot be read: it has the key 'cpu-pool' twice"),
         ("printf '\\377'", "The options cannot be read: 'utf-8' codec can't decode byte"),
     ],
 )
@@ -429,6 +512,14 @@ def test_a_snapctl_that_fails_or_talks_rubbish_is_told(
 ) -> None:
     hook.snapctl(body)
     assert fails(hook, capsys).startswith(sentence)
+
+
+def test_a_snapctl_that_hangs_is_told(
+    hook: Hook, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(configure, "_SNAPCTL_TIMEOUT", 0.2)
+    hook.snapctl("exec sleep 60")
+    assert fails(hook, capsys) == "The options cannot be read: snapctl took over 0.2 seconds"
 
 
 def test_a_snapctl_that_is_not_there_is_told(hook: Hook, capsys: pytest.CaptureFixture[str]) -> None:
