@@ -567,6 +567,7 @@ def load(path: Path) -> Loaded:
 
     Raises StateError.
     """
+    _check_are_files(path)
     path = _real(path)
     try:
         size = path.stat().st_size
@@ -591,14 +592,13 @@ def load_copy(path: Path) -> Loaded:
 
     Raises StateError.
     """
-    _check_is_file(path)
+    _check_are_files(path)
     path = _real(path)
     try:
         with tempfile.TemporaryDirectory() as directory:
             copy = Path(directory, path.name)
             for suffix in ("", LOG, JOURNAL):
                 if with_suffix(path, suffix).exists():
-                    _check_is_file(with_suffix(path, suffix))
                     shutil.copyfile(with_suffix(path, suffix), with_suffix(copy, suffix))
             return _load_from(copy.as_uri())
     except OSError as error:
@@ -611,7 +611,7 @@ def read_events(path: Path, service: str | None, limit: int) -> list[Event]:
     Raises StateError.
     """
     query = "SELECT id, at, pid, uid, gid, action, service, before, after FROM event"
-    _check_is_file(path)
+    _check_are_files(path)
     try:
         with contextlib.closing(_read_only(path)) as db:
             db.text_factory = text_or_bytes
@@ -654,8 +654,10 @@ def _load(db: sqlite3.Connection) -> Loaded:
     damage = db.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
         raise ValueError(" ".join(str(damage).split()))
-    claims = list(_verified(db, f"SELECT {_CLAIM_COLUMNS[version]}, checksum FROM claim"))  # noqa: S608
-    pages = list(_verified(db, "SELECT service, node_id, size_kb, count, checksum FROM hugepages"))
+    texts = (str,) * (_CLAIM_COLUMNS[version].count(",") + 1)
+    claims = list(_verified(db, f"SELECT {_CLAIM_COLUMNS[version]}, checksum FROM claim", texts))  # noqa: S608
+    columns = (str, int, int, int)
+    pages = list(_verified(db, "SELECT service, node_id, size_kb, count, checksum FROM hugepages", columns))
     total = 0
     for row in (*claims, *pages):
         total ^= checksum(row)
@@ -669,9 +671,14 @@ def _load(db: sqlite3.Connection) -> Loaded:
     return Loaded(Ledger.of([claim_of(row) for row in claims], counts, seen.cores), total, seen, version)
 
 
-def _verified(db: sqlite3.Connection, query: str) -> Iterator[Row]:
-    """The rows of a query whose last column is the checksum of the others, without it."""
+def _verified(db: sqlite3.Connection, query: str, types: tuple[type, ...]) -> Iterator[Row]:
+    """The rows of a query whose last column is the checksum of the others, without it.
+
+    A table that others have made may hold other types than ours, which SQLite checks.
+    """
     for *row, stored in db.execute(query):
+        if not all(map(isinstance, row, types)):
+            raise ValueError("a row holds a value of another type")
         if checksum(tuple(row)) != stored:
             raise ValueError("the checksum of a row is wrong")
         yield tuple(row)
@@ -689,13 +696,14 @@ def _event_bytes(service: str, before: str | None, after: str | None) -> int:
     return 64 + len(service) + len(before or "") + len(after or "")
 
 
-def _check_is_file(path: Path) -> None:
-    """Check that a file is no FIFO or device, whose reader might wait or read without end.
+def _check_are_files(path: Path) -> None:
+    """Check that none of a database's files is a FIFO or device, whose reader might wait or read without end.
 
     Raises StateError.
     """
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise StateError(f"cannot be read: {path.name} is not a regular file")
+    for file in (path, *(with_suffix(_real(path), suffix) for suffix in (LOG, INDEX, JOURNAL))):
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise StateError(f"cannot be read: {file.name} is not a regular file")
 
 
 def _read_only(path: Path) -> sqlite3.Connection:

@@ -629,3 +629,59 @@ def test_what_is_no_file_is_not_read(kind: str, tmp_path: Path) -> None:
                 read()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_a_fifo_by_the_database_is_told_without_waiting(suffix: str, path: Path) -> None:
+    """SQLite would open it, and so wait for somebody who writes."""
+    os.mkfifo(path.with_name(path.name + suffix))
+    command = "import sys; from pathlib import Path; from epa_orchestrator import store\n"
+    command += (
+        "for read in (store.load, store.load_copy, store.open_store, lambda path: store.read_events(path, None, 1)):\n"
+    )
+    command += "    try: read(Path(sys.argv[1])); print('read')\n"
+    command += "    except store.StateError as error: print(error)"
+    done = subprocess.run(
+        [sys.executable, "-c", command, str(path)],
+        env={**os.environ, "PYTHONPATH": str(Path(store.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [f"cannot be read: state.db{suffix} is not a regular file"] * 4
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value"),
+    [
+        ("claim", "service", None),
+        ("claim", "service", b"a"),
+        ("claim", "cpus", 2),
+        ("claim", "cpus", b"2-3"),
+        ("claim", "explicit", 2),
+        ("claim", "placement", 5),
+        ("hugepages", "service", None),
+        ("hugepages", "service", b"a"),
+        ("hugepages", "count", None),
+        ("hugepages", "count", "x"),
+        ("hugepages", "count", 1.5),
+    ],
+)
+def test_values_of_another_type_do_not_verify(table: str, column: str, value: object, path: Path) -> None:
+    """Ours are checked by SQLite; here another program has made the table, with checksums that are right."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+        names = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
+        table_rows = db.execute(f"SELECT * FROM {table}").fetchall()
+        changed = [dict(zip(names, row, strict=True)) for row in table_rows]
+        changed[0][column] = value
+        db.execute(f"DROP TABLE {table}")
+        db.execute(f"CREATE TABLE {table} ({', '.join(names)})")
+        total = int(db.execute("SELECT value FROM meta WHERE key = 'checksum'").fetchone()[0])
+        for row, before in zip(changed, table_rows, strict=True):
+            row["checksum"] = rows.checksum(tuple(row.values())[:-1])
+            total ^= before[-1] ^ row["checksum"]
+            db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", tuple(row.values()))
+        db.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (str(total),))
+    with pytest.raises(StateError, match=r"^does not verify: a row holds a value of another type$"):
+        store.load(path)
