@@ -68,9 +68,12 @@ def main() -> None:
     try:
         app(prog_name="epa-orchestrator")
     except OSError as error:  # such as a full disk that the output goes to
-        with suppress(OSError):  # what is left in its buffer would fail again at the end of the process
-            sys.stdout.close()
-        print(f"epa-orchestrator: Something cannot be read or written: {error.strerror}", file=sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, AttributeError):  # it may be full or closed
+                if stream is sys.stderr:
+                    stream.write(f"epa-orchestrator: Something cannot be read or written: {error.strerror}\n")
+            with suppress(OSError, AttributeError):  # what is left in its buffer would fail at the end of the process
+                stream.close()
         sys.exit(EXIT_REFUSED)
 
 

@@ -1193,3 +1193,12 @@ def test_output_that_cannot_be_written_ends_in_a_sentence(words: list[str]) -> N
         )
     sentence = "epa-orchestrator: Something cannot be read or written: No space left on device\n"
     assert (result.returncode, result.stderr) == (1, sentence)
+
+
+@pytest.mark.parametrize("errors", ["2>/dev/full", "2>&-"])
+def test_where_neither_output_nor_errors_can_be_written_the_exit_code_still_tells(errors: str) -> None:
+    """Python's own at the end of such a process is 120."""
+    command = f'exec "$0" -m epa_orchestrator machine --machine vm-8 >/dev/full {errors}'
+    buffered = clean_environment() | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(["sh", "-c", command, sys.executable], env=buffered, check=False)
+    assert done.returncode == 1
