@@ -52,6 +52,8 @@ def installed(name: str) -> snap.InstalledInfo | None:
 def links(name: str) -> list[Link]:
     """The plugs and slots of a snap, and what is connected to them."""
     rows = [line.split() for line in run("connections", name).splitlines()[1:]]
+    if any(len(row) < 3 for row in rows):
+        raise snap.BadResponseError(f"'snap connections {name}' prints something else than a table of plugs and slots")
     return [
         Link(interface.partition("[")[0], (owner, plug_name), None if slot == "-" else slot)
         for interface, plug, slot, *_ in rows
@@ -76,7 +78,7 @@ def patiently(action: Callable[[], _RESULT]) -> _RESULT:
     """
     for _ in range(_ATTEMPTS - 1):
         try:
-            return action()
+            return _understood(action)
         except snap.SocketNotFoundError as error:
             raise SnapError("snapd is not on this machine: 'sudo apt install snapd'") from error
         except snap.Error as error:
@@ -84,7 +86,19 @@ def patiently(action: Callable[[], _RESULT]) -> _RESULT:
                 raise
             log.warning("trying again in %g seconds: %s", _PAUSE, error)
         time.sleep(_PAUSE)
-    return action()
+    return _understood(action)
+
+
+def _understood(action: Callable[[], _RESULT]) -> _RESULT:
+    """Do something; what the library makes of an answer in an unknown form is an error of its own class.
+
+    It lets through what its decoder raises for text that is not UTF-8 or nested too deeply, and for an error that is
+    no object.
+    """
+    try:
+        return action()
+    except (UnicodeDecodeError, RecursionError, AttributeError) as error:
+        raise snap.BadResponseError(f"snapd answers in an unknown form ({type(error).__name__})") from error
 
 
 def is_busy(error: snap.Error) -> bool:
@@ -99,11 +113,15 @@ def _run(arguments: tuple[str, ...]) -> str:
             env=_environment(),
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=_COMMAND_TIMEOUT,
             check=False,
         )
     except FileNotFoundError:
         raise snap.SocketNotFoundError(f"{_COMMAND} is not there: install snapd") from None
+    except OSError as error:
+        message = f"{_COMMAND} cannot be run: {error.strerror}"
+        raise snap.ChangeError(message, kind="command", value=" ".join(arguments)) from error
     except subprocess.TimeoutExpired:
         message = f"snap {arguments[0]} took more than {_COMMAND_TIMEOUT:g} seconds: see 'snap changes'"
         raise snap.ChangeError(message, kind="command", value=" ".join(arguments)) from None

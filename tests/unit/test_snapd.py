@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -230,3 +232,57 @@ def test_without_jujus_proxies_the_command_has_our_environment(fake: Snapd, monk
     environment = fake.commands[-1].environment
     assert environment["MARK"] == "ours"
     assert not {name.lower() for name in environment} & {"http_proxy", "https_proxy", "no_proxy"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\xff",
+        b"[" * 100_000,
+        b'{"type": "error", "result": "no"}',
+        b"[]",
+        b"{}",
+        b"",
+        b'{"type": "sync", "result": 5}',
+    ],
+)
+def test_an_answer_in_an_unknown_form_is_an_error_of_the_library(
+    body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that an action fails with a sentence, and an event is tried again by Juju."""
+    monkeypatch.setattr(snapd_client, "_SOCKET_PATH", str(tmp_path / "socket"))
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        server.listen()
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(snap.BadResponseError):
+            snapd.installed(NAME)
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        ("#!/bin/sh\necho Interface; echo; echo rubbish", snap.BadResponseError),
+        ("#!/bin/sh\nprintf 'x\\n\\377'", snap.BadResponseError),
+        ("#!/nonexistent/sh", snap.Error),
+        ("no program", snap.ChangeError),
+    ],
+)
+def test_a_command_snap_that_is_none_or_talks_rubbish_is_an_error_of_the_library(
+    body: str, error: type[snap.Error], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = tmp_path / "snap"
+    command.write_text(body)
+    command.chmod(0o755 if body.startswith("#!") else 0o644)
+    monkeypatch.setattr(snapd, "_COMMAND", str(command))
+    with pytest.raises((error, SnapError)):
+        snapd.links(NAME)
