@@ -540,19 +540,24 @@ def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, ask:
     """The claim with how it was placed.
 
     One that keeps its CPUs stays as it was, unless the request has new wishes; one that only grows or shrinks was still
-    placed by the policy that it was placed by first.
+    placed by the policy that it was placed by first. With resize-policy=reallocate its CPUs are among the free ones:
+    then they are chosen again, even if they are the same in the end.
     """
-    if before is not None and before.cpus == after.cpus and not _new_wishes(before, ask):
+    again = before is not None and bool(before.cpus & task.free)
+    if before is not None and before.cpus == after.cpus and not again and not _new_wishes(before, ask):
         return replace(before, explicit=after.explicit, policy=after.policy)
     isolated = task.policy.cpu_thread_policy == "isolate"
     alone = chosen if isolated else EMPTY
     if before is not None:
         alone |= (before.alone - chosen) & after.cpus
     resized = before is not None and (before.cpus <= after.cpus or after.cpus <= before.cpus)
-    placed_by = before.placed_by if before is not None and resized else task.policy
+    kept = before is not None and not before.cpus <= task.free
+    # Withheld is derived, but a claim that turns out the same must be equal, so that nothing is written.
+    withheld = before.withheld if before is not None and again and alone and alone == before.alone else EMPTY
+    placed_by = before.placed_by if before is not None and resized and kept else task.policy
     # As replace(after, …), which takes 4 µs longer.
     return Claim(
-        after.service, after.pool, after.cpus, after.explicit, after.policy, EMPTY, placed_by, ask.wishes, alone
+        after.service, after.pool, after.cpus, after.explicit, after.policy, withheld, placed_by, ask.wishes, alone
     )
 
 

@@ -123,9 +123,17 @@ class Machine:
     def known_cores(self, before: Cores | None = None) -> dict[int, int]:
         """The threads of each core that has several, with the now offline ones that were in it `before`.
 
-        The kernel shows no core for an offline CPU.
+        The kernel shows no core for an offline CPU. What was known of a core is forgotten when its online threads are
+        in several cores now, as after a restart on another machine.
         """
-        before, offline = before or {}, ~self.online.mask
+        online, offline = self.online.mask, ~self.online.mask
+        present = {1 << cpu: core.cpus.mask for core in self.cores for cpu in core.cpus}
+        # The lowest of the online threads stands for all; -1, a core of all CPUs, where none is online.
+        before = {
+            cpu: mask
+            for cpu, mask in (before or {}).items()
+            if not mask & online & ~present.get(mask & online & -(mask & online), -1)
+        }
         cores = {cpu: mask & offline for cpu, mask in before.items() if cpu not in self.online}
         for core in self.cores:
             threads = core.cpus.mask | union(before.get(cpu, 0) for cpu in core.cpus) & offline

@@ -82,7 +82,7 @@ class Orchestrator:
         self._untidy = False
         self._idle: asyncio.TimerHandle | None = None
         self._quiet_since = 0.0
-        self._stored_seen = state.seen
+        self._stored_seen = self._tried_seen = state.seen
         self._look_after_state()
         self._rest()
 
@@ -124,6 +124,7 @@ class Orchestrator:
         self._reviewer.close()
         self._worker.close()
         if self._store is not None:
+            self._keep_seen_at_last(self._store)
             self._store.close()
 
     def _start(self) -> None:
@@ -328,7 +329,9 @@ class Orchestrator:
             self._rest_later(_REVIEW_AFTER - quiet)
             return
         self._review()
-        if self._untidy and quiet < _TIDY_AFTER:
+        if self._store is not None and self._must_keep_seen() and self._host.seen is not self._tried_seen:
+            self._keep_seen(self._store)
+        elif self._untidy and quiet < _TIDY_AFTER:
             self._rest_later(_TIDY_AFTER - quiet)
         elif self._untidy:
             self._tidy()
@@ -356,6 +359,39 @@ class Orchestrator:
         self._reviewer.run(
             lambda: verdicts.extend(pending.judge(lambda: self._closing or time.monotonic() > enough)), done
         )
+
+    def _must_keep_seen(self) -> bool:
+        """Whether something new is known of the cores or nodes of CPUs, which the kernel does not show once offline."""
+        return bool(self._ledger.claims) and self._problem is None and self._host.seen is not self._stored_seen
+
+    def _keep_seen(self, state: Store) -> None:
+        """Store where CPUs were last seen, in the other thread; mutations wait for it as for a batch."""
+        self._busy, seen = True, self._host.seen
+        self._tried_seen = seen
+
+        def keep() -> None:
+            state.stage_seen(seen)
+            state.commit()
+
+        def done(error: Exception | None) -> None:
+            if error is None:
+                self._stored_seen = seen
+            elif isinstance(error, Overtaken):
+                self._lose_state(str(error))
+            else:  # the next change, or the end of the daemon, tries it again
+                log.error("where CPUs were last seen could not be stored: %s", error)
+            self._end_turn()
+
+        self._worker.run(keep, done)
+
+    def _keep_seen_at_last(self, state: Store) -> None:
+        if self._busy or not self._must_keep_seen():
+            return
+        try:
+            state.stage_seen(self._host.seen)
+            state.commit()
+        except Exception as error:  # noqa: BLE001  # nothing may prevent the end
+            log.error("where CPUs were last seen could not be stored: %s", error)
 
     def _tidy(self) -> None:
         """Tidy up the store in the other thread; mutations wait for it as for a batch."""

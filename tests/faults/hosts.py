@@ -14,11 +14,16 @@ _NODE_DIR = "devices/system/node"
 
 @dataclass(frozen=True)
 class MachineNow:
-    """A machine at one moment. The nodes in `gone` are unplugged with their CPUs; `unreadable` shows no file at all."""
+    """A machine at one moment. The nodes in `gone` are unplugged with their CPUs; `unreadable` shows no file at all.
+
+    The `homeless` CPUs are in no node, the `slow` ones of efficiency cores.
+    """
 
     shape: Shape
     gone: tuple[int, ...] = ()
     unreadable: bool = False
+    slow: str = ""
+    homeless: str = ""
 
     @cached_property
     def online(self) -> set[int]:
@@ -28,7 +33,7 @@ class MachineNow:
     @cached_property
     def isolated(self) -> set[int]:
         """What the kernel names as isolated, offline CPUs too."""
-        return parse_cpus(self.shape.isolated)
+        return parse_cpus(self.shape.isolated) & set(range(self.shape.cpus))
 
     @cached_property
     def nodes(self) -> dict[int, set[int]]:
@@ -36,7 +41,7 @@ class MachineNow:
         if self.unreadable:
             return {}
         there = (node for node in range(self.shape.nodes) if node not in self.gone)
-        return {node: _in_node(self.shape, node) & self.online for node in there}
+        return {node: (_in_node(self.shape, node) & self.online) - parse_cpus(self.homeless) for node in there}
 
     @cached_property
     def siblings(self) -> dict[int, set[int]]:
@@ -48,7 +53,7 @@ class MachineNow:
         """The other threads of the cores of these CPUs."""
         found: set[int] = set()
         for cpu in cpus:
-            found |= self.siblings[cpu]
+            found |= self.siblings.get(cpu, set())
         return found
 
     def pages(self, node: int, size_kb: int) -> tuple[int, int] | None:
@@ -80,7 +85,16 @@ def _threads(shape: Shape, core: int) -> set[int]:
 
 
 def _files(machine: MachineNow) -> dict[str, str]:
-    files = build(replace(machine.shape, offline=format_cpus(machine._offline)))
+    shape = machine.shape
+    offline = machine._offline & set(range(shape.cpus))
+    files = build(replace(shape, offline=format_cpus(offline), isolated=format_cpus(machine.isolated)))
+    if machine.homeless:
+        for node in range(shape.cpu_nodes):
+            files[f"{_NODE_DIR}/node{node}/cpulist"] = format_cpus(machine.nodes.get(node, set()))
+    if machine.slow:
+        slow = parse_cpus(machine.slow) & machine.online
+        files["devices/cpu_atom/cpus"] = format_cpus(slow)
+        files["devices/cpu_core/cpus"] = format_cpus(machine.online - slow)
     if machine.gone:
         _unplug_nodes(files, machine)
     return files

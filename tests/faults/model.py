@@ -27,11 +27,35 @@ class Model:
         self.options = options
         self.held: dict[str, Held] = {}
         self.pages: dict[PageRecord, int] = {}
+        #: By CPU: the threads of its core that were seen together on this machine, directly or by others in between.
+        self.met: dict[int, set[int]] = {}
 
     # --- machine and options --------------------------------------------------------------------------------------
 
     def option(self, name: str, default: Any) -> Any:
         return self.options.get(name, default)
+
+    @property
+    def all_online(self) -> bool:
+        """Whether no CPU is offline, and no claimed one gone, so that everybody knows the node of each."""
+        machine = self.machine
+        if machine.unreadable or machine.homeless or len(machine.online) < machine.shape.cpus:
+            return False
+        return all(held.cpus <= machine.online for held in self.held.values())
+
+    def _meet(self) -> None:
+        """Learn which CPUs the kernel shows as threads of one core."""
+        if self.machine.unreadable:
+            return
+        for cpu in self.machine.online:
+            threads = {cpu} | self.machine.siblings[cpu]
+            together = set[int]().union(*(self.met.get(each, {each}) for each in threads & self.machine.online))
+            for each in together:
+                self.met[each] = together
+
+    def _siblings_met(self, cpus: set[int]) -> set[int]:
+        """The other threads of the cores of these CPUs that the daemon can know of."""
+        return set[int]().union(*(self.met.get(cpu, {cpu}) - {cpu} for cpu in cpus))
 
     def eligible(self, pool: str) -> set[int]:
         """The CPUs that the pool may grant now."""
@@ -98,6 +122,9 @@ class Model:
             return False
         if held and (held.pool != pool or (held.policy, request.get("preemption_policy")) == _DOWNGRADE):
             return False
+        new = held is None and all(record[0] != request["service_name"] for record in self.pages)
+        if new and len(self.held.keys() | {record[0] for record in self.pages}) >= self.option("max-services", 2048):
+            return False
         if request["action"] != "allocate_cores" or not own <= self.eligible(pool) or not self.eligible(pool):
             return False
         return max(request["num_of_cores"], 1) <= len(self.free(pool, request["service_name"]))
@@ -149,9 +176,10 @@ class Model:
         gained = after.cpus - (before.cpus if before else set())
         require(gained <= self.eligible(pool), "CPUs that are not in the pool", request, gained, "of", pool)
         self._judge_size(request, answer, chosen, before, lone=lone)
-        self._judge_losses(request, after, gained, lone=lone)
+        self._judge_kept(request, chosen, self._here(request, before))
+        taken = self._judge_losses(request, after, gained, lone=lone)
         self.held[service] = after
-        self._judge_cores(request, gained)
+        self._judge_cores(request, gained, taken)
 
     def _claim_after(self, request: Json, answer: Json, chosen: set[int]) -> Held:
         """The service's claim after the request was granted."""
@@ -186,7 +214,7 @@ class Model:
         """Which of the chosen CPUs have a core to themselves by this request or an earlier one."""
         wish = request.get("cpu_thread_policy")
         isolate = "isolate" in (wish, self.option("cpu-thread-policy", "prefer"))
-        if chosen != here or before is None:
+        if chosen != here or before is None or self.option("resize-policy", "in-place") == "reallocate":
             return chosen if isolate else set()
         if any(request.get(name) is not None for name in WISHES):
             return chosen if wish == "isolate" else set()
@@ -212,6 +240,12 @@ class Model:
         if request["action"] == "allocate_cores":
             require(answer["cores_allocated"] == len(chosen), "a wrong count", request, answer)
 
+    def _judge_kept(self, request: Json, chosen: set[int], here: set[int]) -> None:
+        """A claim that grows keeps its CPUs, and one that shrinks gives up only the difference."""
+        if self.option("resize-policy", "in-place") == "in-place":
+            kept = chosen <= here or here <= chosen
+            require(kept, "a claim that moves", request, here, "then", chosen)
+
     def _default_size(self, request: Json, before: Held | None) -> int:
         available = len(self.free(pool_of(request), request["service_name"]))
         if before is not None and self.has_rules(request):
@@ -220,8 +254,8 @@ class Model:
             return max(available * self.option("default-allocation-percent", 80) // 100, 1)
         return max(available - self.option("large-system-reserved-cpus", 16), 1)
 
-    def _judge_losses(self, request: Json, after: Held, gained: set[int], *, lone: bool) -> None:
-        """Take from other services the CPUs that they may lose to this request."""
+    def _judge_losses(self, request: Json, after: Held, gained: set[int], *, lone: bool) -> set[int]:
+        """Take from other services the CPUs that they may lose to this request; which they are."""
         service, pool = request["service_name"], after.pool
         taken: set[int] = set()
         free = self.free(pool, service) if lone else set[int]()
@@ -241,6 +275,7 @@ class Model:
                 del self.held[name]
         if taken and lone and not self.has_rules(request):
             self._judge_need(request, after, taken, free)
+        return taken
 
     def _judge_need(self, request: Json, after: Held, taken: set[int], free: set[int]) -> None:
         """CPUs are taken from others only when free ones do not suffice, unless `numa-reclaim` is `always`."""
@@ -249,17 +284,20 @@ class Model:
             spare = (free & node) - after.cpus
             require(not spare, "CPUs taken while others are free", request, taken, "free:", spare)
 
-    def _judge_cores(self, request: Json, gained: set[int]) -> None:
-        """Check that no service gets a thread of a core that another service has alone."""
+    def _judge_cores(self, request: Json, gained: set[int], taken: set[int]) -> None:
+        """Check that no service gets a thread of a core that another service has alone.
+
+        Two services can come to share one whose threads were never online together; then one may be taken.
+        """
         service = request["service_name"]
-        siblings = self.machine.siblings_of(gained)
+        siblings = self._siblings_met(gained - taken)
         for name, other in self.held.items():
             if name != service:
                 shared = other.alone & siblings
                 require(not shared, "a thread of a core that another service has alone", request, gained, name, shared)
         alone = self.held[service].alone & gained
         for name, other in self.held.items():
-            shared = other.cpus & self.machine.siblings_of(alone)
+            shared = other.cpus & self._siblings_met(alone)
             if name == service:
                 shared &= self.machine.online  # the node of an offline CPU is not always known
             online = "" if shared & self.machine.online or not shared else " (offline)"
@@ -269,6 +307,7 @@ class Model:
 
     def check_listings(self, listings: Mapping[str, Json], memory: Json) -> None:
         """Compare with the reading actions, and learn from them which CPUs are withheld."""
+        self._meet()
         listed: dict[str, Json] = {}
         owners: dict[int, str] = {}
         for pool, listing in listings.items():
@@ -285,6 +324,10 @@ class Model:
                 require(
                     owners.setdefault(cpu, service) == service, "CPUs withheld and owned", cpu, service, owners[cpu]
                 )
+        granted_now = self.eligible("isolated") | self.eligible("general")
+        for service, held in self.held.items():
+            left = (self._siblings_met(held.alone) & granted_now) - owners.keys()
+            require(not left, "a thread of an isolated core that is not withheld", service, left, held)
         for pool in listings:
             remaining = listings[pool].get("remaining_available_cpus", 0)
             require(remaining == len(self.free(pool)), "a wrong remainder listed", listings[pool], self.free(pool))
@@ -319,8 +362,15 @@ class Model:
         require(cpus == held.cpus, "other CPUs than were granted", service, cpus, "expected", held.cpus)
         said = entry["pool"], entry["preemption_policy"], entry["is_explicit"]
         require(said == (held.pool, held.policy, bool(held.explicit)), "another claim", entry, held)
-        beyond = held.withheld - self.machine.siblings_of(held.cpus)
-        require(not beyond, "CPUs withheld of cores that the service has left", service, beyond, held)
+        # What other threads an offline CPU has is not always known.
+        beyond = held.withheld & self.machine.online - self.machine.siblings_of(held.cpus)
+        require(
+            not beyond or not held.cpus <= self.machine.online,
+            "CPUs withheld of cores that the service has left",
+            service,
+            beyond,
+            held,
+        )
 
     def check_totals(self, request: Json, answer: Json) -> None:
         """Compare the totals in the answer to the last change with the pool after it."""

@@ -101,6 +101,7 @@ class Simulation:
         self._options: Json = {}
         self._model = Model(machine, self._options)
         self._restarts = 0
+        self._granted: list[Json] = []
         self.checks = 0
         self._open()
 
@@ -154,6 +155,18 @@ class Simulation:
         except store.StateError as error:
             raise Violation("a state that cannot be loaded", str(error)) from None
         self._model.check_stored(stored.ledger.claims.values(), stored.ledger.pages)
+        self._check_memory(stored)
+
+    def _check_memory(self, stored: store.Loaded) -> None:
+        """The claims that a restart would find are those in memory, with how they were placed."""
+        ledger = self._orchestrator._ledger
+        require(
+            stored.ledger.on(ledger.cores).claims == ledger.claims,
+            "other claims in memory than stored",
+            stored.ledger.claims,
+            "in memory",
+            ledger.claims,
+        )
 
     # --- steps ----------------------------------------------------------------------------------------------------
 
@@ -161,13 +174,25 @@ class Simulation:
         requests: list[Json] = step["requests"]
         also = step.get("also")
         dry = (await self._send(requests[0] | {"dry_run": True}))[0] if also == "dry run first" else None
+        if also == "explained":
+            await self._explain(requests[0])
+        if also == "an old one" and self._granted:
+            requests = [self._granted[-1 - len(self._granted) // 2]]
         answers = await self._ask(requests)
         if dry is not None:
             _check_dry_run(requests[0], dry, answers[0])
         if also == "again" and "error" not in answers[0] and not released(requests[0]):
             await self._ask_again(requests[0], answers[0])
 
+    async def _explain(self, request: Json) -> None:
+        """Check that a request is decided in the same way when it asks for the reasons."""
+        plain, explained = await self._send(request | {"dry_run": True}, request | {"dry_run": True, "explain": True})
+        if request["action"] != "allocate_hugepages" and not request.get("explain"):
+            require(without(explained, {"explanation"}) == plain, "an explained request is decided otherwise", request)
+
     async def _ask(self, requests: list[Json]) -> list[Json]:
+        if len(requests) > 1 and not self._model.all_online:
+            requests = [_without_release_by_node(request) for request in requests]
         answers = await self._send(*requests)
         for request, answer in zip(requests, answers, strict=True):
             self._model.judge(request, answer, lone=len(requests) == 1)
@@ -179,6 +204,7 @@ class Simulation:
         ]
         if changes:
             self._model.check_totals(*changes[-1])
+            self._granted.append(changes[-1][0])
         return answers
 
     async def _ask_again(self, request: Json, first: Json) -> None:
@@ -196,32 +222,45 @@ class Simulation:
 
     def _change_host(self, step: Json) -> None:
         changes = {name: step[name] for name in ("offline", "isolated") if name in step}
+        if "hugepages" in step:
+            changes["hugepages"] = step["hugepages"]
         shape = replace(self._machine.shape, **changes)
         gone = tuple(step.get("gone", self._machine.gone))
-        self._show(MachineNow(shape, gone, unreadable=step.get("unreadable", False)))
+        self._show(replace(self._machine, shape=shape, gone=gone, unreadable=step.get("unreadable", False)))
 
     def _show(self, machine: MachineNow) -> None:
+        if machine.siblings != self._machine.siblings:
+            self._model.met = {}  # another machine
         self._machine = self._model.machine = machine
         self._sysfs.show(machine)
 
     async def _restart(self, step: Json) -> None:
         """Stop cleanly or as after a crash, change what the step says, and start again."""
-        before = await self._send(*_READINGS[:2])
         crashed = step.get("crash")
+        if crashed:
+            await self._let_it_keep_what_it_has_seen()
+        before = await self._send(*_READINGS[:2])
         if crashed:
             self._copy_state()
         self._orchestrator.close()
         if "regroup" in step:
-            self._show(MachineNow(replace(self._machine.shape, **step["regroup"])))
+            self._show(replace(self._machine, shape=replace(self._machine.shape, **step["regroup"]), gone=()))
+        if "rewire" in step:
+            self._show(MachineNow(replace(self._machine.shape, **step["rewire"])))
         if "options" in step and _acceptable(step["options"]):
             self._options = self._model.options = step["options"]
         if crashed:
             self._directory = self._base / f"state-{self._restarts}"
         self._open()
         await self._check()
-        if not {"regroup", "options"} & step.keys():
+        if not {"regroup", "rewire", "options"} & step.keys():
             after = await self._send(*_READINGS[:2])
             require(after == before, "a restart changes what is listed", before, "then", after)
+
+    async def _let_it_keep_what_it_has_seen(self) -> None:
+        """Wait until the daemon has stored what it knows of cores and nodes, which it does in a quiet moment."""
+        if self._orchestrator._must_keep_seen():
+            await asyncio.sleep(0.15)
 
     def _copy_state(self) -> None:
         """The files that a killed daemon leaves."""
@@ -257,6 +296,12 @@ def _acceptable(options: Json) -> bool:
     except SettingsError:
         return False
     return True
+
+
+def _without_release_by_node(request: Json) -> Json:
+    """The request; one CPU in the place of a release by node, which only a listing can judge."""
+    by_node = request["action"] == "allocate_numa_cores" and request["num_of_cores"] < 1
+    return request | {"num_of_cores": 1} if by_node else request
 
 
 def _check_dry_run(request: Json, dry: Json, wet: Json) -> None:

@@ -28,13 +28,15 @@ class Story:
         """The shape of the machine where it differs from the default."""
         default, shape = Shape(), self.machine.shape
         values = {each.name: getattr(shape, each.name) for each in fields(Shape)}
-        return f"Shape({', '.join(f'{k}={v!r}' for k, v in values.items() if v != getattr(default, k))})"
+        text = f"Shape({', '.join(f'{k}={v!r}' for k, v in values.items() if v != getattr(default, k))})"
+        more = {name: getattr(self.machine, name) for name in ("slow", "homeless")}
+        return " ".join([text, *(f"{name}={cpus}" for name, cpus in more.items() if cpus)])
 
 
 def make_story(draw: Random, seed: int, steps: int) -> Story:
     """The story of a seed."""
     shape = _shape(draw)
-    return Story(seed, MachineNow(shape), _Steps(draw, shape).make(steps))
+    return Story(seed, MachineNow(shape), MachineSteps(draw, shape).make(steps))
 
 
 def _shape(draw: Random) -> Shape:
@@ -53,10 +55,11 @@ def _shape(draw: Random) -> Shape:
             hugepages=draw.choice((None, {2048: (16, 16)}, {2048: (16, 9), 1048576: (2, 2)})),
         )
         if 8 <= shape.cpus <= _MOST_CPUS:
-            return replace(shape, isolated=_isolated(draw, shape))
+            return replace(shape, isolated=isolated_cpus(draw, shape))
 
 
-def _isolated(draw: Random, shape: Shape) -> str:
+def isolated_cpus(draw: Random, shape: Shape) -> str:
+    """A list of isolated CPUs: all, most, or all but the first core of each node."""
     match draw.randrange(4):
         case 0:
             return format_cpus(range(shape.cpus))
@@ -66,8 +69,13 @@ def _isolated(draw: Random, shape: Shape) -> str:
             return all_but_first_cores(shape, 1)
 
 
-class _Steps:
+class MachineSteps:
     """Draws steps for a machine of one shape."""
+
+    @property
+    def options(self) -> dict[str, tuple[Any, ...]]:
+        """The values that options are drawn from."""
+        return OPTIONS
 
     def __init__(self, draw: Random, shape: Shape) -> None:
         self._draw = draw
@@ -156,8 +164,8 @@ class _Steps:
             options["cpu-pool"] = self._general_cpus()
         if self._draw.random() < 0.15:
             options["reserved-cpus"] = format_cpus(self._some_cpus(3))
-        for name in self._draw.sample(sorted(_OPTIONS), self._draw.choice((0, 0, 1, 1, 2, 3, 5))):
-            options[name] = self._draw.choice(_OPTIONS[name])
+        for name in self._draw.sample(sorted(self.options), self._draw.choice((0, 0, 1, 1, 2, 3, 5))):
+            options[name] = self._draw.choice(self.options[name])
         if self._draw.random() < 0.3:
             options["cpu-thread-policy"] = "isolate"
         return options
@@ -179,7 +187,7 @@ class _Steps:
             case 3 | 4 | 5:
                 step["offline"] = format_cpus(self._some_cpus(5) - {0})
             case 6:
-                step["isolated"] = _isolated(self._draw, self._shape)
+                step["isolated"] = isolated_cpus(self._draw, self._shape)
             case 7:
                 step["isolated"] = self._shape.isolated
             case 8:
@@ -213,7 +221,7 @@ class _Steps:
         return {"do": "fault", "kind": self._draw.choice(("commit", "statement", "full")), "requests": requests}
 
 
-_OPTIONS: Final[dict[str, tuple[Any, ...]]] = {
+OPTIONS: Final[dict[str, tuple[Any, ...]]] = {
     "numa-policy": ("best-effort", "none", "restricted", "single-numa-node"),
     "numa-allocation-strategy": ("packed", "spread", "distribute"),
     "prefer-closest-numa-nodes": (True, False),

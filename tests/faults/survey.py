@@ -1,6 +1,7 @@
 """Survey: runs the stories of many seeds, and shows each broken promise with a short story.
 
-`python -m tests.faults.survey FIRST COUNT STEPS` runs the stories of the seeds from FIRST on.
+`python -m tests.faults.survey FIRST COUNT STEPS` runs the stories of the seeds from FIRST on; with `wide` at the end,
+the wider ones.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tests.faults.claims import Json, Violation, without
 from tests.faults.simulation import Outcome, run_story
 from tests.faults.stories import Story, make_story
+from tests.faults.wide_stories import make_wide_story
 
 
 def shorten(story: Story, outcome: Outcome, *, most_seconds: float = 60.0) -> tuple[Story, Outcome]:
@@ -68,7 +70,7 @@ def _simpler(step: Json) -> Iterator[Json]:
             yield step | {"requests": [*requests[:number], without(request, {name}), *requests[number + 1 :]]}
     for name in step.get("options", {}):
         yield step | {"options": without(step["options"], {name})}
-    for name in {"also", "crash", "regroup", "gone", "offline", "isolated"} & step.keys():
+    for name in {"also", "crash", "regroup", "rewire", "hugepages", "gone", "offline", "isolated"} & step.keys():
         yield without(step, {name})
 
 
@@ -106,6 +108,7 @@ class Finding:
 class Survey:
     """The outcome of the stories of some seeds; `seconds` are CPU time."""
 
+    make: Callable[[random.Random, int, int], Story] = make_story
     findings: dict[str, Finding] = field(default_factory=dict[str, Finding])
     stories: int = 0
     steps: int = 0
@@ -113,7 +116,7 @@ class Survey:
 
     def run(self, seed: int, steps: int) -> None:
         """Run one more story."""
-        outcome = run_story(make_story(random.Random(seed), seed, steps))
+        outcome = run_story(self.make(random.Random(seed), seed, steps))
         self.stories += 1
         self.steps += outcome.steps
         self.seconds += outcome.seconds
@@ -138,7 +141,7 @@ class Survey:
         """For each finding a short story that shows it."""
         shown: list[str] = []
         for found in self.findings.values():
-            story = make_story(random.Random(found.seed), found.seed, steps)
+            story = self.make(random.Random(found.seed), found.seed, steps)
             shortened, outcome = shorten(story, run_story(story), most_seconds=most_seconds)
             assert outcome.violation is not None
             shown.append(describe(shortened, outcome.violation))
@@ -147,8 +150,8 @@ class Survey:
 
 def main(arguments: list[str]) -> int:
     """Run the stories of the seeds FIRST to FIRST + COUNT - 1, and show what they find."""
-    first, count, steps = (int(argument) for argument in arguments)
-    survey = Survey()
+    first, count, steps = (int(argument) for argument in arguments[:3])
+    survey = Survey(make_wide_story if arguments[3:] == ["wide"] else make_story)
     for seed in range(first, first + count):
         survey.run(seed, steps)
     print(survey.table())

@@ -3,6 +3,7 @@
 The listening socket is the test's, as systemd's would be, so that clients wait while the daemon is started again. Each
 client has services of its own. Most are protected, by their policy or as they ask by NUMA node, so that only their own
 requests change them; from the victims among them the takers take CPUs, and a victim keeps at most what it was granted.
+In one of the tests the options and the host change all the while.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import pytest
 
@@ -22,6 +23,7 @@ from epa_orchestrator import store
 from tests.functional.harness import Daemon, Json, connect, decode, encode, parse_cpus, read_to_end, wait_until
 from tools.synthetic import Shape
 
+from .changing import Changes
 from .states import State, of_daemon, of_ledger
 
 SEED: Final = int(os.environ.get("EPA_SEED", "20251126"))
@@ -45,6 +47,9 @@ os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
+#: The isolated CPUs of the beginning by node, None for all nodes.
+Scopes: TypeAlias = dict[int | None, frozenset[int]]
+
 
 @dataclass
 class Known:
@@ -63,9 +68,9 @@ class Known:
 class Client(threading.Thread):
     """Sends request after request for its own services; sends again what was not answered."""
 
-    def __init__(self, daemon: Daemon, number: int, seed: int, gate: Gate) -> None:
+    def __init__(self, daemon: Daemon, number: int, seed: int, gate: Gate, scopes: Scopes) -> None:
         super().__init__(name=f"client {number}", daemon=True)
-        self._daemon, self._gate = daemon, gate
+        self._daemon, self._gate, self._scopes = daemon, gate, scopes
         self._chance = random.Random(f"{seed} {number}")
         kinds = ("victim", "taker") if number % 8 == 7 else ("first", "second")
         self.known = {f"client-{number}-{kind}": Known() for kind in kinds}
@@ -107,7 +112,7 @@ class Client(threading.Thread):
         if "node_id" in fields:
             known.pages = max(fields["hugepages_requested"], 0)
         elif "numa_node" in fields:
-            node = self._daemon.host.isolated_in(fields["numa_node"])
+            node = self._scopes[fields["numa_node"]]
             known.cpus = (known.cpus - node) | parse_cpus(answer["cores_allocated"])
         else:
             known.cpus, known.unsure = frozenset(parse_cpus(answer["allocated_cores"])), False
@@ -132,7 +137,7 @@ class Client(threading.Thread):
             return _request("allocate_numa_cores", service, numa_node=node, num_of_cores=count, **policy)
         return _request("allocate_cores", service, num_of_cores=chance.randint(1, 4), **policy)
 
-    def check(self, state: State, isolated_in: dict[int | None, frozenset[int]]) -> None:
+    def check(self, state: State) -> None:
         """Compare with the stored state, and continue from it.
 
         An unanswered request may have been carried out, then wholly.
@@ -150,7 +155,7 @@ class Client(threading.Thread):
                 wanted = max(known.unanswered["hugepages_requested"], 0)
                 assert (cpus, pages) == (known.cpus, wanted), found
             else:
-                scope = isolated_in[known.unanswered.get("numa_node")]
+                scope = self._scopes[known.unanswered.get("numa_node")]
                 mine, before = cpus & scope, known.cpus & scope
                 assert pages == known.pages, found
                 assert cpus - scope == known.cpus - scope, found
@@ -243,33 +248,60 @@ def check(daemon: Daemon, clients: list[Client]) -> None:
     daemon.claims()  # by the way, that no CPU has two owners
     stored = of_ledger(store.load(daemon.common / store.FILE_NAME).ledger)
     assert stored == shown
-    isolated_in: dict[int | None, frozenset[int]] = {None: frozenset(daemon.host.isolated)}
-    isolated_in |= {node: frozenset(daemon.host.isolated_in(node)) for node in range(2)}
     for client in clients:
-        client.check(stored, isolated_in)
+        client.check(stored)
     known = {service for client in clients for service in client.known}
     assert not {*stored["claims"], *(key.split(" ")[0] for key in stored["pages"])} - known
 
 
 def test_kills_under_64_clients(capsys: pytest.CaptureFixture[str], long: bool) -> None:
+    with Daemon(HOST) as daemon:
+        kill_under_clients(daemon, KILLS_LONG if long else KILLS, capsys)
+
+
+def test_kills_while_options_and_host_change(capsys: pytest.CaptureFixture[str], long: bool) -> None:
+    with Daemon(HOST) as daemon:
+        changes = Changes(daemon, SEED)
+        kill_under_clients(daemon, KILLS_LONG if long else KILLS // 4, capsys, changes)
+        assert changes.made > KILLS // 4, "hardly anything was changed"
+
+
+def acknowledged(clients: list[Client]) -> int:
+    """How many requests of all clients were granted."""
+    return sum(client.acknowledged for client in clients)
+
+
+def kill_under_clients(
+    daemon: Daemon, kills: int, capsys: pytest.CaptureFixture[str], changes: Changes | None = None
+) -> None:
+    """Kill a daemon again and again, and compare each time what is stored with what was acknowledged."""
     chance, gate = random.Random(SEED), Gate()
-    with Daemon(HOST) as daemon, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+    serving = changes.serving if changes else threading.Lock()
+    scopes: Scopes = {None: frozenset(daemon.host.isolated)}
+    scopes |= {node: frozenset(daemon.host.isolated_in(node)) for node in range(2)}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, serving:
         daemon.socket_path.parent.mkdir()
         listener.bind(str(daemon.socket_path))
         daemon.socket_path.chmod(0o666)
         listener.listen(1024)
         killer = Killer(daemon, listener, chance)
-        clients = [Client(daemon, number, SEED, gate) for number in range(CLIENTS)]
+        clients = [Client(daemon, number, SEED, gate, scopes) for number in range(CLIENTS)]
         killer.start()
         for client in clients:
             client.start()
+        if changes:
+            changes.start()
         try:
-            for _ in range(KILLS_LONG if long else KILLS):
-                wanted = sum(client.acknowledged for client in clients) + chance.randint(1, 200)
+            for _ in range(kills):
+                before = acknowledged(clients)
+                wanted = before + chance.randint(1, 200)
                 gate.open()
-                wait_until(
-                    lambda wanted=wanted: sum(client.acknowledged for client in clients) >= wanted, "clients are served"
-                )
+                wait_until(lambda before=before: acknowledged(clients) > before, "a client is served")
+                serving.release()  # it can be told to read its options again
+                try:
+                    wait_until(lambda wanted=wanted: acknowledged(clients) >= wanted, "clients are served")
+                finally:
+                    serving.acquire()
                 killer.kill()
                 gate.close()
                 killer.start()
@@ -280,15 +312,15 @@ def test_kills_under_64_clients(capsys: pytest.CaptureFixture[str], long: bool) 
             raise
         finally:
             gate.close()
+            if changes:
+                changes.end()
             if not daemon.process or not daemon.process.running:
                 killer.launch()
             gate.end()
-    acknowledged, refused, repeated = (
-        sum(getattr(client, name) for client in clients) for name in ("acknowledged", "refused", "repeated")
-    )
+    refused, repeated = sum(client.refused for client in clients), sum(client.repeated for client in clients)
     with capsys.disabled():
         print(f"\n{'SIGKILLs':>8} {'in a start':>10} {'acknowledged':>12} {'refused':>8} {'sent again':>10}")
-        print(f"{killer.kills:8} {killer.in_a_start:10} {acknowledged:12} {refused:8} {repeated:10}")
+        print(f"{killer.kills:8} {killer.in_a_start:10} {acknowledged(clients):12} {refused:8} {repeated:10}")
     assert killer.in_a_start
     assert repeated > killer.kills, "too few requests were under way when the daemon was killed"
     assert refused > killer.kills, "CPUs were never scarce"

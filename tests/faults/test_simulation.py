@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from typing import Final
 
 import pytest
@@ -11,15 +12,16 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.ledger import Ledger
 from epa_orchestrator.pools import Pool
 from tests.faults.simulation import run_story
-from tests.faults.stories import make_story
+from tests.faults.stories import Story, make_story
 from tests.faults.survey import Survey, shorten
+from tests.faults.wide_stories import make_wide_story
 from tests.functional.harness import Daemon
 from tools.synthetic import Shape
 
 #: How many steps a story has, and how many stories the short form runs in each of its parts.
 STEPS: Final = 150
 PARTS: Final = 8
-STORIES: Final = 32
+STORIES: Final = 16
 
 #: The seeds of stories that broke a promise in an earlier version, by what they found.
 FOUND: Final = {
@@ -49,8 +51,9 @@ def test_a_story_that_broke_a_promise_once_keeps_them_all(seed: int) -> None:
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_stories_keep_every_promise(part: int, long: bool) -> None:
-    survey = Survey()
+@pytest.mark.parametrize("make", [make_story, make_wide_story], ids=["plain", "wide"])
+def test_stories_keep_every_promise(part: int, make: Callable[[random.Random, int, int], Story], long: bool) -> None:
+    survey = Survey(make)
     if long:
         seeds = random.SystemRandom()
         while survey.seconds < LONG:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from .harness import Daemon, error_of, format_cpus, parse_cpus
+from epa_orchestrator import store
+
+from .harness import SMALL, Daemon, error_of, format_cpus, parse_cpus, wait_until
 
 REPLACING = [
     ("allocate_cores", {"num_of_cores": 0}),
@@ -183,3 +185,24 @@ def test_unreadable_topology(daemon: Daemon, *, restarted: bool) -> None:
     daemon.host.restore()
     assert len(daemon.numa("d", 0, 3)) == 3
     assert daemon.ok("list_allocations")["total_available_cpus"] == 12
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_core_that_only_listings_have_seen_is_known_after_a_restart(killed: bool) -> None:
+    """The sibling was offline at the grant; when both were seen online, no request changed anything."""
+    with Daemon(SMALL) as daemon:
+        daemon.host.set_offline({9})
+        daemon.start()
+        assert daemon.numa("alone", 0, 1, cpu_thread_policy="isolate") == {1}
+        daemon.host.set_offline(())
+        assert daemon.entry("alone")["withheld_cpus"] == "9"
+        if killed:
+            database = daemon.common / store.FILE_NAME
+            wait_until(lambda: store.load(database).seen.cores.get(1) == 1 << 1 | 1 << 9, "the core is stored")
+            daemon.kill()
+        else:
+            daemon.stop()
+        daemon.host.set_offline({1})
+        daemon.start()
+        assert daemon.entry("alone")["withheld_cpus"] == "9"
+        assert 9 not in daemon.cores("others", len(daemon.host.isolated) - 2)

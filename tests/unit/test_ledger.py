@@ -441,6 +441,22 @@ class TestResizing:
             first, granted = cores(Ledger(), "a", count, at=at)
             assert cores(first, "a", count, at=at) == (first, granted)
 
+    @pytest.mark.parametrize("by_node", [False, True])
+    def test_the_same_cpus_chosen_again_are_placed_as_the_options_are_now(self, by_node: bool) -> None:
+        ledger = Ledger()
+        for threads, withheld in [("prefer", ""), ("isolate", "10"), ("isolate", "10"), ("share", "")]:
+            at = pools(resize_policy="reallocate", cpu_thread_policy=threads)
+            ledger, _ = node_cores(ledger, "a", 0, 1, at=at) if by_node else cores(ledger, "a", 1, at=at)
+            assert owned_and_withheld(ledger) == {"a": ("2", withheld)}
+            assert ledger.claims["a"].placed_by == at.settings.placement
+
+    def test_what_was_chosen_in_another_node_stays_placed_as_it_was(self) -> None:
+        first, _ = node_cores(Ledger(), "a", 0, 1)
+        at = pools(resize_policy="reallocate", cpu_thread_policy="isolate")
+        second, _ = node_cores(first, "a", 1, 1, at=at)
+        assert owned_and_withheld(second) == {"a": ("2,4", "12")}
+        assert second.claims["a"].placed_by == pools().settings.placement
+
 
 class TestWishes:
     """What a request asks for itself."""

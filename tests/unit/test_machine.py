@@ -149,6 +149,24 @@ def test_offline_sibling_is_in_no_core() -> None:
     assert str(machine.present - machine.online) == "3"
 
 
+def test_an_offline_cpu_stays_in_the_core_that_it_was_seen_in() -> None:
+    before = made_up(Shape(cores_per_l3=2, threads_per_core=2)).known_cores()
+    after = made_up(Shape(cores_per_l3=2, threads_per_core=2, offline="3")).known_cores(before)
+    assert after == before == {0: 0b0101, 2: 0b0101, 1: 0b1010, 3: 0b1010}
+
+
+def test_a_core_whose_threads_are_in_several_cores_now_is_forgotten() -> None:
+    """Another machine, on which CPUs 1 and 2 are offline; each CPU is in one core, in whatever order one looks."""
+    before = made_up(Shape(cores_per_l3=2, threads_per_core=4, siblings="adjacent")).known_cores()
+    after = made_up(Shape(cores_per_l3=4, threads_per_core=2, offline="1,2")).known_cores(before)
+    assert {cpu: str(CpuSet.from_mask(threads)) for cpu, threads in after.items()} == {
+        0: "0,4",
+        4: "0,4",
+        3: "3,7",
+        7: "3,7",
+    }
+
+
 def test_machine_of_4096_cpus() -> None:
     machine = made_up(Shape(packages=4, nodes_per_package=4, l3_per_node=8, cores_per_l3=16, threads_per_core=2))
     assert (len(machine.online), len(machine.cores), len(machine.l3_domains)) == (4096, 2048, 128)
