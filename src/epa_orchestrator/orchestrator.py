@@ -138,7 +138,7 @@ class Orchestrator:
         self._alone = len(waiting) == 1
         batch = Batch(self._store, self._host, self._ledger, self._stored_seen, waiting)
         pools = self._known_pools()
-        if pools is not None and self._pace.is_quick(pools, [each.request for each in waiting]):
+        if pools is not None and self._pace.is_quick(pools, self._ledger, [each.request for each in waiting]):
             batch.known_quick = True
             batch.begin(pools)
             self._go_on_deciding(batch)
@@ -187,7 +187,7 @@ class Orchestrator:
         if not telling:
             self._tell()
         if batch.pools is not None and not (batch.known_quick and self._pace.is_quick_enough(batch.slowest)):
-            self._pace.note(batch.pools, batch.changing, batch.slowest)
+            self._pace.note(batch.pools, batch.ledger, batch.changing, batch.slowest)
 
     def _tell(self) -> None:
         """Send the answers that are ready, in several turns of the loop when they are many."""
