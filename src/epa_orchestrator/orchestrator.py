@@ -75,6 +75,8 @@ class Orchestrator:
         self._pace = Pace()
         self._unread: list[tuple[Reading, Origin, Reply]] = []
         self._looking_at_host = False
+        #: Readings that wait until what they show is encoded.
+        self._unprepared: deque[tuple[Pools, Reading, Origin, Reply]] = deque()
         self._worker = Worker()
         self._reviewer = Worker()
         self._reviewing = False
@@ -139,7 +141,7 @@ class Orchestrator:
         self._alone = len(waiting) == 1
         batch = Batch(self._store, self._host, self._ledger, self._stored_seen, waiting)
         pools = self._known_pools()
-        if pools is not None and self._pace.is_quick(pools, [each.request for each in waiting]):
+        if pools is not None and self._pace.is_quick(pools, self._ledger, [each.request for each in waiting]):
             batch.known_quick = True
             batch.begin(pools)
             self._go_on_deciding(batch)
@@ -188,7 +190,7 @@ class Orchestrator:
         if not telling:
             self._tell()
         if batch.pools is not None and not (batch.known_quick and self._pace.is_quick_enough(batch.slowest)):
-            self._pace.note(batch.pools, batch.changing, batch.slowest)
+            self._pace.note(batch.pools, batch.ledger, batch.changing, batch.slowest)
 
     def _tell(self) -> None:
         """Send the answers that are ready, in several turns of the loop when they are many."""
@@ -217,12 +219,14 @@ class Orchestrator:
 
     def _read(self, request: Reading, origin: Origin, reply: Reply) -> None:
         pools = self._known_pools()
-        if pools is not None:
+        if pools is None:
+            self._unread.append((request, origin, reply))
+            if not self._looking_at_host:
+                self._look_at_host()
+        elif not self._unprepared and self._prepare(pools, request):
             self._read_on(pools, request, origin, reply)
-            return
-        self._unread.append((request, origin, reply))
-        if not self._looking_at_host:
-            self._look_at_host()
+        else:
+            self._read_later(pools, [(request, origin, reply)])
 
     def _known_pools(self) -> Pools | None:
         try:
@@ -233,9 +237,35 @@ class Orchestrator:
             log.exception("the host could not be read")
         return None
 
-    def _read_on(self, pools: Pools, request: Reading, origin: Origin, reply: Reply) -> None:
+    def _prepare(self, pools: Pools, request: Reading) -> bool:
+        """Encode some of what a reading shows; whether it can be answered."""
         try:
             self._ledger = self._ledger.on(pools.cores)
+            return self._readings.prepare(self._ledger, pools, request)
+        except Exception:  # a bug; whatever still fails is answered as an error
+            log.exception("%s could not be prepared", request.action)
+            return True
+
+    def _read_later(self, pools: Pools, readings: Iterable[tuple[Reading, Origin, Reply]]) -> None:
+        """Answer readings after those that already wait for their preparation."""
+        if not self._unprepared:
+            asyncio.get_running_loop().call_soon(self._read_prepared)
+        self._unprepared.extend((pools, *each) for each in readings)
+
+    def _read_prepared(self) -> None:
+        """Prepare and answer readings for a while; the others have their turn later."""
+        enough = time.monotonic() + _TELLING
+        while self._unprepared:
+            pools, request, origin, reply = self._unprepared[0]
+            if self._prepare(pools, request):
+                self._unprepared.popleft()
+                self._read_on(pools, request, origin, reply)
+            if self._unprepared and time.monotonic() > enough:
+                asyncio.get_running_loop().call_soon(self._read_prepared)
+                return
+
+    def _read_on(self, pools: Pools, request: Reading, origin: Origin, reply: Reply) -> None:
+        try:
             answer, outcome = self._readings.answer(self._ledger, pools, request), "served"
         except (Refused, SysfsError) as refusal:
             answer, outcome = error_answer(str(refusal)), str(refusal)
@@ -264,8 +294,7 @@ class Orchestrator:
                 pools, ledger_there = found[0]
                 if self._ledger is ledger:
                     self._ledger = ledger_there
-                for request, origin, reply in unread:
-                    self._read_on(pools, request, origin, reply)
+                self._read_later(pools, unread)
             elif isinstance(error, SysfsError):
                 log.warning("%s", error)
                 self._refuse(unread, str(error))

@@ -7,9 +7,10 @@ requests that no rule can refuse, as long as decisions have been quick on the pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
+from epa_orchestrator.ledger import Claim, Ledger
 from epa_orchestrator.pools import Pools
 from epa_orchestrator.protocol import (
     AllocateCores,
@@ -40,11 +41,12 @@ class Pace:
         self._pools: Pools | None = None
         self._quick_decisions: dict[_Where, int] = {}
 
-    def note(self, pools: Pools, changing: Iterable[Mutation], slowest: float) -> None:
-        """Take in some decisions that changed something, and how long the slowest of all took (seconds)."""
-        if pools is not self._pools or slowest >= _QUICK:
+    def note(self, pools: Pools, ledger: Ledger, changing: Iterable[Mutation], slowest: float) -> None:
+        """Take in some decisions that led to this ledger, and how long the slowest of all took (seconds)."""
+        lasting = not _outside(pools, ledger)
+        if pools is not self._pools or slowest >= _QUICK or not lasting:
             self._pools, self._quick_decisions = pools, {}
-        if slowest < _QUICK:
+        if slowest < _QUICK and lasting:
             for request in changing:
                 where = _where(request)
                 self._quick_decisions[where] = self._quick_decisions.get(where, 0) + 1
@@ -54,13 +56,18 @@ class Pace:
         """Whether the loop may go on when the slowest decision so far took this time (seconds)."""
         return slowest < _QUICK
 
-    def is_quick(self, pools: Pools, requests: Iterable[Mutation]) -> bool:
-        """Whether the loop may decide these."""
-        if pools is not self._pools:
+    def is_quick(self, pools: Pools, ledger: Ledger, requests: Iterable[Mutation]) -> bool:
+        """Whether the loop may decide these on this ledger."""
+        if pools is not self._pools or _outside(pools, ledger):
             return False
         rules = bool(pools.settings.placement.rules)
-        known = self._quick_decisions
-        return all(known.get(_where(each), 0) >= _ENOUGH_QUICK and _is_easy(each, rules) for each in requests)
+        known, claims = self._quick_decisions, ledger.claims
+        return all(known.get(_where(each), 0) >= _ENOUGH_QUICK and _is_easy(each, rules, claims) for each in requests)
+
+
+def _outside(pools: Pools, ledger: Ledger) -> bool:
+    """Whether claimed CPUs are offline or in no pool: each change in them makes a topology and tables of its own."""
+    return bool(ledger.claimed.mask & ~pools.eligible.mask)
 
 
 def _where(request: Mutation) -> _Where:
@@ -74,8 +81,11 @@ def _where(request: Mutation) -> _Where:
     return None
 
 
-def _is_easy(request: Mutation, rules: bool) -> bool:
-    """Whether the request is a small one that no rule can refuse (`rules`: the operator has set some)."""
+def _is_easy(request: Mutation, rules: bool, claims: Mapping[str, Claim]) -> bool:
+    """Whether the request is a small one that no rule can refuse (`rules`: the operator has set some).
+
+    A claim that shrinks is chosen from all that it holds, so that has to be small, too.
+    """
     if isinstance(request, AllocateHugepages):
         return True
     if isinstance(request, AllocateCoresPercent):
@@ -83,4 +93,7 @@ def _is_easy(request: Mutation, rules: bool) -> bool:
     if request.num_of_cores < 0:
         return True
     wishes = request.numa_policy or request.cpu_thread_policy or request.uncore_cache_alignment or request.near
-    return 0 < request.num_of_cores <= _SMALL and not (rules or request.explain) and wishes is None
+    if not 0 < request.num_of_cores <= _SMALL or rules or request.explain or wishes is not None:
+        return False
+    held = claims.get(request.service_name)
+    return held is None or len(held.cpus) <= _SMALL

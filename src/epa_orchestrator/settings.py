@@ -151,7 +151,12 @@ class Settings(BaseModel):
 
     def reserved_pages(self, node_id: int, size_kb: int) -> int:
         """How many hugepages of this size are never granted on this node."""
-        return sum(entry.pages for entry in self.reserved_hugepages if entry[:2] == (node_id, size_kb))
+        return self._reserved_pages.get((node_id, size_kb), 0)
+
+    @cached_property
+    def _reserved_pages(self) -> dict[tuple[int, int], int]:
+        """A get_memory_info asks for each node and size, so looking through all entries would be quadratic."""
+        return {(entry.node_id, entry.size_kb): entry.pages for entry in self.reserved_hugepages}
 
 
 def parse_settings(document: object) -> Settings:

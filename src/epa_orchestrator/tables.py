@@ -10,7 +10,7 @@ remembered, as from one request to the next little changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from operator import add
 from typing import Final, NamedTuple
@@ -26,9 +26,12 @@ Table = list[int]
 _FIELD: Final = 40
 _MOST_LEVELS: Final = 16
 
-#: How many tables are remembered; the largest have a few KB.
+#: How many tables of a few cores are remembered: on 4,096 CPUs each has 11 KB.
 _MAX_PARTS: Final = 1024
+#: How many domains are remembered, and tables of domains by their size (CPUs). On 4,096 CPUs an entry has 0.7 KB, so
+#: the table of all CPUs has 2.8 MB, and all together at most 160 MB.
 _MAX_DOMAINS: Final = 512
+_MAX_TABLES: Final = ((128, 512), (512, 64), (None, 32))
 
 
 class Weights:
@@ -115,10 +118,11 @@ def best(weigh: Weights, cells: tuple[Cell, ...], now: Situation, need: int) -> 
 
 
 class _Domain(NamedTuple):
-    """The cells of one package, NUMA node or L3 domain, and their threads as a mask."""
+    """The cells of one package, NUMA node or L3 domain, their threads as a mask, and what remembers their tables."""
 
     cells: tuple[Cell, ...]
     threads: int
+    table: Callable[[Weights, tuple[Cell, ...], int, Situation, tuple[int, ...], int], Table]
 
 
 @lru_cache(_MAX_DOMAINS)
@@ -128,7 +132,14 @@ def _domains(weigh: Weights, cells: tuple[Cell, ...], depth: int) -> tuple[_Doma
     groups: dict[int, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(getattr(cell, kind), []).append(cell)
-    return tuple([_Domain(tuple(group), union(cell.threads for cell in group)) for group in groups.values()])
+    return tuple([_domain(tuple(group)) for group in groups.values()])
+
+
+def _domain(cells: tuple[Cell, ...]) -> _Domain:
+    threads = union(cell.threads for cell in cells)
+    size = threads.bit_count()
+    remembered = next(tables for most, tables in _remembered_tables if most is None or size <= most)
+    return _Domain(cells, threads, remembered)
 
 
 def _domain_table(
@@ -137,11 +148,10 @@ def _domain_table(
     """The table of a domain of the kind that is nested `depth` deep."""
     cells = domain.cells
     left_here = tuple([left[cell.l3] for cell in cells])
-    return _remembered_table(weigh, cells, depth, now.within(domain.threads), left_here, limit)
+    return domain.table(weigh, cells, depth, now.within(domain.threads), left_here, limit)
 
 
-@lru_cache(_MAX_DOMAINS)
-def _remembered_table(
+def _table_of_cells(
     weigh: Weights, cells: tuple[Cell, ...], depth: int, now: Situation, left_here: tuple[int, ...], limit: int
 ) -> Table:
     left = {cell.l3: count for cell, count in zip(cells, left_here, strict=True)}
@@ -162,6 +172,9 @@ def _remembered_table(
         case "l3":
             once = weigh.l3_domains + weigh.l3_left_over * left[cells[0].l3]
             return _with_terms(table, kept, once, -weigh.l3_left_over, weigh.l3_balance)
+
+
+_remembered_tables: Final = tuple([(size, lru_cache(most)(_table_of_cells)) for size, most in _MAX_TABLES])
 
 
 def _with_terms(table: Table, kept: int, once: int, each: int = 0, square: int = 0) -> Table:

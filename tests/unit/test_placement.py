@@ -494,7 +494,7 @@ def _how_many(sizes: Sequence[int], count: int) -> int | None:
 def forget() -> None:
     """Empty every cache of placement."""
     for module in (cost_module, needs_module, placement, policy_module, tables):
-        for each in vars(module).values():
+        for each in (*vars(module).values(), *(cached for _, cached in tables._remembered_tables)):
             if hasattr(each, "cache_clear"):
                 each.cache_clear()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -399,3 +400,13 @@ def test_a_link_to_a_file_is_followed(tmp_path: Path) -> None:
 def test_any_value_of_a_wrong_kind_is_refused_in_one_printable_sentence(case: tuple[str, Any]) -> None:
     option, value = case
     assert option in refusal({option: value})
+
+
+def test_looking_up_reserved_hugepages_does_not_go_through_all_entries() -> None:
+    """A get_memory_info looks up each node and size. 2,000 look-ups among 2,000 entries took 0.5 s of CPU."""
+    entries = ",".join(f"{node}:2048:{node + 1}" for node in range(2000))
+    settings = parse_settings({"reserved-hugepages": entries})
+    began = time.process_time()
+    assert [settings.reserved_pages(node, 2048) for node in range(2000)] == [node + 1 for node in range(2000)]
+    assert settings.reserved_pages(0, 1048576) == 0
+    assert time.process_time() - began < 0.1

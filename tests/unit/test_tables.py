@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import sys
 
 import pytest
 
@@ -11,7 +12,19 @@ from epa_orchestrator.cost import cost, levels, rank
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.domains import Topology, topology
 from epa_orchestrator.policy import PlacementPolicy
-from epa_orchestrator.tables import Situation, Table, _core_table, _Domain, _domain_table, _fold, best, weights
+from epa_orchestrator.tables import (
+    _FIELD,
+    _MOST_LEVELS,
+    Situation,
+    Table,
+    _core_table,
+    _domain,
+    _domain_table,
+    _fold,
+    _remembered_tables,
+    best,
+    weights,
+)
 from tests.machines import made_up
 from tools.synthetic import Shape
 
@@ -105,9 +118,7 @@ def test_every_entry_of_a_node_s_table_is_the_best_choice(policy: PlacementPolic
     inside = CpuSet.from_mask(free.mask & node.cpus)
     left = {l3: (cpus & free.mask).bit_count() for l3, cpus in top.l3_cpus.items()}
     depth = weigh.nesting.index("node")
-    entries = _domain_table(
-        weigh, _Domain(node.cells, node.threads), depth, Situation(free.mask, 0, 0, free.mask), left, 16
-    )
+    entries = _domain_table(weigh, _domain(node.cells), depth, Situation(free.mask, 0, 0, free.mask), left, 16)
     assert len(entries) == len(inside) + 1
     for number, value in enumerate(entries[1:], 1):
         choices = [CpuSet(each).mask for each in itertools.combinations(inside, number)]
@@ -130,3 +141,14 @@ def test_of_equal_choices_the_lowest_ids() -> None:
         now = Situation(free, 0, 0, free)
         expected = CpuSet(list(CpuSet.from_mask(free))[:3]).mask
         assert weigh.chosen(best(weigh, top.cells, now, 3)) == expected
+
+
+@pytest.mark.parametrize("cores", [64, 65, 256, 257, 2048])
+def test_what_is_remembered_of_domains_of_any_size_takes_less_than_100_mb(cores: int) -> None:
+    """With 512 tables of 4,096 CPUs it was 1.4 GB."""
+    (cell,) = pool(Shape(cores_per_l3=cores, threads_per_core=2)).cells
+    chosen = _domain((cell,)).table
+    (most,) = [tables.cache_info().maxsize or 0 for _, tables in _remembered_tables if tables is chosen]
+    value = sys.getsizeof(1 << 4096 + (_MOST_LEVELS + 1) * _FIELD) + 8
+    assert most >= 16
+    assert most * (2 * cores + 1) * value < 100_000_000
