@@ -117,12 +117,17 @@ def _first_start(options: Options, path: Path) -> None:
         imported = read_legacy_state(options.legacy_state)
     except LegacyStateError as error:
         raise LegacyStateError(
-            f"The older daemon's state {options.legacy_state} was not imported, because {error}: mend or remove that"
+            f"The older daemon's state {options.legacy_state} was not imported, because {error}: repair or remove that"
             " file, then restart this daemon"
         ) from None
     store.create(path, imported or Ledger(), Origin(os.getpid(), os.getuid(), os.getgid(), "import"), time.time())
     if imported is not None:
-        log.info("imported %d claims from the older daemon's %s", len(imported.claims), options.legacy_state)
+        log.info(
+            "imported %d claims, and the hugepage records of %d services, from the older daemon's %s",
+            len(imported.claims),
+            len(imported.pages),
+            options.legacy_state,
+        )
 
 
 def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
@@ -131,7 +136,7 @@ def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
         log.error("%s", error)
         return State(None, None, str(error))
     problem = (
-        f"The state database {path} {error}: nothing in it was changed; mend it, restore it from a copy or move it"
+        f"The state database {path} {error}: nothing in it was changed; repair it, restore it from a copy or move it"
         " away, then restart this daemon"
     )
     log.error("%s", problem)
