@@ -202,8 +202,7 @@ def test_a_full_backlog_of_its_own_leads_to_it(path: Path) -> None:
             assert await keeper.leads_to_us()
             assert path.lstat().st_ino == inode
             for client in clients[:-1]:
-                client.setblocking(True)
-                assert b"read-only" in client.recv(4096)
+                assert b"read-only" in await asyncio.get_running_loop().sock_recv(client, 4096)
             for client in clients:
                 client.close()
             assert len(clients) > 100
