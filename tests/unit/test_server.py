@@ -354,7 +354,7 @@ async def turns_while_1000_are_turned_away(b: Bench) -> float:
 
 @pytest.mark.parametrize("scene", [turns_while_1000_connect, turns_while_1000_expire, turns_while_1000_are_turned_away])
 def test_no_turn_is_long(scene: Callable[[Bench], Awaitable[float]], path: Path) -> None:
-    """The least of up to three tries counts, because other work on the machine only adds to it."""
+    """The least of up to five tries counts, because other work on the machine only adds to it."""
 
     async def run(number: int) -> float:
         place = path / str(number)
@@ -364,7 +364,7 @@ def test_no_turn_is_long(scene: Callable[[Bench], Awaitable[float]], path: Path)
 
     gc.disable()
     try:
-        assert any(asyncio.run(run(number)) < 0.01 for number in range(3))
+        assert any(asyncio.run(run(number)) < 0.01 for number in range(5))
     finally:
         gc.enable()
 
