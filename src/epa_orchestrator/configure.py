@@ -101,8 +101,10 @@ def _put_in_use(proposed: Settings, content: bytes, file: Path, state_directory:
 @contextlib.contextmanager
 def _only_hook(file: Path) -> Generator[None]:
     """Let another hook, such as one that a person runs, end first: both would write the same new file."""
+    # A file of its own: AppArmor lets no snap lock a directory.
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        fd = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(file.with_name(f".{file.name}.lock"), flags, 0o600)
     except OSError as error:
         raise ConfigureError(f"The settings {file} cannot be written: {error.strerror}") from None
     try:

@@ -310,6 +310,8 @@ class Store:
 
     def _begin(self) -> None:
         if not self._db.in_transaction:
+            if not self.in_place():  # nothing may get into a log that now belongs to another database
+                raise replaced()
             self._db.execute("BEGIN IMMEDIATE")
 
     def _roll_back(self) -> None:

@@ -335,17 +335,17 @@ def test_what_a_killed_hook_left_is_replaced(name: str, make: Callable[[Path], N
     make(installed.data / name)
     installed.put(USED)
     assert load_settings(installed.settings) == parse_settings(USED)
-    assert os.listdir(installed.data) == ["settings.json"]
+    assert sorted(os.listdir(installed.data)) == [".settings.json.lock", "settings.json"]
 
 
 def test_two_hooks_do_not_write_the_same_file_at_once(installed: Snap) -> None:
-    directory = os.open(installed.data, os.O_RDONLY)
-    fcntl.flock(directory, fcntl.LOCK_EX)
+    held = os.open(installed.data / ".settings.json.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(held, fcntl.LOCK_EX)
     other = threading.Thread(target=installed.put, args=(USED,))
     other.start()
     other.join(0.3)
-    assert os.listdir(installed.data) == []
-    os.close(directory)
+    assert os.listdir(installed.data) == [".settings.json.lock"]
+    os.close(held)
     other.join(30)
     assert load_settings(installed.settings) == parse_settings(USED)
 
