@@ -414,6 +414,7 @@ class Orchestrator:
         self._worker.run(keep, done)
 
     def _keep_seen_at_last(self, state: Store) -> None:
+        """Store it at the end of the daemon, where no quiet moment has come since."""
         if self._busy or not self._must_keep_seen():
             return
         try:

@@ -56,7 +56,8 @@ _COMMITS_PER_LOOK: Final = 16
 #: At most this many events are dropped at once, or twice as many as were added since the last look: commits stay short.
 _MOST_DROPPED: Final = 1000
 
-#: After so many pages in the log (about: commits write four and one for each change) they are moved into the database.
+#: After so many pages in the log (estimated: four for a commit, and more for each change by its size) they are moved
+#: into the database.
 #: SQLite's own checkpoints, within a commit, would look as if others had written the database.
 _PAGES_PER_CHECKPOINT: Final = 1000
 
