@@ -16,10 +16,10 @@ from charmlibs import snap
 import isolation
 import orchestrator_snap
 from config import CharmConfig, ReleaseParams, sentence
-from epa_orchestrator import display
-from epa_orchestrator.describe import describe
-from epa_orchestrator.machine import read_hugepages
-from epa_orchestrator.sysfs import SysfsError, SysfsTree
+from epa_orchestrator.cli import tables as display
+from epa_orchestrator.hardware.describe import describe
+from epa_orchestrator.hardware.machine import read_hugepages
+from epa_orchestrator.hardware.sysfs import SysfsError, SysfsTree
 from juju_texts import fitting, results
 from orchestrator_snap import FileSource, Source, StoreSource
 from snapd import SnapError

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final, NamedTuple
 
 import pydantic
 
-from epa_orchestrator.settings import SettingsError, option_names, parse_settings
+from epa_orchestrator.allocation.settings import SettingsError, option_names, parse_settings
 
 _RISKS: Final = ("stable", "candidate", "beta", "edge")
 _WORD: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"

@@ -6,8 +6,8 @@ import subprocess
 from dataclasses import dataclass
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.machine import Machine, MachineError, read_machine
-from epa_orchestrator.sysfs import Sysfs, SysfsError, SysfsTree
+from epa_orchestrator.hardware.machine import Machine, MachineError, read_machine
+from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError, SysfsTree
 
 
 @dataclass(frozen=True)

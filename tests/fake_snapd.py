@@ -31,7 +31,7 @@ import pytest
 from charmlibs.snap import _client as snapd_client
 
 import snapd as workload_snapd
-from epa_orchestrator.client import Client, DaemonError
+from epa_orchestrator.client.client import Client, DaemonError
 
 Json: TypeAlias = dict[str, Any]
 #: A snap and the name of its plug or slot; the system's slots have no snap.

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from epa_orchestrator.machine import Machine, read_machine
-from epa_orchestrator.sysfs import RecordedSysfs, SysfsTree
+from epa_orchestrator.hardware.machine import Machine, read_machine
+from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsTree
 from tools.synthetic import Shape, build
 
 #: Outside the repository, and never part of it: tests that need them skip where they are absent.

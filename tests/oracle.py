@@ -11,8 +11,8 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from epa_orchestrator.machine import Machine
-from epa_orchestrator.policy import PlacementPolicy
+from epa_orchestrator.hardware.machine import Machine
+from epa_orchestrator.placement.policy import PlacementPolicy
 
 Cpus = frozenset[int]
 NOTHING: Cpus = frozenset()

@@ -15,13 +15,13 @@ from xml.sax.saxutils import escape
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
+from epa_orchestrator.allocation.ledger import Ask, Ledger, Refused, allocate  # noqa: E402
+from epa_orchestrator.allocation.pools import Pools, build_pools  # noqa: E402
+from epa_orchestrator.allocation.settings import parse_settings  # noqa: E402
 from epa_orchestrator.cpuset import EMPTY, CpuSet  # noqa: E402  (importable only now, when run as a script)
-from epa_orchestrator.ledger import Ask, Ledger, Refused, allocate  # noqa: E402
-from epa_orchestrator.machine import Machine, read_machine  # noqa: E402
-from epa_orchestrator.placement import summary  # noqa: E402
-from epa_orchestrator.pools import Pools, build_pools  # noqa: E402
-from epa_orchestrator.settings import parse_settings  # noqa: E402
-from epa_orchestrator.sysfs import RecordedSysfs  # noqa: E402
+from epa_orchestrator.hardware.machine import Machine, read_machine  # noqa: E402
+from epa_orchestrator.hardware.sysfs import RecordedSysfs  # noqa: E402
+from epa_orchestrator.placement.search import summary  # noqa: E402
 from tools.synthetic import Shape, build  # noqa: E402
 
 PICTURES: Final = ROOT / "docs" / "pictures"

@@ -11,7 +11,7 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from epa_orchestrator.sysfs import dump_recording  # noqa: E402  (importable only now, when run as a script)
+from epa_orchestrator.hardware.sysfs import dump_recording  # noqa: E402  (importable only now, when run as a script)
 from tools.synthetic import Shape, all_but_first_cores, build  # noqa: E402
 
 MACHINES: Final = ROOT / "src" / "epa_orchestrator" / "machines"

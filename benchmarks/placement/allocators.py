@@ -8,9 +8,9 @@ from typing import Final, Protocol
 from benchmarks.placement import kubelet
 from benchmarks.placement.hosts import Host
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.domains import lowest_bits
-from epa_orchestrator.placement import Unplaceable, choose
-from epa_orchestrator.policy import PlacementPolicy
+from epa_orchestrator.placement.policy import PlacementPolicy
+from epa_orchestrator.placement.search import Unplaceable, choose
+from epa_orchestrator.placement.topology import lowest_bits
 
 
 class Allocator(Protocol):

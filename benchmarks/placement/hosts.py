@@ -8,9 +8,9 @@ from functools import lru_cache
 from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.domains import Topology, topology
-from epa_orchestrator.machine import Machine, read_machine
-from epa_orchestrator.sysfs import RecordedSysfs
+from epa_orchestrator.hardware.machine import Machine, read_machine
+from epa_orchestrator.hardware.sysfs import RecordedSysfs
+from epa_orchestrator.placement.topology import Topology, topology
 from tools.synthetic import Shape, build
 
 #: Of the hybrid machine: the cores with two threads, and those with one.

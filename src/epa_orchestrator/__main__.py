@@ -9,7 +9,7 @@ os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
 # What imports leave behind stays: looking through it for garbage meanwhile, and ever after, is in vain.
 gc.disable()
 
-from epa_orchestrator.cli import main  # noqa: E402
+from epa_orchestrator.cli.commands import main  # noqa: E402
 
 gc.freeze()
 gc.enable()

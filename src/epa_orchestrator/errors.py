@@ -24,7 +24,7 @@ class EpaError(Exception):
     ├── StartError           the daemon cannot start
     └── DaemonError          the daemon that a client asked
         ├── Unreachable      does not answer
-        └── Refused          does not do it
+        └── RefusedByDaemon  does not do it
     ```
     """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epa_orchestrator import store
+from epa_orchestrator.state import store
 from tests.fake_snapd import BASE, CONSUMER, NAME, Service
 
 from .unit import BUNDLED, Host, Told, Unit

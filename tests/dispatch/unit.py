@@ -19,10 +19,10 @@ from typing import Any, Final
 
 import yaml
 
-from epa_orchestrator.client import Client
-from epa_orchestrator.configure import put_in_use
+from epa_orchestrator.client.client import Client
+from epa_orchestrator.configure.hook import put_in_use
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.sysfs import SysfsTree
+from epa_orchestrator.hardware.sysfs import SysfsTree
 from tests import hooktools, juju
 from tests.fake_snapd import NAME, Service, Snap, Snapd, write_program, write_snap
 from tests.juju import Told

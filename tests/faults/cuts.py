@@ -14,12 +14,12 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from epa_orchestrator import store
+from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.ledger import Change, Claim, ClaimChange
+from epa_orchestrator.state import store
 
 from .disk import Disk, Image, put
-from .driver import ORIGIN
+from .driver import PEER
 from .recording import Step
 from .states import State, opened
 
@@ -141,7 +141,7 @@ class Judge:
             with contextlib.closing(opened_store):
                 if state not in cut.allowed:
                     return f"lost: found {state}, not one of {cut.allowed}"
-                opened_store.stage(_ANOTHER, ORIGIN, 0)
+                opened_store.stage(_ANOTHER, PEER, "allocate_cores", 0)
                 opened_store.commit()
             found = store.load(common / store.FILE_NAME).ledger.claims
             return None if "another" in found else "lost: a change after the start"

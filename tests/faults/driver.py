@@ -12,15 +12,16 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from epa_orchestrator import store
+from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger, PagesChange
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger, PagesChange
-from epa_orchestrator.store import CommitError, Origin, Store
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.state import store
+from epa_orchestrator.state.store import CommitError, Store
 
 from .recording import mark
 from .states import State, of_ledger
 
-ORIGIN: Final = Origin(1, 0, 0, "allocate_cores")
+PEER: Final = Peer(1, 0, 0)
 SERVICES: Final = [f"service-{number}-{'x' * (number * 20)}" for number in range(8)]
 #: How many syncs fail in a row: mostly one, sometimes the one that overwrites it too, or all for a while.
 _BAD_SYNCS: Final = (1, 1, 1, 2, 3, 1000)
@@ -35,7 +36,7 @@ class Driver:
         self._ledger = Ledger()
         self.states: list[State] = [of_ledger(self._ledger)]
         if not store.exists(path):
-            store.create(path, self._ledger, ORIGIN, 0)
+            store.create(path, self._ledger, PEER, 0)
         self._store: Store = store.open_store(path)[0]
 
     def run(self, changes: int) -> None:
@@ -64,7 +65,7 @@ class Driver:
         mark(self._log, f"asked {number}")
         try:
             for change in changes:
-                self._store.stage(change, ORIGIN, turn)
+                self._store.stage(change, PEER, "allocate_cores", turn)
             self._store.commit()
         except CommitError:
             # A transaction over the refused one makes sure that it does not come back, if that one can be synced.

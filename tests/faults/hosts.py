@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from epa_orchestrator.sysfs import RecordedSysfs
+from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from tests.functional.harness import format_cpus, parse_cpus
 from tools.synthetic import Shape, build
 

@@ -20,12 +20,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from epa_orchestrator import daemon, store
-from epa_orchestrator.host import Host
-from epa_orchestrator.orchestrator import Orchestrator
-from epa_orchestrator.settings import SettingsError, parse_settings
-from epa_orchestrator.store import Origin
-from epa_orchestrator.sysfs import RecordedSysfs
+from epa_orchestrator.allocation.host import Host
+from epa_orchestrator.allocation.settings import SettingsError, parse_settings
+from epa_orchestrator.daemon import main as daemon
+from epa_orchestrator.daemon.orchestrator import Orchestrator
+from epa_orchestrator.hardware.sysfs import RecordedSysfs
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.state import store
 from tests.faults.asking import ask
 from tests.faults.claims import Json, Violation, released, require, without
 from tests.faults.hosts import MachineNow
@@ -33,7 +34,7 @@ from tests.faults.model import Model
 from tests.faults.stories import Story
 from tests.functional.harness import MEMORY
 
-ORIGIN: Final = Origin(1, 0, 0, "simulation")
+PEER: Final = Peer(1, 0, 0)
 
 Fault = Literal["", "commit", "statement", "full"]
 
@@ -130,7 +131,7 @@ class Simulation:
 
     def _open(self) -> None:
         settings = parse_settings(self._options)
-        options = daemon.Options(
+        options = daemon.Locations(
             socket_path=self._base / "epa.sock",
             state_directory=self._directory,
             legacy_state=self._base / "state.json",
@@ -144,7 +145,7 @@ class Simulation:
 
     async def _send(self, *requests: Json) -> list[Json]:
         """The answers to requests that arrive in one turn of the event loop."""
-        return await ask(self._orchestrator, ORIGIN, *requests)
+        return await ask(self._orchestrator, PEER, *requests)
 
     async def _check(self) -> None:
         self.checks += 1

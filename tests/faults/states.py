@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from epa_orchestrator.daemon import Options, open_state
-from epa_orchestrator.ledger import Ledger
-from epa_orchestrator.store import Store
-from epa_orchestrator.sysfs import SysfsTree
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.daemon.main import Locations, open_state
+from epa_orchestrator.hardware.sysfs import SysfsTree
+from epa_orchestrator.state.store import Store
 from tests.functional.harness import Daemon
 
 #: Claims by service, each its pool, CPUs, whether it is explicit, and policy; records by service, node and size.
@@ -18,7 +18,7 @@ State: TypeAlias = dict[str, Any]
 def of_ledger(ledger: Ledger) -> State:
     """The state of a ledger."""
     claims = {
-        claim.service: [claim.pool, str(claim.cpus), bool(claim.explicit), claim.policy]
+        claim.service: [claim.pool, str(claim.cpus), bool(claim.explicit), claim.preemption_policy]
         for claim in ledger.claims.values()
     }
     pages = {
@@ -47,7 +47,7 @@ def of_daemon(daemon: Daemon) -> State:
 
 def opened(directory: Path, legacy_state: Path) -> tuple[State | None, Store | None, str | None]:
     """What a starting daemon finds: the state, and the store if it can write, otherwise why it cannot."""
-    options = Options(
+    locations = Locations(
         socket_path=directory / "unused.sock",
         state_directory=directory,
         legacy_state=legacy_state,
@@ -55,5 +55,5 @@ def opened(directory: Path, legacy_state: Path) -> tuple[State | None, Store | N
         sysfs=SysfsTree(directory / "no-sysfs"),
         sysfs_name="sysfs",
     )
-    found = open_state(options)[0]
+    found = open_state(locations)[0]
     return None if found.ledger is None else of_ledger(found.ledger), found.store, found.problem

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator import store
+from epa_orchestrator.state import store
 from tests.functional.harness import SMALL, Daemon, Json, connect, decode, encode, read_to_end, wait_until
 
 from .nth import CALLS, ERRORS, Control, Table

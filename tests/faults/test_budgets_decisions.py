@@ -21,19 +21,19 @@ from typing import Any, Final
 
 import pytest
 
-from epa_orchestrator import store
+from epa_orchestrator.allocation.host import Host
+from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger
+from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.host import Host
-from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger
-from epa_orchestrator.orchestrator import Orchestrator, State
-from epa_orchestrator.settings import Settings
-from epa_orchestrator.store import Origin
-from epa_orchestrator.sysfs import RecordedSysfs
+from epa_orchestrator.daemon.orchestrator import Orchestrator, State
+from epa_orchestrator.hardware.sysfs import RecordedSysfs
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.state import store
 from tests.faults.asking import ask
 from tests.functional.harness import MEMORY, Daemon, Json, connect, decode, encode, read_to_end
 from tools.synthetic import Shape, all_but_first_cores, build
 
-ORIGIN: Final = Origin(1, 0, 0, "budget")
+PEER: Final = Peer(1, 0, 0)
 
 _REFERENCE_MS: Final = 25.0
 
@@ -102,7 +102,7 @@ class Costs:
 
     def __init__(self, directory: Path, shape: Shape, ledger: Ledger) -> None:
         path = directory / store.FILE_NAME
-        store.create(path, ledger, ORIGIN, 1.0)
+        store.create(path, ledger, PEER, 1.0)
         opened, loaded = store.open_store(path)
         settings = Settings()
         host = Host(RecordedSysfs(build(shape)), settings)
@@ -111,7 +111,7 @@ class Costs:
 
     async def ask(self, *requests: Json) -> list[Json]:
         """The answers to requests that arrive in one turn of the event loop."""
-        return await ask(self.orchestrator, ORIGIN, *requests)
+        return await ask(self.orchestrator, PEER, *requests)
 
     async def of(self, *requests: Json) -> tuple[float, list[Json]]:
         """CPU time (ms) of all threads, and the answers."""
@@ -245,7 +245,7 @@ READINGS_PER_SECOND: Final = 10
 def wide_daemon() -> Iterator[Daemon]:
     """A daemon on the wide machine, with scattered claims."""
     with Daemon(WIDE) as daemon:
-        store.create(daemon.common / store.FILE_NAME, scattered(WIDE, 180), ORIGIN, 1.0)
+        store.create(daemon.common / store.FILE_NAME, scattered(WIDE, 180), PEER, 1.0)
         yield daemon.start()
 
 
@@ -306,7 +306,7 @@ def change_often(path: Path, claims: tuple[Claim, Claim], commits: int, changes:
         for number in range(commits):
             for turn in range(changes):
                 after = claims[turn % 2]
-                opened.stage(Change((ClaimChange(before, after),)), ORIGIN, float(number))
+                opened.stage(Change((ClaimChange(before, after),)), PEER, "allocate_cores", float(number))
                 before = after
             opened.commit()
             if number % 20 == 0:
@@ -320,7 +320,7 @@ def change_often(path: Path, claims: tuple[Claim, Claim], commits: int, changes:
 def database() -> Iterator[Path]:
     with memory_directory() as directory:
         path = directory / store.FILE_NAME
-        store.create(path, Ledger(), ORIGIN, 1.0)
+        store.create(path, Ledger(), PEER, 1.0)
         yield path
 
 

@@ -18,16 +18,16 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator import store
+from epa_orchestrator.allocation.host import Host
+from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger, PageKind, PagesChange
+from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.host import Host
-from epa_orchestrator.ledger import Change, Claim, ClaimChange, Ledger, PageKind, PagesChange
-from epa_orchestrator.legacy_state import read_legacy_state
-from epa_orchestrator.protocol import Reading, validate
-from epa_orchestrator.readings import Readings
-from epa_orchestrator.settings import parse_settings
-from epa_orchestrator.store import Origin
-from epa_orchestrator.sysfs import RecordedSysfs
+from epa_orchestrator.daemon.queries import Readings
+from epa_orchestrator.hardware.sysfs import RecordedSysfs
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.protocol.messages import Reading, validate
+from epa_orchestrator.state import store
+from epa_orchestrator.state.legacy_state import read_legacy_state
 from tools.synthetic import Shape, build
 
 MS: Final = 0.001
@@ -225,7 +225,7 @@ def imported(directory: Path, content: str) -> None:
     (directory / "state.json").write_text(content)
     ledger = read_legacy_state(directory / "state.json")
     assert ledger is not None
-    store.create(directory / store.FILE_NAME, ledger, Origin(1, 0, 0, "import"), 1.0)
+    store.create(directory / store.FILE_NAME, ledger, Peer(1, 0, 0), 1.0)
     opened, _ = store.open_store(directory / store.FILE_NAME)
     opened.close()
 

@@ -21,11 +21,11 @@ import pytest
 from typer.testing import CliRunner
 
 import orchestrator_snap
-from epa_orchestrator import client as client_module
-from epa_orchestrator.cli import app
-from epa_orchestrator.client import Client, DaemonError, Refused, Unreachable
+from epa_orchestrator.cli.commands import app
+from epa_orchestrator.client import client as client_module
+from epa_orchestrator.client.client import Client, DaemonError, RefusedByDaemon, Unreachable
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.protocol import Answer
+from epa_orchestrator.protocol.messages import Answer
 from snapd import SnapError
 from tests.fake_snapd import in_place, write_snap
 from tests.functional.harness import clean_environment
@@ -130,7 +130,7 @@ def outcome_of(client: Client, call: Callable[[Client], Answer | None]) -> str:
         check_values(answer and answer.model_dump())
         return "fine"
     assert is_shown_as_one_line(str(failure)), str(failure)[:500]
-    if isinstance(failure, Refused):
+    if isinstance(failure, RefusedByDaemon):
         return "refused"
     return "late" if isinstance(failure, Unreachable) and "did not answer within" in str(failure) else "odd"
 

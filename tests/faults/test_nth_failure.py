@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator import store
+from epa_orchestrator.state import store
 from tests.functional.harness import Json, wait_until
 
 from .nth import CALLS, ERRORS, Table

@@ -20,7 +20,7 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator.lock import daemon_pid
+from epa_orchestrator.state.lock import daemon_pid
 from tests.functional.harness import PATIENCE
 
 from .nth import CALLS, ERRORS, Table

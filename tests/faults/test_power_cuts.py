@@ -23,9 +23,9 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator import store
+from epa_orchestrator.state import store
 from tests.functional.harness import MEMORY, Daemon, clean_environment
-from tests.unit.test_store import SCHEMA_1
+from tests.unit.state.test_store import SCHEMA_1
 
 from .cuts import SEED, Cut, Judge, Story, Tally, conclude
 from .disk import Disk

@@ -14,10 +14,10 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator import store
-from epa_orchestrator.configure import put_in_use
-from epa_orchestrator.settings import load_settings
-from epa_orchestrator.sysfs import SysfsTree
+from epa_orchestrator.allocation.settings import load_settings
+from epa_orchestrator.configure.hook import put_in_use
+from epa_orchestrator.hardware.sysfs import SysfsTree
+from epa_orchestrator.state import store
 from tests.functional.harness import Daemon, in_threads, wait_until
 from tools.synthetic import Shape
 
@@ -131,7 +131,7 @@ def test_the_history_is_of_one_moment(daemon: Daemon) -> None:
         assert [event.id for event in events] == list(range(events[0].id, events[0].id + len(events)))
         left: dict[tuple[str, bool], object] = {}
         for event in events:
-            about = event.service, event.origin.action == "allocate_hugepages"
+            about = event.service, event.action == "allocate_hugepages"
             assert left.get(about, event.before) == event.before, event
             left[about] = event.after
 

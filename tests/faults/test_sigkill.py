@@ -19,7 +19,7 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
-from epa_orchestrator import store
+from epa_orchestrator.state import store
 from tests.functional.harness import Daemon, Json, connect, decode, encode, parse_cpus, read_to_end, wait_until
 from tools.synthetic import Shape
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import pytest
 
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.pools import Pool
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.ledger import Ledger
-from epa_orchestrator.pools import Pool
 from tests.faults.simulation import run_story
 from tests.faults.stories import Story, make_story
 from tests.faults.survey import Survey, shorten

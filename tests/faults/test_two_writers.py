@@ -17,10 +17,10 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator import store
+from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.ledger import Change, Claim, ClaimChange
-from epa_orchestrator.store import Origin
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.state import store
 from tests.functional.harness import Daemon, Json, error_of, parse_cpus, wait_until
 
 #: How much longer than a reading an immediate refusal may take: waiting for a lock takes thousands of times as long.
@@ -321,7 +321,9 @@ def foreign_claim(path: Path, service: str, cpu: int, scratch: Path) -> None:
         live.backup(copy)
     opened, _ = store.open_store(scratch)
     cpus = CpuSet((cpu,))
-    opened.stage(Change((ClaimChange(None, Claim(service, "isolated", cpus, cpus, "legacy")),)), ORIGIN, 1.0)
+    opened.stage(
+        Change((ClaimChange(None, Claim(service, "isolated", cpus, cpus, "legacy")),)), PEER, "allocate_cores", 1.0
+    )
     opened.commit()
     opened.close()
     with contextlib.closing(sqlite3.connect(scratch)) as copy:
@@ -334,7 +336,7 @@ def foreign_claim(path: Path, service: str, cpu: int, scratch: Path) -> None:
         live.execute("COMMIT")
 
 
-ORIGIN: Final = Origin(1, 0, 0, "foreign")
+PEER: Final = Peer(1, 0, 0)
 
 
 def test_a_row_of_a_foreign_process_stops_changes() -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from epa_orchestrator import store
+from epa_orchestrator.state import store
 from tests.functional.harness import Daemon, clean_environment, wait_until
 
 from .cuts import Cut, Story

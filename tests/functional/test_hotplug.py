@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epa_orchestrator import store
+from epa_orchestrator.state import store
 
 from .harness import SMALL, Daemon, error_of, format_cpus, parse_cpus, wait_until
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator.lock import daemon_pid
+from epa_orchestrator.state.lock import daemon_pid
 from tools.synthetic import Shape
 
 from .harness import (

@@ -21,11 +21,11 @@ from typing import Any, Final, NamedTuple, TypeAlias, get_args
 
 import pytest
 
-from epa_orchestrator import policy
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.machine import Machine, read_machine
-from epa_orchestrator.store import SCHEMA_VERSION
-from epa_orchestrator.sysfs import SysfsTree
+from epa_orchestrator.hardware.machine import Machine, read_machine
+from epa_orchestrator.hardware.sysfs import SysfsTree
+from epa_orchestrator.placement import policy
+from epa_orchestrator.state.store import SCHEMA_VERSION
 from tests.machines import real_machine_files, write_real_machine
 from tools.synthetic import Shape
 

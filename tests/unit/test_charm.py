@@ -22,11 +22,18 @@ import charm
 import isolation
 import orchestrator_snap
 from charm import EpaOrchestratorCharm
+from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.machine import Machine
-from epa_orchestrator.protocol import Allocation, Listing, MemoryAnswer, NodeHugepages, PageCapacity, PoolSummary
-from epa_orchestrator.settings import parse_settings
-from epa_orchestrator.sysfs import Sysfs, SysfsTree
+from epa_orchestrator.hardware.machine import Machine
+from epa_orchestrator.hardware.sysfs import Sysfs, SysfsTree
+from epa_orchestrator.protocol.messages import (
+    Allocation,
+    Listing,
+    MemoryAnswer,
+    NodeHugepages,
+    PageCapacity,
+    PoolSummary,
+)
 from isolation import Isolation
 from orchestrator_snap import FileSource, Holdings, SnapError, Source, StoreSource
 from snapd import Link

@@ -8,7 +8,7 @@ import pydantic
 import pytest
 
 from config import CharmConfig, Plug, ReleaseParams, sentence
-from epa_orchestrator.settings import option_names
+from epa_orchestrator.allocation.settings import option_names
 
 
 def parsed(**options: Any) -> CharmConfig:

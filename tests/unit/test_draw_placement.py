@@ -13,11 +13,11 @@ from xml.etree import ElementTree
 
 import pytest
 
+from epa_orchestrator.allocation.settings import Settings, SettingsError, parse_settings
 from epa_orchestrator.cpuset import EMPTY
-from epa_orchestrator.domains import topology
-from epa_orchestrator.placement import choose
-from epa_orchestrator.policy import PlacementPolicy
-from epa_orchestrator.settings import Settings, SettingsError, parse_settings
+from epa_orchestrator.placement.policy import PlacementPolicy
+from epa_orchestrator.placement.search import choose
+from epa_orchestrator.placement.topology import topology
 from tools import draw_placement
 from tools.draw_placement import DRAWN, PICTURES, REQUESTS, SHAPE, draw, outcome
 

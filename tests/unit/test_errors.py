@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from epa_orchestrator.allocation.ledger import Refused
+from epa_orchestrator.allocation.settings import SettingsError
 from epa_orchestrator.errors import EpaError, printable
-from epa_orchestrator.ledger import Refused
-from epa_orchestrator.settings import SettingsError
 
 
 @pytest.mark.parametrize(

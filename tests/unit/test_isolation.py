@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import isolation
-from epa_orchestrator.sysfs import SysfsTree
+from epa_orchestrator.hardware.sysfs import SysfsTree
 from isolation import Isolation
 from tools.synthetic import Shape, build, write_tree
 

@@ -7,8 +7,7 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.ledger import (
+from epa_orchestrator.allocation.ledger import (
     Ask,
     Claim,
     Ledger,
@@ -17,9 +16,11 @@ from epa_orchestrator.ledger import (
     allocate_in_node,
     free_pages,
 )
-from epa_orchestrator.machine import Hugepages, Machine
-from epa_orchestrator.pools import Pools, build_pools
-from epa_orchestrator.settings import Policy, Settings, parse_settings
+from epa_orchestrator.allocation.pools import Pools, build_pools
+from epa_orchestrator.allocation.settings import Settings, parse_settings
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.hardware.machine import Hugepages, Machine
+from epa_orchestrator.names import PreemptionPolicy
 from tests.machines import made_up, real_machine
 from tools.synthetic import Shape
 
@@ -300,7 +301,7 @@ class NodeCase(NamedTuple):
     value: str
     others: str
     explicit: str
-    policy: Policy
+    policy: PreemptionPolicy
     wanted: int
     expected: str
     left: str
@@ -357,12 +358,12 @@ def test_isolated_threads_are_nobody_elses(value: str) -> None:
         ("non-preemptive", "legacy", "legacy", "0-3,8-11"),
     ],
 )
-def test_default_preemption_policy(value: str, named: Policy | None, policy: str, expected: str) -> None:
+def test_default_preemption_policy(value: str, named: PreemptionPolicy | None, policy: str, expected: str) -> None:
     # A new service gets 0,8; then a legacy one wants all of the node.
     pools = pools_of(machine_named("two-nodes"), f"default-preemption-policy={value}")
     grant = allocate(Ledger(), pools, Ask("first", pools.isolated, named), 2)
     assert grant.claim is not None
-    assert grant.claim.policy == policy
+    assert grant.claim.preemption_policy == policy
     ledger, ask = grant.ledger, Ask("second", pools.isolated, "legacy")
     if expected:
         assert str(allocate_in_node(ledger, pools, ask, 0, cpus("0-3,8-11"), 8).cpus) == expected

@@ -19,8 +19,8 @@ from charmlibs.snap import _client as snapd_client
 
 import orchestrator_snap
 import snapd
-from epa_orchestrator import store
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.state import store
 from orchestrator_snap import FileSource, SnapError, StoreSource
 from tests.fake_snapd import (
     BASE,

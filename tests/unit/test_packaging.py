@@ -15,7 +15,7 @@ import epa_orchestrator
 import orchestrator_snap
 from charm import BUNDLED, PRINCIPAL, RESOURCE
 from config import CharmConfig
-from epa_orchestrator.settings import Settings, option_names, parse_settings
+from epa_orchestrator.allocation.settings import Settings, option_names, parse_settings
 
 ROOT = Path(__file__).parents[2]
 CHARMCRAFT: dict[str, Any] = yaml.safe_load((ROOT / "charmcraft.yaml").read_text("utf-8"))
@@ -56,7 +56,7 @@ def test_the_workload_knows_nothing_of_juju(module: str) -> None:
 
 
 def test_the_daemon_knows_nothing_of_the_charm() -> None:
-    for path in (ROOT / "src" / "epa_orchestrator").glob("*.py"):
+    for path in (ROOT / "src" / "epa_orchestrator").rglob("*.py"):
         foreign = {"ops", "charmlibs", "charm", "config", "isolation", "orchestrator_snap", "snapd"}
         assert not imports(path) & foreign, path.name
 
@@ -174,6 +174,6 @@ def test_there_are_no_other_hooks() -> None:
 
 def test_the_snap_may_read_what_discovery_reads() -> None:
     readable = SNAPCRAFT["plugs"]["topology"]["read"]
-    source = (ROOT / "src" / "epa_orchestrator" / "machine.py").read_text("utf-8")
+    source = (ROOT / "src" / "epa_orchestrator" / "hardware" / "machine.py").read_text("utf-8")
     for path in re.findall(r'"(devices/[a-z_/]+)"', source):
         assert any(f"/sys/{path}".startswith(f"{directory}/") for directory in readable), path

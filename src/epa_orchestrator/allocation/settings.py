@@ -1,0 +1,218 @@
+"""Settings: everything that the operator tunes, by its kebab-case name, checked as a whole.
+
+The names and values are those of the options table in the README, and of `juju config`; `allowed-uids`, `allowed-gids`
+and `log-level` are no matter of placement.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, cast
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.documents import DuplicateKeyError, parse_document
+from epa_orchestrator.errors import EpaError
+from epa_orchestrator.files import UnsuitableFileError, read_regular_file
+from epa_orchestrator.names import PreemptionPolicy
+from epa_orchestrator.placement.policy import (
+    CpuDistribution,
+    CpuThreadPolicy,
+    NumaAllocationStrategy,
+    NumaPolicy,
+    PlacementPolicy,
+    PreferCoreType,
+    UncoreCacheAlignment,
+)
+
+#: The most bytes of a settings file; all options together have a few KiB.
+MAX_BYTES: Final = 1024 * 1024
+
+
+class SettingsError(EpaError):
+    """Settings that cannot be used; the message names option, value and remedy."""
+
+
+class ReservedHugepages(NamedTuple):
+    """So many hugepages of `size_kb` KiB on a node are never granted."""
+
+    node_id: int
+    size_kb: int
+    pages: int
+
+
+def _cpu_list(value: object) -> CpuSet:
+    """A CPU list; a lone CPU may come as a number, which is what `snap set cpu-pool=4` stores."""
+    if isinstance(value, CpuSet):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise ValueError("give a CPU list such as 2-5,8")
+    return CpuSet.parse(value)
+
+
+def _reserved_hugepages(value: object) -> tuple[ReservedHugepages, ...]:
+    if isinstance(value, tuple):
+        return cast("tuple[ReservedHugepages, ...]", value)
+    if not isinstance(value, str):
+        raise ValueError("give node:size_kb:count, separated by commas, such as 0:2048:16")
+    entries: list[ReservedHugepages] = []
+    for item in value.split(",") if value.strip() else ():
+        words = [word.strip() for word in item.split(":")]
+        if len(words) != 3 or not all(word.isascii() and word.isdecimal() and len(word) < 12 for word in words):
+            raise ValueError(f"'{item[:40]}' is not node:size_kb:count, such as 0:2048:16")
+        entries.append(ReservedHugepages(*map(int, words)))
+    if len({(entry.node_id, entry.size_kb) for entry in entries}) < len(entries):
+        raise ValueError("a node and size is named twice")
+    return tuple(entries)
+
+
+def _ids(value: object) -> tuple[object, ...]:
+    """Ids as a JSON list; a lone one may come as a number and several as text, which is what `snap set` stores."""
+    if isinstance(value, str):
+        value = [int(word) if word.strip().isdecimal() else word for word in value.split(",") if word.strip()]
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        raise ValueError("give a list of numeric ids such as [1000, 1001]")
+    return tuple(cast("list[object]", value))
+
+
+CpuList = Annotated[CpuSet, BeforeValidator(_cpu_list)]
+Ids = Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], BeforeValidator(_ids)]
+
+
+class Settings(BaseModel):
+    """The options, each with its default; see the operator's documentation for what they mean."""
+
+    model_config = ConfigDict(
+        alias_generator=lambda name: name.replace("_", "-"),
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        arbitrary_types_allowed=True,
+    )
+
+    cpu_pool: CpuList = EMPTY
+    reserved_cpus: CpuList = EMPTY
+    numa_policy: NumaPolicy = "best-effort"
+    numa_allocation_strategy: NumaAllocationStrategy = "packed"
+    prefer_closest_numa_nodes: bool = True
+    uncore_cache_alignment: UncoreCacheAlignment = "prefer"
+    cpu_thread_policy: CpuThreadPolicy = "prefer"
+    cpu_distribution: CpuDistribution = "packed"
+    prefer_core_type: PreferCoreType = "none"
+    numa_reclaim: Literal["if-needed", "always", "never"] = "if-needed"
+    resize_policy: Literal["in-place", "reallocate"] = "in-place"
+    default_allocation_percent: Annotated[int, Field(ge=1, le=100)] = 80
+    large_system_threshold: Annotated[int, Field(ge=1, le=65536)] = 100
+    large_system_reserved_cpus: Annotated[int, Field(ge=0, le=65536)] = 16
+    default_preemption_policy: PreemptionPolicy = "legacy"
+    reserved_hugepages: Annotated[tuple[ReservedHugepages, ...], BeforeValidator(_reserved_hugepages)] = ()
+    max_services: Annotated[int, Field(ge=1, le=65536)] = 2048
+    max_hugepage_records: Annotated[int, Field(ge=1, le=1048576)] = 8192
+    allowed_uids: Ids = ()
+    allowed_gids: Ids = ()
+    log_level: Literal["debug", "info", "warning", "error"] | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if (both := self.placement.contradiction()) is not None:
+            one, other = (f"{field.replace('_', '-')}={value}" for field, value in both)
+            raise ValueError(f"{one} contradicts {other}: change one of the two")
+        return self
+
+    def value(self, option: str) -> object:
+        """The value of an option by its kebab-case name."""
+        return getattr(self, option.replace("-", "_"))
+
+    @cached_property
+    def placement(self) -> PlacementPolicy:
+        """The options that shape placement."""
+        return PlacementPolicy(
+            numa_policy=self.numa_policy,
+            numa_allocation_strategy=self.numa_allocation_strategy,
+            prefer_closest_numa_nodes=self.prefer_closest_numa_nodes,
+            uncore_cache_alignment=self.uncore_cache_alignment,
+            cpu_thread_policy=self.cpu_thread_policy,
+            cpu_distribution=self.cpu_distribution,
+            prefer_core_type=self.prefer_core_type,
+        )
+
+    def default_size(self, available: int) -> int:
+        """How many CPUs `num_of_cores: 0` stands for when `available` are free or held already; at least 1."""
+        if available <= self.large_system_threshold:
+            return max(available * self.default_allocation_percent // 100, 1)
+        return max(available - self.large_system_reserved_cpus, 1)
+
+    def reserved_pages(self, node_id: int, size_kb: int) -> int:
+        """How many hugepages of this size are never granted on this node."""
+        return self._reserved_pages.get((node_id, size_kb), 0)
+
+    @cached_property
+    def _reserved_pages(self) -> dict[tuple[int, int], int]:
+        """A get_memory_info asks for each node and size, so looking through all entries would be quadratic."""
+        return {(entry.node_id, entry.size_kb): entry.pages for entry in self.reserved_hugepages}
+
+
+def parse_settings(document: object) -> Settings:
+    """Check a JSON object of options; null means the default.
+
+    Raises SettingsError.
+    """
+    if not isinstance(document, dict):
+        raise SettingsError('settings must be one JSON object of options, such as {"cpu-pool": "2-5"}')
+    options = {name: value for name, value in cast("dict[str, Any]", document).items() if value is not None}
+    try:
+        return Settings.model_validate(options)
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from None
+
+
+def load_settings(path: str | Path | None) -> Settings:
+    """Read the settings file; the defaults when `path` is None.
+
+    Raises SettingsError.
+    """
+    if path is None:
+        return Settings()
+    try:
+        document = parse_document(read_regular_file(path, MAX_BYTES, follow_link=True))
+    except OSError as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error.strerror}") from None
+    except UnsuitableFileError as error:
+        raise SettingsError(f"settings file {path} cannot be read: {error}") from None
+    except DuplicateKeyError as error:
+        raise SettingsError(f"settings file {path}: {error}") from None
+    except ValueError as error:
+        raise SettingsError(f"settings file {path} is not JSON: {error}") from None
+    try:
+        return parse_settings(document)
+    except SettingsError as error:
+        raise SettingsError(f"settings file {path}: {error}") from None
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first mistake in one sentence."""
+    first = error.errors(include_url=False, include_context=True)[0]
+    if not first["loc"]:
+        return str(first.get("ctx", {}).get("error", first["msg"]))
+    option = str(first["loc"][0])
+    if first["type"] == "extra_forbidden":
+        return f"there is no option '{option[:60]}'; the options are {', '.join(sorted(option_names()))}"
+    context = first.get("ctx", {})
+    if first["type"] == "literal_error":
+        reason = f"set it to {context['expected']}"
+    elif first["type"] == "value_error":
+        reason = str(context["error"])
+    else:
+        reason = first["msg"][0].lower() + first["msg"][1:]
+    return f"{option}={str(first['input'])[:60]!r} is not valid: {reason}"
+
+
+def option_names() -> list[str]:
+    """The names of all options."""
+    return [str(field.alias) for field in Settings.model_fields.values()]

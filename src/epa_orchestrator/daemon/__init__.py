@@ -1,0 +1,5 @@
+"""Daemon: the running process. Socket, connections, batches of requests, answers, logs and signals.
+
+It carries a request from its bytes to its committed answer. It never chooses CPUs or owners itself: `placement` and
+`allocation` do.
+"""

@@ -1,0 +1,197 @@
+"""Batch: the mutations that wait together, decided one after the other and committed with one sync.
+
+A commit runs in a thread of its own, and so do decisions that may take long (see pace), so neither a hard placement
+nor a slow disk blocks the event loop. Each request is decided on the ledger that results from the one before it. A
+batch ends early when its decisions take long: what is decided is committed, and the rest waits for the next batch.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from epa_orchestrator.allocation.host import Host
+from epa_orchestrator.allocation.ledger import Change, Ledger, Refused
+from epa_orchestrator.allocation.pools import Pools
+from epa_orchestrator.daemon.mutations import decide, refusal
+from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.sysfs import SysfsError
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.protocol.messages import AllocateHugepages, ErrorAnswer, Mutation
+from epa_orchestrator.state.store import CommitError, Overtaken, Store
+
+log = logging.getLogger(__name__)
+
+#: After this time (seconds) of decisions a batch commits what is decided.
+_LONG: Final = 0.05
+#: The event loop decides for this time (seconds) at most, because others wait for it.
+_TURN: Final = 0.003
+
+INTERNAL_ERROR: Final = "Internal error: nothing was changed; please report it with the daemon's log"
+
+Reply = Callable[[bytes], None]
+
+
+class Waiting(NamedTuple):
+    """A mutation that waits for its turn."""
+
+    request: Mutation
+    peer: Peer
+    reply: Reply
+
+
+class Decided(NamedTuple):
+    """A mutation with its answer, and its outcome for the log; `tentative`: it depends on changes not yet committed."""
+
+    waiting: Waiting
+    answer: bytes
+    outcome: str
+    tentative: bool
+
+
+class Batch:
+    """Mutations and their decisions: `carry_out` in any thread, or `begin` and `go_on` in one and `finish` in another.
+
+    `ledger` is the ledger before the batch, and after a commit the committed one; `seen`, where CPUs were last seen, is
+    the same. `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
+    time (seconds) of the slowest decision, `known_quick` tells whether decisions like these have been quick before, and
+    `overtaken` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
+    """
+
+    def __init__(self, store: Store, host: Host, ledger: Ledger, seen: Seen, waiting: Sequence[Waiting]) -> None:
+        self.ledger = ledger
+        self.seen: Seen = seen
+        self.decided: list[Decided] = []
+        self.left = waiting
+        self.changing: list[Mutation] = []
+        self.slowest = self._seconds = 0.0
+        self.known_quick = False
+        self.overtaken: str | None = None
+        self.pools: Pools | None = None
+        self._store = store
+        self._host = host
+        self._after = ledger
+
+    @property
+    def has_time(self) -> bool:
+        """Whether mutations are left, and there is time to decide more of them before the commit."""
+        return bool(self.left) and self._seconds < _LONG
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to be decided or committed."""
+        return not self.left and self._after is self.ledger
+
+    def carry_out(self) -> None:
+        """Look at the host, decide, and commit."""
+        try:
+            pools = self._host.pools()
+        except Exception as error:  # noqa: BLE001  # _fail logs and answers it
+            self._fail(error)
+            return
+        self.begin(pools, _LONG)
+        self._commit_changes()
+
+    def begin(self, pools: Pools, enough: float = _TURN) -> None:
+        """Decide on the pools as they are now, for `enough` seconds."""
+        try:
+            self.pools = pools
+            self._after = self.ledger = self.ledger.on(pools.cores)
+            self._decide_all(pools, enough)
+        except Exception as error:  # noqa: BLE001  # _fail logs and answers it
+            self._fail(error)
+
+    def go_on(self, enough: float = _TURN) -> None:
+        """Decide more of what is left, for `enough` seconds."""
+        try:
+            if self.pools is not None:
+                self._decide_all(self.pools, enough)
+        except Exception as error:  # noqa: BLE001  # _fail logs and answers it
+            self._fail(error)
+
+    def finish(self) -> None:
+        """Decide more of what is left as long as there is time, and commit."""
+        if self.has_time:
+            self.go_on(_LONG)
+        self._commit_changes()
+
+    def _commit_changes(self) -> None:
+        """Make what was decided durable."""
+        if self._after is self.ledger:
+            return
+        seen = self._host.seen
+        try:
+            if seen is not self.seen:
+                self._store.stage_seen(seen)
+            self._store.commit()
+        except Exception as error:  # noqa: BLE001  # _fail logs and answers it
+            self._fail(error)
+        else:
+            self.ledger, self.seen = self._after, seen
+
+    def _decide_all(self, pools: Pools, enough: float) -> None:
+        waiting, now = self.left, time.time()
+        before = begin = time.monotonic()
+        for number, each in enumerate(waiting, 1):
+            change, after, answer, outcome = self._decide(self._after, pools, each)
+            self._after = after
+            self.decided.append(Decided(each, answer, outcome, after is not self.ledger))
+            self.left = waiting[number:]
+            if change:
+                self.changing.append(each.request)
+                self._store.stage(change, each.peer, each.request.action, now)
+            ended = time.monotonic()
+            self.slowest = max(self.slowest, ended - before)
+            before = ended
+            if ended - begin > enough:
+                break
+        self._seconds += before - begin
+
+    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> tuple[Change, Ledger, bytes, str]:
+        """What a mutation changes, the ledger after it, its answer, and its outcome for the log."""
+        request, peer, _ = waiting
+        try:
+            change, after, answer = decide(ledger, self._host, pools, request)
+            encoded = answer.encode()
+        except SysfsError as error:
+            return Change(), ledger, error_answer(str(error)), str(error)
+        except Refused as refused:
+            return Change(), ledger, refusal(request, refused).encode(), str(refused)
+        except Exception:  # a bug in one request must not stop the others
+            log.exception("%s from pid=%d failed", request.action, peer.pid)
+            return Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR
+        dry_run = not isinstance(request, AllocateHugepages) and request.dry_run
+        return change, after, encoded, "dry run, nothing changed" if dry_run else "served"
+
+    def _fail(self, error: Exception) -> None:
+        """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""
+        sentence = self._sentence(error)
+        answer = error_answer(sentence)
+        self._after = self.ledger
+        self.decided = [
+            each._replace(answer=answer, outcome=sentence) if each.tentative else each for each in self.decided
+        ]
+        self.decided += [Decided(waiting, answer, sentence, tentative=True) for waiting in self.left]
+        self.left = ()
+
+    def _sentence(self, error: Exception) -> str:
+        """The sentence for clients about an error, which is also logged."""
+        match error:
+            case CommitError():
+                self.overtaken = str(error) if isinstance(error, Overtaken) else None
+                log.error("nothing was changed because the state could not be stored: %s", error)
+                return f"Nothing was changed because the state could not be stored: {error}"
+            case SysfsError():
+                log.warning("%s", error)
+                return str(error)
+            case _:  # a bug must not leave clients without an answer
+                self._store.undo()
+                log.error("a batch failed", exc_info=error)
+                return INTERNAL_ERROR
+
+
+def error_answer(sentence: str) -> bytes:
+    """A refusal on the wire."""
+    return ErrorAnswer(error=sentence).encode()

@@ -1,0 +1,98 @@
+"""Explanation: why a request gets its CPUs, or which rule refuses it, in the words of the wire."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from epa_orchestrator.allocation.ledger import Grant
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.placement.cost import WORDS
+from epa_orchestrator.placement.search import Task, Unplaceable
+from epa_orchestrator.placement.topology import NO_NODE
+from epa_orchestrator.protocol.messages import Explanation, Scope
+
+
+def of_grant(grant: Grant) -> Explanation | None:
+    """Why the granted CPUs; None for a release, which chooses nothing."""
+    if grant.task is None:
+        return None
+    return _explanation(grant.task, grant.candidates, _decided_by(grant.task, grant.candidates))
+
+
+def of_refusal(refusal: Unplaceable) -> Explanation:
+    """The rule that refused, and the best choice without it."""
+    explained = _explanation(refusal.relaxed, (refusal.choice,), f"Refused: {refusal.rule}.")
+    return explained.model_copy(update={"rule": refusal.rule.option, "policy": _policy(refusal.task)})
+
+
+def _explanation(task: Task, candidates: tuple[CpuSet, ...], decided_by: str) -> Explanation:
+    available = (task.free | task.own).mask
+    nodes = [node for node in task.topology.nodes.values() if node.id != NO_NODE]
+    return Explanation(
+        policy=_policy(task),
+        room={str(node.id): (node.cpus & available).bit_count() for node in nodes},
+        scopes=[_scope(task, each) for each in candidates],
+        decided_by=decided_by,
+    )
+
+
+def _policy(task: Task) -> dict[str, str | bool | int]:
+    return {name.replace("_", "-"): value for name, value in asdict(task.policy).items() if value is not None}
+
+
+def _scope(task: Task, cpus: CpuSet) -> Scope:
+    cost = task.cost(cpus)
+    return Scope(
+        numa_nodes=str(_nodes(task, cpus)), cpus=str(cpus), cost={name: getattr(cost, name) for name, _ in task.levels}
+    )
+
+
+def _decided_by(task: Task, candidates: tuple[CpuSet, ...]) -> str:
+    if task.count == len(task.own):
+        return "The service keeps the CPUs that it holds: it asks for as many as it has."
+    if task.shrinking:
+        return "The claim shrinks: the service gives up what it uses least, and keeps the rest."
+    grown = "The claim grows: the service keeps what it holds. " if task.own else ""
+    return f"{grown}{_comparison(task, candidates)}{_taken(task, candidates[0])}"
+
+
+def _taken(task: Task, best: CpuSet) -> str:
+    """What is taken from other services, as a sentence after another one."""
+    taken = best & task.reclaimable - task.own
+    return f" CPUs {taken} are taken from other services' legacy claims." if taken else ""
+
+
+def _comparison(task: Task, candidates: tuple[CpuSet, ...]) -> str:
+    best = candidates[0]
+    if task.node is not None:
+        return f"The request names NUMA node {task.node}; these are the best CPUs in it."
+    if task.policy.numa_policy == "none":
+        return "These are the best CPUs of the pool: numa-policy=none compares no NUMA nodes."
+    if len(candidates) == 1 and task.own:
+        return f"It has the best CPUs that are free in {_named(task, best)}."
+    if len(candidates) == 1:
+        verb = "has" if len(_nodes(task, best)) == 1 else "have"
+        return f"{_named(task, best)} alone {verb} such CPUs, among choices of as few and as close NUMA nodes."
+    return _difference(task, best, candidates[1])
+
+
+def _difference(task: Task, best: CpuSet, second: CpuSet) -> str:
+    """The first level in which two choices differ, as a sentence."""
+    mine, other = task.cost(best), task.cost(second)
+    name = next((name for name, _ in task.levels if getattr(mine, name) != getattr(other, name)), "lowest_cpu")
+    verb = "was" if len(_nodes(task, best)) == 1 else "were"
+    if name == "lowest_cpu":
+        return f"{_named(task, best)} and {_named(task, second)} are equally good; the lower CPU ids decide."
+    return (
+        f"{_named(task, best)} {verb} chosen over {_named(task, second)} for its {WORDS[name]}:"
+        f" {getattr(mine, name)} against {getattr(other, name)}."
+    )
+
+
+def _named(task: Task, cpus: CpuSet) -> str:
+    nodes = _nodes(task, cpus)
+    return f"NUMA node{'s' * (len(nodes) != 1)} {nodes or 'unknown'}"
+
+
+def _nodes(task: Task, cpus: CpuSet) -> CpuSet:
+    return CpuSet(node.id for node in task.topology.nodes_of(cpus.mask) if node.id != NO_NODE)

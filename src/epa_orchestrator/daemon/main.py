@@ -1,0 +1,284 @@
+"""Daemon: puts the parts together, from the state on disk to the socket, and runs until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from epa_orchestrator import paths
+from epa_orchestrator.allocation.host import Host
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.settings import Settings, SettingsError, load_settings
+from epa_orchestrator.daemon import systemd
+from epa_orchestrator.daemon.background import keep_running
+from epa_orchestrator.daemon.logs import log_to_stderr, set_level
+from epa_orchestrator.daemon.orchestrator import Orchestrator, State
+from epa_orchestrator.daemon.server import Limits, Server
+from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
+from epa_orchestrator.daemon.socket_keeper import SocketKeeper
+from epa_orchestrator.errors import EpaError
+from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.state import store
+from epa_orchestrator.state.legacy_state import LegacyStateError, read_legacy_state
+from epa_orchestrator.state.lock import Locked, sole_daemon
+from epa_orchestrator.state.store import InUse, StateError
+
+log = logging.getLogger(__name__)
+
+#: How long (seconds) a placement in another thread may keep the interpreter before the event loop gets it. A listing
+#: needs it about four times, so Python's default of 5 ms would add 20 ms to each.
+_SWITCH_INTERVAL = 0.0005
+#: Python's default is 700, which a few requests make.
+_ALLOCATIONS_PER_COLLECTION = 10_000
+#: File descriptors that are not connections: the database, its log, the lock, listeners, the event loop's own.
+_OTHER_FDS = 64
+#: With fewer a start can fail anywhere, in other libraries too.
+_FEWEST_FDS = 24
+
+
+class StartError(EpaError):
+    """The daemon cannot start."""
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Where the daemon finds and puts things. `sysfs_name` is what messages call the machine's source."""
+
+    socket_path: Path
+    state_directory: Path
+    legacy_state: Path
+    settings_file: Path | None
+    sysfs: Sysfs
+    sysfs_name: str
+    recorded: bool = False
+
+
+def run(locations: Locations) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Raises StartError.
+    """
+    # The configure hook may send SIGHUP as soon as the lock is held: the signal waits until there is a handler.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        log_to_stderr(paths.log_level())
+    except ValueError as error:
+        raise StartError(str(error)) from None
+    if (files := _allow_files()) < _FEWEST_FDS:
+        raise StartError(f"Only {files} files may be open at once, and the daemon needs {_FEWEST_FDS}: see ulimit -n")
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    try:
+        with sole_daemon(locations.state_directory) as problem:
+            settings = load_settings(locations.settings_file)
+            set_level(settings.log_level or paths.log_level())
+            state, seen = open_state(locations, problem)
+            _loop_runner()(_serve(locations, settings, state, Host(locations.sysfs, settings, seen)))
+    except (SettingsError, Locked, SysfsError) as error:
+        raise StartError(str(error)) from None
+    except (OSError, MemoryError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or "out of memory"
+        raise StartError(f"The daemon cannot run: {reason}") from error
+
+
+def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State, Seen]:
+    """The state on disk, and where CPUs were last seen.
+
+    It is opened, or made on the first start (with the older daemon's claims in it). When it cannot be used, or there is
+    no lock on its directory (`no_lock` says why), nothing in it is changed; the state says why and what to do.
+
+    Raises Locked.
+    """
+    path = locations.state_directory / store.FILE_NAME
+    if no_lock is not None:
+        return _read_only_state(path, StateError(no_lock)), Seen()
+    try:
+        if not store.exists(path):
+            _first_start(locations, path)
+        opened, loaded = store.open_store(path)
+    except InUse:
+        raise Locked.by_daemon(locations.state_directory) from None
+    except (StateError, LegacyStateError) as error:
+        return _read_only_state(path, error), Seen()
+    return State(loaded.ledger, opened, None, loaded.seen), loaded.seen
+
+
+def _first_start(locations: Locations, path: Path) -> None:
+    try:
+        imported = read_legacy_state(locations.legacy_state)
+    except LegacyStateError as error:
+        raise LegacyStateError(
+            f"The older daemon's state {locations.legacy_state} was not imported, because {error}: repair or remove"
+            " that file, then restart this daemon"
+        ) from None
+    store.create(path, imported or Ledger(), Peer(os.getpid(), os.getuid(), os.getgid()), time.time())
+    if imported is not None:
+        log.info(
+            "imported %d claims, and the hugepage records of %d services, from the older daemon's %s",
+            len(imported.claims),
+            len(imported.pages),
+            locations.legacy_state,
+        )
+
+
+def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
+    """What can still be told when nothing may be changed."""
+    if isinstance(error, LegacyStateError):
+        log.error("%s", error)
+        return State(None, None, str(error))
+    problem = (
+        f"The state database {path} {error}: nothing in it was changed; repair it, restore it from a copy or move it"
+        " away, then restart this daemon"
+    )
+    log.error("%s", problem)
+    if not store.exists(path):
+        return State(Ledger(), None, problem)
+    # Another daemon may be writing it: then only SQLite reads it as it is at one moment. A copy is for what needs one.
+    for load in (store.load, store.load_copy):
+        with contextlib.suppress(StateError):
+            return State(load(path).ledger, None, problem)
+    return State(None, None, problem)
+
+
+async def _serve(locations: Locations, settings: Settings, state: State, host: Host) -> None:
+    _tell_what_is_served(locations, host)
+    orchestrator = Orchestrator(host, settings, state)
+    try:
+        server = Server(orchestrator, Limits(connections=_most_connections()))
+        stopped = _handle_signals(_Reload(locations, orchestrator))
+        keeper = SocketKeeper(server, SocketFile(locations.socket_path))
+        _calm_collector()
+        await _start_serving(keeper)
+        log.info("serving at %s", locations.socket_path)
+        tasks = [asyncio.ensure_future(job) for job in _background(keeper)]
+        systemd.notify("READY=1")
+        await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        systemd.notify("STOPPING=1")
+        log.info("stopping")
+        ended = [task for task in tasks if task.done()]
+        for task in tasks:
+            task.cancel()
+        await keeper.remove()
+        await server.stop()
+        if ended:
+            raise StartError(f"A background job of the daemon ended: {ended[0].exception()!r}")
+    finally:
+        orchestrator.close()
+
+
+def _calm_collector() -> None:
+    """Let the garbage collector pass over what a start has made, and come less often.
+
+    Requests leave next to no cycles, and a full collection holds the loop: for 42 ms with 2,000 claims on 4,096 CPUs.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_ALLOCATIONS_PER_COLLECTION)
+
+
+async def _start_serving(keeper: SocketKeeper) -> None:
+    try:
+        await keeper.start(systemd.listening_sockets())
+    except ListenError as error:
+        raise StartError(str(error)) from None
+
+
+def _background(keeper: SocketKeeper) -> Iterator[Coroutine[Any, Any, None]]:
+    """The jobs that run as long as the daemon."""
+    yield keep_running("looking after the socket file", keeper.watch)
+    if (interval := systemd.watchdog_interval()) is not None:
+        yield keep_running("feeding the watchdog", lambda: _feed_watchdog(interval))
+
+
+async def _feed_watchdog(interval: float) -> None:
+    while True:
+        systemd.notify("WATCHDOG=1")
+        await asyncio.sleep(interval)
+
+
+class _Reload:
+    """Reads the settings again; mistakes in them leave the ones in use as they are."""
+
+    def __init__(self, locations: Locations, orchestrator: Orchestrator) -> None:
+        self._locations = locations
+        self._orchestrator = orchestrator
+
+    def __call__(self) -> None:
+        systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            settings = load_settings(self._locations.settings_file)
+        except SettingsError as error:
+            log.error("the settings in use stay as they are: %s", error)
+        else:
+            set_level(settings.log_level or paths.log_level())
+            self._orchestrator.use(settings)
+            log.info("settings read again")
+        systemd.notify("READY=1")
+
+
+def _handle_signals(reload: Callable[[], None]) -> asyncio.Future[None]:
+    """Reload on SIGHUP; the future is done on SIGTERM or SIGINT."""
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[None] = loop.create_future()
+
+    def stop() -> None:
+        if not stopped.done():
+            stopped.set_result(None)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
+    return stopped
+
+
+def _tell_what_is_served(locations: Locations, host: Host) -> None:
+    pools = host.pools()
+    if pools.machine is not None and not pools.machine.isolated:
+        advice = "" if locations.recorded else "; to try it on a made-up machine: epa-orchestrator serve --machine vm-8"
+        log.warning(
+            "%s isolates no CPUs, so requests for pinning will be refused: set isolcpus= on its kernel command line%s",
+            locations.sysfs_name,
+            advice,
+        )
+    if pools.general is not None and pools.general.problem is not None:
+        log.warning("%s", pools.general.problem)
+
+
+def _most_connections() -> int:
+    """The connections that the limit on open files leaves."""
+    return max(min(Limits.connections, _allow_files() - _OTHER_FDS), 1)
+
+
+def _allow_files() -> int:
+    """Raise the limit on open files as far as needed and allowed; how many are allowed of those that are needed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = Limits.connections + _OTHER_FDS
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
+
+
+def _loop_runner() -> Callable[[Coroutine[Any, Any, None]], None]:
+    """Use uvloop where it is installed, else asyncio; `EPA_LOOP=asyncio` forces the latter."""
+    if os.environ.get("EPA_LOOP") != "asyncio":
+        try:
+            import uvloop
+        except ImportError:
+            pass
+        else:
+            return uvloop.run
+    return asyncio.run

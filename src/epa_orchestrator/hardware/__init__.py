@@ -1,0 +1,5 @@
+"""Hardware: what the host is. Reads the kernel's files for CPUs, NUMA nodes, caches, hugepages and devices.
+
+It never decides who gets a CPU, and knows neither settings nor claims. All reading goes through `sysfs`, so that a
+recorded host can stand in for the real one.
+"""

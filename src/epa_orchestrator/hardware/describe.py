@@ -1,0 +1,29 @@
+"""Describe: a discovered machine as JSON, for scripts and bug reports."""
+
+from __future__ import annotations
+
+from epa_orchestrator.hardware.machine import Hugepages, Machine
+
+
+def describe(machine: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> dict[str, object]:
+    """The machine with its sets as CPU lists; `pages` are the hugepages by node id."""
+    return {
+        "present": str(machine.present),
+        "online": str(machine.online),
+        "isolated": str(machine.isolated),
+        "packages": [{"id": package.id, "cpus": str(package.cpus)} for package in machine.packages],
+        "nodes": [
+            {
+                "id": node.id,
+                "cpus": str(node.cpus),
+                "distances": list(node.distances),
+                "memory_kb": node.memory_kb,
+                "hugepages": [
+                    {"size_kb": size.size_kb, "total": size.total, "free": size.free} for size in pages[node.id]
+                ],
+            }
+            for node in machine.nodes
+        ],
+        "l3_domains": [str(domain) for domain in machine.l3_domains],
+        "cores": [{"cpus": str(core.cpus), "type": core.type} for core in machine.cores],
+    }

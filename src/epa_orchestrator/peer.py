@@ -1,0 +1,13 @@
+"""Peer: the process that asks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Peer(NamedTuple):
+    """The process that connected, with its effective user and group at that moment (`SO_PEERCRED`, unix(7))."""
+
+    pid: int
+    uid: int
+    gid: int

@@ -1,0 +1,332 @@
+"""The host is looked at for every request, read anew only when it has changed, and its nodes are remembered."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import pytest
+
+from epa_orchestrator.allocation.host import Host
+from epa_orchestrator.allocation.settings import Settings, parse_settings
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.hardware.machine import Hugepages, Seen
+from epa_orchestrator.hardware.sysfs import SysfsTree
+from tools.synthetic import Shape, build, write_tree
+
+#: Two nodes of four cores with one thread each: node 0 has CPUs 0-3, node 1 has CPUs 4-7.
+SHAPE = Shape(packages=2, cores_per_l3=4, isolated="1-3,5-7", hugepages={2048: (8, 4)})
+CPU, NODE = "devices/system/cpu", "devices/system/node"
+
+
+class CountingTree(SysfsTree):
+    """A sysfs tree that counts how often it is asked for something."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked = 0
+
+    def read(self, path: str) -> str | None:
+        self.asked += 1
+        return super().read(path)
+
+    def names(self, directory: str) -> list[str]:
+        self.asked += 1
+        return super().names(directory)
+
+
+class Fixture:
+    """A made-up host on disk, which can change."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.tree = CountingTree(root)
+        self.show(SHAPE)
+        self.host = Host(self.tree, Settings())
+
+    def show(self, shape: Shape) -> None:
+        """Be another machine from now on."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        write_tree(build(shape), self.root)
+
+    def become(self, **changes: object) -> None:
+        """Be the usual machine with these differences."""
+        self.show(dataclasses.replace(SHAPE, **changes))  # pyright: ignore[reportArgumentType]
+
+    def write(self, path: str, text: str) -> None:
+        (self.root / path).write_text(text + "\n")
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Fixture:
+    return Fixture(tmp_path / "sys")
+
+
+def isolated(made: Fixture) -> tuple[str, str]:
+    """What is configured and eligible in the pool isolated right now."""
+    pool = made.host.pools().isolated
+    return str(pool.configured), str(pool.eligible)
+
+
+def nodes(host: Host) -> dict[int, str]:
+    return {node: str(cpus) for node, cpus in sorted(host.seen.nodes.items())}
+
+
+def test_the_first_look_discovers(made: Fixture) -> None:
+    assert isolated(made) == ("1-3,5-7", "1-3,5-7")
+    assert nodes(made.host) == {0: "0-3", 1: "4-7"}
+    machine = made.host.pools().machine
+    assert machine is not None
+    assert machine.node_ids == (0, 1)
+
+
+def test_nothing_is_read_before_it_is_asked_for(made: Fixture) -> None:
+    assert made.tree.asked == 0
+    assert made.host.seen.nodes == {}
+
+
+def test_the_same_object_as_long_as_nothing_has_changed(made: Fixture) -> None:
+    pools = made.host.pools()
+    made.tree.asked = 0
+    assert made.host.pools() is pools
+    assert made.host.pools() is pools
+    assert made.tree.asked == 4, "`online` and `isolated`, twice"
+
+
+def test_files_written_anew_with_the_same_text_change_nothing(made: Fixture) -> None:
+    pools = made.host.pools()
+    made.show(SHAPE)
+    assert made.host.pools() is pools
+
+
+def test_another_text_for_the_same_cpus_changes_nothing(made: Fixture) -> None:
+    pools = made.host.pools()
+    made.write(f"{CPU}/isolated", "1,2,3,5-7")
+    assert made.host.pools() is pools
+
+
+def test_a_cpu_that_goes_offline_and_comes_back_is_seen_at_once(made: Fixture) -> None:
+    assert isolated(made) == ("1-3,5-7", "1-3,5-7")
+    made.become(offline="3,6")
+    assert isolated(made) == ("1-3,5-7", "1-2,5,7")
+    made.become(offline="6")
+    assert isolated(made) == ("1-3,5-7", "1-3,5,7")
+    made.become()
+    assert isolated(made) == ("1-3,5-7", "1-3,5-7")
+
+
+def test_only_the_text_of_online_needs_to_change(made: Fixture) -> None:
+    made.host.pools()
+    made.write(f"{CPU}/online", "0-6")
+    assert isolated(made) == ("1-3,5-7", "1-3,5-6")
+
+
+def test_other_isolated_cpus_are_seen_at_once(made: Fixture) -> None:
+    made.host.pools()
+    made.become(isolated="2,5")
+    assert isolated(made) == ("2,5", "2,5")
+    made.become(isolated="")
+    assert isolated(made) == ("", "")
+    assert "No Isolated CPUs configured" in str(made.host.pools().isolated.problem)
+    (made.root / CPU / "isolated").unlink()
+    assert isolated(made) == ("", "")
+    made.become(isolated="7")
+    assert isolated(made) == ("7", "7")
+    assert made.host.pools().isolated.problem is None
+
+
+def test_other_settings_count_from_the_next_look_on(made: Fixture) -> None:
+    pools = made.host.pools()
+    assert pools.general is None
+    chosen = parse_settings({"cpu-pool": "0,4", "reserved-cpus": "7"})
+    made.host.use(chosen)
+    after = made.host.pools()
+    assert after is not pools
+    assert after.settings is chosen
+    assert after.general is not None
+    assert str(after.general.eligible) == "0,4"
+    assert isolated(made) == ("1-3,5-6", "1-3,5-6")
+    assert made.host.pools() is after
+    made.host.use(Settings())
+    assert made.host.pools().general is None
+
+
+def test_new_settings_do_not_read_the_machine_again(made: Fixture) -> None:
+    machine = made.host.pools().machine
+    made.host.use(parse_settings({"cpu-pool": "0"}))
+    assert made.host.pools().machine is machine
+
+
+# --- hugepages ---
+
+
+def test_hugepages_are_read_every_time(made: Fixture) -> None:
+    assert [(pages.size_kb, pages.total, pages.free) for pages in made.host.hugepages(0)] == [(2048, 8, 4)]
+    made.write(f"{NODE}/node0/hugepages/hugepages-2048kB/free_hugepages", "1")
+    assert [pages.free for pages in made.host.hugepages(0)] == [1]
+    assert [pages.free for pages in made.host.hugepages(1)] == [4]
+    assert made.host.hugepages(9) == ()
+
+
+def test_hugepages_of_one_size_are_read_every_time(made: Fixture) -> None:
+    assert made.host.hugepages_of(0, 2048) == Hugepages(2048, 8, 4)
+    made.write(f"{NODE}/node0/hugepages/hugepages-2048kB/free_hugepages", "1")
+    assert made.host.hugepages_of(0, 2048) == Hugepages(2048, 8, 1)
+    assert made.host.hugepages_of(1, 2048) == Hugepages(2048, 8, 4)
+    assert made.host.hugepages_of(0, 1048576) is None
+    assert made.host.hugepages_of(9, 2048) is None
+
+
+# --- nodes ---
+
+
+def test_an_offline_cpu_stays_in_its_node(made: Fixture) -> None:
+    """The kernel takes it out of the node's list, yet its owner may release it by node."""
+    made.host.pools()
+    made.become(offline="3,6")
+    made.host.pools()
+    assert nodes(made.host) == {0: "0-3", 1: "4-7"}
+    assert made.host.seen.nodes[0] == CpuSet([0, 1, 2, 3])
+
+
+def test_a_node_without_online_cpus_stays(made: Fixture) -> None:
+    made.host.pools()
+    made.become(offline="4-7")
+    made.host.pools()
+    assert nodes(made.host) == {0: "0-3", 1: "4-7"}
+
+
+def test_a_node_that_vanished_stays_with_its_cpus(made: Fixture) -> None:
+    made.host.pools()
+    made.become(offline="4-7")
+    shutil.rmtree(made.root / NODE / "node1")
+    machine = made.host.pools().machine
+    assert machine is not None
+    assert machine.node_ids == (0,)
+    assert nodes(made.host) == {0: "0-3", 1: "4-7"}
+
+
+def test_a_node_that_never_was_is_unknown(made: Fixture) -> None:
+    assert made.host.seen.nodes.get(0) is None, "nobody has looked yet"
+    made.host.pools()
+    assert made.host.seen.nodes.get(2) is None
+
+
+def test_a_node_with_memory_only_is_known(tmp_path: Path) -> None:
+    write_tree(build(dataclasses.replace(SHAPE, memory_only_nodes=1)), tmp_path)
+    host = Host(SysfsTree(tmp_path), Settings())
+    host.pools()
+    assert host.seen.nodes[2] == CpuSet()
+
+
+def test_a_cpu_that_is_seen_in_another_node_leaves_the_earlier_one(made: Fixture) -> None:
+    made.host.pools()
+    made.become(offline="3", isolated="1-2,5-7")
+    made.write(f"{NODE}/node0/cpulist", "0-1")
+    made.write(f"{NODE}/node1/cpulist", "2,4-7")
+    made.host.pools()
+    assert nodes(made.host) == {0: "0-1,3", 1: "2,4-7"}
+
+
+def test_nodes_from_an_earlier_run_are_known(made: Fixture) -> None:
+    """The machine may have come back without them, or with other CPUs in them."""
+    earlier = {0: CpuSet([0, 1]), 1: CpuSet([4, 9]), 5: CpuSet([2, 20, 21])}
+    host = Host(made.tree, Settings(), Seen(earlier))
+    assert host.seen.nodes[5] == CpuSet([2, 20, 21])
+    host.pools()
+    assert nodes(host) == {0: "0-3", 1: "4-7,9", 5: "20-21"}
+    assert earlier == {0: CpuSet([0, 1]), 1: CpuSet([4, 9]), 5: CpuSet([2, 20, 21])}, "the caller's own"
+
+
+def test_an_unreadable_machine_leaves_the_memory_of_nodes(made: Fixture) -> None:
+    made.host.pools()
+    shutil.rmtree(made.root)
+    made.host.pools()
+    assert nodes(made.host) == {0: "0-3", 1: "4-7"}
+
+
+# --- an unreadable tree ---
+
+
+def test_an_unreadable_tree_grants_nothing_and_says_why(made: Fixture) -> None:
+    shutil.rmtree(made.root)
+    pools = made.host.pools()
+    assert pools.machine is None
+    assert isolated(made) == ("", "")
+    assert pools.isolated.problem == (
+        "No CPUs can be granted because the machine cannot be read: sysfs shows no CPUs: devices/system/cpu is missing"
+        " or cannot be listed; in a snap, connect its plugs"
+    )
+    assert made.host.pools() is pools
+
+
+@pytest.mark.parametrize("file", ["online", "isolated", "present"])
+@pytest.mark.parametrize("text", ["rubbish", "3-1", "0-9999999"])
+def test_a_decisive_file_that_makes_no_sense_grants_nothing(file: str, text: str, made: Fixture) -> None:
+    made.host.pools()
+    made.write(f"{CPU}/{file}", text)
+    if file == "present":  # not looked at again before something else changes
+        made.write(f"{CPU}/online", "0-6")
+    pools = made.host.pools()
+    assert pools.machine is None
+    assert not pools.eligible
+    assert f"{CPU}/{file}" in str(pools.isolated.problem)
+
+
+@pytest.mark.parametrize("path", [".", f"{CPU}/online", f"{CPU}/isolated"])
+def test_recovery_is_seen_at_once(path: str, made: Fixture) -> None:
+    before = made.host.pools().machine
+    if path == ".":
+        shutil.rmtree(made.root)
+    else:
+        made.write(path, "rubbish")
+    assert made.host.pools().machine is None
+    made.become()
+    after = made.host.pools()
+    assert after.machine == before
+    assert after.isolated.problem is None
+    assert isolated(made) == ("1-3,5-7", "1-3,5-7")
+
+
+def test_recovery_is_seen_when_neither_online_nor_isolated_tells_of_it(made: Fixture) -> None:
+    before = made.host.pools()
+    made.write(f"{CPU}/present", "rubbish")
+    made.write(f"{CPU}/online", "0-6")
+    assert made.host.pools().machine is None
+    made.write(f"{CPU}/present", "0-7")
+    after = made.host.pools()
+    assert after.machine is not None
+    assert str(after.machine.online) == "0-6"
+    assert before.machine is not None
+    assert after.machine.nodes == before.machine.nodes
+
+
+def test_a_host_that_is_unreadable_at_first_is_read_when_it_can_be(made: Fixture) -> None:
+    shutil.rmtree(made.root)
+    assert made.host.pools().machine is None
+    made.become(isolated="2")
+    assert isolated(made) == ("2", "2")
+    assert nodes(made.host) == {0: "0-3", 1: "4-7"}
+
+
+def test_the_settings_hold_for_an_unreadable_host_too(made: Fixture) -> None:
+    shutil.rmtree(made.root)
+    made.host.use(parse_settings({"cpu-pool": "0-1"}))
+    general = made.host.pools().general
+    assert general is not None
+    assert str(general.configured) == "0-1"
+    assert not general.eligible
+    assert general.problem == made.host.pools().isolated.problem
+
+
+def test_what_is_found_and_what_is_not_is_logged_once(made: Fixture, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        made.host.pools()
+        made.host.pools()
+        shutil.rmtree(made.root)
+        made.host.pools()
+        made.host.pools()
+    found, lost = (record.getMessage() for record in caplog.records)
+    assert found == "machine: CPUs 0-7 online, 1-3,5-7 isolated, 2 packages, 2 NUMA nodes, 2 L3 domains, 8 cores"
+    assert "cannot be read" in lost

@@ -1,0 +1,185 @@
+"""Daemon: what it starts from, for every condition that the state on disk can be in."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.daemon.main import Locations, StartError, open_state, run
+from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.sysfs import RecordedSysfs
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.state import store
+from epa_orchestrator.state.lock import Locked
+from tools.synthetic import Shape, build
+
+CLAIMS = {"version": 1, "allocations_db": {"allocations": {"ovs": "2-3", "nova": "4"}}}
+
+
+@pytest.fixture
+def locations(tmp_path: Path) -> Locations:
+    return Locations(
+        socket_path=tmp_path / "data" / "epa.sock",
+        state_directory=tmp_path / "common",
+        legacy_state=tmp_path / "data" / "state.json",
+        settings_file=None,
+        sysfs=RecordedSysfs(build(Shape(isolated="2-3"))),
+        sysfs_name="a made-up machine",
+    )
+
+
+def leave_legacy_state(locations: Locations, text: str) -> None:
+    locations.legacy_state.parent.mkdir(parents=True, exist_ok=True)
+    locations.legacy_state.write_text(text)
+
+
+def database(locations: Locations) -> Path:
+    return locations.state_directory / store.FILE_NAME
+
+
+def test_first_start_makes_an_empty_database(locations: Locations) -> None:
+    state, seen = open_state(locations)
+    assert state.store is not None
+    state.store.close()
+    assert (state.problem, seen) == (None, Seen())
+    assert state.ledger is not None
+    assert not state.ledger.claims
+    assert database(locations).exists()
+
+
+def test_first_start_imports_what_the_older_daemon_left_and_only_then(locations: Locations) -> None:
+    leave_legacy_state(locations, json.dumps(CLAIMS))
+    for _ in range(2):
+        state, _ = open_state(locations)
+        assert state.store is not None
+        state.store.close()
+        assert state.ledger is not None
+        assert {name: str(claim.cpus) for name, claim in state.ledger.claims.items()} == {"ovs": "2-3", "nova": "4"}
+        leave_legacy_state(locations, json.dumps({"allocations_db": {"allocations": {"ovs": "7"}}}))
+    assert [event.action for event in store.read_events(database(locations), None, 9)] == ["import", "import"]
+
+
+def test_what_cannot_be_imported_leaves_everything_alone(locations: Locations) -> None:
+    leave_legacy_state(locations, "[]")
+    state, _ = open_state(locations)
+    assert (state.ledger, state.store) == (None, None)
+    assert state.problem is not None
+    assert "state.json was not imported, because the file is not a JSON object" in state.problem
+    assert not database(locations).exists()
+    assert locations.legacy_state.read_text() == "[]"
+
+
+def test_an_empty_database_is_not_taken_for_a_new_one(locations: Locations) -> None:
+    locations.state_directory.mkdir()
+    database(locations).touch()
+    leave_legacy_state(locations, json.dumps(CLAIMS))
+    state, _ = open_state(locations)
+    assert (state.ledger, state.store) == (None, None)
+    assert state.problem is not None
+    assert "state.db is empty, although it once held the claims: nothing in it was changed" in state.problem
+    assert database(locations).stat().st_size == 0
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; the functional tests mount it read-only")
+def test_a_database_that_cannot_be_written_is_still_told(locations: Locations) -> None:
+    state, _ = open_state(locations)
+    assert state.store is not None
+    state.store.close()
+    locations.state_directory.chmod(0o500)
+    state, _ = open_state(locations)
+    locations.state_directory.chmod(0o700)
+    assert state.store is None
+    assert state.ledger is not None
+
+
+def test_a_second_daemon_gives_up(locations: Locations) -> None:
+    locations.state_directory.mkdir()
+    program = (
+        "import pathlib, sys; from epa_orchestrator.state.lock import sole_daemon\n"
+        "with sole_daemon(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(locations.state_directory)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as first:
+        assert first.stdout is not None
+        first.stdout.readline()
+        with pytest.raises(StartError, match=r"Another daemon already uses the state in .*common: stop it first"):
+            run(locations)
+        first.communicate(b"")
+
+
+def test_settings_that_cannot_be_used_stop_the_start(locations: Locations, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.json"
+    settings.write_text('{"numa-policy": "yes"}')
+    with pytest.raises(StartError, match=r"settings.json: numa-policy='yes' is not valid: set it to 'best-effort'"):
+        run(replace(locations, settings_file=settings))
+
+
+def test_seen_cpus_are_kept(locations: Locations) -> None:
+    state, _ = open_state(locations)
+    assert state.store is not None
+    state.store.stage_seen(Seen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110}))
+    state.store.commit()
+    state.store.close()
+    state, seen = open_state(locations)
+    assert seen == Seen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110})
+    assert state.store is not None
+    state.store.close()
+
+
+def test_without_a_lock_nothing_is_written(locations: Locations) -> None:
+    state, _ = open_state(locations, "cannot be locked: Is a directory")
+    assert (state.store, database(locations).exists()) == (None, False)
+    leave_legacy_state(locations, json.dumps(CLAIMS))
+    state, _ = open_state(locations)
+    assert state.store is not None
+    state.store.close()
+    state, _ = open_state(locations, "cannot be locked: Is a directory")
+    assert state.store is None
+    assert state.ledger is not None
+    assert set(state.ledger.claims) == {"ovs", "nova"}
+    assert state.problem is not None
+    assert "state.db cannot be locked: Is a directory" in state.problem
+
+
+def test_a_database_that_another_daemon_writes_is_left_alone(locations: Locations) -> None:
+    """Also where the lock of the directory has been removed."""
+    first, _ = open_state(locations)
+    with pytest.raises(Locked, match=r"Another daemon already uses the state in .*common: stop it first"):
+        open_state(locations)
+    assert first.store is not None
+    first.store.close()
+    again, _ = open_state(locations)
+    assert again.store is not None
+    again.store.close()
+
+
+def test_a_daemon_without_a_lock_reads_the_state_at_one_moment(
+    locations: Locations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, _ = open_state(locations)
+    writer = state.store
+    assert writer is not None
+    claim = Claim("early", "isolated", CpuSet.parse("2"), EMPTY, "legacy")
+    writer.stage(Change((ClaimChange(None, claim),)), Peer(1, 0, 0), "allocate_cores", 0.0)
+    writer.commit()
+    copy = shutil.copyfile
+
+    def copy_then_tidy(source: Path, target: Path) -> None:
+        copy(source, target)
+        writer.tidy()  # what was in the log is then in the database, which has been copied already
+
+    monkeypatch.setattr(shutil, "copyfile", copy_then_tidy)
+    state, _ = open_state(locations, "cannot be locked")
+    assert state.ledger is not None
+    assert set(state.ledger.claims) == {"early"}
+    assert state.store is None
+    writer.close()

@@ -1,0 +1,256 @@
+"""Readings: prepared answers equal those of the models, and stay current."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from epa_orchestrator.allocation.host import Host
+from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger, PageKind, PagesChange, free_pages
+from epa_orchestrator.allocation.settings import parse_settings
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.daemon.queries import Readings, _ClaimParts
+from epa_orchestrator.hardware.sysfs import RecordedSysfs
+from epa_orchestrator.protocol.messages import MemoryAnswer, NodeHugepages, PageCapacity, Reading, validate
+from tools.synthetic import Shape, build
+
+SHAPE = Shape(
+    packages=2,
+    cores_per_l3=4,
+    threads_per_core=2,
+    isolated="0-15",
+    hugepages={2048: (64, 60), 1048576: (4, 4)},
+    memory_only_nodes=1,
+)
+
+Pages = dict[str, dict[PageKind, int]]
+
+
+def host(shape: Shape = SHAPE, **options: object) -> Host:
+    named = {name.replace("_", "-"): value for name, value in options.items()}
+    return Host(RecordedSysfs(build(shape)), parse_settings(named))
+
+
+def reading(action: str, **fields: object) -> Reading:
+    request = validate({"action": action, **fields})
+    assert isinstance(request, Reading)
+    return request
+
+
+MEMORY, LIST = reading("get_memory_info"), reading("list_allocations")
+
+
+def answer(readings: Readings, ledger: Ledger, request: Reading) -> bytes:
+    return readings.answer(ledger, readings._host.pools(), request)
+
+
+def claim(service: str, cpus: str, **fields: Any) -> Claim:
+    return Claim(service, "isolated", CpuSet.parse(cpus), EMPTY, "legacy", **fields)
+
+
+def plainly(at: Host, ledger: Ledger, service_name: str = "", problem: str | None = None) -> bytes:
+    """The answer to get_memory_info as the models alone make it."""
+    pools = at.pools()
+    records: dict[int, dict[str, dict[str, int]]] = {}
+    for service, counts in sorted(ledger.pages.items()):
+        for (node_id, size_kb), count in sorted(counts.items()):
+            records.setdefault(node_id, {}).setdefault(service, {})[str(size_kb)] = count
+    present = pools.machine.node_ids if pools.machine else ()
+    nodes: dict[str, NodeHugepages] = {}
+    for node_id in sorted({*present, *records}):
+        kernel = at.hugepages(node_id)
+        capacity = [
+            PageCapacity(total=p.total, free=free_pages(ledger, p, node_id, pools.settings), size=p.size_kb)
+            for p in kernel
+        ]
+        nodes[f"node{node_id}"] = NodeHugepages(capacity=capacity, allocations=records.get(node_id, {}))
+    return MemoryAnswer(service_name=service_name, numa_hugepages=nodes, state_error=problem).encode()
+
+
+# --- get_memory_info -----------------------------------------------------------------------------------------------
+
+NAMES = st.text(min_size=1, max_size=8)
+KINDS = st.tuples(st.integers(0, 12), st.sampled_from([4, 64, 2048, 1048576]))
+PAGES = st.dictionaries(NAMES, st.dictionaries(KINDS, st.integers(1, 2**31 - 1), min_size=1, max_size=5), max_size=6)
+EDITS = st.lists(st.tuples(NAMES, KINDS, st.integers(0, 3)), max_size=8)
+
+
+@settings(deadline=None, max_examples=150)
+@given(PAGES, EDITS, NAMES, st.one_of(st.none(), NAMES))
+def test_the_bytes_are_those_of_the_models(
+    pages: Pages, edits: list[tuple[str, PageKind, int]], name: str, problem: str | None
+) -> None:
+    """Through any changes, names that JSON escapes and nodes that are gone."""
+    at, ledger = host(reserved_hugepages="0:2048:3"), Ledger.of([], pages)
+    readings = Readings(at, problem, ledger_known=True, ledger=ledger)
+    request = MEMORY.model_copy(update={"service_name": name})
+    assert answer(readings, ledger, request) == plainly(at, ledger, name, problem)
+    services = sorted(pages) or ["a"]
+    for number, (service, kind, count) in enumerate(edits):
+        service = services[number % len(services)] if number % 2 else service
+        before = ledger.pages.get(service, {}).get(kind, 0)
+        if before != count:
+            ledger = ledger.apply(Change(pages=PagesChange(service, kind, before, count)))
+        assert answer(readings, ledger, request) == plainly(at, ledger, name, problem)
+
+
+@pytest.mark.parametrize("service_name", [None, "a", 'q"\\\u00e9\u2028\x7f'])
+def test_the_service_name_is_sent_back(service_name: str | None) -> None:
+    at = host()
+    request = MEMORY.model_copy(update={"service_name": service_name})
+    assert answer(Readings(at, None, ledger_known=True), Ledger(), request) == plainly(at, Ledger(), service_name or "")
+
+
+def test_the_kernels_counts_are_those_of_now() -> None:
+    files = build(SHAPE)
+    at = Host(RecordedSysfs(files), parse_settings({}))
+    readings = Readings(at, None, ledger_known=True)
+    ledger = Ledger.of([], {"a": {(0, 2048): 4}})
+
+    def counts() -> Any:
+        return json.loads(answer(readings, ledger, MEMORY))["numa_hugepages"]["node0"]["capacity"][0]
+
+    assert counts() == {"total": 64, "free": 60, "size": 2048}
+    files["devices/system/node/node0/hugepages/hugepages-2048kB/free_hugepages"] = "20"
+    assert counts() == {"total": 64, "free": 20, "size": 2048}
+    files["devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages"] = "70"
+    assert counts() == {"total": 70, "free": 20, "size": 2048}
+
+
+def test_without_a_machine_the_records_are_still_shown() -> None:
+    at, ledger = Host(RecordedSysfs({}), parse_settings({})), Ledger.of([], {"a": {(3, 2048): 4}})
+    told = json.loads(answer(Readings(at, "No.", ledger_known=True), ledger, MEMORY))
+    assert told["numa_hugepages"] == {"node3": {"capacity": [], "allocations": {"a": {"2048": 4}}}}
+    assert told["state_error"] == "No."
+
+
+# --- list_allocations ----------------------------------------------------------------------------------------------
+
+
+def listed(readings: Readings, ledger: Ledger) -> tuple[list[str], list[str]]:
+    """The names of a listing, and those of its outdated placements."""
+    listing = json.loads(answer(readings, ledger, LIST))
+    return [each["service_name"] for each in listing["allocations"]], listing["outdated_placements"]
+
+
+def test_a_listing_is_in_order_through_changes() -> None:
+    at, ledger = host(), Ledger()
+    readings = Readings(at, None, ledger_known=True, ledger=ledger)
+    held: dict[str, Claim] = {}
+    for number, name in enumerate(["m", "b", "z", "a", "é", "Z", "b", "m", "c"]):
+        before, after = held.pop(name, None), claim(name, str(number))
+        if before is None:
+            held[name] = after
+        ledger = ledger.apply(Change((ClaimChange(before, None if before else after),)))
+        assert listed(readings, ledger)[0] == sorted(held)
+
+
+def test_a_claim_that_changes_is_encoded_again() -> None:
+    readings, one, two = Readings(host(), None, ledger_known=True), claim("a", "1"), claim("a", "2,10")
+    ledger = Ledger.of([one], {})
+    assert json.loads(answer(readings, ledger, LIST))["allocations"][0]["allocated_cores"] == "1"
+    ledger = ledger.apply(Change((ClaimChange(one, two),)))
+    assert json.loads(answer(readings, ledger, LIST))["allocations"][0]["allocated_cores"] == "2,10"
+
+
+def test_a_small_host_shows_all_outdated_placements_at_once() -> None:
+    ledger = Ledger.of([claim(f"s{n}", f"{n},{n + 8}") for n in range(8)], {})
+    readings = Readings(host(cpu_thread_policy="isolate"), None, ledger_known=True)
+    assert listed(readings, ledger)[1] == [f"s{n}" for n in range(8)]
+
+
+LARGE = Shape(packages=2, nodes_per_package=4, l3_per_node=4, cores_per_l3=8, threads_per_core=2, isolated="0-511")
+
+
+def large() -> tuple[Host, Ledger]:
+    """A host on which a listing judges nothing itself, with 20 claims that `isolate` would place otherwise."""
+    claims = [claim(f"s{n:02}", f"{n},{n + 256}") for n in range(20)]
+    return host(LARGE, cpu_thread_policy="isolate"), Ledger.of(claims, {})
+
+
+def test_on_a_large_host_another_thread_judges() -> None:
+    at, ledger = large()
+    readings = Readings(at, None, ledger_known=True)
+    first = answer(readings, ledger, LIST)
+    assert json.loads(first)["outdated_placements"] == []
+    pending = readings.pending_review(ledger, at.pools())
+    assert pending is not None
+    readings.take_verdicts(pending, pending.judge(lambda: True))
+    assert 0 < len(listed(readings, ledger)[1]) < 20
+    while (pending := readings.pending_review(ledger, at.pools())) is not None:
+        readings.take_verdicts(pending, pending.judge(lambda: False))
+    complete = answer(readings, ledger, LIST)
+    assert json.loads(complete)["outdated_placements"] == [f"s{n:02}" for n in range(20)]
+    assert json.loads(complete) | {"outdated_placements": []} == json.loads(first)
+    assert answer(readings, ledger, LIST) is complete
+
+
+def test_only_cpus_of_the_pools_are_listed_as_withheld() -> None:
+    """The other thread of an isolated CPU's core may be the operating system's."""
+    at = host(Shape(packages=1, cores_per_l3=8, threads_per_core=2, isolated="1-3,9"))
+    ledger = Ledger.of([claim("a", "1-2", alone=CpuSet.parse("1-2"))], {}, at.pools().cores)
+    assert str(ledger.claims["a"].withheld) == "9-10"
+    readings = Readings(at, None, ledger_known=True, ledger=ledger)
+    assert json.loads(answer(readings, ledger, LIST))["allocations"][0]["withheld_cpus"] == "9"
+
+
+def test_what_is_withheld_is_encoded_again_only_where_cpus_left_or_joined_the_pools() -> None:
+    at = host(cpu_thread_policy="isolate")
+    claims = {
+        name: claim(name, own, withheld=CpuSet.parse(other)) for name, own, other in (("a", "1", "5"), ("b", "2", "6"))
+    }
+    parts = _ClaimParts()
+    parts.use(claims, at.pools().granted)
+    a, b = parts.of_pool("isolated").in_order()
+    parts.use(claims, at.pools().granted - CpuSet.parse("6"))
+    after = parts.of_pool("isolated").in_order()
+    assert after[0] is a
+    assert (b'"withheld_cpus":"6"' in b, b"withheld_cpus" in after[1]) == (True, False)
+
+
+def prepare(readings: Readings, ledger: Ledger, request: Reading) -> int:
+    """How many steps the preparation takes."""
+    steps = 1
+    while not readings.prepare(ledger, readings._host.pools(), request):
+        steps += 1
+    return steps
+
+
+def test_many_changes_are_prepared_in_steps() -> None:
+    """A listing after 2,000 grants held the event loop for 22 ms, get_memory_info after 7,000 records for 39 ms."""
+    at = host(Shape(cores_per_l3=1024, isolated="0-1023", hugepages={2048: (4096, 4096)}))
+    ledger = Ledger.of([claim(f"s{n}", f"{n}") for n in range(450)], {f"s{n}": {(0, 2048): 1} for n in range(450)})
+    readings = Readings(at, None, ledger_known=True)
+    for request in (LIST, MEMORY):
+        assert prepare(readings, ledger, request) == 5
+        assert prepare(readings, ledger, request) == 1
+        assert answer(readings, ledger, request) == answer(Readings(at, None, ledger_known=True), ledger, request)
+
+
+def test_what_changes_during_the_preparation_is_answered_as_it_is_in_the_end() -> None:
+    at = host(Shape(cores_per_l3=1024, isolated="0-1023", hugepages={2048: (4096, 4096)}))
+    first = Ledger.of([claim(f"s{n}", f"{n}") for n in range(450)], {f"s{n}": {(0, 2048): 1} for n in range(450)})
+    last = Ledger.of([claim(f"s{n}", f"{n}") for n in range(0, 500, 2)], {f"s{n}": {(0, 2048): 2} for n in range(7)})
+    readings = Readings(at, None, ledger_known=True)
+    for request in (LIST, MEMORY):
+        assert not readings.prepare(first, at.pools(), request)
+        assert not readings.prepare(first, at.pools(), request)
+        assert prepare(readings, last, request) > 1
+        assert answer(readings, last, request) == answer(Readings(at, None, ledger_known=True), last, request)
+
+
+def test_cpus_that_join_the_pools_are_shown_as_withheld_in_steps() -> None:
+    claims = {f"s{n}": claim(f"s{n}", f"{2 * n}", withheld=CpuSet([2 * n + 1])) for n in range(250)}
+    parts, fresh = _ClaimParts(), _ClaimParts()
+    every, odd = CpuSet(range(500)), CpuSet(range(1, 500, 2))
+    parts.use(claims, every)
+    steps = 1
+    while not parts.use(claims, every - odd, 100):
+        steps += 1
+    fresh.use(claims, every - odd)
+    assert steps == 3
+    assert parts.of_pool("isolated").in_order() == fresh.of_pool("isolated").in_order()

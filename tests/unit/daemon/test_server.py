@@ -1,0 +1,439 @@
+"""Server: quotas, deadlines and turns, on a real socket, with answers whose time a test controls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import resource
+import socket
+import struct
+import tempfile
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from epa_orchestrator.allocation.settings import Settings
+from epa_orchestrator.daemon.orchestrator import Orchestrator
+from epa_orchestrator.daemon.server import Limits, Server
+from epa_orchestrator.daemon.socket_file import BACKLOG
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.protocol.messages import Reading, Request
+
+UID = 61234
+LISTING = b'{"action": "list_allocations"}'
+CHANGE = b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": 1}'
+
+as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+
+
+class Answering:
+    """Stands for an orchestrator: it answers readings with `answer`, and changes when told to."""
+
+    def __init__(self) -> None:
+        self.settings = Settings()
+        self.answer = b'{"version":"1.0"}'
+        self.waiting: list[Callable[[bytes], None]] = []
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.waiting)
+
+    def submit(self, request: Request, _peer: Peer, reply: Callable[[bytes], None]) -> None:
+        if isinstance(request, Reading):
+            reply(self.answer)
+        else:
+            self.waiting.append(reply)
+
+    def commit(self) -> None:
+        """Answer the changes that wait."""
+        waiting, self.waiting = self.waiting, []
+        for reply in waiting:
+            reply(self.answer)
+
+
+class Bench:
+    """A server on a socket, and clients of it."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        self.orchestrator = Answering()
+        self.server = Server(cast("Orchestrator", self.orchestrator), limits)
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(path))
+        path.chmod(0o666)
+        self.listener.listen(BACKLOG)
+        self.listener.setblocking(False)
+        self.server.listen(self.listener)
+        self.path = path
+        self.clients: list[socket.socket] = []
+
+    def connect(self, sent: bytes = b"", uid: int = 0) -> socket.socket:
+        """A connection of root or another user."""
+        client = socket.socket(socket.AF_UNIX)
+        self.clients.append(client)
+        client.setblocking(False)
+        os.seteuid(uid)
+        try:
+            client.connect(str(self.path))
+        finally:
+            os.seteuid(0)
+        if sent:
+            client.send(sent)
+        return client
+
+    def close(self) -> None:
+        for client in self.clients:
+            client.close()
+
+
+@contextlib.asynccontextmanager
+async def bench(path: Path, limits: Limits | None = None) -> AsyncGenerator[Bench]:
+    made = Bench(path / "s", limits or Limits())
+    try:
+        yield made
+    finally:
+        made.close()
+        made.orchestrator.waiting.clear()
+        await made.server.stop()
+
+
+@pytest.fixture
+def path() -> Iterator[Path]:
+    """Where another user can reach a socket, unlike in pytest's own directories."""
+    with tempfile.TemporaryDirectory(prefix="epa-") as directory:
+        made = Path(directory)
+        made.chmod(0o755)
+        yield made
+
+
+async def settle() -> None:
+    """Let the server do everything that it can do now."""
+    for _ in range(200):
+        await asyncio.sleep(0)
+
+
+async def answer_of(client: socket.socket) -> bytes:
+    """Everything up to the end of file."""
+    chunks: list[bytes] = []
+    loop = asyncio.get_running_loop()
+    while chunk := await asyncio.wait_for(loop.sock_recv(client, 65536), 30):
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+async def error_of(client: socket.socket) -> str:
+    answer: dict[str, Any] = json.loads(await answer_of(client))
+    return answer["error"]
+
+
+def is_open(client: socket.socket) -> bool:
+    """Whether nothing has come yet, neither an answer nor an end."""
+    try:
+        client.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    return False
+
+
+def test_waiting_changes_leave_room_for_readings(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path, Limits(connections=64)) as b:
+            waiting = [b.connect(CHANGE) for _ in range(24)]
+            await settle()
+            assert await error_of(b.connect(CHANGE)) == "Too many changes wait to be stored: try again in a moment"
+            assert await answer_of(b.connect(LISTING)) == b.orchestrator.answer
+            assert all(map(is_open, waiting))
+            b.orchestrator.commit()
+            assert {await answer_of(client) for client in waiting} == {b.orchestrator.answer}
+            b.connect(CHANGE)
+            await settle()
+            assert len(b.orchestrator.waiting) == 1
+
+    asyncio.run(run())
+
+
+def test_connection_that_waits_for_its_commit_makes_no_room(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path, Limits(connections=8)) as b:
+            waiting = [b.connect(CHANGE) for _ in range(3)]
+            silent = b.connect()
+            await asyncio.sleep(1.1)
+            assert await answer_of(b.connect(LISTING)) == b.orchestrator.answer
+            assert "had to make room" in await error_of(silent)
+            b.orchestrator.commit()
+            assert {await answer_of(client) for client in waiting} == {b.orchestrator.answer}
+
+    asyncio.run(run())
+
+
+def test_connection_is_turned_away_while_all_others_are_young(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path, Limits(connections=8)) as b:
+            silent = [b.connect() for _ in range(4)]
+            await settle()
+            assert await error_of(b.connect(LISTING)) == (
+                "Too many connections are open for user 0: close some of them, or try again later"
+            )
+            assert all(map(is_open, silent))
+
+    asyncio.run(run())
+
+
+@as_root
+def test_other_users_take_no_room_from_root_nor_from_each_other(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path, Limits(connections=64)) as b:
+            flood = [b.connect(uid=UID) for _ in range(10)]
+            await settle()
+            assert list(map(is_open, flood)) == [True] * 4 + [False] * 6
+            assert str(UID) in await error_of(flood[-1])
+            neighbour = b.connect(LISTING, uid=UID + 1)
+            assert await answer_of(neighbour) == b.orchestrator.answer
+            root = [b.connect() for _ in range(32)]
+            await settle()
+            assert all(map(is_open, root))
+            assert all(map(is_open, flood[:4]))
+
+    asyncio.run(run())
+
+
+@as_root
+def test_idle_connection_of_the_same_user_makes_room(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path, Limits(connections=64)) as b:
+            neighbour = b.connect(uid=UID + 1)
+            idle, *busy = [b.connect(b"{", uid=UID) for _ in range(4)]
+            await asyncio.sleep(0.8)
+            for client in busy:
+                client.send(b" ")
+            await asyncio.sleep(0.4)
+            assert await answer_of(b.connect(LISTING, uid=UID)) == b.orchestrator.answer
+            assert "had to make room" in await error_of(idle)
+            assert all(map(is_open, [neighbour, *busy]))
+
+    asyncio.run(run())
+
+
+def long_answer(bytes_in_all: int) -> bytes:
+    return b'{"x":"' + b"a" * (bytes_in_all - 8) + b'"}'
+
+
+def test_client_that_reads_on_keeps_its_connection_beyond_the_deadline(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path, Limits(connections=64, write_timeout=1.0)) as b:
+            b.orchestrator.answer = long_answer(600_000)
+            client = b.connect(LISTING)
+            read, begin = 0, time.monotonic()
+            await asyncio.sleep(0.05)
+            while chunk := await asyncio.get_running_loop().sock_recv(client, 32_768):
+                read += len(chunk)
+                await asyncio.sleep(0.2)
+            assert read == 600_000
+            assert time.monotonic() - begin > 2.5
+
+    asyncio.run(run())
+
+
+def test_client_that_stops_reading_is_cut_off(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path, Limits(connections=64, write_timeout=0.5)) as b:
+            b.orchestrator.answer = long_answer(2_000_000)
+            client = b.connect(LISTING)
+            await settle()
+            assert len(await asyncio.get_running_loop().sock_recv(client, 10_000)) == 10_000
+            await asyncio.sleep(1.5)
+            assert 10_000 + len(await answer_of(client)) < 2_000_000
+
+    asyncio.run(run())
+
+
+def test_slow_reader_is_not_idle(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path, Limits(connections=4)) as b:
+            b.orchestrator.answer = long_answer(600_000)
+            reader, silent = b.connect(LISTING), b.connect()
+            await settle()
+            for _ in range(4):
+                await asyncio.get_running_loop().sock_recv(reader, 32_768)
+                await asyncio.sleep(0.4)
+            newest = b.connect()
+            assert "had to make room" in await error_of(silent)
+            assert is_open(newest)
+            assert len(await answer_of(reader)) == 600_000 - 4 * 32_768
+
+    asyncio.run(run())
+
+
+@as_root
+def test_out_of_files_idle_connections_of_others_make_room(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path) as b:
+            idle = b.connect(b"{", uid=UID)
+            root = b.connect(b"{")
+            await asyncio.sleep(1.1)
+            newest = socket.socket(socket.AF_UNIX)
+            b.clients.append(newest)
+            newest.setblocking(False)
+            with out_of_files():
+                newest.connect(str(b.path))
+                newest.send(LISTING)
+                # The new connection can only get the descriptor that becomes free.
+                assert await answer_of(newest) == b.orchestrator.answer
+            assert "had to make room" in await error_of(idle)
+            assert is_open(root)
+
+    asyncio.run(run())
+
+
+@contextlib.contextmanager
+def out_of_files() -> Generator[None]:
+    """Let this process open no more files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1, hard))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        for fd in taken:
+            os.close(fd)
+
+
+def test_retired_listener_serves_who_has_connected(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path) as b:
+            clients = [b.connect(LISTING) for _ in range(500)]
+            b.server.retire(b.listener)
+            assert {await answer_of(client) for client in clients} == {b.orchestrator.answer}
+            with pytest.raises(ConnectionRefusedError):
+                b.connect()
+
+    asyncio.run(run())
+
+
+async def longest_turn(until: Callable[[], bool]) -> float:
+    """The most CPU time (seconds) that the loop's thread has spent between two of our turns."""
+    longest, last, end = 0.0, time.thread_time(), time.monotonic() + 30
+    while not until() and time.monotonic() < end:
+        await asyncio.sleep(0)
+        now = time.thread_time()
+        longest, last = max(longest, now - last), now
+    return longest
+
+
+async def turns_while_1000_connect(b: Bench) -> float:
+    clients = [b.connect(b'{"x": ') for _ in range(1000)]
+    return await longest_turn(lambda: len(b.server._shared.connections) == len(clients))
+
+
+async def turns_while_1000_expire(b: Bench) -> float:
+    for _ in range(1000):
+        b.connect(b'{"x": ')
+    await longest_turn(lambda: len(b.server._shared.connections) == 1000)
+    return await longest_turn(lambda: not b.server._shared.connections)
+
+
+async def turns_while_1000_are_turned_away(b: Bench) -> float:
+    for _ in range(1000):
+        b.connect()
+    await longest_turn(lambda: len(b.server._shared.connections) == 1000)
+    for _ in range(1000):
+        b.connect(LISTING)
+    last = b.connect(LISTING)
+    return await longest_turn(lambda: not is_open(last))
+
+
+@pytest.mark.parametrize("scene", [turns_while_1000_connect, turns_while_1000_expire, turns_while_1000_are_turned_away])
+def test_no_turn_is_long(scene: Callable[[Bench], Awaitable[float]], path: Path) -> None:
+    """The least of up to five tries counts, because other work on the machine only adds to it."""
+
+    async def run(number: int) -> float:
+        place = path / str(number)
+        place.mkdir()
+        async with bench(place, Limits(read_timeout=1.0)) as b:
+            return await scene(b)
+
+    gc.disable()
+    try:
+        assert any(asyncio.run(run(number)) < 0.01 for number in range(5))
+    finally:
+        gc.enable()
+
+
+@contextlib.contextmanager
+def lingering_socket() -> Generator[socket.socket]:
+    """A TCP socket whose last close waits for a minute, as its peer does not read what was sent."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        lingering = socket.create_connection(listener.getsockname())
+        peer, _ = listener.accept()
+    with peer:
+        lingering.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                lingering.send(b"x" * 65_536)
+        lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 60))
+        yield lingering
+
+
+async def sent_first(b: Bench, pass_on: Callable[[socket.socket, bytes], None]) -> None:
+    pass_on(b.connect(uid=UID), LISTING)
+
+
+async def sent_after_the_request(b: Bench, pass_on: Callable[[socket.socket, bytes], None]) -> None:
+    pass_on(b.connect(LISTING, UID), b"x")
+
+
+async def sent_after_a_mistake(b: Bench, pass_on: Callable[[socket.socket, bytes], None]) -> None:
+    client = b.connect(b"nonsense", UID)
+    await settle()
+    pass_on(client, b"x")
+
+
+async def sent_by_who_is_turned_away(b: Bench, pass_on: Callable[[socket.socket, bytes], None]) -> None:
+    for _ in range(10):
+        b.connect(uid=UID)
+    pass_on(b.connect(uid=UID), LISTING)
+
+
+@as_root
+@pytest.mark.parametrize("refused", [True, False], ids=["refused by the kernel", "on an older kernel"])
+@pytest.mark.parametrize("send", [sent_first, sent_after_the_request, sent_after_a_mistake, sent_by_who_is_turned_away])
+def test_passed_descriptor_that_takes_a_minute_to_close_holds_nobody_up(
+    send: Callable[..., Awaitable[None]], path: Path, monkeypatch: pytest.MonkeyPatch, *, refused: bool
+) -> None:
+    if not refused:
+        monkeypatch.setattr("epa_orchestrator.descriptors._SO_PASSRIGHTS", 0xFFFF)
+
+    async def scene() -> None:
+        async with bench(path, Limits(connections=32)) as b:
+            with lingering_socket() as lingering:
+
+                def pass_on(client: socket.socket, data: bytes) -> None:
+                    try:
+                        socket.send_fds(client, [data], [lingering.fileno()])
+                    except OSError:  # refused, so that our own close below is the last one
+                        lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+                await send(b, pass_on)
+                lingering.close()
+                begin = time.monotonic()
+                await settle()
+                assert await answer_of(b.connect(LISTING)) == b.orchestrator.answer
+                for client in b.clients:
+                    client.close()
+                await settle()
+                while b.server.descriptors_left:
+                    await asyncio.sleep(0.01)
+                # Not a budget: one wait for the minute, whoever waits, fails.
+                assert time.monotonic() - begin < 30
+
+    asyncio.run(scene())

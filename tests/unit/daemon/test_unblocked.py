@@ -1,0 +1,164 @@
+"""Unblocked: a writer that never waits, whatever is at the other end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import pty
+import socket
+import stat
+import termios
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from epa_orchestrator.daemon import unblocked
+from epa_orchestrator.daemon.unblocked import UnblockedWriter
+
+LINE = b"x" * 99 + b"\n"
+
+Ends = tuple[int, int]
+
+
+def a_pipe() -> Ends:
+    return os.pipe()
+
+
+def a_socket() -> Ends:
+    reader, writer = socket.socketpair()
+    return reader.detach(), writer.detach()
+
+
+def a_terminal() -> Ends:
+    reader, writer = pty.openpty()
+    attributes = termios.tcgetattr(writer)
+    attributes[1] &= ~termios.OPOST
+    termios.tcsetattr(writer, termios.TCSANOW, attributes)
+    return reader, writer
+
+
+@pytest.fixture(params=[a_pipe, a_socket, a_terminal])
+def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
+    make: Callable[[], Ends] = request.param
+    reader, writer = make()
+    yield reader, writer
+    os.close(reader)
+    os.close(writer)
+
+
+def written_until_full(writer: UnblockedWriter) -> int:
+    """How much it takes; a terminal makes room for more a moment later, when the kernel has moved what it has."""
+    done = pauses = 0
+    while pauses < 5:
+        count = writer.write(LINE * 100)
+        if count:
+            done += count
+            pauses = 0
+        else:
+            pauses += 1
+            time.sleep(0.02)
+    return done
+
+
+def test_full_takes_nothing_and_blocks_nobody_and_goes_on_when_read(ends: Ends) -> None:
+    reader, fd = ends
+    writer = UnblockedWriter(fd)
+    full = written_until_full(writer)
+    assert full
+    assert writer.write(LINE) < len(LINE)
+    read = 0
+    while read < full:
+        read += len(os.read(reader, 65536))
+    assert writer.write(LINE) == len(LINE)
+    writer.close()
+
+
+def test_the_shared_description_stays_blocking(ends: Ends) -> None:
+    writer = UnblockedWriter(ends[1])
+    writer.write(LINE)
+    assert not fcntl.fcntl(ends[1], fcntl.F_GETFL) & os.O_NONBLOCK
+    writer.close()
+    os.fstat(ends[1])
+
+
+def test_pieces_end_with_lines() -> None:
+    # Lines of two writers into one pipe must not be mixed.
+    reader, fd = os.pipe()
+    writer = UnblockedWriter(fd)
+    assert writer.write(LINE * 100) == 10_000
+    pieces = [os.read(reader, 4000), os.read(reader, 65536)]
+    assert b"".join(pieces) == LINE * 100
+    assert all(len(piece) <= 4096 and piece.endswith(b"\n") for piece in split_by_writes(LINE * 100))
+    writer.close()
+    os.close(reader)
+    os.close(fd)
+
+
+def split_by_writes(data: bytes) -> list[bytes]:
+    pieces: list[bytes] = []
+    done = 0
+    while done < len(data):
+        pieces.append(UnblockedWriter._piece(data, done))
+        done += len(pieces[-1])
+    return pieces
+
+
+def test_a_line_longer_than_a_piece_arrives_whole() -> None:
+    reader, fd = os.pipe()
+    writer = UnblockedWriter(fd)
+    text = b"y" * 10_000 + b"\n"
+    assert writer.write(text) == len(text)
+    assert os.read(reader, 65536) == text
+    writer.close()
+    os.close(reader)
+    os.close(fd)
+
+
+def test_a_file_is_written_where_its_other_writers_are(tmp_path: Path) -> None:
+    fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
+    os.write(fd, b"before\n")
+    writer = UnblockedWriter(fd)
+    assert writer.write(LINE) == len(LINE)
+    os.write(fd, b"after\n")
+    assert (tmp_path / "log").read_bytes() == b"before\n" + LINE + b"after\n"
+    writer.close()
+    os.close(fd)
+
+
+@pytest.mark.parametrize("make", [a_pipe, a_socket])
+def test_bytes_that_nobody_can_read_count_as_written(make: Callable[[], Ends]) -> None:
+    reader, fd = make()
+    writer = UnblockedWriter(fd)
+    os.close(reader)
+    assert writer.write(LINE * 100) == 10_000
+    writer.close()
+    os.close(fd)
+
+
+def test_closed_descriptor_takes_everything() -> None:
+    reader, fd = os.pipe()
+    os.close(reader)
+    os.close(fd)
+    writer = UnblockedWriter(fd)
+    assert writer.write(LINE) == len(LINE)
+    writer.close()
+
+
+def test_pipe_that_cannot_be_opened_once_more_is_asked_before_each_write() -> None:
+    reader, fd = os.pipe()
+    assert stat.S_ISFIFO(os.fstat(fd).st_mode)
+    write = unblocked._when_ready(fd)
+    for _ in range(100):
+        assert write(LINE) == len(LINE)
+    os.set_blocking(fd, False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(fd, b"x")
+    os.set_blocking(fd, True)
+    with pytest.raises(BlockingIOError):
+        write(LINE)
+    os.close(reader)
+    os.close(fd)

@@ -1,0 +1,82 @@
+"""A discovered machine as JSON: every fact of it, its sets as CPU lists."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from epa_orchestrator.hardware.describe import describe
+from epa_orchestrator.hardware.machine import Hugepages, read_hugepages, read_machine
+from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsTree
+from tests.machines import made_up
+from tools.synthetic import Shape, build, write_tree
+
+
+def test_every_fact_is_told(tmp_path: Path) -> None:
+    """Two packages of two cores with two threads; CPU n and n + 4 share a core. CPU 6 is offline."""
+    shape = Shape(
+        packages=2,
+        cores_per_l3=2,
+        threads_per_core=2,
+        isolated="1,3,5,7",
+        offline="6",
+        memory_only_nodes=1,
+        memory_kb=1 << 20,
+        node_hugepages={0: {2048: (8, 3), 1048576: (1, 1)}},
+    )
+    write_tree(build(shape), tmp_path)
+    sysfs = SysfsTree(tmp_path)
+    machine = read_machine(sysfs)
+    told = describe(machine, {node_id: read_hugepages(sysfs, node_id) for node_id in machine.node_ids})
+    assert json.loads(json.dumps(told)) == {
+        "present": "0-7",
+        "online": "0-5,7",
+        "isolated": "1,3,5,7",
+        "packages": [{"id": "0", "cpus": "0-1,4-5"}, {"id": "1", "cpus": "2-3,7"}],
+        "nodes": [
+            {
+                "id": 0,
+                "cpus": "0-1,4-5",
+                "distances": [10, 32, 17],
+                "memory_kb": 1048576,
+                "hugepages": [
+                    {"size_kb": 2048, "total": 8, "free": 3},
+                    {"size_kb": 1048576, "total": 1, "free": 1},
+                ],
+            },
+            {"id": 1, "cpus": "2-3,7", "distances": [32, 10, 17], "memory_kb": 1048576, "hugepages": []},
+            {"id": 2, "cpus": "", "distances": [17, 17, 10], "memory_kb": 1048576, "hugepages": []},
+        ],
+        "l3_domains": ["0-1,4-5", "2-3,7"],
+        "cores": [
+            {"cpus": "0,4", "type": None},
+            {"cpus": "1,5", "type": None},
+            {"cpus": "2", "type": None},
+            {"cpus": "3,7", "type": None},
+        ],
+    }
+
+
+def test_what_the_kernel_does_not_tell_is_null_or_empty() -> None:
+    machine = made_up(Shape(cores_per_l3=2, l3_scope="none"))
+    told = describe(machine, {0: ()})
+    assert told["l3_domains"] == []
+    assert told["isolated"] == ""
+
+
+def test_the_types_of_hybrid_cores_are_told() -> None:
+    files = build(Shape(cores_per_l3=3))
+    files |= {"devices/cpu_core/cpus": "0-1", "devices/cpu_atom/cpus": "2"}
+    machine = read_machine(RecordedSysfs(files))
+    assert describe(machine, {0: ()})["cores"] == [
+        {"cpus": "0", "type": "performance"},
+        {"cpus": "1", "type": "performance"},
+        {"cpus": "2", "type": "efficiency"},
+    ]
+
+
+def test_hugepages_are_those_that_were_given() -> None:
+    told = describe(made_up(Shape()), {0: (Hugepages(2048, 5, 2),)})
+    nodes = told["nodes"]
+    assert isinstance(nodes, list)
+    assert nodes[0]["hugepages"] == [{"size_kb": 2048, "total": 5, "free": 2}]  # pyright: ignore[reportUnknownMemberType]

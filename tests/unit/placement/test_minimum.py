@@ -1,0 +1,110 @@
+"""Needs: how few NUMA nodes and L3 domains an empty pool has for so many CPUs."""
+
+from __future__ import annotations
+
+import pytest
+
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.placement.minimum import Needs, free_cores, needs, whole_core_sizes
+from epa_orchestrator.placement.policy import CpuThreadPolicy
+from epa_orchestrator.placement.topology import Topology, topology
+from tests import oracle
+from tests.machines import made_up, real_machine
+from tools.synthetic import Shape
+
+# Package/node 0: L3 {0,1,8,9}, L3 {2,3,10,11};  package/node 1: L3 {4,5,12,13}, L3 {6,7,14,15}; siblings 8 apart.
+EIGHT_CORES = Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=2)
+
+
+def pool(shape: Shape, away: str = "", reserved: str = "") -> Topology:
+    machine = made_up(shape)
+    return topology(machine, machine.online - CpuSet.parse(away), CpuSet.parse(reserved))
+
+
+@pytest.mark.parametrize(
+    ("count", "threads", "expected"),
+    [
+        (1, "prefer", (1, 1)),
+        (4, "prefer", (1, 1)),
+        (5, "share", (1, 2)),
+        (8, "prefer", (1, 2)),
+        (9, "prefer", (2, 3)),
+        (13, "prefer", (2, 4)),
+        (17, "prefer", None),
+        (4, "require", (1, 1)),
+        (3, "require", None),
+        (10, "require", (2, 3)),
+        (2, "isolate", (1, 1)),
+        (3, "isolate", (1, 2)),
+        (5, "isolate", (2, 3)),
+        (9, "isolate", None),
+    ],
+)
+def test_needs(count: int, threads: CpuThreadPolicy, expected: tuple[int, int] | None) -> None:
+    assert needs(pool(EIGHT_CORES), count, threads) == (expected and Needs(*expected))
+
+
+def test_needs_of_one_node() -> None:
+    top = pool(EIGHT_CORES)
+    assert [needs(top, count, "prefer", 1) for count in (4, 8, 9)] == [Needs(1, 1), Needs(1, 2), None]
+
+
+def test_a_core_with_a_reserved_thread_is_not_whole() -> None:
+    top = pool(EIGHT_CORES, "0", "0")
+    assert needs(top, 8, "require") == Needs(1, 2)  # node 1
+    assert needs(top, 14, "require") == Needs(2, 4)
+    assert needs(top, 16, "require") is None
+    assert needs(top, 15, "prefer") == Needs(2, 4)
+    assert (whole_core_sizes(top, (1 << 16) - 2).bit_count(), free_cores(top, (1 << 16) - 2)) == (8, 7)
+
+
+def test_nodes_below_one_l3_domain() -> None:
+    top = pool(Shape(packages=2, nodes_per_package=2, cores_per_l3=4, l3_scope="package"))
+    assert [needs(top, count, "prefer") for count in (4, 5, 8, 9)] == [
+        Needs(1, 1),
+        Needs(2, 1),
+        Needs(2, 1),
+        Needs(3, 2),
+    ]
+
+
+def test_the_nodes_with_fewer_l3_domains_count() -> None:
+    # 0-1 and 2-3 of node 0, of node 1 only 4-5 and 7: four CPUs fit in two L3 domains of node 0 only.
+    assert needs(pool(Shape(nodes_per_package=2, l3_per_node=2, cores_per_l3=2), "6"), 4, "prefer") == Needs(1, 2)
+
+
+@pytest.mark.parametrize(
+    ("available", "sizes", "cores"),
+    [("", [0], 0), ("0,8", [0, 2], 1), ("0-1,8", [0, 2], 1), ("0-1,8-9", [0, 2, 4], 2), ("0-7", [0], 0)],
+)
+def test_what_whole_cores_can_give(available: str, sizes: list[int], cores: int) -> None:
+    top, mask = pool(EIGHT_CORES), CpuSet.parse(available).mask
+    assert list(CpuSet.from_mask(whole_core_sizes(top, mask))) == sizes
+    assert free_cores(top, mask) == cores
+
+
+def test_cores_of_two_widths() -> None:
+    machine = real_machine("raptorlake-i7-1370p-20t")  # six cores of two threads, eight of one
+    top = topology(machine, machine.online, EMPTY)
+    assert whole_core_sizes(top, machine.online.mask) == (1 << 21) - 1
+    assert [needs(top, count, "isolate") for count in (14, 15)] == [Needs(1, 1), None]
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        Shape(2, 1, 2, 1, 3, offline="5,9"),
+        Shape(1, 3, 1, 2, 2, l3_scope="package", offline="11"),
+        Shape(1, 2, 3, 2, offline="3,10-11"),
+        Shape(3, 1, 1, 2, 2, l3_scope="none", offline="8-9"),
+    ],
+)
+@pytest.mark.parametrize("threads", ["prefer", "require", "isolate"])
+def test_needs_are_those_of_trying_every_set(shape: Shape, threads: CpuThreadPolicy) -> None:
+    machine = made_up(shape)
+    for away, reserved in (("", ""), ("0", "0"), ("0,4", "4")):
+        eligible, kept = machine.online - CpuSet.parse(away), CpuSet.parse(reserved) & machine.online
+        top = topology(machine, eligible, kept)
+        where = oracle.world(machine, frozenset(eligible), frozenset(kept))
+        for count in range(1, len(eligible) + 2):
+            assert needs(top, count, threads) == oracle.needs(where, count, threads), (away, count)

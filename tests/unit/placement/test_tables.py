@@ -1,0 +1,154 @@
+"""Tables: folding them is trying every division, and their entries are the best choices there are."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sys
+
+import pytest
+
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.placement.cost import cost, levels, rank
+from epa_orchestrator.placement.policy import PlacementPolicy
+from epa_orchestrator.placement.tables import (
+    _FIELD,
+    _MOST_LEVELS,
+    Situation,
+    Table,
+    _core_table,
+    _domain,
+    _domain_table,
+    _fold,
+    _remembered_tables,
+    best,
+    weights,
+)
+from epa_orchestrator.placement.topology import Topology, topology
+from tests.machines import made_up
+from tools.synthetic import Shape
+
+INFEASIBLE = 10**9
+
+# Package/node 0: L3 {0,1,8,9}, L3 {2,3,10,11};  package/node 1: L3 {4,5,12,13}, L3 {6,7,14,15}; siblings 8 apart.
+EIGHT_CORES = Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=2)
+
+
+def pool(shape: Shape) -> Topology:
+    machine = made_up(shape)
+    return topology(machine, machine.online, EMPTY)
+
+
+def tried(tables: list[Table], number: int) -> int | None:
+    """The least sum of one entry of each table whose places add up to the number."""
+    places = itertools.product(*(range(len(table)) for table in tables))
+    return min(
+        (
+            sum(table[at] for table, at in zip(tables, chosen, strict=True))
+            for chosen in places
+            if sum(chosen) == number
+        ),
+        default=None,
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_folding_is_trying_every_division(seed: int) -> None:
+    rng = random.Random(seed)
+    tables = [
+        [0, *(rng.choice((rng.randrange(-50, 50), INFEASIBLE)) for _ in range(rng.randrange(4)))]
+        for _ in range(rng.randrange(1, 6))
+    ]
+    most = sum(len(table) - 1 for table in tables)
+    for limit in range(most + 3):
+        folded = _fold(tables, limit, INFEASIBLE)
+        assert folded == [tried(tables, number) for number in range(min(limit, most) + 1)]
+        exact = _fold(tables, limit, INFEASIBLE, exactly=True)[-1]
+        assert exact == (tried(tables, limit) if limit <= most else INFEASIBLE)
+
+
+def test_folding_nothing() -> None:
+    assert _fold([], 3, INFEASIBLE) == [0]
+    assert _fold([], 0, INFEASIBLE, exactly=True) == [0]
+    assert _fold([], 3, INFEASIBLE, exactly=True) == [INFEASIBLE]
+
+
+@pytest.mark.parametrize(
+    ("policy", "take", "others", "held", "available", "expected"),
+    [
+        (PlacementPolicy(), "0,8", "", "", "0,8", ["", "0", "0,8"]),
+        (PlacementPolicy(), "8", "", "", "8", ["", "8"]),
+        (PlacementPolicy(), "8", "", "0", "0,8", ["", "8"]),
+        (PlacementPolicy(), "0,8", "0", "", "0,8", ["", "8", "0,8"]),
+        (PlacementPolicy(cpu_thread_policy="require"), "0,8", "", "", "0,8", ["", None, "0,8"]),
+        (PlacementPolicy(cpu_thread_policy="require"), "8", "", "0", "0,8", [None, "8"]),
+        (PlacementPolicy(cpu_thread_policy="require"), "8", "", "", "8", ["", None]),
+        (PlacementPolicy(cpu_thread_policy="isolate"), "0,8", "", "", "0,8", ["", "0", None]),
+        (PlacementPolicy(cpu_thread_policy="isolate"), "8", "", "0", "0,8", ["", None]),
+        (PlacementPolicy(cpu_thread_policy="isolate"), "8", "", "", "8", ["", None]),
+    ],
+)
+def test_table_of_a_core(
+    policy: PlacementPolicy, take: str, others: str, held: str, available: str, expected: list[str | None]
+) -> None:
+    top = pool(EIGHT_CORES)
+    weigh = weights(top, policy)
+    now = Situation(*(CpuSet.parse(text).mask for text in (take, others, held, available)))
+    entries = _core_table(weigh, CpuSet.parse("0,8").mask, now)
+    chosen = [str(CpuSet.from_mask(weigh.chosen(value))) if weigh.feasible(value) else None for value in entries]
+    assert chosen == expected
+
+
+POLICIES = (
+    PlacementPolicy(),
+    PlacementPolicy(numa_allocation_strategy="spread"),
+    PlacementPolicy(uncore_cache_alignment="none"),
+    PlacementPolicy(cpu_thread_policy="share"),
+    PlacementPolicy(cpu_distribution="cores"),
+    PlacementPolicy(cpu_distribution="caches", near=1),
+)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+@pytest.mark.parametrize("seed", range(3))
+def test_every_entry_of_a_node_s_table_is_the_best_choice(policy: PlacementPolicy, seed: int) -> None:
+    top, rng = pool(Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=2)), random.Random(seed)
+    node, weigh = top.nodes[0], weights(top, policy)
+    free = CpuSet(rng.sample(range(16), 11))
+    inside = CpuSet.from_mask(free.mask & node.cpus)
+    left = {l3: (cpus & free.mask).bit_count() for l3, cpus in top.l3_cpus.items()}
+    depth = weigh.nesting.index("node")
+    entries = _domain_table(weigh, _domain(node.cells), depth, Situation(free.mask, 0, 0, free.mask), left, 16)
+    assert len(entries) == len(inside) + 1
+    for number, value in enumerate(entries[1:], 1):
+        choices = [CpuSet(each).mask for each in itertools.combinations(inside, number)]
+        ranks = {each: rank(cost(top, free.mask, 0, each, policy), levels(policy)) for each in choices}
+        assert ranks[weigh.chosen(value)] == min(ranks.values())
+
+
+def test_best_of_more_than_there_is() -> None:
+    top = pool(EIGHT_CORES)
+    weigh = weights(top, PlacementPolicy())
+    now = Situation(0b111, 0, 0, 0b111)
+    assert not weigh.feasible(best(weigh, top.cells, now, 4))
+    assert weigh.chosen(best(weigh, top.cells, now, 3)) == 0b111
+
+
+def test_of_equal_choices_the_lowest_ids() -> None:
+    top = pool(Shape(cores_per_l3=8))
+    weigh = weights(top, PlacementPolicy())
+    for free in (0b11111111, 0b10110110):
+        now = Situation(free, 0, 0, free)
+        expected = CpuSet(list(CpuSet.from_mask(free))[:3]).mask
+        assert weigh.chosen(best(weigh, top.cells, now, 3)) == expected
+
+
+@pytest.mark.parametrize("cores", [64, 65, 256, 257, 2048])
+def test_what_is_remembered_of_domains_of_any_size_takes_less_than_100_mb(cores: int) -> None:
+    """With 512 tables of 4,096 CPUs it was 1.4 GB."""
+    (cell,) = pool(Shape(cores_per_l3=cores, threads_per_core=2)).cells
+    chosen = _domain((cell,)).table
+    (most,) = [tables.cache_info().maxsize or 0 for _, tables in _remembered_tables if tables is chosen]
+    value = sys.getsizeof(1 << 4096 + (_MOST_LEVELS + 1) * _FIELD) + 8
+    assert most >= 16
+    assert most * (2 * cores + 1) * value < 100_000_000

@@ -1,0 +1,71 @@
+"""Event rows: columns that cannot be read are named, and the others are read."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epa_orchestrator.state.event_rows import Row, read_row, text_or_bytes
+
+CLAIM: dict[str, object] = {"pool": "isolated", "cpus": "2-3", "explicit": "", "policy": "legacy"}
+PAGES: dict[str, object] = {"node_id": 0, "size_kb": 2048, "hugepages": 4}
+WHOLE = (7, 86_400.5, 4711, 1000, 1001, "allocate_cores", "nova", None, json.dumps(CLAIM))
+COLUMNS = ("id", "at", "pid", "uid", "gid", "action", "service", "before", "after")
+
+
+def with_column(name: str, value: object) -> tuple[object, ...]:
+    return tuple(value if column == name else own for column, own in zip(COLUMNS, WHOLE, strict=True))
+
+
+def test_a_row_without_damage_is_read() -> None:
+    assert read_row(WHOLE) == Row(7, 86_400.5, 4711, 1000, 1001, "allocate_cores", "nova", None, CLAIM)
+
+
+@pytest.mark.parametrize("record", [CLAIM, CLAIM | {"withheld": "4"}, PAGES, CLAIM | {"since": 3}])
+def test_records(record: dict[str, Any]) -> None:
+    row = read_row(with_column("before", json.dumps(record)))
+    assert (row.before, row.damaged) == (record, ())
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        *((name, None) for name in ("at", "pid", "uid", "gid", "action", "service")),
+        *(("at", value) for value in ("noon", b"\xff", -1.0, 1e300, float("inf"), 253_000_000_000)),
+        *((name, value) for name in ("pid", "uid", "gid") for value in ("1", 1.5, b"\xff")),
+        *((name, value) for name in ("action", "service") for value in (1, 1.5, b"\xff")),
+        *(
+            (name, value)
+            for name in ("before", "after")
+            for value in (
+                *("", "{", "[]", "null", "5", '"x"', "[" * 100_000, b"{}", 5, 1.5, "9" * 5000, "{}"),
+                *(json.dumps(dict.fromkeys(CLAIM, 5)), json.dumps({"pool": "isolated"})),
+                *(json.dumps(PAGES | {"node_id": "0"}), json.dumps(PAGES | {"hugepages": True}), '{"hugepages": 1}'),
+                *(json.dumps(CLAIM | {"withheld": 5}), json.dumps(CLAIM)[:-1] + ', "x": NaN}'),
+                json.dumps(CLAIM)[:-1] + ', "x": 1e999}',
+            )
+        ),
+    ],
+)
+def test_a_damaged_column_is_named_and_the_others_are_read(column: str, value: object) -> None:
+    damaged, whole = read_row(with_column(column, value))._asdict(), read_row(WHOLE)._asdict()
+    assert damaged.pop("damaged") == (column,)
+    for name in COLUMNS:
+        if name != column:
+            assert damaged[name] == whole[name]
+
+
+@given(st.tuples(*[st.one_of(st.none(), st.integers(), st.floats(), st.text(), st.binary())] * 9))
+def test_every_row_can_be_read(values: tuple[object, ...]) -> None:
+    row = read_row(values)
+    json.dumps(row._asdict(), allow_nan=False)
+    assert set(row.damaged) <= set(COLUMNS)
+
+
+def test_text_that_is_not_utf8_stays_bytes() -> None:
+    assert text_or_bytes("\u00e4".encode()) == "\u00e4"
+    assert text_or_bytes(b"\xff") == b"\xff"
