@@ -21,7 +21,7 @@ import snapd
 from epa_orchestrator.client.checks import is_same_name
 from epa_orchestrator.client.client import Client, DaemonError
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.protocol.messages import Listing, MemoryAnswer
+from epa_orchestrator.protocol.answers import Listing, MemoryAnswer
 from snapd import Link, SnapError, patiently
 
 log = logging.getLogger(__name__)

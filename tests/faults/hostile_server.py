@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from epa_orchestrator.protocol.messages import (
+from epa_orchestrator.protocol.answers import (
     Allocation,
     Answer,
     CoresAnswer,

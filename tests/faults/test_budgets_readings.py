@@ -25,7 +25,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.queries import Readings
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.messages import Reading, validate
+from epa_orchestrator.protocol.requests import Reading, validate
 from epa_orchestrator.state import store
 from epa_orchestrator.state.legacy_state import read_legacy_state
 from tools.synthetic import Shape, build

@@ -25,7 +25,7 @@ from epa_orchestrator.cli.commands import app
 from epa_orchestrator.client import client as client_module
 from epa_orchestrator.client.client import Client, DaemonError, RefusedByDaemon, Unreachable
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.protocol.messages import Answer
+from epa_orchestrator.protocol.answers import Answer
 from snapd import SnapError
 from tests.fake_snapd import in_place, write_snap
 from tests.functional.harness import clean_environment

@@ -26,7 +26,7 @@ from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsTree
-from epa_orchestrator.protocol.messages import (
+from epa_orchestrator.protocol.answers import (
     Allocation,
     Listing,
     MemoryAnswer,

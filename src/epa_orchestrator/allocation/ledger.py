@@ -327,8 +327,8 @@ class Ask(NamedTuple):
     choices: int = 1
 
 
-def allocate(ledger: Ledger, pools: Pools, ask: Ask, count: int) -> Grant:
-    """Give the service `count` CPUs in all, 0 meaning the default size, in place of what it holds."""
+def allocate(ledger: Ledger, pools: Pools, ask: Ask, count: int | None) -> Grant:
+    """Give the service `count` CPUs in all, or the default size when None, in place of what it holds."""
     ledger, pool = ledger.on(pools.cores), ask.pool
     claim = _claim_in(ledger, pool.name, ask.service)
     _require_capacity(pool)

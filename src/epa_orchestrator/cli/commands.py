@@ -23,7 +23,7 @@ from epa_orchestrator.errors import printable
 if TYPE_CHECKING:
     from epa_orchestrator.client.client import Client
     from epa_orchestrator.hardware.sysfs import Recorder, Sysfs
-    from epa_orchestrator.protocol.messages import Allocated, CoresAnswer, Explanation, NumaCoresAnswer, PercentAnswer
+    from epa_orchestrator.protocol.answers import Allocated, CoresAnswer, Explanation, NumaCoresAnswer, PercentAnswer
     from epa_orchestrator.state.store import Event
 
 EXIT_REFUSED: Final = 1

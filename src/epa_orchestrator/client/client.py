@@ -11,8 +11,7 @@ from epa_orchestrator.client import checks as answers
 from epa_orchestrator.client.checks import OddAnswerError
 from epa_orchestrator.client.exchange import TooLongError, exchange
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.protocol.messages import (
-    VERSION,
+from epa_orchestrator.protocol.answers import (
     Answer,
     CoresAnswer,
     ErrorAnswer,
@@ -23,6 +22,7 @@ from epa_orchestrator.protocol.messages import (
     NumaCoresAnswer,
     PercentAnswer,
 )
+from epa_orchestrator.protocol.requests import VERSION
 
 _ANY_ANSWER = TypeVar("_ANY_ANSWER", bound=Answer)
 

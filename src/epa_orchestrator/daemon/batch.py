@@ -19,7 +19,8 @@ from epa_orchestrator.daemon.mutations import decide, refusal
 from epa_orchestrator.hardware.machine import Seen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.messages import AllocateHugepages, ErrorAnswer, Mutation
+from epa_orchestrator.protocol.answers import ErrorAnswer
+from epa_orchestrator.protocol.requests import AllocateHugepages, Mutation
 from epa_orchestrator.state.store import CommitError, Overtaken, Store
 
 log = logging.getLogger(__name__)

@@ -27,8 +27,9 @@ from epa_orchestrator.daemon.peers import Standing, may_change
 from epa_orchestrator.daemon.quotas import Quotas
 from epa_orchestrator.descriptors import PassedError, SlowCloser, end
 from epa_orchestrator.peer import Peer
+from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.framing import IncomingRequest
-from epa_orchestrator.protocol.messages import ErrorAnswer, ProtocolError, Reading, Request
+from epa_orchestrator.protocol.requests import ProtocolError, Reading, Request
 
 _RECV_BYTES: Final = 4096
 #: After this time (seconds) without a byte a connection may have to make room for another one.

@@ -9,7 +9,7 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.placement.cost import WORDS
 from epa_orchestrator.placement.search import Task, Unplaceable
 from epa_orchestrator.placement.topology import NO_NODE
-from epa_orchestrator.protocol.messages import Explanation, Scope
+from epa_orchestrator.protocol.answers import Explanation, Scope
 
 
 def of_grant(grant: Grant) -> Explanation | None:

@@ -17,21 +17,23 @@ from epa_orchestrator.hardware.machine import Hugepages
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import Wishes
 from epa_orchestrator.placement.search import FEW, summary
-from epa_orchestrator.protocol.messages import (
-    AllocateCores,
-    AllocateCoresPercent,
-    AllocateHugepages,
-    AllocateNumaCores,
-    Allocating,
+from epa_orchestrator.protocol.answers import (
     Answer,
     CoresAnswer,
     ErrorAnswer,
     Explanation,
     HugepagesAnswer,
-    Mutation,
     NumaCoresAnswer,
     PercentAnswer,
     Placement,
+)
+from epa_orchestrator.protocol.requests import (
+    AllocateCores,
+    AllocateCoresPercent,
+    AllocateHugepages,
+    AllocateNumaCores,
+    Allocating,
+    Mutation,
 )
 
 #: A CPU list of so many characters leaves room for the others in an answer that is read with one recv(4096).
@@ -86,23 +88,13 @@ def _by_the_right_name(ledger: Ledger, request: Mutation) -> Mutation:
     if _holds_something(ledger, request.service_name):
         return request
     name = names.resolve(request.service_name, lambda each: _holds_something(ledger, each))
-    if not (_holds_something(ledger, name) or _releases(request)) and (problem := names.problem(name)):
+    if not (_holds_something(ledger, name) or request.is_release) and (problem := names.problem(name)):
         raise Refused(f"Field 'service_name' {problem}: choose another name for this service")
     return request if name == request.service_name else request.model_copy(update={"service_name": name})
 
 
 def _holds_something(ledger: Ledger, service: str) -> bool:
     return service in ledger.claims or service in ledger.pages
-
-
-def _releases(request: Mutation) -> bool:
-    match request:
-        case AllocateCoresPercent():
-            return request.percent <= 0
-        case AllocateHugepages():
-            return request.hugepages_requested < 0
-        case _:
-            return request.num_of_cores < 0
 
 
 def _require_room(before: Ledger, decision: Decision, settings: Settings, service: str) -> None:
@@ -238,20 +230,20 @@ def _near(host: Host, pools: Pools, request: Allocating) -> int | None:
 
 
 def _cores(ledger: Ledger, host: Host, pools: Pools, pool: Pool, request: AllocateCores) -> Grant:
-    if request.num_of_cores < 0:
+    if request.is_release:
         return rules.release(ledger, pool.name, request.service_name)
-    return rules.allocate(ledger, pools, _ask(host, pools, pool, request), request.num_of_cores)
+    return rules.allocate(ledger, pools, _ask(host, pools, pool, request), request.count)
 
 
 def _percent(ledger: Ledger, host: Host, pools: Pools, pool: Pool, request: AllocateCoresPercent) -> Grant:
-    if request.percent <= 0:
+    if request.is_release:
         return rules.release(ledger, pool.name, request.service_name)
     return rules.allocate_percent(ledger, pools, _ask(host, pools, pool, request), request.percent)
 
 
 def _numa_cores(ledger: Ledger, host: Host, pools: Pools, pool: Pool, request: AllocateNumaCores) -> Grant:
     node_cpus = _node_cpus(host, pools, request)
-    if request.num_of_cores < 0:
+    if request.is_release:
         return rules.release_in_node(ledger, pool.name, request.service_name, node_cpus, request.preemption_policy)
     ask = _ask(host, pools, pool, request)
     return rules.allocate_in_node(ledger, pools, ask, request.numa_node, node_cpus, request.num_of_cores)
@@ -259,7 +251,7 @@ def _numa_cores(ledger: Ledger, host: Host, pools: Pools, pool: Pool, request: A
 
 def _node_cpus(host: Host, pools: Pools, request: AllocateNumaCores) -> CpuSet:
     """The CPUs of the request's node. A release may name a node that is gone, or any when sysfs is unreadable."""
-    releasing = request.num_of_cores < 0
+    releasing = request.is_release
     machine = pools.machine
     if machine is None:
         if not releasing:
@@ -273,7 +265,7 @@ def _node_cpus(host: Host, pools: Pools, request: AllocateNumaCores) -> CpuSet:
 
 def _hugepages(ledger: Ledger, host: Host, pools: Pools, request: AllocateHugepages) -> Decision:
     kind = request.node_id, request.size_kb
-    if request.hugepages_requested < 0:
+    if request.is_release:
         change = rules.drop_pages(ledger, request.service_name, kind)
         message = "Removed recorded hugepage allocation" if change else "No existing record to remove"
     else:

@@ -26,7 +26,7 @@ from epa_orchestrator.daemon.worker import Call, Worker
 from epa_orchestrator.hardware.machine import Seen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.messages import Reading, Request
+from epa_orchestrator.protocol.requests import Reading, Request
 from epa_orchestrator.state.store import Overtaken, Store, replaced
 
 log = logging.getLogger(__name__)

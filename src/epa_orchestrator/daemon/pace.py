@@ -12,7 +12,7 @@ from typing import Final
 
 from epa_orchestrator.allocation.ledger import Claim, Ledger
 from epa_orchestrator.allocation.pools import Pools
-from epa_orchestrator.protocol.messages import (
+from epa_orchestrator.protocol.requests import (
     AllocateCores,
     AllocateCoresPercent,
     AllocateHugepages,

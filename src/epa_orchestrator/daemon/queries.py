@@ -15,15 +15,8 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.mutations import named_pool
 from epa_orchestrator.hardware.machine import Hugepages
 from epa_orchestrator.names import PoolName
-from epa_orchestrator.protocol.messages import (
-    Allocation,
-    GetMemoryInfo,
-    ListingHead,
-    PageCapacity,
-    PoolSummary,
-    Reading,
-    encode_memory,
-)
+from epa_orchestrator.protocol.answers import Allocation, ListingHead, PageCapacity, PoolSummary, encode_memory
+from epa_orchestrator.protocol.requests import GetMemoryInfo, Reading
 
 #: A review of this size (claims times CPUs) takes 5 ms at most, so a listing finishes it, and is complete on a small
 #: host.

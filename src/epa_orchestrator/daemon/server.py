@@ -26,7 +26,7 @@ from epa_orchestrator.daemon.probes import Probes
 from epa_orchestrator.daemon.socket_file import BACKLOG
 from epa_orchestrator.descriptors import end
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.messages import ErrorAnswer
+from epa_orchestrator.protocol.answers import ErrorAnswer
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import re
 from itertools import accumulate
 from typing import Final
 
-from epa_orchestrator.protocol.messages import MAX_REQUEST_BYTES, ProtocolError, Request, parse
+from epa_orchestrator.protocol.requests import MAX_REQUEST_BYTES, ProtocolError, Request, parse
 
 #: Pieces that one request may arrive in. The longest request that makes sense has 3.5 KB.
 MAX_PIECES: Final = 4096

@@ -26,7 +26,7 @@ from epa_orchestrator.cli.commands import app
 from epa_orchestrator.client.client import Client, DaemonError
 from epa_orchestrator.hardware import sysfs
 from epa_orchestrator.hardware.sysfs import dump_recording
-from epa_orchestrator.protocol.messages import FEATURES
+from epa_orchestrator.protocol.answers import FEATURES
 from tests.functional.harness import Process, clean_environment, wait_until
 from tools.synthetic import Shape, build, write_tree
 

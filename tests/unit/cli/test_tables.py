@@ -15,7 +15,7 @@ from epa_orchestrator.hardware.machine import Hugepages, read_machine
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.names import PreemptionPolicy
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.messages import (
+from epa_orchestrator.protocol.answers import (
     Allocation,
     Explanation,
     Listing,

@@ -16,7 +16,7 @@ import pytest
 from epa_orchestrator.client import checks as answers
 from epa_orchestrator.client.checks import OddAnswerError
 from epa_orchestrator.cpuset import MAX_CPU_ID
-from epa_orchestrator.protocol.messages import (
+from epa_orchestrator.protocol.answers import (
     Allocation,
     CoresAnswer,
     Explanation,

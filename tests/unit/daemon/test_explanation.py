@@ -14,7 +14,7 @@ from epa_orchestrator.daemon import explanation
 from epa_orchestrator.placement.cost import WORDS
 from epa_orchestrator.placement.policy import NO_WISHES, Wishes
 from epa_orchestrator.placement.search import FEW
-from epa_orchestrator.protocol.messages import Explanation
+from epa_orchestrator.protocol.answers import Explanation
 from tests.machines import made_up
 from tools.synthetic import Shape
 

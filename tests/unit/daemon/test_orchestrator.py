@@ -25,7 +25,7 @@ from epa_orchestrator.daemon import orchestrator as orchestrators
 from epa_orchestrator.daemon.orchestrator import Orchestrator, State
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.messages import validate
+from epa_orchestrator.protocol.requests import validate
 from epa_orchestrator.state import store
 from epa_orchestrator.state.store import CommitError
 from tools.synthetic import Shape, build

@@ -15,7 +15,8 @@ from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.queries import Readings, _ClaimParts
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
-from epa_orchestrator.protocol.messages import MemoryAnswer, NodeHugepages, PageCapacity, Reading, validate
+from epa_orchestrator.protocol.answers import MemoryAnswer, NodeHugepages, PageCapacity
+from epa_orchestrator.protocol.requests import Reading, validate
 from tools.synthetic import Shape, build
 
 SHAPE = Shape(

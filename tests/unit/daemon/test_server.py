@@ -23,7 +23,7 @@ from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.server import Limits, Server
 from epa_orchestrator.daemon.socket_file import BACKLOG
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.messages import Reading, Request
+from epa_orchestrator.protocol.requests import Reading, Request
 
 UID = 61234
 LISTING = b'{"action": "list_allocations"}'

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from epa_orchestrator.protocol import framing
 from epa_orchestrator.protocol.framing import MAX_PIECES, IncomingRequest
-from epa_orchestrator.protocol.messages import MAX_REQUEST_BYTES, GetMemoryInfo, ProtocolError, Request, parse
+from epa_orchestrator.protocol.requests import MAX_REQUEST_BYTES, GetMemoryInfo, ProtocolError, Request, parse
 
 LISTING = b'{"action": "list_allocations"}'
 

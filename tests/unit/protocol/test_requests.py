@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epa_orchestrator.names import PreemptionPolicy
-from epa_orchestrator.protocol.messages import (
+from epa_orchestrator.protocol.answers import (
     FEATURES,
     Allocated,
     Allocation,
@@ -28,11 +28,9 @@ from epa_orchestrator.protocol.messages import (
     PercentAnswer,
     Placement,
     PoolSummary,
-    ProtocolError,
-    Request,
     Scope,
-    parse,
 )
+from epa_orchestrator.protocol.requests import ProtocolError, Request, parse
 
 ACTIONS: dict[str, dict[str, Any]] = {
     "allocate_cores": {"service_name": "a"},
