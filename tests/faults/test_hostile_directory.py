@@ -26,7 +26,7 @@ from typing import Final
 import pytest
 
 from tests.functional.harness import PATIENCE, Daemon, decode, encode, read_to_end, run_all, wait_until
-from tests.functional.test_lifecycle import ACTIVATE, listening
+from tests.functional.systemd import ACTIVATE, listening
 
 from .preload import compile_library
 from .stepping import Stepper

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,7 +13,22 @@ import pytest
 
 from tools.synthetic import Shape
 
-from .harness import PATIENCE, Daemon, Json, Reused, check_listing, error_of, in_threads, parse_cpus, run_all
+from .harness import (
+    PATIENCE,
+    SERVED_WITHIN,
+    Daemon,
+    Json,
+    Reused,
+    check_listing,
+    connect,
+    decode,
+    error_of,
+    in_threads,
+    parse_cpus,
+    read_to_end,
+    run_all,
+)
+from .starting import LISTING
 
 CLIENTS: Final = 64
 ROUNDS: Final = 30
@@ -190,3 +207,30 @@ def test_one_service_from_many_clients(daemon: Daemon) -> None:
     run_all([lambda number=number: ask(number) for number in range(CLIENTS)])
     assert sizes == list(range(1, CLIENTS + 1))
     assert len(daemon.claims()["svc"]) in sizes
+
+
+def test_answer_that_nobody_reads() -> None:
+    shape = Shape(packages=2, cores_per_l3=128, isolated="0-255")
+    with Daemon(shape) as daemon:
+        daemon.start()
+        for number in range(250):
+            daemon.cores(f"{number:03}" + "\N{GRINNING FACE}" * 252, 1)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connect(daemon.socket_path)) for _ in range(20)]
+            for client in clients:
+                client.sendall(LISTING)
+            for _ in range(5):
+                for action, fields in (
+                    ("get_memory_info", {}),
+                    ("allocate_cores", {"service_name": "prompt", "num_of_cores": 2}),
+                    ("allocate_cores", {"service_name": "prompt", "num_of_cores": -1}),
+                ):
+                    started = time.monotonic()
+                    daemon.ok(action, **fields)
+                    assert time.monotonic() - started < SERVED_WITHIN
+            # Those who read after all get all of it.
+            for client in clients[:2]:
+                answer = read_to_end(client)
+                assert len(answer) > 250_000, "too small to fill a socket's buffer"
+                assert len(check_listing(decode(answer))) == 250
+        assert len(daemon.claims()) == 250

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Final
 
 import pytest
 
-from .harness import PATIENCE, Daemon, Json, Reused, decode, encode, error_of, wait_until
+from .harness import Daemon, Json, Reused, error_of, wait_until
+from .other_user import GID, UID, ask_as
 
 pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 
-UID: Final = 61234
-GID: Final = 61235
 OTHER_GID: Final = 61236
-
-#: Becomes somebody else, asks, and prints its pid and the answer.
-CLIENT: Final = """
-import json, os, socket, sys
-path, uid, gid, groups, request = json.loads(sys.stdin.read())
-os.setgroups(groups)
-os.setgid(gid)
-os.setuid(uid)
-client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-client.connect(path)
-client.sendall(request.encode())
-answer = b""
-while chunk := client.recv(65536):
-    answer += chunk
-print(json.dumps([os.getpid(), answer.decode()]))
-"""
 
 READING: Final[list[tuple[str, Json]]] = [
     ("list_allocations", {}),
@@ -63,23 +43,6 @@ def daemon(reused: Reused) -> Iterator[Daemon]:
         lent.cores("svc", 2)
         lent.pages("svc", 0, 2048, 4)
         yield lent
-
-
-def ask_as(
-    daemon: Daemon, action: str, fields: Json, uid: int = UID, gid: int = GID, groups: Sequence[int] = ()
-) -> tuple[int, Json]:
-    """The pid of a client that was somebody else, and the answer it got."""
-    request = [str(daemon.socket_path), uid, gid, list(groups), encode(action, fields).decode()]
-    done = subprocess.run(
-        [sys.executable, "-I", "-S", "-c", CLIENT],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=True,
-    )
-    pid, answer = json.loads(done.stdout)
-    return pid, decode(answer.encode())
 
 
 def settle(daemon: Daemon, settings: dict[str, Any]) -> None:
