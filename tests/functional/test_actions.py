@@ -30,7 +30,7 @@ def large(reused_large: Reused) -> Iterator[Daemon]:
         yield lent
 
 
-def test_allocate_cores_answer(daemon: Daemon) -> None:
+def test_allocate_cores_answers_with_the_grant(daemon: Daemon) -> None:
     answer = daemon.ok("allocate_cores", service_name="svc", num_of_cores=4)
     cpus = parse_cpus(answer["allocated_cores"])
     assert len(cpus) == 4
@@ -65,7 +65,7 @@ def test_allocate_cores_answer(daemon: Daemon) -> None:
     }
 
 
-def test_release_answer(daemon: Daemon) -> None:
+def test_release_answers_with_no_cpus(daemon: Daemon) -> None:
     daemon.cores("other", 2)
     daemon.cores("svc", 4, preemption_policy="non-preemptive")
     expected = {
@@ -86,14 +86,14 @@ def test_release_answer(daemon: Daemon) -> None:
     assert daemon.ok("allocate_cores", service_name="svc", num_of_cores=-1) == expected
 
 
-def test_release_takes_node_claims_too(daemon: Daemon) -> None:
+def test_release_includes_claims_by_node(daemon: Daemon) -> None:
     daemon.numa("svc", 0, 2)
     daemon.numa("svc", 1, 3)
     daemon.cores("svc", -1)
     assert daemon.claims() == {}
 
 
-def test_percent_answer(daemon: Daemon) -> None:
+def test_percent_answers_with_the_grant(daemon: Daemon) -> None:
     answer = daemon.ok("allocate_cores_percent", service_name="svc", percent=30)
     cpus = parse_cpus(answer["allocated_cores"])
     assert len(cpus) == 4, "ceil(3.6)"
@@ -120,7 +120,7 @@ def test_percent_answer(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("percent", [0, -1])
-def test_percent_release(daemon: Daemon, percent: int) -> None:
+def test_percent_below_one_releases(daemon: Daemon, percent: int) -> None:
     daemon.numa("svc", 0, 2)
     daemon.numa("svc", 1, 2)
     for _ in range(2):
@@ -149,7 +149,7 @@ def test_percent_release(daemon: Daemon, percent: int) -> None:
     ],
     ids=["plain", "no version", "no number", "null node", "all given", "unknown fields"],
 )
-def test_optional_and_unknown_fields(daemon: Daemon, fields: dict[str, Any]) -> None:
+def test_accepts_optional_and_unknown_fields(daemon: Daemon, fields: dict[str, Any]) -> None:
     request: Json = {"version": "1.0", "service_name": "svc", "num_of_cores": 9}
     for name, value in fields.items():
         if name in ("version", "num_of_cores"):
@@ -166,7 +166,7 @@ def test_optional_and_unknown_fields(daemon: Daemon, fields: dict[str, Any]) -> 
     assert answer["num_of_cores"] == (0 if "num_of_cores" in fields else 9)
 
 
-def test_service_names(daemon: Daemon) -> None:
+def test_accepts_long_and_unusual_service_names(daemon: Daemon) -> None:
     names = {"x", "x" * 255, "\N{GRINNING FACE}" * 255, "a b", "ovs-dpdk@1.service", "'\"\\; --"}
     for name in names:
         assert daemon.ok("allocate_cores", service_name=name, num_of_cores=1)["service_name"] == name
@@ -184,7 +184,7 @@ def test_service_names(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     ("isolated", "expected"), [(1, 1), (2, 1), (3, 2), (10, 8), (99, 79), (100, 80), (101, 85), (128, 112)]
 )
-def test_default_size(large: Daemon, isolated: int, expected: int) -> None:
+def test_default_size_depends_on_the_isolated_cpus(large: Daemon, isolated: int, expected: int) -> None:
     large.host.set_isolated(range(isolated))
     answer = large.ok("allocate_cores", service_name="svc", num_of_cores=0)
     assert (answer["num_of_cores"], answer["cores_allocated"]) == (0, expected)
@@ -193,7 +193,7 @@ def test_default_size(large: Daemon, isolated: int, expected: int) -> None:
     assert large.ok("allocate_cores", service_name="svc", num_of_cores=0) == answer
 
 
-def test_default_size_is_over_free_and_own(daemon: Daemon) -> None:
+def test_default_size_counts_free_and_own_cpus(daemon: Daemon) -> None:
     daemon.cores("other", 2)
     first = daemon.cores("svc", 0)
     assert len(first) == 8, "floor(0.8 * 10)"
@@ -202,12 +202,12 @@ def test_default_size_is_over_free_and_own(daemon: Daemon) -> None:
     assert len(daemon.cores("third", 0)) == 2, "floor(0.8 * 3)"
 
 
-def test_default_size_with_nothing_free(daemon: Daemon) -> None:
+def test_default_size_is_refused_when_nothing_is_free(daemon: Daemon) -> None:
     daemon.cores("other", 12)
     assert "Available: 0" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=0)
 
 
-def test_percent_is_exact(large: Daemon) -> None:
+def test_percent_rounds_up_exactly(large: Daemon) -> None:
     # In binary fractions 0.07 * 100 is a little more than 7, and 0.29 * 100 a little less than 29.
     for isolated in (100, 50, 128):
         large.host.set_isolated(range(isolated))
@@ -217,7 +217,7 @@ def test_percent_is_exact(large: Daemon) -> None:
         large.cores("svc", -1)
 
 
-def test_percent_is_of_eligible(daemon: Daemon) -> None:
+def test_percent_counts_eligible_cpus(daemon: Daemon) -> None:
     daemon.host.set_offline({1, 9})
     for name in ("a", "b"):
         answer = daemon.ok("allocate_cores_percent", service_name=name, percent=50)
@@ -228,7 +228,7 @@ def test_percent_is_of_eligible(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("held", [0, 5])
-def test_insufficient(daemon: Daemon, held: int) -> None:
+def test_refusal_names_requested_and_available_cpus(daemon: Daemon, held: int) -> None:
     daemon.cores("other", 3)
     if held:
         daemon.cores("svc", held)
@@ -241,7 +241,7 @@ def test_insufficient(daemon: Daemon, held: int) -> None:
     )
 
 
-def test_allocate_cores_takes_from_nobody(daemon: Daemon) -> None:
+def test_allocate_cores_never_reclaims(daemon: Daemon) -> None:
     daemon.cores("legacy", 12)
     assert daemon.refused("allocate_cores", service_name="svc", num_of_cores=1) == (
         "Insufficient CPUs available. Requested: 1, Available: 0"
@@ -269,7 +269,7 @@ def test_empty_pool(daemon: Daemon, *, missing: bool) -> None:
     assert listing["total_available_cpus"] == 0
 
 
-def test_same_request_twice_changes_nothing(daemon: Daemon) -> None:
+def test_repeated_request_changes_nothing(daemon: Daemon) -> None:
     daemon.cores("other", 3)
     for request in (
         ("allocate_cores", {"num_of_cores": 5}),
@@ -298,7 +298,7 @@ def test_growing_keeps_and_shrinking_gives_up_the_difference(daemon: Daemon) -> 
     assert daemon.claims()["svc"] == held
 
 
-def test_resize_keeps_cpus_around_other_claims(daemon: Daemon) -> None:
+def test_resize_leaves_other_claims_alone(daemon: Daemon) -> None:
     services = {name: daemon.cores(name, 2) for name in "abcdef"}
     daemon.cores("b", -1)
     daemon.cores("d", -1)
@@ -309,7 +309,7 @@ def test_resize_keeps_cpus_around_other_claims(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("first", [1, 2, 3, 5, 6, 8])
-def test_growing_into_what_another_has_left(daemon: Daemon, first: int) -> None:
+def test_growing_into_released_cpus_keeps_own_cpus(daemon: Daemon, first: int) -> None:
     # What the service holds is not what a new request would be given now.
     daemon.cores("other", first)
     held = daemon.cores("svc", 3)
@@ -347,7 +347,7 @@ def test_no_core_is_shared_when_avoidable(daemon: Daemon) -> None:
     assert len(daemon.cores("late", 6)) == 6, "shared cores are still better than a refusal"
 
 
-def test_allocate_cores_replaces_explicit_claims(daemon: Daemon) -> None:
+def test_allocate_cores_ends_explicitness(daemon: Daemon) -> None:
     pinned = daemon.numa("svc", 0, 2) | daemon.numa("svc", 1, 2)
     assert daemon.entry("svc")["is_explicit"] is True
     assert daemon.cores("svc", 4) == pinned
@@ -397,7 +397,7 @@ def test_listing(daemon: Daemon) -> None:
     assert [entry["preemption_policy"] for entry in listing["allocations"]].count("non-preemptive") == 1
 
 
-def test_listing_ignores_who_asks(daemon: Daemon) -> None:
+def test_listing_ignores_the_service_name(daemon: Daemon) -> None:
     daemon.cores("svc", 2)
     plain = daemon.ok("list_allocations")
     assert daemon.ok("list_allocations", service_name="anybody", pool="isolated") == plain
@@ -414,7 +414,7 @@ ALLOCATIONS = [
 
 @pytest.mark.parametrize(("action", "fields"), ALLOCATIONS)
 @pytest.mark.parametrize("inherit", [{}, {"preemption_policy": None}], ids=["left out", "null"])
-def test_policy_is_inherited(daemon: Daemon, action: str, fields: Json, inherit: Json) -> None:
+def test_claim_keeps_its_preemption_policy(daemon: Daemon, action: str, fields: Json, inherit: Json) -> None:
     assert daemon.ok(action, service_name="new", **fields, **inherit)["preemption_policy"] == "legacy"
     protected = {"service_name": "svc", "preemption_policy": "non-preemptive"}
     assert daemon.ok(action, **fields, **protected)["preemption_policy"] == "non-preemptive"
@@ -426,7 +426,7 @@ def test_policy_is_inherited(daemon: Daemon, action: str, fields: Json, inherit:
 
 
 @pytest.mark.parametrize(("action", "fields"), ALLOCATIONS)
-def test_no_way_back_to_legacy_while_holding_cpus(daemon: Daemon, action: str, fields: Json) -> None:
+def test_claim_cannot_become_legacy_again(daemon: Daemon, action: str, fields: Json) -> None:
     daemon.numa("svc", 0, 2, preemption_policy="non-preemptive")
     found = daemon.refused(action, service_name="svc", preemption_policy="legacy", **fields)
     assert "legacy" in found
@@ -444,7 +444,7 @@ def test_becoming_non_preemptive_keeps_the_cpus(daemon: Daemon, action: str, fie
     assert held <= now or now <= held
 
 
-def test_refused_request_does_not_set_the_policy(daemon: Daemon) -> None:
+def test_refused_request_does_not_set_the_preemption_policy(daemon: Daemon) -> None:
     daemon.cores("svc", 2)
     daemon.refused("allocate_cores", service_name="svc", num_of_cores=13, preemption_policy="non-preemptive")
     assert daemon.entry("svc")["preemption_policy"] == "legacy"
@@ -459,7 +459,7 @@ def test_default_preemption_policy_is_a_setting() -> None:
         assert daemon.entry("old")["preemption_policy"] == "legacy"
 
 
-def test_default_size_is_a_setting() -> None:
+def test_settings_change_the_default_size() -> None:
     settings = {"default-allocation-percent": 50, "large-system-threshold": 8, "large-system-reserved-cpus": 5}
     with Daemon(SMALL, settings) as daemon:
         daemon.start()

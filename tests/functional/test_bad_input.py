@@ -111,18 +111,18 @@ NOT_AN_OBJECT: Final = {
 
 
 @pytest.mark.parametrize("request_bytes", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT.keys())
-def test_not_a_json_object(daemon: Daemon, request_bytes: bytes) -> None:
+def test_refuses_all_but_a_json_object(daemon: Daemon, request_bytes: bytes) -> None:
     sentence(daemon, request_bytes)
 
 
-def test_deep_nesting_without_an_end(daemon: Daemon) -> None:
+def test_refuses_deep_nesting_without_an_end(daemon: Daemon) -> None:
     # Shorter than the size limit: the daemon may wait for the rest.
     sentence(daemon, b'{"a":' * 12_000, timeout=READ_TIMEOUT + 5)
     sentence(daemon, b'{"a":' + b"[" * 60_000, timeout=READ_TIMEOUT + 5)
 
 
 @pytest.mark.parametrize("name", ["single quotes", "NaN", "Latin-1", "half a character", "array"])
-def test_not_a_json_object_in_pieces(daemon: Daemon, name: str) -> None:
+def test_refuses_all_but_a_json_object_in_pieces(daemon: Daemon, name: str) -> None:
     request = NOT_AN_OBJECT[name]
     with connect(daemon.socket_path, READ_TIMEOUT - 1) as client:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -134,18 +134,18 @@ def test_not_a_json_object_in_pieces(daemon: Daemon, name: str) -> None:
 
 @pytest.mark.parametrize("value", ["2.0", "1", "1.0.0", "", " 1.0", None, 1.0, 1, True, ["1.0"], {}], ids=repr)
 @pytest.mark.parametrize("action", GOOD)
-def test_version(daemon: Daemon, action: str, value: Any) -> None:
+def test_refuses_other_versions(daemon: Daemon, action: str, value: Any) -> None:
     found = sentence(daemon, json.dumps({"version": value, "action": action, **GOOD[action]}).encode())
     assert "version" in found.lower()
 
 
 @pytest.mark.parametrize("value", ["foo", "allocate", "ALLOCATE_CORES", "allocate_cores ", "__init__", "hôte"])
-def test_unknown_action(daemon: Daemon, value: str) -> None:
+def test_refuses_an_unknown_action(daemon: Daemon, value: str) -> None:
     assert sentence(daemon, encode(value, CORES)) == f"Unknown action: {value}"
 
 
 @pytest.mark.parametrize("value", [MISSING, None, 1, True, ["allocate_cores"], {"allocate_cores": 1}], ids=repr)
-def test_action_is_no_string(daemon: Daemon, value: Any) -> None:
+def test_refuses_an_action_that_is_no_string(daemon: Daemon, value: Any) -> None:
     request: Json = {"version": "1.0", **CORES}
     if value is not MISSING:
         request["action"] = value
@@ -153,7 +153,7 @@ def test_action_is_no_string(daemon: Daemon, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "foo\nbar", "\x1b[31mred", "a\0b"], ids=ascii)
-def test_unknown_action_that_cannot_be_shown(daemon: Daemon, value: str) -> None:
+def test_refuses_an_unprintable_action(daemon: Daemon, value: str) -> None:
     assert "Unknown action" in sentence(daemon, encode(value, CORES))
 
 
@@ -181,11 +181,11 @@ BAD_NAMES: Final = {
 
 @pytest.mark.parametrize("name", BAD_NAMES.values(), ids=BAD_NAMES.keys())
 @pytest.mark.parametrize("action", GOOD)
-def test_service_name(daemon: Daemon, action: str, name: Any) -> None:
+def test_refuses_a_bad_service_name(daemon: Daemon, action: str, name: Any) -> None:
     assert "service_name" in sentence(daemon, encode(action, GOOD[action] | {"service_name": name}))
 
 
-def test_lone_surrogate(daemon: Daemon) -> None:
+def test_refuses_a_lone_surrogate(daemon: Daemon) -> None:
     # Half of an escaped pair is not a character: whether that is said of the JSON text or of the field is the same.
     for name, half in (("service_name", "\ud800"), ("action", "\ud800"), ("x", "\udc00")):
         fields = CORES | {name: half}
@@ -196,7 +196,7 @@ def test_lone_surrogate(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("name", [MISSING, None], ids=["missing", "null"])
 @pytest.mark.parametrize("action", [action for action, fields in GOOD.items() if fields])
-def test_change_without_service_name(daemon: Daemon, action: str, name: Any) -> None:
+def test_refuses_a_change_without_service_name(daemon: Daemon, action: str, name: Any) -> None:
     fields = {key: value for key, value in GOOD[action].items() if key != "service_name"}
     if name is not MISSING:
         fields["service_name"] = name
@@ -220,7 +220,7 @@ NO_INTEGERS: Final[list[Any]] = [None, True, False, "1", "", 1.0, 1.5, 1e2, [1],
     [(action, field, value) for action, field, values in NUMBERS for value in [*values, *NO_INTEGERS]],
     ids=repr,
 )
-def test_number(daemon: Daemon, action: str, field: str, value: Any) -> None:
+def test_refuses_a_bad_number(daemon: Daemon, action: str, field: str, value: Any) -> None:
     fields = {key: old for key, old in GOOD[action].items() if key != field}
     if value is not MISSING:
         fields[field] = value
@@ -231,7 +231,7 @@ def test_number(daemon: Daemon, action: str, field: str, value: Any) -> None:
     "value", [2**31, 2**63, 2**64, 10**30, 10**4000], ids=["2^31", "2^63", "2^64", "1e30", "1e4000"]
 )
 @pytest.mark.parametrize(("action", "field"), [(action, field) for action, field, _ in NUMBERS])
-def test_huge_number(daemon: Daemon, action: str, field: str, value: int) -> None:
+def test_refuses_a_huge_number(daemon: Daemon, action: str, field: str, value: int) -> None:
     # The number is an integer, so it may also be told what any number that is too large is told.
     sentence(daemon, encode(action, GOOD[action] | {field: value}))
 
@@ -239,11 +239,11 @@ def test_huge_number(daemon: Daemon, action: str, field: str, value: int) -> Non
 @pytest.mark.parametrize(
     "literal", [b"9" * 5_000, b"-" + b"9" * 5_000, b"1e400", b"-1e400", b"1" + b"0" * 60_000], ids=lambda text: text[:5]
 )
-def test_number_that_is_no_machine_number(daemon: Daemon, literal: bytes) -> None:
+def test_refuses_a_number_beyond_machine_numbers(daemon: Daemon, literal: bytes) -> None:
     sentence(daemon, b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": %s}' % literal)
 
 
-def test_invalid_zero(daemon: Daemon) -> None:
+def test_refuses_zero_where_it_means_nothing(daemon: Daemon) -> None:
     assert sentence(daemon, encode("allocate_numa_cores", NUMA | {"num_of_cores": 0})) == (
         "num_of_cores=0 is invalid for allocate_numa_cores"
     )
@@ -253,7 +253,7 @@ def test_invalid_zero(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, "0", True, [0]], ids=repr)
-def test_numa_node_with_allocate_cores(daemon: Daemon, value: Any) -> None:
+def test_allocate_cores_refuses_a_numa_node(daemon: Daemon, value: Any) -> None:
     assert "numa_node" in sentence(daemon, encode("allocate_cores", CORES | {"numa_node": value}))
 
 
@@ -264,7 +264,7 @@ WITH_POOL: Final = ["allocate_cores", "allocate_cores_percent", "allocate_numa_c
     "pool", [None, "", "foo", "Isolated", "isolated ", "general", 0, True, ["isolated"], {}, "x\ny"], ids=repr
 )
 @pytest.mark.parametrize("action", WITH_POOL)
-def test_pool(daemon: Daemon, action: str, pool: Any) -> None:
+def test_refuses_an_unknown_pool(daemon: Daemon, action: str, pool: Any) -> None:
     assert "pool" in sentence(daemon, encode(action, GOOD[action] | {"pool": pool})).lower()
 
 
@@ -272,7 +272,7 @@ def test_pool(daemon: Daemon, action: str, pool: Any) -> None:
 @pytest.mark.parametrize(
     ("action", "release"), [("allocate_cores", {"num_of_cores": -1}), ("allocate_cores_percent", {"percent": 0})]
 )
-def test_pool_of_a_release(daemon: Daemon, action: str, release: Json, pool: Any) -> None:
+def test_refuses_an_unknown_pool_in_a_release(daemon: Daemon, action: str, release: Json, pool: Any) -> None:
     assert "pool" in sentence(daemon, encode(action, {"service_name": "holder", "pool": pool, **release})).lower()
 
 
@@ -280,7 +280,7 @@ def test_pool_of_a_release(daemon: Daemon, action: str, release: Json, pool: Any
     "policy", ["", "foo", "Legacy", "non_preemptive", "legacy ", 0, True, ["legacy"], {}], ids=repr
 )
 @pytest.mark.parametrize("action", ["allocate_cores", "allocate_cores_percent", "allocate_numa_cores"])
-def test_preemption_policy(daemon: Daemon, action: str, policy: Any) -> None:
+def test_refuses_an_unknown_preemption_policy(daemon: Daemon, action: str, policy: Any) -> None:
     assert "preemption_policy" in sentence(daemon, encode(action, GOOD[action] | {"preemption_policy": policy}))
 
 
@@ -290,11 +290,11 @@ def padded(size: int) -> bytes:
     return start + b"a" * (size - len(start) - len(end)) + end
 
 
-def test_largest_request(daemon: Daemon) -> None:
+def test_accepts_the_largest_request(daemon: Daemon) -> None:
     assert "error" not in decode(daemon.request(padded(SIZE_LIMIT)))
 
 
-def test_one_byte_too_many(daemon: Daemon) -> None:
+def test_refuses_one_byte_more(daemon: Daemon) -> None:
     sentence(daemon, padded(SIZE_LIMIT + 1))
 
 
@@ -302,7 +302,7 @@ def test_one_byte_too_many(daemon: Daemon) -> None:
     ("mebibytes", "kind"),
     [(1, "valid JSON"), (1, "unfinished"), (1, "blanks"), (1, "noise"), (100, "valid JSON"), (100, "noise")],
 )
-def test_too_large(daemon: Daemon, mebibytes: int, kind: str) -> None:
+def test_refuses_megabytes(daemon: Daemon, mebibytes: int, kind: str) -> None:
     # The client sends everything before it reads, as clients do: hanging up on it would hide the answer from it.
     request = {
         "valid JSON": padded(mebibytes << 20),
@@ -313,6 +313,6 @@ def test_too_large(daemon: Daemon, mebibytes: int, kind: str) -> None:
     sentence(daemon, request, timeout=60)
 
 
-def test_nothing_has_changed_in_the_end(daemon: Daemon) -> None:
+def test_bad_requests_have_changed_nothing(daemon: Daemon) -> None:
     assert {name: len(cpus) for name, cpus in daemon.claims().items()} == {"holder": 2, "pinned": 2}
     assert daemon.free_pages(0, 2048) == 54

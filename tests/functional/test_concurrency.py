@@ -91,7 +91,7 @@ def requests(chance: random.Random) -> Iterator[tuple[str, Json]]:
             yield "allocate_cores", {"num_of_cores": -1}
 
 
-def test_never_a_double_grant(daemon: Daemon) -> None:
+def test_no_cpu_is_granted_twice(daemon: Daemon) -> None:
     owners = Owners()
     granted, refused, listings = [0] * CLIENTS, [0] * CLIENTS, 0
     done = threading.Event()
@@ -130,7 +130,7 @@ def test_never_a_double_grant(daemon: Daemon) -> None:
     assert daemon.claims() == {}
 
 
-def test_reclaiming_clients(daemon: Daemon) -> None:
+def test_reclaiming_clients_leave_consistent_listings(daemon: Daemon) -> None:
     # Legacy services take CPUs from each other, so nobody knows what it has; but all must add up at any time.
     done = threading.Event()
 
@@ -160,7 +160,7 @@ def test_reclaiming_clients(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("action", ["allocate_cores", "allocate_numa_cores"])
-def test_exactly_as_many_as_there_are(daemon: Daemon, action: str) -> None:
+def test_grants_every_cpu_once(daemon: Daemon, action: str) -> None:
     granted: list[str] = []
     refused: list[str] = []
     together = threading.Barrier(CLIENTS)
@@ -178,7 +178,7 @@ def test_exactly_as_many_as_there_are(daemon: Daemon, action: str) -> None:
     assert set(daemon.claims()) == set(granted)
 
 
-def test_exactly_as_many_pages_as_there_are(daemon: Daemon) -> None:
+def test_grants_every_page_once(daemon: Daemon) -> None:
     granted: list[int] = []
     together = threading.Barrier(CLIENTS)
 
@@ -197,7 +197,7 @@ def test_exactly_as_many_pages_as_there_are(daemon: Daemon) -> None:
     assert recorded == {f"svc-{number}": {"2048": 3} for number in granted}
 
 
-def test_one_service_from_many_clients(daemon: Daemon) -> None:
+def test_many_clients_resize_one_service(daemon: Daemon) -> None:
     sizes = [0] * CLIENTS
 
     def ask(number: int) -> None:
@@ -209,7 +209,7 @@ def test_one_service_from_many_clients(daemon: Daemon) -> None:
     assert len(daemon.claims()["svc"]) in sizes
 
 
-def test_answer_that_nobody_reads() -> None:
+def test_unread_answers_delay_no_other_client() -> None:
     shape = Shape(packages=2, cores_per_l3=128, isolated="0-255")
     with Daemon(shape) as daemon:
         daemon.start()

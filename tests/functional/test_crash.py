@@ -113,7 +113,7 @@ def recorded_pages(daemon: Daemon) -> dict[str, int]:
     return {service: sizes.get("2048", 0) for service, sizes in allocations.items()}
 
 
-def test_fifty_kills_in_a_stream_of_allocations() -> None:
+def test_acknowledged_changes_survive_fifty_kills() -> None:
     chance = random.Random(20251105)
     with Daemon(SMALL) as daemon:
         writers = [Writer(daemon, number, random.Random(number)) for number in range(WRITERS)]
@@ -138,7 +138,7 @@ def test_fifty_kills_in_a_stream_of_allocations() -> None:
             assert writer.refused > KILLS, "the CPUs were never scarce, so nothing was learnt about refusals"
 
 
-def test_kills_while_starting(daemon: Daemon) -> None:
+def test_state_survives_kills_while_starting(daemon: Daemon) -> None:
     chance = random.Random(7)
     daemon.numa("a", 0, 3, preemption_policy="non-preemptive")
     daemon.pages("a", 0, 2048, 5)
@@ -152,7 +152,7 @@ def test_kills_while_starting(daemon: Daemon) -> None:
     assert daemon.snapshot() == expected
 
 
-def test_kill_in_the_very_first_start() -> None:
+def test_import_survives_a_kill_in_the_first_start() -> None:
     # Killed as soon as anything of the state is on disk: the next start must not take the beginning for a whole state.
     for delay in (0, 0, 0.0005, 0.001, 0.003, 0.01):
         with Daemon() as daemon:
@@ -170,7 +170,7 @@ def test_kill_in_the_very_first_start() -> None:
             assert daemon.claims() == {"a": {1, 2, 3}, "b": {5}}
 
 
-def test_restart_is_invisible() -> None:
+def test_restart_changes_no_answer() -> None:
     with Daemon(settings={"cpu-pool": "0,4,8,12"}) as daemon:
         daemon.start()
         daemon.cores("plain", 3)
@@ -197,7 +197,7 @@ def test_restart_is_invisible() -> None:
             assert daemon.snapshot() == before
 
 
-def test_answer_means_durable() -> None:
+def test_answered_change_is_durable() -> None:
     # No pause between the answer and the kill: what was answered has reached the disk before.
     with Daemon() as daemon:
         for number in range(3):

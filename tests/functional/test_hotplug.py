@@ -40,7 +40,7 @@ class TestUnavailableCpu:
         lose(daemon, lost, how)
         return held, lost
 
-    def test_is_listed(self, daemon: Daemon, how: str) -> None:
+    def test_is_listed_as_unavailable(self, daemon: Daemon, how: str) -> None:
         held, lost = self.prepare(daemon, how)
         listing = daemon.ok("list_allocations")
         assert daemon.claims() == {"svc": held}
@@ -72,7 +72,7 @@ class TestUnavailableCpu:
         assert daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"] == ""
         assert lost not in daemon.cores("svc", 11)
 
-    def test_others_never_get_it(self, daemon: Daemon, how: str) -> None:
+    def test_no_other_service_gets_it(self, daemon: Daemon, how: str) -> None:
         held, lost = self.prepare(daemon, how)
         assert daemon.cores("other", 8) == daemon.host.isolated - held - {lost}
         assert daemon.refused("allocate_cores", service_name="third", num_of_cores=1) == (
@@ -80,7 +80,7 @@ class TestUnavailableCpu:
         )
         assert len(daemon.cores("other", 3)) == 3
 
-    def test_comes_back(self, daemon: Daemon, how: str) -> None:
+    def test_is_available_again_when_it_returns(self, daemon: Daemon, how: str) -> None:
         held, lost = self.prepare(daemon, how)
         others = daemon.cores("other", 8)
         daemon.host.set_isolated(daemon.host.isolated | {lost})
@@ -101,7 +101,7 @@ class TestUnavailableCpu:
         assert daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"] == str(lost)
 
 
-def test_lost_cpu_of_a_legacy_claim_is_not_reclaimed(daemon: Daemon) -> None:
+def test_offline_cpu_is_not_reclaimed(daemon: Daemon) -> None:
     legacy = daemon.cores("legacy", 12)
     daemon.host.set_offline({1})
     granted = daemon.numa("svc", 0, 5)
@@ -115,14 +115,14 @@ def test_new_claims_avoid_offline_cpus(daemon: Daemon) -> None:
     assert daemon.cores("svc", 9) == daemon.host.isolated - {1, 2, 5}
 
 
-def test_cpus_can_join_the_pool_while_running(daemon: Daemon) -> None:
+def test_new_isolated_cpus_join_the_pool(daemon: Daemon) -> None:
     daemon.host.set_isolated(daemon.host.isolated | {0, 8})
     listing = daemon.ok("list_allocations")
     assert listing["total_available_cpus"] == 14
     assert len(daemon.cores("svc", 14)) == 14
 
 
-def test_half_of_the_isolated_cpus_gone_after_a_restart(daemon: Daemon) -> None:
+def test_claims_keep_cpus_that_left_the_pool_during_a_restart(daemon: Daemon) -> None:
     kept, lost = daemon.numa("kept", 0, 4), daemon.numa("lost", 1, 4)
     both = daemon.numa("both", 0, 1) | daemon.numa("both", 1, 1)
     daemon.stop()
@@ -144,7 +144,7 @@ def test_half_of_the_isolated_cpus_gone_after_a_restart(daemon: Daemon) -> None:
     assert set(daemon.claims()) == {"kept", "both"}
 
 
-def test_node_gone_after_a_restart(daemon: Daemon) -> None:
+def test_claims_in_a_missing_node_can_be_released(daemon: Daemon) -> None:
     kept, lost = daemon.numa("kept", 0, 2), daemon.numa("lost", 1, 2)
     daemon.pages("lost", 1, 2048, 8)
     daemon.stop()
@@ -188,7 +188,7 @@ def test_unreadable_topology(daemon: Daemon, *, restarted: bool) -> None:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_core_that_only_listings_have_seen_is_known_after_a_restart(killed: bool) -> None:
+def test_restart_remembers_cores_seen_by_listings(killed: bool) -> None:
     """The sibling was offline at the grant; when both were seen online, no request changed anything."""
     with Daemon(SMALL) as daemon:
         daemon.host.set_offline({9})

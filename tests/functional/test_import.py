@@ -47,7 +47,7 @@ def with_pages(allocations: Any) -> Json:
     return {"version": 1, "hugepages_db": {"allocations": allocations}}
 
 
-def test_good_state() -> None:
+def test_imports_all_of_a_good_state() -> None:
     with Daemon(settings={"cpu-pool": "0,4,8,12"}) as daemon:
         old_state(daemon, GOOD)
         daemon.start()
@@ -91,7 +91,7 @@ def test_good_state() -> None:
         with_pages({"svc": []}),
     ],
 )
-def test_empty_state(state: Json) -> None:
+def test_empty_state_is_a_first_start(state: Json) -> None:
     with Daemon() as daemon:
         old_state(daemon, state)
         daemon.start()
@@ -100,7 +100,7 @@ def test_empty_state(state: Json) -> None:
         daemon.cores("svc", 2)
 
 
-def test_sections_may_be_missing() -> None:
+def test_missing_sections_get_defaults() -> None:
     with Daemon() as daemon:
         old_state(daemon, with_cpus(allocations={"svc": "1,9"}))
         daemon.start()
@@ -109,7 +109,7 @@ def test_sections_may_be_missing() -> None:
         assert daemon.entry("svc")["preemption_policy"] == "legacy"
 
 
-def test_imported_once() -> None:
+def test_state_is_imported_once() -> None:
     with Daemon() as daemon:
         old_state(daemon, with_cpus(allocations={"svc": "1,9"}))
         daemon.start()
@@ -126,7 +126,7 @@ def test_imported_once() -> None:
                 assert daemon.cores("new", 2) == held["new"]
 
 
-def test_state_that_appears_after_the_first_start() -> None:
+def test_later_state_is_ignored() -> None:
     with Daemon() as daemon:
         daemon.start()
         daemon.stop()
@@ -136,7 +136,7 @@ def test_state_that_appears_after_the_first_start() -> None:
         assert "state_error" not in daemon.ok("list_allocations")
 
 
-def test_imported_cpus_that_are_not_in_the_pool() -> None:
+def test_imports_cpus_outside_the_pool() -> None:
     with Daemon() as daemon:
         old_state(daemon, with_cpus(allocations={"svc": "0-1,100"}))
         daemon.start()
@@ -189,7 +189,7 @@ CHANGES: Final = [
 
 
 @pytest.mark.parametrize(("state", "named"), MALFORMED.values(), ids=MALFORMED.keys())
-def test_malformed_state(state: Any, named: str) -> None:
+def test_malformed_state_is_not_imported(state: Any, named: str) -> None:
     with Daemon() as daemon:
         path = old_state(daemon, state)
         content = path.read_bytes()
@@ -208,7 +208,7 @@ def test_malformed_state(state: Any, named: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe"])
-def test_state_is_no_file(kind: str) -> None:
+def test_refuses_a_state_that_is_no_file(kind: str) -> None:
     with Daemon() as daemon:
         path = daemon.data / "data" / "state.json"
         path.parent.mkdir()
@@ -221,7 +221,7 @@ def test_state_is_no_file(kind: str) -> None:
         assert "state.json" in error_of(daemon.call("allocate_cores", service_name="svc", num_of_cores=1))
 
 
-def test_malformed_state_stays_in_the_way() -> None:
+def test_malformed_state_blocks_every_start() -> None:
     with Daemon() as daemon:
         path = old_state(daemon, with_cpus(allocations={"good": "1", "svc-1": "2-"}))
         content = path.read_bytes()
@@ -233,7 +233,7 @@ def test_malformed_state_stays_in_the_way() -> None:
             assert path.read_bytes() == content
 
 
-def test_mended_state_is_imported() -> None:
+def test_corrected_state_is_imported() -> None:
     with Daemon() as daemon:
         old_state(daemon, with_cpus(allocations={"svc": "1-"}))
         daemon.start()
@@ -244,7 +244,7 @@ def test_mended_state_is_imported() -> None:
         daemon.cores("svc", 3)
 
 
-def test_removed_state_is_no_longer_in_the_way() -> None:
+def test_removed_state_no_longer_blocks() -> None:
     with Daemon() as daemon:
         path = old_state(daemon, b"")
         daemon.start()

@@ -31,7 +31,7 @@ def test_two_spellings_are_one_service(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("name", [" a", "a ", "\u2800", "\u3164", "a\ufe0f", "\u034fa"])
-def test_a_name_that_looks_like_another_one_is_refused(name: str, daemon: Daemon) -> None:
+def test_refuses_a_name_that_looks_like_another(name: str, daemon: Daemon) -> None:
     daemon.cores("a", 1)
     before = daemon.snapshot()
     for action, fields in TAKES.items():
@@ -63,7 +63,7 @@ def test_beyond_the_limits_only_what_exists_is_served(daemon: Daemon) -> None:
     daemon.cores("c", 1)
 
 
-def test_settings_that_are_a_fifo_are_reported_without_waiting() -> None:
+def test_refuses_settings_in_a_fifo() -> None:
     with Daemon(settings={"cpu-pool": "0"}) as daemon:
         daemon.start()
         daemon.settings_path.unlink()
@@ -77,7 +77,7 @@ def test_settings_that_are_a_fifo_are_reported_without_waiting() -> None:
         assert "it is not a regular file" in process.output()
 
 
-def test_settings_with_a_key_twice_leave_those_in_use() -> None:
+def test_duplicate_key_keeps_the_settings_in_use() -> None:
     with Daemon(settings={"cpu-pool": "0"}) as daemon:
         daemon.start()
         daemon.configure('{"cpu-pool": "0,8", "cpu-pool": "8"}')

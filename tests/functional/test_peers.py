@@ -52,12 +52,12 @@ def settle(daemon: Daemon, settings: dict[str, Any]) -> None:
     wait_until(lambda: "error" not in daemon.call("list_allocations", pool="general"), "the settings are read")
 
 
-def test_strangers_may_read(daemon: Daemon) -> None:
+def test_other_users_may_read(daemon: Daemon) -> None:
     for action, fields in READING:
         assert ask_as(daemon, action, fields)[1] == daemon.ok(action, **fields)
 
 
-def test_strangers_may_not_change_claims(daemon: Daemon) -> None:
+def test_other_users_may_not_change_claims(daemon: Daemon) -> None:
     before = daemon.snapshot()
     for action, fields in CHANGES:
         assert str(UID) in error_of(ask_as(daemon, action, fields)[1])
@@ -78,7 +78,7 @@ def test_group_of_root_is_not_root(daemon: Daemon) -> None:
     ],
     ids=["uid", "one of the uids", "gid", "supplementary group"],
 )
-def test_who_is_named_may_change_claims(daemon: Daemon, settings: Json, who: dict[str, Any]) -> None:
+def test_allowed_users_may_change_claims(daemon: Daemon, settings: Json, who: dict[str, Any]) -> None:
     settle(daemon, settings)
     for action, fields in CHANGES:
         assert "error" not in ask_as(daemon, action, fields, **who)[1]
@@ -94,7 +94,7 @@ def test_who_is_named_may_change_claims(daemon: Daemon, settings: Json, who: dic
     ],
     ids=["others", "the other way round", "nobody"],
 )
-def test_who_is_not_named_may_not(daemon: Daemon, settings: Json) -> None:
+def test_other_users_stay_refused(daemon: Daemon, settings: Json) -> None:
     settle(daemon, settings)
     before = daemon.snapshot()
     for action, fields in CHANGES:
@@ -103,7 +103,7 @@ def test_who_is_not_named_may_not(daemon: Daemon, settings: Json) -> None:
     daemon.cores("root", 1)
 
 
-def test_permission_changes_with_the_settings(daemon: Daemon) -> None:
+def test_reload_changes_permissions(daemon: Daemon) -> None:
     error_of(ask_as(daemon, *CHANGES[0])[1])
     settle(daemon, {"allowed-uids": [UID]})
     assert "error" not in ask_as(daemon, *CHANGES[0])[1]
@@ -119,7 +119,7 @@ def logged(daemon: Daemon, *numbers: int) -> bool:
     return any({str(number) for number in numbers} <= set(re.findall(r"\d+", line)) for line in lines)
 
 
-def test_peers_are_logged(daemon: Daemon) -> None:
+def test_log_names_the_peer(daemon: Daemon) -> None:
     for action, fields in (READING[0], CHANGES[0]):
         pid, _ = ask_as(daemon, action, fields)
         wait_until(lambda pid=pid: logged(daemon, pid, UID, GID), "the log names the peer", 5)

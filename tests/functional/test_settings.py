@@ -13,7 +13,7 @@ from .harness import Daemon, Json, wait_until
 from .starting import run_to_exit
 
 
-def test_sighup_while_the_daemon_starts_is_heard() -> None:
+def test_sighup_during_the_start_reads_the_settings() -> None:
     """Whoever finds the lock held may tell the daemon of settings that it has read already, or not yet."""
     with Daemon() as daemon:
         daemon.launch()
@@ -24,7 +24,7 @@ def test_sighup_while_the_daemon_starts_is_heard() -> None:
         wait_until(lambda: "error" not in daemon.call("list_allocations", pool="general"), "the pool is there")
 
 
-def test_sighup_reads_the_settings_again(daemon: Daemon) -> None:
+def test_sighup_reads_the_settings(daemon: Daemon) -> None:
     held = daemon.cores("svc", 2)
     daemon.refused("list_allocations", pool="general")
     daemon.configure({"cpu-pool": "0,4"})
@@ -40,7 +40,7 @@ def test_sighup_reads_the_settings_again(daemon: Daemon) -> None:
     assert daemon.claims("general") == {"host": {0, 4}}
 
 
-def test_general_pool_taken_away_while_claims_are_in_it() -> None:
+def test_claim_outside_a_smaller_pool_must_be_released_first() -> None:
     with Daemon(settings={"cpu-pool": "0,4"}) as daemon:
         daemon.start()
         daemon.cores("host", 2, pool="general")
@@ -54,7 +54,7 @@ def test_general_pool_taken_away_while_claims_are_in_it() -> None:
         daemon.cores("host", 1, pool="general")
 
 
-def test_claimed_cpu_becomes_reserved(daemon: Daemon) -> None:
+def test_reserved_cpu_stays_with_its_owner(daemon: Daemon) -> None:
     held = daemon.numa("svc", 0, 2)
     daemon.configure({"reserved-cpus": str(min(held))})
     daemon.send_signal(signal.SIGHUP)
@@ -100,7 +100,7 @@ BAD_SETTINGS: Final[dict[str, tuple[Json | str, tuple[str, ...]]]] = {
 
 
 @pytest.mark.parametrize(("settings", "named"), BAD_SETTINGS.values(), ids=BAD_SETTINGS.keys())
-def test_invalid_settings_at_the_start(settings: Json | str, named: tuple[str, ...]) -> None:
+def test_invalid_settings_end_the_start(settings: Json | str, named: tuple[str, ...]) -> None:
     with Daemon() as daemon:
         daemon.configure(settings)
         sentence = run_to_exit(daemon.environment)
@@ -109,7 +109,7 @@ def test_invalid_settings_at_the_start(settings: Json | str, named: tuple[str, .
         assert not daemon.socket_path.exists()
 
 
-def test_invalid_settings_on_sighup() -> None:
+def test_invalid_settings_on_sighup_change_nothing() -> None:
     with Daemon(settings={"cpu-pool": "0,4"}) as daemon:
         daemon.start()
         held = daemon.cores("svc", 2)
@@ -128,7 +128,7 @@ def test_invalid_settings_on_sighup() -> None:
 
 
 @pytest.mark.parametrize("how", ["empty object", "no variable", "every default"])
-def test_default_settings(how: str) -> None:
+def test_missing_settings_are_the_defaults(how: str) -> None:
     with Daemon() as daemon:
         if how == "no variable":
             del daemon.environment["EPA_SETTINGS"]
@@ -159,7 +159,7 @@ def test_default_settings(how: str) -> None:
         assert len(daemon.cores("svc", 0)) == 9
 
 
-def test_general_pool_must_not_overlap_the_isolated_cpus() -> None:
+def test_overlapping_general_pool_grants_nothing() -> None:
     # Which CPUs are isolated may change with every boot, so the daemon starts; but it grants nothing from such a pool.
     with Daemon(settings={"cpu-pool": "0-1,4"}) as daemon:
         daemon.start()

@@ -15,7 +15,7 @@ from .starting import LISTING, answers, run_to_exit
 SOCKET_IS_BACK_WITHIN: Final = 5.0
 
 
-def test_socket_file(daemon: Daemon) -> None:
+def test_anybody_may_connect(daemon: Daemon) -> None:
     mode = daemon.socket_path.stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o666, "who may change claims is decided by SO_PEERCRED, reading is for everybody"
@@ -40,7 +40,7 @@ def test_socket_directory_is_put_back(daemon: Daemon) -> None:
     wait_until(lambda: answers(daemon.socket_path), "the socket file is back", SOCKET_IS_BACK_WITHIN)
 
 
-def test_socket_file_replaced_by_another(daemon: Daemon) -> None:
+def test_foreign_file_is_replaced_by_the_socket(daemon: Daemon) -> None:
     # Every connected snap may write here; its mistakes must not cut the others off.
     daemon.socket_path.unlink()
     daemon.socket_path.write_text("not a socket")
@@ -81,7 +81,7 @@ def test_second_daemon_gives_up(daemon: Daemon, shared: str) -> None:
     assert len(daemon.claims()["svc"]) == 3
 
 
-def test_two_daemons_with_nothing_in_common(daemon: Daemon) -> None:
+def test_daemons_with_separate_directories_coexist(daemon: Daemon) -> None:
     daemon.cores("svc", 12)
     with Daemon() as other:
         other.start()

@@ -11,14 +11,14 @@ from .harness import PATIENCE, Daemon, Process, format_cpus, wait_until
 from .starting import COMMAND, answers
 
 
-def test_host_without_isolated_cpus_is_told_what_to_try() -> None:
+def test_log_suggests_machine_when_no_cpu_is_isolated() -> None:
     with Daemon() as daemon:
         daemon.host.set_isolated(())
         daemon.start()
         assert "--machine" in daemon.log()
 
 
-def test_recorded_machine() -> None:
+def test_serves_a_recorded_machine() -> None:
     with Daemon() as daemon:
         recording = daemon.base / "machine.json"
         recorded = subprocess.run(
@@ -40,7 +40,7 @@ def test_recorded_machine() -> None:
 
 
 @pytest.mark.parametrize("files", [10, 12, 14, 16, 18, 20, 22, 23])
-def test_too_few_files_end_a_start_in_one_sentence(files: int) -> None:
+def test_too_few_files_end_the_start(files: int) -> None:
     with Daemon() as daemon:
         daemon.launch(launcher=["/bin/sh", "-c", f'ulimit -n {files}; exec "$@"', "sh"])
         assert daemon.wait() == 1

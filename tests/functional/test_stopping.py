@@ -10,14 +10,14 @@ from .harness import READ_TIMEOUT, Daemon, connect, decode, encode, in_threads, 
 from .starting import LISTING
 
 
-def test_sigterm(daemon: Daemon) -> None:
+def test_sigterm_ends_with_exit_code_zero(daemon: Daemon) -> None:
     daemon.cores("svc", 2)
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait() == 0
     assert not daemon.socket_path.exists()
 
 
-def test_sigterm_answers_what_is_in_flight(daemon: Daemon) -> None:
+def test_sigterm_answers_requests_in_flight(daemon: Daemon) -> None:
     with contextlib.ExitStack() as stack:
         clients = {f"svc-{number:02}": stack.enter_context(connect(daemon.socket_path)) for number in range(12)}
         requests = {name: encode("allocate_cores", {"service_name": name, "num_of_cores": 1}) for name in clients}
@@ -35,7 +35,7 @@ def test_sigterm_answers_what_is_in_flight(daemon: Daemon) -> None:
     assert daemon.claims() == granted
 
 
-def test_sigterm_answers_who_is_waiting_to_be_accepted(daemon: Daemon) -> None:
+def test_sigterm_answers_waiting_connections(daemon: Daemon) -> None:
     with contextlib.ExitStack() as stack:
         daemon.send_signal(signal.SIGSTOP)
         clients = [stack.enter_context(connect(daemon.socket_path)) for _ in range(300)]
@@ -52,7 +52,7 @@ def test_sigterm_answers_who_is_waiting_to_be_accepted(daemon: Daemon) -> None:
     assert len(daemon.claims()) == 12
 
 
-def test_sigterm_does_not_wait_for_silent_clients_for_ever(daemon: Daemon) -> None:
+def test_sigterm_gives_up_on_silent_clients(daemon: Daemon) -> None:
     with connect(daemon.socket_path), connect(daemon.socket_path) as stalled:
         stalled.sendall(LISTING[:10])
         daemon.claims()
@@ -61,7 +61,7 @@ def test_sigterm_does_not_wait_for_silent_clients_for_ever(daemon: Daemon) -> No
     assert not daemon.socket_path.exists()
 
 
-def test_sigterm_in_a_stream_of_requests(daemon: Daemon) -> None:
+def test_sigterm_leaves_no_request_unanswered(daemon: Daemon) -> None:
     granted: dict[str, int] = {}
 
     def ask(name: str) -> None:

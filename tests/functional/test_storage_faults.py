@@ -84,7 +84,7 @@ FAULTS: Final = {
 
 
 @pytest.mark.parametrize(("kind", "number"), FAULTS.values(), ids=FAULTS.keys())
-def test_fault_while_running(library: Path, kind: str, number: int) -> None:
+def test_failed_writes_refuse_changes(library: Path, kind: str, number: int) -> None:
     with Daemon() as daemon:
         fault = Fault(daemon, library, kind, number)
         daemon.start(fault.environment)
@@ -115,7 +115,7 @@ def test_fault_while_running(library: Path, kind: str, number: int) -> None:
         daemon.cores("last", 1)
 
 
-def test_good_order_after_a_fault(library: Path) -> None:
+def test_stop_after_failed_syncs_loses_nothing(library: Path) -> None:
     with Daemon() as daemon:
         fault = Fault(daemon, library, "sync")
         daemon.start(fault.environment)
@@ -130,7 +130,7 @@ def test_good_order_after_a_fault(library: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", "write", "torn"])
-def test_fault_while_nobody_asks(library: Path, kind: str) -> None:
+def test_faults_while_idle_lose_nothing(library: Path, kind: str) -> None:
     # What the daemon does for itself in an idle moment may fail as well, and costs no claim.
     with Daemon() as daemon:
         fault = Fault(daemon, library, kind)
@@ -145,7 +145,7 @@ def test_fault_while_nobody_asks(library: Path, kind: str) -> None:
         assert daemon.snapshot() == before
 
 
-def test_nobody_sees_what_is_not_durable_yet(library: Path) -> None:
+def test_unsynced_changes_are_invisible(library: Path) -> None:
     with Daemon() as daemon:
         fault = Fault(daemon, library, "sync", milliseconds=300)
         daemon.start(fault.environment)
@@ -159,7 +159,7 @@ def test_nobody_sees_what_is_not_durable_yet(library: Path) -> None:
                     time.sleep(0.1)
 
 
-def test_changes_that_wait_together_share_a_sync(library: Path) -> None:
+def test_waiting_changes_share_a_sync(library: Path) -> None:
     with Daemon() as daemon:
         fault = Fault(daemon, library, "sync", number=0, milliseconds=100)
         daemon.start(fault.environment)
@@ -174,7 +174,7 @@ def test_changes_that_wait_together_share_a_sync(library: Path) -> None:
         assert fault.syncs >= shared + 4, "a lone change waits for a sync of its own"
 
 
-def test_sigterm_while_a_change_is_synced(library: Path) -> None:
+def test_sigterm_waits_for_a_sync(library: Path) -> None:
     with Daemon() as daemon:
         fault = Fault(daemon, library, "sync", number=0, milliseconds=500)
         daemon.start(fault.environment)
@@ -187,7 +187,7 @@ def test_sigterm_while_a_change_is_synced(library: Path) -> None:
         assert daemon.claims() == {"svc": granted[0]}
 
 
-def test_file_size_limit() -> None:
+def test_file_size_limit_refuses_changes() -> None:
     # Needs neither root nor a compiler: the kernel refuses every write to a file with EFBIG.
     with Daemon() as daemon:
         daemon.start()
@@ -228,7 +228,7 @@ def fill(path: Path) -> None:
                     file.write(b"\0" * size)
 
 
-def test_full_disk() -> None:
+def test_full_disk_loses_nothing() -> None:
     with Daemon() as daemon, mounted(daemon.common, "size=4m"):
         daemon.start()
         populate(daemon)
@@ -259,7 +259,7 @@ def test_full_disk() -> None:
         daemon.stop()
 
 
-def test_full_disk_at_the_first_start() -> None:
+def test_full_disk_at_the_first_start_refuses_changes() -> None:
     with Daemon() as daemon, mounted(daemon.common, "size=64k"):
         fill(daemon.common / "filler")
         daemon.start()
@@ -273,7 +273,7 @@ def test_full_disk_at_the_first_start() -> None:
 
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
-def test_read_only_directory(end: str) -> None:
+def test_read_only_directory_refuses_changes(end: str) -> None:
     with Daemon() as daemon, mounted(daemon.common, "size=4m") as remount:
         daemon.start()
         populate(daemon)
@@ -350,7 +350,7 @@ DAMAGE: Final[dict[str, Callable[[bytes, Path], bytes]]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE.keys())
-def test_damaged_database(
+def test_damaged_database_is_left_unchanged(
     tmp_path: Path, good_database: tuple[bytes, tuple[Json, Json, Json]], damage: Callable[[bytes, Path], bytes]
 ) -> None:
     damaged = damage(good_database[0], tmp_path)
@@ -373,7 +373,7 @@ def test_damaged_database(
         assert path.read_bytes() == damaged
 
 
-def test_copy_is_put_back_in_place_of_a_damaged_database(good_database: tuple[bytes, tuple[Json, Json, Json]]) -> None:
+def test_restored_copy_replaces_a_damaged_database(good_database: tuple[bytes, tuple[Json, Json, Json]]) -> None:
     good, expected = good_database
     with Daemon() as daemon:
         path = daemon.common / "state.db"
@@ -388,7 +388,7 @@ def test_copy_is_put_back_in_place_of_a_damaged_database(good_database: tuple[by
         all_work(daemon)
 
 
-def test_newer_schema_says_so(tmp_path: Path, good_database: tuple[bytes, tuple[Json, Json, Json]]) -> None:
+def test_newer_schema_is_named(tmp_path: Path, good_database: tuple[bytes, tuple[Json, Json, Json]]) -> None:
     with Daemon() as daemon:
         (daemon.common / "state.db").write_bytes(DAMAGE["newer schema"](good_database[0], tmp_path))
         daemon.start()
@@ -396,7 +396,7 @@ def test_newer_schema_says_so(tmp_path: Path, good_database: tuple[bytes, tuple[
         assert "schema version is 1000" in sentence
 
 
-def test_database_is_a_directory() -> None:
+def test_refuses_a_directory_as_database() -> None:
     with Daemon() as daemon:
         (daemon.common / "state.db").mkdir()
         daemon.start()
@@ -453,7 +453,7 @@ def events(database: Path) -> list[Any]:
         return [row for table in tables for row in opened.execute(f"SELECT * FROM {table}")]
 
 
-def test_every_change_leaves_an_event(daemon: Daemon) -> None:
+def test_released_service_stays_in_the_history(daemon: Daemon) -> None:
     populate(daemon)
     daemon.cores("brief", 1)
     daemon.cores("brief", -1)

@@ -15,7 +15,7 @@ from .systemd import ACTIVATE, Notifications, listening
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
-def test_readiness(kind: str) -> None:
+def test_reports_readiness_and_stopping(kind: str) -> None:
     with Daemon() as daemon:
         address = str(daemon.base / "notify") if kind == "path" else f"@epa-test-{os.getpid()}-{id(daemon)}"
         notifications = Notifications(address)
@@ -28,7 +28,7 @@ def test_readiness(kind: str) -> None:
             assert daemon.wait() == 0
 
 
-def test_watchdog() -> None:
+def test_sends_watchdog_messages() -> None:
     with Daemon() as daemon:
         address = str(daemon.base / "notify")
         notifications = Notifications(address)
@@ -40,7 +40,7 @@ def test_watchdog() -> None:
                 notifications.wait_for("WATCHDOG=1")
 
 
-def test_no_watchdog_for_another_process() -> None:
+def test_sends_no_watchdog_messages_for_another_process() -> None:
     with Daemon() as daemon:
         address = str(daemon.base / "notify")
         notifications = Notifications(address)
@@ -52,13 +52,13 @@ def test_no_watchdog_for_another_process() -> None:
                 notifications.wait_for("WATCHDOG=1")
 
 
-def test_notify_socket_that_is_gone() -> None:
+def test_starts_without_its_notify_socket() -> None:
     with Daemon() as daemon:
         daemon.start({"NOTIFY_SOCKET": str(daemon.base / "gone")})
         daemon.cores("svc", 1)
 
 
-def test_socket_activation() -> None:
+def test_serves_the_socket_of_systemd() -> None:
     with Daemon() as daemon, listening(daemon.socket_path) as listener:
         launcher = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), ""]
         with connect(daemon.socket_path) as early:
@@ -78,7 +78,7 @@ def test_socket_activation() -> None:
         assert daemon.socket_path.is_socket()
 
 
-def test_activation_where_the_socket_file_had_been_put_back_and_the_daemon_was_killed() -> None:
+def test_activation_after_a_kill_replaces_the_socket_file() -> None:
     """systemd hands over its socket again, but the file leads to the dead daemon's."""
     with Daemon() as daemon, listening(daemon.socket_path) as listener:
         launcher = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), ""]
@@ -93,7 +93,7 @@ def test_activation_where_the_socket_file_had_been_put_back_and_the_daemon_was_k
         assert daemon.claims() == {"svc": held}
 
 
-def test_activation_meant_for_another_process() -> None:
+def test_ignores_activation_of_another_process() -> None:
     with Daemon() as daemon, listening(daemon.base / "foreign.sock") as listener:
         launcher = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), "1"]
         daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))

@@ -71,7 +71,7 @@ OUTDATED: Final = [
 
 
 @pytest.mark.parametrize("shape", [EIGHT, WIDE_NODES, CHAIN, FOUR], ids=["eight", "wide nodes", "chain", "four"])
-def test_outdated_placements(shape: Shape) -> None:
+def test_listing_names_outdated_placements(shape: Shape) -> None:
     with Daemon(shape) as daemon:
         write_core_types(daemon)
         daemon.start()
@@ -96,7 +96,7 @@ def test_outdated_placements(shape: Shape) -> None:
             assert daemon.ok("list_allocations")["outdated_placements"] == []
 
 
-def test_outdated_placements_are_of_now(daemon: Daemon) -> None:
+def test_outdated_placements_depend_on_free_cpus(daemon: Daemon) -> None:
     """They are said to be by the CPUs that are free now; a restart changes nothing of it."""
     daemon.cores("four", 4)
     daemon.cores("rest", 12)

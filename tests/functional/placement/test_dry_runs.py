@@ -21,7 +21,7 @@ DRY_RUNS: Final = [
 
 
 @pytest.mark.parametrize("request_", DRY_RUNS, ids=[json.dumps(fields) for _, fields in DRY_RUNS])
-def test_dry_run(daemon: Daemon, request_: Request) -> None:
+def test_dry_run_gives_the_real_answer(daemon: Daemon, request_: Request) -> None:
     begin(daemon, {"other": "0-1", "svc": "2"})
     before = daemon.snapshot(), tables(daemon)
     dry = ask(daemon, request_, dry_run=True)
@@ -50,7 +50,7 @@ REFUSED: Final = [
 
 
 @pytest.mark.parametrize("request_", REFUSED, ids=[json.dumps(fields) for _, fields in REFUSED])
-def test_refused_dry_run(daemon: Daemon, request_: Request) -> None:
+def test_dry_run_gives_the_real_refusal(daemon: Daemon, request_: Request) -> None:
     begin(daemon, {"other": "0"})
     action, fields = request_
     real = daemon.refused(action, service_name="svc", **fields)
@@ -59,7 +59,7 @@ def test_refused_dry_run(daemon: Daemon, request_: Request) -> None:
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize("request_", [cores(2), percent(10), numa(0, 1), cores(-1)], ids=str)
-def test_dry_run_by_a_stranger(daemon: Daemon, request_: Request) -> None:
+def test_dry_run_of_another_user_is_refused(daemon: Daemon, request_: Request) -> None:
     daemon.base.chmod(0o755)
     daemon.data.chmod(0o755)
     action, fields = request_

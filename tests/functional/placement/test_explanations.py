@@ -14,7 +14,7 @@ from .asking import Request, ask, begin, cores, numa, outcome, percent
 
 
 @pytest.mark.parametrize("request_", [cores(3), percent(20), numa(1, 2), cores(9), cores(1), cores(2)], ids=str)
-def test_explanation(daemon: Daemon, request_: Request) -> None:
+def test_explanation_matches_the_grant(daemon: Daemon, request_: Request) -> None:
     begin(daemon, {"other": "0-1", "svc": "2-3"})
     plain = ask(daemon, request_, dry_run=True)
     assert "explanation" not in plain
@@ -44,7 +44,7 @@ REFUSALS: Final = [
 
 
 @pytest.mark.parametrize(("request_", "rule"), REFUSALS, ids=str)
-def test_explained_refusal(daemon: Daemon, request_: Request, rule: str) -> None:
+def test_explanation_names_the_rule_that_refuses(daemon: Daemon, request_: Request, rule: str) -> None:
     daemon.hold("other", "0,2", preemption_policy="non-preemptive")
     plain = error_of(ask(daemon, request_))
     for more in ({}, {"dry_run": True}):
@@ -57,7 +57,7 @@ def test_explained_refusal(daemon: Daemon, request_: Request, rule: str) -> None
     assert daemon.claims().keys() == {"other"}
 
 
-def test_nothing_to_explain(daemon: Daemon) -> None:
+def test_releases_and_bad_requests_have_no_explanation(daemon: Daemon) -> None:
     daemon.cores("svc", 2)
     for request in (cores(17), numa(9, 1), cores(2, near=9), cores(-2)):
         error_of(ask(daemon, request, explain=True))
@@ -69,7 +69,7 @@ def test_nothing_to_explain(daemon: Daemon) -> None:
 LARGE: Final = Shape(2, 4, 8, 8, 2, siblings="adjacent", isolated="0-1023")
 
 
-def test_answers_are_short() -> None:
+def test_answers_stay_below_4096_bytes() -> None:
     """Below 4096 bytes, unless the lists that protocol 1.0 has anyway leave no room."""
     name = "s" * 255
     long: list[Any] = []

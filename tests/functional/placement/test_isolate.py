@@ -12,7 +12,7 @@ from .asking import ask, begin, cores, numa, outcome
 from .hosts import EIGHT
 
 
-def test_withheld_siblings() -> None:
+def test_withheld_siblings_are_never_granted() -> None:
     """They are in nobody's answer, whatever happens to the daemon and its settings, until the claim goes."""
     with Daemon(EIGHT, {"cpu-thread-policy": "isolate"}) as daemon:
         daemon.start()
@@ -62,7 +62,7 @@ def test_reclaimed_core_is_no_longer_withheld() -> None:
         assert outcome(ask(daemon, cores(4))) == "0-1,8-9"
 
 
-def test_partial_release_under_isolate() -> None:
+def test_partial_release_frees_withheld_siblings() -> None:
     with Daemon(EIGHT, {"cpu-thread-policy": "isolate"}) as daemon:
         daemon.start()
         assert outcome(ask(daemon, numa(0, 2))) == "0-1 beside 8-9"
@@ -75,7 +75,7 @@ def test_partial_release_under_isolate() -> None:
 
 
 @pytest.mark.parametrize("reclaim", ["if-needed", "always", "never"])
-def test_isolated_beside_cpus_that_may_be_taken(reclaim: str) -> None:
+def test_owned_siblings_are_never_withheld(reclaim: str) -> None:
     """A thread that another service keeps is never withheld from it, and the daemon reads what it has stored."""
     with Daemon(EIGHT, {"numa-reclaim": reclaim}) as daemon:
         daemon.start()

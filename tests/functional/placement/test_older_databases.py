@@ -32,7 +32,7 @@ def source_of(commit: str, directory: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(directory / "src")}
 
 
-def test_database_of_schema_1(tmp_path: Path) -> None:
+def test_upgrades_a_database_of_schema_1(tmp_path: Path) -> None:
     earlier = source_of("5271d6b", tmp_path)
     with Daemon(EIGHT) as daemon:
         daemon.start(earlier)
@@ -62,7 +62,7 @@ def test_database_of_schema_1(tmp_path: Path) -> None:
         assert f"schema version is {SCHEMA_VERSION}" in daemon.ok("list_allocations")["state_error"]
 
 
-def test_database_of_schema_2(tmp_path: Path) -> None:
+def test_upgrades_a_database_of_schema_2(tmp_path: Path) -> None:
     """Schema 2 stored the withheld CPUs, even one that another claim owns; now they are derived."""
     earlier = source_of("69f9dbc", tmp_path)
     with Daemon(EIGHT) as daemon:

@@ -71,7 +71,7 @@ CASES: Final = [
 ]  # fmt: skip
 
 
-def test_all_values_have_a_case() -> None:
+def test_every_value_differs_in_some_case() -> None:
     for option, values in VALUES.items():
         told = {value: {case.expected[value] for case in CASES if case.option == option} for value in values}
         assert all(told.values())
@@ -86,7 +86,7 @@ SHAPES: Final = {
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_options(shape: Shape) -> None:
+def test_each_value_places_cpus_as_worked_out(shape: Shape) -> None:
     """By each value after a SIGHUP, first as a dry run; by the last value also when the daemon starts with it."""
     with Daemon(shape) as daemon:
         write_core_types(daemon)
@@ -105,7 +105,7 @@ def test_options(shape: Shape) -> None:
                 assert outcome(ask(daemon, case.request)) == expected, settings
 
 
-def test_default_preemption_policy(daemon: Daemon) -> None:
+def test_default_preemption_policy_protects_claims(daemon: Daemon) -> None:
     for value in ("non-preemptive", "legacy"):
         daemon.reload({"default-preemption-policy": value})
         assert ask(daemon, cores(2, service_name=value))["preemption_policy"] == value
@@ -114,7 +114,7 @@ def test_default_preemption_policy(daemon: Daemon) -> None:
     assert daemon.claims() == {"non-preemptive": protected, "taker": {0, 1, 2, 3, 8, 9, 10, 11} - protected}
 
 
-def test_reserved_hugepages(daemon: Daemon) -> None:
+def test_reserved_hugepages_are_not_granted(daemon: Daemon) -> None:
     for reserved, free in (("", 64), ("0:2048:60", 4), ("1:2048:60", 64)):
         daemon.reload({"reserved-hugepages": reserved})
         assert daemon.free_pages(0, 2048) == free

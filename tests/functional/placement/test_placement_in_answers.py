@@ -31,7 +31,7 @@ REAL: Final = {
     ("machine", "reserved"), [(EIGHT, "3"), (CLUSTERS, ""), (POWER, "1,9"), *REAL.items()],
     ids=["eight", "clusters", "power", *REAL],
 )  # fmt: skip
-def test_placement_in_answers(machine: str | Shape, reserved: str) -> None:
+def test_answers_say_where_the_cpus_are(machine: str | Shape, reserved: str) -> None:
     with machine_daemon(machine, {"reserved-cpus": reserved}) as daemon:
         daemon.start()
         machine_ = read_machine(SysfsTree(daemon.host.root))
@@ -48,7 +48,7 @@ def test_placement_in_answers(machine: str | Shape, reserved: str) -> None:
             assert "placement" not in daemon.ok(action, service_name=service, **fields)
 
 
-def test_hybrid_machine() -> None:
+def test_core_types_of_a_hybrid_machine_are_known() -> None:
     # Cores 0-1 ... 10-11 are fast ones of two threads, 12 to 19 slow ones.
     with real_daemon("raptorlake-i7-1370p-20t", {}) as daemon:
         daemon.start()

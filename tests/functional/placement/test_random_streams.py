@@ -43,7 +43,7 @@ def random_request(rng: random.Random, nodes: list[int]) -> tuple[str, Request, 
 
 
 @pytest.mark.parametrize("machine", [EIGHT, POWER, "epyc9654-2s-nps4-384t"], ids=["eight", "power", "epyc"])
-def test_random_streams(machine: str | Shape) -> None:
+def test_random_requests_keep_every_promise(machine: str | Shape) -> None:
     rng = random.Random(f"placement of {machine}")
     with machine_daemon(machine, {}) as daemon:
         daemon.start()

@@ -64,7 +64,7 @@ WISHES: Final = [
 
 
 @pytest.mark.parametrize("shape", [CLUSTERS, CACHES, CORES, EIGHT, NODES], ids=range(5))
-def test_wishes(shape: Shape) -> None:
+def test_wishes_change_the_placement(shape: Shape) -> None:
     with Daemon(shape) as daemon:
         daemon.start()
         for wish in WISHES:
@@ -78,7 +78,7 @@ def test_wishes(shape: Shape) -> None:
 
 @pytest.mark.parametrize("field", ["numa_policy", "cpu_thread_policy", "uncore_cache_alignment", "near"])
 @pytest.mark.parametrize("value", ["", "Prefer", "../../etc", "a b", -1, 2**31, 1.0, True, [], {}, "x" * 65, "bést"])
-def test_unknown_wishes(daemon: Daemon, field: str, value: Any) -> None:
+def test_refuses_unknown_wishes(daemon: Daemon, field: str, value: Any) -> None:
     if field == "near" and value == "Prefer":
         value = "."
     daemon.cores("svc", 2)
@@ -86,7 +86,7 @@ def test_unknown_wishes(daemon: Daemon, field: str, value: Any) -> None:
         assert field in daemon.refused(action, service_name="svc", **fields, **{field: value})
 
 
-def test_near_a_device(daemon: Daemon) -> None:
+def test_near_a_device_chooses_its_node(daemon: Daemon) -> None:
     write(daemon, "bus/pci/devices/0000:3b:00.0/numa_node", "1")
     write(daemon, "bus/pci/devices/0001:af:00.1/numa_node", "0")
     write(daemon, "class/net/ens1f0np0/device/numa_node", "1")
@@ -115,7 +115,7 @@ def test_near_a_device(daemon: Daemon) -> None:
     assert outcome(ask(daemon, cores(2))) == "4,12"
 
 
-def test_device_without_a_node_where_there_is_only_one() -> None:
+def test_device_without_node_is_near_the_only_node() -> None:
     with Daemon(CACHES) as daemon:
         daemon.start()
         write(daemon, "class/net/eth0/device/numa_node", "-1")
