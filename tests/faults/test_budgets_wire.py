@@ -142,7 +142,7 @@ def test_waiting_connections_stay_within_their_budget(daemon: Daemon) -> None:
             time.sleep(2)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("kind", ["hasty", "idle"])
 def test_flooding_connection_stays_within_its_budget(kind: str) -> None:
     with Daemon() as daemon:

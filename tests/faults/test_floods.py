@@ -34,7 +34,7 @@ from tools.synthetic import Shape
 
 from .flooders import UID, Flooder, let_others_reach
 
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
 KINDS: Final = ("hasty", "idle", "asking", "slow")
 CHANGES: Final = 100

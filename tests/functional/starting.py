@@ -14,7 +14,7 @@ COMMAND: Final = [sys.executable, "-m", "epa_orchestrator", "serve"]
 
 
 def answers(path: Path) -> bool:
-    """Whether somebody serves the socket."""
+    """Whether a process serves the socket."""
     try:
         with connect(path) as client:
             client.sendall(LISTING)
@@ -24,7 +24,7 @@ def answers(path: Path) -> bool:
 
 
 def run_to_exit(environment: dict[str, str]) -> str:
-    """Start a daemon that is expected to give up; its last words, which must be one sentence."""
+    """The last line that a daemon prints which must give up at its start."""
     ended = subprocess.run(
         COMMAND,
         env=environment,
@@ -37,5 +37,5 @@ def run_to_exit(environment: dict[str, str]) -> str:
     assert ended.returncode > 0, (ended.returncode, ended.stdout, ended.stderr)
     assert "Traceback" not in ended.stderr, ended.stderr
     said = [line for line in ended.stderr.splitlines() if line.strip()]
-    assert said, "it says nothing"
+    assert said, "it prints nothing"
     return said[-1]

@@ -1,4 +1,4 @@
-"""`allocate_cores`, `allocate_cores_percent` and `list_allocations`: fields, sizes, ownership and policies."""
+"""`allocate_cores`, `allocate_cores_percent` and `list_allocations`: fields, sizes, owners and preemption policies."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from tools.synthetic import Shape
 
-from .harness import SMALL, Daemon, Json, Reused, check_listing, decode, encode, format_cpus, parse_cpus
+from .harness import SMALL, Daemon, Json, Reused, decode, encode, format_cpus, parse_cpus, two_whole_cores
 
-#: 128 CPUs in two nodes without SMT; tests change which of them are isolated.
+#: 128 CPUs in two nodes without SMT. Tests change which of them are isolated.
 LARGE = Shape(packages=2, cores_per_l3=64, isolated="0-99")
 
 
@@ -25,7 +25,7 @@ def reused_large() -> Iterator[Reused]:
 
 @pytest.fixture
 def large(reused_large: Reused) -> Iterator[Daemon]:
-    """The same for one test, which names the isolated CPUs it wants."""
+    """The daemon on a large host, for one test, which sets the isolated CPUs."""
     with reused_large.lent() as lent:
         yield lent
 
@@ -46,14 +46,7 @@ def test_allocate_cores_answers_with_the_grant(daemon: Daemon) -> None:
         "remaining_available_cpus": 8,
         "pool": "isolated",
         "preemption_policy": "legacy",
-        "placement": {
-            "numa_nodes": "0",
-            "packages": 1,
-            "l3_domains": 1,
-            "whole_cores": 2,
-            "shared_cores": 0,
-            "withheld_cpus": "",
-        },
+        "placement": two_whole_cores(0),
     }
     assert daemon.entry("svc") == {
         "service_name": "svc",
@@ -82,7 +75,7 @@ def test_release_answers_with_no_cpus(daemon: Daemon) -> None:
     }
     assert daemon.ok("allocate_cores", service_name="svc", num_of_cores=-1) == expected
     assert set(daemon.claims()) == {"other"}
-    # A second time there is nothing left to release, which is no error.
+    # A second release has nothing left to release, which is no error.
     assert daemon.ok("allocate_cores", service_name="svc", num_of_cores=-1) == expected
 
 
@@ -106,14 +99,7 @@ def test_percent_answers_with_the_grant(daemon: Daemon) -> None:
         "remaining_available_cpus": 8,
         "pool": "isolated",
         "preemption_policy": "legacy",
-        "placement": {
-            "numa_nodes": "0",
-            "packages": 1,
-            "l3_domains": 1,
-            "whole_cores": 2,
-            "shared_cores": 0,
-            "withheld_cpus": "",
-        },
+        "placement": two_whole_cores(0),
     }
     assert daemon.claims() == {"svc": cpus}
     assert daemon.entry("svc")["is_explicit"] is False
@@ -143,7 +129,7 @@ def test_percent_below_one_releases(daemon: Daemon, percent: int) -> None:
         {},
         {"version": None},  # left out
         {"num_of_cores": None},  # left out: the default size, 9 of 12
-        {"numa_node": 0},  # replaced by null: an older hypervisor sends it
+        {"numa_node": 0},  # replaced by null, which an older hypervisor sends
         {"pool": "isolated", "preemption_policy": None},
         {"extra": {"a": [1, 2.5, None]}, "percent": "x", "node_id": -7},
     ],
@@ -189,7 +175,7 @@ def test_default_size_depends_on_the_isolated_cpus(large: Daemon, isolated: int,
     answer = large.ok("allocate_cores", service_name="svc", num_of_cores=0)
     assert (answer["num_of_cores"], answer["cores_allocated"]) == (0, expected)
     assert answer["total_available_cpus"] == isolated
-    # The hypervisor sends it on every configure: the same answer, the same CPUs.
+    # The hypervisor repeats the request on every configure, and gets the same CPUs.
     assert large.ok("allocate_cores", service_name="svc", num_of_cores=0) == answer
 
 
@@ -208,7 +194,7 @@ def test_default_size_is_refused_when_nothing_is_free(daemon: Daemon) -> None:
 
 
 def test_percent_rounds_up_exactly(large: Daemon) -> None:
-    # In binary fractions 0.07 * 100 is a little more than 7, and 0.29 * 100 a little less than 29.
+    # In floating point, 0.07 * 100 is a little more than 7, and 0.29 * 100 a little less than 29.
     for isolated in (100, 50, 128):
         large.host.set_isolated(range(isolated))
         for percent in range(1, 101):
@@ -248,23 +234,34 @@ def test_allocate_cores_never_reclaims(daemon: Daemon) -> None:
     )
 
 
-@pytest.mark.parametrize("missing", [False, True], ids=["empty file", "no file"])
-def test_empty_pool(daemon: Daemon, *, missing: bool) -> None:
+@pytest.fixture(params=["empty file", "no file"])
+def empty(request: pytest.FixtureRequest, daemon: Daemon) -> Daemon:
+    """A daemon on a host that isolates no CPU."""
     daemon.host.set_isolated(())
-    if missing:
+    if request.param == "no file":
         daemon.host.remove("devices/system/cpu/isolated")
+    return daemon
+
+
+def test_empty_pool_grants_nothing(empty: Daemon) -> None:
     expected = "No CPUs available: No Isolated CPUs configured"
     for count in (0, 1, 100):
-        assert daemon.refused("allocate_cores", service_name="svc", num_of_cores=count) == expected
-    assert daemon.refused("allocate_cores_percent", service_name="svc", percent=50) == expected
-    assert daemon.refused("allocate_numa_cores", service_name="svc", numa_node=0, num_of_cores=1) == expected
+        assert empty.refused("allocate_cores", service_name="svc", num_of_cores=count) == expected
+    assert empty.refused("allocate_cores_percent", service_name="svc", percent=50) == expected
+    assert empty.refused("allocate_numa_cores", service_name="svc", numa_node=0, num_of_cores=1) == expected
+
+
+def test_empty_pool_accepts_releases(empty: Daemon) -> None:
     for answer in (
-        daemon.ok("allocate_cores", service_name="svc", num_of_cores=-1),
-        daemon.ok("allocate_cores_percent", service_name="svc", percent=0),
+        empty.ok("allocate_cores", service_name="svc", num_of_cores=-1),
+        empty.ok("allocate_cores_percent", service_name="svc", percent=0),
     ):
         assert answer["allocated_cores"] == ""
         assert answer["total_available_cpus"] == answer["remaining_available_cpus"] == 0
-    listing = daemon.ok("list_allocations")
+
+
+def test_empty_pool_is_listed(empty: Daemon) -> None:
+    listing = empty.ok("list_allocations")
     assert listing["cpu_pool"]["configured_cpus"] == ""
     assert listing["total_available_cpus"] == 0
 
@@ -282,7 +279,7 @@ def test_repeated_request_changes_nothing(daemon: Daemon) -> None:
         assert daemon.snapshot() == before
 
 
-def test_growing_keeps_and_shrinking_gives_up_the_difference(daemon: Daemon) -> None:
+def test_growing_claim_keeps_its_cpus(daemon: Daemon) -> None:
     daemon.cores("other", 2)
     held = daemon.cores("svc", 1)
     for count in range(2, 11):
@@ -290,6 +287,12 @@ def test_growing_keeps_and_shrinking_gives_up_the_difference(daemon: Daemon) -> 
         assert held < grown
         assert len(grown) == count
         held = grown
+    assert daemon.claims()["svc"] == held
+
+
+def test_shrinking_claim_keeps_some_of_its_cpus(daemon: Daemon) -> None:
+    daemon.cores("other", 2)
+    held = daemon.cores("svc", 10)
     for count in range(9, 0, -1):
         shrunk = daemon.cores("svc", count)
         assert shrunk < held
@@ -310,7 +313,7 @@ def test_resize_leaves_other_claims_alone(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("first", [1, 2, 3, 5, 6, 8])
 def test_growing_into_released_cpus_keeps_own_cpus(daemon: Daemon, first: int) -> None:
-    # What the service holds is not what a new request would be given now.
+    # A new request would get other CPUs than those that the service holds.
     daemon.cores("other", first)
     held = daemon.cores("svc", 3)
     daemon.cores("other", -1)
@@ -325,26 +328,22 @@ def test_growing_into_released_cpus_keeps_own_cpus(daemon: Daemon, first: int) -
         held = shrunk
 
 
-def test_one_node_when_possible_and_whole_cores(daemon: Daemon) -> None:
-    nodes = [daemon.host.isolated_in(node) for node in (0, 1)]
-    for count, name in ((4, "four"), (2, "two"), (6, "six")):
-        cpus = daemon.cores(name, count)
-        assert any(cpus <= node for node in nodes), "one node can hold it"
-        assert all(daemon.host.core_of(cpu) <= cpus for cpu in cpus), "whole cores suffice"
-    # All three fit only because the first two were packed into one node.
-    assert daemon.ok("list_allocations")["remaining_available_cpus"] == 0
+def test_claims_fill_one_node_with_whole_cores(daemon: Daemon) -> None:
+    assert daemon.cores("four", 4) == {1, 2, 9, 10}
+    assert daemon.cores("two", 2) == {3, 11}
+    assert daemon.cores("six", 6) == daemon.host.isolated_in(1)
 
 
-def test_no_core_is_shared_when_avoidable(daemon: Daemon) -> None:
-    owned: set[int] = set()
-    cores: set[frozenset[int]] = set()
-    for number in range(6):  # six cores are isolated: each odd thread can have a fresh one
-        cpus = daemon.cores(f"svc-{number}", 1)
-        mine = {daemon.host.core_of(cpu) for cpu in cpus}
-        assert not mine & cores
-        cores |= mine
-        owned |= cpus
-    assert len(daemon.cores("late", 6)) == 6, "shared cores are still better than a refusal"
+def test_single_cpus_get_separate_cores(daemon: Daemon) -> None:
+    # Six cores are isolated.
+    cores = [daemon.host.core_of(*daemon.cores(f"svc-{number}", 1)) for number in range(6)]
+    assert len(set(cores)) == 6
+
+
+def test_shared_cores_are_granted_when_no_core_is_free(daemon: Daemon) -> None:
+    for number in range(6):
+        daemon.cores(f"svc-{number}", 1)
+    assert len(daemon.cores("late", 6)) == 6
 
 
 def test_allocate_cores_ends_explicitness(daemon: Daemon) -> None:
@@ -354,17 +353,8 @@ def test_allocate_cores_ends_explicitness(daemon: Daemon) -> None:
     assert daemon.entry("svc")["is_explicit"] is False
 
 
-def test_listing(daemon: Daemon) -> None:
-    empty = daemon.ok("list_allocations")
-    assert empty.pop("supported_cpu_features") == [
-        "non-preemptive-allocations",
-        "cpu-pools",
-        "placement",
-        "placement-hints",
-        "dry-run",
-        "explain",
-    ]
-    assert empty == {
+def test_listing_of_no_claims(daemon: Daemon) -> None:
+    assert daemon.ok("list_allocations") == {
         "version": "1.0",
         "pool": "isolated",
         "total_allocations": 0,
@@ -377,24 +367,50 @@ def test_listing(daemon: Daemon) -> None:
             "eligible_cpus": "1-3,5-7,9-11,13-15",
             "unavailable_allocated_cpus": "",
         },
+        "supported_cpu_features": [
+            "non-preemptive-allocations",
+            "cpu-pools",
+            "placement",
+            "placement-hints",
+            "dry-run",
+            "explain",
+        ],
         "outdated_placements": [],
         "allocations": [],
     }
-    daemon.cores("b", 2)
-    daemon.numa("a", 1, 3, preemption_policy="non-preemptive")
-    daemon.cores("é", 1)
-    daemon.cores("B", 1)
-    daemon.cores("10", 1)
-    daemon.cores("9", 1)
+
+
+def test_listing_sorts_services_by_name(daemon: Daemon) -> None:
+    for name in ("b", "a", "é", "B", "10", "9"):
+        daemon.cores(name, 1)
     listing = daemon.ok("list_allocations")
     assert [entry["service_name"] for entry in listing["allocations"]] == ["10", "9", "B", "a", "b", "é"]
-    assert sum(map(len, check_listing(listing).values())) == listing["total_allocated_cpus"] == 9
-    assert listing["remaining_available_cpus"] == 3
-    assert set(listing["allocations"][3]) == {
-        "service_name", "pool", "allocated_cores", "cores_count", "is_explicit", "preemption_policy"
-    }  # fmt: skip
-    assert [entry["is_explicit"] for entry in listing["allocations"]] == [False, False, False, True, False, False]
-    assert [entry["preemption_policy"] for entry in listing["allocations"]].count("non-preemptive") == 1
+
+
+def test_listing_describes_each_claim(daemon: Daemon) -> None:
+    plain = daemon.cores("b", 2)
+    by_node = daemon.numa("a", 1, 3, preemption_policy="non-preemptive")
+    listing = daemon.ok("list_allocations")
+    assert listing["allocations"] == [
+        {
+            "service_name": "a",
+            "pool": "isolated",
+            "allocated_cores": format_cpus(by_node),
+            "cores_count": 3,
+            "is_explicit": True,
+            "preemption_policy": "non-preemptive",
+        },
+        {
+            "service_name": "b",
+            "pool": "isolated",
+            "allocated_cores": format_cpus(plain),
+            "cores_count": 2,
+            "is_explicit": False,
+            "preemption_policy": "legacy",
+        },
+    ]
+    assert (listing["total_allocations"], listing["total_allocated_cpus"]) == (2, 5)
+    assert listing["remaining_available_cpus"] == 7
 
 
 def test_listing_ignores_the_service_name(daemon: Daemon) -> None:
@@ -435,13 +451,19 @@ def test_claim_cannot_become_legacy_again(daemon: Daemon, action: str, fields: J
     assert daemon.ok(action, service_name="svc", **fields)["preemption_policy"] == "legacy"
 
 
-@pytest.mark.parametrize(("action", "fields"), ALLOCATIONS)
-def test_becoming_non_preemptive_keeps_the_cpus(daemon: Daemon, action: str, fields: Json) -> None:
+# 20 % of 12 CPUs are 3 CPUs; two CPUs of node 0 come on top of three in node 1.
+@pytest.mark.parametrize(
+    ("action", "fields", "kept", "count"),
+    [(*allocation, *sizes) for allocation, sizes in zip(ALLOCATIONS, [(2, 2), (3, 3), (3, 5)], strict=True)],
+)
+def test_becoming_non_preemptive_keeps_the_cpus(
+    daemon: Daemon, action: str, fields: Json, kept: int, count: int
+) -> None:
     held = daemon.numa("svc", 1, 3)
     daemon.ok(action, service_name="svc", preemption_policy="non-preemptive", **fields)
     assert daemon.entry("svc")["preemption_policy"] == "non-preemptive"
     now = daemon.claims()["svc"]
-    assert held <= now or now <= held
+    assert (len(held & now), len(now)) == (kept, count)
 
 
 def test_refused_request_does_not_set_the_preemption_policy(daemon: Daemon) -> None:

@@ -1,4 +1,4 @@
-"""Requests that are wrong in every way we know: one clear sentence each, and nothing has changed."""
+"""Wrong requests of every kind: each is refused with one clear sentence, and changes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOOD: Final[dict[str, Json]] = {
 
 
 class Missing:
-    """Stands for a field that is left out."""
+    """A field that is left out."""
 
     def __repr__(self) -> str:
         return "missing"
@@ -41,7 +41,7 @@ MISSING: Final = Missing()
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    """One daemon for the whole module, with claims that must survive it."""
+    """One daemon for the whole module, with claims that no test may change."""
     with Daemon() as started:
         started.start()
         started.cores("holder", 2)
@@ -51,7 +51,7 @@ def daemon() -> Iterator[Daemon]:
 
 
 def sentence(daemon: Daemon, request: bytes, timeout: float = READ_TIMEOUT - 1) -> str:
-    """What the daemon says to a bad request, which must change nothing."""
+    """The sentence by which the daemon refuses a bad request; the request must change nothing."""
     before = daemon.snapshot()
     found = error_of(decode(daemon.request(request, timeout)))
     assert daemon.snapshot() == before
@@ -59,12 +59,28 @@ def sentence(daemon: Daemon, request: bytes, timeout: float = READ_TIMEOUT - 1) 
     return found
 
 
-# None of these can become a JSON object by what might still come, so none has to wait for the read timeout.
-NOT_AN_OBJECT: Final = {
+#: No bytes that may follow can make one of these a JSON object, so the daemon need not wait for the read timeout.
+NO_OBJECT: Final = {
     "a word": b"hello",
     "HTTP": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "zero bytes": b"\0\0\0\0",
     "closing brace": b"}",
+    "array": b"[]",
+    "array of a request": b'[{"action": "list_allocations"}]',
+    "null": b"null",
+    "true": b"true",
+    "number": b"1",
+    "negative number": b"-1.5",
+    "huge number": b"9" * 5000,
+    "string": b'"list_allocations"',
+    "string of a request": b'"{\\"action\\": \\"list_allocations\\"}"',
+    "UTF-16": '{"action": "list_allocations"}'.encode("utf-16"),
+    "UTF-32": '{"action": "list_allocations"}'.encode("utf-32"),
+    "deep arrays": b"[" * 60_000,
+}
+
+#: These begin like an object; they are invalid before their end, or followed by more.
+INVALID_OBJECT: Final = {
     "single quotes": b"{'action': 'list_allocations'}",
     "bare key": b'{action: "list_allocations"}',
     "no value": b'{"action": }',
@@ -83,15 +99,6 @@ NOT_AN_OBJECT: Final = {
     "NaN in an unknown field": b'{"action": "list_allocations", "x": NaN}',
     "Infinity": b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": Infinity}',
     "-Infinity": b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": -Infinity}',
-    "array": b"[]",
-    "array of a request": b'[{"action": "list_allocations"}]',
-    "null": b"null",
-    "true": b"true",
-    "number": b"1",
-    "negative number": b"-1.5",
-    "huge number": b"9" * 5000,
-    "string": b'"list_allocations"',
-    "string of a request": b'"{\\"action\\": \\"list_allocations\\"}"',
     "two requests": b'{"action": "list_allocations"}{"action": "list_allocations"}',
     "text behind the request": b'{"action": "list_allocations"} x',
     "zero byte behind the request": b'{"action": "list_allocations"}\0',
@@ -102,34 +109,36 @@ NOT_AN_OBJECT: Final = {
     "beyond Unicode": b'{"action": "list_allocations", "x": "\xf4\x90\x80\x80"}',
     "half a character": b'{"action": "list_allocations", "x": "\xe6\xbc"}',
     "invalid UTF-8 outside strings": b'{"action": "list_allocations", \xe6\xbc}',
-    "UTF-16": '{"action": "list_allocations"}'.encode("utf-16"),
-    "UTF-32": '{"action": "list_allocations"}'.encode("utf-32"),
-    "deep arrays": b"[" * 60_000,
     "deep unknown field": b'{"action": "list_allocations", "x": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
     "deep action": b'{"action": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}",
 }
 
 
-@pytest.mark.parametrize("request_bytes", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT.keys())
-def test_refuses_all_but_a_json_object(daemon: Daemon, request_bytes: bytes) -> None:
-    sentence(daemon, request_bytes)
+@pytest.mark.parametrize("request_bytes", NO_OBJECT.values(), ids=NO_OBJECT.keys())
+def test_refuses_all_but_an_object(daemon: Daemon, request_bytes: bytes) -> None:
+    assert sentence(daemon, request_bytes) == "The request is not a JSON object"
 
 
-def test_refuses_deep_nesting_without_an_end(daemon: Daemon) -> None:
+@pytest.mark.parametrize("request_bytes", INVALID_OBJECT.values(), ids=INVALID_OBJECT.keys())
+def test_refuses_invalid_json(daemon: Daemon, request_bytes: bytes) -> None:
+    assert sentence(daemon, request_bytes).startswith("The request is not one valid JSON object: ")
+
+
+@pytest.mark.parametrize("request_bytes", [b'{"a":' * 12_000, b'{"a":' + b"[" * 60_000], ids=["objects", "arrays"])
+def test_refuses_deep_nesting_without_an_end(daemon: Daemon, request_bytes: bytes) -> None:
     # Shorter than the size limit: the daemon may wait for the rest.
-    sentence(daemon, b'{"a":' * 12_000, timeout=READ_TIMEOUT + 5)
-    sentence(daemon, b'{"a":' + b"[" * 60_000, timeout=READ_TIMEOUT + 5)
+    assert "recursion limit exceeded" in sentence(daemon, request_bytes, timeout=READ_TIMEOUT + 5)
 
 
 @pytest.mark.parametrize("name", ["single quotes", "NaN", "Latin-1", "half a character", "array"])
-def test_refuses_all_but_a_json_object_in_pieces(daemon: Daemon, name: str) -> None:
-    request = NOT_AN_OBJECT[name]
+def test_refuses_invalid_json_in_pieces(daemon: Daemon, name: str) -> None:
+    request = (NO_OBJECT | INVALID_OBJECT)[name]
     with connect(daemon.socket_path, READ_TIMEOUT - 1) as client:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for start in range(len(request)):
                 client.sendall(request[start : start + 1])
                 time.sleep(0.005)
-        error_of(decode(read_to_end(client)))
+        assert "JSON object" in error_of(decode(read_to_end(client)))
 
 
 @pytest.mark.parametrize("value", ["2.0", "1", "1.0.0", "", " 1.0", None, 1.0, 1, True, ["1.0"], {}], ids=repr)
@@ -185,13 +194,10 @@ def test_refuses_a_bad_service_name(daemon: Daemon, action: str, name: Any) -> N
     assert "service_name" in sentence(daemon, encode(action, GOOD[action] | {"service_name": name}))
 
 
-def test_refuses_a_lone_surrogate(daemon: Daemon) -> None:
-    # Half of an escaped pair is not a character: whether that is said of the JSON text or of the field is the same.
-    for name, half in (("service_name", "\ud800"), ("action", "\ud800"), ("x", "\udc00")):
-        fields = CORES | {name: half}
-        answer = daemon.request(json.dumps({"version": "1.0", "action": "allocate_cores", **fields}).encode())
-        error_of(decode(answer))
-    assert "svc" not in daemon.claims()
+@pytest.mark.parametrize(("name", "half"), [("service_name", "\ud800"), ("action", "\ud800"), ("x", "\udc00")])
+def test_refuses_a_lone_surrogate(daemon: Daemon, name: str, half: str) -> None:
+    fields = {"version": "1.0", "action": "allocate_cores", **CORES, name: half}
+    assert "hex escape" in sentence(daemon, json.dumps(fields).encode())
 
 
 @pytest.mark.parametrize("name", [MISSING, None], ids=["missing", "null"])
@@ -232,24 +238,30 @@ def test_refuses_a_bad_number(daemon: Daemon, action: str, field: str, value: An
 )
 @pytest.mark.parametrize(("action", "field"), [(action, field) for action, field, _ in NUMBERS])
 def test_refuses_a_huge_number(daemon: Daemon, action: str, field: str, value: int) -> None:
-    # The number is an integer, so it may also be told what any number that is too large is told.
-    sentence(daemon, encode(action, GOOD[action] | {field: value}))
+    assert field in sentence(daemon, encode(action, GOOD[action] | {field: value}))
 
 
 @pytest.mark.parametrize(
-    "literal", [b"9" * 5_000, b"-" + b"9" * 5_000, b"1e400", b"-1e400", b"1" + b"0" * 60_000], ids=lambda text: text[:5]
+    ("literal", "named"),
+    [
+        (b"9" * 5_000, "number out of range"),
+        (b"-" + b"9" * 5_000, "number out of range"),
+        (b"1" + b"0" * 60_000, "number out of range"),
+        (b"1e400", "num_of_cores"),
+        (b"-1e400", "num_of_cores"),
+    ],
+    ids=lambda value: value[:5] if isinstance(value, bytes) else "",
 )
-def test_refuses_a_number_beyond_machine_numbers(daemon: Daemon, literal: bytes) -> None:
-    sentence(daemon, b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": %s}' % literal)
+def test_refuses_a_number_beyond_machine_numbers(daemon: Daemon, literal: bytes, named: str) -> None:
+    request = b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": %s}' % literal
+    assert named in sentence(daemon, request)
 
 
-def test_refuses_zero_where_it_means_nothing(daemon: Daemon) -> None:
-    assert sentence(daemon, encode("allocate_numa_cores", NUMA | {"num_of_cores": 0})) == (
-        "num_of_cores=0 is invalid for allocate_numa_cores"
-    )
-    assert sentence(daemon, encode("allocate_hugepages", PAGES | {"hugepages_requested": 0})) == (
-        "hugepages_requested=0 is invalid for allocate_hugepages"
-    )
+@pytest.mark.parametrize(
+    ("action", "field"), [("allocate_numa_cores", "num_of_cores"), ("allocate_hugepages", "hugepages_requested")]
+)
+def test_refuses_zero(daemon: Daemon, action: str, field: str) -> None:
+    assert sentence(daemon, encode(action, GOOD[action] | {field: 0})) == f"{field}=0 is invalid for {action}"
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, "0", True, [0]], ids=repr)
@@ -294,8 +306,11 @@ def test_accepts_the_largest_request(daemon: Daemon) -> None:
     assert "error" not in decode(daemon.request(padded(SIZE_LIMIT)))
 
 
+TOO_LARGE: Final = "The request is larger than 65536 bytes"
+
+
 def test_refuses_one_byte_more(daemon: Daemon) -> None:
-    sentence(daemon, padded(SIZE_LIMIT + 1))
+    assert sentence(daemon, padded(SIZE_LIMIT + 1)) == TOO_LARGE
 
 
 @pytest.mark.parametrize(
@@ -303,14 +318,15 @@ def test_refuses_one_byte_more(daemon: Daemon) -> None:
     [(1, "valid JSON"), (1, "unfinished"), (1, "blanks"), (1, "noise"), (100, "valid JSON"), (100, "noise")],
 )
 def test_refuses_megabytes(daemon: Daemon, mebibytes: int, kind: str) -> None:
-    # The client sends everything before it reads, as clients do: hanging up on it would hide the answer from it.
+    # Clients send everything before they read, so a client sees the answer only if the daemon does not hang up.
     request = {
         "valid JSON": padded(mebibytes << 20),
         "unfinished": b'{"x": "' + b"a" * (mebibytes << 20),
         "blanks": b" " * (mebibytes << 20) + b'{"action": "list_allocations"}',
         "noise": b"\xff\0" * (mebibytes << 19),
     }[kind]
-    sentence(daemon, request, timeout=60)
+    expected = "The request is not a JSON object" if kind == "noise" else TOO_LARGE
+    assert sentence(daemon, request, timeout=60) == expected
 
 
 def test_bad_requests_have_changed_nothing(daemon: Daemon) -> None:

@@ -1,4 +1,4 @@
-"""`allocate_hugepages` and `get_memory_info`: records beside the kernel's own count of free pages."""
+"""`allocate_hugepages` and `get_memory_info`: records, and the kernel's own count of free pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .harness import Daemon
 
 
 def request(daemon: Daemon, count: int, service: str = "svc", node: int = 0, size: int = 2048) -> str:
-    """The message of an answer, whose other fields only repeat the request."""
+    """The message of an answer; its other fields must repeat the request."""
     answer = daemon.pages(service, node, size, count)
     for field, value in {
         "version": "1.0",
@@ -129,8 +129,8 @@ def test_refuses_an_unknown_size(daemon: Daemon, node: int, size: int) -> None:
 @pytest.mark.parametrize(
     ("total", "free", "expected"),
     [
-        (64, 64, 54),  # nothing in use: all 10 are still to come
-        (64, 60, 54),  # 4 in use, taken to be of the 10
+        (64, 64, 54),  # no page in use: the 10 recorded pages are not in use yet
+        (64, 60, 54),  # 4 in use, which count as recorded ones
         (64, 54, 54),  # all 10 in use
         (64, 50, 50),  # more in use than recorded
         (64, 0, 0),

@@ -1,4 +1,4 @@
-"""The older daemon's `state.json`: taken over once and whole, or not at all."""
+"""The import of the older daemon's `state.json`: once and as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOOD: Final[Json] = {
 
 
 def old_state(daemon: Daemon, state: Any) -> Path:
-    """Leave a state.json as the older daemon does, or any text or bytes in its place."""
+    """Write a state.json as the older daemon does; bytes are written as they are."""
     path = daemon.data / "data" / "state.json"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(state if isinstance(state, bytes) else json.dumps(state).encode())
@@ -71,10 +71,22 @@ def test_imports_all_of_a_good_state() -> None:
         memory = daemon.ok("get_memory_info")["numa_hugepages"]
         assert memory["node0"]["allocations"] == {"plain": {"2048": 4}, "pages": {"1048576": 1}}
         assert memory["node1"]["allocations"] == {"plain": {"2048": 2}}
-        # Explicitness came over CPU by CPU: of "mixed" only CPU 3 can be taken, of "pinned" nothing.
-        daemon.numa("taker", 0, 6)
+
+
+def test_imports_which_cpus_are_explicit() -> None:
+    with Daemon(settings={"cpu-pool": "0,4,8,12"}) as daemon:
+        old_state(daemon, GOOD)
+        daemon.start()
+        # Of "mixed" only CPU 3 is not explicit, of "plain" all CPUs are not.
+        assert daemon.numa("taker", 0, 6) == {1, 2, 3, 9, 10, 11}
         assert daemon.claims()["mixed"] == {6, 7}
         assert "plain" not in daemon.claims()
+
+
+def test_imported_state_survives_a_kill() -> None:
+    with Daemon(settings={"cpu-pool": "0,4,8,12"}) as daemon:
+        old_state(daemon, GOOD)
+        daemon.start()
         before = daemon.snapshot()
         daemon.kill()
         daemon.start()
@@ -116,7 +128,7 @@ def test_state_is_imported_once() -> None:
         daemon.cores("svc", -1)
         daemon.cores("new", 2)
         held = daemon.claims()
-        # Other snaps can write to this directory: nothing that appears in it later is believed.
+        # Other snaps can write to this directory, so the daemon ignores files that appear in it later.
         for state in (with_cpus(allocations={"svc": "2,10"}), with_cpus(allocations={"svc": "nonsense"})):
             for end in (daemon.stop, daemon.kill):
                 end()
@@ -195,7 +207,7 @@ def test_malformed_state_is_not_imported(state: Any, named: str) -> None:
         content = path.read_bytes()
         daemon.start()
         listing = daemon.ok("list_allocations")
-        assert daemon.claims() == {}, "nothing of it is taken over"
+        assert daemon.claims() == {}, "no claim is imported"
         assert named in listing["state_error"]
         assert listing["remaining_available_cpus"] == 0
         assert all(not node["allocations"] for node in daemon.ok("get_memory_info")["numa_hugepages"].values())

@@ -1,10 +1,10 @@
-"""`allocate_numa_cores`: claims in one node, whom they may take CPUs from, and whom never."""
+"""`allocate_numa_cores`: claims in one node, and which CPUs of other services they reclaim."""
 
 from __future__ import annotations
 
 import pytest
 
-from .harness import Daemon, Json, error_of, format_cpus, parse_cpus
+from .harness import Daemon, Json, format_cpus, parse_cpus, two_whole_cores
 
 
 def node_of(daemon: Daemon, cpus: set[int]) -> int:
@@ -29,14 +29,7 @@ def test_numa_answers_with_the_grant(daemon: Daemon) -> None:
         "remaining_available_cpus": 7,
         "pool": "isolated",
         "preemption_policy": "legacy",
-        "placement": {
-            "numa_nodes": "1",
-            "packages": 1,
-            "l3_domains": 1,
-            "whole_cores": 2,
-            "shared_cores": 0,
-            "withheld_cpus": "",
-        },
+        "placement": two_whole_cores(1),
     }
     assert daemon.entry("svc")["is_explicit"] is True
     assert daemon.claims()["svc"] == cpus
@@ -77,7 +70,7 @@ def test_partly_owned_cores_come_last(daemon: Daemon) -> None:
     pair = daemon.numa("pair", 0, 2)
     assert len({daemon.host.core_of(cpu) for cpu in pair}) == 1
     odd = daemon.numa("odd", 0, 1)
-    assert not odd & shared, "a fresh core is left, so the odd thread does not share one"
+    assert not odd & shared, "a core is free, so the third service shares none"
     late = daemon.numa("late", 0, 2)
     assert late == daemon.host.isolated_in(0) - half - pair - odd, "shared cores are still better than a refusal"
 
@@ -98,7 +91,7 @@ def test_resize_keeps_as_many_cpus_as_possible(daemon: Daemon, others: int) -> N
 
 @pytest.mark.parametrize("first", [1, 2, 3, 4])
 def test_growing_into_released_cpus_keeps_own_cpus(daemon: Daemon, first: int) -> None:
-    # What the service holds is not what a new request would be given now.
+    # A new request would get other CPUs than those that the service holds.
     daemon.numa("other", 0, first)
     held = daemon.numa("svc", 0, 2)
     daemon.cores("other", -1)
@@ -208,7 +201,7 @@ def test_service_without_cpus_is_forgotten(daemon: Daemon) -> None:
     home = node_of(daemon, legacy)
     assert daemon.numa("svc", home, 6) == legacy
     assert daemon.claims() == {"svc": legacy}
-    # Gone means new: nothing of it is remembered.
+    # The daemon remembers nothing of it, not even its preemption policy.
     answer = daemon.ok("allocate_cores", service_name="legacy", num_of_cores=2, preemption_policy="non-preemptive")
     assert answer["preemption_policy"] == "non-preemptive"
 
@@ -222,7 +215,7 @@ def test_reclaim_spares_other_nodes(daemon: Daemon) -> None:
 def test_own_cpus_count_before_reclaimable_ones(daemon: Daemon) -> None:
     own = daemon.cores("svc", 3)
     home = node_of(daemon, own)
-    # A second legacy service takes the rest of the node by asking for all that is left of the machine.
+    # A second legacy service takes all other CPUs of the machine.
     legacy = daemon.cores("legacy", 9)
     granted = daemon.numa("svc", home, 4)
     assert own < granted
@@ -231,9 +224,9 @@ def test_own_cpus_count_before_reclaimable_ones(daemon: Daemon) -> None:
 
 
 def held_error(daemon: Daemon, service: str, node: int, count: int, held: set[int], **fields: str) -> None:
-    """A request that is refused because of CPUs that others hold, and says which."""
+    """Check that a request is refused, and that the sentence names the CPUs that other services hold."""
     found = daemon.refused("allocate_numa_cores", service_name=service, numa_node=node, num_of_cores=count, **fields)
-    assert format_cpus(held) in found, found
+    assert f"CPUs {format_cpus(held)} are held by other services" in found
 
 
 def test_explicit_cpus_are_never_reclaimed(daemon: Daemon) -> None:
@@ -287,10 +280,10 @@ def test_refused_request_reclaims_nothing(daemon: Daemon) -> None:
     legacy = daemon.cores("legacy", 3)
     home = node_of(daemon, legacy)
     daemon.numa("pinned", home, 1)
-    before = daemon.snapshot()
-    answer = daemon.call("allocate_numa_cores", service_name="svc", numa_node=home, num_of_cores=6)
-    assert "CPU" in error_of(answer)
-    assert daemon.snapshot() == before
+    pinned = daemon.claims()["pinned"]
+    # `refused` checks that no claim changes.
+    sentence = daemon.refused("allocate_numa_cores", service_name="svc", numa_node=home, num_of_cores=6)
+    assert f"{format_cpus(pinned)} " in sentence
 
 
 def test_numa_reclaim_never_reclaims_nothing() -> None:

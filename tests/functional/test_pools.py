@@ -1,4 +1,4 @@
-"""The pools `isolated` and `general`: what is in them, that they never mix, and that a service lives in one."""
+"""The pools `isolated` and `general`: their CPUs, which never mix, and their services, each of which is in one pool."""
 
 from __future__ import annotations
 
@@ -110,14 +110,14 @@ def test_service_lives_in_one_pool(daemon: Daemon, action: str, fields: Json, ho
 def test_service_stays_in_its_pool_after_a_restart(daemon: Daemon) -> None:
     daemon.cores("svc", 2, pool="general")
     daemon.restart()
-    assert "release" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=1).lower()
+    assert "pool general" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=1)
 
 
 def test_partly_released_service_stays_in_its_pool(daemon: Daemon) -> None:
     daemon.numa("svc", 0, 1, pool="general")
     daemon.numa("svc", 1, 1, pool="general")
     daemon.numa("svc", 0, -1, pool="general")
-    daemon.refused("allocate_cores", service_name="svc", num_of_cores=1)
+    assert "pool general" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=1)
     daemon.numa("svc", 1, -1, pool="general")
     daemon.cores("svc", 1)
 
@@ -155,8 +155,10 @@ def test_claims_outlive_their_pool() -> None:
         assert daemon.claims("general") == {"svc": {0, 4}}
         assert listing["cpu_pool"]["unavailable_allocated_cpus"] == "0,4"
         assert listing["total_available_cpus"] == listing["remaining_available_cpus"] == 0
-        daemon.refused("allocate_cores", service_name="svc", num_of_cores=1, pool="general")
-        daemon.refused("allocate_cores", service_name="new", num_of_cores=1, pool="general")
+        for service in ("svc", "new"):
+            assert daemon.refused("allocate_cores", service_name=service, num_of_cores=1, pool="general") == (
+                "No CPUs available in pool general: cpu-pool is not configured"
+            )
         daemon.cores("svc", -1, pool="general")
         assert "pool" in daemon.refused("list_allocations", pool="general").lower()
 
@@ -174,9 +176,13 @@ def test_cpu_stays_owned_when_it_changes_pools() -> None:
         listing = daemon.ok("list_allocations")
         assert (listing["total_available_cpus"], listing["remaining_available_cpus"]) == (13, 12)
         assert 0 not in daemon.cores("other", 12)
-        daemon.refused("allocate_cores", service_name="other", num_of_cores=13)
-        # Not even a legacy request for the node may take it: it is a claim of another pool.
-        daemon.refused("allocate_numa_cores", service_name="third", numa_node=0, num_of_cores=7)
+        assert daemon.refused("allocate_cores", service_name="other", num_of_cores=13) == (
+            "Insufficient CPUs available. Requested: 13, Available: 12"
+        )
+        # Even a legacy request for the node may not reclaim it, because the claim is in another pool.
+        assert "CPUs 0 are held by other services" in daemon.refused(
+            "allocate_numa_cores", service_name="third", numa_node=0, num_of_cores=7
+        )
         assert len(daemon.numa("third", 0, 6)) == 6
         assert daemon.claims("general") == {"svc": {0, 4}}
         daemon.cores("svc", -1, pool="general")

@@ -14,7 +14,7 @@ from .starting import run_to_exit
 
 
 def test_sighup_during_the_start_reads_the_settings() -> None:
-    """Whoever finds the lock held may tell the daemon of settings that it has read already, or not yet."""
+    """A hook that finds the lock held sends SIGHUP, before or after the daemon has read the settings."""
     with Daemon() as daemon:
         daemon.launch()
         wait_until(lambda: daemon_pid(daemon.common) is not None, "the daemon holds its lock")
@@ -66,7 +66,7 @@ def test_reserved_cpu_stays_with_its_owner(daemon: Daemon) -> None:
     assert min(held) not in daemon.cores("svc", 11)
 
 
-#: What is wrong -> (the settings, what the sentence must name).
+#: Mistake -> (the settings, the texts that the sentence must have).
 BAD_SETTINGS: Final[dict[str, tuple[Json | str, tuple[str, ...]]]] = {
     "not JSON": ("{", ("settings.json",)),
     "array": ("[]", ("settings.json",)),
@@ -117,7 +117,10 @@ def test_invalid_settings_on_sighup_change_nothing() -> None:
             said = len(daemon.log())
             daemon.configure(settings)
             daemon.send_signal(signal.SIGHUP)
-            wait_until(lambda said=said, named=named: all(name in daemon.log()[said:] for name in named), "it says so")
+            wait_until(
+                lambda said=said, named=named: all(name in daemon.log()[said:] for name in named),
+                "the mistake is logged",
+            )
             assert daemon.ok("list_allocations", pool="general")["cpu_pool"]["configured_cpus"] == "0,4"
         assert daemon.claims() == {"svc": held}
         daemon.configure({"cpu-pool": "0"})
@@ -160,17 +163,22 @@ def test_missing_settings_are_the_defaults(how: str) -> None:
 
 
 def test_overlapping_general_pool_grants_nothing() -> None:
-    # Which CPUs are isolated may change with every boot, so the daemon starts; but it grants nothing from such a pool.
+    # The isolated CPUs may change with every boot, so the daemon starts; but it grants nothing from such a pool.
     with Daemon(settings={"cpu-pool": "0-1,4"}) as daemon:
         daemon.start()
         assert "cpu-pool" in daemon.log()
         assert daemon.cores("svc", 12) == daemon.host.isolated
-        for count in (0, 1, 100):
-            sentence = daemon.refused("allocate_cores", service_name="host", num_of_cores=count, pool="general")
-            assert sentence.startswith("No CPUs available in pool general")
-            assert "cpu-pool" in sentence
-        daemon.refused("allocate_numa_cores", service_name="host", numa_node=0, num_of_cores=1, pool="general")
-        daemon.refused("allocate_cores_percent", service_name="host", percent=1, pool="general")
+        for action, fields in (
+            *(("allocate_cores", {"num_of_cores": count}) for count in (0, 1, 100)),
+            ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 1}),
+            ("allocate_cores_percent", {"percent": 1}),
+        ):
+            sentence = daemon.refused(action, service_name="host", pool="general", **fields)
+            assert sentence.startswith("No CPUs available in pool general: cpu-pool overlaps the isolated CPUs 1")
+
+
+def test_general_pool_grants_again_after_an_overlap() -> None:
+    with Daemon(settings={"cpu-pool": "0-1,4"}) as daemon:
+        daemon.start()
         daemon.host.set_isolated(daemon.host.isolated - {1})
-        daemon.cores("svc", -1)
         assert daemon.cores("host", 3, pool="general") == {0, 1, 4}

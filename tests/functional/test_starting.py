@@ -48,8 +48,8 @@ def test_too_few_files_end_the_start(files: int) -> None:
         assert daemon.log() == sentence
 
 
-def test_with_the_fewest_files_it_serves_and_a_soft_limit_is_raised() -> None:
-    for limit in ("-n 24", "-Sn 12"):
-        with Daemon() as daemon:
-            daemon.start(launcher=["/bin/sh", "-c", f'ulimit {limit}; exec "$@"', "sh"])
-            assert daemon.cores("a", 1)
+@pytest.mark.parametrize("limit", ["-n 24", "-Sn 12"], ids=["fewest files", "soft limit that is raised"])
+def test_serves_with_enough_files(limit: str) -> None:
+    with Daemon() as daemon:
+        daemon.start(launcher=["/bin/sh", "-c", f'ulimit {limit}; exec "$@"', "sh"])
+        assert daemon.cores("a", 1)

@@ -67,11 +67,11 @@ def test_serves_the_socket_of_systemd() -> None:
             daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))
             assert check_listing(decode(read_to_end(early))) == {}
         held = daemon.cores("svc", 2)
-        time.sleep(2)  # longer than the daemon takes to miss a socket file of its own
+        time.sleep(2)  # longer than the daemon needs to notice the loss of a socket file of its own
         after = daemon.socket_path.stat()
         assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode), "the socket file is systemd's"
         assert daemon.stop() == 0
-        assert daemon.socket_path.is_socket(), "it is not the daemon's to remove"
+        assert daemon.socket_path.is_socket(), "the daemon must not remove the socket file of systemd"
         daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))
         assert daemon.claims() == {"svc": held}
         daemon.kill()
@@ -79,7 +79,7 @@ def test_serves_the_socket_of_systemd() -> None:
 
 
 def test_activation_after_a_kill_replaces_the_socket_file() -> None:
-    """systemd hands over its socket again, but the file leads to the dead daemon's."""
+    """systemd hands over its socket again, but the file leads to the socket of the killed daemon."""
     with Daemon() as daemon, listening(daemon.socket_path) as listener:
         launcher = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), ""]
         daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))
@@ -99,4 +99,4 @@ def test_ignores_activation_of_another_process() -> None:
         daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))
         daemon.cores("svc", 1)
         assert daemon.stop() == 0
-        assert not daemon.socket_path.exists(), "this one was the daemon's own"
+        assert not daemon.socket_path.exists(), "the daemon made this socket file itself"

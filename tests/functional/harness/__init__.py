@@ -1,6 +1,17 @@
 """Start, feed and judge a real daemon from the outside; the contract is all that this package knows of it."""
 
-from .asking import READ_TIMEOUT, SERVED_WITHIN, Json, check_listing, connect, decode, encode, error_of, read_to_end
+from .asking import (
+    READ_TIMEOUT,
+    SERVED_WITHIN,
+    Json,
+    check_listing,
+    connect,
+    decode,
+    encode,
+    error_of,
+    read_to_end,
+    two_whole_cores,
+)
 from .cpus import format_cpus, parse_cpus
 from .daemon import Daemon, Reused
 from .host import MEMORY, SMALL, Host
@@ -29,5 +40,6 @@ __all__ = [
     "parse_cpus",
     "read_to_end",
     "run_all",
+    "two_whole_cores",
     "wait_until",
 ]

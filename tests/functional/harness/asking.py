@@ -64,6 +64,18 @@ def decode(answer: bytes) -> Json:
     return decoded
 
 
+def two_whole_cores(node: int) -> Json:
+    """The `placement` of four CPUs that are two whole cores of a node of the small host."""
+    return {
+        "numa_nodes": str(node),
+        "packages": 1,
+        "l3_domains": 1,
+        "whole_cores": 2,
+        "shared_cores": 0,
+        "withheld_cpus": "",
+    }
+
+
 def check_listing(listing: Json) -> dict[str, set[int]]:
     """Check that a listing agrees with itself; who owns which CPUs."""
     assert "error" not in listing, listing

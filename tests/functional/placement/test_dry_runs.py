@@ -57,7 +57,7 @@ def test_dry_run_gives_the_real_refusal(daemon: Daemon, request_: Request) -> No
     assert daemon.refused(action, service_name="svc", **({"dry_run": True} | fields)) == real
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("request_", [cores(2), percent(10), numa(0, 1), cores(-1)], ids=str)
 def test_dry_run_of_another_user_is_refused(daemon: Daemon, request_: Request) -> None:
     daemon.base.chmod(0o755)
