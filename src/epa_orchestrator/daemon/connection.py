@@ -52,7 +52,7 @@ class Limits:
 
 
 class Shared:
-    """What all connections share, and the open connections."""
+    """The state that all connections share, and the open connections."""
 
     def __init__(self, orchestrator: Orchestrator, limits: Limits) -> None:
         self.orchestrator = orchestrator

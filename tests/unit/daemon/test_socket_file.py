@@ -117,7 +117,7 @@ def test_replaces_a_file_that_nobody_serves(leave: Callable[[Path], None], path:
         assert serves(listener, path)
         assert stat.S_ISSOCK(path.lstat().st_mode)
     if (path.parent / "elsewhere").exists():
-        assert (path.parent / "elsewhere").read_text() == "other", "the link went, not what it led to"
+        assert (path.parent / "elsewhere").read_text() == "other", "the link was replaced, not its target"
 
 
 @pytest.mark.parametrize("leave", [leave_stale_socket, Path.touch], ids=["socket", "file"])

@@ -279,6 +279,6 @@ def test_there_are_no_sockets_without_systemd() -> None:
 def test_ignores_a_count_that_is_no_small_number(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", count)
-    begun = time.process_time()
+    begin = time.process_time()
     assert systemd.listening_sockets() == []
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begin < 1
