@@ -167,7 +167,7 @@ def test_an_explanation_shows_the_choices_side_by_side() -> None:
         ["on NUMA nodes", "0", "1", "0-1"],
         ["CPUs", "2, 10", "4, 12", "2, 4"],
         ["NUMA nodes", "1", "1", "2"],
-        ["CPUs left over in its L3 domains <", "2", "6", "8"],  # what decides; what nobody has is left out
+        ["CPUs left over in its L3 domains <", "2", "6", "8"],  # what decides; what offline has is left out
         ["CPUs left over in its NUMA nodes", "2", "6", "10"],
         ["lowest CPU id", "2", "4", "2"],
     ]
