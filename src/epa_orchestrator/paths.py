@@ -15,7 +15,7 @@ def data_directory() -> Path:
 
 
 def state_directory(recorded: str | None = None) -> Path:
-    """The directory of the state: `$SNAP_COMMON`; outside a snap, one for the host and one for each recorded machine."""
+    """The directory of the state: `$SNAP_COMMON`; outside a snap, one for the host and each recorded machine."""
     if common := os.environ.get("SNAP_COMMON"):
         return Path(common)
     return _user_directory() / (f"machines/{recorded}" if recorded else "common")
