@@ -99,10 +99,9 @@ class SlowCloser:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="slow closer", daemon=True)
             self._thread.start()
-            with contextlib.suppress(
-                ValueError
-            ):  # not in the main thread, as in some tests: nothing interrupts close(2)
-                # A signal interrupts close(2) only if it has a handler, even one that does nothing.
+            # A signal interrupts close(2) only if it has a handler, even one that does nothing. Only the main thread may
+            # set one: elsewhere, as in some tests, nothing interrupts close(2).
+            with contextlib.suppress(ValueError):
                 signal.signal(signal.SIGURG, _do_nothing)
         if self.left:
             self._interrupt_close()

@@ -1,6 +1,6 @@
 """Cli: the command epa-orchestrator. Words on the command line become requests; answers become tables or JSON.
 
-It never decides anything: it prints what a daemon answered, or what the rooms below found. The commands:
+It never decides anything: it prints the answers of a daemon, or the findings of the rooms below. The commands:
 
 - serve: `serve`
 - listings: `status` and `list`

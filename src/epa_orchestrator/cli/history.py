@@ -1,4 +1,4 @@
-"""The command `history`: who changed what, read from the state database."""
+"""The command `history`: the changes in the state database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ def history(
     ] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show who changed what and when. It needs the right to read the daemon's database, but no running daemon."""
+    """Show the changes to claims and hugepage records.
+
+    It reads the daemon's database, which needs the right to read it, but no running daemon.
+    """
     from epa_orchestrator.state import store
 
     path = paths.state_directory(None if machine is None else Path(machine).stem) / store.FILE_NAME

@@ -1,4 +1,4 @@
-"""The command `hugepages`: hugepages of every NUMA node, and the records of who uses them."""
+"""The command `hugepages`: the hugepages of every NUMA node, and the records of their users."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands `status` and `list`: how much of each pool is held, and who holds it."""
+"""The commands `status` and `list`: how full each pool is, and which service holds which CPUs."""
 
 from __future__ import annotations
 

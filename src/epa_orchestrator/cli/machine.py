@@ -1,4 +1,4 @@
-"""The command `machine`: what the daemon would discover of a machine, and recordings of it."""
+"""The command `machine`: shows a machine as the daemon discovers it, and records it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def machine(
     record: Annotated[Path | None, typer.Option(help="Write the machine to this file, for `serve --machine`.")] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show what the daemon discovers of a host. That is packages, NUMA nodes, L3 cache domains, cores and hugepages."""
+    """Show the CPUs, NUMA nodes and hugepages that the daemon finds."""
     from epa_orchestrator.hardware.machine import MachineError, read_hugepages, read_machine
     from epa_orchestrator.hardware.sysfs import Recorder, SysfsError
 

@@ -1,4 +1,4 @@
-"""What every command prints: lines, JSON, and the one sentence of a failure with its exit code."""
+"""Output that all commands share: lines, JSON, and failures as one sentence with an exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`allocate`, `explain` and `release` send what the options say, and show the answer as text and as JSON."""
+"""`allocate`, `explain` and `release` send the options as fields, and show the answer as text and as JSON."""
 
 from __future__ import annotations
 

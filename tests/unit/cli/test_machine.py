@@ -1,4 +1,4 @@
-"""`machine` shows what the daemon would discover of this host or of a recorded machine."""
+"""`machine` shows this host or a recorded machine as the daemon would discover it."""
 
 from __future__ import annotations
 
