@@ -99,8 +99,8 @@ class SlowCloser:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="slow closer", daemon=True)
             self._thread.start()
-            # A signal interrupts close(2) only if it has a handler, even one that does nothing. Only the main thread may
-            # set one: elsewhere, as in some tests, nothing interrupts close(2).
+            # A signal interrupts close(2) only if it has a handler, even one that does nothing. Only the main thread
+            # may set one: in other threads, as in some tests, nothing interrupts close(2).
             with contextlib.suppress(ValueError):
                 signal.signal(signal.SIGURG, _do_nothing)
         if self.left:

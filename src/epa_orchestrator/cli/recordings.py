@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,7 @@ def open_machine(machine: str | None) -> tuple[Sysfs, str]:
     from epa_orchestrator.hardware.sysfs import SysfsTree, load_recording
 
     if machine is None:
-        import platform
-
-        return SysfsTree(paths.sysfs_root()), platform.node() or "host"
+        return SysfsTree(paths.sysfs_root()), os.uname().nodename or "host"
     shipped = Path(__file__).parents[1] / "machines"
     path = Path(machine)
     try:
