@@ -111,7 +111,7 @@ class Queries:
         parts = self._claims.of_pool(pool.name)
         services = parts.services()
         owned = ledger.owned[pool.name]
-        outdated = self._review.outdated
+        outdated = self._review.services_with_outdated(ledger.claims)
         head = ListingHead(
             pool=pool.name,
             total_allocations=len(services),
