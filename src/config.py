@@ -34,14 +34,14 @@ def _plugs(text: object) -> tuple[Plug, ...]:
     matches = [_PLUG.fullmatch(word) for word in words]
     for word, match in zip(words, matches, strict=True):
         if match is None:
-            raise ValueError(f"'{word[:60]}' is not snap:plug; give snap:plug pairs, separated by commas")
+            raise ValueError(f"'{word[:60]}' is not snap:plug; separate such pairs by commas")
     return tuple(dict.fromkeys(Plug(match[1], match[2]) for match in matches if match))
 
 
 def _channel(text: str) -> str:
     """The channel as snapd writes it: the default track is `latest`, the default risk is `stable`."""
     if text and not _CHANNEL.fullmatch(text):
-        raise ValueError("give a channel such as latest/stable, or reset it to use the snap in the charm")
+        raise ValueError("give a channel such as latest/stable, or reset it to use the charm's snap")
     words = text.split("/")
     if words[0] in _RISKS:
         words = ["latest", *words]

@@ -32,8 +32,8 @@ class Isolation:
             return None
         if self.container:
             return (
-                "no isolated CPUs: pinning requests will be refused; this is a container: set isolcpus= on the kernel"
-                " command line of its host and reboot that"
+                "no isolated CPUs: pinning requests will be refused; this is a container: set isolcpus= on the"
+                " host's kernel command line and reboot the host"
             )
         return "no isolated CPUs: pinning requests will be refused; set isolcpus= on the kernel command line and reboot"
 

@@ -19,7 +19,7 @@ SHAPE = Shape(cores_per_l3=2, threads_per_core=2)
 
 NONE = "no isolated CPUs: pinning requests will be refused; "
 HERE = NONE + "set isolcpus= on the kernel command line and reboot"
-ELSEWHERE = NONE + "this is a container, and isolation belongs to its host: set isolcpus= there"
+ELSEWHERE = NONE + "this is a container: set isolcpus= on the host's kernel command line and reboot the host"
 
 
 @pytest.fixture
@@ -125,11 +125,11 @@ def test_a_host_whose_files_make_no_sense_says_which(text: str, tmp_path: Path) 
         ("1,3", "3", ["CPUs 3 are isolated but offline"]),
         ("3", "", ["only some threads of these cores are isolated: 1,3"]),
         ("2-3", "", ["only some threads of these cores are isolated: 0,2, 1,3"]),
-        ("0-3", "", ["all CPUs are isolated: the kernel and the services have none to run on"]),
+        ("0-3", "", ["all CPUs are isolated: none is left for the kernel and for other processes"]),
         (
             "1-3",
             "0",
-            ["all CPUs are isolated: the kernel and the services have none to run on"],
+            ["all CPUs are isolated: none is left for the kernel and for other processes"],
         ),
         (
             "2-3",

@@ -12,8 +12,12 @@ from charmlibs import snap
 from charmlibs.snap import _client as snapd_client
 
 import snapd
-from snapd import Link, SnapError
-from tests.fake_snapd import BUSY, CONSUMER, NAME, ChangeFails, Refusal, Silence, Snap, Snapd, in_place, write_snap
+from errors import CharmError
+from snapd import Connection
+from tests.fake_snapd.server import replace_snapd
+from tests.fake_snapd.snapd import Snapd
+from tests.fake_snapd.snaps import CONSUMER, NAME, Snap, write_snap
+from tests.fake_snapd.troubles import BUSY, ChangeFails, Refusal, Silence
 
 ATTEMPTS = 4
 
@@ -24,7 +28,7 @@ RESTARTING = Refusal("snapd daemon is restarting", "daemon-restart", 503)
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Snapd]:
-    with in_place(monkeypatch) as fake:
+    with replace_snapd(monkeypatch) as fake:
         yield fake
 
 
@@ -52,9 +56,9 @@ def test_a_snap_that_is_not_installed_is_none() -> None:
 
 @pytest.mark.usefixtures("ours")
 def test_links_tell_plugs_that_nothing_is_connected_to_and_leave_out_such_slots() -> None:
-    assert snapd.links(NAME) == [
-        Link("network-bind", (NAME, "network-bind"), ":network-bind"),
-        Link("system-files", (NAME, "topology"), None),
+    assert snapd.connections(NAME) == [
+        Connection("network-bind", (NAME, "network-bind"), ":network-bind"),
+        Connection("system-files", (NAME, "topology"), None),
     ]
 
 
@@ -63,10 +67,10 @@ def test_links_tell_what_is_connected_without_the_attribute_of_a_content_interfa
     fake.add_consumer()
     snap.connect((CONSUMER, "epa-info"), (NAME, "epa-info"))
     snap.connect((NAME, "topology"))
-    assert snapd.links(NAME) == [
-        Link("content", (CONSUMER, "epa-info"), f"{NAME}:epa-info"),
-        Link("network-bind", (NAME, "network-bind"), ":network-bind"),
-        Link("system-files", (NAME, "topology"), ":system-files"),
+    assert snapd.connections(NAME) == [
+        Connection("content", (CONSUMER, "epa-info"), f"{NAME}:epa-info"),
+        Connection("network-bind", (NAME, "network-bind"), ":network-bind"),
+        Connection("system-files", (NAME, "topology"), ":system-files"),
     ]
 
 
@@ -99,7 +103,7 @@ def test_a_command_that_fails_raises_what_it_said_without_the_word_error() -> No
 
 def test_a_missing_command_names_the_package_that_brings_it(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapd, "_COMMAND", "/nonexistent/snap")
-    with pytest.raises(SnapError, match=r"^snapd is not on this machine: 'sudo apt install snapd'$"):
+    with pytest.raises(CharmError, match=r"^snapd is not installed: run 'sudo apt install snapd'$"):
         snapd.run("connections", NAME)
     assert fake.requests == []
 
@@ -115,9 +119,9 @@ def test_a_command_that_hangs_is_not_run_again(
 ) -> None:
     """Snapd may still be doing what it was told."""
     monkeypatch.setattr(snapd, "_COMMAND_TIMEOUT", 1.0)
-    fake.next("snap connections", Silence.HANG)
+    fake.fail_next("snap connections", Silence.HANG)
     with pytest.raises(snap.ChangeError, match=r"^snap connections took more than 1 seconds: see 'snap changes'"):
-        snapd.links(NAME)
+        snapd.connections(NAME)
     assert attempts(caplog) == 1
 
 
@@ -138,44 +142,44 @@ def test_what_passes_is_tried_again(
     fake: Snapd, passing: Refusal | Silence, times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.add(Snap("hello", "29", "2.10"))
-    fake.next("POST hold", passing, times)
-    snapd.patiently(lambda: snap.hold("hello"))
+    fake.fail_next("POST hold", passing, times)
+    snapd.with_retries(lambda: snap.hold("hello"))
     assert fake.snaps["hello"].held
-    assert fake.asked("POST hold") == times + 1
+    assert fake.request_count("POST hold") == times + 1
     assert attempts(caplog) == times + 1
 
 
 def test_a_lock_that_does_not_pass_is_raised(fake: Snapd) -> None:
     fake.add(Snap("hello", "29", "2.10"))
-    fake.next("POST hold", BUSY, ATTEMPTS)
+    fake.fail_next("POST hold", BUSY, ATTEMPTS)
     with pytest.raises(snap.APIError, match="change in progress"):
-        snapd.patiently(lambda: snap.hold("hello"))
-    assert fake.asked("POST hold") == ATTEMPTS
+        snapd.with_retries(lambda: snap.hold("hello"))
+    assert fake.request_count("POST hold") == ATTEMPTS
     assert not fake.snaps["hello"].held
 
 
 @pytest.mark.usefixtures("ours")
 def test_a_lock_that_the_command_finds_is_waited_for(fake: Snapd) -> None:
-    fake.next("snap connections", BUSY, ATTEMPTS - 1)
-    assert len(snapd.links(NAME)) == 2
-    assert fake.asked("snap connections") == ATTEMPTS
+    fake.fail_next("snap connections", BUSY, ATTEMPTS - 1)
+    assert len(snapd.connections(NAME)) == 2
+    assert fake.request_count("snap connections") == ATTEMPTS
 
 
 def test_a_slow_answer_is_waited_for_then_raised(
     fake: Snapd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(snapd_client, "_REQUEST_TIMEOUT", 0.2)
-    fake.next("GET snap", Silence.HANG, ATTEMPTS)
+    fake.fail_next("GET snap", Silence.HANG, ATTEMPTS)
     with pytest.raises(snap.TimeoutError):
         snapd.installed(NAME)
     assert attempts(caplog) == ATTEMPTS
 
 
 def test_a_connection_that_always_breaks_is_raised(fake: Snapd) -> None:
-    fake.next("POST hold", Silence.DROP, ATTEMPTS)
+    fake.fail_next("POST hold", Silence.DROP, ATTEMPTS)
     with pytest.raises(snap.ConnectionError, match="lost"):
-        snapd.patiently(lambda: snap.hold(NAME))
-    assert fake.asked("POST hold") == ATTEMPTS
+        snapd.with_retries(lambda: snap.hold(NAME))
+    assert fake.request_count("POST hold") == ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -190,17 +194,17 @@ def test_what_does_not_pass_is_raised_at_once(
     fake: Snapd, trouble: Refusal | ChangeFails, kind: type[snap.Error]
 ) -> None:
     fake.add(Snap("hello", "29", "2.10"))
-    fake.next("POST hold", trouble)
+    fake.fail_next("POST hold", trouble)
     with pytest.raises(kind):
-        snapd.patiently(lambda: snap.hold("hello"))
-    assert fake.asked("POST hold") == 1
+        snapd.with_retries(lambda: snap.hold("hello"))
+    assert fake.request_count("POST hold") == 1
 
 
 def test_without_snapd_nothing_is_tried_twice(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(snapd_client, "_SOCKET_PATH", "/nonexistent/snapd.socket")
-    with pytest.raises(SnapError, match=r"^snapd is not on this machine: "):
+    with pytest.raises(CharmError, match=r"^snapd is not installed: "):
         snapd.installed(NAME)
     assert not any("trying again" in line for line in caplog.messages)
 
@@ -284,5 +288,5 @@ def test_a_command_snap_that_is_none_or_talks_rubbish_is_an_error_of_the_library
     command.write_text(body)
     command.chmod(0o755 if body.startswith("#!") else 0o644)
     monkeypatch.setattr(snapd, "_COMMAND", str(command))
-    with pytest.raises((error, SnapError)):
-        snapd.links(NAME)
+    with pytest.raises((error, CharmError)):
+        snapd.connections(NAME)

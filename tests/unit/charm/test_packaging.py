@@ -11,19 +11,22 @@ from typing import Any
 import pytest
 import yaml
 
+import daemon_health
 import epa_orchestrator
 import orchestrator_snap
 from charm import BUNDLED, PRINCIPAL, RESOURCE
 from config import CharmConfig
 from epa_orchestrator.allocation.settings import Settings, option_names, parse_settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHARMCRAFT: dict[str, Any] = yaml.safe_load((ROOT / "charmcraft.yaml").read_text("utf-8"))
 SNAPCRAFT: dict[str, Any] = yaml.safe_load((ROOT / "snap" / "snapcraft.yaml").read_text("utf-8"))
 OPTIONS: dict[str, dict[str, Any]] = CHARMCRAFT["config"]["options"]
 ENDPOINTS: dict[str, dict[str, Any]] = CHARMCRAFT["requires"]
 
 #: Who may connect is a matter of the snap, which the charm leaves to the operator of the machine.
+CHARM_MODULES = {path.stem for path in (ROOT / "src").glob("*.py")}
+
 NOT_IN_THE_CHARM = {"allowed-uids", "allowed-gids"}
 #: What the daemon takes from its environment where nothing is set, and the charm sets.
 DEFAULT_OF_THE_CHARM = {"log-level": "info"}
@@ -50,14 +53,16 @@ def test_the_charm_stays_small() -> None:
     assert len((ROOT / "src" / "charm.py").read_text("utf-8").splitlines()) < 250
 
 
-@pytest.mark.parametrize("module", ["orchestrator_snap", "snapd", "isolation", "config", "juju_texts"])
+@pytest.mark.parametrize(
+    "module", ["orchestrator_snap", "daemon_health", "snapd", "isolation", "config", "juju_texts", "errors"]
+)
 def test_the_workload_knows_nothing_of_juju(module: str) -> None:
-    assert not imports(ROOT / "src" / f"{module}.py") & {"ops", "ops_tracing", "charm"}
+    assert not imports(ROOT / "src" / f"{module}.py") & {"ops", "ops_tracing", "charm", "actions"}
 
 
 def test_the_daemon_knows_nothing_of_the_charm() -> None:
     for path in (ROOT / "src" / "epa_orchestrator").rglob("*.py"):
-        foreign = {"ops", "charmlibs", "charm", "config", "isolation", "orchestrator_snap", "snapd"}
+        foreign = {"ops", "charmlibs"} | CHARM_MODULES
         assert not imports(path) & foreign, path.name
 
 
@@ -151,7 +156,7 @@ def test_the_snap_has_the_names_that_the_charm_uses() -> None:
 def test_the_socket_is_where_the_charm_looks_for_it() -> None:
     listen = SNAPCRAFT["apps"]["daemon"]["sockets"]["epa"]["listen-stream"]
     data = f"/var/snap/{orchestrator_snap.NAME}/current"
-    assert listen.replace("$SNAP_DATA", data) == str(orchestrator_snap.SOCKET)
+    assert listen.replace("$SNAP_DATA", data) == str(daemon_health.SOCKET)
 
 
 def test_the_shared_directory_is_the_sockets() -> None:

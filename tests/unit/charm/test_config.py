@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from config import CharmConfig, Plug, ReleaseParams, sentence
+from config import CharmConfig, Plug, ReleaseParams, describe_error
 from epa_orchestrator.allocation.settings import option_names
 
 
@@ -19,7 +19,7 @@ def refusal(**options: Any) -> str:
     """The sentence that refuses these options."""
     with pytest.raises(pydantic.ValidationError) as caught:
         parsed(**options)
-    return sentence(caught.value)
+    return describe_error(caught.value)
 
 
 def test_nothing_set_means_the_snap_of_the_charm_and_no_plugs() -> None:
@@ -66,8 +66,8 @@ def test_a_channel_is_taken_as_snapd_writes_it(channel: str, full: str) -> None:
 )
 def test_what_is_no_channel_is_refused(channel: str) -> None:
     assert refusal(snap_channel=channel) == (
-        f"snap-channel={channel!r} is not valid: give a channel such as latest/stable, or nothing for the snap in the"
-        " charm"
+        f"snap-channel={channel!r} is not valid: give a channel such as latest/stable, or reset it to use the charm's"
+        " snap"
     )
 
 
@@ -110,7 +110,7 @@ def test_plugs_are_pairs_separated_by_commas(text: str, plugs: tuple[Plug, ...])
 )
 def test_what_is_no_plug_is_refused(word: str) -> None:
     assert refusal(connect_plugs=f"x:y,{word}") == (
-        f"connect-plugs={f'x:y,{word}'!r} is not valid: '{word}' is not snap:plug; give such pairs, separated by commas"
+        f"connect-plugs={f'x:y,{word}'!r} is not valid: '{word}' is not snap:plug; separate such pairs by commas"
     )
 
 
