@@ -38,7 +38,7 @@ from .unit import (
         ("release", {"service": "nova", "confirm": True}),
     ],
 )
-def test_an_action_leaves_the_status_alone(action: str, params: dict[str, Any], settled: Unit) -> None:
+def test_action_keeps_the_status(action: str, params: dict[str, Any], settled: Unit) -> None:
     settled.workload.held = Holdings([listing(nova="2")], memory())
     before = testing.BlockedStatus("as it was")
     after = settled.ctx.run(settled.ctx.on.action(action, params=params), settled.state(before))
@@ -60,7 +60,7 @@ def test_list_allocations_shows_pools_and_hugepages(settled: Unit) -> None:
     }
 
 
-def test_list_allocations_fails_when_the_daemon_is_down(settled: Unit) -> None:
+def test_list_allocations_fails_without_a_daemon(settled: Unit) -> None:
     settled.workload.errors["holdings"] = CharmError("the daemon does not answer: No daemon serves")
     assert settled.failure("list-allocations") == "the daemon does not answer: No daemon serves"
 
@@ -82,19 +82,19 @@ def test_show_machine_shows_nodes_cores_and_hugepages(settled: Unit) -> None:
         (Shape(isolated="2-3", offline="3"), "CPUs 3 are isolated but offline"),
     ],
 )
-def test_show_machine_judges_the_isolation(shape: Shape, remark: str, settled: Unit) -> None:
+def test_show_machine_remarks_on_the_isolation(shape: Shape, remark: str, settled: Unit) -> None:
     settled.host = Isolation(made_up(shape), container=False)
     text, document = settled.act("show-machine")
     assert remark in " ".join(text.split())
     assert document["remarks"] == [remark]
 
 
-def test_show_machine_fails_when_there_is_nothing_to_show(settled: Unit) -> None:
+def test_show_machine_fails_on_an_unreadable_host(settled: Unit) -> None:
     settled.host = Isolation(None, container=False, unreadable="sysfs shows no CPUs")
     assert settled.failure("show-machine") == UNREADABLE
 
 
-def test_release_says_what_it_took_back(settled: Unit) -> None:
+def test_release_reports_what_it_released(settled: Unit) -> None:
     settled.workload.held = Holdings([listing(nova="2-3")], memory())
     text, document = settled.act("release", {"service": "nova", "confirm": True})
     assert text == "released CPUs 2-3 of pool isolated"
@@ -102,7 +102,7 @@ def test_release_says_what_it_took_back(settled: Unit) -> None:
 
 
 @pytest.mark.parametrize("params", [{"service": "nova"}, {"service": "nova", "confirm": False}])
-def test_release_wants_to_be_confirmed(params: dict[str, Any], settled: Unit) -> None:
+def test_release_requires_confirmation(params: dict[str, Any], settled: Unit) -> None:
     settled.workload.held = Holdings([listing(nova="2-3")], memory())
     assert settled.failure("release", params) == (
         "nothing was released: stop all that uses the CPUs of 'nova', then pass confirm=true"
@@ -110,13 +110,13 @@ def test_release_wants_to_be_confirmed(params: dict[str, Any], settled: Unit) ->
     assert settled.workload.calls == []
 
 
-def test_release_of_a_service_that_holds_nothing_fails(settled: Unit) -> None:
+def test_release_fails_for_a_service_without_claims(settled: Unit) -> None:
     assert settled.failure("release", {"service": "nova", "confirm": True}) == (
         "the service 'nova' holds no CPUs or hugepages: see list-allocations"
     )
 
 
-def test_release_fails_with_what_the_daemon_said(settled: Unit) -> None:
+def test_release_fails_with_the_daemons_error(settled: Unit) -> None:
     settled.workload.errors["release"] = CharmError("released nothing, then failed: the disk is full")
     assert settled.failure("release", {"service": "nova", "confirm": True}) == (
         "released nothing, then failed: the disk is full"
@@ -124,12 +124,12 @@ def test_release_fails_with_what_the_daemon_said(settled: Unit) -> None:
 
 
 @pytest.mark.parametrize("service", ["", "x" * 256])
-def test_release_of_an_impossible_name_fails(service: str, settled: Unit) -> None:
+def test_release_fails_for_an_invalid_name(service: str, settled: Unit) -> None:
     assert "service" in settled.failure("release", {"service": service, "confirm": True})
     assert settled.workload.calls == []
 
 
-def test_refresh_snap_installs_the_newest_of_the_channel_and_connects_again(settled: Unit) -> None:
+def test_refresh_snap_refreshes_from_the_channel_and_reconnects(settled: Unit) -> None:
     settled.config = {"snap-channel": "latest/edge"}
     settled.run("config_changed")
     settled.workload.calls.clear()
@@ -139,20 +139,20 @@ def test_refresh_snap_installs_the_newest_of_the_channel_and_connects_again(sett
     assert document == {"before": "2", "after": "3"}
 
 
-def test_refresh_snap_leaves_a_snap_that_is_the_one_in_the_charm(settled: Unit) -> None:
+def test_refresh_snap_keeps_the_charms_own_snap(settled: Unit) -> None:
     text, document = settled.act("refresh-snap")
     assert settled.workload.calls == ["hold", *STEPS]
     assert text == "revision x1 before, x1 now, version 0.1.0"
     assert document == {"before": "x1", "after": "x1"}
 
 
-def test_refresh_snap_installs_what_is_missing(unit: Unit) -> None:
+def test_refresh_snap_installs_a_missing_snap(unit: Unit) -> None:
     text, document = unit.act("refresh-snap")
     assert text == "revision none before, x1 now, version 0.1.0"
     assert document == {"before": "none", "after": "x1"}
 
 
-def test_refresh_snap_sets_the_status_that_it_finds(settled: Unit) -> None:
+def test_refresh_snap_updates_the_status(settled: Unit) -> None:
     settled.relations.clear()
     after = settled.ctx.run(settled.ctx.on.action("refresh-snap"), settled.state())
     assert after.unit_status == testing.BlockedStatus(NO_RELATION)
@@ -168,7 +168,7 @@ def test_refresh_snap_fails_with_the_reason_and_blocks(settled: Unit) -> None:
     assert caught.value.state.unit_status == testing.BlockedStatus("the store cannot be reached: fix the network")
 
 
-def test_get_status_tells_all_and_asks_the_daemon(settled: Unit) -> None:
+def test_get_status_shows_snap_options_connections_and_health(settled: Unit) -> None:
     settled.workload.config = {"cpu-pool": "0", "resize-policy": "in-place"}
     text, document = settled.act("get-status")
     assert document == {
@@ -197,7 +197,7 @@ def test_get_status_tells_all_and_asks_the_daemon(settled: Unit) -> None:
     assert settled.workload.isolated == [CpuSet.parse("2-3")]
 
 
-def test_get_status_tells_what_is_not_well(settled: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_get_status_shows_problems(settled: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
     settled.workload.snap = info("7", "latest/edge", held=False)
     settled.workload.errors["check"] = CharmError("the daemon does not answer: start it")
     settled.host = Isolation(made_up(Shape()), container=False)
@@ -212,11 +212,8 @@ def test_get_status_fails_without_a_snap(unit: Unit) -> None:
     assert unit.failure("get-status") == "the snap is not installed: see 'juju debug-log'"
 
 
-# --- what Juju's tools can take ---
-
-
-def check_it_can_be_told(*texts: str) -> None:
-    """Linux takes 128 KiB for one argument, and Juju's tools get texts as arguments."""
+def check_juju_accepts(*texts: str) -> None:
+    """Pass the texts to a program: Linux limits one argument to 128 KiB, and Juju's tools get texts as arguments."""
     subprocess.run(["true", *texts], check=True)
 
 
@@ -224,27 +221,27 @@ def many_claims() -> Holdings:
     return Holdings([listing(**{f"service-é{number}": str(number) for number in range(3000)})], memory())
 
 
-def test_a_listing_that_is_too_long_for_juju_is_cut(settled: Unit) -> None:
+def test_list_allocations_cuts_a_listing_that_is_too_long_for_juju(settled: Unit) -> None:
     settled.workload.held = many_claims()
     settled.ctx.run(settled.ctx.on.action("list-allocations"), settled.state())
     results = settled.ctx.action_results
     assert results is not None
     assert results.keys() == {"text"}
-    check_it_can_be_told(f"text={results['text']}")
+    check_juju_accepts(f"text={results['text']}")
     assert "sudo epa-orchestrator list --json" in results["text"]
     assert "service-é100 " in results["text"]
 
 
-def test_a_long_document_is_whole_as_long_as_juju_takes_it(settled: Unit) -> None:
+def test_list_allocations_keeps_a_long_document_that_juju_accepts(settled: Unit) -> None:
     settled.workload.held = Holdings([listing(**{f"s{number}": str(number) for number in range(500)})], memory())
     _, document = settled.act("list-allocations")
     assert len(document["pools"]["isolated"]["allocations"]) == 500
 
 
-def test_an_endless_sentence_of_the_daemon_is_cut(settled: Unit) -> None:
+def test_overlong_error_of_the_daemon_is_cut(settled: Unit) -> None:
     settled.workload.errors["holdings"] = CharmError("é" * 200_000)
     settled.workload.errors["check"] = CharmError("é" * 200_000)
-    check_it_can_be_told(settled.failure("list-allocations"))
+    check_juju_accepts(settled.failure("list-allocations"))
     status = settled.run("update_status").unit_status
     assert isinstance(status, testing.BlockedStatus)
-    check_it_can_be_told(status.message)
+    check_juju_accepts(status.message)

@@ -51,7 +51,7 @@ RECONCILING = (
 
 
 @pytest.mark.parametrize("event", RECONCILING)
-def test_every_event_makes_the_machine_what_it_shall_be(event: str, unit: Unit) -> None:
+def test_event_installs_configures_and_connects_the_snap(event: str, unit: Unit) -> None:
     assert unit.status(event) == OK
     assert unit.workload.calls == ["install refresh" if event == "upgrade_charm" else "install", *STEPS]
     assert unit.workload.source == FileSource(unit.bundled)
@@ -60,32 +60,32 @@ def test_every_event_makes_the_machine_what_it_shall_be(event: str, unit: Unit) 
 
 
 @pytest.mark.parametrize("event", RECONCILING)
-def test_an_installed_snap_is_not_installed_again(event: str, settled: Unit) -> None:
+def test_event_does_not_install_an_installed_snap_again(event: str, settled: Unit) -> None:
     assert settled.status(event) == OK
     assert settled.workload.calls == ["hold", *STEPS]
 
 
 @pytest.mark.parametrize("event", RECONCILING)
-def test_every_event_tries_again_what_failed(event: str, unit: Unit) -> None:
+def test_event_retries_a_failed_install(event: str, unit: Unit) -> None:
     unit.workload.errors["install"] = CharmError("the store is on fire: pour water")
     assert unit.status(event) == testing.BlockedStatus("the store is on fire: pour water")
     unit.workload.errors.clear()
     assert unit.status(event) == OK
 
 
-def test_the_end_of_the_relation_blocks(settled: Unit) -> None:
+def test_broken_relation_blocks(settled: Unit) -> None:
     assert settled.status("relation_broken") == testing.BlockedStatus(NO_RELATION)
 
 
 @pytest.mark.parametrize("event", ["stop", "leader_elected"])
-def test_an_event_that_looks_at_nothing_leaves_the_status_alone(event: str, settled: Unit) -> None:
+def test_event_without_reconcile_keeps_the_status(event: str, settled: Unit) -> None:
     before = testing.BlockedStatus("as it was")
     after = settled.ctx.run(settled.event(event), settled.state(before))
     assert after.unit_status == before
     assert settled.workload.calls == []
 
 
-def test_tracing_disturbs_nothing(unit: Unit) -> None:
+def test_tracing_relations_change_nothing(unit: Unit) -> None:
     unit.relations += [
         testing.Relation("charm-tracing", interface="tracing"),
         testing.Relation("receive-ca-cert", interface="certificate_transfer"),
@@ -94,10 +94,7 @@ def test_tracing_disturbs_nothing(unit: Unit) -> None:
     assert unit.workload.calls == ["install", *STEPS]
 
 
-# --- version, and what passes by itself ---
-
-
-def test_the_version_of_the_workload_is_shown(unit: Unit) -> None:
+def test_workload_version_is_the_snaps_version(unit: Unit) -> None:
     assert unit.run("install").workload_version == "0.1.0"
     unit.workload.snap = info("x1", version="7.5")
     assert unit.run("update_status").workload_version == "7.5"
@@ -116,7 +113,7 @@ def test_the_version_of_the_workload_is_shown(unit: Unit) -> None:
     ],
 )
 @pytest.mark.parametrize("error", [snap.TimeoutError("slow"), snap.ConnectionError("gone")])
-def test_what_passes_by_itself_fails_the_hook_so_that_juju_tries_again(
+def test_temporary_error_fails_the_hook_so_that_juju_retries_it(
     event: str, step: str, error: snap.Error, unit: Unit
 ) -> None:
     if event != "install":
@@ -127,14 +124,11 @@ def test_what_passes_by_itself_fails_the_hook_so_that_juju_tries_again(
     assert caught.value.__cause__ is error
 
 
-# --- remove ---
-
-
 def warnings(unit: Unit) -> list[str]:
     return [line.message for line in unit.ctx.juju_log if line.level == "WARNING"]
 
 
-def test_remove_takes_the_snap_away_and_says_nothing(settled: Unit) -> None:
+def test_remove_removes_the_snap_without_a_warning(settled: Unit) -> None:
     before = testing.BlockedStatus("as it was")
     after = settled.ctx.run(settled.event("remove"), settled.state(before))
     assert settled.workload.calls == ["remove"]

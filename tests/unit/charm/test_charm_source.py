@@ -32,7 +32,7 @@ PINNED = {"snap-channel": "latest/edge", "snap-revision": 42}
         (True, PINNED, "attached"),
     ],
 )
-def test_the_resource_comes_before_the_channel_and_the_channel_before_the_charm(
+def test_source_is_resource_then_channel_then_charm(
     attached: bool, config: dict[str, Any], source: Source | str, unit: Unit
 ) -> None:
     if attached:
@@ -43,7 +43,7 @@ def test_the_resource_comes_before_the_channel_and_the_channel_before_the_charm(
     assert unit.workload.source == (named[source] if isinstance(source, str) else source)
 
 
-def test_the_source_changes_in_both_directions(settled: Unit) -> None:
+def test_changed_source_is_installed(settled: Unit) -> None:
     settled.config = CHANNEL
     settled.run()
     assert settled.workload.source == StoreSource("latest/edge")
@@ -62,7 +62,7 @@ def test_the_source_changes_in_both_directions(settled: Unit) -> None:
         (False, PINNED, "installing the snap from revision 42 in latest/edge in the store"),
     ],
 )
-def test_the_status_says_what_is_being_installed(
+def test_status_names_the_source_during_an_install(
     attached: bool, config: dict[str, Any], message: str, unit: Unit
 ) -> None:
     if attached:
@@ -72,14 +72,14 @@ def test_the_status_says_what_is_being_installed(
     assert unit.ctx.unit_status_history == [testing.UnknownStatus(), testing.MaintenanceStatus(message)]
 
 
-def test_nothing_is_said_of_installing_when_nothing_is_installed(settled: Unit) -> None:
+def test_status_does_not_mention_installing_without_an_install(settled: Unit) -> None:
     settled.ctx.unit_status_history.clear()
     settled.run("update_status")
     assert settled.ctx.unit_status_history == [testing.UnknownStatus()]
 
 
 @pytest.mark.parametrize("reason", ["no such resource", "resource#epa-orchestrator/epa-orchestrator-snap not found"])
-def test_a_resource_that_was_never_attached_is_none(reason: str, unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_resource_is_skipped(reason: str, unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(self: ops.Resources, name: str) -> Path:
         raise ops.ModelError(reason)
 
@@ -88,9 +88,7 @@ def test_a_resource_that_was_never_attached_is_none(reason: str, unit: Unit, mon
     assert unit.workload.source == FileSource(unit.bundled)
 
 
-def test_a_resource_that_juju_cannot_hand_out_leaves_the_snap_as_it_is(
-    settled: Unit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unavailable_resource_blocks_and_keeps_the_snap(settled: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(self: ops.Resources, name: str) -> Path:
         raise ops.ModelError("could not download resource: connection refused")
 

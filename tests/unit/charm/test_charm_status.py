@@ -27,7 +27,7 @@ from .unit import (
 )
 
 
-def test_nothing_is_attempted_after_a_failed_install(unit: Unit) -> None:
+def test_failed_first_install_ends_the_reconcile(unit: Unit) -> None:
     unit.workload.errors["install"] = CharmError("the base snap core24 is not installed: install it")
     after = unit.run("install")
     assert after.unit_status == testing.BlockedStatus("the base snap core24 is not installed: install it")
@@ -36,7 +36,7 @@ def test_nothing_is_attempted_after_a_failed_install(unit: Unit) -> None:
     assert after.workload_version == ""
 
 
-def test_a_snap_that_cannot_be_replaced_blocks_although_the_old_one_is_there(settled: Unit) -> None:
+def test_failed_replacement_blocks_and_keeps_the_old_snap_working(settled: Unit) -> None:
     settled.config = {"snap-channel": "latest/edge"}
     settled.workload.errors["install"] = CharmError("the store cannot be reached: fix the network")
     after = settled.run()
@@ -45,7 +45,7 @@ def test_a_snap_that_cannot_be_replaced_blocks_although_the_old_one_is_there(set
     assert settled.workload.calls == ["install", *STEPS]
 
 
-def test_options_that_the_snap_refuses_block_and_the_connections_are_made_nevertheless(settled: Unit) -> None:
+def test_refused_options_block_and_do_not_stop_connecting(settled: Unit) -> None:
     settled.workload.errors["ensure_config"] = CharmError("reserved-cpus=2 would take CPUs from nova: release them")
     settled.config = {"reserved-cpus": "2"}
     blocked = testing.BlockedStatus("reserved-cpus=2 would take CPUs from nova: release them")
@@ -55,14 +55,14 @@ def test_options_that_the_snap_refuses_block_and_the_connections_are_made_nevert
 
 
 @pytest.mark.parametrize("step", ["hold", "connect_topology", "connect_consumers"])
-def test_a_step_that_fails_blocks_and_the_others_are_taken(step: str, settled: Unit) -> None:
+def test_failed_step_blocks_and_does_not_stop_later_steps(step: str, settled: Unit) -> None:
     settled.workload.errors[step] = CharmError("failed to connect a:b: correct connect-plugs")
     assert settled.status() == testing.BlockedStatus("failed to connect a:b: correct connect-plugs")
     assert settled.workload.calls == ["hold", *STEPS]
     assert settled.workload.isolated == [], "the daemon is not asked while something is known to be wrong"
 
 
-def test_of_several_failures_the_first_is_shown_and_all_are_logged(settled: Unit) -> None:
+def test_first_of_several_problems_is_shown_and_all_are_logged(settled: Unit) -> None:
     settled.workload.errors |= {step: CharmError(f"{step} failed: fix it") for step in STEPS}
     assert settled.status() == testing.BlockedStatus("connect_topology failed: fix it")
     logged = [line.message for line in settled.ctx.juju_log if line.level == "ERROR"]
@@ -100,15 +100,13 @@ def test_of_several_failures_the_first_is_shown_and_all_are_logged(settled: Unit
         ),
     ],
 )
-def test_an_option_that_is_not_valid_blocks_and_leaves_the_workload_as_it_is(
-    config: dict[str, Any], message: str, settled: Unit
-) -> None:
+def test_invalid_option_blocks_and_changes_nothing(config: dict[str, Any], message: str, settled: Unit) -> None:
     settled.config = config
     assert settled.status() == testing.BlockedStatus(message)
     assert settled.workload.calls == []
 
 
-def test_a_mended_option_unblocks(settled: Unit) -> None:
+def test_corrected_option_unblocks(settled: Unit) -> None:
     settled.config = {"numa-policy": "sideways"}
     settled.run()
     settled.config = {"numa-policy": "restricted"}
@@ -116,25 +114,25 @@ def test_a_mended_option_unblocks(settled: Unit) -> None:
     assert settled.workload.config["numa-policy"] == "restricted"
 
 
-def test_the_options_that_are_handed_on_are_the_daemons_and_valid(settled: Unit) -> None:
+def test_only_the_daemons_options_are_passed_on(settled: Unit) -> None:
     options = settled.workload.config
     assert {"cpu-pool", "reserved-cpus", "log-level", "numa-policy"} <= options.keys()
     assert not {"snap-channel", "snap-revision", "connect-plugs", "require-isolated-cpus"} & options.keys()
     assert parse_settings(options) == parse_settings({"log-level": "info"})
 
 
-def test_the_plugs_of_the_configuration_are_connected(settled: Unit) -> None:
+def test_configured_plugs_are_connected(settled: Unit) -> None:
     settled.config = {"connect-plugs": "a:epa-info, b_2:cpus"}
     assert settled.status() == OK
     assert settled.workload.plugs == [("a", "epa-info"), ("b_2", "cpus")]
 
 
-def test_a_missing_relation_blocks_on_a_healthy_host(settled: Unit) -> None:
+def test_missing_relation_blocks(settled: Unit) -> None:
     settled.relations.clear()
     assert settled.status() == testing.BlockedStatus(NO_RELATION)
 
 
-def test_a_failed_install_is_said_before_a_missing_relation(unit: Unit) -> None:
+def test_failed_install_is_shown_before_a_missing_relation(unit: Unit) -> None:
     unit.relations.clear()
     unit.workload.errors["install"] = CharmError("no snap: attach one")
     assert unit.status() == testing.BlockedStatus("no snap: attach one")
@@ -148,13 +146,11 @@ def test_a_failed_install_is_said_before_a_missing_relation(unit: Unit) -> None:
         "the daemon does not see the isolated CPUs 2-3: run 'sudo snap connect epa-orchestrator:topology'",
     ],
 )
-def test_a_daemon_that_is_not_well_blocks(problem: str, settled: Unit) -> None:
+def test_daemon_problem_blocks(problem: str, settled: Unit) -> None:
     settled.workload.errors["check"] = CharmError(problem)
     assert settled.status("update_status") == testing.BlockedStatus(problem)
     assert settled.workload.calls == ["hold", *STEPS]
 
-
-# --- isolation ---
 
 NONE_ISOLATED = made_up(Shape())
 
@@ -167,7 +163,7 @@ NONE_ISOLATED = made_up(Shape())
     ],
 )
 @pytest.mark.parametrize("required", [False, True])
-def test_a_host_without_isolated_cpus_is_told_and_blocks_only_where_they_are_required(
+def test_missing_isolation_is_shown_and_blocks_only_if_required(
     machine: Machine, container: bool, message: str, required: bool, settled: Unit
 ) -> None:
     settled.host = Isolation(machine, container)
@@ -177,18 +173,18 @@ def test_a_host_without_isolated_cpus_is_told_and_blocks_only_where_they_are_req
     assert settled.workload.isolated == [CpuSet()]
 
 
-def test_a_host_that_cannot_be_read_blocks(settled: Unit) -> None:
+def test_unreadable_host_blocks(settled: Unit) -> None:
     settled.host = Isolation(None, container=False, unreadable="sysfs shows no CPUs")
     assert settled.status() == testing.BlockedStatus(UNREADABLE)
 
 
-def test_isolated_cpus_in_a_container_are_as_good_as_others(settled: Unit) -> None:
+def test_isolated_cpus_in_a_container_are_accepted(settled: Unit) -> None:
     settled.host = Isolation(made_up(SHAPE), container=True)
     settled.config = {"require-isolated-cpus": True}
     assert settled.status() == OK
 
 
-def test_what_is_wrong_with_the_daemon_is_said_before_what_is_wrong_with_the_host(settled: Unit) -> None:
+def test_daemon_problem_is_shown_before_a_host_problem(settled: Unit) -> None:
     settled.host = Isolation(NONE_ISOLATED, container=False)
     settled.config = {"require-isolated-cpus": True}
     settled.workload.errors["check"] = CharmError("the daemon does not answer: start it")

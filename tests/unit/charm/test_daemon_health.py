@@ -6,7 +6,7 @@ import contextlib
 import json
 import socketserver
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,26 @@ from .workload import add_claims, error_of
 
 
 @pytest.mark.usefixtures("ours", "daemon")
-def test_a_daemon_that_sees_the_isolated_cpus_is_well() -> None:
+def test_daemon_that_sees_the_isolated_cpus_is_healthy() -> None:
     daemon_health.check(CpuSet.parse("2-7"))
 
 
 @pytest.mark.usefixtures("ours", "service")
-def test_a_daemon_that_does_not_run_is_told_how_to_start() -> None:
+def test_stopped_daemon_is_reported_with_the_command_that_starts_it() -> None:
     sentence = error_of(lambda: daemon_health.check(EMPTY))
     assert sentence.startswith("the daemon does not answer (No daemon serves ")
     assert sentence.endswith("see 'snap logs epa-orchestrator', then run 'sudo snap start --enable epa-orchestrator'")
 
 
 @pytest.mark.usefixtures("ours")
-def test_a_daemon_that_was_killed_does_not_answer(service: Service) -> None:
+def test_killed_daemon_is_reported(service: Service) -> None:
     service.start().kill()
     assert service.socket.is_socket()
     assert error_of(lambda: daemon_health.check(EMPTY)).startswith("the daemon does not answer")
 
 
 @pytest.mark.usefixtures("ours", "damaged_daemon")
-def test_a_state_that_cannot_be_read_is_told_with_its_remedy() -> None:
+def test_unreadable_state_is_reported_with_a_remedy() -> None:
     sentence = error_of(lambda: daemon_health.check(EMPTY))
     assert sentence.startswith("the daemon answers read requests only: The state database ")
     assert "restart this daemon" in sentence
@@ -68,13 +68,13 @@ def answering(socket: Path, answer: Callable[[dict[str, Any]], bytes]) -> Genera
 
 @pytest.mark.usefixtures("ours")
 @pytest.mark.parametrize("answer", [b"", b"hello", b"[]", b'{"version": "1.0"}', b'{"version": "1.0", "error": "no"}'])
-def test_an_answer_that_is_none_is_no_health(service: Service, answer: bytes) -> None:
+def test_invalid_answer_is_reported(service: Service, answer: bytes) -> None:
     with answering(service.socket, lambda _: answer):
         assert error_of(lambda: daemon_health.check(EMPTY)).startswith("the daemon does not answer (")
 
 
 @pytest.mark.usefixtures("ours")
-def test_a_daemon_that_hangs_is_not_waited_for_for_ever(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_daemon_is_reported_after_the_time_out(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(daemon_health, "_ANSWER_TIMEOUT", 0.3)
     ended = threading.Event()
 
@@ -90,34 +90,41 @@ def test_a_daemon_that_hangs_is_not_waited_for_for_ever(service: Service, monkey
     assert "did not answer within 0.3 seconds" in sentence
 
 
-def seeing_nothing(daemon: Service) -> Callable[[dict[str, Any]], bytes]:
-    """Answers of a daemon that sees no isolated CPUs."""
+@pytest.fixture
+def blind_daemon(ours: Snapd, daemon: Service, monkeypatch: pytest.MonkeyPatch) -> Iterator[Snapd]:
+    """The daemon answers as if it saw no isolated CPUs."""
 
     def answer(request: dict[str, Any]) -> bytes:
         answer = daemon.client.ask(request)
         answer["cpu_pool"]["configured_cpus"] = ""
         return json.dumps(answer).encode()
 
-    return answer
-
-
-def test_a_daemon_that_does_not_see_the_isolated_cpus_is_told_which_plug_to_connect(
-    ours: Snapd, daemon: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with short_directory() as base, answering(base / "epa.sock", seeing_nothing(daemon)):
+    with short_directory() as base, answering(base / "epa.sock", answer):
         monkeypatch.setattr(daemon_health, "SOCKET", base / "epa.sock")
-        daemon_health.check(EMPTY)
-        assert error_of(lambda: daemon_health.check(CpuSet.parse("2-7"))) == (
-            "the daemon does not see the isolated CPUs 2-7: run 'sudo snap connect epa-orchestrator:topology', then"
-            " see 'snap logs epa-orchestrator'"
-        )
-        ours.snaps[NAME].options["reserved-cpus"] = "2-6"
-        assert "isolated CPUs 7:" in error_of(lambda: daemon_health.check(CpuSet.parse("2-7")))
-        ours.snaps[NAME].options["reserved-cpus"] = "2-7"
-        daemon_health.check(CpuSet.parse("2-7"))
+        yield ours
 
 
-def test_a_general_pool_that_cannot_be_used_is_told(
+@pytest.mark.usefixtures("blind_daemon")
+def test_unseen_isolated_cpus_are_reported_with_the_plug_to_connect() -> None:
+    assert error_of(lambda: daemon_health.check(CpuSet.parse("2-7"))) == (
+        "the daemon does not see the isolated CPUs 2-7: run 'sudo snap connect epa-orchestrator:topology', then"
+        " see 'snap logs epa-orchestrator'"
+    )
+
+
+@pytest.mark.usefixtures("blind_daemon")
+def test_daemon_without_isolated_cpus_is_healthy_on_a_host_without_any() -> None:
+    daemon_health.check(EMPTY)
+
+
+def test_reserved_cpus_do_not_count_as_unseen(blind_daemon: Snapd) -> None:
+    blind_daemon.snaps[NAME].options["reserved-cpus"] = "2-6"
+    assert "isolated CPUs 7:" in error_of(lambda: daemon_health.check(CpuSet.parse("2-7")))
+    blind_daemon.snaps[NAME].options["reserved-cpus"] = "2-7"
+    daemon_health.check(CpuSet.parse("2-7"))
+
+
+def test_general_pool_without_usable_cpus_is_reported(
     ours: Snapd, daemon: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def answer(request: dict[str, Any]) -> bytes:
@@ -135,7 +142,7 @@ def test_a_general_pool_that_cannot_be_used_is_told(
 
 
 @pytest.mark.usefixtures("ours")
-def test_holdings_name_everyone_who_holds_anything(daemon: Service) -> None:
+def test_holdings_name_all_services_with_cpus_or_hugepages(daemon: Service) -> None:
     assert daemon_health.holdings().services == []
     add_claims(daemon)
     daemon.client.set_hugepages("swift", 0, 2048, 8)
@@ -145,7 +152,7 @@ def test_holdings_name_everyone_who_holds_anything(daemon: Service) -> None:
 
 
 @pytest.mark.usefixtures("ours")
-def test_release_takes_all_of_one_service_and_nothing_of_another(daemon: Service) -> None:
+def test_release_takes_all_of_one_service_only(daemon: Service) -> None:
     add_claims(daemon)
     assert daemon_health.release("nova") == ["CPUs 2-3 of pool isolated", "16 hugepages of 2048 KiB on node0"]
     assert daemon_health.holdings().services == ["ceph", "ovs-dpdk"]
@@ -155,9 +162,7 @@ def test_release_takes_all_of_one_service_and_nothing_of_another(daemon: Service
 
 
 @pytest.mark.usefixtures("ours")
-def test_a_release_that_stops_half_way_tells_what_was_released(
-    daemon: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_failed_release_reports_what_was_released_before(daemon: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     add_claims(daemon)
 
     def answer(request: dict[str, Any]) -> bytes:
@@ -173,5 +178,5 @@ def test_a_release_that_stops_half_way_tells_what_was_released(
 
 @pytest.mark.usefixtures("ours", "service")
 @pytest.mark.parametrize("ask", [daemon_health.holdings, lambda: daemon_health.release("nova")])
-def test_without_a_daemon_nobody_knows_who_holds_what(ask: Callable[[], object]) -> None:
+def test_claims_cannot_be_read_without_a_daemon(ask: Callable[[], object]) -> None:
     assert error_of(ask).startswith("the daemon does not answer: No daemon serves ")

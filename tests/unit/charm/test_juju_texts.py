@@ -1,4 +1,4 @@
-"""Texts for Juju: whole as long as a hook tool can take them, cut otherwise."""
+"""Texts for Juju are cut to the size that its hook tools take."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from juju_texts import action_results, truncate
 
 
 @pytest.mark.parametrize("text", ["", "all is well", "é" * 65_000])
-def test_a_text_that_fits_stays_as_it_is(text: str) -> None:
+def test_short_text_is_unchanged(text: str) -> None:
     assert truncate(text) == text
 
 
 @pytest.mark.parametrize("letter", ["a", "é", "\N{OK HAND SIGN}", "\ud800"])
-def test_a_long_text_is_cut_to_what_one_argument_may_be(letter: str) -> None:
+def test_long_text_is_cut_to_the_size_of_one_argument(letter: str) -> None:
     cut = truncate(letter * 140_000)
     subprocess.run(["true", f"text={cut}"], check=True)
     assert cut.endswith(" … (cut: too long for Juju)")
@@ -27,7 +27,7 @@ def test_results_have_text_and_json() -> None:
     assert action_results("two CPUs", {"cpus": "2-3"}) == {"text": "two CPUs", "json": '{"cpus": "2-3"}'}
 
 
-def test_a_document_that_is_too_long_is_left_out_whole() -> None:
+def test_overlong_document_is_left_out() -> None:
     found = action_results("many", {"cpus": "0," * 70_000})
     assert found.keys() == {"text"}
     assert found["text"].endswith("\nmany")

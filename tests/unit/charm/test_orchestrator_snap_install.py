@@ -18,7 +18,7 @@ from tests.fake_snapd.troubles import BUSY, ChangeFails, Refusal, Silence
 from .workload import ATTEMPTS, EDGE, PLUG, STABLE, error_of, snap_state
 
 
-def test_a_file_is_installed_and_held(fake: Snapd, file: FileSource) -> None:
+def test_file_is_installed_and_held(fake: Snapd, file: FileSource) -> None:
     assert not orchestrator_snap.is_installed_from(file)
     orchestrator_snap.install(file)
     assert snap_state(fake) == ("x1", "", True)
@@ -29,9 +29,7 @@ def test_a_file_is_installed_and_held(fake: Snapd, file: FileSource) -> None:
     assert info.version == "2.0"
 
 
-def test_another_file_is_wanted_only_until_it_is_installed(
-    ours: Snapd, file: FileSource, other_file: FileSource
-) -> None:
+def test_other_file_replaces_the_installed_snap(ours: Snapd, file: FileSource, other_file: FileSource) -> None:
     assert not orchestrator_snap.is_installed_from(other_file)
     orchestrator_snap.install(other_file)
     assert snap_state(ours) == ("x2", "", True)
@@ -39,13 +37,13 @@ def test_another_file_is_wanted_only_until_it_is_installed(
     assert not orchestrator_snap.is_installed_from(file)
 
 
-def test_the_same_content_under_another_name_is_the_same_snap(ours: Snapd, tmp_path: Path) -> None:
+def test_same_content_under_another_name_is_the_same_snap(ours: Snapd, tmp_path: Path) -> None:
     assert orchestrator_snap.is_installed_from(FileSource(write_snap(tmp_path / "renamed.snap", "2.0")))
     assert ours.commands == []
 
 
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_charm_without_a_snap_says_what_to_attach(fake: Snapd, tmp_path: Path, exists: bool) -> None:
+def test_missing_file_is_reported_with_a_remedy(fake: Snapd, tmp_path: Path, exists: bool) -> None:
     empty = tmp_path / "epa-orchestrator.snap"
     if exists:
         empty.touch()
@@ -57,14 +55,14 @@ def test_a_charm_without_a_snap_says_what_to_attach(fake: Snapd, tmp_path: Path,
     assert fake.commands == []
 
 
-def test_a_file_that_is_no_snap_is_named(fake: Snapd, tmp_path: Path) -> None:
+def test_file_that_is_not_a_snap_is_named(fake: Snapd, tmp_path: Path) -> None:
     (tmp_path / "broken.snap").write_text("not a snap", encoding="utf-8")
     sentence = error_of(lambda: orchestrator_snap.install(FileSource(tmp_path / "broken.snap")))
     assert sentence.startswith("failed to install the snap from the file broken.snap: cannot open snap file")
     assert NAME not in fake.snaps
 
 
-def test_a_channel_of_the_store_is_installed_and_held(fake: Snapd) -> None:
+def test_store_channel_is_installed_and_held(fake: Snapd) -> None:
     assert not orchestrator_snap.is_installed_from(STABLE)
     orchestrator_snap.install(STABLE)
     assert snap_state(fake) == ("5", "latest/stable", True)
@@ -72,14 +70,14 @@ def test_a_channel_of_the_store_is_installed_and_held(fake: Snapd) -> None:
     assert fake.commands == []
 
 
-def test_another_risk_is_another_channel(fake: Snapd) -> None:
+def test_other_risk_is_another_channel(fake: Snapd) -> None:
     orchestrator_snap.install(STABLE)
     assert orchestrator_snap.is_installed_from(STABLE)
     assert not orchestrator_snap.is_installed_from(EDGE)
     assert fake.request_count("POST refresh") == 0
 
 
-def test_a_branch_is_another_channel(fake: Snapd) -> None:
+def test_branch_is_another_channel(fake: Snapd) -> None:
     fake.store.publish(NAME, "latest/edge/fix-1", 8, "2.1")
     orchestrator_snap.install(StoreSource("edge/fix-1"))
     assert snap_state(fake) == ("8", "latest/edge/fix-1", True)
@@ -87,7 +85,7 @@ def test_a_branch_is_another_channel(fake: Snapd) -> None:
     assert not orchestrator_snap.is_installed_from(EDGE)
 
 
-def test_a_revision_is_pinned_and_let_go(fake: Snapd) -> None:
+def test_revision_is_pinned_and_unpinned(fake: Snapd) -> None:
     pinned = StoreSource("latest/stable", 4)
     orchestrator_snap.install(pinned)
     assert snap_state(fake) == ("4", "latest/stable", True)
@@ -96,13 +94,13 @@ def test_a_revision_is_pinned_and_let_go(fake: Snapd) -> None:
     assert orchestrator_snap.is_installed_from(STABLE), "a newer one in the channel does not count"
 
 
-def test_a_pinned_revision_replaces_another(fake: Snapd) -> None:
+def test_pinned_revision_replaces_another(fake: Snapd) -> None:
     orchestrator_snap.install(STABLE)
     orchestrator_snap.install(StoreSource("latest/stable", 4))
     assert snap_state(fake) == ("4", "latest/stable", True)
 
 
-def test_the_newest_of_the_channel_is_taken_when_asked_for_only(fake: Snapd) -> None:
+def test_newest_revision_is_installed_only_by_a_refresh(fake: Snapd) -> None:
     orchestrator_snap.install(STABLE)
     fake.store.publish(NAME, "latest/stable", 6, "2.0.1")
     orchestrator_snap.install(STABLE)
@@ -113,7 +111,7 @@ def test_the_newest_of_the_channel_is_taken_when_asked_for_only(fake: Snapd) -> 
     assert snap_state(fake) == ("6", "latest/stable", True)
 
 
-def test_another_channel_is_a_refresh(fake: Snapd) -> None:
+def test_other_channel_is_a_refresh(fake: Snapd) -> None:
     orchestrator_snap.install(STABLE)
     orchestrator_snap.install(EDGE)
     assert snap_state(fake) == ("7", "latest/edge", True)
@@ -121,7 +119,7 @@ def test_another_channel_is_a_refresh(fake: Snapd) -> None:
     assert fake.request_count("POST refresh") == 1
 
 
-def test_from_a_file_to_the_store_and_back_and_again(fake: Snapd, file: FileSource, other_file: FileSource) -> None:
+def test_sources_replace_each_other(fake: Snapd, file: FileSource, other_file: FileSource) -> None:
     for source, expected in (
         (file, ("x1", "", True)),
         (STABLE, ("5", "latest/stable", True)),
@@ -141,7 +139,7 @@ def test_from_a_file_to_the_store_and_back_and_again(fake: Snapd, file: FileSour
     ]
 
 
-def test_from_a_file_to_a_revision_of_the_store(ours: Snapd) -> None:
+def test_store_revision_replaces_a_file(ours: Snapd) -> None:
     orchestrator_snap.install(StoreSource("latest/stable", 4))
     assert snap_state(ours) == ("4", "latest/stable", True)
     assert ours.commands_of("refresh") == [
@@ -149,7 +147,7 @@ def test_from_a_file_to_a_revision_of_the_store(ours: Snapd) -> None:
     ]
 
 
-def test_connections_and_options_stay_over_every_switch(connected: Snapd, other_file: FileSource) -> None:
+def test_connections_and_options_survive_a_new_source(connected: Snapd, other_file: FileSource) -> None:
     orchestrator_snap.ensure_config({"reserved-cpus": "2"})
     for source in (STABLE, other_file, EDGE):
         orchestrator_snap.install(source)
@@ -158,7 +156,7 @@ def test_connections_and_options_stay_over_every_switch(connected: Snapd, other_
 
 
 @pytest.mark.parametrize("snap_is_there", [True, False])
-def test_a_store_that_is_down_is_named_with_remedies(fake: Snapd, snap_is_there: bool) -> None:
+def test_unreachable_store_is_reported_with_remedies(fake: Snapd, snap_is_there: bool) -> None:
     if snap_is_there:
         orchestrator_snap.install(EDGE)
     fake.store.down = True
@@ -167,7 +165,7 @@ def test_a_store_that_is_down_is_named_with_remedies(fake: Snapd, snap_is_there:
     assert sentence.endswith("fix the machine's network or the model's snap-http-proxy, or reset snap-channel")
 
 
-def test_a_store_that_is_down_leaves_the_snap_from_a_file(ours: Snapd) -> None:
+def test_unreachable_store_keeps_the_snap_from_a_file(ours: Snapd) -> None:
     ours.store.down = True
     sentence = error_of(lambda: orchestrator_snap.install(STABLE))
     assert sentence.startswith(
@@ -176,13 +174,13 @@ def test_a_store_that_is_down_leaves_the_snap_from_a_file(ours: Snapd) -> None:
     assert snap_state(ours) == ("x1", "", True)
 
 
-def test_a_store_that_is_too_slow_is_named_with_remedies(fake: Snapd) -> None:
+def test_slow_store_is_reported_as_unreachable(fake: Snapd) -> None:
     slow = 'Post "https://store.test/v2/snaps/refresh": net/http: request canceled (Client.Timeout exceeded)'
     fake.fail_next("POST install", Refusal(slow, "network-timeout"), ATTEMPTS)
     assert error_of(lambda: orchestrator_snap.install(STABLE)).startswith("the store cannot be reached")
 
 
-def test_a_snap_that_the_store_does_not_have_is_named(fake: Snapd) -> None:
+def test_snap_missing_from_the_store_is_reported(fake: Snapd) -> None:
     fake.store.versions.clear()
     assert error_of(lambda: orchestrator_snap.install(STABLE)) == (
         "the store has no snap epa-orchestrator: reset snap-channel to use the snap in the charm"
@@ -190,7 +188,7 @@ def test_a_snap_that_the_store_does_not_have_is_named(fake: Snapd) -> None:
 
 
 @pytest.mark.parametrize("from_file", [True, False])
-def test_a_channel_that_the_store_does_not_have_is_named(fake: Snapd, file: FileSource, from_file: bool) -> None:
+def test_channel_missing_from_the_store_is_reported(fake: Snapd, file: FileSource, from_file: bool) -> None:
     if from_file:
         orchestrator_snap.install(file)
     sentence = error_of(lambda: orchestrator_snap.install(StoreSource("2.4/stable")))
@@ -200,7 +198,7 @@ def test_a_channel_that_the_store_does_not_have_is_named(fake: Snapd, file: File
 
 
 @pytest.mark.parametrize("from_file", [True, False])
-def test_a_revision_that_the_store_does_not_have_is_named(fake: Snapd, file: FileSource, from_file: bool) -> None:
+def test_revision_missing_from_the_store_is_reported(fake: Snapd, file: FileSource, from_file: bool) -> None:
     if from_file:
         orchestrator_snap.install(file)
     sentence = error_of(lambda: orchestrator_snap.install(StoreSource("latest/stable", 99)))
@@ -209,7 +207,7 @@ def test_a_revision_that_the_store_does_not_have_is_named(fake: Snapd, file: Fil
     assert (NAME in fake.snaps) == from_file
 
 
-def test_a_change_that_fails_is_told(fake: Snapd) -> None:
+def test_failed_change_is_reported(fake: Snapd) -> None:
     text = 'cannot perform the following tasks:\n- Mount snap "epa-orchestrator" (5) (disk full)'
     fake.fail_next("POST install", ChangeFails(text))
     assert error_of(lambda: orchestrator_snap.install(STABLE)) == (
@@ -219,27 +217,27 @@ def test_a_change_that_fails_is_told(fake: Snapd) -> None:
 
 
 @pytest.mark.parametrize("source", [STABLE, None])
-def test_a_lock_is_waited_for(fake: Snapd, file: FileSource, source: StoreSource | None) -> None:
+def test_busy_snapd_is_retried(fake: Snapd, file: FileSource, source: StoreSource | None) -> None:
     fake.fail_next("POST install" if source else "snap install", BUSY, ATTEMPTS - 1)
     orchestrator_snap.install(source or file)
     assert snap_state(fake) == (("5", "latest/stable", True) if source else ("x1", "", True))
 
 
-def test_a_lock_that_stays_is_raised_for_the_event_to_be_tried_again(fake: Snapd) -> None:
+def test_busy_snapd_is_raised_after_the_last_try(fake: Snapd) -> None:
     fake.fail_next("POST install", BUSY, ATTEMPTS)
     with pytest.raises(snap.APIError, match="change in progress"):
         orchestrator_snap.install(STABLE)
     assert fake.request_count("POST install") == ATTEMPTS
 
 
-def test_a_lock_that_stays_while_a_file_is_installed_is_raised(fake: Snapd, file: FileSource) -> None:
+def test_busy_snapd_is_raised_while_a_file_is_installed(fake: Snapd, file: FileSource) -> None:
     fake.fail_next("snap install", BUSY, ATTEMPTS)
     with pytest.raises(snap.APIError, match="change in progress"):
         orchestrator_snap.install(file)
     assert fake.request_count("snap install") == ATTEMPTS
 
 
-def test_a_request_without_an_answer_is_raised(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unanswered_request_is_raised(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapd_client, "_REQUEST_TIMEOUT", 0.5)
     fake.fail_next("POST install", Silence.HANG, ATTEMPTS)
     with pytest.raises(snap.TimeoutError):
@@ -248,20 +246,18 @@ def test_a_request_without_an_answer_is_raised(fake: Snapd, monkeypatch: pytest.
 
 
 @pytest.mark.usefixtures("fake")
-def test_without_snapds_socket_snapd_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_socket_of_snapd_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapd_client, "_SOCKET_PATH", "/nonexistent/snapd.socket")
     assert error_of(lambda: orchestrator_snap.install(STABLE)).startswith("snapd is not installed: ")
 
 
-def test_without_the_command_snap_its_package_is_named(
-    fake: Snapd, file: FileSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_command_snap_is_reported(fake: Snapd, file: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapd, "_COMMAND", "/nonexistent/snap")
     assert error_of(lambda: orchestrator_snap.install(file)).startswith("snapd is not installed: ")
     assert NAME not in fake.snaps
 
 
-def test_a_base_that_is_missing_offline_is_named(fake: Snapd, file: FileSource) -> None:
+def test_missing_base_is_reported_without_a_network(fake: Snapd, file: FileSource) -> None:
     del fake.snaps[BASE]
     fake.store.down = True
     sentence = error_of(lambda: orchestrator_snap.install(file))
@@ -272,14 +268,14 @@ def test_a_base_that_is_missing_offline_is_named(fake: Snapd, file: FileSource) 
     assert NAME not in fake.snaps
 
 
-def test_a_base_that_is_missing_is_fetched_online(fake: Snapd, file: FileSource) -> None:
+def test_missing_base_is_downloaded(fake: Snapd, file: FileSource) -> None:
     del fake.snaps[BASE]
     orchestrator_snap.install(file)
     assert {BASE, NAME} <= set(fake.snaps)
 
 
 @pytest.mark.parametrize("held", [True, False])
-def test_after_a_failed_install_the_snap_that_is_there_is_held(ours: Snapd, held: bool) -> None:
+def test_installed_snap_is_held_after_a_failed_install(ours: Snapd, held: bool) -> None:
     ours.snaps[NAME].held = held
     ours.store.down = True
     error_of(lambda: orchestrator_snap.install(STABLE))
@@ -287,7 +283,7 @@ def test_after_a_failed_install_the_snap_that_is_there_is_held(ours: Snapd, held
     assert ours.request_count("POST hold") == (0 if held else 1)
 
 
-def test_a_hold_is_put_on_once_and_on_this_snap_only(ours: Snapd) -> None:
+def test_hold_is_set_once_and_on_this_snap_only(ours: Snapd) -> None:
     ours.add_consumer()
     ours.snaps[NAME].held = False
     orchestrator_snap.hold()
@@ -296,7 +292,7 @@ def test_a_hold_is_put_on_once_and_on_this_snap_only(ours: Snapd) -> None:
     assert [name for name, each in ours.snaps.items() if each.held] == [NAME]
 
 
-def test_nothing_is_held_when_nothing_is_installed(fake: Snapd) -> None:
+def test_hold_does_nothing_without_a_snap(fake: Snapd) -> None:
     orchestrator_snap.hold()
     assert fake.requests == ["GET snap"]
 
@@ -309,5 +305,5 @@ def test_nothing_is_held_when_nothing_is_installed(fake: Snapd) -> None:
         (StoreSource("latest/stable", 4), "revision 4 in latest/stable in the store"),
     ],
 )
-def test_a_status_names_the_source(source: FileSource | StoreSource, text: str) -> None:
+def test_source_prints_as_status_text(source: FileSource | StoreSource, text: str) -> None:
     assert str(source) == text

@@ -1,4 +1,4 @@
-"""So that what heals by itself is waited for, and the rest said at once: src/snapd.py against a stand-in for snapd."""
+"""Calls of snapd and its command: results, retries and errors, against a stand-in for snapd."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def ours(fake: Snapd, tmp_path: Path) -> Snap:
     return fake.snaps[NAME]
 
 
-def test_an_installed_snap_is_described(fake: Snapd) -> None:
+def test_installed_snap_is_described(fake: Snapd) -> None:
     fake.add(Snap("hello", "29", "2.10", "latest/stable", held=True))
     info = snapd.installed("hello")
     assert info is not None
@@ -50,12 +50,12 @@ def test_an_installed_snap_is_described(fake: Snapd) -> None:
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_snap_that_is_not_installed_is_none() -> None:
+def test_missing_snap_is_none() -> None:
     assert snapd.installed("hello") is None
 
 
 @pytest.mark.usefixtures("ours")
-def test_links_tell_plugs_that_nothing_is_connected_to_and_leave_out_such_slots() -> None:
+def test_connections_list_unconnected_plugs_but_no_unconnected_slots() -> None:
     assert snapd.connections(NAME) == [
         Connection("network-bind", (NAME, "network-bind"), ":network-bind"),
         Connection("system-files", (NAME, "topology"), None),
@@ -63,7 +63,7 @@ def test_links_tell_plugs_that_nothing_is_connected_to_and_leave_out_such_slots(
 
 
 @pytest.mark.usefixtures("ours")
-def test_links_tell_what_is_connected_without_the_attribute_of_a_content_interface(fake: Snapd) -> None:
+def test_connections_list_a_content_interface_without_its_attribute(fake: Snapd) -> None:
     fake.add_consumer()
     snap.connect((CONSUMER, "epa-info"), (NAME, "epa-info"))
     snap.connect((NAME, "topology"))
@@ -75,7 +75,7 @@ def test_links_tell_what_is_connected_without_the_attribute_of_a_content_interfa
 
 
 @pytest.mark.usefixtures("ours")
-def test_the_stand_in_prints_connections_as_snapd_does(fake: Snapd) -> None:
+def test_stand_in_prints_connections_as_snapd_does(fake: Snapd) -> None:
     fake.add_consumer()
     assert snapd.run("connections", NAME).splitlines() == [
         "Interface     Plug                           Slot                       Notes",
@@ -94,14 +94,14 @@ def test_the_stand_in_prints_connections_as_snapd_does(fake: Snapd) -> None:
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_command_that_fails_raises_what_it_said_without_the_word_error() -> None:
+def test_failed_command_raises_its_message_without_the_word_error() -> None:
     with pytest.raises(snap.ChangeError) as caught:
         snapd.run("connections", "hello")
     assert caught.value.message == 'snap "hello" not found'
     assert str(caught.value) == 'snap "hello" not found (connections hello)'
 
 
-def test_a_missing_command_names_the_package_that_brings_it(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_command_is_reported_with_its_package(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapd, "_COMMAND", "/nonexistent/snap")
     with pytest.raises(CharmError, match=r"^snapd is not installed: run 'sudo apt install snapd'$"):
         snapd.run("connections", NAME)
@@ -109,15 +109,15 @@ def test_a_missing_command_names_the_package_that_brings_it(fake: Snapd, monkeyp
 
 
 def attempts(caplog: pytest.LogCaptureFixture) -> int:
-    """How often something was tried, as the log says."""
+    """The number of tries, according to the log."""
     return 1 + sum(line.startswith("trying again in 0.01 seconds: ") for line in caplog.messages)
 
 
 @pytest.mark.usefixtures("ours")
-def test_a_command_that_hangs_is_not_run_again(
+def test_hanging_command_is_not_run_again(
     fake: Snapd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Snapd may still be doing what it was told."""
+    """Snapd may still be working on it."""
     monkeypatch.setattr(snapd, "_COMMAND_TIMEOUT", 1.0)
     fake.fail_next("snap connections", Silence.HANG)
     with pytest.raises(snap.ChangeError, match=r"^snap connections took more than 1 seconds: see 'snap changes'"):
@@ -126,7 +126,7 @@ def test_a_command_that_hangs_is_not_run_again(
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_program_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "snap"
     program.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
     program.chmod(0o755)
@@ -136,20 +136,20 @@ def test_a_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
         snapd.run("connections", NAME)
 
 
-@pytest.mark.parametrize("passing", [BUSY, UNSEEDED, REBOOTING, RESTARTING, Silence.DROP])
+@pytest.mark.parametrize("trouble", [BUSY, UNSEEDED, REBOOTING, RESTARTING, Silence.DROP])
 @pytest.mark.parametrize("times", [1, ATTEMPTS - 1])
-def test_what_passes_is_tried_again(
-    fake: Snapd, passing: Refusal | Silence, times: int, caplog: pytest.LogCaptureFixture
+def test_temporary_failure_is_retried(
+    fake: Snapd, trouble: Refusal | Silence, times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.add(Snap("hello", "29", "2.10"))
-    fake.fail_next("POST hold", passing, times)
+    fake.fail_next("POST hold", trouble, times)
     snapd.with_retries(lambda: snap.hold("hello"))
     assert fake.snaps["hello"].held
     assert fake.request_count("POST hold") == times + 1
     assert attempts(caplog) == times + 1
 
 
-def test_a_lock_that_does_not_pass_is_raised(fake: Snapd) -> None:
+def test_busy_snapd_is_raised_after_the_last_try(fake: Snapd) -> None:
     fake.add(Snap("hello", "29", "2.10"))
     fake.fail_next("POST hold", BUSY, ATTEMPTS)
     with pytest.raises(snap.APIError, match="change in progress"):
@@ -159,13 +159,13 @@ def test_a_lock_that_does_not_pass_is_raised(fake: Snapd) -> None:
 
 
 @pytest.mark.usefixtures("ours")
-def test_a_lock_that_the_command_finds_is_waited_for(fake: Snapd) -> None:
+def test_busy_snapd_is_retried_by_the_command(fake: Snapd) -> None:
     fake.fail_next("snap connections", BUSY, ATTEMPTS - 1)
     assert len(snapd.connections(NAME)) == 2
     assert fake.request_count("snap connections") == ATTEMPTS
 
 
-def test_a_slow_answer_is_waited_for_then_raised(
+def test_slow_answer_is_retried_then_raised(
     fake: Snapd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(snapd_client, "_REQUEST_TIMEOUT", 0.2)
@@ -175,7 +175,7 @@ def test_a_slow_answer_is_waited_for_then_raised(
     assert attempts(caplog) == ATTEMPTS
 
 
-def test_a_connection_that_always_breaks_is_raised(fake: Snapd) -> None:
+def test_lost_connection_is_retried_then_raised(fake: Snapd) -> None:
     fake.fail_next("POST hold", Silence.DROP, ATTEMPTS)
     with pytest.raises(snap.ConnectionError, match="lost"):
         snapd.with_retries(lambda: snap.hold(NAME))
@@ -190,9 +190,7 @@ def test_a_connection_that_always_breaks_is_raised(fake: Snapd) -> None:
         (ChangeFails("cannot perform the following tasks:\n- Hold (no)"), snap.ChangeError),
     ],
 )
-def test_what_does_not_pass_is_raised_at_once(
-    fake: Snapd, trouble: Refusal | ChangeFails, kind: type[snap.Error]
-) -> None:
+def test_lasting_failure_is_raised_at_once(fake: Snapd, trouble: Refusal | ChangeFails, kind: type[snap.Error]) -> None:
     fake.add(Snap("hello", "29", "2.10"))
     fake.fail_next("POST hold", trouble)
     with pytest.raises(kind):
@@ -200,9 +198,7 @@ def test_what_does_not_pass_is_raised_at_once(
     assert fake.request_count("POST hold") == 1
 
 
-def test_without_snapd_nothing_is_tried_twice(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_missing_snapd_is_not_retried(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(snapd_client, "_SOCKET_PATH", "/nonexistent/snapd.socket")
     with pytest.raises(CharmError, match=r"^snapd is not installed: "):
         snapd.installed(NAME)
@@ -210,7 +206,7 @@ def test_without_snapd_nothing_is_tried_twice(
 
 
 @pytest.mark.usefixtures("ours")
-def test_jujus_proxies_reach_the_command_in_both_spellings(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jujus_proxies_reach_the_command_in_lower_and_upper_case(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUJU_CHARM_HTTP_PROXY", "http://proxy.test:3128")
     monkeypatch.setenv("JUJU_CHARM_HTTPS_PROXY", "http://proxy.test:3129")
     monkeypatch.setenv("JUJU_CHARM_NO_PROXY", "localhost,10.0.0.0/8")
@@ -226,7 +222,7 @@ def test_jujus_proxies_reach_the_command_in_both_spellings(fake: Snapd, monkeypa
 
 
 @pytest.mark.usefixtures("ours")
-def test_without_jujus_proxies_the_command_has_our_environment(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_has_our_environment_without_jujus_proxies(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -250,10 +246,10 @@ def test_without_jujus_proxies_the_command_has_our_environment(fake: Snapd, monk
         b'{"type": "sync", "result": 5}',
     ],
 )
-def test_an_answer_in_an_unknown_form_is_an_error_of_the_library(
+def test_malformed_answer_is_an_error_of_the_library(
     body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that an action fails with a sentence, and an event is tried again by Juju."""
+    """The charm turns such errors into the failure of an action, and Juju retries a failed event."""
     monkeypatch.setattr(snapd_client, "_SOCKET_PATH", str(tmp_path / "socket"))
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
@@ -277,16 +273,16 @@ def test_an_answer_in_an_unknown_form_is_an_error_of_the_library(
     [
         ("#!/bin/sh\necho Interface; echo; echo rubbish", snap.BadResponseError),
         ("#!/bin/sh\nprintf 'x\\n\\377'", snap.BadResponseError),
-        ("#!/nonexistent/sh", snap.Error),
+        ("#!/nonexistent/sh", CharmError),
         ("no program", snap.ChangeError),
     ],
 )
-def test_a_command_snap_that_is_none_or_talks_rubbish_is_an_error_of_the_library(
-    body: str, error: type[snap.Error], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_broken_command_snap_is_reported(
+    body: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = tmp_path / "snap"
     command.write_text(body)
     command.chmod(0o755 if body.startswith("#!") else 0o644)
     monkeypatch.setattr(snapd, "_COMMAND", str(command))
-    with pytest.raises((error, CharmError)):
+    with pytest.raises(error):
         snapd.connections(NAME)
