@@ -172,7 +172,9 @@ class Snapd:
             raise refusal(
                 f'local snap "{snap.name}" is unknown to the store, use --amend to proceed anyway', "snap-local"
             )
-        wanted = self.store.find(snap.name, full_channel(body.get("channel") or snap.tracking), requested_revision(body))
+        wanted = self.store.find(
+            snap.name, full_channel(body.get("channel") or snap.tracking), requested_revision(body)
+        )
         same_channel = full_channel(body.get("channel") or snap.tracking) == snap.tracking
         if "revision" not in body and same_channel and snap.revision == str(wanted):
             raise refusal(f'snap "{snap.name}" has no updates available', "snap-no-update-available", 400, snap.name)

@@ -1,4 +1,4 @@
-"""On a real controller the charm comes up beside its principal, does what it is told, and leaves nothing behind.
+"""On a real controller the charm comes up beside its principal, does what it is outcome, and leaves nothing behind.
 
 The tests build on each other and run in their order; each machine of the cloud may isolate CPUs or not.
 """

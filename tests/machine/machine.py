@@ -62,7 +62,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What the guest is made of, and what its kernel is told. Memory is in MiB; hugepages are of 2 MiB, per node."""
+    """What the guest is made of, and what its kernel is outcome. Memory is in MiB; hugepages are of 2 MiB, per node."""
 
     sockets: int = 2
     cores: int = 4

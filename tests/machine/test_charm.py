@@ -1,6 +1,6 @@
 """The whole way for real: the packed charm's hooks, snapd, confinement, a kernel that isolates CPUs, a daemon.
 
-One story, told in order: each test goes on where the one before has left the machine.
+One story, outcome in order: each test goes on where the one before has left the machine.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def test_the_older_daemon_leaves_its_state(machine: Machine) -> None:
 
 
 def test_install_puts_the_carried_snap_in_place(machine: Machine, unit: Unit) -> None:
-    told = unit.hook("install")
-    assert [name for name, _ in told.statuses] == ["maintenance", "active"]
-    assert (told.status, told.version) == (ACTIVE, "0.1.0")
+    outcome = unit.hook("install")
+    assert [name for name, _ in outcome.statuses] == ["maintenance", "active"]
+    assert (outcome.status, outcome.version) == (ACTIVE, "0.1.0")
     row = snap_row(machine)
     assert row[1] == "0.1.0"
     assert row[2].startswith("x")
@@ -126,8 +126,8 @@ def test_install_puts_the_carried_snap_in_place(machine: Machine, unit: Unit) ->
 
 def test_the_rest_of_the_deployment_changes_nothing(machine: Machine, unit: Unit) -> None:
     before = snap_row(machine)
-    for told in (unit.relation("created"), unit.hook("config-changed"), unit.hook("start")):
-        assert told.status == ACTIVE
+    for outcome in (unit.relation("created"), unit.hook("config-changed"), unit.hook("start")):
+        assert outcome.status == ACTIVE
     assert snap_row(machine) == before
 
 
@@ -153,8 +153,8 @@ def test_the_older_daemons_claims_were_imported(machine: Machine) -> None:
 def test_a_consumer_is_connected_as_soon_as_it_is_there(machine: Machine, unit: Unit) -> None:
     machine.run("snap", "install", "--dangerous", "/job/consumer.snap", timeout=900)
     assert connection(machine, f"{CONSUMER}:epa-info") == "-"
-    told = unit.hook("update-status")
-    assert told.status == ACTIVE
+    outcome = unit.hook("update-status")
+    assert outcome.status == ACTIVE
     assert connection(machine, f"{CONSUMER}:epa-info") == f"{SNAP}:epa-info"
     assert connection(machine, f"{SNAP}:topology") == ":system-files"
 
@@ -168,8 +168,8 @@ def test_the_consumer_allocates_from_inside_its_confinement(machine: Machine) ->
 def test_a_setting_reaches_the_running_daemon(machine: Machine, unit: Unit) -> None:
     pid = daemon_pid(machine)
     unit.config["reserved-cpus"] = "12"
-    told = unit.hook("config-changed")
-    assert told.status == ACTIVE
+    outcome = unit.hook("config-changed")
+    assert outcome.status == ACTIVE
     assert ask(machine, action="list_allocations")["cpu_pool"]["configured_cpus"] == "4-7,13-15"
     assert daemon_pid(machine) == pid
 
@@ -209,8 +209,8 @@ def test_the_confined_daemon_finds_the_node_of_a_device(machine: Machine) -> Non
 
 def test_a_setting_that_would_orphan_claims_is_refused(machine: Machine, unit: Unit) -> None:
     unit.config["reserved-cpus"] = "6,12"
-    told = unit.hook("config-changed")
-    status, message = told.status
+    outcome = unit.hook("config-changed")
+    status, message = outcome.status
     assert status == "blocked"
     assert "reserved-cpus=6,12" in message
     assert "6 (held by hypervisor)" in message
@@ -220,8 +220,8 @@ def test_a_setting_that_would_orphan_claims_is_refused(machine: Machine, unit: U
 
 def test_an_invalid_setting_is_refused_before_snapd_hears_of_it(machine: Machine, unit: Unit) -> None:
     unit.config.update({"reserved-cpus": "12", "numa-policy": "strict"})
-    told = unit.hook("config-changed")
-    status, message = told.status
+    outcome = unit.hook("config-changed")
+    status, message = outcome.status
     assert status == "blocked"
     assert "numa-policy='strict'" in message
     assert "single-numa-node" in message
@@ -251,8 +251,8 @@ def test_a_restart_of_the_service_refuses_nobody(machine: Machine) -> None:
 def test_an_upgrade_of_the_charm_brings_its_snap_and_keeps_the_claims(machine: Machine, unit: Unit) -> None:
     revision = snap_row(machine)[2]
     machine.run("cp", "/job/newer.snap", f"{CHARM}/epa-orchestrator.snap")
-    told = unit.hook("upgrade-charm")
-    assert (told.status, told.version) == (ACTIVE, "0.1.99")
+    outcome = unit.hook("upgrade-charm")
+    assert (outcome.status, outcome.version) == (ACTIVE, "0.1.99")
     row = snap_row(machine)
     assert row[2] != revision
     assert "held" in row[-1]
@@ -296,16 +296,16 @@ def test_the_actions_show_and_release(machine: Machine, unit: Unit) -> None:
 
 
 def test_refresh_snap_goes_back_to_what_the_charm_carries(machine: Machine, unit: Unit) -> None:
-    told = unit.action("refresh-snap")
-    assert told.failure is None
-    assert (told.status, told.version) == (ACTIVE, "0.1.99")
+    outcome = unit.action("refresh-snap")
+    assert outcome.failure is None
+    assert (outcome.status, outcome.version) == (ACTIVE, "0.1.99")
     assert list(claims(machine)) == ["hypervisor"]
 
 
 def test_a_daemon_that_does_not_answer_blocks_with_a_remedy(machine: Machine, unit: Unit) -> None:
     machine.run("snap", "stop", "--disable", SNAP, timeout=600)
-    told = unit.hook("update-status")
-    status, message = told.status
+    outcome = unit.hook("update-status")
+    status, message = outcome.status
     assert status == "blocked"
     assert "snap start --enable" in message
     machine.run("snap", "start", "--enable", SNAP, timeout=600)
@@ -318,8 +318,8 @@ def test_no_access_of_ours_was_denied(machine: Machine) -> None:
 
 def test_remove_leaves_the_snap_while_somebody_holds_cpus(machine: Machine, unit: Unit) -> None:
     unit.hook("stop")
-    told = unit.hook("remove")
-    assert any("hypervisor still hold" in text for _, text in told.log)
+    outcome = unit.hook("remove")
+    assert any("hypervisor still hold" in text for _, text in outcome.log)
     assert "held" not in snap_row(machine)[-1]
     assert connection(machine, f"{CONSUMER}:epa-info") == "-"
 
