@@ -1,4 +1,4 @@
-"""So that a test can be Juju to the charm inside the machine: give it a configuration, and run its hooks."""
+"""A unit of the charm inside the machine: sets its configuration, and runs its hooks as Juju does."""
 
 from __future__ import annotations
 
