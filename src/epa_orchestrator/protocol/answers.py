@@ -1,7 +1,7 @@
 """Answers: the models of what goes back to a client, and their bytes on the wire.
 
-The daemon makes an answer from a model, and the client reads it with the same one. A field that is None is left out,
-except `preemption_policy`. docs/protocol.md shows the fields' descriptions.
+The daemon makes an answer from a model, and the client reads it with the same one. The fields' descriptions are those
+of docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ class Explanation(BaseModel):
     )
     scopes: list[Scope] = Field(description="At most five candidates, the best one first.")
     decided_by: str = Field(description="A sentence that says what decided.")
-    rule: str | None = Field(None, description="The option whose rule refused the request.")
+    rule: str | None = Field(
+        None, description="The option whose rule refused the request; `null` when the request was granted."
+    )
 
 
 class Placement(BaseModel):
@@ -71,7 +73,7 @@ class Placement(BaseModel):
     shared_cores: int = Field(description="How many cores it shares with another owner.")
     withheld_cpus: str | None = Field(
         None,
-        description="The CPUs that nobody gets as long as the service has these, a CPU list; left out when it has more"
+        description="The CPUs that nobody gets as long as the service has these, a CPU list; left out if longer"
         " than 1024 characters. The listing always has it.",
     )
 

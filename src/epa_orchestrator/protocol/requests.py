@@ -74,15 +74,17 @@ CountButZero = Annotated[Count, AfterValidator(_not_zero), Field(json_schema_ext
 Device = Annotated[str, Field(max_length=64, pattern=r"^(\.{0,2}[!-\-0-~][!-.0-~]*|\.{3}[!-.0-~]*)$")]
 
 
-class _Request(BaseModel):
+class CommonFields(BaseModel):
+    """The fields that all actions have in common."""
+
     # Models are built when first used, so that a daemon which starts answers its first listing soon.
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, defer_build=True)
 
     version: Literal["1.0"] = Field(VERSION, description="The version of the protocol.")
 
 
-class _Allocation(_Request):
-    """What the allocating actions have in common; the last four fields are the request's own wishes."""
+class AllocationFields(CommonFields):
+    """The fields that the allocating actions have in common; the last four are the request's own wishes."""
 
     service_name: ServiceName = Field(description="The service that owns the CPUs; printable characters only.")
     pool: PoolName = Field("isolated", description="The pool that the CPUs come from.")
@@ -118,7 +120,7 @@ class _Allocation(_Request):
             raise ValueError(f"must be a NUMA node, a PCI address or a network interface, not {_echo(value)}") from None
 
 
-class AllocateCores(_Allocation):
+class AllocateCores(AllocationFields):
     """Replace all CPUs that the service holds."""
 
     action: Literal["allocate_cores"]
@@ -138,7 +140,7 @@ class AllocateCores(_Allocation):
         return self.num_of_cores or None
 
 
-class AllocateCoresPercent(_Allocation):
+class AllocateCoresPercent(AllocationFields):
     """Replace all CPUs that the service holds by a percentage of the pool."""
 
     action: Literal["allocate_cores_percent"]
@@ -152,7 +154,7 @@ class AllocateCoresPercent(_Allocation):
         return self.percent <= 0
 
 
-class AllocateNumaCores(_Allocation):
+class AllocateNumaCores(AllocationFields):
     """Replace the CPUs that the service holds in one NUMA node."""
 
     action: Literal["allocate_numa_cores"]
@@ -174,7 +176,7 @@ class AllocateNumaCores(_Allocation):
         return value
 
 
-class ListAllocations(_Request):
+class ListAllocations(CommonFields):
     """All claims of a pool."""
 
     action: Literal["list_allocations"]
@@ -182,14 +184,14 @@ class ListAllocations(_Request):
     pool: PoolName = Field("isolated", description="The pool to list.")
 
 
-class GetMemoryInfo(_Request):
+class GetMemoryInfo(CommonFields):
     """The hugepages of every NUMA node."""
 
     action: Literal["get_memory_info"]
     service_name: ServiceName | None = Field(None, description="Comes back in the answer, and has no other effect.")
 
 
-class AllocateHugepages(_Request):
+class AllocateHugepages(CommonFields):
     """Record how many hugepages of one size the service uses on one NUMA node."""
 
     action: Literal["allocate_hugepages"]
