@@ -30,7 +30,7 @@ class Answer(BaseModel):
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
-    version: str = Field(VERSION, description="The version of the protocol, always `1.0`.")
+    version: str = Field(default=VERSION, description="The version of the protocol, always `1.0`.")
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
@@ -59,7 +59,7 @@ class Explanation(BaseModel):
     scopes: list[Scope] = Field(description="At most five candidates, the best one first.")
     decided_by: str = Field(description="A sentence that says what decided.")
     rule: str | None = Field(
-        None, description="The option whose rule refused the request; `null` when the request was granted."
+        default=None, description="The option whose rule refused the request; `null` when the request was granted."
     )
 
 
@@ -72,7 +72,7 @@ class Placement(BaseModel):
     whole_cores: int = Field(description="How many cores the service has with all threads.")
     shared_cores: int = Field(description="How many cores it shares with another owner.")
     withheld_cpus: str | None = Field(
-        None,
+        default=None,
         description="The CPUs that nobody gets as long as the service has these, a CPU list; left out if longer"
         " than 1024 characters. The listing always has it.",
     )
@@ -83,7 +83,7 @@ class ErrorAnswer(Answer):
 
     error: str = Field(description="What is wrong, in one sentence.")
     explanation: Explanation | None = Field(
-        None, description="The refused placement, if the request asked with `explain` and a rule refused it."
+        default=None, description="The refused placement, if the request asked with `explain` and a rule refused it."
     )
 
     def encode(self) -> bytes:
@@ -95,11 +95,11 @@ class Allocated(Answer):
     """What the answers to the allocating actions have in common."""
 
     placement: Placement | None = Field(
-        None, description="Where the granted CPUs are; left out when none were granted."
+        default=None, description="Where the granted CPUs are; left out when none were granted."
     )
-    dry_run: bool | None = Field(None, description="`true` when nothing was changed because of `dry_run`.")
+    dry_run: bool | None = Field(default=None, description="`true` when nothing was changed because of `dry_run`.")
     explanation: Explanation | None = Field(
-        None, description="Why these CPUs, if the request asked with `explain` and got some."
+        default=None, description="Why these CPUs, if the request asked with `explain` and got some."
     )
 
     def encode(self) -> bytes:
@@ -188,7 +188,7 @@ class MemoryAnswer(Answer):
 
     service_name: str = Field(description="As requested; empty if the request had none.")
     numa_hugepages: dict[str, NodeHugepages] = Field(description="By NUMA node, as `node0`, the hugepages.")
-    state_error: str | None = Field(None, description="Why the daemon serves only the reading actions.")
+    state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
@@ -229,14 +229,16 @@ class Allocation(BaseModel):
     is_explicit: bool = Field(description="Whether `allocate_numa_cores` granted some of them.")
     preemption_policy: PreemptionPolicy = Field(description="The service's policy.")
     withheld_cpus: str | None = Field(
-        None, description="The CPUs that nobody gets as long as the service has these, a CPU list."
+        default=None, description="The CPUs that nobody gets as long as the service has these, a CPU list."
     )
 
 
 class ListingHead(Answer):
     """A listing without its allocations, which are encoded one by one and kept."""
 
-    supported_cpu_features: tuple[str, ...] = Field(FEATURES, description="The [features](#features) of this daemon.")
+    supported_cpu_features: tuple[str, ...] = Field(
+        default=FEATURES, description="The [features](#features) of this daemon."
+    )
     pool: PoolName = Field(description="The pool.")
     total_allocations: int = Field(description="How many services hold CPUs in the pool.")
     total_allocated_cpus: int = Field(description="How many CPUs they hold, unavailable ones too.")
@@ -244,9 +246,9 @@ class ListingHead(Answer):
     remaining_available_cpus: int = Field(description="How many CPUs of the pool are free.")
     cpu_pool: PoolSummary = Field(description="The CPUs of the pool.")
     outdated_placements: tuple[str, ...] = Field(
-        (), description="The services that would now get other CPUs, because the options have changed."
+        default=(), description="The services that would now get other CPUs, because the options have changed."
     )
-    state_error: str | None = Field(None, description="Why the daemon serves only the reading actions.")
+    state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 
     def encode_with(self, allocations: list[bytes]) -> bytes:
         """The whole listing; `allocations` are encoded `Allocation`s in order."""

@@ -80,32 +80,35 @@ class CommonFields(BaseModel):
     # Models are built when first used, so that a daemon which starts answers its first listing soon.
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, defer_build=True)
 
-    version: Literal["1.0"] = Field(VERSION, description="The version of the protocol.")
+    version: Literal["1.0"] = Field(default=VERSION, description="The version of the protocol.")
 
 
 class AllocationFields(CommonFields):
     """The fields that the allocating actions have in common; the last four are the request's own wishes."""
 
     service_name: ServiceName = Field(description="The service that owns the CPUs; printable characters only.")
-    pool: PoolName = Field("isolated", description="The pool that the CPUs come from.")
+    pool: PoolName = Field(default="isolated", description="The pool that the CPUs come from.")
     preemption_policy: PreemptionPolicy | None = Field(
-        None,
+        default=None,
         description="Whether requests for a NUMA node may take CPUs of this service. `null` keeps the service's policy;"
         " a new service gets that of the option `default-preemption-policy`, which is `legacy` unless set.",
     )
-    dry_run: bool = Field(False, description="Answer as if the request were served, and change nothing.")
-    explain: bool = Field(False, description="Add `explanation` to the answer: why these CPUs, or which rule refuses.")
+    dry_run: bool = Field(default=False, description="Answer as if the request were served, and change nothing.")
+    explain: bool = Field(
+        default=False, description="Add `explanation` to the answer: why these CPUs, or which rule refuses."
+    )
     numa_policy: NumaPolicy | None = Field(
-        None, description="A wish in place of the option `numa-policy`; `null` leaves it to the operator."
+        default=None, description="A wish in place of the option `numa-policy`; `null` leaves it to the operator."
     )
     cpu_thread_policy: CpuThreadPolicy | None = Field(
-        None, description="A wish in place of the option `cpu-thread-policy`; `null` leaves it to the operator."
+        default=None, description="A wish in place of the option `cpu-thread-policy`; `null` leaves it to the operator."
     )
     uncore_cache_alignment: UncoreCacheAlignment | None = Field(
-        None, description="A wish in place of the option `uncore-cache-alignment`; `null` leaves it to the operator."
+        default=None,
+        description="A wish in place of the option `uncore-cache-alignment`; `null` leaves it to the operator.",
     )
     near: Id | Device | None = Field(
-        None,
+        default=None,
         description="Prefer CPUs near this NUMA node, PCI address or network interface: printable ASCII without `/`."
         " Not with `allocate_numa_cores`.",
     )
@@ -125,9 +128,9 @@ class AllocateCores(AllocationFields):
 
     action: Literal["allocate_cores"]
     num_of_cores: Count = Field(
-        0, description="How many CPUs the service has afterwards. 0 is the default size, -1 releases all."
+        default=0, description="How many CPUs the service has afterwards. 0 is the default size, -1 releases all."
     )
-    numa_node: None = Field(None, description="Accepted for older hypervisors, which send `null`.")
+    numa_node: None = Field(default=None, description="Accepted for older hypervisors, which send `null`.")
 
     @property
     def is_release(self) -> bool:
@@ -180,15 +183,17 @@ class ListAllocations(CommonFields):
     """All claims of a pool."""
 
     action: Literal["list_allocations"]
-    service_name: ServiceName | None = Field(None, description="Has no effect; older clients send it.")
-    pool: PoolName = Field("isolated", description="The pool to list.")
+    service_name: ServiceName | None = Field(default=None, description="Has no effect; older clients send it.")
+    pool: PoolName = Field(default="isolated", description="The pool to list.")
 
 
 class GetMemoryInfo(CommonFields):
     """The hugepages of every NUMA node."""
 
     action: Literal["get_memory_info"]
-    service_name: ServiceName | None = Field(None, description="Comes back in the answer, and has no other effect.")
+    service_name: ServiceName | None = Field(
+        default=None, description="Comes back in the answer, and has no other effect."
+    )
 
 
 class AllocateHugepages(CommonFields):
