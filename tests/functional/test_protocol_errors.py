@@ -19,7 +19,7 @@ import pytest
 from tools.write_protocol import DOCUMENT
 
 from .harness import PATIENCE, READ_TIMEOUT, SMALL, Daemon, connect, decode, error_of, read_to_end
-from .test_peers import ask_as
+from .other_user import ask_as
 
 TESTS: Final = Path(__file__).parents[1]
 
