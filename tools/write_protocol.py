@@ -53,7 +53,7 @@ SHARED: Final[tuple[type[BaseModel], ...]] = (CommonFields, AllocationFields, An
 #: Fields of answers with the default null that are sent all the same.
 _SENT_AS_NULL: Final = {"rule"}
 
-_TABLE: Final = re.compile(r"(<!-- fields: (\w+) -->\n\n?)((?:\|.*\n)*)")
+_TABLE: Final = re.compile(r"(<!-- fields: (\w+) -->\n)\n*(?:\|.*\n)*\n*")
 
 
 class _WithoutFieldTitles(GenerateJsonSchema):
@@ -173,7 +173,7 @@ def _plural(field: Schema) -> str:
 def fill_in(document: str) -> str:
     """The document with the tables of all models that it names."""
     found = tables()
-    return _TABLE.sub(lambda match: match[1] + found[match[2]], document)
+    return _TABLE.sub(lambda match: f"{match[1]}\n{found[match[2]]}\n", document)
 
 
 def main() -> int:
