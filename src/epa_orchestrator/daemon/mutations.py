@@ -137,7 +137,7 @@ def _grant(ledger: Ledger, pool: Pool, terms: Terms, request: Allocating, node: 
         if request.is_release:
             return allocate.release_in_node(ledger, pool.name, terms, node)
         assert isinstance(request, AllocateNumaCores)
-        return allocate.allocate_in_node(ledger, pool, terms, node, request.num_of_cores)
+        return allocate.allocate_in_node(ledger, pool, terms, node, request.count)
     if request.is_release:
         return allocate.release(ledger, pool.name, terms.service)
     if isinstance(request, AllocateCoresPercent):

@@ -171,6 +171,11 @@ class AllocateNumaCores(AllocationFields):
         """Whether the service gives back the CPUs that it holds in the node."""
         return self.num_of_cores < 0
 
+    @property
+    def count(self) -> int:
+        """How many CPUs of the node the service has afterwards."""
+        return self.num_of_cores
+
     @field_validator("near", mode="after")
     @classmethod
     def _no_near(cls, value: object) -> object:
