@@ -50,6 +50,13 @@ def test_a_database_that_does_not_verify_is_refused_and_left_alone(path: Path, s
     assert path.read_bytes() == before
 
 
+def test_a_log_without_its_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    log_of(path).write_bytes(b"log")
+    with pytest.raises(StateError, match="cannot be read: No such file"):
+        load(path)
+
+
 @pytest.mark.parametrize("size", [0, 1, 100, 4096, 10_000])
 def test_a_truncated_database_is_refused_and_left_alone(path: Path, size: int) -> None:
     before = path.read_bytes()[:size]
