@@ -190,10 +190,10 @@ def _mistake(error: ValidationError, of_service: str = "") -> str:
         case "string_too_long":
             return f"{where} has more than {_MAX_LIST} characters"
         case "model_type" | "dict_type":
-            expected = "a JSON object"
+            return f"{where} is not a JSON object"
         case _:
             expected = first["msg"].removeprefix("Input should be ")
-    return f"{where} is {_echo(first['input'])}, not {expected}"
+            return f"{where} is {_echo(first['input'])}, not {expected}"
 
 
 def _echo(value: object) -> str:

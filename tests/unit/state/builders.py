@@ -43,6 +43,35 @@ PLACED = Ledger.of(
 )
 
 
+#: A database that a daemon of schema 1 made, in the words of `iterdump`.
+SCHEMA_1 = """
+CREATE TABLE claim (service TEXT PRIMARY KEY, pool TEXT NOT NULL, cpus TEXT NOT NULL, explicit TEXT NOT NULL,
+                    policy TEXT NOT NULL, checksum INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO claim VALUES('a','isolated','2-3','2','legacy',21833069709260625);
+INSERT INTO claim VALUES('b','general','5','','non-preemptive',9059940418537969);
+CREATE TABLE event (id INTEGER PRIMARY KEY, at REAL NOT NULL, pid INTEGER NOT NULL, uid INTEGER NOT NULL,
+                    gid INTEGER NOT NULL, action TEXT NOT NULL, service TEXT NOT NULL,
+                    before TEXT, after TEXT) STRICT;
+INSERT INTO event VALUES(1,1.0,7,0,0,'allocate_cores','a',NULL,
+    '{"pool":"isolated","cpus":"2-3","explicit":"2","policy":"legacy"}');
+INSERT INTO event VALUES(2,1.0,7,0,0,'allocate_cores','b',NULL,
+    '{"pool":"general","cpus":"5","explicit":"","policy":"non-preemptive"}');
+INSERT INTO event VALUES(3,1.0,7,0,0,'allocate_cores','a',NULL,'{"node_id":0,"size_kb":2048,"hugepages":4}');
+INSERT INTO event VALUES(4,1.0,7,0,0,'allocate_cores','a',NULL,'{"node_id":1,"size_kb":1048576,"hugepages":1}');
+CREATE TABLE hugepages (service TEXT NOT NULL, node_id INTEGER NOT NULL, size_kb INTEGER NOT NULL,
+                        count INTEGER NOT NULL, checksum INTEGER NOT NULL,
+                        PRIMARY KEY (service, node_id, size_kb)) STRICT, WITHOUT ROWID;
+INSERT INTO hugepages VALUES('a',0,2048,4,35012458125404674);
+INSERT INTO hugepages VALUES('a',1,1048576,1,4893795250373475);
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+INSERT INTO meta VALUES('checksum','210815130179521');
+INSERT INTO meta VALUES('nodes','{"0": "0-3"}');
+INSERT INTO meta VALUES('undone','0');
+PRAGMA application_id = 1162887503;
+PRAGMA user_version = 1;
+"""
+
+
 def content(ledger: Ledger) -> tuple[object, ...]:
     return dict(ledger.claims), {service: dict(counts) for service, counts in ledger.pages.items()}
 
