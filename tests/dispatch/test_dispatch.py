@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files
 from tests.fake_snapd import BASE, CONSUMER, NAME, Service
 
 from .unit import BUNDLED, Host, Told, Unit
@@ -251,9 +251,9 @@ def test_a_daemon_that_is_down_blocks_until_it_is_back(installed: Unit, host: Ho
 def test_a_state_that_cannot_be_read_blocks(installed: Unit, host: Host) -> None:
     service = service_of(host)
     service.stop()
-    for file in service.log.parent.glob(f"{store.FILE_NAME}*"):
+    for file in service.log.parent.glob(f"{database_files.FILE_NAME}*"):
         file.unlink()
-    (service.log.parent / store.FILE_NAME).write_text("no database", encoding="utf-8")
+    (service.log.parent / database_files.FILE_NAME).write_text("no database", encoding="utf-8")
     service.start()
     sentence = blocked(installed.hook("update-status"))
     assert sentence.startswith("the daemon serves reading requests only: The state database ")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, loading
 
 from .harness import SMALL, Daemon, error_of, format_cpus, parse_cpus, wait_until
 
@@ -197,8 +197,8 @@ def test_a_core_that_only_listings_have_seen_is_known_after_a_restart(killed: bo
         daemon.host.set_offline(())
         assert daemon.entry("alone")["withheld_cpus"] == "9"
         if killed:
-            database = daemon.common / store.FILE_NAME
-            wait_until(lambda: store.load(database).seen.cores.get(1) == 1 << 1 | 1 << 9, "the core is stored")
+            database = daemon.common / database_files.FILE_NAME
+            wait_until(lambda: loading.load(database).seen.cores.get(1) == 1 << 1 | 1 << 9, "the core is stored")
             daemon.kill()
         else:
             daemon.stop()

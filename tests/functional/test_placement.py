@@ -25,7 +25,7 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import Machine, read_machine
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from epa_orchestrator.placement import policy
-from epa_orchestrator.state.store import SCHEMA_VERSION
+from epa_orchestrator.state.schema import SCHEMA_VERSION
 from tests.machines import real_machine_files, write_real_machine
 from tools.synthetic import Shape
 

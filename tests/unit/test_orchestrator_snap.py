@@ -20,7 +20,7 @@ from charmlibs.snap import _client as snapd_client
 import orchestrator_snap
 import snapd
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files
 from orchestrator_snap import FileSource, SnapError, StoreSource
 from tests.fake_snapd import (
     BASE,
@@ -126,7 +126,7 @@ def daemon(fake: Snapd, shared: Service, monkeypatch: pytest.MonkeyPatch) -> Ite
 @pytest.fixture
 def sick_daemon(service: Service) -> Service:
     """A daemon that cannot read its state."""
-    (service.log.parent / store.FILE_NAME).write_text("no database", encoding="utf-8")
+    (service.log.parent / database_files.FILE_NAME).write_text("no database", encoding="utf-8")
     return service.start()
 
 

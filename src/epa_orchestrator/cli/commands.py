@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from epa_orchestrator.client.client import Client
     from epa_orchestrator.hardware.sysfs import Recorder, Sysfs
     from epa_orchestrator.protocol.answers import Allocated, CoresAnswer, Explanation, NumaCoresAnswer, PercentAnswer
-    from epa_orchestrator.state.store import Event
+    from epa_orchestrator.state.events import Event
 
 EXIT_REFUSED: Final = 1
 EXIT_UNREACHABLE: Final = 3
@@ -351,14 +351,16 @@ def history(
 ) -> None:
     """Show what changed, when, by whom. Reads the database, so it needs the daemon's rights, not the daemon."""
     from epa_orchestrator.cli import tables as display
-    from epa_orchestrator.state import store
+    from epa_orchestrator.state import database_files
+    from epa_orchestrator.state.errors import StateError
+    from epa_orchestrator.state.history import read_events
 
-    path = paths.state_directory(None if machine is None else Path(machine).stem) / store.FILE_NAME
+    path = paths.state_directory(None if machine is None else Path(machine).stem) / database_files.FILE_NAME
     if service is not None:
         service = service.encode("utf-8", "replace").decode()
     try:
-        events = store.read_events(path, service, limit)
-    except store.StateError as error:
+        events = read_events(path, service, limit)
+    except StateError as error:
         _fail(f"The state database {path} {error}")
     if json_:
         _print_json([_event(event) for event in events])

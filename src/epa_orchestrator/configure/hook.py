@@ -33,10 +33,10 @@ from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file, sync_directory
 from epa_orchestrator.hardware.machine import MachineError, read_hugepages, read_machine
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsTree
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, loading, opening
+from epa_orchestrator.state.errors import StateError
 from epa_orchestrator.state.legacy_state import LegacyStateError, read_legacy_state
 from epa_orchestrator.state.lock import Locked, daemon_pid
-from epa_orchestrator.state.store import StateError
 
 #: How long (seconds) snapctl may take; snapd ends the whole hook after 300.
 _SNAPCTL_TIMEOUT: Final = 240.0
@@ -129,7 +129,7 @@ def _tell_daemon(state_directory: Path) -> None:
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
             os.kill(pid, signal.SIGHUP)
-    elif store.is_in_use(state_directory / store.FILE_NAME):
+    elif opening.is_in_use(state_directory / database_files.FILE_NAME):
         raise Locked(
             f"It cannot be found, since its lock file in {state_directory} was replaced or removed: restart it"
         )
@@ -152,7 +152,7 @@ def _surroundings(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> Surro
     except (MachineError, ValueError) as error:
         problems.append(str(error))
     try:
-        ledger = _claims(state_directory / store.FILE_NAME)
+        ledger = _claims(state_directory / database_files.FILE_NAME)
     except StateError as error:
         problems.append(f"the state database {error}")
     except LegacyStateError as error:
@@ -163,8 +163,8 @@ def _surroundings(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> Surro
 
 def _claims(database: Path) -> Ledger:
     """The claims in the database, or those of the older daemon that the first start will import."""
-    if store.exists(database):
-        return store.load(database).ledger
+    if database_files.exists(database):
+        return loading.load(database).ledger
     return read_legacy_state(paths.legacy_state()) or Ledger()
 
 

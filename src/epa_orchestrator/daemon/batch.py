@@ -21,7 +21,8 @@ from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.requests import AllocateHugepages, Mutation
-from epa_orchestrator.state.store import CommitError, Overtaken, Store
+from epa_orchestrator.state.errors import CommitError, DatabaseChanged
+from epa_orchestrator.state.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ class Batch:
         """The sentence for clients about an error, which is also logged."""
         match error:
             case CommitError():
-                self.overtaken = str(error) if isinstance(error, Overtaken) else None
+                self.overtaken = str(error) if isinstance(error, DatabaseChanged) else None
                 log.error("nothing was changed because the state could not be stored: %s", error)
                 return f"Nothing was changed because the state could not be stored: {error}"
             case SysfsError():

@@ -27,7 +27,8 @@ from epa_orchestrator.hardware.machine import Seen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import Reading, Request
-from epa_orchestrator.state.store import Overtaken, Store, replaced
+from epa_orchestrator.state.errors import REPLACED, DatabaseChanged
+from epa_orchestrator.state.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -312,7 +313,7 @@ class Orchestrator:
         """Notice a replaced database even when nothing is written."""
         if self._store is not None and self._problem is None:
             if not self._store.in_place():
-                self._lose_state(str(replaced()))
+                self._lose_state(REPLACED)
             elif not self._busy and not self._store.untouched():
                 self._verify_state(self._store)
         self._looking = asyncio.get_running_loop().call_later(_LOOK_AFTER_STATE, self._look_after_state)
@@ -322,7 +323,7 @@ class Orchestrator:
         self._busy = True
 
         def done(error: Exception | None) -> None:
-            if isinstance(error, Overtaken):
+            if isinstance(error, DatabaseChanged):
                 self._lose_state(str(error))
             elif error is not None:
                 log.error("the state could not be verified", exc_info=error)
@@ -406,7 +407,7 @@ class Orchestrator:
         def done(error: Exception | None) -> None:
             if error is None:
                 self._stored_seen = seen
-            elif isinstance(error, Overtaken):
+            elif isinstance(error, DatabaseChanged):
                 self._lose_state(str(error))
             else:  # the next change, or the end of the daemon, tries it again
                 log.error("where CPUs were last seen could not be stored: %s", error)

@@ -28,7 +28,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, opening
 from tests.functional.harness import Daemon, wait_until
 from tools.synthetic import Shape, build, write_tree
 
@@ -49,7 +49,7 @@ class Snap:
         for directory in (self.data, self.common):
             directory.mkdir()
         self.settings = self.data / "settings.json"
-        self.database = self.common / store.FILE_NAME
+        self.database = self.common / database_files.FILE_NAME
         write_tree(build(SHAPE), self.sys)
 
     def put(self, options: dict[str, Any]) -> None:
@@ -61,7 +61,7 @@ class Snap:
             [Claim("nova", "isolated", CpuSet.parse(cpus), EMPTY, "legacy")],
             {"nova": {(0, 2048): pages}} if pages else {},
         )
-        store.create(self.database, ledger, Peer(1, 0, 0), 1.0)
+        opening.create(self.database, ledger, Peer(1, 0, 0), 1.0)
 
     def content(self) -> dict[str, bytes]:
         """What lies in the snap's directories."""

@@ -18,7 +18,8 @@ from epa_orchestrator.daemon.main import Locations, StartError, open_state, run
 from epa_orchestrator.hardware.machine import Seen
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files
+from epa_orchestrator.state.history import read_events
 from epa_orchestrator.state.lock import Locked
 from tools.synthetic import Shape, build
 
@@ -43,7 +44,7 @@ def leave_legacy_state(locations: Locations, text: str) -> None:
 
 
 def database(locations: Locations) -> Path:
-    return locations.state_directory / store.FILE_NAME
+    return locations.state_directory / database_files.FILE_NAME
 
 
 def test_first_start_makes_an_empty_database(locations: Locations) -> None:
@@ -65,7 +66,7 @@ def test_first_start_imports_what_the_older_daemon_left_and_only_then(locations:
         assert state.ledger is not None
         assert {name: str(claim.cpus) for name, claim in state.ledger.claims.items()} == {"ovs": "2-3", "nova": "4"}
         leave_legacy_state(locations, json.dumps({"allocations_db": {"allocations": {"ovs": "7"}}}))
-    assert [event.action for event in store.read_events(database(locations), None, 9)] == ["import", "import"]
+    assert [event.action for event in read_events(database(locations), None, 9)] == ["import", "import"]
 
 
 def test_what_cannot_be_imported_leaves_everything_alone(locations: Locations) -> None:
