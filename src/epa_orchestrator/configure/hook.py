@@ -34,8 +34,8 @@ from epa_orchestrator.files import UnsuitableFileError, read_regular_file, sync_
 from epa_orchestrator.hardware.machine import MachineError, read_hugepages, read_machine
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsTree
 from epa_orchestrator.state import database_files, loading, opening
-from epa_orchestrator.state.errors import StateError
-from epa_orchestrator.state.legacy_state import LegacyStateError, read_legacy_state
+from epa_orchestrator.state.errors import LegacyStateError, StateError
+from epa_orchestrator.state.legacy_state import read_legacy_state
 from epa_orchestrator.state.lock import Locked, daemon_pid
 
 #: How long (seconds) snapctl may take; snapd ends the whole hook after 300.

@@ -32,8 +32,7 @@ from epa_orchestrator.hardware.machine import Seen
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import database_files, loading, opening
-from epa_orchestrator.state.errors import InUse, StateError
-from epa_orchestrator.state.legacy_state import LegacyStateError, read_legacy_state
+from epa_orchestrator.state.errors import InUse, LegacyStateError, StateError
 from epa_orchestrator.state.lock import Locked, sole_daemon
 
 log = logging.getLogger(__name__)
@@ -116,6 +115,9 @@ def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State,
 
 
 def _first_start(locations: Locations, path: Path) -> None:
+    # Imported here, because its models take 3 ms and no other start needs them.
+    from epa_orchestrator.state.legacy_state import read_legacy_state
+
     try:
         imported = read_legacy_state(locations.legacy_state)
     except LegacyStateError as error:

@@ -1,4 +1,4 @@
-"""Errors: why the state on disk cannot be used or changed, and the system's reasons in words."""
+"""Errors: the reasons why the state on disk cannot be used, changed or imported."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class CommitError(EpaError):
 
 class DatabaseChanged(CommitError):
     """Another process has changed or replaced the database, so this daemon writes nothing more into it."""
+
+
+class LegacyStateError(EpaError):
+    """The older daemon's state cannot be imported; the message says what in the file is wrong."""
 
 
 def reason(error: Exception) -> str:

@@ -15,18 +15,14 @@ from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 from epa_orchestrator.allocation.ledger import Claim, Ledger, PageKind
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.documents import DuplicateKeyError, parse_document
-from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file
 from epa_orchestrator.names import MAX_NAME_LENGTH, PoolName, PreemptionPolicy
+from epa_orchestrator.state.errors import LegacyStateError
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
 
 #: The most characters of a CPU list, in the kernel's notation: every other id up to the highest takes 191,000.
 _MAX_LIST: Final = 200_000
-
-
-class LegacyStateError(EpaError):
-    """The file cannot be imported; the message says what in it is wrong."""
 
 
 _CpuList = Annotated[str, Field(max_length=_MAX_LIST)]

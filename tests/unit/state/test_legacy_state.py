@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from epa_orchestrator.allocation.ledger import Claim, Ledger
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.state.legacy_state import LegacyStateError, read_legacy_state
+from epa_orchestrator.state.errors import LegacyStateError
+from epa_orchestrator.state.legacy_state import read_legacy_state
 
 #: A service of each kind, in the form that the protocol page shows.
 FULL: dict[str, Any] = {
