@@ -16,7 +16,7 @@ from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Change, Ledger, Refused
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.daemon.mutations import decide, refusal
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import ErrorAnswer
@@ -62,9 +62,9 @@ class Batch:
     `overtaken` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
     """
 
-    def __init__(self, store: Store, host: Host, ledger: Ledger, seen: Seen, waiting: Sequence[Waiting]) -> None:
+    def __init__(self, store: Store, host: Host, ledger: Ledger, seen: LastSeen, waiting: Sequence[Waiting]) -> None:
         self.ledger = ledger
-        self.seen: Seen = seen
+        self.seen: LastSeen = seen
         self.decided: list[Decided] = []
         self.left = waiting
         self.changing: list[Mutation] = []

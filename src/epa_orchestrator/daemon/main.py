@@ -28,7 +28,7 @@ from epa_orchestrator.daemon.server import Limits, Server
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import database_files, loading, opening
@@ -92,7 +92,7 @@ def run(locations: Locations) -> None:
         raise StartError(f"The daemon cannot run: {reason}") from error
 
 
-def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State, Seen]:
+def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State, LastSeen]:
     """The state on disk, and where CPUs were last seen.
 
     It is opened, or made on the first start (with the older daemon's claims in it). When it cannot be used, or there is
@@ -102,7 +102,7 @@ def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State,
     """
     path = locations.state_directory / database_files.FILE_NAME
     if no_lock is not None:
-        return _read_only_state(path, StateError(no_lock)), Seen()
+        return _read_only_state(path, StateError(no_lock)), LastSeen()
     try:
         if not database_files.exists(path):
             _first_start(locations, path)
@@ -110,7 +110,7 @@ def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State,
     except InUse:
         raise Locked.by_daemon(locations.state_directory) from None
     except (StateError, LegacyStateError) as error:
-        return _read_only_state(path, error), Seen()
+        return _read_only_state(path, error), LastSeen()
     return State(loaded.ledger, opened, None, loaded.seen), loaded.seen
 
 

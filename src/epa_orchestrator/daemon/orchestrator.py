@@ -23,7 +23,7 @@ from epa_orchestrator.daemon.batch import INTERNAL_ERROR, Batch, Decided, Reply,
 from epa_orchestrator.daemon.pace import Pace
 from epa_orchestrator.daemon.queries import Readings
 from epa_orchestrator.daemon.worker import Call, Worker
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import Reading, Request
@@ -52,7 +52,7 @@ class State(NamedTuple):
     ledger: Ledger | None
     store: Store | None
     problem: str | None
-    seen: Seen = Seen()  # a named tuple
+    seen: LastSeen = LastSeen()  # a named tuple
 
 
 class Orchestrator:

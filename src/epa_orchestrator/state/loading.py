@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from epa_orchestrator.allocation.ledger import Ledger, PageKind
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.state.database_files import JOURNAL, LOG, check_regular, read_only_uri, real_path, with_suffix
 from epa_orchestrator.state.errors import DISK_ERRORS, StateError, reason
 from epa_orchestrator.state.rows import Row, checksum, claim_of, seen_of
@@ -23,7 +23,7 @@ class Loaded(NamedTuple):
 
     ledger: Ledger
     checksum: int
-    seen: Seen
+    seen: LastSeen
     version: int
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from epa_orchestrator.allocation.ledger import Claim, PageKind
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import NO_WISHES, PlacementPolicy, Wishes
 from epa_orchestrator.placement.search import DEFAULT_POLICY
@@ -100,21 +100,21 @@ def pages_json(kind: PageKind, count: int) -> str | None:
     return f'{{"node_id":{kind[0]},"size_kb":{kind[1]},"hugepages":{count}}}' if count else None
 
 
-def seen_texts(seen: Seen) -> dict[str, str]:
+def seen_texts(seen: LastSeen) -> dict[str, str]:
     """Where each CPU was last seen, by key of the table `meta`."""
     cores = sorted({str(CpuSet.from_mask(threads)) for threads in seen.cores.values()})
     nodes = {node: str(cpus) for node, cpus in seen.nodes.items()}
     return {"nodes": json.dumps(nodes), "cores": json.dumps(cores)}
 
 
-def seen_of(texts: Mapping[str, str]) -> Seen:
+def seen_of(texts: Mapping[str, str]) -> LastSeen:
     """Read what `seen_texts` wrote; a missing part is empty. Raises ValueError."""
     try:
         nodes = {int(node): CpuSet.parse(cpus) for node, cpus in json.loads(texts.get("nodes", "{}")).items()}
         cores = [CpuSet.parse(core) for core in json.loads(texts.get("cores", "[]"))]
     except (AttributeError, TypeError) as error:
         raise ValueError("the nodes and cores where CPUs were last seen are in an unknown form") from error
-    return Seen(nodes, {cpu: core.mask for core in cores for cpu in core})
+    return LastSeen(nodes, {cpu: core.mask for core in cores for cpu in core})
 
 
 def _placement_of(service: str, text: str) -> _Placement:

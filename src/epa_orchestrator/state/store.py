@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from epa_orchestrator.allocation.ledger import Change, ClaimChange, PagesChange
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state.database_files import Content, Files
 from epa_orchestrator.state.errors import DISK_ERRORS, REPLACED, CommitError, DatabaseChanged, StateError, reason
@@ -79,7 +79,7 @@ class Store:
         except Exception as error:
             raise self._undone(error) from error
 
-    def stage_seen(self, seen: Seen) -> None:
+    def stage_seen(self, seen: LastSeen) -> None:
         """Keep where each CPU was last seen, for those that are offline later.
 
         Raises CommitError, having undone all that was staged.

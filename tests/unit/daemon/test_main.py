@@ -15,7 +15,7 @@ import pytest
 from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.main import Locations, StartError, open_state, run
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import database_files
@@ -51,7 +51,7 @@ def test_first_start_makes_an_empty_database(locations: Locations) -> None:
     state, seen = open_state(locations)
     assert state.store is not None
     state.store.close()
-    assert (state.problem, seen) == (None, Seen())
+    assert (state.problem, seen) == (None, LastSeen())
     assert state.ledger is not None
     assert not state.ledger.claims
     assert database(locations).exists()
@@ -127,11 +127,11 @@ def test_settings_that_cannot_be_used_stop_the_start(locations: Locations, tmp_p
 def test_seen_cpus_are_kept(locations: Locations) -> None:
     state, _ = open_state(locations)
     assert state.store is not None
-    state.store.stage_seen(Seen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110}))
+    state.store.stage_seen(LastSeen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110}))
     state.store.commit()
     state.store.close()
     state, seen = open_state(locations)
-    assert seen == Seen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110})
+    assert seen == LastSeen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110})
     assert state.store is not None
     state.store.close()
 

@@ -10,7 +10,7 @@ import pytest
 
 from epa_orchestrator.allocation.ledger import Change, ClaimChange, PagesChange
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.state.errors import CommitError, DatabaseChanged
 from epa_orchestrator.state.loading import load, load_copy
 from epa_orchestrator.state.opening import open_store
@@ -55,12 +55,12 @@ def test_placements_come_back(path: Path) -> None:
 
 def test_seen_cpus_come_back(path: Path) -> None:
     opened, loaded = open_store(path)
-    assert loaded.seen == Seen()
+    assert loaded.seen == LastSeen()
     opened.stage(GROWN, PEER, "allocate_cores", 2.0)
-    opened.stage_seen(Seen({0: CpuSet.parse("0-3"), 4: CpuSet.parse("")}, {2: 0b10100, 4: 0b10100}))
+    opened.stage_seen(LastSeen({0: CpuSet.parse("0-3"), 4: CpuSet.parse("")}, {2: 0b10100, 4: 0b10100}))
     opened.commit()
     opened.close()
-    assert load(path).seen == Seen({0: CpuSet.parse("0-3"), 4: CpuSet.parse("")}, {2: 0b10100, 4: 0b10100})
+    assert load(path).seen == LastSeen({0: CpuSet.parse("0-3"), 4: CpuSet.parse("")}, {2: 0b10100, 4: 0b10100})
 
 
 def test_staged_changes_lock_the_database_until_the_commit(path: Path, opened: Store) -> None:
