@@ -31,7 +31,7 @@ class DatabaseChanged(CommitError):
 
 
 class LegacyStateError(EpaError):
-    """The older daemon's state cannot be imported; the message says what in the file is wrong."""
+    """The older daemon's state cannot be imported; the message names the mistake in the file."""
 
 
 def reason(error: Exception) -> str:

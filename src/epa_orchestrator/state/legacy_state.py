@@ -1,4 +1,4 @@
-"""The state file of the older daemon, read once, whole or not at all, when this daemon first starts.
+"""Legacy state: reads the older daemon's state file, whole or not at all, when this daemon first starts.
 
 Other snaps can write the directory that it lies in, so its size and content are not trusted, and reading stops at the
 first mistake.
@@ -23,7 +23,6 @@ _MAX_BYTES: Final = 4 * 1024 * 1024
 
 #: The most characters of a CPU list, in the kernel's notation: every other id up to the highest takes 191,000.
 _MAX_LIST: Final = 200_000
-
 
 _CpuList = Annotated[str, Field(max_length=_MAX_LIST)]
 _Number = Annotated[int, Field(ge=0, lt=2**31)]

@@ -28,7 +28,7 @@ class _Placement(BaseModel):
     """How a claim was placed: the JSON in the column `placement`, without members that have their default value.
 
     `withheld` is from databases of earlier schemas, which had no `alone`. The validator is built when the first record
-    is read (1 ms): without records, a start does not wait for it.
+    is read, because that takes 1 ms and many databases have no record.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)

@@ -1,8 +1,9 @@
 """Store: the database while it is open for writing; it stages changes and commits them with one sync.
 
-A change is durable when `commit` returns (write-ahead log, `synchronous=FULL`), and each one leaves an event that says
-when, who, and what before and after. A commit takes effect only on the state that this store wrote last, and its files
-are checked before and after it. So the store never overwrites a change by another process.
+A change is durable when `commit` returns (write-ahead log, `synchronous=FULL`), and each one leaves an event with its
+time, the peer that asked for it, and the record before and after. A commit takes effect only on the state that this
+store wrote last, and the files are checked before and after it. So the store never overwrites a change by another
+process.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ _REPLACE_CLAIM: Final = f"REPLACE INTO claim ({CLAIM_COLUMNS[SCHEMA_VERSION]}, c
 class Store:
     """The open database. `stage` any number of changes, then `commit` them with one sync.
 
-    May be used from any thread, but from one at a time. `checksum` is that over the rows, and `lock` a file descriptor
-    of the database that this store closes. Without a lock, changes by others are not looked for.
+    May be used from any thread, but from one at a time. `checksum` is the one over all rows; `lock` is a file descriptor
+    of the database, which this store closes. Without a lock, the store does not look for writes by others.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path, checksum: int, lock: int | None = None) -> None:
@@ -91,9 +92,9 @@ class Store:
             raise self._undone(error) from error
 
     def commit(self) -> None:
-        """Make durable what was staged. Blocks until the disk has it; may run in another thread.
+        """Make the staged changes durable. Blocks until the disk has them; may run in another thread.
 
-        Raises CommitError, having undone it. Raises DatabaseChanged when it went into files that others have replaced.
+        Raises CommitError, having undone them. Raises DatabaseChanged when they went into files that others replaced.
         """
         try:
             self.verify()
@@ -116,10 +117,10 @@ class Store:
             self._checkpoint()
 
     def undo(self) -> None:
-        """Roll back what was staged, after a failed sync too.
+        """Roll back the staged changes, after a failed sync too.
 
         When the sync failed, the frames of the transaction may be in the log with their commit mark, and a crash
-        would bring back what was refused. Another transaction, written over them, prevents that, synced or not, as
+        would bring the refused changes back. Another transaction, written over them, prevents that, synced or not, as
         long as it changes a page.
         """
         self._staged = self._checksum
@@ -141,7 +142,7 @@ class Store:
         return self._content is None or self._content.is_unchanged()
 
     def verify(self) -> None:
-        """Check, when others have written the files, that these still hold what this store wrote last.
+        """Check that the files still hold the state that this store wrote last, if others have written them.
 
         Raises DatabaseChanged.
         """
