@@ -46,7 +46,7 @@ _REPLACE_CLAIM: Final = f"REPLACE INTO claim ({CLAIM_COLUMNS[SCHEMA_VERSION]}, c
 class Store:
     """The open database. `stage` any number of changes, then `commit` them with one sync.
 
-    May be used from any thread, but from one at a time. `checksum` is the one over all rows; `lock` is a file descriptor
+    May be used from any thread, but from one at a time. `checksum` is the one over all rows, `lock` a file descriptor
     of the database, which this store closes. Without a lock, the store does not look for writes by others.
     """
 
