@@ -12,7 +12,8 @@ from typing import Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
-from epa_orchestrator.allocation.ledger import Claim, Ledger, PageKind
+from epa_orchestrator.allocation.claims import Claim, PageKind
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.documents import DuplicateKeyError, parse_document
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file

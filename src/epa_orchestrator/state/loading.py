@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from epa_orchestrator.allocation.ledger import Ledger, PageKind
+from epa_orchestrator.allocation.claims import PageKind
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.state.database_files import JOURNAL, LOG, check_regular, read_only_uri, real_path, with_suffix
 from epa_orchestrator.state.errors import DISK_ERRORS, StateError, reason

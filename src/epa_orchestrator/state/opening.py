@@ -13,7 +13,8 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-from epa_orchestrator.allocation.ledger import Change, ClaimChange, Ledger, PagesChange
+from epa_orchestrator.allocation.claims import Change, ClaimChange, PagesChange
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.files import sync_directory
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state.database_files import INDEX, JOURNAL, LOG, with_suffix

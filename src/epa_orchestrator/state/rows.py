@@ -13,7 +13,7 @@ from typing import cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from epa_orchestrator.allocation.ledger import Claim, PageKind
+from epa_orchestrator.allocation.claims import Claim, PageKind
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.names import PoolName, PreemptionPolicy

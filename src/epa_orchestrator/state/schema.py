@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from typing import Final
 
-from epa_orchestrator.allocation.ledger import Claim
+from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.state.rows import checksum, claim_row
 
 SCHEMA_VERSION: Final = 3

@@ -15,7 +15,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-from epa_orchestrator.allocation.ledger import Change, ClaimChange, PagesChange
+from epa_orchestrator.allocation.claims import Change, ClaimChange, PagesChange
 from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state.database_files import Content, Files

@@ -6,7 +6,8 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.placement.policy import PlacementPolicy, Wishes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Change, ClaimChange, PagesChange
+from epa_orchestrator.allocation.claims import Change, ClaimChange, PagesChange
 from epa_orchestrator.state import history
 from epa_orchestrator.state.database_files import FILE_NAME
 from epa_orchestrator.state.events import Event

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.state.database_files import FILE_NAME
 from epa_orchestrator.state.errors import StateError

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Change, ClaimChange, PagesChange
+from epa_orchestrator.allocation.claims import Change, ClaimChange, PagesChange
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.state.errors import CommitError, DatabaseChanged
