@@ -200,8 +200,8 @@ def test_a_database_that_another_process_has_changed_is_written_no_more(path: Pa
     other.commit()
     another.close()
     after = carried_out(opened, cores("c", 1), ledger=batch.ledger)
-    assert after.overtaken == "another process has changed the database"
+    assert after.store_problem == "another process has changed the database"
     assert answers(after.decided) == [
-        error(f"Nothing was changed because the state could not be stored: {after.overtaken}")
+        error(f"Nothing was changed because the state could not be stored: {after.store_problem}")
     ]
     assert set(loading.load(path).ledger.claims) == {"a", "b"}
