@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from epa_orchestrator.state import store
 from tests.fake_snapd.snaps import BASE, CONSUMER, NAME
 from tests.service import Service
 
@@ -255,9 +254,9 @@ def test_stopped_daemon_blocks_until_it_runs_again(installed: Unit, host: Host) 
 def test_unreadable_state_blocks(installed: Unit, host: Host) -> None:
     service = service_of(host)
     service.stop()
-    for file in service.log.parent.glob(f"{store.FILE_NAME}*"):
+    for file in service.log.parent.glob(f"{database_files.FILE_NAME}*"):
         file.unlink()
-    (service.log.parent / store.FILE_NAME).write_text("no database", encoding="utf-8")
+    (service.log.parent / database_files.FILE_NAME).write_text("no database", encoding="utf-8")
     service.start()
     sentence = blocked(installed.hook("update-status"))
     assert sentence.startswith("the daemon answers read requests only: The state database ")

@@ -12,9 +12,9 @@ from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.hardware.devices import node_of_device
 from epa_orchestrator.hardware.machine import (
     Hugepages,
+    LastSeen,
     Machine,
     MachineError,
-    Seen,
     read_hugepages,
     read_hugepages_of,
     read_isolation,
@@ -41,7 +41,7 @@ class Host:
     thread.
     """
 
-    def __init__(self, sysfs: Sysfs, settings: Settings, seen: Seen | None = None) -> None:
+    def __init__(self, sysfs: Sysfs, settings: Settings, seen: LastSeen | None = None) -> None:
         self._sysfs = sysfs
         self._settings = settings
         self._looking = threading.Lock()
@@ -49,7 +49,7 @@ class Host:
         self._machine: Machine | None = None
         self._problem: str | None = None
         self._built: _Built | None = None
-        self.seen = seen or Seen()
+        self.seen = seen or LastSeen()
 
     def use(self, settings: Settings) -> None:
         """Build the pools by other settings from now on."""
@@ -121,7 +121,7 @@ class Host:
         nodes = {node_id: cpus - placed for node_id, cpus in self.seen.nodes.items()}
         for node in machine.nodes:
             nodes[node.id] = nodes.get(node.id, EMPTY) | node.cpus
-        seen = Seen(nodes, machine.known_cores(self.seen.cores))
+        seen = LastSeen(nodes, machine.known_cores(self.seen.cores))
         if seen != self.seen:
             # Equal cores stay the same object, which tells the ledger that nothing of them has changed.
             self.seen = seen._replace(cores=self.seen.cores) if seen.cores == self.seen.cores else seen

@@ -16,7 +16,7 @@ from epa_orchestrator.errors import printable
 from epa_orchestrator.hardware.machine import Hugepages, Machine
 from epa_orchestrator.placement.cost import WORDS
 from epa_orchestrator.protocol.answers import Explanation, Listing, MemoryAnswer
-from epa_orchestrator.state.store import Event
+from epa_orchestrator.state.events import Event
 
 #: The number of choices that fit next to each other on a terminal of 80 columns.
 _CHOICES: Final = 3

@@ -35,7 +35,7 @@ CoreType = Literal["performance", "efficiency"]
 Cores = Mapping[int, int]
 
 
-class Seen(NamedTuple):
+class LastSeen(NamedTuple):
     """Where each CPU was last seen: the CPUs of NUMA nodes, and of cores with several threads.
 
     The kernel shows neither for an offline CPU, but its owner may release it by node, or have its core to itself.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple, cast, get_args
+from typing import Final, Literal, NamedTuple
 
 from epa_orchestrator.errors import EpaError
 
@@ -124,36 +124,3 @@ def _strictness(rules: tuple[str, ...], value: str) -> int:
 
 def _option(field: str) -> str:
     return field.replace("_", "-")
-
-
-def parse_policy(document: dict[str, object]) -> PlacementPolicy:
-    """The policy whose changed fields are in `document`. Raises ValueError for what no policy holds."""
-    return PlacementPolicy(**_checked(document, _POLICY_VALUES))  # pyright: ignore[reportArgumentType]
-
-
-def parse_wishes(document: dict[str, object]) -> Wishes:
-    """The wishes in `document`. Raises ValueError for what no request may wish."""
-    return Wishes(**_checked(document, _WISH_VALUES))  # pyright: ignore[reportArgumentType]
-
-
-_WISH_VALUES: Final[dict[str, object]] = {
-    "numa_policy": NumaPolicy,
-    "cpu_thread_policy": CpuThreadPolicy,
-    "uncore_cache_alignment": UncoreCacheAlignment,
-    "near": int,
-}
-_POLICY_VALUES: Final[dict[str, object]] = _WISH_VALUES | {
-    "numa_allocation_strategy": NumaAllocationStrategy,
-    "prefer_closest_numa_nodes": bool,
-    "cpu_distribution": CpuDistribution,
-    "prefer_core_type": PreferCoreType,
-}
-
-
-def _checked(document: dict[str, object], allowed: dict[str, object]) -> dict[str, object]:
-    for name, value in document.items():
-        kind = allowed.get(name)
-        fits = type(value) is kind if isinstance(kind, type) else value in get_args(cast("object", kind))
-        if not fits:
-            raise ValueError(f"'{name}' cannot be {value!r}")
-    return document

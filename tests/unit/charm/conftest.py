@@ -11,7 +11,7 @@ import actions
 import daemon_health
 import isolation
 import orchestrator_snap
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files
 from orchestrator_snap import FileSource
 from tests.fake_snapd.server import replace_snapd
 from tests.fake_snapd.snapd import Snapd
@@ -116,5 +116,5 @@ def daemon(fake: Snapd, shared_service: Service, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def damaged_daemon(service: Service) -> Service:
     """A running daemon that cannot read its state."""
-    (service.log.parent / store.FILE_NAME).write_text("no database", encoding="utf-8")
+    (service.log.parent / database_files.FILE_NAME).write_text("no database", encoding="utf-8")
     return service.start()

@@ -25,7 +25,7 @@ from epa_orchestrator.protocol.answers import (
     PoolSummary,
     Scope,
 )
-from epa_orchestrator.state.store import Event
+from epa_orchestrator.state.events import Event
 from tests.machines import made_up
 from tools.synthetic import Shape, build
 
