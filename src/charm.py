@@ -18,7 +18,7 @@ import orchestrator_snap
 from config import CharmConfig, ReleaseParams, sentence
 from epa_orchestrator.cli import tables as display
 from epa_orchestrator.hardware.describe import describe
-from epa_orchestrator.hardware.machine import read_hugepages
+from epa_orchestrator.hardware.hugepages import read_hugepages
 from epa_orchestrator.hardware.sysfs import SysfsError, SysfsTree
 from juju_texts import fitting, results
 from orchestrator_snap import FileSource, Source, StoreSource

@@ -19,9 +19,10 @@ from epa_orchestrator.allocation.ledger import Ask, Ledger, Refused, allocate  #
 from epa_orchestrator.allocation.pools import Pools, build_pools  # noqa: E402
 from epa_orchestrator.allocation.settings import parse_settings  # noqa: E402
 from epa_orchestrator.cpuset import EMPTY, CpuSet  # noqa: E402  (importable only now, when run as a script)
-from epa_orchestrator.hardware.machine import Machine, read_machine  # noqa: E402
+from epa_orchestrator.hardware.discovery import read_machine  # noqa: E402
+from epa_orchestrator.hardware.machine import Machine  # noqa: E402
 from epa_orchestrator.hardware.sysfs import RecordedSysfs  # noqa: E402
-from epa_orchestrator.placement.search import summary  # noqa: E402
+from epa_orchestrator.placement.summary import summarize  # noqa: E402
 from tools.synthetic import Shape, build  # noqa: E402
 
 PICTURES: Final = ROOT / "docs" / "pictures"
@@ -100,7 +101,7 @@ def outcome(options: Mapping[str, str]) -> Outcome:
 
 def _where(pools: Pools, cpus: CpuSet, available: CpuSet) -> str:
     """Where a service's CPUs are, in words, when the available ones are free for it."""
-    found = summary(pools.topologies["isolated"], cpus, available | cpus)
+    found = summarize(pools.topologies["isolated"], cpus, available | cpus)
     told = [f"NUMA {'node' if len(found.numa_nodes) == 1 else 'nodes'} {found.numa_nodes}"]
     told.append(_number(found.l3_domains, "L3 domain"))
     if found.whole_cores:

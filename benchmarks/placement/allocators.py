@@ -7,10 +7,10 @@ from typing import Final, Protocol
 
 from benchmarks.placement import kubelet
 from benchmarks.placement.hosts import Host
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import CpuSet, lowest_bits
 from epa_orchestrator.placement.policy import PlacementPolicy
-from epa_orchestrator.placement.search import Unplaceable, choose
-from epa_orchestrator.placement.topology import lowest_bits
+from epa_orchestrator.placement.rules import Unplaceable
+from epa_orchestrator.placement.search import choose
 
 
 class Allocator(Protocol):
@@ -51,7 +51,7 @@ class Ours:
     def place(self, host: Host, free: int, own: int, count: int) -> int | None:
         """What `choose` says."""
         try:
-            return choose(host.top, CpuSet.from_mask(free), CpuSet.from_mask(own), count, self.policy).mask
+            return choose(host.topology, CpuSet.from_mask(free), CpuSet.from_mask(own), count, self.policy).mask
         except Unplaceable:
             return None
 

@@ -22,7 +22,8 @@ from typing import Any, Final, NamedTuple, TypeAlias, get_args
 import pytest
 
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import Machine, read_machine
+from epa_orchestrator.hardware.discovery import read_machine
+from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from epa_orchestrator.placement import policy
 from epa_orchestrator.state.store import SCHEMA_VERSION

@@ -25,11 +25,21 @@ from epa_orchestrator.allocation.pools import Pool, Pools
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet, iter_bits
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.hardware.machine import Cores, Hugepages
+from epa_orchestrator.hardware.hugepages import Hugepages
+from epa_orchestrator.hardware.machine import Cores
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.minimum import free_cores, whole_core_sizes
-from epa_orchestrator.placement.policy import NO_WISHES, ContradictionError, PlacementPolicy, Wishes, with_wishes
-from epa_orchestrator.placement.search import DEFAULT_POLICY, Task, Unplaceable, broken_rule, place
+from epa_orchestrator.placement.policy import (
+    DEFAULT_POLICY,
+    NO_WISHES,
+    ContradictionError,
+    PlacementPolicy,
+    Wishes,
+    with_wishes,
+)
+from epa_orchestrator.placement.rules import Unplaceable, broken_rule
+from epa_orchestrator.placement.search import place
+from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import Topology
 
 #: A node id and a hugepage size in KiB.

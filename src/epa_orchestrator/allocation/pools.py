@@ -10,7 +10,7 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.machine import Cores, Machine
 from epa_orchestrator.names import PoolName
-from epa_orchestrator.placement.topology import Topology, topology
+from epa_orchestrator.placement.topology import Topology, build_topology
 
 #: How many topologies are kept of hosts on which claimed CPUs are offline.
 _MAX_TOPOLOGIES: Final = 16
@@ -89,7 +89,7 @@ class Pools:
         assert self.machine is not None
         # A thread that the other pool may grant counts as another owner's, as a reserved one does.
         others = self.eligible | self.settings.reserved_cpus | outside
-        return topology(self.machine, pool.eligible, others - pool.eligible, self.cores)
+        return build_topology(self.machine, pool.eligible, others - pool.eligible, self.cores)
 
 
 def build_pools(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores | None = None) -> Pools:

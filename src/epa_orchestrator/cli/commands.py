@@ -319,7 +319,8 @@ def machine(
     json_: Json = False,
 ) -> None:
     """Show what the daemon discovers of this host: packages, NUMA nodes, L3 domains, cores, hugepages."""
-    from epa_orchestrator.hardware.machine import MachineError, read_hugepages, read_machine
+    from epa_orchestrator.hardware.discovery import MachineError, read_machine
+    from epa_orchestrator.hardware.hugepages import read_hugepages
     from epa_orchestrator.hardware.sysfs import Recorder, SysfsError
 
     sysfs, name = _sysfs(machine)

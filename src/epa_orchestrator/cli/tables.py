@@ -13,8 +13,9 @@ from rich.text import Text
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
-from epa_orchestrator.hardware.machine import Hugepages, Machine
-from epa_orchestrator.placement.cost import WORDS
+from epa_orchestrator.hardware.hugepages import Hugepages
+from epa_orchestrator.hardware.machine import Machine
+from epa_orchestrator.placement.cost import LABELS
 from epa_orchestrator.protocol.answers import Explanation, Listing, MemoryAnswer
 from epa_orchestrator.state.store import Event
 
@@ -87,7 +88,7 @@ def _choices(found: Explanation, *, refused: bool) -> Table:
             continue
         decides = not decided and bool(others) and values[0] != values[1]
         decided = decided or decides
-        table.add_row(_text(f"{WORDS.get(name, name)}{' <' if decides else ''}"), *map(str, values))
+        table.add_row(_text(f"{LABELS.get(name, name)}{' <' if decides else ''}"), *map(str, values))
     return table
 
 

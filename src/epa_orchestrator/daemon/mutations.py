@@ -13,10 +13,11 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import explanation
 from epa_orchestrator.hardware.devices import DeviceError
-from epa_orchestrator.hardware.machine import Hugepages
+from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import Wishes
-from epa_orchestrator.placement.search import FEW, summary
+from epa_orchestrator.placement.search import EXPLAINED_CANDIDATES
+from epa_orchestrator.placement.summary import summarize
 from epa_orchestrator.protocol.answers import (
     Answer,
     CoresAnswer,
@@ -197,7 +198,7 @@ def _placement(granted: CpuSet, free: CpuSet, grant: Grant) -> Placement | None:
         return None
     claim = grant.claim
     withheld = str(claim.withheld & granted)
-    found = summary(grant.task.topology, grant.cpus, free | claim.cpus | claim.withheld)
+    found = summarize(grant.task.topology, grant.cpus, free | claim.cpus | claim.withheld)
     return Placement(
         numa_nodes=str(found.numa_nodes),
         packages=found.packages,
@@ -212,7 +213,9 @@ def _ask(host: Host, pools: Pools, pool: Pool, request: Allocating) -> Ask:
     wishes = Wishes(
         request.numa_policy, request.cpu_thread_policy, request.uncore_cache_alignment, _near(host, pools, request)
     )
-    return Ask(request.service_name, pool, request.preemption_policy, wishes, FEW if request.explain else 1)
+    return Ask(
+        request.service_name, pool, request.preemption_policy, wishes, EXPLAINED_CANDIDATES if request.explain else 1
+    )
 
 
 def _near(host: Host, pools: Pools, request: Allocating) -> int | None:

@@ -31,7 +31,7 @@ from epa_orchestrator.allocation.ledger import (
 from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.settings import SettingsError, parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.hardware.machine import Hugepages
+from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import (
     CpuDistribution,
@@ -43,7 +43,7 @@ from epa_orchestrator.placement.policy import (
     Wishes,
     with_wishes,
 )
-from epa_orchestrator.placement.search import broken_rule
+from epa_orchestrator.placement.rules import broken_rule
 from tests.machines import made_up
 from tools.synthetic import Shape
 

@@ -10,7 +10,8 @@ from epa_orchestrator.allocation.ledger import Claim, Ledger
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.configure.proposal import NotAcceptable, Surroundings, check
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.hardware.machine import Hugepages, Machine
+from epa_orchestrator.hardware.hugepages import Hugepages
+from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.names import PoolName
 from tests.machines import made_up
 from tools.synthetic import Shape

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 
 from epa_orchestrator.hardware.describe import describe
-from epa_orchestrator.hardware.machine import Hugepages, read_hugepages, read_machine
+from epa_orchestrator.hardware.discovery import read_machine
+from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages
 from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsTree
 from tests.machines import made_up
 from tools.synthetic import Shape, build, write_tree

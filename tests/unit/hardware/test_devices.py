@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from epa_orchestrator.hardware.devices import DeviceError, node_of_device
-from epa_orchestrator.hardware.machine import read_machine
+from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from tools.synthetic import Shape, build
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import Hugepages, Machine, MachineError, read_hugepages, read_machine
+from epa_orchestrator.hardware.discovery import MachineError, read_machine
+from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages
+from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.sysfs import RecordedSysfs, Recorder, SysfsTree, dump_recording, load_recording
 from tests.machines import made_up, real_machine, real_machine_files, real_sysfs, write_real_machine
 from tools.synthetic import Shape, build

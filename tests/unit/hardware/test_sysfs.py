@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epa_orchestrator.hardware.machine import read_hugepages, read_machine
+from epa_orchestrator.hardware.discovery import read_machine
+from epa_orchestrator.hardware.hugepages import read_hugepages
 from epa_orchestrator.hardware.sysfs import (
     FORMAT,
     RecordedSysfs,

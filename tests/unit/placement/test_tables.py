@@ -14,17 +14,18 @@ from epa_orchestrator.placement.policy import PlacementPolicy
 from epa_orchestrator.placement.tables import (
     _FIELD,
     _MOST_LEVELS,
-    Situation,
+    Availability,
     Table,
     _core_table,
     _domain,
     _domain_table,
     _fold,
+    _fold_to,
     _remembered_tables,
     best,
-    weights,
+    weights_of,
 )
-from epa_orchestrator.placement.topology import Topology, topology
+from epa_orchestrator.placement.topology import Topology, build_topology
 from tests.machines import made_up
 from tools.synthetic import Shape
 
@@ -36,7 +37,7 @@ EIGHT_CORES = Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=
 
 def pool(shape: Shape) -> Topology:
     machine = made_up(shape)
-    return topology(machine, machine.online, EMPTY)
+    return build_topology(machine, machine.online, EMPTY)
 
 
 def tried(tables: list[Table], number: int) -> int | None:
@@ -61,16 +62,16 @@ def test_folding_is_trying_every_division(seed: int) -> None:
     ]
     most = sum(len(table) - 1 for table in tables)
     for limit in range(most + 3):
-        folded = _fold(tables, limit, INFEASIBLE)
+        folded = _fold(tables, limit)
         assert folded == [tried(tables, number) for number in range(min(limit, most) + 1)]
-        exact = _fold(tables, limit, INFEASIBLE, exactly=True)[-1]
+        exact = _fold_to(tables, limit, INFEASIBLE)
         assert exact == (tried(tables, limit) if limit <= most else INFEASIBLE)
 
 
 def test_folding_nothing() -> None:
-    assert _fold([], 3, INFEASIBLE) == [0]
-    assert _fold([], 0, INFEASIBLE, exactly=True) == [0]
-    assert _fold([], 3, INFEASIBLE, exactly=True) == [INFEASIBLE]
+    assert _fold([], 3) == [0]
+    assert _fold_to([], 0, INFEASIBLE) == 0
+    assert _fold_to([], 3, INFEASIBLE) == INFEASIBLE
 
 
 @pytest.mark.parametrize(
@@ -92,8 +93,8 @@ def test_table_of_a_core(
     policy: PlacementPolicy, take: str, others: str, held: str, available: str, expected: list[str | None]
 ) -> None:
     top = pool(EIGHT_CORES)
-    weigh = weights(top, policy)
-    now = Situation(*(CpuSet.parse(text).mask for text in (take, others, held, available)))
+    weigh = weights_of(top, policy)
+    now = Availability(*(CpuSet.parse(text).mask for text in (take, others, held, available)))
     entries = _core_table(weigh, CpuSet.parse("0,8").mask, now)
     chosen = [str(CpuSet.from_mask(weigh.chosen(value))) if weigh.feasible(value) else None for value in entries]
     assert chosen == expected
@@ -113,12 +114,12 @@ POLICIES = (
 @pytest.mark.parametrize("seed", range(3))
 def test_every_entry_of_a_node_s_table_is_the_best_choice(policy: PlacementPolicy, seed: int) -> None:
     top, rng = pool(Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=2)), random.Random(seed)
-    node, weigh = top.nodes[0], weights(top, policy)
+    node, weigh = top.nodes[0], weights_of(top, policy)
     free = CpuSet(rng.sample(range(16), 11))
     inside = CpuSet.from_mask(free.mask & node.cpus)
     left = {l3: (cpus & free.mask).bit_count() for l3, cpus in top.l3_cpus.items()}
     depth = weigh.nesting.index("node")
-    entries = _domain_table(weigh, _domain(node.cells), depth, Situation(free.mask, 0, 0, free.mask), left, 16)
+    entries = _domain_table(weigh, _domain(node.cells), depth, Availability(free.mask, 0, 0, free.mask), left, 16)
     assert len(entries) == len(inside) + 1
     for number, value in enumerate(entries[1:], 1):
         choices = [CpuSet(each).mask for each in itertools.combinations(inside, number)]
@@ -128,17 +129,17 @@ def test_every_entry_of_a_node_s_table_is_the_best_choice(policy: PlacementPolic
 
 def test_best_of_more_than_there_is() -> None:
     top = pool(EIGHT_CORES)
-    weigh = weights(top, PlacementPolicy())
-    now = Situation(0b111, 0, 0, 0b111)
+    weigh = weights_of(top, PlacementPolicy())
+    now = Availability(0b111, 0, 0, 0b111)
     assert not weigh.feasible(best(weigh, top.cells, now, 4))
     assert weigh.chosen(best(weigh, top.cells, now, 3)) == 0b111
 
 
 def test_of_equal_choices_the_lowest_ids() -> None:
     top = pool(Shape(cores_per_l3=8))
-    weigh = weights(top, PlacementPolicy())
+    weigh = weights_of(top, PlacementPolicy())
     for free in (0b11111111, 0b10110110):
-        now = Situation(free, 0, 0, free)
+        now = Availability(free, 0, 0, free)
         expected = CpuSet(list(CpuSet.from_mask(free))[:3]).mask
         assert weigh.chosen(best(weigh, top.cells, now, 3)) == expected
 
