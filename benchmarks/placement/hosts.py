@@ -19,7 +19,7 @@ from tools.synthetic import Shape, build, build_hybrid
 class Host:
     """A machine, all of which may be granted, and its domains as CPU masks by lowest CPU.
 
-    The masks come from the machine and not from `topology`, so that what judges a choice shares no code with what made it.
+    The masks come from the machine and not from `topology`: the code that judges a choice shares none with placement.
     """
 
     name: str

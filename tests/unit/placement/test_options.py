@@ -123,7 +123,7 @@ NUMA_ALLOCATION_STRATEGY = [
     Case("two-nodes", "numa-allocation-strategy=packed", "0,8", "", 2, "1,9", "fills its L3 domain"),
     Case("two-nodes", "numa-allocation-strategy=spread", "0,8", "", 2, "4,12",
          "three L3 domains are empty, and those of node 1 leave more in the node"),
-    Case("two-nodes", "numa-allocation-strategy=packed", "", "", 10, "0-4,8-12", "one full node and a core of the other"),
+    Case("two-nodes", "numa-allocation-strategy=packed", "", "", 10, "0-4,8-12", "a full node, a core of the other"),
     Case("two-nodes", "numa-allocation-strategy=spread", "", "", 8, "0-3,8-11", "one node can hold it all the same"),
     Case("two-nodes", "numa-allocation-strategy=distribute", "0,8", "", 8, "4-7,12-15", "one node can hold it"),
     Case("two-nodes", "numa-allocation-strategy=distribute", "", "", 10, "0-2,4-6,8-9,12-13", "five in each node"),
