@@ -1,4 +1,4 @@
-"""Scopes: which sets of NUMA nodes are compared for a request, and in which order."""
+"""Node sets: which sets of NUMA nodes are compared for a request, and in which order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.placement.node_sets import Demand, NodeSet, node_distance, node_sets, packages_of
 from epa_orchestrator.placement.topology import Topology, build_topology
-from tests.machines import made_up, real_machine
+from tests.machines import made_up, synthetic
 from tools.synthetic import Shape
 
 FOUR_NODES = Shape(packages=2, nodes_per_package=2)  # 12 apart inside a package, 32 across
@@ -41,7 +41,7 @@ def lists(
         ([0, 0, 0, 4], 1, 4, [(3,)], "the only one that has any"),
     ],
 )
-def test_first_scopes(capacity: list[int], need: int, most: int, first: list[NodeSet], why: str) -> None:
+def test_first_node_sets(capacity: list[int], need: int, most: int, first: list[NodeSet], why: str) -> None:
     found = lists(FOUR_NODES, capacity, need, most=most)
     assert (found[0] if found else []) == first, why
 
@@ -61,14 +61,14 @@ def test_distance_does_not_count_unless_asked_for() -> None:
     assert lists(TRIANGLE, [4, 4, 4], 5, closest=False)[0] == [(0, 1), (0, 2), (1, 2)]
 
 
-def test_what_a_claim_has_stays() -> None:
+def test_nodes_that_a_claim_is_in_stay() -> None:
     assert lists(FOUR_NODES, [0, 4, 4, 4], 3, base=(2,))[0] == [(2,)]
     assert lists(FOUR_NODES, [4, 4, 0, 4], 3, base=(2,))[0] == [(2, 3)]
     assert lists(FOUR_NODES, [4, 4, 0, 0], 3, base=(2,))[0] == [(2, 0), (2, 1)]
     assert lists(FOUR_NODES, [4, 4, 0, 4], 3, base=(2,), most=1) == []
 
 
-def test_apart() -> None:
+def test_packages_and_distance_of_nodes() -> None:
     top = pool(FOUR_NODES)
     assert (packages_of(top, (0, 1)), packages_of(top, (1, 2))) == ({0}, {0, 1})
     assert [node_distance(top, scope) for scope in ((0,), (0, 1), (1, 0), (1, 2), (0, 1, 2))] == [0, 12, 12, 32, 76]
@@ -76,7 +76,7 @@ def test_apart() -> None:
 
 @pytest.mark.parametrize("need", [200, 300])
 def test_too_many_sets_are_grown_from_each_node(need: int) -> None:
-    machine = real_machine("sgi-uv2000-24n-384t")  # 24 nodes of 16
+    machine = synthetic("uv2000")  # 24 nodes of 16
     top = build_topology(machine, machine.online, EMPTY)
     size = -(-need // 16)
 

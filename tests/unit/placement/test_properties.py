@@ -132,7 +132,7 @@ def random_request(machine: Machine, rng: random.Random) -> Request:
 def check_requests(name: str, check: Callable[[Request], None]) -> None:
     machine = machine_named(name)
 
-    @settings(max_examples=4 if name in SLOW else 20, deadline=None)
+    @settings(max_examples=3 if name in SLOW else 12, deadline=None)
     @given(seed=st.integers(0, 2**32))
     def on_it(seed: int) -> None:
         check(random_request(machine, random.Random(seed)))

@@ -1,4 +1,4 @@
-"""Domains: a pool's CPUs cut into cells, on machines where nodes, L3 domains and cores nest in every way."""
+"""Topology: a pool's CPUs cut into cells, on machines where nodes, L3 domains and cores nest in every way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet, lowest, lowest_bits, union
+from epa_orchestrator.cpuset import EMPTY, CpuSet, union
 from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.machine import Core, Machine, Package
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
@@ -66,7 +66,7 @@ def test_reserved_thread_stays_in_its_core_but_not_in_the_cell() -> None:
     assert cores(top) == ["0,2", "1,3"]
 
 
-def test_a_reserved_core_is_no_core_of_the_pool() -> None:
+def test_a_core_of_reserved_threads_only_is_left_out() -> None:
     top = build_topology(made_up(Shape(cores_per_l3=2, threads_per_core=2)), CpuSet.parse("1,3"), CpuSet.parse("0,2"))
     assert cores(top) == ["1,3"]
 
@@ -83,7 +83,7 @@ def test_a_node_in_two_packages_is_two_cells() -> None:
 
 
 @pytest.mark.parametrize(("scope", "spans"), [("node", False), ("package", True), ("none", False)])
-def test_whether_an_l3_domain_spans_nodes(scope: Literal["node", "package", "none"], spans: bool) -> None:
+def test_l3_spans_nodes(scope: Literal["node", "package", "none"], spans: bool) -> None:
     assert whole(made_up(Shape(nodes_per_package=2, l3_scope=scope))).l3_spans_nodes is spans
 
 
@@ -117,10 +117,3 @@ def test_width_and_nodes_of_some_cpus() -> None:
     top = build_topology(made_up(Shape(packages=2)), CpuSet.parse("1-5"), CpuSet.parse("6"))
     assert top.width == 7
     assert [[node.id for node in top.nodes_of(mask)] for mask in (0b10, 0b110000, 0b11000, 0)] == [[0], [1], [0, 1], []]
-
-
-def test_masks() -> None:
-    assert union([0b001, 0b100]) == 0b101
-    assert union([]) == 0
-    assert (lowest(0b1100), lowest(0)) == (2, -1)
-    assert (lowest_bits(0b1101, 2), lowest_bits(0b1101, 9), lowest_bits(0b1101, 0)) == (0b101, 0b1101, 0)
