@@ -391,7 +391,7 @@ class Model:
         for service, claim in stored.items():
             held = self.held[service]
             same = (
-                (claim.pool, claim.policy) == (held.pool, held.policy)
+                (claim.pool, claim.preemption_policy) == (held.pool, held.policy)
                 and set(claim.cpus) == held.cpus
                 and set(claim.explicit) == held.explicit
             )

@@ -21,11 +21,13 @@ from typing import Any, Final
 
 import pytest
 
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.allocation.host import Host
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.daemon.orchestrator import Orchestrator, State
+from epa_orchestrator.daemon.current import State
+from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import store
@@ -173,7 +175,7 @@ def released(request: Json) -> Json:
 
 @pytest.mark.parametrize("many", [False, True], ids=["few services", "many services"])
 @pytest.mark.parametrize("cpus", [256, 1024, 4096])
-def test_a_lone_request_stays_within_its_budget(cpus: int, many: bool, slowness: float) -> None:
+def test_lone_request_stays_within_its_budget(cpus: int, many: bool, slowness: float) -> None:
     shape = machine(cpus)
     whole_node = len(CpuSet.parse(shape.isolated) & CpuSet(shape.node_cpus(1)))
     table: list[str] = []
@@ -213,7 +215,7 @@ def impossible(number: int, count: int = 400) -> Json:
     return request | {"service_name": f"wants-{number}"}
 
 
-def test_a_hundred_refusals_of_one_task_cost_little_more_than_one() -> None:
+def test_repeated_refusals_are_remembered() -> None:
     """A refusal is remembered for the same ledger and task; another claim makes another ledger."""
 
     async def body(costs: Costs) -> None:
@@ -266,7 +268,7 @@ def answered(client: socket.socket) -> bool:
         client.settimeout(60)
 
 
-def test_readings_are_answered_while_a_batch_is_decided(wide_daemon: Daemon) -> None:
+def test_readings_are_answered_during_a_batch(wide_daemon: Daemon) -> None:
     daemon = wide_daemon
     tasks = [impossible(number, 371 + number) for number in range(30)]
     with contextlib.ExitStack() as stack:
@@ -324,7 +326,7 @@ def database() -> Iterator[Path]:
         yield path
 
 
-def test_the_history_is_bounded_in_bytes_while_the_daemon_is_busy(database: Path) -> None:
+def test_busy_history_is_bounded_in_bytes(database: Path) -> None:
     """Claims whose CPU lists have 10 KB; unbounded, the history would exceed its limit by half."""
     scattered_cpus = CpuSet(range(0, 4096, 2))
     claims = (
@@ -339,7 +341,7 @@ def test_the_history_is_bounded_in_bytes_while_the_daemon_is_busy(database: Path
     assert set(store.load(database).ledger.claims) == {"wide"}
 
 
-def test_the_history_is_bounded_in_events_while_the_daemon_is_busy(database: Path) -> None:
+def test_busy_history_is_bounded_in_events(database: Path) -> None:
     claims = (
         Claim("small", "isolated", CpuSet((1,)), EMPTY, "legacy"),
         Claim("small", "isolated", CpuSet((2,)), EMPTY, "legacy"),

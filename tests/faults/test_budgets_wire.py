@@ -82,7 +82,7 @@ def wait_until_read(client: socket.socket) -> None:
 
 @pytest.mark.parametrize("length", [99, 30_000, 60_000])
 @pytest.mark.parametrize("unit", [b'"a",', b"[],", b"1,"], ids=["strings", "arrays", "numbers"])
-def test_byte_that_comes_alone(daemon: Daemon, unit: bytes, length: int, long: bool) -> None:
+def test_single_byte_stays_within_its_budget(daemon: Daemon, unit: bytes, length: int, long: bool) -> None:
     # Few for each connection, so that a machine with much other work sends them within the read timeout.
     connections, count = (100, 300) if long else (20, 150)
     before_it = length * BYTE_OF_A_LONG_REQUEST / count
@@ -102,7 +102,7 @@ def test_byte_that_comes_alone(daemon: Daemon, unit: bytes, length: int, long: b
     [b'"' + b"a" * 65_000 + b'"', b'"' + b'\\"' * 32_000 + b'"', b"[" + b"[]," * 20_000 + b"1]", b" " * 65_000 + b"1"],
     ids=["string", "escapes", "arrays", "blanks"],
 )
-def test_byte_of_a_long_request(daemon: Daemon, body: bytes) -> None:
+def test_byte_of_a_long_request_stays_within_its_budget(daemon: Daemon, body: bytes) -> None:
     request = b'{"action": "list_allocations", "x": ' + body + b"}"
     count = 20
     with budget(daemon, "a byte of a long request", count * len(request), BYTE_OF_A_LONG_REQUEST):
@@ -110,7 +110,7 @@ def test_byte_of_a_long_request(daemon: Daemon, body: bytes) -> None:
             assert "error" not in decode(daemon.request(request))
 
 
-def test_connection_without_a_request(daemon: Daemon) -> None:
+def test_connection_without_a_request_stays_within_its_budget(daemon: Daemon) -> None:
     count = 1_000
     with budget(daemon, "a connection without a request", count, CONNECTION):
         for _ in range(count):
@@ -119,21 +119,21 @@ def test_connection_without_a_request(daemon: Daemon) -> None:
                 assert read_to_end(client) == b""
 
 
-def test_refused_connection(daemon: Daemon) -> None:
+def test_refused_request_stays_within_its_budget(daemon: Daemon) -> None:
     count = 1_000
     with budget(daemon, "a refused request", count, CONNECTION):
         for _ in range(count):
             error_of(decode(daemon.request(b"no JSON")))
 
 
-def test_connection_with_a_reading(daemon: Daemon) -> None:
+def test_reading_stays_within_its_budget(daemon: Daemon) -> None:
     count = 1_000
     with budget(daemon, "a reading", count, CONNECTION):
         for _ in range(count):
             daemon.request(LISTING)
 
 
-def test_silent_connections_cost_little_while_they_wait(daemon: Daemon) -> None:
+def test_waiting_connections_stay_within_their_budget(daemon: Daemon) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(500):
             stack.enter_context(connect(daemon.socket_path)).send(b"{")
@@ -142,9 +142,9 @@ def test_silent_connections_cost_little_while_they_wait(daemon: Daemon) -> None:
             time.sleep(2)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 @pytest.mark.parametrize("kind", ["hasty", "idle"])
-def test_connection_of_a_flood(kind: str) -> None:
+def test_flooding_connection_stays_within_its_budget(kind: str) -> None:
     with Daemon() as daemon:
         daemon.start()
         let_others_reach(daemon)

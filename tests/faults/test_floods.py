@@ -34,7 +34,7 @@ from tools.synthetic import Shape
 
 from .flooders import UID, Flooder, let_others_reach
 
-needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
 
 KINDS: Final = ("hasty", "idle", "asking", "slow")
 CHANGES: Final = 100
@@ -80,7 +80,7 @@ def daemon() -> Iterator[Daemon]:
 
 @needs_root
 @pytest.mark.parametrize("kind", KINDS)
-def test_all_changes_of_root_succeed_in_a_flood_and_the_log_stays_short(daemon: Daemon, kind: str, long: bool) -> None:
+def test_root_is_served_during_a_flood(daemon: Daemon, kind: str, long: bool) -> None:
     begin = time.monotonic()
 
     def some_changes(service: str) -> None:
@@ -122,7 +122,7 @@ print(read)
 
 @needs_root
 @pytest.mark.parametrize("uid", [0, UID], ids=["root", "the flooder's user"])
-def test_slow_reader_of_a_long_answer_is_not_cut_off_by_a_flood(uid: int) -> None:
+def test_flood_cuts_off_no_slow_reader(uid: int) -> None:
     shape = Shape(packages=2, cores_per_l3=256, isolated="0-511")
     with Daemon(shape) as daemon:
         daemon.start()
@@ -165,9 +165,7 @@ NAME: Final = "\N{GRINNING FACE}" * 255
 
 
 @pytest.mark.parametrize("make", [a_pipe, a_socket, a_terminal])
-def test_daemon_serves_on_when_nobody_reads_its_log_and_says_how_much_is_missing(
-    make: Callable[[], tuple[int, int]], long: bool
-) -> None:
+def test_unread_log_counts_its_dropped_lines(make: Callable[[], tuple[int, int]], long: bool) -> None:
     reader, stderr = make()
     read = bytearray()
     try:
@@ -197,7 +195,7 @@ def test_daemon_serves_on_when_nobody_reads_its_log_and_says_how_much_is_missing
         os.close(stderr)
 
 
-def test_log_that_is_read_late_is_whole() -> None:
+def test_late_reader_gets_the_whole_log() -> None:
     # The buffers of the pipe and the daemon are enough for a reader that pauses for a moment.
     reader, stderr = os.pipe()
     read = bytearray()

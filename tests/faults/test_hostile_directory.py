@@ -26,7 +26,7 @@ from typing import Final
 import pytest
 
 from tests.functional.harness import PATIENCE, Daemon, decode, encode, read_to_end, run_all, wait_until
-from tests.functional.test_lifecycle import ACTIVATE, listening
+from tests.functional.systemd import ACTIVATE, listening
 
 from .preload import compile_library
 from .stepping import Stepper
@@ -258,7 +258,7 @@ def strike_at_every_call(
     return struck
 
 
-def test_every_name_replaced_at_every_step(library: Path, long: bool) -> None:
+def test_socket_returns_after_every_obstacle_at_every_call(library: Path, long: bool) -> None:
     everything = (SOCKET, STAGED, "*")
     plans = [(leave_nothing, (STAGED, "*")), (leave_nothing, (SOCKET,)), (leave_directory, everything)]
     if long:
@@ -278,7 +278,7 @@ def test_every_name_replaced_at_every_step(library: Path, long: bool) -> None:
     assert len(counts) == len(OBSTACLES)
 
 
-def test_activation_with_an_obstacle_in_every_place() -> None:
+def test_activation_replaces_every_obstacle() -> None:
     """The socket that systemd hands over is served whatever a snap has put into its directory, and put back."""
 
     def activate(kind: str) -> None:
@@ -306,7 +306,7 @@ def test_activation_with_an_obstacle_in_every_place() -> None:
 UNSERVED: Final = ("link to state.db", "dangling link", "directory", "directory with content", "FIFO")
 
 
-def test_start_with_an_obstacle_in_every_place() -> None:
+def test_start_replaces_every_obstacle() -> None:
     def start(kind: str) -> None:
         with Daemon() as daemon:
             daemon.start()
@@ -324,7 +324,7 @@ def test_start_with_an_obstacle_in_every_place() -> None:
     run_all([lambda kind=kind: start(kind) for kind in UNSERVED])
 
 
-def test_the_socket_is_back_after_a_lasting_race(long: bool) -> None:
+def test_socket_returns_after_a_race(long: bool) -> None:
     """The daemon's files keep their modes, and after the race the socket is the daemon's, even with obstacles left."""
     with Daemon() as daemon:
         before = start_with_claims(daemon)
@@ -356,7 +356,7 @@ def limit_that_leaves(spare: int, pid: int) -> int:
     return next(itertools.islice((number for number in itertools.count() if number not in used), spare, None))
 
 
-def test_no_file_descriptor_is_left_while_the_file_is_away() -> None:
+def test_socket_returns_after_a_lack_of_descriptors() -> None:
     """A lack of any descriptor is logged, and the socket is back when there are descriptors again."""
     with Daemon() as daemon:
         daemon.start()

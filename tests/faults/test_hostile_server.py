@@ -75,7 +75,7 @@ CHARM: Final[dict[str, Callable[[], object]]] = {
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """The client meets every behaviour, the command line and the charm those of the short form, or every one too."""
     if "behaviour" in metafunc.fixturenames:
-        every = metafunc.config.getoption("--long") or metafunc.function is test_client
+        every = metafunc.config.getoption("--long") or metafunc.function is test_client_recognises_hostile_answers
         behaviours = BEHAVIOURS if every else SHORT_FORM
         metafunc.parametrize("behaviour", behaviours, ids=[each.name for each in behaviours])
 
@@ -213,7 +213,7 @@ def check_why_to_stay() -> str | None:
     return reason
 
 
-def test_the_genuine_answers_are_accepted(server: HostileServer, charm: pytest.MonkeyPatch) -> None:
+def test_genuine_answers_are_accepted(server: HostileServer, charm: pytest.MonkeyPatch) -> None:
     """Without this, the tests below could pass for another reason than the change."""
     for name, call in CALLS.items():
         assert outcome_of(Client(server.path), call) == "fine", name
@@ -226,7 +226,7 @@ def test_the_genuine_answers_are_accepted(server: HostileServer, charm: pytest.M
     assert (check_why_to_stay() or "").startswith("a, g still hold")
 
 
-def test_every_behaviour_has_a_name_of_its_own_and_is_hostile_to_somebody(server: HostileServer) -> None:
+def test_every_behaviour_is_hostile_to_some_call(server: HostileServer) -> None:
     assert len(BEHAVIOURS) > 60
     for behaviour in BEHAVIOURS:
         if behaviour.outcome != "late":
@@ -236,14 +236,16 @@ def test_every_behaviour_has_a_name_of_its_own_and_is_hostile_to_somebody(server
                 assert server.hostile, behaviour.name
 
 
-def test_client(behaviour: Behaviour, server: HostileServer) -> None:
+def test_client_recognises_hostile_answers(behaviour: Behaviour, server: HostileServer) -> None:
     for name, call in CALLS.items():
         with server.behaving(behaviour):
             outcome = outcome_of(Client(server.path, patience(behaviour)), call)
             assert outcome == expected(behaviour, server), name
 
 
-def test_command_line(behaviour: Behaviour, server: HostileServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_survives_hostile_answers(
+    behaviour: Behaviour, server: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Client.__init__, "__defaults__", (patience(behaviour),))
     for number, words in enumerate(COMMANDS):
         with server.behaving(behaviour):
@@ -252,7 +254,7 @@ def test_command_line(behaviour: Behaviour, server: HostileServer, monkeypatch: 
 
 
 @pytest.mark.parametrize("number", range(len(COMMANDS)), ids=map(" ".join, COMMANDS))
-def test_command_line_as_a_process(number: int, server: HostileServer, long: bool) -> None:
+def test_command_process_survives_hostile_answers(number: int, server: HostileServer, long: bool) -> None:
     """Every command once, each with another behaviour; in the long form with every behaviour of whole answers."""
     whole = [each for each in BEHAVIOURS if each.outcome in ("odd", "refused")][:40]
     for behaviour in whole if long else whole[number::40]:
@@ -260,7 +262,7 @@ def test_command_line_as_a_process(number: int, server: HostileServer, long: boo
             run_process(server, COMMANDS[number]).check({EXIT_CODES[behaviour.outcome]})
 
 
-def test_charm(behaviour: Behaviour, server: HostileServer, charm: pytest.MonkeyPatch) -> None:
+def test_charm_survives_hostile_answers(behaviour: Behaviour, server: HostileServer, charm: pytest.MonkeyPatch) -> None:
     charm.setattr(orchestrator_snap, "_ANSWER_TIMEOUT", patience(behaviour))
     for name, act in CHARM.items():
         with server.behaving(behaviour):
@@ -272,7 +274,7 @@ def test_charm(behaviour: Behaviour, server: HostileServer, charm: pytest.Monkey
         assert (reason or "").startswith("it is not known who holds what" if unknown else "a, g still hold")
 
 
-def test_a_server_that_accepts_nobody_is_given_up(
+def test_gives_up_on_a_server_that_accepts_nobody(
     server: HostileServer, charm: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The queue stays full: connect(2) fails with EAGAIN, and the client tries again until its time is over."""
@@ -293,7 +295,7 @@ def test_a_server_that_accepts_nobody_is_given_up(
             assert (check_why_to_stay() or "").startswith("it is not known who holds what")
 
 
-def test_an_unreadable_state_is_reported(server: HostileServer) -> None:
+def test_status_reports_an_unreadable_state(server: HostileServer) -> None:
     """No behaviour leads to this exit code."""
     behaviour = Behaviour("read-only", "fine", lambda each: each.connection.sendall(read_only(each.genuine)) is None)
     with server.behaving(behaviour):
@@ -307,7 +309,9 @@ def read_only(genuine: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("block", range(10))
-def test_mutated_answers(block: int, server: HostileServer, charm: pytest.MonkeyPatch, long: bool) -> None:
+def test_mutated_answers_cause_no_crash(
+    block: int, server: HostileServer, charm: pytest.MonkeyPatch, long: bool
+) -> None:
     """Random changes of genuine answers; each exchange of a seed is changed in another way."""
     charm.setattr(orchestrator_snap, "_ANSWER_TIMEOUT", PATIENT)
     outcomes: set[str] = set()
@@ -326,7 +330,7 @@ def mutating(choose: random.Random) -> Behaviour:
     return Behaviour("mutations", "odd", lambda each: each.connection.sendall(mutated(each.genuine, choose)) is None)
 
 
-def test_mutations_have_escapes_among_them() -> None:
+def test_mutations_include_escapes() -> None:
     """Without escapes in the mutations, the check for them would find nothing."""
     answers = [mutated(b'{"a":"b","c":["d",{"e":1}]}', random.Random(seed)) for seed in range(200)]
     assert any(json.dumps(ESCAPES)[1:-1].encode() in answer for answer in answers)

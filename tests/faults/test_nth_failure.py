@@ -93,7 +93,9 @@ def carried_out(action: str, fields: Json, before: State, after: State) -> None:
 
 
 @pytest.mark.parametrize("part", range(2))
-def test_requests(library: Path, capsys: pytest.CaptureFixture[str], long: bool, part: int) -> None:
+def test_requests_survive_every_failing_call(
+    library: Path, capsys: pytest.CaptureFixture[str], long: bool, part: int
+) -> None:
     table = Table()
     with Subject(library, table) as subject:
         subject.start()
@@ -138,7 +140,9 @@ def in_parallel(library: Path, calls: tuple[str, ...], job: Callable[[Subject, s
     return table
 
 
-def test_putting_the_socket_back(library: Path, capsys: pytest.CaptureFixture[str], long: bool) -> None:
+def test_socket_returns_despite_every_failing_call(
+    library: Path, capsys: pytest.CaptureFixture[str], long: bool
+) -> None:
     def put_back(subject: Subject, nth: int, number: int, call: str) -> str | None:
         since = len(subject.daemon.log())
         before = of_daemon(subject.daemon)
@@ -169,7 +173,7 @@ def test_putting_the_socket_back(library: Path, capsys: pytest.CaptureFixture[st
     conclude(in_parallel(library, calls, job), capsys)
 
 
-def test_reading_the_settings_again(library: Path, capsys: pytest.CaptureFixture[str], long: bool) -> None:
+def test_reload_survives_every_failing_call(library: Path, capsys: pytest.CaptureFixture[str], long: bool) -> None:
     def reload(subject: Subject, nth: int, number: int, call: str) -> str | None:
         since = len(subject.daemon.log())
         before = of_daemon(subject.daemon)
@@ -204,7 +208,7 @@ def test_reading_the_settings_again(library: Path, capsys: pytest.CaptureFixture
     conclude(in_parallel(library, ("open", "socket", "connect", "send"), job), capsys)
 
 
-def test_tidies(library: Path, capsys: pytest.CaptureFixture[str], long: bool) -> None:
+def test_tidy_survives_every_failing_call(library: Path, capsys: pytest.CaptureFixture[str], long: bool) -> None:
     def tidy(subject: Subject, nth: int, number: int, call: str) -> str | None:
         subject.control.disarm()
         log = subject.daemon.common / f"{store.FILE_NAME}-wal"

@@ -149,7 +149,9 @@ class Starts:
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["the first start", "a start"])
-def test_starts(library: Path, capsys: pytest.CaptureFixture[str], long: bool, first: bool) -> None:
+def test_start_survives_a_failing_call(
+    library: Path, capsys: pytest.CaptureFixture[str], long: bool, first: bool
+) -> None:
     table, chance = Table(), random.Random(SEED)
     with Subject(library, table) as subject:
         starts = Starts(subject, first)
@@ -197,7 +199,7 @@ def stop_once(subject: Subject, call: str, nth: int, number: int) -> str | None:
     return "stopped" if hit else None
 
 
-def test_stops(library: Path, capsys: pytest.CaptureFixture[str], long: bool) -> None:
+def test_stop_survives_a_failing_call(library: Path, capsys: pytest.CaptureFixture[str], long: bool) -> None:
     table, chance = Table(), random.Random(SEED)
     with Subject(library, table) as subject:
         subject.start()

@@ -76,7 +76,9 @@ def record_first_start(library: Path, scratch: Path, name: str, legacy: str) -> 
 
 
 @pytest.mark.parametrize("legacy", ["", json.dumps(LEGACY)], ids=["empty", "state.json"])
-def test_first_start(library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, legacy: str) -> None:
+def test_first_start_survives_power_cuts(
+    library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, legacy: str
+) -> None:
     story = record_first_start(library, scratch, f"first start, {'state.json' if legacy else 'empty'}", legacy)
     cuts = story.cuts(random.Random(SEED), 10**9 if long else 1200, 40 if long else 6)
     conclude(capsys, Judge(scratch).judge(story, cuts))
@@ -112,7 +114,7 @@ def drive(library: Path, scratch: Path, changes: int, bad_syncs: bool, name: str
 
 
 @pytest.mark.parametrize("bad_syncs", [False, True], ids=["good disk", "failed syncs"])
-def test_stream_of_changes(
+def test_changes_survive_power_cuts(
     library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, bad_syncs: bool
 ) -> None:
     name = "stream of changes, failed syncs" if bad_syncs else "stream of changes"
@@ -124,7 +126,7 @@ def test_stream_of_changes(
     conclude(capsys, *tallies)
 
 
-def test_daemon_with_a_failed_sync(
+def test_daemon_with_failed_syncs_survives_power_cuts(
     library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool
 ) -> None:
     with Daemon() as daemon:
@@ -173,7 +175,9 @@ def record_upgrade(library: Path, scratch: Path, mode: str) -> Story:
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
-def test_upgrade(library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, mode: str) -> None:
+def test_upgrade_survives_power_cuts(
+    library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, mode: str
+) -> None:
     story = record_upgrade(library, scratch, mode)
     cuts = story.cuts(random.Random(SEED), 10**9 if long else 800, 60 if long else 12)
     conclude(capsys, Judge(scratch).judge(story, cuts))
@@ -204,7 +208,7 @@ def cut_again(recorded: Story, process: Opener, starts: int, most: int, each: in
 
 
 @pytest.mark.parametrize("kind", ["first start", "upgrade, delete", "upgrade, wal", "failed syncs"])
-def test_second_cut_in_the_start_after_a_cut(
+def test_start_after_a_power_cut_survives_another(
     library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, kind: str
 ) -> None:
     match kind:

@@ -105,7 +105,7 @@ def test_every_load_verifies(daemon: Daemon) -> None:
     read_often(daemon, LOADS, load)
 
 
-def test_the_configure_hook_accepts_what_fits(daemon: Daemon) -> None:
+def test_configure_hook_accepts_valid_options(daemon: Daemon) -> None:
     """No service owns CPU 0, so the hook has to look at all claims to reserve it."""
     reserved = itertools.cycle(["0", "0-1"])
     file = daemon.settings_path
@@ -123,7 +123,7 @@ def test_the_configure_hook_accepts_what_fits(daemon: Daemon) -> None:
     read_often(daemon, HOOKS, configure)
 
 
-def test_the_history_is_of_one_moment(daemon: Daemon) -> None:
+def test_history_is_consistent(daemon: Daemon) -> None:
     """Each event of a service begins with the state that the previous one left."""
 
     def history(path: Path) -> None:
@@ -138,7 +138,7 @@ def test_the_history_is_of_one_moment(daemon: Daemon) -> None:
     read_often(daemon, LOADS, history)
 
 
-def test_the_history_command_works(daemon: Daemon) -> None:
+def test_history_command_succeeds(daemon: Daemon) -> None:
     command = [sys.executable, "-m", "epa_orchestrator", "history", "--json", "--limit", "20"]
 
     def history(_: Path) -> None:
@@ -150,7 +150,7 @@ def test_the_history_command_works(daemon: Daemon) -> None:
     read_often(daemon, 5, history)
 
 
-def test_every_copy_that_is_loaded_verifies(daemon: Daemon) -> None:
+def test_every_loaded_copy_verifies(daemon: Daemon) -> None:
     """A daemon that cannot write the database shows a copy."""
 
     def load(path: Path) -> None:

@@ -254,12 +254,12 @@ def check(daemon: Daemon, clients: list[Client]) -> None:
     assert not {*stored["claims"], *(key.split(" ")[0] for key in stored["pages"])} - known
 
 
-def test_kills_under_64_clients(capsys: pytest.CaptureFixture[str], long: bool) -> None:
+def test_kills_under_64_clients_lose_nothing(capsys: pytest.CaptureFixture[str], long: bool) -> None:
     with Daemon(HOST) as daemon:
         kill_under_clients(daemon, KILLS_LONG if long else KILLS, capsys)
 
 
-def test_kills_while_options_and_host_change(capsys: pytest.CaptureFixture[str], long: bool) -> None:
+def test_kills_during_changes_of_the_host_lose_nothing(capsys: pytest.CaptureFixture[str], long: bool) -> None:
     with Daemon(HOST) as daemon:
         changes = Changes(daemon, SEED)
         kill_under_clients(daemon, KILLS_LONG if long else KILLS // 4, capsys, changes)

@@ -44,7 +44,7 @@ def assert_nothing_found(survey: Survey) -> None:
 
 
 @pytest.mark.parametrize("seed", FOUND.values(), ids=FOUND.keys())
-def test_a_story_that_broke_a_promise_once_keeps_them_all(seed: int) -> None:
+def test_known_story_keeps_every_promise(seed: int) -> None:
     survey = Survey()
     survey.run(seed, STEPS)
     assert_nothing_found(survey)
@@ -64,7 +64,7 @@ def test_stories_keep_every_promise(part: int, make: Callable[[random.Random, in
     assert_nothing_found(survey)
 
 
-def test_a_planted_fault_is_found_and_its_story_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_fault_is_found_in_a_short_story(monkeypatch: pytest.MonkeyPatch) -> None:
     """Claimed CPUs count as free: the simulation finds it soon, and shows it in few steps."""
 
     def free(_: Ledger, pool: Pool) -> CpuSet:
@@ -84,7 +84,7 @@ def test_a_planted_fault_is_found_and_its_story_shortened(monkeypatch: pytest.Mo
 SIXTEEN: Final = Shape(cores_per_l3=8, threads_per_core=2, isolated="1-7,9-15")
 
 
-def test_a_shrinking_task_withholds_no_cpu_of_another_service() -> None:
+def test_shrinking_claim_withholds_no_owned_cpu() -> None:
     """Fault 1 of issue 9: the shrunk claim withheld a CPU of another service, and the state could not be loaded."""
     with Daemon(SIXTEEN) as daemon:
         daemon.start()

@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import store
@@ -140,7 +140,7 @@ LOCKS: Final = {
 
 
 @pytest.mark.parametrize("change", LOCKS.values(), ids=LOCKS.keys())
-def test_a_second_daemon_grants_no_cpu_of_the_first(change: Callable[[Path], None]) -> None:
+def test_second_daemon_grants_no_owned_cpu(change: Callable[[Path], None]) -> None:
     with Daemon() as first, second_daemon(first) as second:
         first.start()
         first.cores("before", 2)
@@ -166,7 +166,7 @@ def ended_with_a_sentence(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("change", [directory, loop_of_links])
-def test_a_daemon_that_cannot_lock_serves_readings_only(change: Callable[[Path], None]) -> None:
+def test_daemon_without_a_lock_only_reads(change: Callable[[Path], None]) -> None:
     with Daemon() as daemon:
         daemon.start()
         daemon.cores("a", 2)
@@ -180,7 +180,7 @@ def test_a_daemon_that_cannot_lock_serves_readings_only(change: Callable[[Path],
         assert set(claims_of(daemon)) == {"a"}
 
 
-def test_of_four_daemons_that_start_at_once_one_serves_changes() -> None:
+def test_only_one_of_four_daemons_serves() -> None:
     with Daemon() as first, contextlib.ExitStack() as stack:
         daemons = [first, *(stack.enter_context(second_daemon(first)) for _ in range(3))]
         for daemon in daemons:
@@ -287,9 +287,7 @@ REPLACEMENTS: Final[dict[str, Callable[[Daemon], Callable[[], None]]]] = {
 
 @pytest.mark.parametrize("pause", [0, TIDIED_AFTER], ids=["busy", "with idle moments"])
 @pytest.mark.parametrize("prepare", REPLACEMENTS.values(), ids=REPLACEMENTS.keys())
-def test_a_database_replaced_under_a_running_daemon_loses_nothing_acknowledged_later(
-    prepare: Callable[[Daemon], Callable[[], None]], pause: float
-) -> None:
+def test_replaced_database_loses_no_later_change(prepare: Callable[[Daemon], Callable[[], None]], pause: float) -> None:
     with Daemon() as daemon:
         daemon.start()
         daemon.cores("early", 1)
@@ -339,7 +337,7 @@ def foreign_claim(path: Path, service: str, cpu: int, scratch: Path) -> None:
 PEER: Final = Peer(1, 0, 0)
 
 
-def test_a_row_of_a_foreign_process_stops_changes() -> None:
+def test_foreign_row_stops_changes() -> None:
     with Daemon() as daemon:
         daemon.start()
         daemon.cores("a", 1)
@@ -366,7 +364,7 @@ def timed(daemon: Daemon, action: str, **fields: object) -> tuple[float, Json]:
     return time.monotonic() - began, answer
 
 
-def test_a_held_write_lock_is_an_immediate_error_and_readings_go_on() -> None:
+def test_held_write_lock_refuses_changes_at_once() -> None:
     with Daemon() as daemon:
         daemon.start()
         daemon.cores("a", 1)

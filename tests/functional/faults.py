@@ -12,7 +12,7 @@ from .harness import Daemon
 
 #: Wraps the calls by which SQLite writes, for files below FAULT_DIR only. The fault is on while FAULT_FILE exists; its
 #: text is "<kind> <errno> <milliseconds>". "torn" writes the first half and then fails. A sync takes the milliseconds,
-#: fails only for another errno than 0, and leaves a byte in FAULT_COUNT.
+#: and fails only for another errno than 0. Each faulty call leaves a byte in FAULT_COUNT.
 SOURCE: Final = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -42,7 +42,7 @@ static int fault(int fd, const char *kind) {
     if (length <= 0) return 0;
     path[length] = 0;
     if (strncmp(path, dir, strlen(dir))) return 0;
-    if (!strcmp(kind, "sync") && (control = open(getenv("FAULT_COUNT"), O_WRONLY | O_CREAT | O_APPEND, 0600)) >= 0) {
+    if ((control = open(getenv("FAULT_COUNT"), O_WRONLY | O_CREAT | O_APPEND, 0600)) >= 0) {
         if (syscall(SYS_write, control, "s", 1) == 1) usleep(1000 * milliseconds);
         close(control);
     }
@@ -91,13 +91,13 @@ def compile_library(directory: Path) -> Path | None:
 
 
 class Fault:
-    """A fault in the files below a daemon's $SNAP_COMMON that can be switched on and off while it runs."""
+    """A fault in the files below a daemon's $SNAP_COMMON; a test switches it on and off while the daemon runs."""
 
     def __init__(
         self, daemon: Daemon, library: Path, kind: str, number: int = errno.EIO, milliseconds: int = 0
     ) -> None:
         self._file = daemon.base / "fault"
-        self._count = daemon.base / "syncs"
+        self._count = daemon.base / "fault-hits"
         self._text = f"{kind} {number} {milliseconds}"
         self.environment = {
             "LD_PRELOAD": str(library),
@@ -107,16 +107,16 @@ class Fault:
         }
 
     @property
-    def syncs(self) -> int:
-        """How often a file was synced while the fault was on."""
+    def hits(self) -> int:
+        """The number of calls that met the fault while it was on."""
         return self._count.stat().st_size if self._count.exists() else 0
 
     def on(self) -> None:
-        """From now on it fails."""
+        """Let the calls fail from now on."""
         new = self._file.with_name("fault.new")
         new.write_text(self._text)
         new.replace(self._file)
 
     def off(self) -> None:
-        """The disk is good again."""
+        """Let the calls succeed again."""
         self._file.unlink()

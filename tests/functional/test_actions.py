@@ -1,4 +1,4 @@
-"""`allocate_cores`, `allocate_cores_percent` and `list_allocations`: fields, sizes, ownership and policies."""
+"""`allocate_cores`, `allocate_cores_percent` and `list_allocations`: fields, sizes, owners and preemption policies."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 from tools.synthetic import Shape
 
-from .harness import SMALL, Daemon, Json, Reused, check_listing, decode, encode, format_cpus, parse_cpus
+from .harness import SMALL, Daemon, Json, Reused, decode, encode, format_cpus, parse_cpus, two_whole_cores
 
-#: 128 CPUs in two nodes without SMT; tests change which of them are isolated.
+#: 128 CPUs in two nodes without SMT. Tests change which of them are isolated.
 LARGE = Shape(packages=2, cores_per_l3=64, isolated="0-99")
 
 
@@ -25,12 +25,12 @@ def reused_large() -> Iterator[Reused]:
 
 @pytest.fixture
 def large(reused_large: Reused) -> Iterator[Daemon]:
-    """The same for one test, which names the isolated CPUs it wants."""
+    """The daemon on a large host, for one test, which sets the isolated CPUs."""
     with reused_large.lent() as lent:
         yield lent
 
 
-def test_allocate_cores_answer(daemon: Daemon) -> None:
+def test_allocate_cores_answers_with_the_grant(daemon: Daemon) -> None:
     answer = daemon.ok("allocate_cores", service_name="svc", num_of_cores=4)
     cpus = parse_cpus(answer["allocated_cores"])
     assert len(cpus) == 4
@@ -46,14 +46,7 @@ def test_allocate_cores_answer(daemon: Daemon) -> None:
         "remaining_available_cpus": 8,
         "pool": "isolated",
         "preemption_policy": "legacy",
-        "placement": {
-            "numa_nodes": "0",
-            "packages": 1,
-            "l3_domains": 1,
-            "whole_cores": 2,
-            "shared_cores": 0,
-            "withheld_cpus": "",
-        },
+        "placement": two_whole_cores(0),
     }
     assert daemon.entry("svc") == {
         "service_name": "svc",
@@ -65,7 +58,7 @@ def test_allocate_cores_answer(daemon: Daemon) -> None:
     }
 
 
-def test_release_answer(daemon: Daemon) -> None:
+def test_release_answers_with_no_cpus(daemon: Daemon) -> None:
     daemon.cores("other", 2)
     daemon.cores("svc", 4, preemption_policy="non-preemptive")
     expected = {
@@ -82,18 +75,18 @@ def test_release_answer(daemon: Daemon) -> None:
     }
     assert daemon.ok("allocate_cores", service_name="svc", num_of_cores=-1) == expected
     assert set(daemon.claims()) == {"other"}
-    # A second time there is nothing left to release, which is no error.
+    # A second release has nothing left to release, which is no error.
     assert daemon.ok("allocate_cores", service_name="svc", num_of_cores=-1) == expected
 
 
-def test_release_takes_node_claims_too(daemon: Daemon) -> None:
+def test_release_includes_claims_by_node(daemon: Daemon) -> None:
     daemon.numa("svc", 0, 2)
     daemon.numa("svc", 1, 3)
     daemon.cores("svc", -1)
     assert daemon.claims() == {}
 
 
-def test_percent_answer(daemon: Daemon) -> None:
+def test_percent_answers_with_the_grant(daemon: Daemon) -> None:
     answer = daemon.ok("allocate_cores_percent", service_name="svc", percent=30)
     cpus = parse_cpus(answer["allocated_cores"])
     assert len(cpus) == 4, "ceil(3.6)"
@@ -106,21 +99,14 @@ def test_percent_answer(daemon: Daemon) -> None:
         "remaining_available_cpus": 8,
         "pool": "isolated",
         "preemption_policy": "legacy",
-        "placement": {
-            "numa_nodes": "0",
-            "packages": 1,
-            "l3_domains": 1,
-            "whole_cores": 2,
-            "shared_cores": 0,
-            "withheld_cpus": "",
-        },
+        "placement": two_whole_cores(0),
     }
     assert daemon.claims() == {"svc": cpus}
     assert daemon.entry("svc")["is_explicit"] is False
 
 
 @pytest.mark.parametrize("percent", [0, -1])
-def test_percent_release(daemon: Daemon, percent: int) -> None:
+def test_percent_below_one_releases(daemon: Daemon, percent: int) -> None:
     daemon.numa("svc", 0, 2)
     daemon.numa("svc", 1, 2)
     for _ in range(2):
@@ -143,13 +129,13 @@ def test_percent_release(daemon: Daemon, percent: int) -> None:
         {},
         {"version": None},  # left out
         {"num_of_cores": None},  # left out: the default size, 9 of 12
-        {"numa_node": 0},  # replaced by null: an older hypervisor sends it
+        {"numa_node": 0},  # replaced by null, which an older hypervisor sends
         {"pool": "isolated", "preemption_policy": None},
         {"extra": {"a": [1, 2.5, None]}, "percent": "x", "node_id": -7},
     ],
     ids=["plain", "no version", "no number", "null node", "all given", "unknown fields"],
 )
-def test_optional_and_unknown_fields(daemon: Daemon, fields: dict[str, Any]) -> None:
+def test_accepts_optional_and_unknown_fields(daemon: Daemon, fields: dict[str, Any]) -> None:
     request: Json = {"version": "1.0", "service_name": "svc", "num_of_cores": 9}
     for name, value in fields.items():
         if name in ("version", "num_of_cores"):
@@ -166,7 +152,7 @@ def test_optional_and_unknown_fields(daemon: Daemon, fields: dict[str, Any]) -> 
     assert answer["num_of_cores"] == (0 if "num_of_cores" in fields else 9)
 
 
-def test_service_names(daemon: Daemon) -> None:
+def test_accepts_long_and_unusual_service_names(daemon: Daemon) -> None:
     names = {"x", "x" * 255, "\N{GRINNING FACE}" * 255, "a b", "ovs-dpdk@1.service", "'\"\\; --"}
     for name in names:
         assert daemon.ok("allocate_cores", service_name=name, num_of_cores=1)["service_name"] == name
@@ -184,16 +170,16 @@ def test_service_names(daemon: Daemon) -> None:
 @pytest.mark.parametrize(
     ("isolated", "expected"), [(1, 1), (2, 1), (3, 2), (10, 8), (99, 79), (100, 80), (101, 85), (128, 112)]
 )
-def test_default_size(large: Daemon, isolated: int, expected: int) -> None:
+def test_default_size_depends_on_the_isolated_cpus(large: Daemon, isolated: int, expected: int) -> None:
     large.host.set_isolated(range(isolated))
     answer = large.ok("allocate_cores", service_name="svc", num_of_cores=0)
     assert (answer["num_of_cores"], answer["cores_allocated"]) == (0, expected)
     assert answer["total_available_cpus"] == isolated
-    # The hypervisor sends it on every configure: the same answer, the same CPUs.
+    # The hypervisor repeats the request on every configure, and gets the same CPUs.
     assert large.ok("allocate_cores", service_name="svc", num_of_cores=0) == answer
 
 
-def test_default_size_is_over_free_and_own(daemon: Daemon) -> None:
+def test_default_size_counts_free_and_own_cpus(daemon: Daemon) -> None:
     daemon.cores("other", 2)
     first = daemon.cores("svc", 0)
     assert len(first) == 8, "floor(0.8 * 10)"
@@ -202,13 +188,13 @@ def test_default_size_is_over_free_and_own(daemon: Daemon) -> None:
     assert len(daemon.cores("third", 0)) == 2, "floor(0.8 * 3)"
 
 
-def test_default_size_with_nothing_free(daemon: Daemon) -> None:
+def test_default_size_is_refused_when_nothing_is_free(daemon: Daemon) -> None:
     daemon.cores("other", 12)
     assert "Available: 0" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=0)
 
 
-def test_percent_is_exact(large: Daemon) -> None:
-    # In binary fractions 0.07 * 100 is a little more than 7, and 0.29 * 100 a little less than 29.
+def test_percent_rounds_up_exactly(large: Daemon) -> None:
+    # In floating point, 0.07 * 100 is a little more than 7, and 0.29 * 100 a little less than 29.
     for isolated in (100, 50, 128):
         large.host.set_isolated(range(isolated))
         for percent in range(1, 101):
@@ -217,7 +203,7 @@ def test_percent_is_exact(large: Daemon) -> None:
         large.cores("svc", -1)
 
 
-def test_percent_is_of_eligible(daemon: Daemon) -> None:
+def test_percent_counts_eligible_cpus(daemon: Daemon) -> None:
     daemon.host.set_offline({1, 9})
     for name in ("a", "b"):
         answer = daemon.ok("allocate_cores_percent", service_name=name, percent=50)
@@ -228,7 +214,7 @@ def test_percent_is_of_eligible(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("held", [0, 5])
-def test_insufficient(daemon: Daemon, held: int) -> None:
+def test_refusal_names_requested_and_available_cpus(daemon: Daemon, held: int) -> None:
     daemon.cores("other", 3)
     if held:
         daemon.cores("svc", held)
@@ -241,35 +227,46 @@ def test_insufficient(daemon: Daemon, held: int) -> None:
     )
 
 
-def test_allocate_cores_takes_from_nobody(daemon: Daemon) -> None:
+def test_allocate_cores_never_reclaims(daemon: Daemon) -> None:
     daemon.cores("legacy", 12)
     assert daemon.refused("allocate_cores", service_name="svc", num_of_cores=1) == (
         "Insufficient CPUs available. Requested: 1, Available: 0"
     )
 
 
-@pytest.mark.parametrize("missing", [False, True], ids=["empty file", "no file"])
-def test_empty_pool(daemon: Daemon, *, missing: bool) -> None:
+@pytest.fixture(params=["empty file", "no file"])
+def empty(request: pytest.FixtureRequest, daemon: Daemon) -> Daemon:
+    """A daemon on a host that isolates no CPU."""
     daemon.host.set_isolated(())
-    if missing:
+    if request.param == "no file":
         daemon.host.remove("devices/system/cpu/isolated")
+    return daemon
+
+
+def test_empty_pool_grants_nothing(empty: Daemon) -> None:
     expected = "No CPUs available: No Isolated CPUs configured"
     for count in (0, 1, 100):
-        assert daemon.refused("allocate_cores", service_name="svc", num_of_cores=count) == expected
-    assert daemon.refused("allocate_cores_percent", service_name="svc", percent=50) == expected
-    assert daemon.refused("allocate_numa_cores", service_name="svc", numa_node=0, num_of_cores=1) == expected
+        assert empty.refused("allocate_cores", service_name="svc", num_of_cores=count) == expected
+    assert empty.refused("allocate_cores_percent", service_name="svc", percent=50) == expected
+    assert empty.refused("allocate_numa_cores", service_name="svc", numa_node=0, num_of_cores=1) == expected
+
+
+def test_empty_pool_accepts_releases(empty: Daemon) -> None:
     for answer in (
-        daemon.ok("allocate_cores", service_name="svc", num_of_cores=-1),
-        daemon.ok("allocate_cores_percent", service_name="svc", percent=0),
+        empty.ok("allocate_cores", service_name="svc", num_of_cores=-1),
+        empty.ok("allocate_cores_percent", service_name="svc", percent=0),
     ):
         assert answer["allocated_cores"] == ""
         assert answer["total_available_cpus"] == answer["remaining_available_cpus"] == 0
-    listing = daemon.ok("list_allocations")
+
+
+def test_empty_pool_is_listed(empty: Daemon) -> None:
+    listing = empty.ok("list_allocations")
     assert listing["cpu_pool"]["configured_cpus"] == ""
     assert listing["total_available_cpus"] == 0
 
 
-def test_same_request_twice_changes_nothing(daemon: Daemon) -> None:
+def test_repeated_request_changes_nothing(daemon: Daemon) -> None:
     daemon.cores("other", 3)
     for request in (
         ("allocate_cores", {"num_of_cores": 5}),
@@ -282,7 +279,7 @@ def test_same_request_twice_changes_nothing(daemon: Daemon) -> None:
         assert daemon.snapshot() == before
 
 
-def test_growing_keeps_and_shrinking_gives_up_the_difference(daemon: Daemon) -> None:
+def test_growing_claim_keeps_its_cpus(daemon: Daemon) -> None:
     daemon.cores("other", 2)
     held = daemon.cores("svc", 1)
     for count in range(2, 11):
@@ -290,6 +287,12 @@ def test_growing_keeps_and_shrinking_gives_up_the_difference(daemon: Daemon) -> 
         assert held < grown
         assert len(grown) == count
         held = grown
+    assert daemon.claims()["svc"] == held
+
+
+def test_shrinking_claim_keeps_some_of_its_cpus(daemon: Daemon) -> None:
+    daemon.cores("other", 2)
+    held = daemon.cores("svc", 10)
     for count in range(9, 0, -1):
         shrunk = daemon.cores("svc", count)
         assert shrunk < held
@@ -298,7 +301,7 @@ def test_growing_keeps_and_shrinking_gives_up_the_difference(daemon: Daemon) -> 
     assert daemon.claims()["svc"] == held
 
 
-def test_resize_keeps_cpus_around_other_claims(daemon: Daemon) -> None:
+def test_resize_leaves_other_claims_alone(daemon: Daemon) -> None:
     services = {name: daemon.cores(name, 2) for name in "abcdef"}
     daemon.cores("b", -1)
     daemon.cores("d", -1)
@@ -309,8 +312,8 @@ def test_resize_keeps_cpus_around_other_claims(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("first", [1, 2, 3, 5, 6, 8])
-def test_growing_into_what_another_has_left(daemon: Daemon, first: int) -> None:
-    # What the service holds is not what a new request would be given now.
+def test_growing_into_released_cpus_keeps_own_cpus(daemon: Daemon, first: int) -> None:
+    # A new request would get other CPUs than those that the service holds.
     daemon.cores("other", first)
     held = daemon.cores("svc", 3)
     daemon.cores("other", -1)
@@ -325,46 +328,33 @@ def test_growing_into_what_another_has_left(daemon: Daemon, first: int) -> None:
         held = shrunk
 
 
-def test_one_node_when_possible_and_whole_cores(daemon: Daemon) -> None:
-    nodes = [daemon.host.isolated_in(node) for node in (0, 1)]
-    for count, name in ((4, "four"), (2, "two"), (6, "six")):
-        cpus = daemon.cores(name, count)
-        assert any(cpus <= node for node in nodes), "one node can hold it"
-        assert all(daemon.host.core_of(cpu) <= cpus for cpu in cpus), "whole cores suffice"
-    # All three fit only because the first two were packed into one node.
-    assert daemon.ok("list_allocations")["remaining_available_cpus"] == 0
+def test_claims_fill_one_node_with_whole_cores(daemon: Daemon) -> None:
+    assert daemon.cores("four", 4) == {1, 2, 9, 10}
+    assert daemon.cores("two", 2) == {3, 11}
+    assert daemon.cores("six", 6) == daemon.host.isolated_in(1)
 
 
-def test_no_core_is_shared_when_avoidable(daemon: Daemon) -> None:
-    owned: set[int] = set()
-    cores: set[frozenset[int]] = set()
-    for number in range(6):  # six cores are isolated: each odd thread can have a fresh one
-        cpus = daemon.cores(f"svc-{number}", 1)
-        mine = {daemon.host.core_of(cpu) for cpu in cpus}
-        assert not mine & cores
-        cores |= mine
-        owned |= cpus
-    assert len(daemon.cores("late", 6)) == 6, "shared cores are still better than a refusal"
+def test_single_cpus_get_separate_cores(daemon: Daemon) -> None:
+    # Six cores are isolated.
+    cores = [daemon.host.core_of(*daemon.cores(f"svc-{number}", 1)) for number in range(6)]
+    assert len(set(cores)) == 6
 
 
-def test_allocate_cores_replaces_explicit_claims(daemon: Daemon) -> None:
+def test_shared_cores_are_granted_when_no_core_is_free(daemon: Daemon) -> None:
+    for number in range(6):
+        daemon.cores(f"svc-{number}", 1)
+    assert len(daemon.cores("late", 6)) == 6
+
+
+def test_allocate_cores_ends_explicitness(daemon: Daemon) -> None:
     pinned = daemon.numa("svc", 0, 2) | daemon.numa("svc", 1, 2)
     assert daemon.entry("svc")["is_explicit"] is True
     assert daemon.cores("svc", 4) == pinned
     assert daemon.entry("svc")["is_explicit"] is False
 
 
-def test_listing(daemon: Daemon) -> None:
-    empty = daemon.ok("list_allocations")
-    assert empty.pop("supported_cpu_features") == [
-        "non-preemptive-allocations",
-        "cpu-pools",
-        "placement",
-        "placement-hints",
-        "dry-run",
-        "explain",
-    ]
-    assert empty == {
+def test_listing_of_no_claims(daemon: Daemon) -> None:
+    assert daemon.ok("list_allocations") == {
         "version": "1.0",
         "pool": "isolated",
         "total_allocations": 0,
@@ -377,27 +367,53 @@ def test_listing(daemon: Daemon) -> None:
             "eligible_cpus": "1-3,5-7,9-11,13-15",
             "unavailable_allocated_cpus": "",
         },
+        "supported_cpu_features": [
+            "non-preemptive-allocations",
+            "cpu-pools",
+            "placement",
+            "placement-hints",
+            "dry-run",
+            "explain",
+        ],
         "outdated_placements": [],
         "allocations": [],
     }
-    daemon.cores("b", 2)
-    daemon.numa("a", 1, 3, preemption_policy="non-preemptive")
-    daemon.cores("é", 1)
-    daemon.cores("B", 1)
-    daemon.cores("10", 1)
-    daemon.cores("9", 1)
+
+
+def test_listing_sorts_services_by_name(daemon: Daemon) -> None:
+    for name in ("b", "a", "é", "B", "10", "9"):
+        daemon.cores(name, 1)
     listing = daemon.ok("list_allocations")
     assert [entry["service_name"] for entry in listing["allocations"]] == ["10", "9", "B", "a", "b", "é"]
-    assert sum(map(len, check_listing(listing).values())) == listing["total_allocated_cpus"] == 9
-    assert listing["remaining_available_cpus"] == 3
-    assert set(listing["allocations"][3]) == {
-        "service_name", "pool", "allocated_cores", "cores_count", "is_explicit", "preemption_policy"
-    }  # fmt: skip
-    assert [entry["is_explicit"] for entry in listing["allocations"]] == [False, False, False, True, False, False]
-    assert [entry["preemption_policy"] for entry in listing["allocations"]].count("non-preemptive") == 1
 
 
-def test_listing_ignores_who_asks(daemon: Daemon) -> None:
+def test_listing_describes_each_claim(daemon: Daemon) -> None:
+    plain = daemon.cores("b", 2)
+    by_node = daemon.numa("a", 1, 3, preemption_policy="non-preemptive")
+    listing = daemon.ok("list_allocations")
+    assert listing["allocations"] == [
+        {
+            "service_name": "a",
+            "pool": "isolated",
+            "allocated_cores": format_cpus(by_node),
+            "cores_count": 3,
+            "is_explicit": True,
+            "preemption_policy": "non-preemptive",
+        },
+        {
+            "service_name": "b",
+            "pool": "isolated",
+            "allocated_cores": format_cpus(plain),
+            "cores_count": 2,
+            "is_explicit": False,
+            "preemption_policy": "legacy",
+        },
+    ]
+    assert (listing["total_allocations"], listing["total_allocated_cpus"]) == (2, 5)
+    assert listing["remaining_available_cpus"] == 7
+
+
+def test_listing_ignores_the_service_name(daemon: Daemon) -> None:
     daemon.cores("svc", 2)
     plain = daemon.ok("list_allocations")
     assert daemon.ok("list_allocations", service_name="anybody", pool="isolated") == plain
@@ -414,7 +430,7 @@ ALLOCATIONS = [
 
 @pytest.mark.parametrize(("action", "fields"), ALLOCATIONS)
 @pytest.mark.parametrize("inherit", [{}, {"preemption_policy": None}], ids=["left out", "null"])
-def test_policy_is_inherited(daemon: Daemon, action: str, fields: Json, inherit: Json) -> None:
+def test_claim_keeps_its_preemption_policy(daemon: Daemon, action: str, fields: Json, inherit: Json) -> None:
     assert daemon.ok(action, service_name="new", **fields, **inherit)["preemption_policy"] == "legacy"
     protected = {"service_name": "svc", "preemption_policy": "non-preemptive"}
     assert daemon.ok(action, **fields, **protected)["preemption_policy"] == "non-preemptive"
@@ -426,7 +442,7 @@ def test_policy_is_inherited(daemon: Daemon, action: str, fields: Json, inherit:
 
 
 @pytest.mark.parametrize(("action", "fields"), ALLOCATIONS)
-def test_no_way_back_to_legacy_while_holding_cpus(daemon: Daemon, action: str, fields: Json) -> None:
+def test_claim_cannot_become_legacy_again(daemon: Daemon, action: str, fields: Json) -> None:
     daemon.numa("svc", 0, 2, preemption_policy="non-preemptive")
     found = daemon.refused(action, service_name="svc", preemption_policy="legacy", **fields)
     assert "legacy" in found
@@ -435,16 +451,22 @@ def test_no_way_back_to_legacy_while_holding_cpus(daemon: Daemon, action: str, f
     assert daemon.ok(action, service_name="svc", **fields)["preemption_policy"] == "legacy"
 
 
-@pytest.mark.parametrize(("action", "fields"), ALLOCATIONS)
-def test_becoming_non_preemptive_keeps_the_cpus(daemon: Daemon, action: str, fields: Json) -> None:
+# 20 % of 12 CPUs are 3 CPUs; two CPUs of node 0 come on top of three in node 1.
+@pytest.mark.parametrize(
+    ("action", "fields", "kept", "count"),
+    [(*allocation, *sizes) for allocation, sizes in zip(ALLOCATIONS, [(2, 2), (3, 3), (3, 5)], strict=True)],
+)
+def test_becoming_non_preemptive_keeps_the_cpus(
+    daemon: Daemon, action: str, fields: Json, kept: int, count: int
+) -> None:
     held = daemon.numa("svc", 1, 3)
     daemon.ok(action, service_name="svc", preemption_policy="non-preemptive", **fields)
     assert daemon.entry("svc")["preemption_policy"] == "non-preemptive"
     now = daemon.claims()["svc"]
-    assert held <= now or now <= held
+    assert (len(held & now), len(now)) == (kept, count)
 
 
-def test_refused_request_does_not_set_the_policy(daemon: Daemon) -> None:
+def test_refused_request_does_not_set_the_preemption_policy(daemon: Daemon) -> None:
     daemon.cores("svc", 2)
     daemon.refused("allocate_cores", service_name="svc", num_of_cores=13, preemption_policy="non-preemptive")
     assert daemon.entry("svc")["preemption_policy"] == "legacy"
@@ -459,7 +481,7 @@ def test_default_preemption_policy_is_a_setting() -> None:
         assert daemon.entry("old")["preemption_policy"] == "legacy"
 
 
-def test_default_size_is_a_setting() -> None:
+def test_settings_change_the_default_size() -> None:
     settings = {"default-allocation-percent": 50, "large-system-threshold": 8, "large-system-reserved-cpus": 5}
     with Daemon(SMALL, settings) as daemon:
         daemon.start()

@@ -1,4 +1,4 @@
-"""Requests that are wrong in every way we know: one clear sentence each, and nothing has changed."""
+"""Wrong requests of every kind: each is refused with one clear sentence, and changes nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOOD: Final[dict[str, Json]] = {
 
 
 class Missing:
-    """Stands for a field that is left out."""
+    """A field that is left out."""
 
     def __repr__(self) -> str:
         return "missing"
@@ -41,7 +41,7 @@ MISSING: Final = Missing()
 
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[Daemon]:
-    """One daemon for the whole module, with claims that must survive it."""
+    """One daemon for the whole module, with claims that no test may change."""
     with Daemon() as started:
         started.start()
         started.cores("holder", 2)
@@ -51,7 +51,7 @@ def daemon() -> Iterator[Daemon]:
 
 
 def sentence(daemon: Daemon, request: bytes, timeout: float = READ_TIMEOUT - 1) -> str:
-    """What the daemon says to a bad request, which must change nothing."""
+    """The sentence by which the daemon refuses a bad request; the request must change nothing."""
     before = daemon.snapshot()
     found = error_of(decode(daemon.request(request, timeout)))
     assert daemon.snapshot() == before
@@ -59,12 +59,28 @@ def sentence(daemon: Daemon, request: bytes, timeout: float = READ_TIMEOUT - 1) 
     return found
 
 
-# None of these can become a JSON object by what might still come, so none has to wait for the read timeout.
-NOT_AN_OBJECT: Final = {
+#: No bytes that may follow can make one of these a JSON object, so the daemon need not wait for the read timeout.
+NO_OBJECT: Final = {
     "a word": b"hello",
     "HTTP": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "zero bytes": b"\0\0\0\0",
     "closing brace": b"}",
+    "array": b"[]",
+    "array of a request": b'[{"action": "list_allocations"}]',
+    "null": b"null",
+    "true": b"true",
+    "number": b"1",
+    "negative number": b"-1.5",
+    "huge number": b"9" * 5000,
+    "string": b'"list_allocations"',
+    "string of a request": b'"{\\"action\\": \\"list_allocations\\"}"',
+    "UTF-16": '{"action": "list_allocations"}'.encode("utf-16"),
+    "UTF-32": '{"action": "list_allocations"}'.encode("utf-32"),
+    "deep arrays": b"[" * 60_000,
+}
+
+#: These begin like an object; they are invalid before their end, or followed by more.
+INVALID_OBJECT: Final = {
     "single quotes": b"{'action': 'list_allocations'}",
     "bare key": b'{action: "list_allocations"}',
     "no value": b'{"action": }',
@@ -83,15 +99,6 @@ NOT_AN_OBJECT: Final = {
     "NaN in an unknown field": b'{"action": "list_allocations", "x": NaN}',
     "Infinity": b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": Infinity}',
     "-Infinity": b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": -Infinity}',
-    "array": b"[]",
-    "array of a request": b'[{"action": "list_allocations"}]',
-    "null": b"null",
-    "true": b"true",
-    "number": b"1",
-    "negative number": b"-1.5",
-    "huge number": b"9" * 5000,
-    "string": b'"list_allocations"',
-    "string of a request": b'"{\\"action\\": \\"list_allocations\\"}"',
     "two requests": b'{"action": "list_allocations"}{"action": "list_allocations"}',
     "text behind the request": b'{"action": "list_allocations"} x',
     "zero byte behind the request": b'{"action": "list_allocations"}\0',
@@ -102,50 +109,52 @@ NOT_AN_OBJECT: Final = {
     "beyond Unicode": b'{"action": "list_allocations", "x": "\xf4\x90\x80\x80"}',
     "half a character": b'{"action": "list_allocations", "x": "\xe6\xbc"}',
     "invalid UTF-8 outside strings": b'{"action": "list_allocations", \xe6\xbc}',
-    "UTF-16": '{"action": "list_allocations"}'.encode("utf-16"),
-    "UTF-32": '{"action": "list_allocations"}'.encode("utf-32"),
-    "deep arrays": b"[" * 60_000,
     "deep unknown field": b'{"action": "list_allocations", "x": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
     "deep action": b'{"action": ' + b'{"a":' * 5_000 + b"1" + b"}" * 5_000 + b"}",
 }
 
 
-@pytest.mark.parametrize("request_bytes", NOT_AN_OBJECT.values(), ids=NOT_AN_OBJECT.keys())
-def test_not_a_json_object(daemon: Daemon, request_bytes: bytes) -> None:
-    sentence(daemon, request_bytes)
+@pytest.mark.parametrize("request_bytes", NO_OBJECT.values(), ids=NO_OBJECT.keys())
+def test_refuses_all_but_an_object(daemon: Daemon, request_bytes: bytes) -> None:
+    assert sentence(daemon, request_bytes) == "The request is not a JSON object"
 
 
-def test_deep_nesting_without_an_end(daemon: Daemon) -> None:
+@pytest.mark.parametrize("request_bytes", INVALID_OBJECT.values(), ids=INVALID_OBJECT.keys())
+def test_refuses_invalid_json(daemon: Daemon, request_bytes: bytes) -> None:
+    assert sentence(daemon, request_bytes).startswith("The request is not one valid JSON object: ")
+
+
+@pytest.mark.parametrize("request_bytes", [b'{"a":' * 12_000, b'{"a":' + b"[" * 60_000], ids=["objects", "arrays"])
+def test_refuses_deep_nesting_without_an_end(daemon: Daemon, request_bytes: bytes) -> None:
     # Shorter than the size limit: the daemon may wait for the rest.
-    sentence(daemon, b'{"a":' * 12_000, timeout=READ_TIMEOUT + 5)
-    sentence(daemon, b'{"a":' + b"[" * 60_000, timeout=READ_TIMEOUT + 5)
+    assert "recursion limit exceeded" in sentence(daemon, request_bytes, timeout=READ_TIMEOUT + 5)
 
 
 @pytest.mark.parametrize("name", ["single quotes", "NaN", "Latin-1", "half a character", "array"])
-def test_not_a_json_object_in_pieces(daemon: Daemon, name: str) -> None:
-    request = NOT_AN_OBJECT[name]
+def test_refuses_invalid_json_in_pieces(daemon: Daemon, name: str) -> None:
+    request = (NO_OBJECT | INVALID_OBJECT)[name]
     with connect(daemon.socket_path, READ_TIMEOUT - 1) as client:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for start in range(len(request)):
                 client.sendall(request[start : start + 1])
                 time.sleep(0.005)
-        error_of(decode(read_to_end(client)))
+        assert "JSON object" in error_of(decode(read_to_end(client)))
 
 
 @pytest.mark.parametrize("value", ["2.0", "1", "1.0.0", "", " 1.0", None, 1.0, 1, True, ["1.0"], {}], ids=repr)
 @pytest.mark.parametrize("action", GOOD)
-def test_version(daemon: Daemon, action: str, value: Any) -> None:
+def test_refuses_other_versions(daemon: Daemon, action: str, value: Any) -> None:
     found = sentence(daemon, json.dumps({"version": value, "action": action, **GOOD[action]}).encode())
     assert "version" in found.lower()
 
 
 @pytest.mark.parametrize("value", ["foo", "allocate", "ALLOCATE_CORES", "allocate_cores ", "__init__", "hôte"])
-def test_unknown_action(daemon: Daemon, value: str) -> None:
+def test_refuses_an_unknown_action(daemon: Daemon, value: str) -> None:
     assert sentence(daemon, encode(value, CORES)) == f"Unknown action: {value}"
 
 
 @pytest.mark.parametrize("value", [MISSING, None, 1, True, ["allocate_cores"], {"allocate_cores": 1}], ids=repr)
-def test_action_is_no_string(daemon: Daemon, value: Any) -> None:
+def test_refuses_an_action_that_is_no_string(daemon: Daemon, value: Any) -> None:
     request: Json = {"version": "1.0", **CORES}
     if value is not MISSING:
         request["action"] = value
@@ -153,7 +162,7 @@ def test_action_is_no_string(daemon: Daemon, value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "foo\nbar", "\x1b[31mred", "a\0b"], ids=ascii)
-def test_unknown_action_that_cannot_be_shown(daemon: Daemon, value: str) -> None:
+def test_refuses_an_unprintable_action(daemon: Daemon, value: str) -> None:
     assert "Unknown action" in sentence(daemon, encode(value, CORES))
 
 
@@ -181,22 +190,19 @@ BAD_NAMES: Final = {
 
 @pytest.mark.parametrize("name", BAD_NAMES.values(), ids=BAD_NAMES.keys())
 @pytest.mark.parametrize("action", GOOD)
-def test_service_name(daemon: Daemon, action: str, name: Any) -> None:
+def test_refuses_a_bad_service_name(daemon: Daemon, action: str, name: Any) -> None:
     assert "service_name" in sentence(daemon, encode(action, GOOD[action] | {"service_name": name}))
 
 
-def test_lone_surrogate(daemon: Daemon) -> None:
-    # Half of an escaped pair is not a character: whether that is said of the JSON text or of the field is the same.
-    for name, half in (("service_name", "\ud800"), ("action", "\ud800"), ("x", "\udc00")):
-        fields = CORES | {name: half}
-        answer = daemon.request(json.dumps({"version": "1.0", "action": "allocate_cores", **fields}).encode())
-        error_of(decode(answer))
-    assert "svc" not in daemon.claims()
+@pytest.mark.parametrize(("name", "half"), [("service_name", "\ud800"), ("action", "\ud800"), ("x", "\udc00")])
+def test_refuses_a_lone_surrogate(daemon: Daemon, name: str, half: str) -> None:
+    fields = {"version": "1.0", "action": "allocate_cores", **CORES, name: half}
+    assert "hex escape" in sentence(daemon, json.dumps(fields).encode())
 
 
 @pytest.mark.parametrize("name", [MISSING, None], ids=["missing", "null"])
 @pytest.mark.parametrize("action", [action for action, fields in GOOD.items() if fields])
-def test_change_without_service_name(daemon: Daemon, action: str, name: Any) -> None:
+def test_refuses_a_change_without_service_name(daemon: Daemon, action: str, name: Any) -> None:
     fields = {key: value for key, value in GOOD[action].items() if key != "service_name"}
     if name is not MISSING:
         fields["service_name"] = name
@@ -220,7 +226,7 @@ NO_INTEGERS: Final[list[Any]] = [None, True, False, "1", "", 1.0, 1.5, 1e2, [1],
     [(action, field, value) for action, field, values in NUMBERS for value in [*values, *NO_INTEGERS]],
     ids=repr,
 )
-def test_number(daemon: Daemon, action: str, field: str, value: Any) -> None:
+def test_refuses_a_bad_number(daemon: Daemon, action: str, field: str, value: Any) -> None:
     fields = {key: old for key, old in GOOD[action].items() if key != field}
     if value is not MISSING:
         fields[field] = value
@@ -231,29 +237,35 @@ def test_number(daemon: Daemon, action: str, field: str, value: Any) -> None:
     "value", [2**31, 2**63, 2**64, 10**30, 10**4000], ids=["2^31", "2^63", "2^64", "1e30", "1e4000"]
 )
 @pytest.mark.parametrize(("action", "field"), [(action, field) for action, field, _ in NUMBERS])
-def test_huge_number(daemon: Daemon, action: str, field: str, value: int) -> None:
-    # The number is an integer, so it may also be told what any number that is too large is told.
-    sentence(daemon, encode(action, GOOD[action] | {field: value}))
+def test_refuses_a_huge_number(daemon: Daemon, action: str, field: str, value: int) -> None:
+    assert field in sentence(daemon, encode(action, GOOD[action] | {field: value}))
 
 
 @pytest.mark.parametrize(
-    "literal", [b"9" * 5_000, b"-" + b"9" * 5_000, b"1e400", b"-1e400", b"1" + b"0" * 60_000], ids=lambda text: text[:5]
+    ("literal", "named"),
+    [
+        (b"9" * 5_000, "number out of range"),
+        (b"-" + b"9" * 5_000, "number out of range"),
+        (b"1" + b"0" * 60_000, "number out of range"),
+        (b"1e400", "num_of_cores"),
+        (b"-1e400", "num_of_cores"),
+    ],
+    ids=lambda value: value[:5] if isinstance(value, bytes) else "",
 )
-def test_number_that_is_no_machine_number(daemon: Daemon, literal: bytes) -> None:
-    sentence(daemon, b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": %s}' % literal)
+def test_refuses_a_number_beyond_machine_numbers(daemon: Daemon, literal: bytes, named: str) -> None:
+    request = b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": %s}' % literal
+    assert named in sentence(daemon, request)
 
 
-def test_invalid_zero(daemon: Daemon) -> None:
-    assert sentence(daemon, encode("allocate_numa_cores", NUMA | {"num_of_cores": 0})) == (
-        "num_of_cores=0 is invalid for allocate_numa_cores"
-    )
-    assert sentence(daemon, encode("allocate_hugepages", PAGES | {"hugepages_requested": 0})) == (
-        "hugepages_requested=0 is invalid for allocate_hugepages"
-    )
+@pytest.mark.parametrize(
+    ("action", "field"), [("allocate_numa_cores", "num_of_cores"), ("allocate_hugepages", "hugepages_requested")]
+)
+def test_refuses_zero(daemon: Daemon, action: str, field: str) -> None:
+    assert sentence(daemon, encode(action, GOOD[action] | {field: 0})) == f"{field}=0 is invalid for {action}"
 
 
 @pytest.mark.parametrize("value", [0, 1, -1, "0", True, [0]], ids=repr)
-def test_numa_node_with_allocate_cores(daemon: Daemon, value: Any) -> None:
+def test_allocate_cores_refuses_a_numa_node(daemon: Daemon, value: Any) -> None:
     assert "numa_node" in sentence(daemon, encode("allocate_cores", CORES | {"numa_node": value}))
 
 
@@ -264,7 +276,7 @@ WITH_POOL: Final = ["allocate_cores", "allocate_cores_percent", "allocate_numa_c
     "pool", [None, "", "foo", "Isolated", "isolated ", "general", 0, True, ["isolated"], {}, "x\ny"], ids=repr
 )
 @pytest.mark.parametrize("action", WITH_POOL)
-def test_pool(daemon: Daemon, action: str, pool: Any) -> None:
+def test_refuses_an_unknown_pool(daemon: Daemon, action: str, pool: Any) -> None:
     assert "pool" in sentence(daemon, encode(action, GOOD[action] | {"pool": pool})).lower()
 
 
@@ -272,7 +284,7 @@ def test_pool(daemon: Daemon, action: str, pool: Any) -> None:
 @pytest.mark.parametrize(
     ("action", "release"), [("allocate_cores", {"num_of_cores": -1}), ("allocate_cores_percent", {"percent": 0})]
 )
-def test_pool_of_a_release(daemon: Daemon, action: str, release: Json, pool: Any) -> None:
+def test_refuses_an_unknown_pool_in_a_release(daemon: Daemon, action: str, release: Json, pool: Any) -> None:
     assert "pool" in sentence(daemon, encode(action, {"service_name": "holder", "pool": pool, **release})).lower()
 
 
@@ -280,7 +292,7 @@ def test_pool_of_a_release(daemon: Daemon, action: str, release: Json, pool: Any
     "policy", ["", "foo", "Legacy", "non_preemptive", "legacy ", 0, True, ["legacy"], {}], ids=repr
 )
 @pytest.mark.parametrize("action", ["allocate_cores", "allocate_cores_percent", "allocate_numa_cores"])
-def test_preemption_policy(daemon: Daemon, action: str, policy: Any) -> None:
+def test_refuses_an_unknown_preemption_policy(daemon: Daemon, action: str, policy: Any) -> None:
     assert "preemption_policy" in sentence(daemon, encode(action, GOOD[action] | {"preemption_policy": policy}))
 
 
@@ -290,29 +302,33 @@ def padded(size: int) -> bytes:
     return start + b"a" * (size - len(start) - len(end)) + end
 
 
-def test_largest_request(daemon: Daemon) -> None:
+def test_accepts_the_largest_request(daemon: Daemon) -> None:
     assert "error" not in decode(daemon.request(padded(SIZE_LIMIT)))
 
 
-def test_one_byte_too_many(daemon: Daemon) -> None:
-    sentence(daemon, padded(SIZE_LIMIT + 1))
+TOO_LARGE: Final = "The request is larger than 65536 bytes"
+
+
+def test_refuses_one_byte_more(daemon: Daemon) -> None:
+    assert sentence(daemon, padded(SIZE_LIMIT + 1)) == TOO_LARGE
 
 
 @pytest.mark.parametrize(
     ("mebibytes", "kind"),
     [(1, "valid JSON"), (1, "unfinished"), (1, "blanks"), (1, "noise"), (100, "valid JSON"), (100, "noise")],
 )
-def test_too_large(daemon: Daemon, mebibytes: int, kind: str) -> None:
-    # The client sends everything before it reads, as clients do: hanging up on it would hide the answer from it.
+def test_refuses_megabytes(daemon: Daemon, mebibytes: int, kind: str) -> None:
+    # Clients send everything before they read, so a client sees the answer only if the daemon does not hang up.
     request = {
         "valid JSON": padded(mebibytes << 20),
         "unfinished": b'{"x": "' + b"a" * (mebibytes << 20),
         "blanks": b" " * (mebibytes << 20) + b'{"action": "list_allocations"}',
         "noise": b"\xff\0" * (mebibytes << 19),
     }[kind]
-    sentence(daemon, request, timeout=60)
+    expected = "The request is not a JSON object" if kind == "noise" else TOO_LARGE
+    assert sentence(daemon, request, timeout=60) == expected
 
 
-def test_nothing_has_changed_in_the_end(daemon: Daemon) -> None:
+def test_bad_requests_have_changed_nothing(daemon: Daemon) -> None:
     assert {name: len(cpus) for name, cpus in daemon.claims().items()} == {"holder": 2, "pinned": 2}
     assert daemon.free_pages(0, 2048) == 54

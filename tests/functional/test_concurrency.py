@@ -1,9 +1,11 @@
-"""64 clients at once: no CPU and no page is granted twice, and every listing taken meanwhile agrees with itself."""
+"""64 clients at once: no CPU and no page is granted twice, and every listing agrees with itself."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,7 +13,22 @@ import pytest
 
 from tools.synthetic import Shape
 
-from .harness import PATIENCE, Daemon, Json, Reused, check_listing, error_of, in_threads, parse_cpus, run_all
+from .harness import (
+    PATIENCE,
+    SERVED_WITHIN,
+    Daemon,
+    Json,
+    Reused,
+    check_listing,
+    connect,
+    decode,
+    error_of,
+    in_threads,
+    parse_cpus,
+    read_to_end,
+    run_all,
+)
+from .starting import LISTING
 
 CLIENTS: Final = 64
 ROUNDS: Final = 30
@@ -33,19 +50,19 @@ def reused() -> Iterator[Reused]:
 
 
 class Owners:
-    """Who owns which CPU as far as the clients know."""
+    """The owner of each CPU, as far as the clients know."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owners: dict[int, str] = {}
 
     def leave(self, service: str) -> None:
-        """The service is about to ask for something else, so another may have its CPUs before its answer is here."""
+        """Forget a service's CPUs: it asks for others, so another service may get them before its answer arrives."""
         with self._lock:
             self._owners = {cpu: owner for cpu, owner in self._owners.items() if owner != service}
 
     def enter(self, service: str, cpus: set[int]) -> None:
-        """The service was granted these CPUs."""
+        """Note the CPUs that a service was granted."""
         with self._lock:
             for cpu in cpus:
                 assert cpu not in self._owners, f"CPU {cpu} of {self._owners[cpu]} was granted to {service}"
@@ -60,7 +77,7 @@ class Owners:
 
 
 def requests(chance: random.Random) -> Iterator[tuple[str, Json]]:
-    """A client's requests, non-preemptive so that it need not hear of others to know what it has."""
+    """A client's requests, non-preemptive so that no other service takes its CPUs."""
     policy = {"preemption_policy": "non-preemptive"}
     for _ in range(ROUNDS):
         kind = chance.randrange(4)
@@ -74,7 +91,7 @@ def requests(chance: random.Random) -> Iterator[tuple[str, Json]]:
             yield "allocate_cores", {"num_of_cores": -1}
 
 
-def test_never_a_double_grant(daemon: Daemon) -> None:
+def test_no_cpu_is_granted_twice(daemon: Daemon) -> None:
     owners = Owners()
     granted, refused, listings = [0] * CLIENTS, [0] * CLIENTS, 0
     done = threading.Event()
@@ -113,29 +130,40 @@ def test_never_a_double_grant(daemon: Daemon) -> None:
     assert daemon.claims() == {}
 
 
-def test_reclaiming_clients(daemon: Daemon) -> None:
-    # Legacy services take CPUs from each other, so nobody knows what it has; but all must add up at any time.
+def test_reclaiming_clients_leave_consistent_listings(daemon: Daemon) -> None:
+    # Legacy services take CPUs from each other, so no client knows its CPUs; but every listing must add up.
     done = threading.Event()
+    granted, refused, listings = [0] * CLIENTS, [0] * CLIENTS, 0
 
     def work(number: int) -> None:
         chance = random.Random(number)
         for _ in range(ROUNDS):
             if chance.random() < 0.5:
                 fields: Json = {"num_of_cores": chance.randint(-1, 6)}
-                daemon.call("allocate_cores", service_name=f"plain-{number}", **fields)
+                answer = daemon.call("allocate_cores", service_name=f"plain-{number}", **fields)
             else:
                 fields = {"numa_node": chance.randrange(2), "num_of_cores": chance.choice((-1, 1, 2, 3))}
-                daemon.call("allocate_numa_cores", service_name=f"numa-{number}", **fields)
+                answer = daemon.call("allocate_numa_cores", service_name=f"numa-{number}", **fields)
+            if "error" in answer:
+                assert "Internal error" not in error_of(answer)
+                refused[number] += 1
+            else:
+                granted[number] += 1
 
     def watch() -> None:
+        nonlocal listings
         while not done.is_set():
             check_listing(daemon.ok("list_allocations"))
+            listings += 1
 
     with in_threads(watch):
         try:
             run_all([lambda number=number: work(number) for number in range(CLIENTS)])
         finally:
             done.set()
+    assert listings > 10
+    assert sum(granted) > CLIENTS
+    assert sum(refused) > CLIENTS, "the CPUs were never scarce"
     before = daemon.snapshot()
     daemon.kill()
     daemon.start()
@@ -143,7 +171,7 @@ def test_reclaiming_clients(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("action", ["allocate_cores", "allocate_numa_cores"])
-def test_exactly_as_many_as_there_are(daemon: Daemon, action: str) -> None:
+def test_grants_every_cpu_once(daemon: Daemon, action: str) -> None:
     granted: list[str] = []
     refused: list[str] = []
     together = threading.Barrier(CLIENTS)
@@ -161,7 +189,7 @@ def test_exactly_as_many_as_there_are(daemon: Daemon, action: str) -> None:
     assert set(daemon.claims()) == set(granted)
 
 
-def test_exactly_as_many_pages_as_there_are(daemon: Daemon) -> None:
+def test_grants_every_page_once(daemon: Daemon) -> None:
     granted: list[int] = []
     together = threading.Barrier(CLIENTS)
 
@@ -180,13 +208,42 @@ def test_exactly_as_many_pages_as_there_are(daemon: Daemon) -> None:
     assert recorded == {f"svc-{number}": {"2048": 3} for number in granted}
 
 
-def test_one_service_from_many_clients(daemon: Daemon) -> None:
+def test_many_clients_resize_one_service(daemon: Daemon) -> None:
     sizes = [0] * CLIENTS
 
     def ask(number: int) -> None:
         answer = daemon.ok("allocate_cores", service_name="svc", num_of_cores=number + 1)
         sizes[number] = len(parse_cpus(answer["allocated_cores"]))
+        assert answer["remaining_available_cpus"] == CLIENTS - sizes[number]
 
     run_all([lambda number=number: ask(number) for number in range(CLIENTS)])
     assert sizes == list(range(1, CLIENTS + 1))
-    assert len(daemon.claims()["svc"]) in sizes
+    held = daemon.claims()["svc"]
+    assert daemon.cores("svc", len(held)) == held
+
+
+def test_unread_answers_delay_no_other_client() -> None:
+    shape = Shape(packages=2, cores_per_l3=128, isolated="0-255")
+    with Daemon(shape) as daemon:
+        daemon.start()
+        for number in range(250):
+            daemon.cores(f"{number:03}" + "\N{GRINNING FACE}" * 252, 1)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(connect(daemon.socket_path)) for _ in range(20)]
+            for client in clients:
+                client.sendall(LISTING)
+            for _ in range(5):
+                for action, fields in (
+                    ("get_memory_info", {}),
+                    ("allocate_cores", {"service_name": "prompt", "num_of_cores": 2}),
+                    ("allocate_cores", {"service_name": "prompt", "num_of_cores": -1}),
+                ):
+                    started = time.monotonic()
+                    daemon.ok(action, **fields)
+                    assert time.monotonic() - started < SERVED_WITHIN
+            # Clients that read late still get the whole answer.
+            for client in clients[:2]:
+                answer = read_to_end(client)
+                assert len(answer) > 250_000, "too small to fill a socket's buffer"
+                assert len(check_listing(decode(answer))) == 250
+        assert len(daemon.claims()) == 250

@@ -1,4 +1,4 @@
-"""SIGKILL at any moment: what was acknowledged is there, what was refused is not, and no CPU has two owners."""
+"""SIGKILL at any moment: acknowledged changes survive, refused ones do not come back, and no CPU has two owners."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SERVICES: Final = 3
 
 @dataclass
 class Known:
-    """What one client knows of its service: the last acknowledged claim, and a request that was never answered."""
+    """A client's knowledge of one service: the last acknowledged claim, and a request without an answer."""
 
     cpus: frozenset[int] = frozenset()
     pages: int = 0
@@ -25,7 +25,7 @@ class Known:
 
 @dataclass
 class Writer:
-    """A client that changes the claims of its own services until the daemon is gone."""
+    """A client that changes the claims of its own services until the daemon is killed."""
 
     daemon: Daemon
     number: int
@@ -59,7 +59,7 @@ class Writer:
             self.learn(known, fields, answer)
 
     def pick(self) -> tuple[str, Json]:
-        """Any change; non-preemptive, so that only the service's own requests change its claim."""
+        """Pick any change; non-preemptive, so that only the service's own requests change its claim."""
         policy = {"preemption_policy": "non-preemptive"}
         kind = self.random.randrange(10)
         if kind < 5:
@@ -73,7 +73,7 @@ class Writer:
         return "allocate_hugepages", {"node_id": 0, "size_kb": 2048, "hugepages_requested": count}
 
     def learn(self, known: Known, fields: Json, answer: Json) -> None:
-        """Note what an answer acknowledges."""
+        """Note the CPUs or pages that an answer acknowledges."""
         if "node_id" in fields:
             known.pages = max(fields["hugepages_requested"], 0)
         elif "numa_node" in fields:
@@ -83,7 +83,7 @@ class Writer:
             known.cpus = frozenset(parse_cpus(answer["allocated_cores"]))
 
     def check(self, claims: dict[str, set[int]], pages: dict[str, int]) -> None:
-        """Compare with what the daemon says after it was started again, and go on from there."""
+        """Compare with the state after a restart, and continue from it."""
         for service, known in self.known.items():
             cpus, count = frozenset(claims.get(service, ())), pages.get(service, 0)
             if known.unanswered is None:
@@ -93,7 +93,7 @@ class Writer:
             known.cpus, known.pages, known.unanswered = cpus, count, None
 
     def check_carried_out(self, known: Known, fields: Json, cpus: frozenset[int], count: int) -> None:
-        """An unanswered request may have been carried out, then wholly."""
+        """Check that an unanswered request was carried out as a whole."""
         if "node_id" in fields:
             assert (cpus, count) == (known.cpus, max(fields["hugepages_requested"], 0))
             return
@@ -108,12 +108,12 @@ class Writer:
 
 
 def recorded_pages(daemon: Daemon) -> dict[str, int]:
-    """The recorded hugepages that the writers use."""
+    """The recorded hugepages of each service, of the kind that the writers request."""
     allocations: dict[str, dict[str, int]] = daemon.ok("get_memory_info")["numa_hugepages"]["node0"]["allocations"]
     return {service: sizes.get("2048", 0) for service, sizes in allocations.items()}
 
 
-def test_fifty_kills_in_a_stream_of_allocations() -> None:
+def test_acknowledged_changes_survive_fifty_kills() -> None:
     chance = random.Random(20251105)
     with Daemon(SMALL) as daemon:
         writers = [Writer(daemon, number, random.Random(number)) for number in range(WRITERS)]
@@ -135,10 +135,10 @@ def test_fifty_kills_in_a_stream_of_allocations() -> None:
         for writer in writers:
             writer.check(daemon.claims(), recorded_pages(daemon))
             assert writer.acknowledged > KILLS
-            assert writer.refused > KILLS, "the CPUs were never scarce, so nothing was learnt about refusals"
+            assert writer.refused > KILLS, "the CPUs were never scarce"
 
 
-def test_kills_while_starting(daemon: Daemon) -> None:
+def test_state_survives_kills_while_starting(daemon: Daemon) -> None:
     chance = random.Random(7)
     daemon.numa("a", 0, 3, preemption_policy="non-preemptive")
     daemon.pages("a", 0, 2048, 5)
@@ -152,8 +152,8 @@ def test_kills_while_starting(daemon: Daemon) -> None:
     assert daemon.snapshot() == expected
 
 
-def test_kill_in_the_very_first_start() -> None:
-    # Killed as soon as anything of the state is on disk: the next start must not take the beginning for a whole state.
+def test_import_survives_a_kill_in_the_first_start() -> None:
+    # Killed as soon as a state file exists: the next start must not take a half-written state for a whole one.
     for delay in (0, 0, 0.0005, 0.001, 0.003, 0.01):
         with Daemon() as daemon:
             state = daemon.data / "data" / "state.json"
@@ -170,7 +170,7 @@ def test_kill_in_the_very_first_start() -> None:
             assert daemon.claims() == {"a": {1, 2, 3}, "b": {5}}
 
 
-def test_restart_is_invisible() -> None:
+def test_restart_changes_no_answer() -> None:
     with Daemon(settings={"cpu-pool": "0,4,8,12"}) as daemon:
         daemon.start()
         daemon.cores("plain", 3)
@@ -197,8 +197,8 @@ def test_restart_is_invisible() -> None:
             assert daemon.snapshot() == before
 
 
-def test_answer_means_durable() -> None:
-    # No pause between the answer and the kill: what was answered has reached the disk before.
+def test_answered_change_is_durable() -> None:
+    # There is no pause between the answer and the kill, so the change is on disk before the answer.
     with Daemon() as daemon:
         for number in range(3):
             daemon.start()

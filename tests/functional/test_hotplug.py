@@ -1,4 +1,4 @@
-"""CPUs that go offline, leave their pool or cannot be seen any more: owned until released, granted to nobody."""
+"""CPUs that go offline, leave their pool or disappear stay owned until released, and no other service gets them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from epa_orchestrator.state import store
 
-from .harness import SMALL, Daemon, error_of, format_cpus, parse_cpus, wait_until
+from .harness import SMALL, Daemon, format_cpus, parse_cpus, wait_until
 
 REPLACING = [
     ("allocate_cores", {"num_of_cores": 0}),
@@ -31,16 +31,16 @@ def lose(daemon: Daemon, cpu: int, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["offline", "online file only", "out of the pool"])
 class TestUnavailableCpu:
-    """A service holds CPUs of node 0, one of which is lost."""
+    """A service holds CPUs of node 0, and one of them becomes unavailable."""
 
     def prepare(self, daemon: Daemon, how: str) -> tuple[set[int], int]:
-        """What it holds, and which CPU is lost."""
+        """The CPUs that the service holds, and the unavailable one."""
         held = daemon.numa("svc", 0, 4)
         lost = max(held)
         lose(daemon, lost, how)
         return held, lost
 
-    def test_is_listed(self, daemon: Daemon, how: str) -> None:
+    def test_is_listed_as_unavailable(self, daemon: Daemon, how: str) -> None:
         held, lost = self.prepare(daemon, how)
         listing = daemon.ok("list_allocations")
         assert daemon.claims() == {"svc": held}
@@ -72,7 +72,7 @@ class TestUnavailableCpu:
         assert daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"] == ""
         assert lost not in daemon.cores("svc", 11)
 
-    def test_others_never_get_it(self, daemon: Daemon, how: str) -> None:
+    def test_no_other_service_gets_it(self, daemon: Daemon, how: str) -> None:
         held, lost = self.prepare(daemon, how)
         assert daemon.cores("other", 8) == daemon.host.isolated - held - {lost}
         assert daemon.refused("allocate_cores", service_name="third", num_of_cores=1) == (
@@ -80,7 +80,7 @@ class TestUnavailableCpu:
         )
         assert len(daemon.cores("other", 3)) == 3
 
-    def test_comes_back(self, daemon: Daemon, how: str) -> None:
+    def test_is_available_again_when_it_returns(self, daemon: Daemon, how: str) -> None:
         held, lost = self.prepare(daemon, how)
         others = daemon.cores("other", 8)
         daemon.host.set_isolated(daemon.host.isolated | {lost})
@@ -101,7 +101,7 @@ class TestUnavailableCpu:
         assert daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"] == str(lost)
 
 
-def test_lost_cpu_of_a_legacy_claim_is_not_reclaimed(daemon: Daemon) -> None:
+def test_offline_cpu_is_not_reclaimed(daemon: Daemon) -> None:
     legacy = daemon.cores("legacy", 12)
     daemon.host.set_offline({1})
     granted = daemon.numa("svc", 0, 5)
@@ -115,14 +115,14 @@ def test_new_claims_avoid_offline_cpus(daemon: Daemon) -> None:
     assert daemon.cores("svc", 9) == daemon.host.isolated - {1, 2, 5}
 
 
-def test_cpus_can_join_the_pool_while_running(daemon: Daemon) -> None:
+def test_new_isolated_cpus_join_the_pool(daemon: Daemon) -> None:
     daemon.host.set_isolated(daemon.host.isolated | {0, 8})
     listing = daemon.ok("list_allocations")
     assert listing["total_available_cpus"] == 14
     assert len(daemon.cores("svc", 14)) == 14
 
 
-def test_half_of_the_isolated_cpus_gone_after_a_restart(daemon: Daemon) -> None:
+def test_claims_keep_cpus_that_left_the_pool_during_a_restart(daemon: Daemon) -> None:
     kept, lost = daemon.numa("kept", 0, 4), daemon.numa("lost", 1, 4)
     both = daemon.numa("both", 0, 1) | daemon.numa("both", 1, 1)
     daemon.stop()
@@ -144,7 +144,7 @@ def test_half_of_the_isolated_cpus_gone_after_a_restart(daemon: Daemon) -> None:
     assert set(daemon.claims()) == {"kept", "both"}
 
 
-def test_node_gone_after_a_restart(daemon: Daemon) -> None:
+def test_claims_in_a_missing_node_can_be_released(daemon: Daemon) -> None:
     kept, lost = daemon.numa("kept", 0, 2), daemon.numa("lost", 1, 2)
     daemon.pages("lost", 1, 2048, 8)
     daemon.stop()
@@ -158,38 +158,52 @@ def test_node_gone_after_a_restart(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
-def test_unreadable_topology(daemon: Daemon, *, restarted: bool) -> None:
-    cpus = {name: daemon.numa(name, 0, 1) | daemon.numa(name, 1, 1) for name in ("a", "b", "c", "d")}
-    daemon.host.remove()
-    if restarted:
-        daemon.restart()
-    assert daemon.claims() == cpus
-    assert parse_cpus(daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"]) == set().union(
-        *cpus.values()
-    )
-    daemon.ok("get_memory_info")
-    for action, fields in (
-        ("allocate_cores", {"num_of_cores": 1}),
-        ("allocate_cores_percent", {"percent": 1}),
-        ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 1}),
-        ("allocate_hugepages", {"node_id": 0, "size_kb": 2048, "hugepages_requested": 1}),
-    ):
-        for name in ("a", "new"):
-            before = daemon.snapshot()
-            error_of(daemon.call(action, service_name=name, **fields))
-            assert daemon.snapshot() == before
-    daemon.cores("a", -1)
-    daemon.ok("allocate_cores_percent", service_name="b", percent=0)
-    daemon.numa("c", 0, -1)
-    assert daemon.claims() == {"c": cpus["c"] & daemon.host.isolated_in(1), "d": cpus["d"]}
-    daemon.host.restore()
-    assert len(daemon.numa("d", 0, 3)) == 3
-    assert daemon.ok("list_allocations")["total_available_cpus"] == 12
+class TestUnreadableTopology:
+    """Four services hold a CPU in each of two nodes, and the host shows no file any more."""
+
+    def prepare(self, daemon: Daemon, restarted: bool) -> dict[str, set[int]]:
+        """The claims of the services."""
+        cpus = {name: daemon.numa(name, 0, 1) | daemon.numa(name, 1, 1) for name in ("a", "b", "c", "d")}
+        daemon.host.remove()
+        if restarted:
+            daemon.restart()
+        return cpus
+
+    def test_claims_are_listed_as_unavailable(self, daemon: Daemon, *, restarted: bool) -> None:
+        cpus = self.prepare(daemon, restarted)
+        assert daemon.claims() == cpus
+        daemon.ok("get_memory_info")
+        unavailable = daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"]
+        assert parse_cpus(unavailable) == set().union(*cpus.values())
+
+    def test_nothing_is_granted(self, daemon: Daemon, *, restarted: bool) -> None:
+        self.prepare(daemon, restarted)
+        for action, fields in (
+            ("allocate_cores", {"num_of_cores": 1}),
+            ("allocate_cores_percent", {"percent": 1}),
+            ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 1}),
+            ("allocate_hugepages", {"node_id": 0, "size_kb": 2048, "hugepages_requested": 1}),
+        ):
+            for name in ("a", "new"):
+                daemon.refused(action, service_name=name, **fields)
+
+    def test_claims_can_be_released(self, daemon: Daemon, *, restarted: bool) -> None:
+        cpus = self.prepare(daemon, restarted)
+        daemon.cores("a", -1)
+        daemon.ok("allocate_cores_percent", service_name="b", percent=0)
+        daemon.numa("c", 0, -1)
+        assert daemon.claims() == {"c": cpus["c"] & daemon.host.isolated_in(1), "d": cpus["d"]}
+
+    def test_all_is_available_again_when_it_returns(self, daemon: Daemon, *, restarted: bool) -> None:
+        self.prepare(daemon, restarted)
+        daemon.host.restore()
+        assert len(daemon.numa("d", 0, 3)) == 3
+        assert daemon.ok("list_allocations")["total_available_cpus"] == 12
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_a_core_that_only_listings_have_seen_is_known_after_a_restart(killed: bool) -> None:
-    """The sibling was offline at the grant; when both were seen online, no request changed anything."""
+def test_restart_remembers_cores_seen_by_listings(killed: bool) -> None:
+    """The sibling is offline at the grant; then a listing sees both threads online, and no request changes a claim."""
     with Daemon(SMALL) as daemon:
         daemon.host.set_offline({9})
         daemon.start()

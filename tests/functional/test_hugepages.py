@@ -1,4 +1,4 @@
-"""`allocate_hugepages` and `get_memory_info`: records beside the kernel's own count of free pages."""
+"""`allocate_hugepages` and `get_memory_info`: records, and the kernel's own count of free pages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .harness import Daemon
 
 
 def request(daemon: Daemon, count: int, service: str = "svc", node: int = 0, size: int = 2048) -> str:
-    """The message of an answer, whose other fields only repeat the request."""
+    """The message of an answer; its other fields must repeat the request."""
     answer = daemon.pages(service, node, size, count)
     for field, value in {
         "version": "1.0",
@@ -37,7 +37,7 @@ def recorded(daemon: Daemon, node: int = 0) -> dict[str, dict[str, int]]:
     return daemon.ok("get_memory_info")["numa_hugepages"][f"node{node}"]["allocations"]
 
 
-def test_memory_info(daemon: Daemon) -> None:
+def test_memory_info_lists_pages_by_node(daemon: Daemon) -> None:
     assert daemon.ok("get_memory_info") == {
         "version": "1.0",
         "service_name": "",
@@ -71,7 +71,7 @@ def test_records(daemon: Daemon) -> None:
     assert daemon.snapshot() == before
 
 
-def test_request_sets_the_count(daemon: Daemon) -> None:
+def test_request_replaces_the_recorded_count(daemon: Daemon) -> None:
     for count in (10, 10, 30, 1, 64):
         assert request(daemon, count) == f"Successfully set allocation request to {count} hugepages"
         assert recorded(daemon) == {"svc": {"2048": count}}
@@ -91,7 +91,7 @@ def test_removal(daemon: Daemon) -> None:
     assert recorded(daemon) == {}
 
 
-def test_the_kernels_pages_are_not_touched(daemon: Daemon) -> None:
+def test_never_changes_the_kernels_pages(daemon: Daemon) -> None:
     files = sorted((daemon.host.root / "devices/system/node").rglob("*_hugepages"))
     before = [file.read_text() for file in files]
     request(daemon, 64)
@@ -116,12 +116,12 @@ def test_only_the_increase_must_fit(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("node", [3, 99, 2**31 - 1])
-def test_node_not_found(daemon: Daemon, node: int) -> None:
+def test_refuses_an_unknown_node(daemon: Daemon, node: int) -> None:
     assert refused(daemon, 1, node=node) == f"NUMA node {node} not found"
 
 
 @pytest.mark.parametrize(("node", "size"), [(0, 4096), (0, 1), (1, 1048576), (2, 2048), (0, 2**31 - 1)])
-def test_size_not_found(daemon: Daemon, node: int, size: int) -> None:
+def test_refuses_an_unknown_size(daemon: Daemon, node: int, size: int) -> None:
     assert refused(daemon, 1, node=node, size=size) == f"Hugepage size {size} KB not found on node {node}"
 
 
@@ -129,8 +129,8 @@ def test_size_not_found(daemon: Daemon, node: int, size: int) -> None:
 @pytest.mark.parametrize(
     ("total", "free", "expected"),
     [
-        (64, 64, 54),  # nothing in use: all 10 are still to come
-        (64, 60, 54),  # 4 in use, taken to be of the 10
+        (64, 64, 54),  # no page in use: the 10 recorded pages are not in use yet
+        (64, 60, 54),  # 4 in use, which count as recorded ones
         (64, 54, 54),  # all 10 in use
         (64, 50, 50),  # more in use than recorded
         (64, 0, 0),
@@ -140,7 +140,7 @@ def test_size_not_found(daemon: Daemon, node: int, size: int) -> None:
         (128, 128, 118),
     ],
 )
-def test_free_pages(daemon: Daemon, total: int, free: int, expected: int) -> None:
+def test_free_pages_exclude_recorded_pages(daemon: Daemon, total: int, free: int, expected: int) -> None:
     request(daemon, 6)
     request(daemon, 4, service="other")
     daemon.host.set_pages(0, 2048, total, free)
@@ -159,7 +159,7 @@ def test_free_pages(daemon: Daemon, total: int, free: int, expected: int) -> Non
     assert recorded(daemon) == {"svc": {"2048": 5}, "other": {"2048": 3}}
 
 
-def test_records_of_a_size_that_is_gone(daemon: Daemon) -> None:
+def test_records_of_a_missing_size_can_be_removed(daemon: Daemon) -> None:
     request(daemon, 2, size=1048576)
     daemon.host.remove("devices/system/node/node0/hugepages/hugepages-1048576kB")
     assert daemon.ok("get_memory_info")["numa_hugepages"]["node0"]["capacity"] == [
@@ -170,7 +170,7 @@ def test_records_of_a_size_that_is_gone(daemon: Daemon) -> None:
     assert request(daemon, -1, size=1048576) == "Removed recorded hugepage allocation"
 
 
-def test_records_and_cpus_are_apart(daemon: Daemon) -> None:
+def test_records_and_cpus_are_independent(daemon: Daemon) -> None:
     cpus = daemon.cores("svc", 3)
     request(daemon, 4)
     assert request(daemon, -1) == "Removed recorded hugepage allocation"

@@ -1,4 +1,4 @@
-"""The older daemon's `state.json`: taken over once and whole, or not at all."""
+"""The import of the older daemon's `state.json`: once and as a whole, or not at all."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOOD: Final[Json] = {
 
 
 def old_state(daemon: Daemon, state: Any) -> Path:
-    """Leave a state.json as the older daemon does, or any text or bytes in its place."""
+    """Write a state.json as the older daemon does; bytes are written as they are."""
     path = daemon.data / "data" / "state.json"
     path.parent.mkdir(exist_ok=True)
     path.write_bytes(state if isinstance(state, bytes) else json.dumps(state).encode())
@@ -47,7 +47,7 @@ def with_pages(allocations: Any) -> Json:
     return {"version": 1, "hugepages_db": {"allocations": allocations}}
 
 
-def test_good_state() -> None:
+def test_imports_all_of_a_good_state() -> None:
     with Daemon(settings={"cpu-pool": "0,4,8,12"}) as daemon:
         old_state(daemon, GOOD)
         daemon.start()
@@ -71,10 +71,22 @@ def test_good_state() -> None:
         memory = daemon.ok("get_memory_info")["numa_hugepages"]
         assert memory["node0"]["allocations"] == {"plain": {"2048": 4}, "pages": {"1048576": 1}}
         assert memory["node1"]["allocations"] == {"plain": {"2048": 2}}
-        # Explicitness came over CPU by CPU: of "mixed" only CPU 3 can be taken, of "pinned" nothing.
-        daemon.numa("taker", 0, 6)
+
+
+def test_imports_which_cpus_are_explicit() -> None:
+    with Daemon(settings={"cpu-pool": "0,4,8,12"}) as daemon:
+        old_state(daemon, GOOD)
+        daemon.start()
+        # Of "mixed" only CPU 3 is not explicit, of "plain" all CPUs are not.
+        assert daemon.numa("taker", 0, 6) == {1, 2, 3, 9, 10, 11}
         assert daemon.claims()["mixed"] == {6, 7}
         assert "plain" not in daemon.claims()
+
+
+def test_imported_state_survives_a_kill() -> None:
+    with Daemon(settings={"cpu-pool": "0,4,8,12"}) as daemon:
+        old_state(daemon, GOOD)
+        daemon.start()
         before = daemon.snapshot()
         daemon.kill()
         daemon.start()
@@ -91,7 +103,7 @@ def test_good_state() -> None:
         with_pages({"svc": []}),
     ],
 )
-def test_empty_state(state: Json) -> None:
+def test_empty_state_is_a_first_start(state: Json) -> None:
     with Daemon() as daemon:
         old_state(daemon, state)
         daemon.start()
@@ -100,7 +112,7 @@ def test_empty_state(state: Json) -> None:
         daemon.cores("svc", 2)
 
 
-def test_sections_may_be_missing() -> None:
+def test_missing_sections_get_defaults() -> None:
     with Daemon() as daemon:
         old_state(daemon, with_cpus(allocations={"svc": "1,9"}))
         daemon.start()
@@ -109,14 +121,14 @@ def test_sections_may_be_missing() -> None:
         assert daemon.entry("svc")["preemption_policy"] == "legacy"
 
 
-def test_imported_once() -> None:
+def test_state_is_imported_once() -> None:
     with Daemon() as daemon:
         old_state(daemon, with_cpus(allocations={"svc": "1,9"}))
         daemon.start()
         daemon.cores("svc", -1)
         daemon.cores("new", 2)
         held = daemon.claims()
-        # Other snaps can write to this directory: nothing that appears in it later is believed.
+        # Other snaps can write to this directory, so the daemon ignores files that appear in it later.
         for state in (with_cpus(allocations={"svc": "2,10"}), with_cpus(allocations={"svc": "nonsense"})):
             for end in (daemon.stop, daemon.kill):
                 end()
@@ -126,7 +138,7 @@ def test_imported_once() -> None:
                 assert daemon.cores("new", 2) == held["new"]
 
 
-def test_state_that_appears_after_the_first_start() -> None:
+def test_later_state_is_ignored() -> None:
     with Daemon() as daemon:
         daemon.start()
         daemon.stop()
@@ -136,7 +148,7 @@ def test_state_that_appears_after_the_first_start() -> None:
         assert "state_error" not in daemon.ok("list_allocations")
 
 
-def test_imported_cpus_that_are_not_in_the_pool() -> None:
+def test_imports_cpus_outside_the_pool() -> None:
     with Daemon() as daemon:
         old_state(daemon, with_cpus(allocations={"svc": "0-1,100"}))
         daemon.start()
@@ -189,13 +201,13 @@ CHANGES: Final = [
 
 
 @pytest.mark.parametrize(("state", "named"), MALFORMED.values(), ids=MALFORMED.keys())
-def test_malformed_state(state: Any, named: str) -> None:
+def test_malformed_state_is_not_imported(state: Any, named: str) -> None:
     with Daemon() as daemon:
         path = old_state(daemon, state)
         content = path.read_bytes()
         daemon.start()
         listing = daemon.ok("list_allocations")
-        assert daemon.claims() == {}, "nothing of it is taken over"
+        assert daemon.claims() == {}, "no claim is imported"
         assert named in listing["state_error"]
         assert listing["remaining_available_cpus"] == 0
         assert all(not node["allocations"] for node in daemon.ok("get_memory_info")["numa_hugepages"].values())
@@ -208,7 +220,7 @@ def test_malformed_state(state: Any, named: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["directory", "pipe"])
-def test_state_is_no_file(kind: str) -> None:
+def test_refuses_a_state_that_is_no_file(kind: str) -> None:
     with Daemon() as daemon:
         path = daemon.data / "data" / "state.json"
         path.parent.mkdir()
@@ -221,7 +233,7 @@ def test_state_is_no_file(kind: str) -> None:
         assert "state.json" in error_of(daemon.call("allocate_cores", service_name="svc", num_of_cores=1))
 
 
-def test_malformed_state_stays_in_the_way() -> None:
+def test_malformed_state_blocks_every_start() -> None:
     with Daemon() as daemon:
         path = old_state(daemon, with_cpus(allocations={"good": "1", "svc-1": "2-"}))
         content = path.read_bytes()
@@ -233,7 +245,7 @@ def test_malformed_state_stays_in_the_way() -> None:
             assert path.read_bytes() == content
 
 
-def test_mended_state_is_imported() -> None:
+def test_corrected_state_is_imported() -> None:
     with Daemon() as daemon:
         old_state(daemon, with_cpus(allocations={"svc": "1-"}))
         daemon.start()
@@ -244,7 +256,7 @@ def test_mended_state_is_imported() -> None:
         daemon.cores("svc", 3)
 
 
-def test_removed_state_is_no_longer_in_the_way() -> None:
+def test_removed_state_no_longer_blocks() -> None:
     with Daemon() as daemon:
         path = old_state(daemon, b"")
         daemon.start()

@@ -1,4 +1,4 @@
-"""Names that cannot be told apart, services and records beyond the limits, and settings that are no file."""
+"""Names that look alike, services and records beyond the limits, and settings files that are not valid."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_two_spellings_are_one_service(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("name", [" a", "a ", "\u2800", "\u3164", "a\ufe0f", "\u034fa"])
-def test_a_name_that_looks_like_another_one_is_refused(name: str, daemon: Daemon) -> None:
+def test_refuses_a_name_that_looks_like_another(name: str, daemon: Daemon) -> None:
     daemon.cores("a", 1)
     before = daemon.snapshot()
     for action, fields in TAKES.items():
@@ -41,46 +41,67 @@ def test_a_name_that_looks_like_another_one_is_refused(name: str, daemon: Daemon
     assert daemon.snapshot() == before
 
 
-def test_beyond_the_limits_only_what_exists_is_served(daemon: Daemon) -> None:
-    daemon.reload({"max-services": 2, "max-hugepage-records": 2})
+def test_refuses_services_beyond_the_limit(daemon: Daemon) -> None:
+    daemon.reload({"max-services": 2})
     daemon.cores("a", 1)
     daemon.pages("b", 0, 2048, 1)
     for action, fields in TAKES.items():
         assert "max-services=2" in daemon.refused(action, service_name="c", **fields)
-    daemon.cores("b", 2)
+
+
+def test_refuses_hugepage_records_beyond_the_limit(daemon: Daemon) -> None:
+    daemon.reload({"max-hugepage-records": 2})
+    daemon.pages("b", 0, 2048, 1)
     daemon.pages("a", 1, 2048, 1)
     assert "max-hugepage-records=2" in daemon.refused(
         "allocate_hugepages", service_name="a", node_id=0, size_kb=2048, hugepages_requested=1
     )
+
+
+def test_services_beyond_a_lower_limit_can_change(daemon: Daemon) -> None:
+    for service, node in (("a", 1), ("b", 0)):
+        daemon.cores(service, 1)
+        daemon.pages(service, node, 2048, 1)
     daemon.reload({"max-services": 1, "max-hugepage-records": 1})
     daemon.cores("a", 3)
     daemon.pages("a", 1, 2048, 2)
     daemon.restart()
     assert set(daemon.claims()) == {"a", "b"}
-    for service, node in (("a", 1), ("b", 0)):
-        daemon.cores(service, -1)
-        daemon.pages(service, node, 2048, -1)
+
+
+def test_released_services_make_room_for_new_ones(daemon: Daemon) -> None:
+    daemon.reload({"max-services": 1, "max-hugepage-records": 1})
+    daemon.cores("a", 1)
+    daemon.pages("a", 1, 2048, 1)
+    daemon.cores("a", -1)
+    daemon.pages("a", 1, 2048, -1)
     daemon.cores("c", 1)
+    daemon.pages("c", 0, 2048, 1)
 
 
-def test_settings_that_are_a_fifo_are_reported_without_waiting() -> None:
+def test_reload_refuses_settings_in_a_fifo() -> None:
     with Daemon(settings={"cpu-pool": "0"}) as daemon:
         daemon.start()
         daemon.settings_path.unlink()
         os.mkfifo(daemon.settings_path)
         daemon.send_signal(signal.SIGHUP)
-        wait_until(lambda: "it is not a regular file" in daemon.log(), "the mistake is told")
+        wait_until(lambda: "it is not a regular file" in daemon.log(), "the mistake is logged")
         assert daemon.ok("list_allocations", pool="general")["total_available_cpus"] == 1
-        daemon.stop()
+
+
+def test_start_refuses_settings_in_a_fifo() -> None:
+    with Daemon() as daemon:
+        daemon.settings_path.unlink()
+        os.mkfifo(daemon.settings_path)
         process = daemon.launch()
         assert process.wait() == 1
         assert "it is not a regular file" in process.output()
 
 
-def test_settings_with_a_key_twice_leave_those_in_use() -> None:
+def test_duplicate_key_keeps_the_settings_in_use() -> None:
     with Daemon(settings={"cpu-pool": "0"}) as daemon:
         daemon.start()
         daemon.configure('{"cpu-pool": "0,8", "cpu-pool": "8"}')
         daemon.send_signal(signal.SIGHUP)
-        wait_until(lambda: "it has the key 'cpu-pool' twice in one object" in daemon.log(), "the mistake is told")
+        wait_until(lambda: "it has the key 'cpu-pool' twice in one object" in daemon.log(), "the mistake is logged")
         assert daemon.ok("list_allocations", pool="general")["cpu_pool"]["configured_cpus"] == "0"

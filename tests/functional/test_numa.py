@@ -1,10 +1,10 @@
-"""`allocate_numa_cores`: claims in one node, whom they may take CPUs from, and whom never."""
+"""`allocate_numa_cores`: claims in one node, and which CPUs of other services they reclaim."""
 
 from __future__ import annotations
 
 import pytest
 
-from .harness import Daemon, Json, error_of, format_cpus, parse_cpus
+from .harness import Daemon, Json, format_cpus, parse_cpus, two_whole_cores
 
 
 def node_of(daemon: Daemon, cpus: set[int]) -> int:
@@ -13,7 +13,7 @@ def node_of(daemon: Daemon, cpus: set[int]) -> int:
     return node
 
 
-def test_answer(daemon: Daemon) -> None:
+def test_numa_answers_with_the_grant(daemon: Daemon) -> None:
     daemon.cores("other", 1)
     answer = daemon.ok("allocate_numa_cores", service_name="svc", numa_node=1, num_of_cores=4)
     cpus = parse_cpus(answer["cores_allocated"])
@@ -29,20 +29,13 @@ def test_answer(daemon: Daemon) -> None:
         "remaining_available_cpus": 7,
         "pool": "isolated",
         "preemption_policy": "legacy",
-        "placement": {
-            "numa_nodes": "1",
-            "packages": 1,
-            "l3_domains": 1,
-            "whole_cores": 2,
-            "shared_cores": 0,
-            "withheld_cpus": "",
-        },
+        "placement": two_whole_cores(1),
     }
     assert daemon.entry("svc")["is_explicit"] is True
     assert daemon.claims()["svc"] == cpus
 
 
-def test_same_request_twice_changes_nothing(daemon: Daemon) -> None:
+def test_repeated_request_changes_nothing(daemon: Daemon) -> None:
     daemon.cores("other", 2)
     first = daemon.ok("allocate_numa_cores", service_name="svc", numa_node=0, num_of_cores=3)
     before = daemon.snapshot()
@@ -50,7 +43,7 @@ def test_same_request_twice_changes_nothing(daemon: Daemon) -> None:
     assert daemon.snapshot() == before
 
 
-def test_replaces_in_the_node_and_adds_elsewhere(daemon: Daemon) -> None:
+def test_request_replaces_only_the_claim_in_its_node(daemon: Daemon) -> None:
     first = daemon.numa("svc", 0, 3)
     second = daemon.numa("svc", 1, 2)
     assert daemon.claims()["svc"] == first | second
@@ -63,7 +56,7 @@ def test_replaces_in_the_node_and_adds_elsewhere(daemon: Daemon) -> None:
     assert daemon.claims()["svc"] == shrunk | second
 
 
-def test_whole_cores_first(daemon: Daemon) -> None:
+def test_takes_whole_cores_first(daemon: Daemon) -> None:
     for count in range(1, 7):
         cpus = daemon.numa("svc", 0, count)
         cores = {daemon.host.core_of(cpu) for cpu in cpus}
@@ -71,19 +64,19 @@ def test_whole_cores_first(daemon: Daemon) -> None:
         daemon.cores("svc", -1)
 
 
-def test_half_taken_cores_come_last(daemon: Daemon) -> None:
+def test_partly_owned_cores_come_last(daemon: Daemon) -> None:
     half = daemon.numa("half", 0, 1)
     (shared,) = {daemon.host.core_of(cpu) for cpu in half}
     pair = daemon.numa("pair", 0, 2)
     assert len({daemon.host.core_of(cpu) for cpu in pair}) == 1
     odd = daemon.numa("odd", 0, 1)
-    assert not odd & shared, "a fresh core is left, so the odd thread does not share one"
+    assert not odd & shared, "a core is free, so the third service shares none"
     late = daemon.numa("late", 0, 2)
     assert late == daemon.host.isolated_in(0) - half - pair - odd, "shared cores are still better than a refusal"
 
 
 @pytest.mark.parametrize("others", [0, 1, 2])
-def test_every_resize_keeps_what_it_can(daemon: Daemon, others: int) -> None:
+def test_resize_keeps_as_many_cpus_as_possible(daemon: Daemon, others: int) -> None:
     if others:
         daemon.numa("other", 0, others)
     room = 6 - others
@@ -97,8 +90,8 @@ def test_every_resize_keeps_what_it_can(daemon: Daemon, others: int) -> None:
 
 
 @pytest.mark.parametrize("first", [1, 2, 3, 4])
-def test_growing_into_what_another_has_left(daemon: Daemon, first: int) -> None:
-    # What the service holds is not what a new request would be given now.
+def test_growing_into_released_cpus_keeps_own_cpus(daemon: Daemon, first: int) -> None:
+    # A new request would get other CPUs than those that the service holds.
     daemon.numa("other", 0, first)
     held = daemon.numa("svc", 0, 2)
     daemon.cores("other", -1)
@@ -116,7 +109,7 @@ def test_growing_takes_the_sibling(daemon: Daemon) -> None:
     assert len({daemon.host.core_of(cpu) for cpu in grown}) == 1
 
 
-def test_release_answers(daemon: Daemon) -> None:
+def test_release_by_node_answers_with_no_cpus(daemon: Daemon) -> None:
     daemon.numa("svc", 0, 2, preemption_policy="non-preemptive")
     kept = daemon.numa("svc", 1, 3)
     expected = {
@@ -139,7 +132,7 @@ def test_release_answers(daemon: Daemon) -> None:
         assert daemon.claims() == {}
 
 
-def test_explicitness_is_of_the_node(daemon: Daemon) -> None:
+def test_claim_is_explicit_only_by_node(daemon: Daemon) -> None:
     plain = daemon.cores("svc", 2)
     home = node_of(daemon, plain)
     assert daemon.entry("svc")["is_explicit"] is False
@@ -153,17 +146,17 @@ def test_explicitness_is_of_the_node(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("node", [3, 4, 99, 2**31 - 1])
-def test_node_does_not_exist(daemon: Daemon, node: int) -> None:
+def test_refuses_an_unknown_node(daemon: Daemon, node: int) -> None:
     expected = f"NUMA node {node} does not exist"
     assert daemon.refused("allocate_numa_cores", service_name="svc", numa_node=node, num_of_cores=1) == expected
 
 
-def test_node_without_cpus(daemon: Daemon) -> None:
+def test_refuses_a_node_without_cpus(daemon: Daemon) -> None:
     expected = "No eligible CPUs available in NUMA node 2"
     assert daemon.refused("allocate_numa_cores", service_name="svc", numa_node=2, num_of_cores=1) == expected
 
 
-def test_node_without_eligible_cpus(daemon: Daemon) -> None:
+def test_refuses_a_node_without_eligible_cpus(daemon: Daemon) -> None:
     expected = "No eligible CPUs available in NUMA node 0"
     daemon.host.set_offline(daemon.host.isolated_in(0))
     assert daemon.refused("allocate_numa_cores", service_name="svc", numa_node=0, num_of_cores=1) == expected
@@ -173,7 +166,7 @@ def test_node_without_eligible_cpus(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("count", [7, 12, 1000])
-def test_more_than_the_node_has(daemon: Daemon, count: int) -> None:
+def test_refuses_more_cpus_than_the_node_has(daemon: Daemon, count: int) -> None:
     daemon.numa("svc", 0, 2)
     expected = f"NUMA node 0 only has 6 eligible CPUs, but {count} were requested"
     assert daemon.refused("allocate_numa_cores", service_name="svc", numa_node=0, num_of_cores=count) == expected
@@ -182,7 +175,7 @@ def test_more_than_the_node_has(daemon: Daemon, count: int) -> None:
     assert daemon.refused("allocate_numa_cores", service_name="new", numa_node=0, num_of_cores=6) == expected
 
 
-def test_free_cpus_are_enough_so_nobody_loses_any(daemon: Daemon) -> None:
+def test_free_cpus_are_taken_before_reclaimable_ones(daemon: Daemon) -> None:
     legacy = daemon.cores("legacy", 3)
     home = node_of(daemon, legacy)
     daemon.numa("svc", home, 3)
@@ -190,7 +183,7 @@ def test_free_cpus_are_enough_so_nobody_loses_any(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("wanted", [3, 4, 5])
-def test_shortfall_is_taken_from_legacy_claims(daemon: Daemon, wanted: int) -> None:
+def test_reclaims_exactly_the_shortfall(daemon: Daemon, wanted: int) -> None:
     legacy = daemon.cores("legacy", 4)
     home = node_of(daemon, legacy)
     free = daemon.host.isolated_in(home) - legacy
@@ -203,26 +196,26 @@ def test_shortfall_is_taken_from_legacy_claims(daemon: Daemon, wanted: int) -> N
     assert daemon.entry("legacy")["is_explicit"] is False
 
 
-def test_service_left_with_nothing_is_gone(daemon: Daemon) -> None:
+def test_service_without_cpus_is_forgotten(daemon: Daemon) -> None:
     legacy = daemon.cores("legacy", 6)
     home = node_of(daemon, legacy)
     assert daemon.numa("svc", home, 6) == legacy
     assert daemon.claims() == {"svc": legacy}
-    # Gone means new: nothing of it is remembered.
+    # The daemon remembers nothing of it, not even its preemption policy.
     answer = daemon.ok("allocate_cores", service_name="legacy", num_of_cores=2, preemption_policy="non-preemptive")
     assert answer["preemption_policy"] == "non-preemptive"
 
 
-def test_loser_keeps_its_cpus_in_other_nodes(daemon: Daemon) -> None:
+def test_reclaim_spares_other_nodes(daemon: Daemon) -> None:
     legacy = daemon.cores("legacy", 12)
     assert daemon.numa("svc", 0, 6) == daemon.host.isolated_in(0)
     assert daemon.claims()["legacy"] == legacy - daemon.host.isolated_in(0)
 
 
-def test_own_claim_counts_before_others_lose(daemon: Daemon) -> None:
+def test_own_cpus_count_before_reclaimable_ones(daemon: Daemon) -> None:
     own = daemon.cores("svc", 3)
     home = node_of(daemon, own)
-    # A second legacy service takes the rest of the node by asking for all that is left of the machine.
+    # A second legacy service takes all other CPUs of the machine.
     legacy = daemon.cores("legacy", 9)
     granted = daemon.numa("svc", home, 4)
     assert own < granted
@@ -231,25 +224,25 @@ def test_own_claim_counts_before_others_lose(daemon: Daemon) -> None:
 
 
 def held_error(daemon: Daemon, service: str, node: int, count: int, held: set[int], **fields: str) -> None:
-    """A request that is refused because of CPUs that others hold, and says which."""
+    """Check that a request is refused, and that the sentence names the CPUs that other services hold."""
     found = daemon.refused("allocate_numa_cores", service_name=service, numa_node=node, num_of_cores=count, **fields)
-    assert format_cpus(held) in found, found
+    assert f"CPUs {format_cpus(held)} are held by other services" in found
 
 
-def test_explicit_claims_are_never_taken(daemon: Daemon) -> None:
+def test_explicit_cpus_are_never_reclaimed(daemon: Daemon) -> None:
     held = daemon.numa("pinned", 0, 4)
     held_error(daemon, "svc", 0, 3, held)
     assert len(daemon.numa("svc", 0, 2)) == 2
 
 
-def test_non_preemptive_services_are_never_taken_from(daemon: Daemon) -> None:
+def test_non_preemptive_claims_are_never_reclaimed(daemon: Daemon) -> None:
     held = daemon.cores("protected", 4, preemption_policy="non-preemptive")
     home = node_of(daemon, held)
     held_error(daemon, "svc", home, 3, held)
     assert len(daemon.numa("svc", home, 2)) == 2
 
 
-def test_protection_covers_every_node(daemon: Daemon) -> None:
+def test_non_preemptive_policy_covers_every_node(daemon: Daemon) -> None:
     plain = daemon.cores("svc", 4)
     home = node_of(daemon, plain)
     daemon.numa("svc", 1 - home, 1, preemption_policy="non-preemptive")
@@ -257,14 +250,14 @@ def test_protection_covers_every_node(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"preemption_policy": "non-preemptive"}, {}], ids=["asked", "inherited"])
-def test_non_preemptive_request_takes_from_nobody(daemon: Daemon, fields: Json) -> None:
+def test_non_preemptive_request_never_reclaims(daemon: Daemon, fields: Json) -> None:
     daemon.numa("svc", 1, 1, preemption_policy="non-preemptive")
     daemon.numa("svc", 0, 1)
     daemon.cores("legacy", 10)
     held_error(daemon, "svc", 0, 2, daemon.claims()["legacy"] & daemon.host.isolated_in(0), **fields)
 
 
-def test_only_what_is_free_or_legacy_is_granted(daemon: Daemon) -> None:
+def test_grants_only_free_or_reclaimable_cpus(daemon: Daemon) -> None:
     legacy = daemon.cores("legacy", 2)
     home = node_of(daemon, legacy)
     pinned = daemon.numa("pinned", home, 2)
@@ -274,7 +267,7 @@ def test_only_what_is_free_or_legacy_is_granted(daemon: Daemon) -> None:
     held_error(daemon, "late", home, 1, pinned | granted)
 
 
-def test_explicit_part_of_a_legacy_service_stays(daemon: Daemon) -> None:
+def test_reclaim_spares_the_explicit_part(daemon: Daemon) -> None:
     plain = daemon.cores("mixed", 6)
     home = node_of(daemon, plain)
     pinned = daemon.numa("mixed", 1 - home, 2)
@@ -283,17 +276,17 @@ def test_explicit_part_of_a_legacy_service_stays(daemon: Daemon) -> None:
     assert daemon.entry("mixed")["is_explicit"] is True
 
 
-def test_refused_request_takes_nothing_from_anybody(daemon: Daemon) -> None:
+def test_refused_request_reclaims_nothing(daemon: Daemon) -> None:
     legacy = daemon.cores("legacy", 3)
     home = node_of(daemon, legacy)
     daemon.numa("pinned", home, 1)
-    before = daemon.snapshot()
-    answer = daemon.call("allocate_numa_cores", service_name="svc", numa_node=home, num_of_cores=6)
-    assert "CPU" in error_of(answer)
-    assert daemon.snapshot() == before
+    pinned = daemon.claims()["pinned"]
+    # `refused` checks that no claim changes.
+    sentence = daemon.refused("allocate_numa_cores", service_name="svc", numa_node=home, num_of_cores=6)
+    assert f"{format_cpus(pinned)} " in sentence
 
 
-def test_numa_reclaim_is_a_setting() -> None:
+def test_numa_reclaim_never_reclaims_nothing() -> None:
     with Daemon(settings={"numa-reclaim": "never"}) as daemon:
         daemon.start()
         daemon.cores("legacy", 12)

@@ -1,4 +1,4 @@
-"""The pools `isolated` and `general`: what is in them, that they never mix, and that a service lives in one."""
+"""The pools `isolated` and `general`: their CPUs, which never mix, and their services, each of which is in one pool."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ RELEASES = [
 ]
 
 
-def test_general_pool_listing(daemon: Daemon) -> None:
+def test_listing_describes_the_general_pool(daemon: Daemon) -> None:
     listing = daemon.ok("list_allocations", pool="general")
     assert listing["pool"] == "general"
     assert listing["cpu_pool"] == {
@@ -44,7 +44,7 @@ def test_general_pool_listing(daemon: Daemon) -> None:
     assert daemon.ok("list_allocations")["cpu_pool"]["source"] == "isolated"
 
 
-def test_pools_do_not_mix(daemon: Daemon) -> None:
+def test_each_pool_grants_only_its_cpus(daemon: Daemon) -> None:
     isolated = daemon.cores("a", 12, pool="isolated")
     general = daemon.cores("b", 4, pool="general")
     assert isolated == daemon.host.isolated
@@ -60,7 +60,7 @@ def test_pools_do_not_mix(daemon: Daemon) -> None:
     )
 
 
-def test_answers_are_of_the_pool(daemon: Daemon) -> None:
+def test_answers_count_the_general_pool(daemon: Daemon) -> None:
     answer = daemon.ok("allocate_cores", service_name="a", num_of_cores=1, pool="general")
     assert answer["pool"] == "general"
     assert answer["total_available_cpus"] == 4
@@ -74,7 +74,7 @@ def test_answers_are_of_the_pool(daemon: Daemon) -> None:
     assert answer["cores_allocated"] == 3, "floor(0.8 * 4)"
 
 
-def test_numa_in_the_general_pool(daemon: Daemon) -> None:
+def test_numa_grants_from_the_general_pool(daemon: Daemon) -> None:
     answer = daemon.ok("allocate_numa_cores", service_name="a", numa_node=1, num_of_cores=2, pool="general")
     assert (answer["cores_allocated"], answer["pool"]) == ("4,12", "general")
     assert daemon.refused("allocate_numa_cores", service_name="b", numa_node=1, num_of_cores=3, pool="general") == (
@@ -82,7 +82,7 @@ def test_numa_in_the_general_pool(daemon: Daemon) -> None:
     )
 
 
-def test_numa_takes_nothing_from_the_other_pool(daemon: Daemon) -> None:
+def test_numa_never_reclaims_from_the_other_pool(daemon: Daemon) -> None:
     general = daemon.cores("general", 4, pool="general")
     isolated = daemon.cores("isolated", 12)
     assert daemon.numa("svc", 0, 6) == daemon.host.isolated_in(0)
@@ -107,28 +107,28 @@ def test_service_lives_in_one_pool(daemon: Daemon, action: str, fields: Json, ho
     daemon.ok(action, service_name="svc", **fields, **other)
 
 
-def test_pool_lock_survives_a_restart(daemon: Daemon) -> None:
+def test_service_stays_in_its_pool_after_a_restart(daemon: Daemon) -> None:
     daemon.cores("svc", 2, pool="general")
     daemon.restart()
-    assert "release" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=1).lower()
+    assert "pool general" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=1)
 
 
 def test_partly_released_service_stays_in_its_pool(daemon: Daemon) -> None:
     daemon.numa("svc", 0, 1, pool="general")
     daemon.numa("svc", 1, 1, pool="general")
     daemon.numa("svc", 0, -1, pool="general")
-    daemon.refused("allocate_cores", service_name="svc", num_of_cores=1)
+    assert "pool general" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=1)
     daemon.numa("svc", 1, -1, pool="general")
     daemon.cores("svc", 1)
 
 
-def test_policies_are_inherited_in_the_general_pool(daemon: Daemon) -> None:
+def test_general_claim_keeps_its_preemption_policy(daemon: Daemon) -> None:
     daemon.cores("svc", 1, pool="general", preemption_policy="non-preemptive")
     answer = daemon.ok("allocate_cores", service_name="svc", num_of_cores=2, pool="general")
     assert answer["preemption_policy"] == "non-preemptive"
 
 
-def test_general_pool_with_all_cpus_offline(daemon: Daemon) -> None:
+def test_offline_general_pool_grants_nothing(daemon: Daemon) -> None:
     daemon.host.set_offline(GENERAL)
     assert daemon.refused("allocate_cores", service_name="svc", num_of_cores=1, pool="general") == (
         "No CPUs available in pool general"
@@ -137,7 +137,7 @@ def test_general_pool_with_all_cpus_offline(daemon: Daemon) -> None:
     assert daemon.ok("allocate_cores", service_name="svc", num_of_cores=-1, pool="general")["allocated_cores"] == ""
 
 
-def test_isolated_pool_is_empty_without_a_fallback(daemon: Daemon) -> None:
+def test_empty_isolated_pool_has_no_fallback(daemon: Daemon) -> None:
     daemon.host.set_isolated(())
     assert daemon.refused("allocate_cores", service_name="svc", num_of_cores=1) == (
         "No CPUs available: No Isolated CPUs configured"
@@ -155,13 +155,15 @@ def test_claims_outlive_their_pool() -> None:
         assert daemon.claims("general") == {"svc": {0, 4}}
         assert listing["cpu_pool"]["unavailable_allocated_cpus"] == "0,4"
         assert listing["total_available_cpus"] == listing["remaining_available_cpus"] == 0
-        daemon.refused("allocate_cores", service_name="svc", num_of_cores=1, pool="general")
-        daemon.refused("allocate_cores", service_name="new", num_of_cores=1, pool="general")
+        for service in ("svc", "new"):
+            assert daemon.refused("allocate_cores", service_name=service, num_of_cores=1, pool="general") == (
+                "No CPUs available in pool general: cpu-pool is not configured"
+            )
         daemon.cores("svc", -1, pool="general")
         assert "pool" in daemon.refused("list_allocations", pool="general").lower()
 
 
-def test_cpu_that_moved_to_the_other_pool_stays_owned() -> None:
+def test_cpu_stays_owned_when_it_changes_pools() -> None:
     with Daemon(settings={"cpu-pool": "0,4"}) as daemon:
         daemon.start()
         daemon.cores("svc", 2, pool="general")
@@ -174,16 +176,20 @@ def test_cpu_that_moved_to_the_other_pool_stays_owned() -> None:
         listing = daemon.ok("list_allocations")
         assert (listing["total_available_cpus"], listing["remaining_available_cpus"]) == (13, 12)
         assert 0 not in daemon.cores("other", 12)
-        daemon.refused("allocate_cores", service_name="other", num_of_cores=13)
-        # Not even a legacy request for the node may take it: it is a claim of another pool.
-        daemon.refused("allocate_numa_cores", service_name="third", numa_node=0, num_of_cores=7)
+        assert daemon.refused("allocate_cores", service_name="other", num_of_cores=13) == (
+            "Insufficient CPUs available. Requested: 13, Available: 12"
+        )
+        # Even a legacy request for the node may not reclaim it, because the claim is in another pool.
+        assert "CPUs 0 are held by other services" in daemon.refused(
+            "allocate_numa_cores", service_name="third", numa_node=0, num_of_cores=7
+        )
         assert len(daemon.numa("third", 0, 6)) == 6
         assert daemon.claims("general") == {"svc": {0, 4}}
         daemon.cores("svc", -1, pool="general")
         assert 0 in daemon.numa("third", 0, 7)
 
 
-def test_configured_cpus_that_the_host_does_not_have() -> None:
+def test_missing_configured_cpus_are_not_eligible() -> None:
     with Daemon(settings={"cpu-pool": "0,4,64-65"}) as daemon:
         daemon.start()
         listing = daemon.ok("list_allocations", pool="general")

@@ -22,8 +22,9 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import Settings, SettingsError, load_settings
 from epa_orchestrator.daemon import systemd
 from epa_orchestrator.daemon.background import keep_running
+from epa_orchestrator.daemon.current import State
 from epa_orchestrator.daemon.logs import log_to_stderr, set_level
-from epa_orchestrator.daemon.orchestrator import Orchestrator, State
+from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.server import Limits, Server
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper

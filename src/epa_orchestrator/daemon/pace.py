@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from epa_orchestrator.allocation.ledger import Claim, Ledger
+from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.protocol.requests import (
     AllocateCores,

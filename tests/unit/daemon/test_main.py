@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.main import Locations, StartError, open_state, run
 from epa_orchestrator.hardware.machine import Seen

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.host import Host
-from epa_orchestrator.allocation.ledger import Claim, Ledger
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet

@@ -23,7 +23,8 @@ from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon import socket_keeper
-from epa_orchestrator.daemon.orchestrator import Orchestrator, State
+from epa_orchestrator.daemon.current import State
+from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.server import Server
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper

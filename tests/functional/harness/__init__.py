@@ -1,0 +1,45 @@
+"""Start, feed and judge a real daemon from the outside; the contract is all that this package knows of it."""
+
+from .asking import (
+    READ_TIMEOUT,
+    SERVED_WITHIN,
+    Json,
+    check_listing,
+    connect,
+    decode,
+    encode,
+    error_of,
+    read_to_end,
+    two_whole_cores,
+)
+from .cpus import format_cpus, parse_cpus
+from .daemon import Daemon, Reused
+from .host import MEMORY, SMALL, Host
+from .process import Process, clean_environment
+from .waiting import PATIENCE, in_threads, run_all, wait_until
+
+__all__ = [
+    "MEMORY",
+    "PATIENCE",
+    "READ_TIMEOUT",
+    "SERVED_WITHIN",
+    "SMALL",
+    "Daemon",
+    "Host",
+    "Json",
+    "Process",
+    "Reused",
+    "check_listing",
+    "clean_environment",
+    "connect",
+    "decode",
+    "encode",
+    "error_of",
+    "format_cpus",
+    "in_threads",
+    "parse_cpus",
+    "read_to_end",
+    "run_all",
+    "two_whole_cores",
+    "wait_until",
+]

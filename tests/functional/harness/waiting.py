@@ -1,0 +1,36 @@
+"""Wait for other processes, and run jobs in threads."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+#: Only there so that a hanging daemon fails a test instead of hanging the run; no test passes or fails by it otherwise.
+PATIENCE: Final = 30.0
+
+
+def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE) -> None:
+    """Wait for something that happens outside this process."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def in_threads(*jobs: Callable[[], object]) -> Generator[None]:
+    """Run jobs beside the body, each in a thread of its own; at its end wait for them and pass on the first failure."""
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        running = [pool.submit(job) for job in jobs]
+        yield
+    for job in running:
+        job.result()
+
+
+def run_all(jobs: Iterable[Callable[[], object]]) -> None:
+    """Run jobs at once, each in a thread of its own, and wait for all."""
+    with in_threads(*jobs):
+        pass

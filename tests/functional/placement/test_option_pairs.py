@@ -1,0 +1,78 @@
+"""Pairs of option values: those that contradict each other are refused, all others serve requests."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+
+import pytest
+
+from tests.functional.harness import Daemon, Json, parse_cpus, wait_until
+from tools.synthetic import Shape
+
+from .asking import NUMA_REFUSES, ask, cores, numa, outcome, percent
+from .option_values import ALL_VALUES, CONTRADICTIONS, contradict
+
+
+def covering() -> list[Json]:
+    """Settings of all options such that every pair of values that does not contradict each other is in one of them."""
+    items = [(option, value) for option, values in ALL_VALUES.items() for value in values]
+    missing = {
+        frozenset((one, other))
+        for one, other in itertools.combinations(items, 2)
+        if one[0] != other[0] and not contradict(dict((one, other)))
+    }
+    found: list[Json] = []
+    while missing:
+        chosen = dict(sorted(min(missing, key=lambda pair: sorted(map(str, pair)))))
+        for option, values in ALL_VALUES.items():
+            if option not in chosen:
+                fitting = [value for value in values if not contradict(chosen | {option: value})]
+                chosen[option] = max(
+                    fitting,
+                    key=lambda value: sum(frozenset(((option, value), item)) in missing for item in chosen.items()),
+                )
+        missing -= {frozenset(pair) for pair in itertools.combinations(chosen.items(), 2)}
+        found.append(chosen)
+    return found
+
+
+def test_every_pair_of_values_serves_requests() -> None:
+    with Daemon(Shape(2, 1, 2, 2, 2, isolated="1-7,9-15")) as daemon:
+        daemon.start()
+        every = covering()
+        assert len(every) < 60
+        for settings in every:
+            daemon.reload(settings)
+            answer = ask(daemon, cores(0))
+            refused = NUMA_REFUSES if settings["numa-policy"] == "single-numa-node" else None
+            assert outcome(answer) == refused or "error" not in answer, (settings, answer)
+            ask(daemon, cores(-1))
+            # Two or four CPUs are whole cores, or threads with a sibling to withhold: every policy has room for them.
+            requests = [cores(2), numa(0, 2), percent(14), numa(1, 4), percent(10), cores(4)]
+            if settings["cpu-pool"]:
+                requests.append(cores(1 if settings["cpu-thread-policy"] == "isolate" else 2, pool="general"))
+            for request in requests:
+                answer = ask(daemon, request)
+                assert "error" not in answer, (settings, request, answer)
+                held = parse_cpus(outcome(answer).partition(" ")[0])
+                assert daemon.claims(request[1].get("pool", "isolated")) == {"svc": held}
+                assert outcome(ask(daemon, request)) == outcome(answer)
+                daemon.release_everything()
+
+
+@pytest.mark.parametrize("pair", CONTRADICTIONS, ids=[" ".join(pair.values()) for pair in CONTRADICTIONS])
+def test_contradictory_pairs_are_refused(daemon: Daemon, pair: Json) -> None:
+    """On reload they change nothing, at the start the daemon gives up; each time a sentence names both."""
+    before = outcome(ask(daemon, cores(5), dry_run=True))
+    said = len(daemon.log())
+    daemon.configure(pair)
+    daemon.send_signal(signal.SIGHUP)
+    wait_until(lambda: "stay as they are" in daemon.log()[said:], "it is told")
+    assert outcome(ask(daemon, cores(5), dry_run=True)) == before
+    daemon.stop()
+    assert daemon.launch().wait() > 0
+    for log in (daemon.log(), daemon.log()):
+        (line,) = [line for line in log.splitlines() if "contradict" in line]
+        for option, value in pair.items():
+            assert f"{option}={value}" in line

@@ -1,0 +1,57 @@
+"""`placement` in answers, on made-up and recorded machines."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.hardware.discovery import read_machine
+from epa_orchestrator.hardware.sysfs import SysfsTree
+from tests.functional.harness import parse_cpus
+from tools.synthetic import Shape
+
+from .asking import ask, cores, numa, outcome, percent
+from .hosts import CLUSTERS, EIGHT, POWER, machine_daemon, real_daemon
+from .whereabouts import check_placement
+
+REAL: Final = {
+    "epyc9654-2s-nps4-384t": "",
+    "clx-2s-snc2-80t": "1",
+    "raptorlake-i7-1370p-20t": "0,13",
+    "power8-8247-22l-deconf-80p": "",
+    "kunpeng920-2s4n-128c": "5",
+    "opteron-magnycours-48c-sparse": "",
+    "s390-z16-8t": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("machine", "reserved"), [(EIGHT, "3"), (CLUSTERS, ""), (POWER, "1,9"), *REAL.items()],
+    ids=["eight", "clusters", "power", *REAL],
+)  # fmt: skip
+def test_answers_say_where_the_cpus_are(machine: str | Shape, reserved: str) -> None:
+    with machine_daemon(machine, {"reserved-cpus": reserved}) as daemon:
+        daemon.start()
+        machine_ = read_machine(SysfsTree(daemon.host.root))
+        node = min(node.id for node in machine_.nodes if node.cpus - CpuSet.parse(reserved))
+        for service, (action, fields) in [
+            ("a", cores(3)), ("b", percent(15)), ("c", numa(node, 1)), ("d", cores(1, cpu_thread_policy="share")),
+            ("a", cores(1, cpu_thread_policy="isolate")), ("e", cores(1, cpu_thread_policy="isolate")), ("b", cores(2)),
+            ("c", numa(node, 2)), ("f", cores(0)), ("e", cores(1, cpu_thread_policy="share")),
+        ]:  # fmt: skip
+            answer = daemon.call(action, service_name=service, **fields)
+            if "error" not in answer:
+                check_placement(daemon, machine_, answer, parse_cpus(reserved))
+        for service, (action, fields) in [("a", cores(-1)), ("b", percent(0)), ("c", numa(node, -1))]:
+            assert "placement" not in daemon.ok(action, service_name=service, **fields)
+
+
+def test_core_types_of_a_hybrid_machine_are_known() -> None:
+    # Cores 0-1 ... 10-11 are fast ones of two threads, 12 to 19 slow ones.
+    with real_daemon("raptorlake-i7-1370p-20t", {}) as daemon:
+        daemon.start()
+        for value, expected in (("none", "0-1"), ("performance", "0-1"), ("efficiency", "12-13")):
+            daemon.reload({"prefer-core-type": value})
+            assert outcome(ask(daemon, cores(2), dry_run=True)) == expected
