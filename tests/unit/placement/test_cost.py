@@ -133,7 +133,7 @@ def test_levels_of_a_claim_that_shrinks(changed: dict[str, Any], expected: str) 
     assert _words(levels(PlacementPolicy(**changed), shrinking=True)) == expected
 
 
-def test_rank_turns_what_there_should_be_more_of() -> None:
+def test_rank_negates_levels_of_which_more_is_better() -> None:
     vector = Cost(*range(1, 17))
     assert rank(vector, (("numa_nodes", 1), ("l3_left_over", -1), ("lowest_cpu", 1))) == (2, -14, 16)
 

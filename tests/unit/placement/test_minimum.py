@@ -113,4 +113,4 @@ def test_minimum_is_that_of_trying_every_set(shape: Shape, threads: CpuThreadPol
         top = build_topology(machine, eligible, kept)
         where = oracle.world(machine, frozenset(eligible), frozenset(kept))
         for count in range(1, len(eligible) + 2):
-            assert minimum_domains(top, count, threads) == oracle.needs(where, count, threads), (away, count)
+            assert minimum_domains(top, count, threads) == oracle.minimum(where, count, threads), (away, count)

@@ -64,7 +64,7 @@ def pool_of(machine: Machine) -> tuple[Topology, oracle.World]:
 
 
 def counted_minimum(where: oracle.World, count: int, threads: str, node: int | None) -> tuple[int, int] | None:
-    """The same as `oracle.needs`, quickly: the roomiest nodes, and the roomiest L3 domains in them.
+    """The same as `oracle.minimum`, quickly: the roomiest nodes, and the roomiest L3 domains in them.
 
     For whole cores this is right only where all cores have as many threads.
     """
@@ -97,7 +97,7 @@ def _how_many(sizes: Sequence[int], count: int) -> int | None:
 def test_counted_minimum_is_that_of_the_oracle(index: int, threads: str) -> None:
     where = pool_of(SMALL[index])[1]
     for count in range(1, len(where.core) + 1):
-        assert counted_minimum(where, count, threads, None) == oracle.needs(where, count, threads)
+        assert counted_minimum(where, count, threads, None) == oracle.minimum(where, count, threads)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ def random_request(machine: Machine, rng: random.Random) -> Request:
     count = rng.choice((rng.randint(0, len(free | own)), rng.randint(0, min(len(free | own), 12))))
     asked = oracle.Question(where, frozenset(free), frozenset(own), count, policy, node=node)
     threads = policy.cpu_thread_policy
-    where.known_needs[count, threads, node] = counted_minimum(where, count, threads, node)
+    where.known_minimum[count, threads, node] = counted_minimum(where, count, threads, node)
     return Request(machine, Task(topology, free, own, count, policy, node=node), asked, rng)
 
 
@@ -174,7 +174,7 @@ def test_an_answer_does_not_depend_on_earlier_requests(name: str) -> None:
 
 
 @on_all_machines
-def test_an_answer_does_not_depend_on_what_is_remembered(name: str) -> None:
+def test_an_answer_does_not_depend_on_the_caches(name: str) -> None:
     def check(request: Request) -> None:
         answer = outcome(request.task)
         forget()
