@@ -15,7 +15,7 @@ import orchestrator_snap
 from config import ReleaseParams
 from epa_orchestrator.cli import tables
 from epa_orchestrator.hardware.describe import describe
-from epa_orchestrator.hardware.machine import read_hugepages
+from epa_orchestrator.hardware.hugepages import read_hugepages
 from epa_orchestrator.hardware.sysfs import SysfsError, SysfsTree
 from errors import CharmError
 from juju_texts import action_results, truncate

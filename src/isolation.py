@@ -6,7 +6,8 @@ import subprocess
 from dataclasses import dataclass
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.hardware.machine import Machine, MachineError, read_machine
+from epa_orchestrator.hardware.discovery import MachineError, read_machine
+from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError, SysfsTree
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from epa_orchestrator.state import database_files
 from tests.fake_snapd.snaps import BASE, CONSUMER, NAME
 from tests.service import Service
 

@@ -10,16 +10,9 @@ from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.hardware.devices import node_of_device
-from epa_orchestrator.hardware.machine import (
-    Hugepages,
-    LastSeen,
-    Machine,
-    MachineError,
-    read_hugepages,
-    read_hugepages_of,
-    read_isolation,
-    read_machine,
-)
+from epa_orchestrator.hardware.discovery import MachineError, read_isolation, read_machine
+from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages, read_hugepages_of
+from epa_orchestrator.hardware.machine import LastSeen, Machine
 from epa_orchestrator.hardware.sysfs import Sysfs
 
 log = logging.getLogger(__name__)

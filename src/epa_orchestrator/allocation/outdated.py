@@ -16,7 +16,9 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pool, Pools
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.placement.policy import NO_WISHES, ContradictionError, PlacementPolicy, with_wishes
-from epa_orchestrator.placement.search import Task, Unplaceable, broken_rule, place
+from epa_orchestrator.placement.rules import Unplaceable, broken_rule
+from epa_orchestrator.placement.search import place
+from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import Node, Topology
 
 _NO_CLAIMS: Final[Mapping[str, Claim]] = {}

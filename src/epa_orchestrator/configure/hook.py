@@ -31,7 +31,8 @@ from epa_orchestrator.configure.proposal import HostState, check_proposal
 from epa_orchestrator.documents import parse_document
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file, sync_directory
-from epa_orchestrator.hardware.machine import MachineError, read_hugepages, read_machine
+from epa_orchestrator.hardware.discovery import MachineError, read_machine
+from epa_orchestrator.hardware.hugepages import read_hugepages
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsTree
 from epa_orchestrator.state import database_files, loading, opening
 from epa_orchestrator.state.errors import LegacyStateError, StateError

@@ -17,8 +17,7 @@ from epa_orchestrator.allocation.claims import Claim, PageKind
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.names import PoolName, PreemptionPolicy
-from epa_orchestrator.placement.policy import NO_WISHES, PlacementPolicy, Wishes
-from epa_orchestrator.placement.search import DEFAULT_POLICY
+from epa_orchestrator.placement.policy import DEFAULT_POLICY, NO_WISHES, PlacementPolicy, Wishes
 
 #: The values of a row in the order of its columns, without the checksum.
 Row = tuple[object, ...]

@@ -11,7 +11,8 @@ import pytest
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.settings import Settings, parse_settings
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import Hugepages, LastSeen
+from epa_orchestrator.hardware.hugepages import Hugepages
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from tools.synthetic import Shape, build, write_tree
 

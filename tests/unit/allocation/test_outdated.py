@@ -12,8 +12,7 @@ from epa_orchestrator.allocation.outdated import Review, is_outdated
 from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.placement.policy import NO_WISHES, PlacementPolicy, Wishes, with_wishes
-from epa_orchestrator.placement.search import DEFAULT_POLICY
+from epa_orchestrator.placement.policy import DEFAULT_POLICY, NO_WISHES, PlacementPolicy, Wishes, with_wishes
 from tests.machines import made_up
 from tools.synthetic import Shape
 

@@ -11,7 +11,8 @@ import pytest
 from rich.console import RenderableType
 
 from epa_orchestrator.cli import tables
-from epa_orchestrator.hardware.machine import Hugepages, read_machine
+from epa_orchestrator.hardware.discovery import read_machine
+from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.names import PreemptionPolicy
 from epa_orchestrator.peer import Peer

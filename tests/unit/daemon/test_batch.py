@@ -21,7 +21,7 @@ from epa_orchestrator.daemon import batch as batches
 from epa_orchestrator.daemon.batch import INTERNAL_ERROR, Batch, Decided, Waiting
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.placement.search import Task
+from epa_orchestrator.placement.task import Task
 from epa_orchestrator.protocol.requests import (
     AllocateCores,
     AllocateCoresPercent,

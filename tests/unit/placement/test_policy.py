@@ -1,4 +1,4 @@
-"""Policy: what a request may wish for beside the operator's options, and what of it is kept."""
+"""Policy: which wishes of a request replace the operator's options."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_every_wish_under_every_value(option: str) -> None:
             assert effective == max(set_, wished, key=lambda value: strict.index(value) if value in strict else -1)
 
 
-def test_near_is_the_request_s_own() -> None:
+def test_near_comes_from_the_request() -> None:
     assert with_wishes(PlacementPolicy(), Wishes(near=3)) == PlacementPolicy(near=3)
     assert with_wishes(PlacementPolicy(), NO_WISHES) == PlacementPolicy()
 
@@ -92,7 +92,7 @@ def test_near_is_the_request_s_own() -> None:
          "uncore_cache_alignment=require contradicts numa-allocation-strategy=distribute, which the operator has set"),
     ],
 )  # fmt: skip
-def test_a_wish_that_contradicts_an_option(policy: dict[str, str], wishes: dict[str, str], sentence: str) -> None:
+def test_refuses_a_contradictory_wish(policy: dict[str, str], wishes: dict[str, str], sentence: str) -> None:
     with pytest.raises(ContradictionError, match=sentence):
         with_wishes(_policy(policy), Wishes(**_any(wishes)))
 
@@ -116,7 +116,7 @@ def test_contradictions(one: dict[str, str], other: dict[str, str]) -> None:
     assert _policy(other).contradiction() is None
 
 
-def test_rules_and_what_is_left_without_them() -> None:
+def test_rules_of_a_policy_and_the_policy_without_them() -> None:
     for option, values in VALUES.items():
         for value in values:
             policy = _policy({option: value})
