@@ -42,7 +42,7 @@ def test_snapd_and_its_base_are_installed(machine: Machine) -> None:
 
 
 def test_strict_snaps_are_confined(machine: Machine) -> None:
-    """Files, capabilities and signals are confined; snapd calls it partial: the kernel does not mediate D-Bus."""
+    """Files, capabilities and signals are confined; snapd reports `partial`, as Debian's kernel ignores D-Bus."""
     assert read(machine, "/sys/module/apparmor/parameters/enabled") == "Y"
     mediated = set(machine.run("ls", "/sys/kernel/security/apparmor/features").out.split())
     assert mediated >= {"caps", "domain", "file", "mount", "ptrace", "signal"}
