@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final, NamedTuple
 
 import pytest
 
-from tests.functional.harness import Daemon, Json
+from tests.functional.harness import Daemon, Json, wait_until
 from tools.synthetic import Shape
 
 from .asking import Request, cores, numa, tables
@@ -39,7 +40,19 @@ def test_no_setting_moves_a_claim(daemon: Daemon) -> None:
             assert daemon.numa("b", 1, 2) == daemon.claims()["b"]
             assert tables(daemon)["event"] == before[1]["event"]
     daemon.reload({})
-    assert daemon.ok("list_allocations")["outdated_placements"] == []
+    wait_for_outdated(daemon, [])
+
+
+def wait_for_outdated(daemon: Daemon, services: list[str]) -> Json:
+    """The listing, as soon as it names these outdated placements: another thread judges them after a change."""
+    listings: list[Json] = []
+
+    def named() -> bool:
+        listings.append(daemon.ok("list_allocations"))
+        return listings[-1]["outdated_placements"] == services
+
+    wait_until(named, f"outdated placements {services}")
+    return listings[-1]
 
 
 class Outdated(NamedTuple):
@@ -85,24 +98,25 @@ def test_listing_names_outdated_placements(shape: Shape) -> None:
             before = daemon.ok("list_allocations")
             assert before["outdated_placements"] == []
             daemon.reload(case.change)
-            after = daemon.ok("list_allocations")
+            after = wait_for_outdated(daemon, case.expected)
             assert after == before | {"outdated_placements": case.expected}, case
             if case.expected:
                 daemon.kill()
                 daemon.start()
-                assert daemon.ok("list_allocations") == after
+                assert wait_for_outdated(daemon, case.expected) == after
             for service in case.expected:
                 daemon.cores(service, -1)
-            assert daemon.ok("list_allocations")["outdated_placements"] == []
+            wait_for_outdated(daemon, [])
 
 
 def test_outdated_placements_depend_on_free_cpus(daemon: Daemon) -> None:
-    """They are said to be by the CPUs that are free now; a restart changes nothing of it."""
+    """A claim is outdated when better CPUs are free now, before a restart as after it."""
     daemon.cores("four", 4)
     daemon.cores("rest", 12)
     daemon.reload({"cpu-distribution": "cores"})
+    time.sleep(0.5)  # longer than it takes until the claims are reviewed
     assert daemon.ok("list_allocations")["outdated_placements"] == []
     daemon.cores("rest", -1)
-    before = daemon.ok("list_allocations")
+    before = wait_for_outdated(daemon, ["four"])
     daemon.restart()
-    assert daemon.ok("list_allocations") == before
+    assert wait_for_outdated(daemon, ["four"]) == before
