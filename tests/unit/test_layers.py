@@ -94,6 +94,26 @@ def test_every_module_says_in_one_sentence_why_it_exists() -> None:
             assert text.partition("\n\n")[0].replace("\n", " ").count(". ") <= 1, module
 
 
+#: A name tuple, and the connection, which is tested through the server that accepts it.
+TESTED_ELSEWHERE = {"peer", "daemon.connection"}
+
+
+def test_every_module_has_its_test_module() -> None:
+    tests = Path(__file__).parent
+    expected = {module for module, path in MODULES.items() if not path.stem.startswith("__")} - TESTED_ELSEWHERE
+    missing = {
+        module
+        for module in expected
+        if not (tests / Path(*module.split("."))).with_name(f"test_{module.rpartition('.')[2]}.py").exists()
+    }
+    assert missing == set()
+
+
+def test_no_file_is_long() -> None:
+    lines = {module: len(path.read_text(encoding="utf-8").splitlines()) for module, path in MODULES.items()}
+    assert {module: count for module, count in lines.items() if count > 350} == {}
+
+
 def test_every_room_says_what_it_never_does() -> None:
     for path in PACKAGE.glob("*/__init__.py"):
         assert "never" in (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""), path

@@ -16,7 +16,6 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.daemon.encoded import ClaimParts
 from epa_orchestrator.daemon.queries import Queries
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.protocol.answers import MemoryAnswer, NodeHugepages, PageCapacity
@@ -193,20 +192,6 @@ def test_only_cpus_of_the_pools_are_listed_as_withheld() -> None:
     assert json.loads(answer(readings, ledger, LIST))["allocations"][0]["withheld_cpus"] == "9"
 
 
-def test_what_is_withheld_is_encoded_again_only_where_cpus_left_or_joined_the_pools() -> None:
-    at = host(cpu_thread_policy="isolate")
-    claims = {
-        name: claim(name, own, withheld=CpuSet.parse(other)) for name, own, other in (("a", "1", "5"), ("b", "2", "6"))
-    }
-    parts = ClaimParts()
-    parts.use(claims, at.pools().configured)
-    a, b = parts.of_pool("isolated").in_order()
-    parts.use(claims, at.pools().configured - CpuSet.parse("6"))
-    after = parts.of_pool("isolated").in_order()
-    assert after[0] is a
-    assert (b'"withheld_cpus":"6"' in b, b"withheld_cpus" in after[1]) == (True, False)
-
-
 def prepare(readings: Queries, ledger: Ledger, request: Reading) -> int:
     """How many steps the preparation takes."""
     steps = 1
@@ -236,16 +221,3 @@ def test_what_changes_during_the_preparation_is_answered_as_it_is_in_the_end() -
         assert not readings.prepare(first, at.pools(), request)
         assert prepare(readings, last, request) > 1
         assert answer(readings, last, request) == answer(Queries(at, None, ledger_known=True), last, request)
-
-
-def test_cpus_that_join_the_pools_are_shown_as_withheld_in_steps() -> None:
-    claims = {f"s{n}": claim(f"s{n}", f"{2 * n}", withheld=CpuSet([2 * n + 1])) for n in range(250)}
-    parts, fresh = ClaimParts(), ClaimParts()
-    every, odd = CpuSet(range(500)), CpuSet(range(1, 500, 2))
-    parts.use(claims, every)
-    steps = 1
-    while not parts.use(claims, every - odd, 100):
-        steps += 1
-    fresh.use(claims, every - odd)
-    assert steps == 3
-    assert parts.of_pool("isolated").in_order() == fresh.of_pool("isolated").in_order()

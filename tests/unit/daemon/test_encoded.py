@@ -1,0 +1,83 @@
+"""Encoded: the parts of claims in a listing are encoded once per change, in order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.host import Host
+from epa_orchestrator.allocation.settings import parse_settings
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.daemon.encoded import ClaimParts, PageParts, Parts
+from epa_orchestrator.hardware.sysfs import RecordedSysfs
+from tools.synthetic import Shape, build
+
+SHAPE = Shape(
+    packages=2,
+    cores_per_l3=4,
+    threads_per_core=2,
+    isolated="0-15",
+    hugepages={2048: (64, 60), 1048576: (4, 4)},
+    memory_only_nodes=1,
+)
+
+
+def host(shape: Shape = SHAPE, **options: object) -> Host:
+    named = {name.replace("_", "-"): value for name, value in options.items()}
+    return Host(RecordedSysfs(build(shape)), parse_settings(named))
+
+
+def claim(service: str, cpus: str, **fields: Any) -> Claim:
+    return Claim(service, "isolated", CpuSet.parse(cpus), EMPTY, "legacy", **fields)
+
+
+def test_what_is_withheld_is_encoded_again_only_where_cpus_left_or_joined_the_pools() -> None:
+    at = host(cpu_thread_policy="isolate")
+    claims = {
+        name: claim(name, own, withheld=CpuSet.parse(other)) for name, own, other in (("a", "1", "5"), ("b", "2", "6"))
+    }
+    parts = ClaimParts()
+    parts.use(claims, at.pools().configured)
+    a, b = parts.of_pool("isolated").in_order()
+    parts.use(claims, at.pools().configured - CpuSet.parse("6"))
+    after = parts.of_pool("isolated").in_order()
+    assert after[0] is a
+    assert (b'"withheld_cpus":"6"' in b, b"withheld_cpus" in after[1]) == (True, False)
+
+
+def test_cpus_that_join_the_pools_are_shown_as_withheld_in_steps() -> None:
+    claims = {f"s{n}": claim(f"s{n}", f"{2 * n}", withheld=CpuSet([2 * n + 1])) for n in range(250)}
+    parts, fresh = ClaimParts(), ClaimParts()
+    every, odd = CpuSet(range(500)), CpuSet(range(1, 500, 2))
+    parts.use(claims, every)
+    steps = 1
+    while not parts.use(claims, every - odd, 100):
+        steps += 1
+    fresh.use(claims, every - odd)
+    assert steps == 3
+    assert parts.of_pool("isolated").in_order() == fresh.of_pool("isolated").in_order()
+
+
+def test_parts_are_in_the_order_of_the_services() -> None:
+    parts = Parts()
+    for service in ("m", "b", "z"):
+        parts.put(service, service.encode())
+    parts.put("b", None)
+    parts.put("a", b"a")
+    parts.put("m", b"M")
+    assert (parts.services(), parts.in_order()) == (["a", "m", "z"], [b"a", b"M", b"z"])
+
+
+def test_a_hugepage_record_is_encoded_under_its_node() -> None:
+    parts = PageParts()
+    assert parts.use({"a": {(0, 2048): 4, (1, 1048576): 1}, "b": {(0, 2048): 2}})
+    assert parts.nodes == {0, 1}
+    assert parts.of_node(0) == b'{"a":{"2048":4},"b":{"2048":2}}'
+    assert parts.of_node(1) == b'{"a":{"1048576":1}}'
+
+
+def test_a_node_without_records_is_forgotten() -> None:
+    parts = PageParts()
+    parts.use({"a": {(3, 2048): 4}})
+    parts.use({})
+    assert (parts.nodes, parts.of_node(3)) == (set(), b"{}")

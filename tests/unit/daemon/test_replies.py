@@ -1,0 +1,31 @@
+"""Replies: an answer leaves and its outcome is logged; a failing connection stops nobody else."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from epa_orchestrator.daemon.replies import send, send_error
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.protocol.requests import validate
+
+REQUEST = validate({"action": "allocate_cores", "service_name": "nova", "num_of_cores": 2})
+PEER = Peer(pid=7, uid=0, gid=0)
+
+
+def test_an_error_is_sent_as_the_protocol_has_it(caplog: pytest.LogCaptureFixture) -> None:
+    sent: list[bytes] = []
+    with caplog.at_level(logging.INFO):
+        send_error(sent.append, "No.", PEER, REQUEST)
+    assert json.loads(sent[0]) == {"version": "1.0", "error": "No."}
+    assert "pid=7 uid=0 gid=0 allocate_cores 'nova': No." in caplog.text
+
+
+def test_a_reply_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_: bytes) -> None:
+        raise ZeroDivisionError
+
+    send(fail, b"{}", PEER, REQUEST, "served")
+    assert "an answer to pid=7 could not be sent" in caplog.text
