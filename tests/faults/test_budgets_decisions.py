@@ -1,4 +1,4 @@
-"""Budgets of decisions and commits, in CPU time: for each kind of request, for batches of refusals, and of the history.
+"""Budgets of decisions and commits in CPU time: for each kind of request, for batches of refusals, and for the history.
 
 Milliseconds are those of a machine on which `_calibrate` takes `_REFERENCE_MS`; slower machines get more.
 """
@@ -74,7 +74,7 @@ def machine(cpus: int, nodes_per_package: int = 4) -> Shape:
 
 
 def whole_cores(shape: Shape, services: int) -> Ledger:
-    """Services with a core each, as far apart as there is room for."""
+    """Services with a core each, spread evenly over the machine."""
     isolated = CpuSet.parse(shape.isolated)
     cores = [core for core in range(shape.cores) if core in isolated]
     chosen = cores[:: max(len(cores) // services, 1)][:services]
@@ -83,7 +83,7 @@ def whole_cores(shape: Shape, services: int) -> Ledger:
 
 
 def scattered(shape: Shape, services: int) -> Ledger:
-    """Services with two random CPUs each, which nobody may take."""
+    """Non-preemptive services with two random CPUs each."""
     cpus = sorted(CpuSet.parse(shape.isolated))
     random.Random(1).shuffle(cpus)
     pairs = [CpuSet(cpus[2 * number : 2 * number + 2]) for number in range(services)]
@@ -98,7 +98,7 @@ def memory_directory() -> Generator[Path]:
 
 
 class Costs:
-    """An orchestrator on a store in memory, and what requests to it cost."""
+    """An orchestrator on a store in memory, and the costs of requests to it."""
 
     def __init__(self, directory: Path, shape: Shape, ledger: Ledger) -> None:
         path = directory / store.FILE_NAME
@@ -214,7 +214,7 @@ def impossible(number: int, count: int = 400) -> Json:
 
 
 def test_repeated_refusals_are_remembered() -> None:
-    """A refusal is remembered for the same ledger and task; another claim makes another ledger."""
+    """The daemon remembers a refusal for the same ledger and task; another claim makes another ledger."""
 
     async def body(costs: Costs) -> None:
         async def claim(count: int) -> None:
@@ -287,8 +287,7 @@ def test_readings_are_answered_during_a_batch(wide_daemon: Daemon) -> None:
 
 # --- the history ------------------------------------------------------------------------------------------------------
 
-MAX_HISTORY_BYTES: Final[int] = getattr(store, "MAX_HISTORY_BYTES", 64 << 20)
-#: What the file may have beyond its history: claims, indexes, and pages that are free again; and its log.
+#: The bytes besides the history: claims, indexes, free pages, and the log.
 BEYOND: Final = 16 << 20
 
 
@@ -298,7 +297,7 @@ def sizes_of(path: Path) -> int:
 
 
 def change_often(path: Path, claims: tuple[Claim, Claim], commits: int, changes: int) -> int:
-    """Commit many batches of changes without a pause; the most bytes that the database had."""
+    """Commit many batches of changes without a pause; returns the largest size of the database in bytes."""
     opened, _ = store.open_store(path)
     most = 0
     try:
@@ -333,9 +332,9 @@ def test_busy_history_is_bounded_in_bytes(database: Path) -> None:
     )
     bytes_per_change = 2 * len(str(scattered_cpus))
     changes = 10
-    most = change_often(database, claims, MAX_HISTORY_BYTES * 3 // 2 // bytes_per_change // changes, changes)
-    print(f"{most / 1e6:.0f} MB at most, {MAX_HISTORY_BYTES / 1e6:.0f} MB of history allowed")
-    assert most <= MAX_HISTORY_BYTES + BEYOND
+    most = change_often(database, claims, store.MAX_HISTORY_BYTES * 3 // 2 // bytes_per_change // changes, changes)
+    print(f"{most / 1e6:.0f} MB at most, {store.MAX_HISTORY_BYTES / 1e6:.0f} MB of history allowed")
+    assert most <= store.MAX_HISTORY_BYTES + BEYOND
     assert set(store.load(database).ledger.claims) == {"wide"}
 
 

@@ -1,8 +1,8 @@
-"""A hostile snap in the socket's directory: whatever it puts there at any moment, the daemon gets its socket back.
+"""A hostile snap in the socket's directory: the daemon gets its socket back from every obstacle at every moment.
 
-Every name in the directory is replaced by every kind of obstacle before each system call by which the daemon looks
-after its socket. Afterwards the daemon's own files have the modes and contents that they had, a client that connects to
-the path reaches the daemon, and the daemon goes on looking after it.
+Obstacles of every kind replace every name in the directory before each system call by which the daemon looks after its
+socket. Afterwards the daemon's own files have their earlier modes and contents, a client that connects to the path
+reaches the daemon, and the daemon still looks after the socket.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Snap:
-    """The hostile snap: what it can do in the directory, with sockets of its own that it never serves."""
+    """The hostile snap: its attacks on the directory, with sockets of its own that it never serves."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.directory = daemon.socket_path.parent
@@ -118,7 +118,7 @@ class Snap:
                 client.connect(str(path))
 
     def closed_socket(self, path: Path) -> None:
-        """The daemon's own socket, but nobody but its user may connect."""
+        """The daemon's own socket, to which only the daemon's user may connect."""
         try:
             os.link(self.directory / KEPT, path)
         except FileNotFoundError:
@@ -219,8 +219,6 @@ def calls_of_putting_back(daemon: Daemon, stepper: Stepper, snap: Snap, loss: Ca
     """The calls from the loss of the socket until the next look has connected to the new one."""
     calls = attack(daemon, stepper, snap, loss, 40, lambda: None)
     assert "bind" in calls, f"the socket is not put back: {calls}"
-    if "connect" not in calls:  # earlier versions, which compared inode numbers
-        return calls[: calls.index("listen") + 4]
     return calls[: calls.index("connect") + 1]
 
 
@@ -279,7 +277,7 @@ def test_socket_returns_after_every_obstacle_at_every_call(library: Path, long: 
 
 
 def test_activation_replaces_every_obstacle() -> None:
-    """The socket that systemd hands over is served whatever a snap has put into its directory, and put back."""
+    """The daemon serves the socket that systemd hands over, and puts its file back."""
 
     def activate(kind: str) -> None:
         with Daemon() as daemon, listening(daemon.socket_path) as listener:
@@ -325,7 +323,7 @@ def test_start_replaces_every_obstacle() -> None:
 
 
 def test_socket_returns_after_a_race(long: bool) -> None:
-    """The daemon's files keep their modes, and after the race the socket is the daemon's, even with obstacles left."""
+    """The daemon's files keep their modes, and after the race the socket is the daemon's, even with obstacles."""
     with Daemon() as daemon:
         before = start_with_claims(daemon)
         snap = Snap(daemon)
@@ -369,7 +367,7 @@ def test_socket_returns_after_a_lack_of_descriptors() -> None:
             daemon.socket_path.unlink()
             wait_until(
                 lambda said=said: daemon.log().count("Too many open files") > said or daemon.socket_path.is_socket(),
-                f"it says what is missing, with {spare} descriptors",
+                f"the log names the lack, with {spare} descriptors",
             )
             starved += not daemon.socket_path.is_socket()
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)

@@ -14,7 +14,7 @@ from .hosts import EIGHT
 
 @pytest.fixture(scope="module", autouse=True)
 def in_memory() -> Iterator[None]:
-    """What a disk keeps is not the matter here, and memory is faster."""
+    """Use directories in memory: these tests need no disk, and memory is faster."""
     before, tempfile.tempdir = tempfile.tempdir, str(MEMORY) if MEMORY.is_dir() else None
     yield
     tempfile.tempdir = before
@@ -22,5 +22,6 @@ def in_memory() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def reused(in_memory: None) -> Iterator[Reused]:
+    """The daemon on eight cores."""
     with Reused(EIGHT) as shared:
         yield shared

@@ -43,7 +43,7 @@ def test_no_setting_moves_a_claim(daemon: Daemon) -> None:
 
 
 class Outdated(NamedTuple):
-    """Claims made one after the other by default, a change, and whose CPUs it would choose otherwise."""
+    """Claims made in this order by default, a change, and the services whose CPUs it would choose otherwise."""
 
     shape: Shape
     claims: dict[str, Request]
@@ -52,17 +52,17 @@ class Outdated(NamedTuple):
 
 
 OUTDATED: Final = [
-    # One CPU is where it would be anyway; of two, `cores` makes two cores.
+    # A claim of one CPU stays the best; `cores` would put two CPUs on two cores.
     Outdated(EIGHT, {"one": cores(1), "pair": cores(2), "node": numa(1, 2)}, {"cpu-distribution": "cores"},
              ["node", "pair"]),
     Outdated(EIGHT, {"one": cores(1), "pair": cores(2)}, {"cpu-thread-policy": "require"}, ["one"]),
     Outdated(EIGHT, {"one": cores(1), "pair": cores(2)}, {"cpu-thread-policy": "isolate"}, ["pair"]),
     Outdated(EIGHT, {"four": cores(4), "pair": cores(2)}, {"cpu-distribution": "caches"}, ["four"]),
     Outdated(EIGHT, {"nine": cores(9), "pair": cores(2)}, {"numa-policy": "single-numa-node"}, ["nine"]),
-    # Each is judged by itself.
+    # The daemon judges each claim by itself.
     Outdated(WIDE_NODES, {"a": cores(2), "b": cores(2)}, {"numa-allocation-strategy": "spread"}, ["a", "b"]),
     Outdated(CHAIN, {"four": cores(4)}, {"prefer-closest-numa-nodes": False}, []),
-    # CPU 0 is a slow one, 1 a fast one; 2 is a fast one that is free.
+    # CPU 0 is an efficiency core, CPU 1 a performance core; CPU 2 is a free performance core.
     Outdated(FOUR, {"a": cores(1), "b": cores(1)}, {"prefer-core-type": "performance"}, ["a"]),
     Outdated(EIGHT, {"a": cores(3)}, {"default-allocation-percent": 5, "large-system-threshold": 1}, []),
     Outdated(EIGHT, {"a": cores(3)}, {"resize-policy": "reallocate", "numa-reclaim": "never"}, []),
@@ -75,9 +75,9 @@ def test_listing_names_outdated_placements(shape: Shape) -> None:
     with Daemon(shape) as daemon:
         write_core_types(daemon)
         daemon.start()
-        for case in OUTDATED:
-            if case.shape is not shape:
-                continue
+        cases = [case for case in OUTDATED if case.shape is shape]
+        assert cases
+        for case in cases:
             daemon.reload({})
             daemon.release_everything()
             for service, (action, fields) in case.claims.items():
@@ -97,7 +97,7 @@ def test_listing_names_outdated_placements(shape: Shape) -> None:
 
 
 def test_outdated_placements_depend_on_free_cpus(daemon: Daemon) -> None:
-    """They are said to be by the CPUs that are free now; a restart changes nothing of it."""
+    """The daemon compares with the CPUs that are free now, also after a restart."""
     daemon.cores("four", 4)
     daemon.cores("rest", 12)
     daemon.reload({"cpu-distribution": "cores"})
