@@ -1,1 +1,1 @@
-"""How fast the daemon is, beside what this machine could do at best: `python -m benchmarks`."""
+"""How fast the daemon is, compared with the best that this machine can do: `python -m benchmarks`."""

@@ -1,7 +1,7 @@
-"""Compares the daemon of this checkout with that of an earlier one, both running at once and measured in turn.
+"""Compares the daemon of this checkout with an earlier one: `python -m benchmarks.compare EARLIER`.
 
-So both see the same machine: `python -m benchmarks.compare EARLIER`, where EARLIER is the directory of the earlier
-sources. The ratio is the median of the pairs'; above 1 this checkout is faster.
+EARLIER is the directory of the earlier sources. Both daemons run at once and are measured in turn, so that both see the
+same machine. The ratio is the median of all pairs; above 1 this checkout is faster.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks import load
-from benchmarks.echo import has_uvloop
 from benchmarks.processes import Process, start_daemon
 from benchmarks.requests import KINDS, TITLES, Kind, claims, machine, scripts
 from benchmarks.results import Size
@@ -29,18 +28,18 @@ _SECONDS: Final = 0.5
 
 
 class Pair(NamedTuple):
-    """One measurement of each, in requests per second."""
+    """One measurement of each daemon, in requests per second."""
 
     earlier: float
     now: float
 
 
 def main() -> int:
-    """Measure and print; the figures are no reason to fail."""
+    """Measure and print. The exit code is 0 whatever the figures."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("earlier", type=Path, help="the sources of the earlier daemon: the `src` of a checkout")
     parser.add_argument("--rounds", type=int, default=6, help="pairs of measurements, default 6")
-    parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="on the disk to measure")
+    parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="a directory on the disk to measure")
     arguments = parser.parse_args()
     now = Path(__file__).parents[1] / "src"
     print(f"{'size':24} {'request':22} {'clients':>7} {'earlier/s':>10} {'now/s':>10} {'ratio':>6}")
@@ -59,11 +58,10 @@ def _compare(
 ) -> Iterator[tuple[tuple[Kind, int], list[Pair]]]:
     shape, place = machine(size.cpus), directory / f"{size.cpus}"
     write_tree(build(shape), place / "sys")
-    loop = "uvloop" if has_uvloop() else "asyncio"
     found: dict[tuple[Kind, int], list[Pair]] = defaultdict(list)
     with ExitStack() as running:
         daemons = [
-            running.enter_context(start_daemon(place / name, place / "sys", loop, source))
+            running.enter_context(start_daemon(place / name, place / "sys", source))
             for name, source in (("earlier", earlier), ("now", now))
         ]
         for daemon in daemons:
@@ -78,7 +76,7 @@ def _compare(
 
 
 def _pair(daemons: list[Process], work: Sequence[load.Script], *, turned: bool) -> Pair:
-    """Both rates, measured in this order or the other one."""
+    """Measure both daemons, the later one first when `turned`."""
     order = daemons[::-1] if turned else daemons
     rates = [load.run(daemon.socket_path, work, _SECONDS).rate for daemon in order]
     return Pair(*(rates[::-1] if turned else rates))

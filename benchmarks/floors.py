@@ -1,7 +1,7 @@
 """The floor under every change: how often SQLite can commit one row to this disk so that it survives a power cut.
 
-In a new database, as SQLite does it by itself. Its log still grows, which costs the file system more than to write over
-a log that is there already; so a change of the daemon can cost less than this.
+The rows go into a new database, whose log still grows. That costs the file system more than to overwrite an existing
+log, so a change of the daemon can cost less than this floor.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Commits:
-    """How fast commits were."""
+    """The speed of synced commits."""
 
     rate: float
     p50_us: float
 
 
 def synced_commits(directory: Path, seconds: float) -> Commits:
-    """Commit one row after the other, as the daemon's store does: write-ahead log, synchronous=FULL."""
+    """Commit one row after another, as the daemon's store does: write-ahead log, synchronous=FULL."""
     path = directory / "floor.db"
     path.unlink(missing_ok=True)
     with closing(sqlite3.connect(path, isolation_level=None)) as database:

@@ -1,10 +1,10 @@
-"""The load: clients that do what real ones do, cheap enough to share a small machine with the daemon they measure.
+"""The load: clients that behave like real ones, and leave most of a small machine to the daemon that they measure.
 
 Each request is a connection of its own: connect, one send, read to EOF, close. One client is a plain blocking loop.
-Many clients are connections of one process that waits for them with epoll, each with one request under way and the
-next sent when its answer is read. Threads would fight for the interpreter lock and 64 processes for the processor that
-the daemon needs; both would measure the scheduler. The price: with many clients, an answer can wait here until those
-before it are read, so latencies with many clients hold some of the generator's own time. The echoes have it too.
+Many clients are connections of one process that waits for them with epoll; each has one request under way, and sends
+the next one when it has read its answer. Threads would compete for the interpreter lock, and 64 processes for the
+processors that the daemon needs; both would measure the scheduler. The price: an answer can wait here until earlier
+answers are read, so latencies with many clients include some of the generator's own time, for the echoes too.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Final
 
-#: Larger than any answer, so that one read takes what has arrived; allocated once, as that costs more than the read.
+#: Larger than any answer, so that one read takes everything that has arrived. Allocating it costs more than a read.
 _BUFFER: Final = bytearray(1 << 20)
 _VIEW: Final = memoryview(_BUFFER)
 
-#: How long one answer may take before the run is given up.
+#: The longest time for one answer; after that the run fails.
 _PATIENCE_S: Final = 15.0
 
-#: Where an answer says that it is an error: right after the version.
+#: The mark of an error, and how close to the begin of an answer it stands: right after the version.
 _ERROR: Final = b'"error"'
 _ERROR_WITHIN: Final = 40
 
-#: What a client sends, over and over, from the first request to the last.
+#: The requests that a client repeats, from the first to the last.
 Script = Sequence[bytes]
 
 
 class LoadError(Exception):
-    """A server did not answer, or not as it should."""
+    """A server did not answer, or answered with an error."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one run saw."""
+    """The result of one run."""
 
     clients: int
     requests: int
-    #: Those before it counts as well.
+    #: Also the uncounted ones at the start of the run.
     all_requests: int
     seconds: float
     p50_us: float
@@ -58,12 +58,12 @@ class Load:
 
     @property
     def typical_us(self) -> float:
-        """The time of one request: a lone client's median, which other work hardly moves; else 1 / rate."""
+        """The time of one request: the median of a lone client, which other work hardly changes; else 1 / rate."""
         return self.p50_us if self.clients == 1 else 1e6 / self.rate
 
 
 def ask(path: str, request: bytes) -> bytes:
-    """One request, one answer."""
+    """Send one request, and return its answer."""
     with _patience(_PATIENCE_S), socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
         connection.send(request)
@@ -71,7 +71,7 @@ def ask(path: str, request: bytes) -> bytes:
 
 
 def run(path: str, scripts: Sequence[Script], seconds: float) -> Load:
-    """Let one client per script repeat it for some seconds, to the script's end, so that nothing stays claimed.
+    """Let one client for each script repeat it for some seconds. All end their scripts, so that nothing stays claimed.
 
     Raises LoadError when an answer is an error or none comes.
     """
@@ -80,7 +80,7 @@ def run(path: str, scripts: Sequence[Script], seconds: float) -> Load:
     gc.disable()
     try:
         with _patience(seconds + _PATIENCE_S):
-            unseen = repeat(path, scripts, seconds / 10)  # so that nothing is done for the first time while it counts
+            uncounted = repeat(path, scripts, seconds / 10)  # fills all caches
             begin = time.monotonic_ns()
             took = repeat(path, scripts, seconds)
             elapsed = time.monotonic_ns() - begin
@@ -91,7 +91,7 @@ def run(path: str, scripts: Sequence[Script], seconds: float) -> Load:
     return Load(
         clients=len(scripts),
         requests=len(took),
-        all_requests=len(unseen) + len(took),
+        all_requests=len(uncounted) + len(took),
         seconds=elapsed / 1e9,
         p50_us=took[len(took) // 2] / 1e3,
         p99_us=took[len(took) * 99 // 100] / 1e3,
@@ -99,14 +99,14 @@ def run(path: str, scripts: Sequence[Script], seconds: float) -> Load:
 
 
 def once(path: str, requests: Sequence[bytes], clients: int = 32) -> None:
-    """Send each request once, some at a time."""
+    """Send each request once, `clients` at a time."""
     for first in range(0, len(requests), clients):
         with _patience(_PATIENCE_S):
             _repeat_many(path, [[request] for request in requests[first : first + clients]], 0)
 
 
 def _repeat_one(path: str, scripts: Sequence[Script], seconds: float) -> list[int]:
-    """One client: every call blocks, so nothing but the request's own system calls is done."""
+    """One client. Every call blocks, so there are no system calls but those of the request itself."""
     clock = time.monotonic_ns
     took: list[int] = []
     end = clock() + int(seconds * 1e9)
@@ -124,11 +124,11 @@ def _repeat_one(path: str, scripts: Sequence[Script], seconds: float) -> list[in
 
 
 def _repeat_many(path: str, scripts: Sequence[Script], seconds: float) -> list[int]:
-    """Many clients, in one process."""
+    """Many clients in one process."""
     clock = time.monotonic_ns
     took: list[int] = []
     poller = select.epoll()
-    #: By file descriptor: the connection, its client, when it began, how much of the answer was read.
+    #: By file descriptor: the connection, its client, its begin, and the bytes of the answer read so far.
     open_now: dict[int, tuple[socket.socket, int, int, int]] = {}
     steps = [0] * len(scripts)
 
@@ -168,7 +168,7 @@ def _repeat_many(path: str, scripts: Sequence[Script], seconds: float) -> list[i
 
 
 def _read(connection: socket.socket) -> int:
-    """Read to EOF into the buffer; how much it was."""
+    """Read to EOF into the buffer, and return the number of bytes."""
     size = connection.recv_into(_BUFFER)
     while got := connection.recv_into(_VIEW[size:]):
         size += got
@@ -176,7 +176,7 @@ def _read(connection: socket.socket) -> int:
 
 
 def _read_some(connection: socket.socket) -> tuple[int, bool]:
-    """Read what has arrived; how much it was, and whether that was the end."""
+    """Read everything that has arrived. Returns the number of bytes, and whether EOF was reached."""
     size = 0
     try:
         while got := connection.recv_into(_VIEW[size:], 0, socket.MSG_DONTWAIT):
@@ -195,7 +195,7 @@ def _check(size: int) -> None:
 
 @contextmanager
 def _patience(seconds: float) -> Generator[None]:
-    """Give up what blocks longer: one timer for all of it, as a timeout per call would cost a system call each."""
+    """Raise LoadError when the body takes longer. One timer does, as a timeout for each call costs a system call."""
 
     def give_up(_signal: int, _frame: FrameType | None) -> None:
         raise LoadError(f"no answer within {seconds:.0f} s")

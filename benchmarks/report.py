@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import importlib.util
 import json
 import os
 import platform
@@ -17,7 +15,6 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.echo import Loop
 from benchmarks.load import Load
 from benchmarks.requests import TITLES
 from benchmarks.results import Cell, Results, Size
@@ -31,7 +28,7 @@ _WIDTH: Final = 132
 
 @dataclass(frozen=True)
 class Run:
-    """How the run went."""
+    """The circumstances of a run."""
 
     seconds: float
     #: The share of all processor time that other processes took meanwhile.
@@ -44,10 +41,7 @@ def show(results: Results, run: Run) -> None:
     if not console.is_terminal:
         console = Console(width=_WIDTH)
     clients = sorted({cell.load.clients for cell in results.requests.values()})
-    console.print(_daemon(results, results.loop, clients))
-    for loop in ("asyncio", "uvloop"):
-        if loop != results.loop and any(cell.loop == loop for cell in results.requests.values()):
-            console.print(_daemon(results, loop, clients))
+    console.print(_daemon(results, clients))
     console.print(_echoes(results, clients))
     console.print(_once_per_size(results))
     console.print(_aims(results))
@@ -69,7 +63,6 @@ def write_json(results: Results, path: Path, run: Run) -> None:
         "processors": _processors(),
         "kernel": platform.release(),
         "interpreter": _interpreter(),
-        "loop": results.loop,
         "requests": [_flat(cell) for cell in results.requests.values()],
         "echoes": [_flat(echo) for echo in results.echoes.values()],
         "synced_commits": [_flat(size) | _flat(commits) for size, commits in results.commits.items()],
@@ -80,12 +73,11 @@ def write_json(results: Results, path: Path, run: Run) -> None:
     path.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _daemon(results: Results, loop: Loop, clients: list[int]) -> Table:
-    table = _table(f"The daemon on {loop}", ["CPUs", "services", "request"], clients)
+def _daemon(results: Results, clients: list[int]) -> Table:
+    table = _table("The daemon", ["CPUs", "services", "request"], clients)
     rows: dict[tuple[Size, str], dict[int, Cell]] = {}
     for cell in results.requests.values():
-        if cell.loop == loop:
-            rows.setdefault((cell.size, TITLES[cell.kind]), {})[cell.load.clients] = cell
+        rows.setdefault((cell.size, TITLES[cell.kind]), {})[cell.load.clients] = cell
     before = None
     for (size, title), cells in rows.items():
         if before not in (None, size):
@@ -98,12 +90,12 @@ def _daemon(results: Results, loop: Loop, clients: list[int]) -> Table:
 
 
 def _echoes(results: Results, clients: list[int]) -> Table:
-    table = _table("Floors: echoes of as many bytes as the listing", ["CPUs", "services", "bytes", "loop"], clients)
-    rows: dict[tuple[Size, int, Loop], dict[int, Load]] = {}
+    table = _table("Floors: echoes of as many bytes as the listing", ["CPUs", "services", "bytes"], clients)
+    rows: dict[tuple[Size, int], dict[int, Load]] = {}
     for echo in results.echoes.values():
-        rows.setdefault((echo.size, echo.payload, echo.loop), {})[echo.load.clients] = echo.load
-    for (size, payload, loop), loads in rows.items():
-        table.add_row(str(size.cpus), str(size.services), str(payload), loop, *_numbers(loads, clients))
+        rows.setdefault((echo.size, echo.payload), {})[echo.load.clients] = echo.load
+    for (size, payload), loads in rows.items():
+        table.add_row(str(size.cpus), str(size.services), str(payload), *_numbers(loads, clients))
     return table
 
 
@@ -140,7 +132,7 @@ def _aims(results: Results) -> Table:
 def _table(title: str, columns: Iterable[str], clients: list[int]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, justify="left" if column in ("request", "loop") else "right", no_wrap=True)
+        table.add_column(column, justify="left" if column == "request" else "right", no_wrap=True)
     for count in clients:
         table.add_column(f"{count} client{'s' * (count != 1)}\nreq/s", justify="right", no_wrap=True)
         table.add_column("\np50", justify="right", no_wrap=True)
@@ -160,7 +152,7 @@ def _numbers(loads: dict[int, Load], clients: list[int]) -> list[str]:
 
 
 def _flat(record: DataclassInstance) -> dict[str, object]:
-    """A record without nesting, numbers rounded to what was measured."""
+    """A record without nesting, its numbers rounded to the precision of the measurement."""
     flat: dict[str, object] = {}
     for field in dataclasses.fields(record):
         value = getattr(record, field.name)
@@ -178,7 +170,4 @@ def _processors() -> int:
 
 
 def _interpreter() -> str:
-    name = f"{platform.python_implementation()} {platform.python_version()}"
-    if importlib.util.find_spec("uvloop") is None:
-        return f"{name} without uvloop"
-    return f"{name} with uvloop {importlib.metadata.version('uvloop')}"
+    return f"{platform.python_implementation()} {platform.python_version()}"

@@ -1,4 +1,4 @@
-"""The requests that are measured, as the clients send them, on machines of three sizes."""
+"""The measured requests, as the clients send them, and the machines of three sizes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PAGES: Final = {_PAGE_KB: (65536, 65536)}
 
 
 def machine(cpus: int) -> Shape:
-    """A machine on which every CPU is isolated: 1, 8 or 16 nodes of 2 or 4 L3 domains."""
+    """A machine that isolates all CPUs: 1, 8 or 16 nodes of 2 or 4 L3 domains."""
     isolated = f"0-{cpus - 1}"
     if cpus == 16:
         return Shape(l3_per_node=2, threads_per_core=2, isolated=isolated, hugepages=_PAGES, memory_kb=256 << 20)
@@ -49,9 +49,9 @@ LIST: Final = request(action="list_allocations")
 
 
 def claims(shape: Shape, services: int) -> list[bytes]:
-    """Requests that give each service a claim, evenly over the nodes, and leave CPUs free for the cycles.
+    """Requests that give each service one CPU, evenly over the nodes, and leave CPUs free for the measured requests.
 
-    The claims are for one CPU; services for which there is none hold one hugepage instead.
+    Services that get no CPU hold one hugepage instead.
     """
     with_cpus = min(services, shape.cpus - _kept_free(shape))
     return [
@@ -69,7 +69,7 @@ def claims(shape: Shape, services: int) -> list[bytes]:
 
 
 def scripts(kind: Kind, shape: Shape, services: int, clients: int) -> Sequence[Script] | None:
-    """What each of the clients repeats; None when the machine has too few CPUs for all of them at once."""
+    """The requests that each client repeats; None when the machine has too few CPUs for all clients at once."""
     if kind == "list":
         return [[LIST]] * clients
     names = [f"cycle-{client}" for client in range(clients)]
@@ -107,5 +107,5 @@ def scripts(kind: Kind, shape: Shape, services: int, clients: int) -> Sequence[S
 
 
 def _kept_free(shape: Shape) -> int:
-    """Two CPUs for each of 64 clients, where there are so many."""
+    """Two CPUs for each of 64 clients, but at most half of all CPUs."""
     return min(128, shape.cpus // 2)

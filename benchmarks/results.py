@@ -1,11 +1,10 @@
-"""What a run of the benchmarks found, and how it stands beside what the project aims at."""
+"""The results of a run of the benchmarks, and whether they reach the aims of the project."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from benchmarks.echo import Loop
 from benchmarks.floors import Commits
 from benchmarks.load import Load
 from benchmarks.requests import KINDS, TITLES, Kind
@@ -13,7 +12,7 @@ from benchmarks.requests import KINDS, TITLES, Kind
 
 @dataclass(frozen=True, order=True)
 class Size:
-    """How much a daemon had to look after."""
+    """The CPUs and services of a daemon."""
 
     cpus: int
     services: int
@@ -26,11 +25,10 @@ class Size:
 class Cell:
     """One measurement of the daemon."""
 
-    loop: Loop
     size: Size
     kind: Kind
     load: Load
-    #: Processor time of the daemon per request, which the load generator has no part in.
+    #: The daemon's processor time for one request, without that of the load generator.
     cpu_us: float
 
 
@@ -38,7 +36,6 @@ class Cell:
 class Echo:
     """One measurement of an echo that answers as many bytes as a listing at this size."""
 
-    loop: Loop
     size: Size
     payload: int
     load: Load
@@ -46,7 +43,7 @@ class Echo:
 
 @dataclass(frozen=True)
 class Start:
-    """How long it took from the start of the process to the first listing: the median of some starts."""
+    """The time from the start of the process to the first listing, as the median of some starts."""
 
     size: Size
     seconds: float
@@ -54,7 +51,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Memory:
-    """What was resident after the load."""
+    """The resident memory after the load."""
 
     size: Size
     mib: float
@@ -62,54 +59,52 @@ class Memory:
 
 @dataclass(frozen=True)
 class Aim:
-    """A ratio or amount, and what it should be."""
+    """A measured ratio or amount, and the aim for it."""
 
     name: str
     aim: str
     measured: float
     reached: bool
-    #: Where it was measured: of many places, the worst.
+    #: The size that was measured, the worst one of many.
     where: str
 
 
 @dataclass
 class Results:
-    """All of it."""
+    """All measurements of a run; of each kind the fastest one."""
 
-    #: The daemon's usual loop.
-    loop: Loop
-    #: By loop, size, kind of request and clients.
-    requests: dict[tuple[Loop, Size, Kind, int], Cell] = field(default_factory=dict[tuple[Loop, Size, Kind, int], Cell])
-    #: By loop, size and clients.
-    echoes: dict[tuple[Loop, Size, int], Echo] = field(default_factory=dict[tuple[Loop, Size, int], Echo])
+    #: By size, kind of request and clients.
+    requests: dict[tuple[Size, Kind, int], Cell] = field(default_factory=dict[tuple[Size, Kind, int], Cell])
+    #: By size and clients.
+    echoes: dict[tuple[Size, int], Echo] = field(default_factory=dict[tuple[Size, int], Echo])
     commits: dict[Size, Commits] = field(default_factory=dict[Size, Commits])
     starts: list[Start] = field(default_factory=list[Start])
     memory: list[Memory] = field(default_factory=list[Memory])
 
     def keep(self, seen: Cell | Echo) -> None:
-        """Take in a measurement, if it is the fastest of its kind."""
+        """Keep a measurement if it is the fastest of its kind."""
         clients = seen.load.clients
         if isinstance(seen, Cell):
-            before = self.requests.setdefault((seen.loop, seen.size, seen.kind, clients), seen)
+            before = self.requests.setdefault((seen.size, seen.kind, clients), seen)
             if seen.load.typical_us < before.load.typical_us:
-                self.requests[seen.loop, seen.size, seen.kind, clients] = seen
+                self.requests[seen.size, seen.kind, clients] = seen
         else:
-            known = self.echoes.setdefault((seen.loop, seen.size, clients), seen)
+            known = self.echoes.setdefault((seen.size, clients), seen)
             if seen.load.typical_us < known.load.typical_us:
-                self.echoes[seen.loop, seen.size, clients] = seen
+                self.echoes[seen.size, clients] = seen
 
     def keep_commits(self, size: Size, seen: Commits) -> None:
-        """Take in a measurement of the disk, if it is the fastest."""
+        """Keep a measurement of the disk if it is the fastest."""
         if seen.p50_us < self.commits.setdefault(size, seen).p50_us:
             self.commits[size] = seen
 
     def load(self, kind: Kind, size: Size, clients: int) -> Load | None:
-        """What was seen of the daemon on its usual loop."""
-        cell = self.requests.get((self.loop, size, kind, clients))
+        """The load that was measured, None when there is none."""
+        cell = self.requests.get((size, kind, clients))
         return cell and cell.load
 
     def aims(self) -> list[Aim]:
-        """Every aim that this run has the numbers for."""
+        """All aims that this run has the figures for."""
         found = [*self._listings(), *self._lone_mutations(), *self._many_mutations(), *self._flat()]
         found += _at_most(
             "seconds from start to first answer", 0.4, ((start.seconds, str(start.size)) for start in self.starts)
@@ -118,14 +113,13 @@ class Results:
         return found
 
     def _listings(self) -> Iterable[Aim]:
-        ratios: dict[tuple[Loop, int], list[tuple[float, str]]] = {}
-        for (loop, size, clients), echo in self.echoes.items():
-            cell = self.requests.get((loop, size, "list", clients))
-            if cell is not None:
-                ratio = cell.load.typical_us / echo.load.typical_us
-                ratios.setdefault((loop, clients), []).append((ratio, str(size)))
-        for (loop, clients), measured in ratios.items():
-            name = f"time of a listing / of the {loop} echo, {clients} client{'s' * (clients != 1)}"
+        ratios: dict[int, list[tuple[float, str]]] = {}
+        for (size, clients), echo in self.echoes.items():
+            listing = self.load("list", size, clients)
+            if listing is not None:
+                ratios.setdefault(clients, []).append((listing.typical_us / echo.load.typical_us, str(size)))
+        for clients, measured in ratios.items():
+            name = f"time of a listing / of the echo, {clients} client{'s' * (clients != 1)}"
             yield from _at_most(name, 3, measured)
 
     def _lone_mutations(self) -> Iterable[Aim]:

@@ -15,8 +15,10 @@ from xml.sax.saxutils import escape
 ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from epa_orchestrator.allocation.ledger import Ask, Ledger, Refused, allocate  # noqa: E402
+from epa_orchestrator.allocation.allocate import Terms, allocate  # noqa: E402
+from epa_orchestrator.allocation.ledger import Ledger  # noqa: E402
 from epa_orchestrator.allocation.pools import Pools, build_pools  # noqa: E402
+from epa_orchestrator.allocation.refusal import Refused  # noqa: E402
 from epa_orchestrator.allocation.settings import parse_settings  # noqa: E402
 from epa_orchestrator.cpuset import EMPTY, CpuSet  # noqa: E402  (importable only now, when run as a script)
 from epa_orchestrator.hardware.machine import Machine, read_machine  # noqa: E402
@@ -87,7 +89,7 @@ def outcome(options: Mapping[str, str]) -> Outcome:
     refused: dict[str, Refused] = {}
     for request in REQUESTS:
         try:
-            grant = allocate(ledger, pools, Ask(request.service, pools.isolated), request.asked)
+            grant = allocate(ledger, pools.isolated, Terms(request.service), request.asked)
         except Refused as error:
             refused[request.service] = error
         else:
@@ -100,7 +102,7 @@ def outcome(options: Mapping[str, str]) -> Outcome:
 
 def _where(pools: Pools, cpus: CpuSet, available: CpuSet) -> str:
     """Where a service's CPUs are, in words, when the available ones are free for it."""
-    found = summary(pools.topologies["isolated"], cpus, available | cpus)
+    found = summary(pools.isolated.topology(), cpus, available | cpus)
     told = [f"NUMA {'node' if len(found.numa_nodes) == 1 else 'nodes'} {found.numa_nodes}"]
     told.append(_number(found.l3_domains, "L3 domain"))
     if found.whole_cores:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.state import store
 

@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger, PagesChange
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange, PagesChange
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import store

@@ -160,7 +160,7 @@ class Simulation:
 
     def _check_memory(self, stored: store.Loaded) -> None:
         """The claims that a restart would find are those in memory, with how they were placed."""
-        ledger = self._orchestrator._ledger
+        ledger = self._orchestrator._current.ledger
         require(
             stored.ledger.on(ledger.cores).claims == ledger.claims,
             "other claims in memory than stored",
@@ -260,7 +260,7 @@ class Simulation:
 
     async def _let_it_keep_what_it_has_seen(self) -> None:
         """Wait until the daemon has stored what it knows of cores and nodes, which it does in a quiet moment."""
-        if self._orchestrator._must_keep_seen():
+        if self._orchestrator._upkeep._must_store_seen():
             await asyncio.sleep(0.15)
 
     def _copy_state(self) -> None:

@@ -21,11 +21,13 @@ from typing import Any, Final
 
 import pytest
 
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.allocation.host import Host
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.daemon.orchestrator import Orchestrator, State
+from epa_orchestrator.daemon.current import State
+from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import store

@@ -18,11 +18,12 @@ from typing import Final
 
 import pytest
 
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange, PageKind, PagesChange
 from epa_orchestrator.allocation.host import Host
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger, PageKind, PagesChange
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.daemon.queries import Readings
+from epa_orchestrator.daemon.queries import Queries
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import Reading, validate
@@ -63,11 +64,11 @@ def host(cpus: int, **options: object) -> Host:
     made = Host(
         RecordedSysfs(_files[cpus]), parse_settings({name.replace("_", "-"): each for name, each in options.items()})
     )
-    assert made.pools().topologies
+    assert made.pools().isolated.topology()
     return made
 
 
-def answer(readings: Readings, ledger: Ledger, asked: Reading) -> bytes:
+def answer(readings: Queries, ledger: Ledger, asked: Reading) -> bytes:
     return readings.answer(ledger, readings._host.pools(), asked)
 
 
@@ -123,7 +124,7 @@ def least(times: int, work: Callable[[], object]) -> float:
     return min(cost(work) for _ in range(times))
 
 
-def after_changes(times: int, readings: Readings, asked: Reading, ledgers: Iterator[Ledger]) -> float:
+def after_changes(times: int, readings: Queries, asked: Reading, ledgers: Iterator[Ledger]) -> float:
     """The least cost of a reading that follows a change."""
     return min(cost(partial(answer, readings, ledger, asked)) for ledger in islice(ledgers, times))
 
@@ -136,7 +137,7 @@ def after_changes(times: int, readings: Readings, asked: Reading, ledgers: Itera
 def test_listing_after_a_change_costs_under_5_ms(cpus: int, options: dict[str, str]) -> None:
     """All claims were placed by the defaults; the options may differ now."""
     ledger = claims(cpus, CLAIMS[cpus])
-    readings = Readings(host(cpus, **options), None, ledger_known=True)
+    readings = Queries(host(cpus, **options), None, ledger_known=True)
     answer(readings, ledger, LIST)
     assert after_changes(5, readings, LIST, claim_changes(ledger)) < 5 * MS
 
@@ -144,7 +145,7 @@ def test_listing_after_a_change_costs_under_5_ms(cpus: int, options: dict[str, s
 @pytest.mark.parametrize("cpus", SIZES)
 def test_repeated_listing_costs_under_a_fifth_of_a_ms(cpus: int) -> None:
     ledger = claims(cpus, CLAIMS[cpus])
-    readings = Readings(host(cpus), None, ledger_known=True)
+    readings = Queries(host(cpus), None, ledger_known=True)
     answer(readings, ledger, LIST)
     assert least(5, lambda: answer(readings, ledger, LIST)) < 0.2 * MS
 
@@ -155,7 +156,7 @@ def test_first_listing_costs_under_5_ms(cpus: int, options: dict[str, str]) -> N
     ledger = claims(cpus, CLAIMS[cpus])
 
     def first() -> float:
-        readings = Readings(host(cpus, **options), None, ledger_known=True, ledger=ledger)
+        readings = Queries(host(cpus, **options), None, ledger_known=True, ledger=ledger)
         return cost(lambda: answer(readings, ledger, LIST))
 
     assert min(first() for _ in range(3)) < 5 * MS
@@ -164,7 +165,7 @@ def test_first_listing_costs_under_5_ms(cpus: int, options: dict[str, str]) -> N
 def test_listing_cost_grows_with_the_claims() -> None:
     def listing(count: int) -> float:
         ledger = claims(4096, count)
-        readings = Readings(host(4096), None, ledger_known=True)
+        readings = Queries(host(4096), None, ledger_known=True)
         answer(readings, ledger, LIST)
         return after_changes(7, readings, LIST, claim_changes(ledger))
 
@@ -178,7 +179,7 @@ def test_listing_cost_grows_with_the_claims() -> None:
 @pytest.mark.parametrize("cpus", SIZES)
 def test_memory_info_of_20000_records_stays_within_its_budget(cpus: int, per_service: int) -> None:
     ledger = records(20_000, per_service)
-    readings = Readings(host(cpus), None, ledger_known=True)
+    readings = Queries(host(cpus), None, ledger_known=True)
     answer(readings, ledger, MEMORY)
     assert least(5, lambda: answer(readings, ledger, MEMORY)) < 3 * MS
     assert after_changes(9, readings, MEMORY, page_changes(ledger)) < 8 * MS
@@ -190,12 +191,12 @@ def test_memory_info_cost_grows_with_the_records(what: str) -> None:
         ledger = records(count)
 
         def first() -> float:
-            readings = Readings(host(256), None, ledger_known=True)
+            readings = Queries(host(256), None, ledger_known=True)
             return cost(lambda: answer(readings, ledger, MEMORY))
 
         if what == "the first":
             return min(first() for _ in range(3))
-        readings = Readings(host(256), None, ledger_known=True)
+        readings = Queries(host(256), None, ledger_known=True)
         answer(readings, ledger, MEMORY)
         return after_changes(7, readings, MEMORY, page_changes(ledger))
 

@@ -38,9 +38,9 @@ TICK: Final = 1 / os.sysconf("SC_CLK_TCK")
 LISTING: Final = encode("list_allocations", {})
 
 
-@pytest.fixture(scope="module", params=["", "asyncio"], ids=["default loop", "asyncio"])
-def reused(request: pytest.FixtureRequest) -> Iterator[Reused]:
-    with Reused(environment={"EPA_LOOP": request.param}) as shared:
+@pytest.fixture(scope="module")
+def reused() -> Iterator[Reused]:
+    with Reused() as shared:
         yield shared
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import store

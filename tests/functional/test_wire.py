@@ -8,7 +8,6 @@ import resource
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,6 @@ from .harness import (
     READ_TIMEOUT,
     SERVED_WITHIN,
     Daemon,
-    Reused,
     check_listing,
     connect,
     decode,
@@ -33,14 +31,6 @@ from .harness import (
     run_all,
     wait_until,
 )
-
-
-@pytest.fixture(scope="module", params=["", "asyncio"], ids=["default loop", "asyncio"])
-def reused(request: pytest.FixtureRequest) -> Iterator[Reused]:
-    """Daemons on the event loop that the daemon prefers, which may be uvloop, and on asyncio's."""
-    with Reused(environment={"EPA_LOOP": request.param}) as shared:
-        yield shared
-
 
 LISTING: Final = encode("list_allocations", {})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Refused
+from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import SettingsError
 from epa_orchestrator.errors import EpaError, printable
 

@@ -7,16 +7,12 @@ from typing import NamedTuple, get_args
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import (
-    Ask,
-    Claim,
-    Ledger,
-    Refused,
-    allocate,
-    allocate_in_node,
-    free_pages,
-)
-from epa_orchestrator.allocation.pools import Pools, build_pools
+from epa_orchestrator.allocation.allocate import Terms, allocate, allocate_in_node
+from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.hugepages import free_pages
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.pools import NodeCpus, Pools, build_pools
+from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings, parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.machine import Hugepages, Machine
@@ -86,7 +82,7 @@ def granted(case: Case) -> str:
     pools = pools_of(machine_named(case.machine), case.options)
     ledger = ledger_with(case.others, case.own, pools)
     try:
-        grant = allocate(ledger, pools, Ask("me", pools.isolated), case.wanted)
+        grant = allocate(ledger, pools.isolated, Terms("me"), case.wanted)
     except Refused as refused:
         return f"refused by {refused.unplaceable.rule.option}" if refused.unplaceable else str(refused)
     after = grant.ledger
@@ -326,12 +322,12 @@ class NodeCase(NamedTuple):
 def test_numa_reclaim(case: NodeCase) -> None:
     pools = pools_of(machine_named("two-nodes"), f"numa-reclaim={case.value}")
     ledger = Ledger.of([Claim("others", "isolated", cpus(case.others), cpus(case.explicit), "legacy")], {})
-    ask = Ask("me", pools.isolated, case.policy)
+    terms, node = Terms("me", case.policy), NodeCpus(0, cpus("0-3,8-11"))
     if not case.expected:
         with pytest.raises(Refused, match="are held by other services"):
-            allocate_in_node(ledger, pools, ask, 0, cpus("0-3,8-11"), case.wanted)
+            allocate_in_node(ledger, pools.isolated, terms, node, case.wanted)
         return
-    grant = allocate_in_node(ledger, pools, ask, 0, cpus("0-3,8-11"), case.wanted)
+    grant = allocate_in_node(ledger, pools.isolated, terms, node, case.wanted)
     after = grant.ledger
     left = after.claims["others"].cpus if "others" in after.claims else EMPTY
     assert (str(grant.cpus), str(left)) == (case.expected, case.left), case.why
@@ -342,7 +338,7 @@ def test_isolated_threads_are_nobody_elses(value: str) -> None:
     # Another service has 8, the sibling of 0, and could lose it.
     pools = pools_of(machine_named("two-nodes"), f"numa-reclaim={value} cpu-thread-policy=isolate")
     ledger = Ledger.of([Claim("others", "isolated", cpus("8"), EMPTY, "legacy")], {})
-    grant = allocate_in_node(ledger, pools, Ask("me", pools.isolated), 0, cpus("0-3,8-11"), 1)
+    grant = allocate_in_node(ledger, pools.isolated, Terms("me"), NodeCpus(0, cpus("0-3,8-11")), 1)
     after = grant.ledger
     withheld = [claim.withheld & other.cpus for claim in after.claims.values() for other in after.claims.values()]
     assert not any(withheld)
@@ -361,15 +357,15 @@ def test_isolated_threads_are_nobody_elses(value: str) -> None:
 def test_default_preemption_policy(value: str, named: PreemptionPolicy | None, policy: str, expected: str) -> None:
     # A new service gets 0,8; then a legacy one wants all of the node.
     pools = pools_of(machine_named("two-nodes"), f"default-preemption-policy={value}")
-    grant = allocate(Ledger(), pools, Ask("first", pools.isolated, named), 2)
+    grant = allocate(Ledger(), pools.isolated, Terms("first", named), 2)
     assert grant.claim is not None
     assert grant.claim.preemption_policy == policy
-    ledger, ask = grant.ledger, Ask("second", pools.isolated, "legacy")
+    ledger, terms, node = grant.ledger, Terms("second", "legacy"), NodeCpus(0, cpus("0-3,8-11"))
     if expected:
-        assert str(allocate_in_node(ledger, pools, ask, 0, cpus("0-3,8-11"), 8).cpus) == expected
+        assert str(allocate_in_node(ledger, pools.isolated, terms, node, 8).cpus) == expected
     else:
         with pytest.raises(Refused, match="CPUs 0,8 are held by other services"):
-            allocate_in_node(ledger, pools, ask, 0, cpus("0-3,8-11"), 8)
+            allocate_in_node(ledger, pools.isolated, terms, node, 8)
 
 
 @pytest.mark.parametrize(
@@ -385,7 +381,9 @@ def test_default_preemption_policy(value: str, named: PreemptionPolicy | None, p
 )
 def test_reserved_hugepages(value: str, node: int, size_kb: int, expected: int, why: str) -> None:
     settings = parse_settings({"reserved-hugepages": value})
-    assert free_pages(Ledger(), Hugepages(size_kb, 100, 60), node, settings) == expected, why
+    assert (
+        free_pages(Ledger(), Hugepages(size_kb, 100, 60), settings.reserved_pages(node, size_kb), node) == expected
+    ), why
 
 
 @pytest.mark.parametrize(
@@ -405,7 +403,7 @@ def test_cpu_pool(options: str, count: int, expected: str, why: str) -> None:
     pools = pools_of(replace(made_up(SHAPES["two-nodes"]), isolated=cpus("0-7")), options)
     assert pools.general is not None
     try:
-        answer = str(allocate(Ledger(), pools, Ask("me", pools.general), count).cpus)
+        answer = str(allocate(Ledger(), pools.general, Terms("me"), count).cpus)
     except Refused as refused:
         answer = str(refused)
     assert answer == expected if expected[0].isdigit() else expected in answer, why

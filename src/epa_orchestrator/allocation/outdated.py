@@ -1,7 +1,7 @@
-"""Review: which claims the settings in use would place otherwise. They stay where they are; this only says so.
+"""Outdated: which claims the settings in use would place otherwise. They stay where they are; this only reports it.
 
-A claim is judged by placing it once more, which takes 2 ms on 4,096 CPUs, and 250 ms for a claim of half of them. So a
-`Review` only remembers which claims are judged, and another thread judges the others, a few at a time.
+Judging a claim places it once more, which takes 2 ms on 4,096 CPUs, and 250 ms for a claim of half of them. So a
+`Review` only keeps the verdicts, and another thread judges the claims, a few at a time.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
 
-from epa_orchestrator.allocation.ledger import Claim, Ledger
+from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pool, Pools
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.placement.policy import NO_WISHES, ContradictionError, PlacementPolicy, with_wishes
@@ -23,28 +24,31 @@ _NO_CLAIMS: Final[Mapping[str, Claim]] = {}
 
 @dataclass(frozen=True)
 class Pending:
-    """Claims of one state that are not judged yet. Nothing in it changes, so any thread may judge them."""
+    """Claims that are not judged yet, with the ledger and pools that they are judged on.
+
+    Nothing in it changes, so any thread may judge them.
+    """
 
     ledger: Ledger
     pools: Pools
     claims: tuple[Claim, ...]
 
     def judge(self, time_is_up: Callable[[], bool]) -> list[tuple[Claim, bool]]:
-        """The verdicts on the first claim, and on the others until the time is up."""
+        """The verdicts on the first claim, and on more of them until the time is up."""
         verdicts: list[tuple[Claim, bool]] = []
         for claim in self.claims:
             pool = self.pools.get(claim.pool)
-            verdicts.append((claim, pool is not None and outdated(self.ledger, self.pools, pool, claim)))
+            verdicts.append((claim, pool is not None and is_outdated(self.ledger, pool, claim)))
             if time_is_up():
                 break
         return verdicts
 
 
 class Review:
-    """Which claims of a changing state are known to be `outdated`, and which are still to be judged.
+    """Which services have claims that are `outdated`, and which claims have to be judged.
 
-    A verdict is kept until its claim is judged again, even if other claims have changed since. It is dropped when the
-    claim itself or the policy changes. `revision` counts the changes of `outdated`.
+    A verdict is kept until its claim is judged again, even if other claims change. It is dropped when the claim itself
+    or the placement policy changes. `revision` counts the changes of `outdated`.
     """
 
     def __init__(self) -> None:
@@ -52,44 +56,39 @@ class Review:
         self.revision = 0
         self._ledger = Ledger()
         self._pools: Pools | None = None
-        #: The claims that were placed by another policy than they would be now: only these are judged.
+        #: The claims that were placed by a policy other than the one in use: only these are judged.
         self._contested: dict[str, Claim] = {}
-        #: Those with a verdict, the oldest one first, and those without one for the present state, in order.
+        #: Claims with a verdict, the oldest verdict first; and claims that wait for one on the present ledger.
         self._judged: dict[str, Claim] = {}
         self._left: dict[str, Claim] = {}
 
     def look_at(self, ledger: Ledger, pools: Pools) -> None:
-        """Make this the present state; cheap when it is so already."""
+        """Use this ledger and these pools from now on; cheap when they are in use already."""
         if pools is self._pools and ledger.claims is self._ledger.claims:
             return
         same_policy = self._pools is not None and pools.settings.placement == self._pools.settings.placement
         before = self._ledger.claims if same_policy else _NO_CLAIMS
         self._sort_out(before, ledger.claims, pools.settings.placement)
         self._ledger, self._pools = ledger, pools
-        # Unjudged ones first, then the oldest verdicts: all claims are judged even if the state changes all the time.
+        # Claims without a verdict first, then the oldest verdicts: each gets its turn although the ledger changes.
         unjudged = {service: claim for service, claim in self._contested.items() if service not in self._judged}
         self._left = unjudged | self._judged
 
     def pending(self, most: int) -> Pending | None:
-        """The claims whose turn it is, at most `most`, to be judged elsewhere; None when all are judged."""
+        """The next claims to judge, at most `most`; None when all are judged."""
         if not self._left or self._pools is None:
             return None
         return Pending(self._ledger, self._pools, tuple(islice(self._left.values(), most)))
 
     def take(self, pending: Pending, verdicts: Sequence[tuple[Claim, bool]]) -> None:
-        """Keep verdicts from elsewhere on the claims that have not changed since."""
+        """Keep verdicts, except those on claims that have changed since."""
         of_now = pending.pools is self._pools and pending.ledger.claims is self._ledger.claims
         for claim, verdict in verdicts:
             if self._contested.get(claim.service) is claim:
                 self._keep(claim, verdict, of_now=of_now)
 
-    @property
-    def size(self) -> int:
-        """How much is left: claims, times the CPUs that they could be placed on."""
-        return len(self._left) * len(self._pools.eligible) if self._left and self._pools else 0
-
     def _sort_out(self, before: Mapping[str, Claim], claims: Mapping[str, Claim], placement: PlacementPolicy) -> None:
-        """Find out which of the claims that are new since `before` are contested."""
+        """Find the contested claims among those that are new since `before`."""
         for service in [each for each in (*self._contested, *self.outdated) if each not in claims]:
             self._forget(service)
         for service, claim in claims.items():
@@ -123,25 +122,25 @@ class Review:
                 self.outdated.remove(service)
 
 
-def outdated(ledger: Ledger, pools: Pools, pool: Pool, claim: Claim) -> bool:
-    """Whether a claim was placed by another policy, and the one in use would choose better CPUs of those free now.
+def is_outdated(ledger: Ledger, pool: Pool, claim: Claim) -> bool:
+    """Whether a claim was placed by another policy, and the policy in use would choose better CPUs of those free now.
 
-    Better by its own measure, and than what the other policy would choose now: what has become free meanwhile does not
-    count. A claim whose CPUs are not all there is not judged.
+    "Better" is measured by the policy in use, and also against what the other policy would choose now: CPUs that have
+    become free since do not count. A claim with CPUs that are not eligible is never outdated.
     """
-    policy = _policy(pools.settings.placement, claim)
+    policy = _policy(pool.settings.placement, claim)
     if policy is None:
         return True
     if policy == claim.placed_by or not claim.cpus <= pool.eligible:
         return False
-    top = pools.topology(pool, ledger.claimed - claim.cpus)
-    if policy.near is not None and policy.near not in top.distance:
+    topology = pool.topology(ledger.claimed - claim.cpus)
+    if policy.near is not None and policy.near not in topology.distance:
         return False  # the machine came back without that node
     free = ledger.free(pool) | (claim.withheld & pool.eligible) | claim.cpus
     if not claim.explicit:
-        return _placed_otherwise(Task(top, free, EMPTY, len(claim.cpus), policy), claim)
-    nodes = top.nodes_of(claim.cpus.mask)
-    return any(_placed_otherwise(_in_node(top, free, claim, policy, node), claim) for node in nodes)
+        return _placed_otherwise(Task(topology, free, EMPTY, len(claim.cpus), policy), claim)
+    nodes = topology.nodes_of(claim.cpus.mask)
+    return any(_placed_otherwise(_in_node(topology, free, claim, policy, node), claim) for node in nodes)
 
 
 def _policy(placement: PlacementPolicy, claim: Claim) -> PlacementPolicy | None:
@@ -154,10 +153,10 @@ def _policy(placement: PlacementPolicy, claim: Claim) -> PlacementPolicy | None:
         return None
 
 
-def _in_node(top: Topology, free: CpuSet, claim: Claim, policy: PlacementPolicy, node: Node) -> Task:
+def _in_node(topology: Topology, free: CpuSet, claim: Claim, policy: PlacementPolicy, node: Node) -> Task:
     """The part of a claim that lies in one NUMA node, as a request for that node."""
     cpus = CpuSet.from_mask(node.cpus)
-    return Task(top, free & cpus, EMPTY, len(claim.cpus & cpus), policy, node=node.id)
+    return Task(topology, free & cpus, EMPTY, len(claim.cpus & cpus), policy, node=node.id)
 
 
 def _placed_otherwise(task: Task, claim: Claim) -> bool:
@@ -170,7 +169,7 @@ def _placed_otherwise(task: Task, claim: Claim) -> bool:
     if not _known(task, claim.placed_by):
         return True
     before = _chosen(replace(task, policy=claim.placed_by))
-    # The other policy may place nowhere what was resized since: then there is nothing to compare with.
+    # The claim may have been resized to what the other policy cannot place: then there is nothing to compare with.
     return before is not None and _rank(task, chosen) < _rank(task, before)
 
 

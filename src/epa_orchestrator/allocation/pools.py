@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
@@ -12,41 +12,80 @@ from epa_orchestrator.hardware.machine import Cores, Machine
 from epa_orchestrator.names import PoolName
 from epa_orchestrator.placement.topology import Topology, topology
 
-#: How many topologies are kept of hosts on which claimed CPUs are offline.
+#: How many topologies a pool keeps, of hosts on which claimed CPUs are offline.
 _MAX_TOPOLOGIES: Final = 16
 
-#: What shipped hypervisors look for, to know that this host has no CPU pinning.
-NO_ISOLATED_CPUS = "No CPUs available: No Isolated CPUs configured"
-NO_GENERAL_CPUS = "No CPUs available in pool general"
+#: Shipped hypervisors search for the second half of this sentence: the host has no CPU pinning.
+NO_ISOLATED_CPUS: Final = "No CPUs available: No Isolated CPUs configured"
+NO_GENERAL_CPUS: Final = "No CPUs available in pool general"
+
+
+class NodeCpus(NamedTuple):
+    """A NUMA node's id and its CPUs, including those that were last seen there and are offline."""
+
+    id: int
+    cpus: CpuSet
 
 
 @dataclass(frozen=True)
 class Pool:
-    """A named set of CPUs: `configured` as the operator or the kernel says, `eligible` those of it that are online.
+    """A named set of CPUs, and what a decision about them depends on.
 
-    `problem` is a sentence when nothing can be granted from the pool at all.
+    `configured` are the CPUs that the operator or the kernel names, `eligible` those of them that are online. `problem`
+    is a sentence when nothing can be granted from the pool at all. `neighbours` are CPUs outside of the pool that
+    others may run on: reserved ones, and those that the other pool may grant. `cores` has the threads of each core that
+    has several, including those that are offline or in no pool.
     """
 
     name: PoolName
     source: Literal["isolated", "configured"]
     configured: CpuSet
     eligible: CpuSet
-    problem: str | None = None
+    problem: str | None
+    settings: Settings
+    machine: Machine | None
+    cores: Cores
+    neighbours: CpuSet = EMPTY
+    _around_claims: dict[int, Topology] = field(default_factory=dict[int, Topology], init=False, compare=False)
+
+    @cached_property
+    def _topology(self) -> Topology:
+        return self._build_topology(EMPTY)
+
+    def topology(self, claimed: CpuSet = EMPTY) -> Topology:
+        """The topology of a pool that has eligible CPUs, for a service while other services hold the `claimed` CPUs.
+
+        A claimed CPU that is offline, or has left every pool, still makes its core a shared one.
+        """
+        outside = claimed - self.eligible - self.neighbours
+        if not outside:
+            return self._topology
+        known = self._around_claims.get(outside.mask)
+        if known is None:
+            known = self._build_topology(outside)
+            if len(self._around_claims) >= _MAX_TOPOLOGIES:
+                self._around_claims.clear()
+            self._around_claims[outside.mask] = known
+        return known
+
+    def _build_topology(self, outside: CpuSet) -> Topology:
+        assert self.machine is not None
+        return topology(self.machine, self.eligible, self.neighbours | outside, self.cores)
 
 
 @dataclass(frozen=True)
 class Pools:
     """Both pools of a machine. `general` is None when the operator configured none.
 
-    `cores` has the threads of each core that has several, including those that are offline or in no pool.
+    `unconfigured` stands for the general pool while it is not configured: claims in it can be listed and released.
     """
 
     machine: Machine | None
     settings: Settings
     isolated: Pool
     general: Pool | None
-    cores: Cores = field(default_factory=dict[int, int])
-    _around_claims: dict[tuple[str, int], Topology] = field(default_factory=dict[tuple[str, int], Topology])
+    unconfigured: Pool
+    cores: Cores
 
     def get(self, name: PoolName) -> Pool | None:
         """The pool of this name, None for an unconfigured one."""
@@ -58,38 +97,9 @@ class Pools:
         return self.isolated.eligible | (self.general.eligible if self.general else EMPTY)
 
     @cached_property
-    def granted(self) -> CpuSet:
-        """All CPUs that some pool is made of, offline ones too."""
+    def configured(self) -> CpuSet:
+        """All CPUs of the pools, offline ones too."""
         return self.isolated.configured | (self.general.configured if self.general else EMPTY)
-
-    @cached_property
-    def topologies(self) -> dict[str, Topology]:
-        """The topology of each pool that has eligible CPUs."""
-        pools = [pool for pool in (self.isolated, self.general) if pool and pool.eligible]
-        return {pool.name: self._topology(pool, EMPTY) for pool in pools} if self.machine else {}
-
-    def topology(self, pool: Pool, others: CpuSet) -> Topology:
-        """The topology of a pool that has eligible CPUs, for a service next to others that hold these CPUs.
-
-        A claimed CPU that is offline or has left every pool still makes its core a shared one.
-        """
-        outside = others - self.eligible
-        if not outside:
-            return self.topologies[pool.name]
-        key = pool.name, outside.mask
-        known = self._around_claims.get(key)
-        if known is None:
-            known = self._topology(pool, outside)
-            if len(self._around_claims) >= _MAX_TOPOLOGIES:
-                self._around_claims.clear()
-            self._around_claims[key] = known
-        return known
-
-    def _topology(self, pool: Pool, outside: CpuSet) -> Topology:
-        assert self.machine is not None
-        # A thread that the other pool may grant counts as another owner's, as a reserved one does.
-        others = self.eligible | self.settings.reserved_cpus | outside
-        return topology(self.machine, pool.eligible, others - pool.eligible, self.cores)
 
 
 def build_pools(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores | None = None) -> Pools:
@@ -98,22 +108,43 @@ def build_pools(machine: Machine | None, problem: str | None, settings: Settings
     `cores` may include threads that are offline now; without it only online ones count.
     """
     known = cores if cores is not None else machine.known_cores() if machine else {}
+    isolated = _isolated(machine, problem, settings, known)
+    general = _general(machine, problem, settings, known)
+    unconfigured = replace(
+        isolated,
+        name="general",
+        source="configured",
+        configured=EMPTY,
+        eligible=EMPTY,
+        problem=f"{NO_GENERAL_CPUS}: cpu-pool is not configured",
+    )
+    if general is None:
+        return Pools(machine, settings, _next_to(isolated, EMPTY), None, unconfigured, known)
+    both = _next_to(isolated, general.eligible), _next_to(general, isolated.eligible)
+    return Pools(machine, settings, *both, unconfigured, known)
+
+
+def _next_to(pool: Pool, other: CpuSet) -> Pool:
+    """The pool next to another one with these eligible CPUs."""
+    return replace(pool, neighbours=(other | pool.settings.reserved_cpus) - pool.eligible)
+
+
+def _isolated(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores) -> Pool:
     if machine is None:
-        isolated = Pool("isolated", "isolated", EMPTY, EMPTY, problem)
-        configured = settings.cpu_pool - settings.reserved_cpus
-        general = Pool("general", "configured", configured, EMPTY, problem) if settings.cpu_pool else None
-        return Pools(None, settings, isolated, general, known)
-    kernel = machine.isolated - settings.reserved_cpus
-    isolated = Pool("isolated", "isolated", kernel, kernel & machine.online, None if kernel else NO_ISOLATED_CPUS)
-    return Pools(machine, settings, isolated, _general(machine, settings), known)
+        return Pool("isolated", "isolated", EMPTY, EMPTY, problem, settings, machine, cores)
+    configured = machine.isolated - settings.reserved_cpus
+    problem = None if configured else NO_ISOLATED_CPUS
+    return Pool("isolated", "isolated", configured, configured & machine.online, problem, settings, machine, cores)
 
 
-def _general(machine: Machine, settings: Settings) -> Pool | None:
+def _general(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores) -> Pool | None:
     if not settings.cpu_pool:
         return None
     configured = settings.cpu_pool - settings.reserved_cpus
-    if both := configured & machine.isolated:
-        problem = f"{NO_GENERAL_CPUS}: cpu-pool overlaps the isolated CPUs {both}; take them out of cpu-pool"
-        return Pool("general", "configured", configured, EMPTY, problem)
-    eligible = configured & machine.online
-    return Pool("general", "configured", configured, eligible, None if eligible else NO_GENERAL_CPUS)
+    overlap = configured & machine.isolated if machine else EMPTY
+    eligible = configured & machine.online if machine and not overlap else EMPTY
+    if overlap:
+        problem = f"{NO_GENERAL_CPUS}: cpu-pool overlaps the isolated CPUs {overlap}; take them out of cpu-pool"
+    elif machine:
+        problem = None if eligible else NO_GENERAL_CPUS
+    return Pool("general", "configured", configured, eligible, problem, settings, machine, cores)

@@ -1,4 +1,4 @@
-"""Background: jobs that run as long as the daemon, and are started again when they end."""
+"""Background: runs jobs as long as the daemon runs, and starts them again when they end."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Final
 
 log = logging.getLogger(__name__)
 
-#: How long (seconds) to wait before an ended job is started again.
+#: The pause (seconds) before an ended job is started again.
 RESTART_AFTER: Final = 1.0
 
 
 async def keep_running(name: str, job: Callable[[], Awaitable[None]], restart_after: float = RESTART_AFTER) -> None:
-    """Run a job that should never end, again and again; each end is logged with its reason."""
+    """Run a job that should never end. Each end is logged with its reason, and the job is started again."""
     while True:
         try:
             await job()
             reason = "it returned"
-        except Exception as error:  # noqa: BLE001  # the job has to run whatever the error was
+        except Exception as error:  # noqa: BLE001  # no error may stop the job for good
             reason = f"{type(error).__name__}: {error}"
         log.error("%s ended unexpectedly (%s): starting it again", name, reason)
         await asyncio.sleep(restart_after)

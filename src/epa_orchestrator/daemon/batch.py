@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+from epa_orchestrator.allocation.claims import Change
 from epa_orchestrator.allocation.host import Host
-from epa_orchestrator.allocation.ledger import Change, Ledger, Refused
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
+from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.daemon.mutations import decide, refusal
+from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
 from epa_orchestrator.hardware.machine import Seen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.requests import AllocateHugepages, Mutation
 from epa_orchestrator.state.store import CommitError, Overtaken, Store
 
@@ -29,10 +31,6 @@ log = logging.getLogger(__name__)
 _LONG: Final = 0.05
 #: The event loop decides for this time (seconds) at most, because others wait for it.
 _TURN: Final = 0.003
-
-INTERNAL_ERROR: Final = "Internal error: nothing was changed; please report it with the daemon's log"
-
-Reply = Callable[[bytes], None]
 
 
 class Waiting(NamedTuple):
@@ -191,8 +189,3 @@ class Batch:
                 self._store.undo()
                 log.error("a batch failed", exc_info=error)
                 return INTERNAL_ERROR
-
-
-def error_answer(sentence: str) -> bytes:
-    """A refusal on the wire."""
-    return ErrorAnswer(error=sentence).encode()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from epa_orchestrator.allocation.ledger import Grant
+from epa_orchestrator.allocation.allocate import Grant
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.placement.cost import WORDS
 from epa_orchestrator.placement.search import Task, Unplaceable

@@ -1,4 +1,4 @@
-"""Daemon: puts the parts together, from the state on disk to the socket, and runs until it is told to stop."""
+"""Main: puts the daemon together, from the state on disk to the socket, and runs it until a signal stops it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,9 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import Settings, SettingsError, load_settings
 from epa_orchestrator.daemon import systemd
 from epa_orchestrator.daemon.background import keep_running
+from epa_orchestrator.daemon.current import State
 from epa_orchestrator.daemon.logs import log_to_stderr, set_level
-from epa_orchestrator.daemon.orchestrator import Orchestrator, State
+from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.server import Limits, Server
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
@@ -38,15 +39,15 @@ from epa_orchestrator.state.store import InUse, StateError
 
 log = logging.getLogger(__name__)
 
-#: How long (seconds) a placement in another thread may keep the interpreter before the event loop gets it. A listing
-#: needs it about four times, so Python's default of 5 ms would add 20 ms to each.
+#: How long (seconds) a placement in another thread may hold the interpreter lock while the event loop waits for it. A
+#: listing takes the lock about four times, so Python's default of 5 ms would add 20 ms to each.
 _SWITCH_INTERVAL = 0.0005
-#: Python's default is 700, which a few requests make.
+#: Python's default is 700. A few requests allocate that many objects.
 _ALLOCATIONS_PER_COLLECTION = 10_000
-#: File descriptors that are not connections: the database, its log, the lock, listeners, the event loop's own.
+#: File descriptors that are not connections: the database, its log, the lock, listeners, those of the event loop.
 _OTHER_FDS = 64
-#: With fewer a start can fail anywhere, in other libraries too.
-_FEWEST_FDS = 24
+#: With fewer file descriptors a start can fail anywhere, even in libraries.
+_MIN_FDS = 24
 
 
 class StartError(EpaError):
@@ -55,7 +56,7 @@ class StartError(EpaError):
 
 @dataclass(frozen=True)
 class Locations:
-    """Where the daemon finds and puts things. `sysfs_name` is what messages call the machine's source."""
+    """The files and directories of a daemon. `sysfs_name` is the name of the machine in messages."""
 
     socket_path: Path
     state_directory: Path
@@ -77,27 +78,28 @@ def run(locations: Locations) -> None:
         log_to_stderr(paths.log_level())
     except ValueError as error:
         raise StartError(str(error)) from None
-    if (files := _allow_files()) < _FEWEST_FDS:
-        raise StartError(f"Only {files} files may be open at once, and the daemon needs {_FEWEST_FDS}: see ulimit -n")
+    if (files := _allow_files()) < _MIN_FDS:
+        raise StartError(f"Only {files} files may be open at once, and the daemon needs {_MIN_FDS}: see ulimit -n")
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         with sole_daemon(locations.state_directory) as problem:
             settings = load_settings(locations.settings_file)
             set_level(settings.log_level or paths.log_level())
             state, seen = open_state(locations, problem)
-            _loop_runner()(_serve(locations, settings, state, Host(locations.sysfs, settings, seen)))
+            asyncio.run(_serve(locations, settings, state, Host(locations.sysfs, settings, seen)))
     except (SettingsError, Locked, SysfsError) as error:
         raise StartError(str(error)) from None
-    except (OSError, MemoryError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or "out of memory"
-        raise StartError(f"The daemon cannot run: {reason}") from error
+    except MemoryError as error:
+        raise StartError("The daemon cannot run: out of memory") from error
+    except OSError as error:
+        raise StartError(f"The daemon cannot run: {error.strerror or error}") from error
 
 
 def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State, Seen]:
-    """The state on disk, and where CPUs were last seen.
+    """Open the state on disk, and the place where each CPU was last seen.
 
-    It is opened, or made on the first start (with the older daemon's claims in it). When it cannot be used, or there is
-    no lock on its directory (`no_lock` says why), nothing in it is changed; the state says why and what to do.
+    The first start makes it, and imports the older daemon's claims. When the state cannot be used, or its directory is
+    not locked (`no_lock` is the reason), nothing in it is changed, and `State.problem` says why and what to do.
 
     Raises Locked.
     """
@@ -134,7 +136,7 @@ def _first_start(locations: Locations, path: Path) -> None:
 
 
 def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
-    """What can still be told when nothing may be changed."""
+    """The state for readings only, as far as it can be read."""
     if isinstance(error, LegacyStateError):
         log.error("%s", error)
         return State(None, None, str(error))
@@ -145,7 +147,7 @@ def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
     log.error("%s", problem)
     if not store.exists(path):
         return State(Ledger(), None, problem)
-    # Another daemon may be writing it: then only SQLite reads it as it is at one moment. A copy is for what needs one.
+    # Another daemon may be writing. Only SQLite then reads a consistent state; a copy is for files that it cannot open.
     for load in (store.load, store.load_copy):
         with contextlib.suppress(StateError):
             return State(load(path).ledger, None, problem)
@@ -153,13 +155,13 @@ def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
 
 
 async def _serve(locations: Locations, settings: Settings, state: State, host: Host) -> None:
-    _tell_what_is_served(locations, host)
+    _warn_about_pools(locations, host)
     orchestrator = Orchestrator(host, settings, state)
     try:
-        server = Server(orchestrator, Limits(connections=_most_connections()))
+        server = Server(orchestrator, Limits(connections=_max_connections()))
         stopped = _handle_signals(_Reload(locations, orchestrator))
         keeper = SocketKeeper(server, SocketFile(locations.socket_path))
-        _calm_collector()
+        _tune_garbage_collector()
         await _start_serving(keeper)
         log.info("serving at %s", locations.socket_path)
         tasks = [asyncio.ensure_future(job) for job in _background(keeper)]
@@ -178,10 +180,10 @@ async def _serve(locations: Locations, settings: Settings, state: State, host: H
         orchestrator.close()
 
 
-def _calm_collector() -> None:
-    """Let the garbage collector pass over what a start has made, and come less often.
+def _tune_garbage_collector() -> None:
+    """Let the garbage collector skip all objects that the start has made, and run less often.
 
-    Requests leave next to no cycles, and a full collection holds the loop: for 42 ms with 2,000 claims on 4,096 CPUs.
+    Requests leave hardly any cycles, and a full collection holds the loop: 42 ms with 2,000 claims on 4,096 CPUs.
     """
     gc.collect()
     gc.freeze()
@@ -209,7 +211,7 @@ async def _feed_watchdog(interval: float) -> None:
 
 
 class _Reload:
-    """Reads the settings again; mistakes in them leave the ones in use as they are."""
+    """Reads the settings again. When they have a mistake, the ones in use stay."""
 
     def __init__(self, locations: Locations, orchestrator: Orchestrator) -> None:
         self._locations = locations
@@ -229,7 +231,7 @@ class _Reload:
 
 
 def _handle_signals(reload: Callable[[], None]) -> asyncio.Future[None]:
-    """Reload on SIGHUP; the future is done on SIGTERM or SIGINT."""
+    """Call `reload` on SIGHUP. The returned future is done on SIGTERM or SIGINT."""
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[None] = loop.create_future()
 
@@ -244,7 +246,7 @@ def _handle_signals(reload: Callable[[], None]) -> asyncio.Future[None]:
     return stopped
 
 
-def _tell_what_is_served(locations: Locations, host: Host) -> None:
+def _warn_about_pools(locations: Locations, host: Host) -> None:
     pools = host.pools()
     if pools.machine is not None and not pools.machine.isolated:
         advice = "" if locations.recorded else "; to try it on a made-up machine: epa-orchestrator serve --machine vm-8"
@@ -257,28 +259,16 @@ def _tell_what_is_served(locations: Locations, host: Host) -> None:
         log.warning("%s", pools.general.problem)
 
 
-def _most_connections() -> int:
-    """The connections that the limit on open files leaves."""
+def _max_connections() -> int:
+    """The number of connections that the limit on open files allows."""
     return max(min(Limits.connections, _allow_files() - _OTHER_FDS), 1)
 
 
 def _allow_files() -> int:
-    """Raise the limit on open files as far as needed and allowed; how many are allowed of those that are needed."""
+    """Raise the limit on open files to the number that we need, if allowed. Returns the lower of both."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = Limits.connections + _OTHER_FDS
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return allowed
-
-
-def _loop_runner() -> Callable[[Coroutine[Any, Any, None]], None]:
-    """Use uvloop where it is installed, else asyncio; `EPA_LOOP=asyncio` forces the latter."""
-    if os.environ.get("EPA_LOOP") != "asyncio":
-        try:
-            import uvloop
-        except ImportError:
-            pass
-        else:
-            return uvloop.run
-    return asyncio.run

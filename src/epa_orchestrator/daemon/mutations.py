@@ -1,14 +1,20 @@
-"""Decisions: what each mutating request makes of the ledger, and the answer that it gets."""
+"""Mutations: what each request that changes something makes of the ledger, and the answer that it gets.
+
+This is where a request of the wire meets the rooms that decide. Everything that has to be read from the host (the NUMA
+node of a device, the kernel's hugepages) is read here; the decisions in `allocation` get plain values.
+"""
 
 from __future__ import annotations
 
 from typing import Final, NamedTuple, TypedDict
 
-from epa_orchestrator.allocation import ledger as rules
-from epa_orchestrator.allocation import service_names as names
+from epa_orchestrator.allocation import allocate, hugepages, service_names
+from epa_orchestrator.allocation.allocate import Grant, Terms, find_pool
+from epa_orchestrator.allocation.claims import Change
 from epa_orchestrator.allocation.host import Host
-from epa_orchestrator.allocation.ledger import Ask, Change, Grant, Ledger, LedgerError, Refused
-from epa_orchestrator.allocation.pools import NO_GENERAL_CPUS, Pool, Pools
+from epa_orchestrator.allocation.ledger import Ledger, LedgerError
+from epa_orchestrator.allocation.pools import NodeCpus, Pool, Pools
+from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import explanation
@@ -36,7 +42,7 @@ from epa_orchestrator.protocol.requests import (
     Mutation,
 )
 
-#: A CPU list of so many characters leaves room for the others in an answer that is read with one recv(4096).
+#: The longest list of withheld CPUs (characters) in an answer, so that the answer fits into one recv(4096).
 _LONG: Final = 1024
 
 
@@ -48,29 +54,16 @@ class Decision(NamedTuple):
     answer: Answer
 
 
-def named_pool(ledger: Ledger, pools: Pools, name: PoolName) -> Pool:
-    """The pool that a request names. An unconfigured one exists as long as claims in it do, to be listed and released.
-
-    Raises Refused.
-    """
-    pool = pools.get(name)
-    if pool is not None:
-        return pool
-    if not ledger.owned[name]:
-        raise Refused("Pool general is not configured: set cpu-pool to the CPUs that it shall have")
-    return Pool(name, "configured", EMPTY, EMPTY, f"{NO_GENERAL_CPUS}: cpu-pool is not configured")
-
-
 def decide(ledger: Ledger, host: Host, pools: Pools, request: Mutation) -> Decision:
     """Decide a request on a ledger, for the host's pools as they are now. A dry run changes nothing.
 
     Raises Refused.
     """
-    request = _by_the_right_name(ledger, request)
+    request = _with_service(ledger, request)
     if isinstance(request, AllocateHugepages):
-        decision = _hugepages(ledger, host, pools, request)
+        decision = _decide_hugepages(ledger, host, pools, request)
     else:
-        decision = _allocation(ledger, host, pools, request)
+        decision = _decide_cpus(ledger, host, pools, request)
     _require_room(ledger, decision, pools.settings, request.service_name)
     dry_run = not isinstance(request, AllocateHugepages) and request.dry_run
     return Decision(Change(), ledger, decision.answer) if dry_run else decision
@@ -83,12 +76,15 @@ def refusal(request: Mutation, refused: Refused) -> ErrorAnswer:
     return ErrorAnswer(error=str(refused), explanation=unplaceable and explanation.of_refusal(unplaceable))
 
 
-def _by_the_right_name(ledger: Ledger, request: Mutation) -> Mutation:
+# --- the service -------------------------------------------------------------------------------------------------
+
+
+def _with_service(ledger: Ledger, request: Mutation) -> Mutation:
     """The request with the name of the service that it means; a new service must have a readable name."""
     if _holds_something(ledger, request.service_name):
         return request
-    name = names.resolve(request.service_name, lambda each: _holds_something(ledger, each))
-    if not (_holds_something(ledger, name) or request.is_release) and (problem := names.problem(name)):
+    name = service_names.resolve(request.service_name, lambda each: _holds_something(ledger, each))
+    if not (_holds_something(ledger, name) or request.is_release) and (problem := service_names.problem(name)):
         raise Refused(f"Field 'service_name' {problem}: choose another name for this service")
     return request if name == request.service_name else request.model_copy(update={"service_name": name})
 
@@ -114,27 +110,44 @@ def _require_room(before: Ledger, decision: Decision, settings: Settings, servic
             raise Refused(_no_room("hugepage records", "max-hugepage-records", most))
 
 
-def _no_room(what: str, option: str, most: int) -> str:
+def _no_room(things: str, option: str, most: int) -> str:
     return (
-        f"There are as many {what} as {option}={most} allows: release some that are not needed, or set {option} higher"
+        f"There are as many {things} as {option}={most} allows: release some that are not needed, or set {option}"
+        " higher"
     )
 
 
-def _allocation(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Decision:
-    pool = named_pool(ledger, pools, request.pool)
-    match request:
-        case AllocateCores():
-            grant = _cores(ledger, host, pools, pool, request)
-        case AllocateCoresPercent():
-            grant = _percent(ledger, host, pools, pool, request)
-        case AllocateNumaCores():
-            grant = _numa_cores(ledger, host, pools, pool, request)
+# --- CPUs --------------------------------------------------------------------------------------------------------
+
+
+def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Decision:
+    pool = find_pool(ledger, pools, request.pool)
+    terms = Terms(request.service_name, request.preemption_policy)
+    node = _node_cpus(host, pools, request) if isinstance(request, AllocateNumaCores) else None
+    if not request.is_release:
+        choices = FEW if request.explain else 1
+        terms = terms._replace(wishes=_wishes(host, pools, request), choices=choices)
+    grant = _grant(ledger, pool, terms, request, node)
     _check_pool(grant, pool)
-    return Decision(grant.change, grant.ledger, _answer(pools.granted, pool, request, grant))
+    return Decision(grant.change, grant.ledger, _answer(pools.configured, pool, request, grant))
+
+
+def _grant(ledger: Ledger, pool: Pool, terms: Terms, request: Allocating, node: NodeCpus | None) -> Grant:
+    if node is not None:
+        if request.is_release:
+            return allocate.release_in_node(ledger, pool.name, terms, node)
+        assert isinstance(request, AllocateNumaCores)
+        return allocate.allocate_in_node(ledger, pool, terms, node, request.num_of_cores)
+    if request.is_release:
+        return allocate.release(ledger, pool.name, terms.service)
+    if isinstance(request, AllocateCoresPercent):
+        return allocate.allocate_percent(ledger, pool, terms, request.percent)
+    assert isinstance(request, AllocateCores)
+    return allocate.allocate(ledger, pool, terms, request.count)
 
 
 def _check_pool(grant: Grant, pool: Pool) -> None:
-    """Check that the CPUs which a claim gains are eligible in the claim's pool, however they were chosen.
+    """Check that the CPUs that a claim gains are eligible in the claim's pool, whichever way they were chosen.
 
     Raises LedgerError.
     """
@@ -146,7 +159,53 @@ def _check_pool(grant: Grant, pool: Pool) -> None:
             raise LedgerError(f"CPUs {gained} of service '{change.service}' are not eligible in pool {pool.name}")
 
 
-def _answer(granted: CpuSet, pool: Pool, request: Allocating, grant: Grant) -> Answer:
+def _wishes(host: Host, pools: Pools, request: Allocating) -> Wishes:
+    near = _near(host, pools, request)
+    return Wishes(request.numa_policy, request.cpu_thread_policy, request.uncore_cache_alignment, near)
+
+
+def _near(host: Host, pools: Pools, request: Allocating) -> int | None:
+    """The NUMA node that the request wants its CPUs near to."""
+    if request.near is None or pools.machine is None:
+        return None
+    if isinstance(request.near, str):
+        try:
+            return host.node_of_device(pools.machine, request.near)
+        except DeviceError as error:
+            raise Refused(str(error)) from None
+    if pools.machine.node(request.near) is None:
+        raise Refused(f"near={request.near}: NUMA node {request.near} does not exist")
+    return request.near
+
+
+def _node_cpus(host: Host, pools: Pools, request: AllocateNumaCores) -> NodeCpus:
+    """The node of a request. A release may name a node that is gone, and any node while sysfs is unreadable."""
+    node_id, machine = request.numa_node, pools.machine
+    if machine is None and not request.is_release:
+        raise Refused(str(pools.isolated.problem))
+    seen = host.seen.nodes.get(node_id)
+    if machine is not None and (seen is None or (machine.node(node_id) is None and not request.is_release)):
+        raise Refused(f"NUMA node {node_id} does not exist")
+    return NodeCpus(node_id, seen or EMPTY)
+
+
+# --- the answer about CPUs ---------------------------------------------------------------------------------------
+
+
+class _Common(TypedDict):
+    """The fields that the three answers have in common."""
+
+    service_name: str
+    total_available_cpus: int
+    remaining_available_cpus: int
+    pool: PoolName
+    preemption_policy: PreemptionPolicy | None
+    placement: Placement | None
+    dry_run: bool | None
+    explanation: Explanation | None
+
+
+def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant) -> Answer:
     free = grant.ledger.free(pool)
     common = _Common(
         service_name=request.service_name,
@@ -154,7 +213,7 @@ def _answer(granted: CpuSet, pool: Pool, request: Allocating, grant: Grant) -> A
         remaining_available_cpus=len(free),
         pool=pool.name,
         preemption_policy=grant.claim.preemption_policy if grant.claim else None,
-        placement=_placement(granted, free, grant),
+        placement=_placement(configured, free, grant),
         dry_run=request.dry_run or None,
         explanation=explanation.of_grant(grant) if request.explain else None,
     )
@@ -162,7 +221,7 @@ def _answer(granted: CpuSet, pool: Pool, request: Allocating, grant: Grant) -> A
         case AllocateCores():
             return CoresAnswer(
                 **common,
-                num_of_cores=max(request.num_of_cores, 0),
+                num_of_cores=0 if request.is_release else request.num_of_cores,
                 cores_allocated=len(grant.cpus),
                 allocated_cores=str(grant.cpus),
                 shared_cpus=str(free),
@@ -178,25 +237,12 @@ def _answer(granted: CpuSet, pool: Pool, request: Allocating, grant: Grant) -> A
             )
 
 
-class _Common(TypedDict):
-    """What the three answers have in common."""
-
-    service_name: str
-    total_available_cpus: int
-    remaining_available_cpus: int
-    pool: PoolName
-    preemption_policy: PreemptionPolicy | None
-    placement: Placement | None
-    dry_run: bool | None
-    explanation: Explanation | None
-
-
-def _placement(granted: CpuSet, free: CpuSet, grant: Grant) -> Placement | None:
-    """Where the granted CPUs are; None for a release."""
+def _placement(configured: CpuSet, free: CpuSet, grant: Grant) -> Placement | None:
+    """Where the granted CPUs are; None for a release. `configured` are the CPUs of all pools."""
     if grant.task is None or grant.claim is None:
         return None
     claim = grant.claim
-    withheld = str(claim.withheld & granted)
+    withheld = str(claim.withheld & configured)
     found = summary(grant.task.topology, grant.cpus, free | claim.cpus | claim.withheld)
     return Placement(
         numa_nodes=str(found.numa_nodes),
@@ -208,83 +254,29 @@ def _placement(granted: CpuSet, free: CpuSet, grant: Grant) -> Placement | None:
     )
 
 
-def _ask(host: Host, pools: Pools, pool: Pool, request: Allocating) -> Ask:
-    wishes = Wishes(
-        request.numa_policy, request.cpu_thread_policy, request.uncore_cache_alignment, _near(host, pools, request)
-    )
-    return Ask(request.service_name, pool, request.preemption_policy, wishes, FEW if request.explain else 1)
+# --- hugepages ---------------------------------------------------------------------------------------------------
 
 
-def _near(host: Host, pools: Pools, request: Allocating) -> int | None:
-    """The NUMA node that the request wants to be near."""
-    if request.near is None or pools.machine is None:
-        return None
-    if isinstance(request.near, str):
-        try:
-            return host.node_of_device(pools.machine, request.near)
-        except DeviceError as error:
-            raise Refused(str(error)) from None
-    if pools.machine.node(request.near) is None:
-        raise Refused(f"near={request.near}: NUMA node {request.near} does not exist")
-    return request.near
-
-
-def _cores(ledger: Ledger, host: Host, pools: Pools, pool: Pool, request: AllocateCores) -> Grant:
-    if request.is_release:
-        return rules.release(ledger, pool.name, request.service_name)
-    return rules.allocate(ledger, pools, _ask(host, pools, pool, request), request.count)
-
-
-def _percent(ledger: Ledger, host: Host, pools: Pools, pool: Pool, request: AllocateCoresPercent) -> Grant:
-    if request.is_release:
-        return rules.release(ledger, pool.name, request.service_name)
-    return rules.allocate_percent(ledger, pools, _ask(host, pools, pool, request), request.percent)
-
-
-def _numa_cores(ledger: Ledger, host: Host, pools: Pools, pool: Pool, request: AllocateNumaCores) -> Grant:
-    node_cpus = _node_cpus(host, pools, request)
-    if request.is_release:
-        return rules.release_in_node(ledger, pool.name, request.service_name, node_cpus, request.preemption_policy)
-    ask = _ask(host, pools, pool, request)
-    return rules.allocate_in_node(ledger, pools, ask, request.numa_node, node_cpus, request.num_of_cores)
-
-
-def _node_cpus(host: Host, pools: Pools, request: AllocateNumaCores) -> CpuSet:
-    """The CPUs of the request's node. A release may name a node that is gone, or any when sysfs is unreadable."""
-    releasing = request.is_release
-    machine = pools.machine
-    if machine is None:
-        if not releasing:
-            raise Refused(str(pools.isolated.problem))
-        return host.seen.nodes.get(request.numa_node, EMPTY)
-    known = host.seen.nodes.get(request.numa_node)
-    if known is None or (machine.node(request.numa_node) is None and not releasing):
-        raise Refused(f"NUMA node {request.numa_node} does not exist")
-    return known
-
-
-def _hugepages(ledger: Ledger, host: Host, pools: Pools, request: AllocateHugepages) -> Decision:
+def _decide_hugepages(ledger: Ledger, host: Host, pools: Pools, request: AllocateHugepages) -> Decision:
     kind = request.node_id, request.size_kb
     if request.is_release:
-        change = rules.drop_pages(ledger, request.service_name, kind)
+        change = hugepages.remove_record(ledger, request.service_name, kind)
         message = "Removed recorded hugepage allocation" if change else "No existing record to remove"
     else:
-        count = request.hugepages_requested
         kernel = _kernel_pages(host, pools, request)
-        change = rules.set_pages(ledger, kernel, pools.settings, request.service_name, request.node_id, count)
+        reserved = pools.settings.reserved_pages(*kind)
+        count = request.hugepages_requested
+        change = hugepages.record(ledger, kernel, reserved, request.service_name, request.node_id, count)
         message = f"Successfully set allocation request to {count} hugepages"
-    return Decision(
-        change,
-        ledger.apply(change),
-        HugepagesAnswer(
-            service_name=request.service_name,
-            hugepages_requested=request.hugepages_requested,
-            allocation_successful=True,
-            message=message,
-            node_id=request.node_id,
-            size_kb=request.size_kb,
-        ),
+    answer = HugepagesAnswer(
+        service_name=request.service_name,
+        hugepages_requested=request.hugepages_requested,
+        allocation_successful=True,
+        message=message,
+        node_id=request.node_id,
+        size_kb=request.size_kb,
     )
+    return Decision(change, ledger.apply(change), answer)
 
 
 def _kernel_pages(host: Host, pools: Pools, request: AllocateHugepages) -> Hugepages:

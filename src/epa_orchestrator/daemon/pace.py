@@ -1,8 +1,8 @@
-"""Pace: whether the event loop may decide mutations itself, or leaves them to another thread.
+"""Pace: whether the event loop decides mutations itself, or leaves them to the worker's thread.
 
-Another thread is right for long decisions, but the two threads wait for each other. Where a decision takes 0.1 ms, 64
-clients get 10 to 15 % fewer changes a second that way (`benchmarks`, 1,024 CPUs). So the event loop decides small
-requests that no rule can refuse, as long as decisions have been quick on the present pools.
+Long decisions belong into the worker's thread, but the two threads wait for each other: where a decision takes 0.1 ms,
+64 clients get 10 to 15 % fewer changes a second that way (`benchmarks`, 1,024 CPUs). So the event loop decides small
+requests that no rule can refuse, as long as decisions on the present pools have been quick.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from epa_orchestrator.allocation.ledger import Claim, Ledger
+from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.protocol.requests import (
     AllocateCores,
@@ -20,58 +21,61 @@ from epa_orchestrator.protocol.requests import (
     Mutation,
 )
 
-#: How long (seconds) a decision may take to count as quick.
+#: A decision is quick if it takes less than this time (seconds).
 _QUICK: Final = 0.001
-#: How many decisions in a row have to be quick before the loop decides.
+#: The number of quick decisions in a row after which the loop decides.
 _ENOUGH_QUICK: Final = 16
 #: The largest request (CPUs) that the loop decides.
 _SMALL: Final = 32
 
-_Where = tuple[str, int | None] | None
+#: The pool and the NUMA node (None: any) where a request places CPUs; None when it places none.
+_Target = tuple[str, int | None] | None
 
 
 class Pace:
-    """How quick decisions have been on the present pools.
+    """Counts the quick decisions on the present pools.
 
-    Each pool and NUMA node has its own count, because tables that placement remembers of one help no other: the first
-    placement on 4,096 CPUs takes 100 ms, however quick releases and hugepages have been.
+    Each pool and NUMA node has its own count, because placement remembers tables for each: the first placement on 4,096
+    CPUs takes 100 ms, however quick releases and hugepage requests have been.
     """
 
     def __init__(self) -> None:
         self._pools: Pools | None = None
-        self._quick_decisions: dict[_Where, int] = {}
+        self._quick_decisions: dict[_Target, int] = {}
 
     def note(self, pools: Pools, ledger: Ledger, changing: Iterable[Mutation], slowest: float) -> None:
-        """Take in some decisions that led to this ledger, and how long the slowest of all took (seconds)."""
-        lasting = not _outside(pools, ledger)
-        if pools is not self._pools or slowest >= _QUICK or not lasting:
+        """Count decisions that led to this ledger. `slowest` is the time of the slowest one (seconds)."""
+        quick = slowest < _QUICK and not _are_claims_outside(pools, ledger)
+        if pools is not self._pools or not quick:
             self._pools, self._quick_decisions = pools, {}
-        if slowest < _QUICK and lasting:
+        if quick:
             for request in changing:
-                where = _where(request)
-                self._quick_decisions[where] = self._quick_decisions.get(where, 0) + 1
+                target = _target_of(request)
+                self._quick_decisions[target] = self._quick_decisions.get(target, 0) + 1
 
     @staticmethod
     def is_quick_enough(slowest: float) -> bool:
-        """Whether the loop may go on when the slowest decision so far took this time (seconds)."""
+        """Whether the loop may go on deciding when the slowest decision so far took this time (seconds)."""
         return slowest < _QUICK
 
     def is_quick(self, pools: Pools, ledger: Ledger, requests: Iterable[Mutation]) -> bool:
-        """Whether the loop may decide these on this ledger."""
-        if pools is not self._pools or _outside(pools, ledger):
+        """Whether the loop may decide these requests on this ledger."""
+        if pools is not self._pools or _are_claims_outside(pools, ledger):
             return False
-        rules = bool(pools.settings.placement.rules)
-        known, claims = self._quick_decisions, ledger.claims
-        return all(known.get(_where(each), 0) >= _ENOUGH_QUICK and _is_easy(each, rules, claims) for each in requests)
+        has_rules = bool(pools.settings.placement.rules)
+        return all(
+            self._quick_decisions.get(_target_of(request), 0) >= _ENOUGH_QUICK
+            and _is_small(request, ledger.claims, has_rules=has_rules)
+            for request in requests
+        )
 
 
-def _outside(pools: Pools, ledger: Ledger) -> bool:
-    """Whether claimed CPUs are offline or in no pool: each change in them makes a topology and tables of its own."""
+def _are_claims_outside(pools: Pools, ledger: Ledger) -> bool:
+    """Whether claimed CPUs are offline or in no pool: then each change needs a topology and tables of its own."""
     return bool(ledger.claimed.mask & ~pools.eligible.mask)
 
 
-def _where(request: Mutation) -> _Where:
-    """The pool and the node (None for any) that CPUs are placed in; None where none are placed."""
+def _target_of(request: Mutation) -> _Target:
     if isinstance(request, AllocateNumaCores):
         return (request.pool, request.numa_node) if request.num_of_cores > 0 else None
     if isinstance(request, AllocateCores):
@@ -81,10 +85,10 @@ def _where(request: Mutation) -> _Where:
     return None
 
 
-def _is_easy(request: Mutation, rules: bool, claims: Mapping[str, Claim]) -> bool:
-    """Whether the request is a small one that no rule can refuse (`rules`: the operator has set some).
+def _is_small(request: Mutation, claims: Mapping[str, Claim], *, has_rules: bool) -> bool:
+    """Whether the request is small, and no rule of the operator can refuse it.
 
-    A claim that shrinks is chosen from all that it holds, so that has to be small, too.
+    A service that shrinks keeps the best of all CPUs that it holds, so these must be few too.
     """
     if isinstance(request, AllocateHugepages):
         return True
@@ -93,7 +97,8 @@ def _is_easy(request: Mutation, rules: bool, claims: Mapping[str, Claim]) -> boo
     if request.num_of_cores < 0:
         return True
     wishes = request.numa_policy or request.cpu_thread_policy or request.uncore_cache_alignment or request.near
-    if not 0 < request.num_of_cores <= _SMALL or rules or request.explain or wishes is not None:
+    if has_rules or request.explain or wishes is not None:
         return False
-    held = claims.get(request.service_name)
-    return held is None or len(held.cpus) <= _SMALL
+    claim = claims.get(request.service_name)
+    held = 0 if claim is None else len(claim.cpus)
+    return 0 < request.num_of_cores <= _SMALL and held <= _SMALL

@@ -1,4 +1,4 @@
-"""Peers: who is at the other end of a connection, as the kernel says, and who may change claims."""
+"""Peers: the process at the other end of a connection, as the kernel reports it, and whether it may change claims."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from epa_orchestrator.peer import Peer
 _UCRED: Final = struct.Struct("iII")
 #: Not in Python's socket module; asm-generic/socket.h.
 _SO_PEERGROUPS: Final = 59
-#: As much as Python's getsockopt takes: 256 groups. The kernel answers ERANGE to a peer in more of them.
+#: The largest size that Python's getsockopt accepts: 256 groups. With more groups the kernel reports ERANGE.
 _MAX_GROUPS_BYTES: Final = 1024
 
 
@@ -24,15 +24,18 @@ def peer_of(connection: socket.socket) -> Peer:
 
 
 class Standing(enum.IntEnum):
-    """Whose connection it is: root's or the daemon's own user's, an allowed user's, or another user's."""
+    """The kind of user that a connection belongs to."""
 
+    #: Root, or the user that the daemon runs as.
     OWN = enum.auto()
+    #: A user that the settings allow to change claims, by user or group.
     ALLOWED = enum.auto()
+    #: A user who may only read.
     OTHER = enum.auto()
 
 
 def standing_of(peer: Peer, connection: socket.socket, settings: Settings) -> Standing:
-    """Who the peer is to us. Supplementary groups count as well."""
+    """The standing of a peer. Its supplementary groups count too."""
     if peer.uid in (0, os.geteuid()):
         return Standing.OWN
     if peer.uid in settings.allowed_uids:
@@ -44,13 +47,13 @@ def standing_of(peer: Peer, connection: socket.socket, settings: Settings) -> St
 
 
 def may_change(peer: Peer, connection: socket.socket, settings: Settings) -> bool:
-    """Whether the peer may change claims: root, the daemon's own user, and whom the settings name."""
+    """Whether the peer may change claims: root, the daemon's own user, and those in the settings."""
     return standing_of(peer, connection, settings) is not Standing.OTHER
 
 
 def _groups_of(connection: socket.socket) -> set[int]:
     try:
         packed = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERGROUPS, _MAX_GROUPS_BYTES)
-    except OSError:  # more groups than fit, or a kernel before 4.13: then only the primary group counts
+    except OSError:  # too many groups, or a kernel before 4.13: then only the primary group counts
         return set()
     return {group for (group,) in struct.iter_unpack("I", packed)}

@@ -1,9 +1,9 @@
-"""Probing: connections of the daemon to its own socket, which show where the socket file leads.
+"""Probes: connections of the daemon to its own socket, which show where the socket file leads.
 
 Neither an inode number nor the credentials of a connected socket show that: the kernel reuses inode numbers, and the
 process that called listen(2) may have other listeners (systemd has many). A probe sends a random number to the server
 that listens at the file. It has arrived at us when our own server accepts a connection of our own process that begins
-with that number; a foreign server can read the number, but cannot connect as our process.
+with that number. A foreign server can read the number, but it cannot connect as our process.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import secrets
 import socket
 from typing import Final
 
-from epa_orchestrator.daemon import socket_file as listening
+from epa_orchestrator.daemon.socket_file import connect
 from epa_orchestrator.descriptors import SlowCloser, end
 from epa_orchestrator.peer import Peer
 
 _NONCE_BYTES: Final = 16
-#: Abandoned probes are remembered, so that one that leaves a long backlog late is not logged as a client.
-_MOST_REMEMBERED: Final = 64
+#: The last probes are remembered after they were closed: one that leaves a long backlog late is not logged as a client.
+_MAX_REMEMBERED: Final = 64
 
 
 class Probe:
-    """One connection of the daemon to a socket file. `arrived_at`: the address of the listener that accepted it."""
+    """One connection of the daemon to a socket file. `arrived_at` is the address of our listener that accepted it."""
 
     def __init__(self, connection: socket.socket, nonce: bytes, slow_closer: SlowCloser) -> None:
         self.arrived_at: str | None = None
@@ -32,12 +32,12 @@ class Probe:
         connection.send(nonce)
 
     def close(self) -> None:
-        """Hang up; a foreign server may have passed descriptors to us."""
+        """Close the connection. A foreign server may have passed descriptors to it."""
         end(self._connection, self._slow_closer)
 
 
 class Probes:
-    """The probes of a server, which recognises them among the connections that it accepts."""
+    """Sends the probes of a server, and recognises them among the connections that it accepts."""
 
     def __init__(self, slow_closer: SlowCloser) -> None:
         self._slow_closer = slow_closer
@@ -50,7 +50,7 @@ class Probes:
         Raises BlockingIOError when the backlog is full, and OSError when the process or the system has run out of
         something.
         """
-        connection = listening.connect(fd)
+        connection = connect(fd)
         if connection is None:
             return None
         nonce = secrets.token_bytes(_NONCE_BYTES)
@@ -62,20 +62,20 @@ class Probes:
         except BaseException:
             connection.close()
             raise
-        while len(self._sent) >= _MOST_REMEMBERED:
+        while len(self._sent) >= _MAX_REMEMBERED:
             del self._sent[next(iter(self._sent))]
         self._sent[nonce] = probe
         return probe
 
     def recognise(self, accepted: socket.socket, peer: Peer) -> bool:
-        """Whether an accepted connection is one of our probes, which is then closed. Leaves others as they are."""
+        """Whether an accepted connection is one of our probes, which is then closed. Takes no bytes from others."""
         if peer.pid != self._pid:
             return False
         try:
-            begun = accepted.recv(_NONCE_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            first_bytes = accepted.recv(_NONCE_BYTES, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except OSError:
             return False
-        probe = self._sent.pop(begun, None)
+        probe = self._sent.pop(first_bytes, None)
         if probe is None:
             return False
         probe.arrived_at = accepted.getsockname()

@@ -1,7 +1,7 @@
-"""Quotas: how many connections each user may have, and which one makes room for a new one: no user can lock out others.
+"""Quotas: how many connections each user may have, and which one is closed for a new one. No user can lock out others.
 
-There are three shares: of root and the daemon's own user, of the users that the settings allow to change claims, and of
-all other users. One user gets only a part of the second or the third.
+There are three shares: one for root and the daemon's own user, one for the users that the settings allow to change
+claims, and one for all other users. A single user gets only a part of the second or third share.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 from epa_orchestrator.daemon.peers import Standing
 
-#: How many of a user's connections are looked at to find one that can make room; the next call looks at others.
-_LOOKS: Final = 8
+#: How many connections of a user one call checks to find an idle one. The next call checks others.
+_MAX_CHECKS: Final = 8
 
 
 class Share(NamedTuple):
-    """The most connections: of all users of a standing, of one of these users, and of those that wait for a commit."""
+    """The connections for one standing: of all its users, of one user, and those that may wait for a commit."""
 
-    together: int
-    each: int
+    total: int
+    per_user: int
     waiting: int
 
 
 def shares_of(connections: int) -> dict[Standing, Share]:
-    """The shares of so many connections: half for root, a quarter for allowed users, a quarter for all others."""
+    """Split connections into shares: half for root, a quarter for allowed users, a quarter for all others."""
     quarter = max(connections // 4, 1)
     half = max(connections - 2 * quarter, 1)
     return {
@@ -34,29 +34,30 @@ def shares_of(connections: int) -> dict[Standing, Share]:
     }
 
 
-def _share(together: int, each: int) -> Share:
-    """A share in which waiting changes leave a quarter for readings."""
-    return Share(together, max(each, 1), max(together * 3 // 4, 1))
+def _share(total: int, per_user: int) -> Share:
+    """A share in which waiting changes leave a quarter to readings."""
+    return Share(total, max(per_user, 1), max(total * 3 // 4, 1))
 
 
-class MayBeIdle(Protocol):
-    """What this module needs of a connection."""
+class Closable(Protocol):
+    """A connection, as far as the quotas need it."""
 
     def is_idle(self) -> bool:
         """Whether it may be closed because its client makes no progress."""
         ...
 
 
-C = TypeVar("C", bound=MayBeIdle)
+C = TypeVar("C", bound=Closable)
 
 
 class Quotas(Generic[C]):
-    """All connections by standing and user."""
+    """All connections by standing and user, and the changes that wait for their commit."""
 
     def __init__(self, connections: int) -> None:
         self.shares = shares_of(connections)
         self._members: dict[Standing, dict[int, dict[C, None]]] = {standing: {} for standing in Standing}
         self._counts = dict.fromkeys(Standing, 0)
+        self._waiting_changes = dict.fromkeys(Standing, 0)
 
     def add(self, connection: C, standing: Standing, uid: int) -> None:
         """Count a connection."""
@@ -64,7 +65,7 @@ class Quotas(Generic[C]):
         self._counts[standing] += 1
 
     def remove(self, connection: C, standing: Standing, uid: int) -> None:
-        """A counted connection has been closed."""
+        """Stop counting a connection."""
         users = self._members[standing]
         del users[uid][connection]
         self._counts[standing] -= 1
@@ -74,20 +75,31 @@ class Quotas(Generic[C]):
     def has_room(self, standing: Standing, uid: int) -> bool:
         """Whether the user may have one more connection."""
         share = self.shares[standing]
-        return self._counts[standing] < share.together and len(self._members[standing].get(uid, ())) < share.each
+        return self._counts[standing] < share.total and len(self._members[standing].get(uid, ())) < share.per_user
 
-    def idle_instead_of(self, standing: Standing, uid: int) -> C | None:
-        """A connection that makes room for the user's new one: the user's own, or one of a user who has more."""
+    def begin_change(self, standing: Standing) -> bool:
+        """Count a change that waits for its commit. False, and not counted, when too many wait already."""
+        if self._waiting_changes[standing] >= self.shares[standing].waiting:
+            return False
+        self._waiting_changes[standing] += 1
+        return True
+
+    def end_change(self, standing: Standing) -> None:
+        """Stop counting a change."""
+        self._waiting_changes[standing] -= 1
+
+    def idle_to_replace(self, standing: Standing, uid: int) -> C | None:
+        """An idle connection to close for a new one of the user: the user's own, or one of a user who has more."""
         users = self._members[standing]
         own = users.get(uid, {})
         found = _idle_in(own)
-        if found is not None or len(own) >= self.shares[standing].each:
+        if found is not None or len(own) >= self.shares[standing].per_user:
             return found
         largest = max(users.values(), key=len, default=own)
         return _idle_in(largest) if len(largest) > len(own) else None
 
-    def idle_anywhere(self) -> C | None:
-        """A connection that makes room when the process can open no more files: of other users rather than root's."""
+    def idle_of_any_user(self) -> C | None:
+        """An idle connection to close when the process can open no more files, root's own ones last."""
         for standing in (Standing.OTHER, Standing.ALLOWED, Standing.OWN):
             users: Iterable[dict[C, None]] = sorted(self._members[standing].values(), key=len, reverse=True)
             for members in users:
@@ -98,8 +110,8 @@ class Quotas(Generic[C]):
 
 
 def _idle_in(members: dict[C, None]) -> C | None:
-    """An idle connection among the next ones to look at; the others go to the end."""
-    for _ in range(min(_LOOKS, len(members))):
+    """The first idle connection among the next ones to check. Checked connections move to the end."""
+    for _ in range(min(_MAX_CHECKS, len(members))):
         connection = next(iter(members))
         if connection.is_idle():
             return connection

@@ -1,8 +1,8 @@
-"""Server: accepts connections within quotas, and closes those whose time is over.
+"""Server: accepts connections within quotas, and closes those that have passed their deadline.
 
-Most clients connect and write at once, so root's connection is read as soon as it is accepted, which answers a reading
-without a second turn of the loop. A client over its quota is refused at once, because in the backlog it would keep
-root's connections waiting. Accepting and sweeping end their turn after a few milliseconds.
+Most clients connect and write at once, so a connection of root is read as soon as it is accepted: a reading is answered
+in the same turn of the loop. A client over its quota is refused at once, because in the backlog it would delay root's
+connections. Accepting and sweeping end their turn after a few milliseconds.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from epa_orchestrator.protocol.answers import ErrorAnswer
 
 log = logging.getLogger(__name__)
 
-#: How long accepting or sweeping may take before everything else has its turn.
+#: How long accepting or sweeping may hold the event loop.
 _TURN_SECONDS: Final = 0.003
 _SWEEP_SECONDS: Final = 0.25
 _ACCEPT_PAUSE_SECONDS: Final = 0.1
-#: The least time between two log lines about a lack of file descriptors.
-_COMPLAINT_SECONDS: Final = 1.0
+#: The shortest time between two log lines about failures to accept.
+_ERROR_LINE_SECONDS: Final = 1.0
 
 
 class Server:
@@ -50,12 +50,12 @@ class Server:
         self.probes = Probes(self._shared.slow_closer)
         self._listeners: list[socket.socket] = []
         self._retiring: set[socket.socket] = set()
-        self._complained = 0.0
+        self._last_error_line = 0.0
         self._sweeper: asyncio.Handle = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
 
     @property
     def descriptors_left(self) -> int:
-        """How many connections with descriptors in them are not closed yet."""
+        """The number of connections with passed descriptors that are not closed yet."""
         return self._shared.slow_closer.left
 
     def listen(self, listener: socket.socket) -> None:
@@ -73,7 +73,7 @@ class Server:
             self._accept_last(listener, BACKLOG)
 
     async def stop(self) -> None:
-        """Answer what is in flight, and close everything else. Takes at most the grace times of the limits."""
+        """Answer the requests in flight, and close everything else, within the grace times of the limits."""
         grace = self.loop.time() + self.limits.stop_grace
         commit_grace = self.loop.time() + self.limits.commit_grace
         for listener in list(self._listeners):
@@ -93,31 +93,31 @@ class Server:
     def _accept(self, listener: socket.socket) -> None:
         turn_ends = monotonic() + _TURN_SECONDS
         while (accepted := self._next_client(listener)) is not None:
-            self._welcome(accepted)
+            self._serve(accepted)
             if monotonic() >= turn_ends:
                 return
 
-    def _accept_last(self, listener: socket.socket, most: int) -> None:
-        """Serve at most `most` clients from the backlog of a retiring listener."""
+    def _accept_last(self, listener: socket.socket, limit: int) -> None:
+        """Serve at most `limit` clients from the backlog of a retiring listener, and close it."""
         turn_ends = monotonic() + _TURN_SECONDS
-        while most and (accepted := self._next_client(listener)) is not None:
-            self._welcome(accepted)
-            most -= 1
+        while limit and (accepted := self._next_client(listener)) is not None:
+            self._serve(accepted)
+            limit -= 1
             if monotonic() >= turn_ends:
-                self.loop.call_soon(self._accept_last, listener, most)
+                self.loop.call_soon(self._accept_last, listener, limit)
                 return
         self._retiring.remove(listener)
         listener.close()
 
     def _next_client(self, listener: socket.socket) -> socket.socket | None:
-        """The next connection of the backlog; None when there is none, or it cannot be accepted now."""
+        """Accept a connection from the backlog; None when there is none, or it cannot be accepted now."""
         try:
             accepted, _ = listener.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return None
         except OSError as error:  # out of file descriptors or memory
-            self._complain(error)
-            idle = self._shared.quotas.idle_anywhere()
+            self._log_failure(error)
+            idle = self._shared.quotas.idle_of_any_user()
             if idle is None:
                 self._pause(listener)
             else:
@@ -125,8 +125,8 @@ class Server:
             return None
         return accepted
 
-    def _welcome(self, accepted: socket.socket) -> None:
-        """Serve a client, or tell it that its quota is used up."""
+    def _serve(self, accepted: socket.socket) -> None:
+        """Serve a client, or refuse it when its user is over the quota."""
         peer = peer_of(accepted)
         if peer.pid == self._pid and self.probes.recognise(accepted, peer):
             return
@@ -135,34 +135,34 @@ class Server:
             accepted.setblocking(False)
             Connection(self._shared, accepted, peer, standing).ready()
         else:
-            self._turn_away(accepted, peer)
+            self._refuse(accepted, peer)
 
-    def _turn_away(self, accepted: socket.socket, peer: Peer) -> None:
-        """Tell a client that there are too many connections of its kind, and hang up; as cheap as can be."""
-        peer_log.note(*peer, "turned away: too many connections")
-        with contextlib.suppress(OSError):  # it has already gone
-            accepted.send(_too_many(peer.uid), socket.MSG_DONTWAIT)
+    def _refuse(self, accepted: socket.socket, peer: Peer) -> None:
+        """Answer that its user has too many connections, and close, at the least cost."""
+        peer_log.note(*peer, "refused: too many connections")
+        with contextlib.suppress(OSError):  # the client has gone
+            accepted.send(_too_many_connections(peer.uid), socket.MSG_DONTWAIT)
         end(accepted, self._shared.slow_closer)
 
     def _has_room(self, standing: Standing, uid: int) -> bool:
-        """Whether a user may have one more connection, closing an idle one if that is needed."""
+        """Whether a user may have one more connection. Closes an idle one if necessary."""
         quotas = self._shared.quotas
         if quotas.has_room(standing, uid):
             return True
-        idle = quotas.idle_instead_of(standing, uid)
+        idle = quotas.idle_to_replace(standing, uid)
         if idle is None:
             return False
         idle.make_room()
         return True
 
-    def _complain(self, error: OSError) -> None:
+    def _log_failure(self, error: OSError) -> None:
         now = self.loop.time()
-        if now - self._complained >= _COMPLAINT_SECONDS:
-            self._complained = now
+        if now - self._last_error_line >= _ERROR_LINE_SECONDS:
+            self._last_error_line = now
             log.error("cannot accept connections: %s", error.strerror)
 
     def _pause(self, listener: socket.socket) -> None:
-        """Leave new clients in the backlog for a moment."""
+        """Leave new clients in the backlog for a short time."""
         if listener in self._listeners:
             self.loop.remove_reader(listener.fileno())
             self.loop.call_later(_ACCEPT_PAUSE_SECONDS, self._resume, listener)
@@ -175,7 +175,7 @@ class Server:
         self._sweep_on(iter(list(self._shared.connections)))
 
     def _sweep_on(self, connections: Iterator[Connection]) -> None:
-        """Close connections whose time is over, some in each turn."""
+        """Close the connections that have passed their deadline, some in each turn."""
         turn_ends = monotonic() + _TURN_SECONDS
         now = self.loop.time()
         for connection in connections:
@@ -187,6 +187,6 @@ class Server:
 
 
 @functools.lru_cache(maxsize=64)
-def _too_many(uid: int) -> bytes:
+def _too_many_connections(uid: int) -> bytes:
     sentence = f"Too many connections are open for user {uid}: close some of them, or try again later"
     return ErrorAnswer(error=sentence).encode()

@@ -1,7 +1,7 @@
-"""Listening: the socket file, in a directory that other snaps may write.
+"""Socket file: makes, opens and removes the daemon's socket in a directory that other snaps may write.
 
-Nothing in that directory is trusted, and this module only renames and removes there. The socket is made in a private
-directory of the same file system, gets its mode there, and is then renamed into place: clients never see a socket
+Nothing in that directory is trusted; this module only renames and removes there. The socket is made in a private
+directory of the same file system, gets its mode there, and is then renamed into place. So clients never see a socket
 without a server, and a link that another snap put there is replaced, never followed.
 """
 
@@ -20,38 +20,37 @@ from typing import Final
 from epa_orchestrator import descriptors
 from epa_orchestrator.errors import EpaError
 
-#: Everybody may connect, because everybody may read; who may change claims is decided by the peer's credentials.
+#: Everybody may connect, because everybody may read. The credentials of a peer decide whether it may change claims.
 SOCKET_MODE: Final = 0o666
 BACKLOG: Final = 4096
-#: The private directory, a sibling of the socket's directory, where only the daemon's user gets in.
+#: The private directory, next to the socket's directory. Only the daemon's user may enter it.
 PRIVATE_NAME: Final = ".socket"
-#: sun_path in unix(7), without its terminating zero.
+#: The size of sun_path (unix(7)) without the terminating zero.
 _MAX_PATH_BYTES: Final = 107
-#: How many times to move an obstacle aside: a hostile snap can put the next one there meanwhile.
+#: How many times an obstacle is moved aside: a hostile snap can put the next one there meanwhile.
 _ATTEMPTS: Final = 50
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: The extended attribute that keeps an access control list (acl(5)), which can shut out users whatever the mode says.
+#: The extended attribute with the access control list (acl(5)), which can exclude users whatever the mode is.
 _ACCESS_LIST: Final = "system.posix_acl_access"
-#: Errors of open(2) or socket(2) when the process or the system has run out of something: they say nothing about the
-#: file.
+#: Errors of open(2) and socket(2) that say nothing about the file: the process or the system has run out of something.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 
 class ListenError(EpaError):
-    """The socket cannot be served."""
+    """The daemon cannot listen at the socket file."""
 
 
 class SocketFile:
-    """The file that leads to a listening socket."""
+    """The file through which clients reach a listening socket."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._private = path.parent.with_name(PRIVATE_NAME)
 
     def bind(self) -> socket.socket:
-        """Listen at the path, in place of a stale socket file.
+        """Listen at the path. A stale socket file is replaced.
 
-        Raises ListenError when another process serves it, or it cannot be made.
+        Raises ListenError when another process serves the path, or the socket cannot be made.
         """
         try:
             served = is_served(self.path)
@@ -62,11 +61,11 @@ class SocketFile:
         return self.put_back()
 
     def put_back(self) -> socket.socket:
-        """Listen at the path with a new socket, in place of whatever is there.
+        """Listen at the path with a new socket, which replaces whatever is there.
 
         Raises ListenError.
         """
-        name = secrets.token_hex(2)
+        name = _random_name()
         made_at = self._private / name
         if max(len(os.fsencode(path)) for path in (self.path, made_at)) > _MAX_PATH_BYTES:
             raise ListenError(f"The socket's path is too long for the kernel ({_MAX_PATH_BYTES} bytes): {self.path}")
@@ -83,7 +82,7 @@ class SocketFile:
         return listener
 
     def open(self) -> int | None:
-        """A descriptor (O_PATH) of the socket at the path; None when there is no socket that everybody may connect to.
+        """Open the socket at the path (O_PATH). None when there is no socket that everybody may connect to.
 
         Raises OSError only when the process or the system has run out of something.
         """
@@ -97,12 +96,12 @@ class SocketFile:
         return fd
 
     def remove(self, proven: int) -> None:
-        """Remove the file if it still is the one of this descriptor (from `open`), which the caller has proven ours.
+        """Remove the file if it is still the file of `proven`, a descriptor from `open` that leads to this daemon.
 
-        It is moved into the private directory first, where nobody can replace it between the look and the removal;
-        a file of another owner goes back. An open descriptor keeps its inode number from being used again.
+        The file is first moved into the private directory, where nobody can replace it between check and removal. A
+        file of somebody else is moved back. As long as the descriptor is open, its inode number is not used again.
         """
-        name = secrets.token_hex(2)
+        name = _random_name()
         with (
             contextlib.suppress(OSError, ListenError),
             self._shared_directory() as shared,
@@ -116,7 +115,7 @@ class SocketFile:
 
     @contextlib.contextmanager
     def _shared_directory(self) -> Generator[int]:
-        """The directory that other snaps may write, made when it is missing; a link in its place is an error."""
+        """Open the directory that other snaps may write, or make it. A link in its place is an error."""
         directory = self.path.parent
         try:
             try:
@@ -135,13 +134,15 @@ class SocketFile:
 
     @contextlib.contextmanager
     def _private_directory(self) -> Generator[int]:
-        """The private directory, made when it is missing; what a killed daemon left in it is removed."""
+        """Open the private directory, or make it. Files that a killed daemon left in it are removed."""
         with contextlib.suppress(FileExistsError):
             os.mkdir(self._private, 0o700)
         status = os.lstat(self._private)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise ListenError(f"{self._private} is not a directory of the daemon's user: remove it")
-        if stat.S_IMODE(status.st_mode) != 0o700:  # an odd umask; only the daemon's user can write the parent directory
+        if (
+            stat.S_IMODE(status.st_mode) != 0o700
+        ):  # after a strange umask; safe, as only the daemon's user can write the parent directory
             os.chmod(self._private, 0o700)
         fd = os.open(self._private, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
@@ -156,7 +157,7 @@ class SocketFile:
 
 
 def is_served(path: Path) -> bool:
-    """Whether some process accepts connections at the path itself, links not followed.
+    """Whether a process listens at the path itself. Links are not followed.
 
     Raises OSError only when the process or the system has run out of something.
     """
@@ -166,7 +167,7 @@ def is_served(path: Path) -> bool:
     fd, _ = opened
     try:
         connection = connect(fd)
-    except BlockingIOError:  # the backlog is full, so somebody listens
+    except BlockingIOError:  # the backlog is full, so a process listens
         return True
     finally:
         os.close(fd)
@@ -176,15 +177,15 @@ def is_served(path: Path) -> bool:
 
 
 def connect(fd: int) -> socket.socket | None:
-    """A connection to the socket file of an O_PATH descriptor, None when nobody listens there.
+    """Connect to the socket file of an O_PATH descriptor without waiting. None when nobody listens there.
 
-    It never waits. Raises BlockingIOError when the backlog is full, and OSError when the process or the system has run
+    Raises BlockingIOError when the backlog is full, and OSError when the process or the system has run
     out of something.
     """
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     descriptors.refuse(connection)
     try:
-        # The only way to connect to an open file: replacing its name now has no effect.
+        # This connects to the open file, whatever its name leads to now.
         connection.connect(f"/proc/self/fd/{fd}")
     except OSError as error:
         connection.close()
@@ -195,7 +196,7 @@ def connect(fd: int) -> socket.socket | None:
 
 
 def _open_socket(path: Path) -> tuple[int, int] | None:
-    """A descriptor of the socket file at the path itself, and its permission bits; None when there is none."""
+    """A descriptor of the socket file at the path itself, and its permission bits. None when there is no socket."""
     try:
         shared = os.open(path.parent, _DIRECTORY)
         try:
@@ -217,16 +218,16 @@ def _has_access_list(fd: int) -> bool:
     """Whether the file of an O_PATH descriptor has an access control list."""
     try:
         return _ACCESS_LIST in os.listxattr(f"/proc/self/fd/{fd}")
-    except OSError:  # the file system knows none
+    except OSError:  # the file system has none
         return False
 
 
 def _listener_at(path: Path) -> socket.socket:
-    """A listening socket at a path of the private directory, in its final mode."""
+    """A listening socket at a path in the private directory, with its final mode."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         listener.bind(os.fspath(path))
-        with contextlib.suppress(OSError):  # as nearly always: none came from the directory's default
+        with contextlib.suppress(OSError):  # usually there is none: it comes only from the directory's default list
             os.removexattr(path, _ACCESS_LIST)
         os.chmod(path, SOCKET_MODE)
         listener.listen(BACKLOG)
@@ -237,7 +238,7 @@ def _listener_at(path: Path) -> socket.socket:
 
 
 def _move_into_place(private: int, name: str, shared: int, final: str) -> None:
-    """Rename the socket to its final name; an obstacle that cannot be replaced, such as a directory, is moved aside."""
+    """Rename the socket to its final name. A directory in its place cannot be replaced, so it is moved aside."""
     for _ in range(_ATTEMPTS):
         try:
             os.rename(name, final, src_dir_fd=private, dst_dir_fd=shared)
@@ -248,12 +249,17 @@ def _move_into_place(private: int, name: str, shared: int, final: str) -> None:
 
 
 def _move_aside(shared: int, name: str) -> None:
-    """Give an obstacle a random name; an empty directory is removed, anything else is not ours to delete."""
+    """Rename an obstacle to a random name, and remove it if it is an empty directory. Content is never deleted."""
     aside = f"{name}.{secrets.token_hex(8)}"
     with contextlib.suppress(FileNotFoundError):
         os.rename(name, aside, src_dir_fd=shared, dst_dir_fd=shared)
         with contextlib.suppress(OSError):
             os.rmdir(aside, dir_fd=shared)
+
+
+def _random_name() -> str:
+    """A short name, as it counts towards the length of the socket's path."""
+    return secrets.token_hex(2)
 
 
 def _remove(name: str, directory: int) -> None:

@@ -1,6 +1,6 @@
-"""What systemd expects of a service: readiness, watchdog, and sockets that it hands over.
+"""Systemd: readiness, watchdog, and listening sockets that systemd hands over.
 
-Sources: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3). Without systemd everything here does nothing.
+Sources: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3). Without systemd nothing here has an effect.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import socket
 from typing import Final
 
 _FIRST_FD: Final = 3
-#: Larger numbers are a mistake: of file descriptors, and of microseconds (the manager's "infinity" is 2**64 - 1).
-_MOST_FDS: Final = 99_999
-_MOST_MICROSECONDS: Final = 2**63 - 1
+#: Larger numbers are mistakes, but for the manager's "infinity", 2**64 - 1 µs: then there is no watchdog either.
+_MAX_FDS: Final = 99_999
+_MAX_MICROSECONDS: Final = 2**63 - 1
 
 
 def notify(message: str) -> None:
-    """Send a state such as `READY=1` to the service manager, if there is one that listens. Never raises."""
+    """Send a state such as `READY=1` to the service manager, if one listens. Never raises."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -30,27 +30,27 @@ def notify(message: str) -> None:
 
 @functools.cache
 def _notifier() -> socket.socket:
-    """The socket of all messages, kept open so that the watchdog is fed when no file descriptor is left."""
+    """The socket for all messages. It stays open, so that the watchdog is fed when no file descriptor is left."""
     return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
 
 
 def watchdog_interval() -> float | None:
-    """How often (seconds) to send `WATCHDOG=1`: half of what the manager allows; None when it does not watch."""
+    """The interval (seconds) of `WATCHDOG=1`, half of the one that the manager allows; None without a watchdog."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
-    return _number("WATCHDOG_USEC", _MOST_MICROSECONDS) / 2_000_000 or None
+    return _number("WATCHDOG_USEC", _MAX_MICROSECONDS) / 2_000_000 or None
 
 
 def listening_sockets() -> list[socket.socket]:
-    """The listening Unix stream sockets that were handed over, now non-blocking and closed on exec."""
+    """Take the listening Unix stream sockets that were handed over. They do not block and are closed on exec."""
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []
     sockets: list[socket.socket] = []
-    for fd in range(_FIRST_FD, _FIRST_FD + _number("LISTEN_FDS", _MOST_FDS)):
+    for fd in range(_FIRST_FD, _FIRST_FD + _number("LISTEN_FDS", _MAX_FDS)):
         try:
             os.set_inheritable(fd, False)
             handed = socket.socket(fileno=fd)
-        except OSError:  # no socket at all
+        except OSError:  # not a socket
             continue
         kind = handed.family, handed.type, handed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         if kind == (socket.AF_UNIX, socket.SOCK_STREAM, 1):
@@ -61,8 +61,10 @@ def listening_sockets() -> list[socket.socket]:
     return sockets
 
 
-def _number(variable: str, most: int) -> int:
-    """What the variable says; 0 when that is no whole number up to `most`."""
+def _number(variable: str, maximum: int) -> int:
+    """The value of an environment variable; 0 when it is no whole number up to `maximum`."""
     text = os.environ.get(variable, "")
-    number = int(text) if text.isdecimal() and len(text) <= len(str(most)) else 0
-    return number if number <= most else 0
+    if not text.isdecimal() or len(text) > len(str(maximum)):
+        return 0
+    number = int(text)
+    return number if number <= maximum else 0

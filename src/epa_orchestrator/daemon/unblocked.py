@@ -1,7 +1,7 @@
-"""Unblocked: writes to a shared file descriptor without ever waiting for its reader.
+"""Unblocked: writes to a shared file descriptor and never waits for its reader.
 
-`O_NONBLOCK` belongs to the open file description, which the terminal or the starting program may share, so it is never
-set there.
+`O_NONBLOCK` would apply to the whole open file description, which the terminal or the program that started us may
+share, so it is not set there.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ import stat
 from collections.abc import Callable
 from typing import Final
 
-#: How many bytes a pipe that is ready takes in one write without waiting (pipe(7)).
+#: The number of bytes that a ready pipe takes in one write without waiting (pipe(7)).
 _PIECE_BYTES: Final = select.PIPE_BUF
 
 
 class UnblockedWriter:
-    """Writes as much as is possible at once; bytes that nobody can ever read count as written."""
+    """Writes as much as is possible now. Bytes that can never be read count as written."""
 
     def __init__(self, fd: int) -> None:
         self._socket: socket.socket | None = None
-        #: A file descriptor with its own description.
-        self._own: int | None = None
+        #: A file descriptor with an open file description of its own.
+        self._own_fd: int | None = None
         self._write_piece = self._writer_to(fd)
 
     def write(self, data: bytes | bytearray) -> int:
-        """Write in pieces that end with a line where possible; how many bytes have been written."""
+        """Write in pieces that end with a line if possible. Returns the number of bytes written."""
         done = 0
         while done < len(data):
             piece = self._piece(data, done)
@@ -44,14 +44,14 @@ class UnblockedWriter:
         return done
 
     def close(self) -> None:
-        """Close what this writer has opened; the file descriptor itself stays open."""
-        self._write_piece = _nowhere
+        """Close everything that this writer has opened. The file descriptor itself stays open."""
+        self._write_piece = _drop
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        if self._own is not None:
-            os.close(self._own)
-            self._own = None
+        if self._own_fd is not None:
+            os.close(self._own_fd)
+            self._own_fd = None
 
     @staticmethod
     def _piece(data: bytes | bytearray, start: int) -> bytes:
@@ -64,22 +64,22 @@ class UnblockedWriter:
         try:
             mode = os.fstat(fd).st_mode
         except OSError:
-            return _nowhere
+            return _drop
         if stat.S_ISREG(mode):
             return lambda piece: os.write(fd, piece)
         if stat.S_ISSOCK(mode):
             connected = self._socket = socket.socket(fileno=os.dup(fd))
             return lambda piece: connected.send(piece, socket.MSG_DONTWAIT)
         with contextlib.suppress(OSError):
-            # A pipe or a terminal, opened once more, has a file description of its own.
+            # A pipe or terminal that is opened again has an open file description of its own.
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            own = self._own = os.open(f"/proc/self/fd/{fd}", flags)
-            return lambda piece: os.write(own, piece)
+            own_fd = self._own_fd = os.open(f"/proc/self/fd/{fd}", flags)
+            return lambda piece: os.write(own_fd, piece)
         return _when_ready(fd)
 
 
 def _when_ready(fd: int) -> Callable[[bytes], int]:
-    """Ask whether the descriptor is ready before each write; a write of another process in between can make it wait."""
+    """Write only when the descriptor is ready. Another process that writes in between can make this wait."""
     ready = select.poll()
     ready.register(fd, select.POLLOUT)
 
@@ -91,5 +91,5 @@ def _when_ready(fd: int) -> Callable[[bytes], int]:
     return write
 
 
-def _nowhere(piece: bytes) -> int:
+def _drop(piece: bytes) -> int:
     return len(piece)

@@ -1,19 +1,15 @@
-"""Worker: one thread for calls that block, such as a sync, which tells the event loop when each has ended.
+"""Worker: one thread for calls that block, such as a sync; the event loop handles the end of each call.
 
-The loop is woken through an eventfd, which takes a tenth of the time that a thread pool's futures do; with a commit of
-0.3 ms that is what a lone client waits for.
+The thread wakes the loop with `call_soon_threadsafe`. An eventfd instead saved 1 to 2 % of the CPU time of a lone
+change, and between -1 and 4 % with 64 clients, which is within the noise (24 alternating rounds on 256 CPUs).
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
-
-log = logging.getLogger(__name__)
 
 Call = Callable[[], None]
 Done = Callable[[Exception | None], None]
@@ -25,39 +21,33 @@ class Worker:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._calls: SimpleQueue[tuple[Call, Done] | None] = SimpleQueue()
-        self._ended: SimpleQueue[tuple[Done, Exception | None]] = SimpleQueue()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._loop.add_reader(self._wake, self._tell)
+        self._closed = False
         self._thread = threading.Thread(target=self._run, name="worker", daemon=True)
         self._thread.start()
 
     def run(self, call: Call, done: Done) -> None:
-        """Run `call` in the thread; then `done` in the loop, with what it raised or None."""
+        """Run `call` in the thread, then `done` in the loop, with the exception that `call` raised or None.
+
+        The loop logs an exception of `done`, and goes on.
+        """
         self._calls.put((call, done))
 
     def close(self) -> None:
-        """Wait until everything has run, and end the thread. No `done` is called any more."""
+        """Wait until every call has run, and end the thread. From now on no `done` is called."""
+        self._closed = True
         self._calls.put(None)
         self._thread.join()
-        self._loop.remove_reader(self._wake)
-        os.close(self._wake)
 
     def _run(self) -> None:
         while (item := self._calls.get()) is not None:
             call, done = item
+            error: Exception | None = None
             try:
                 call()
-            except Exception as error:  # noqa: BLE001  # `done` gets it
-                self._ended.put((done, error))
-            else:
-                self._ended.put((done, None))
-            os.eventfd_write(self._wake, 1)
+            except Exception as raised:  # noqa: BLE001  # `done` gets it
+                error = raised
+            self._loop.call_soon_threadsafe(self._finish, done, error)
 
-    def _tell(self) -> None:
-        os.eventfd_read(self._wake)
-        while not self._ended.empty():
-            done, error = self._ended.get()
-            try:
-                done(error)
-            except Exception:  # a bug in one `done` must not stop the next
-                log.exception("the end of a call was not handled")
+    def _finish(self, done: Done, error: Exception | None) -> None:
+        if not self._closed:
+            done(error)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, cast, get_args
 
-from epa_orchestrator.allocation.ledger import Claim, Ledger, PageKind
+from epa_orchestrator.allocation.claims import Claim, PageKind
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.documents import DuplicateKeyError, parse_document
 from epa_orchestrator.errors import EpaError

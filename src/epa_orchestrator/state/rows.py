@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast, get_args
 
-from epa_orchestrator.allocation.ledger import Claim, PageKind
+from epa_orchestrator.allocation.claims import Claim, PageKind
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import Seen
 from epa_orchestrator.names import PoolName, PreemptionPolicy

@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, cast
 
-from epa_orchestrator.allocation.ledger import Change, ClaimChange, Ledger, PageKind, PagesChange
+from epa_orchestrator.allocation.claims import Change, ClaimChange, PageKind, PagesChange
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import sync_directory
 from epa_orchestrator.hardware.machine import Seen

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger, PagesChange
-from epa_orchestrator.allocation.outdated import Review, outdated
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange, PagesChange
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.outdated import Review, is_outdated
 from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
@@ -42,7 +43,7 @@ def claim(
 
 
 def judged(first: Claim, *others: Claim, at: Pools) -> bool:
-    return outdated(Ledger.of([first, *others], {}), at, at.isolated, first)
+    return is_outdated(Ledger.of([first, *others], {}), at.isolated, first)
 
 
 @pytest.mark.parametrize("own", ["2,10", "2-3", "2,4", "2-7,10-15", "7"])
@@ -234,7 +235,7 @@ def worked_through(review: Review) -> set[str]:
 
 
 def at_once(ledger: Ledger, at: Pools) -> set[str]:
-    return {each.service for each in ledger.claims.values() if outdated(ledger, at, at.isolated, each)}
+    return {each.service for each in ledger.claims.values() if is_outdated(ledger, at.isolated, each)}
 
 
 CLAIMS = (
@@ -266,13 +267,12 @@ def test_a_review_finds_what_judging_each_claim_finds() -> None:
             ledger = ledger.apply(change)
             review.look_at(ledger, at)
             assert worked_through(review) == at_once(ledger, at), options
-            assert review.size == 0
+            assert review.pending(1) is None
 
 
 def test_claims_of_the_same_policy_cost_nothing() -> None:
     review = Review()
     review.look_at(Ledger.of(CLAIMS[:3], {}), pools())
-    assert review.size == 0
     assert review.pending(1) is None
     assert review.revision == 0
 
@@ -282,7 +282,7 @@ def test_a_hugepage_record_starts_no_review() -> None:
     review.look_at(ledger, at)
     worked_through(review)
     review.look_at(ledger.apply(Change(pages=PagesChange("a", (0, 2048), 0, 1))), at)
-    assert review.size == 0
+    assert review.pending(1) is None
 
 
 def test_a_verdict_stands_until_the_next_one() -> None:
@@ -292,7 +292,7 @@ def test_a_verdict_stands_until_the_next_one() -> None:
     assert {"pair", "apart"} & found
     freed = ledger.apply(Change((ClaimChange(CLAIMS[4], None),)))
     review.look_at(freed, at)
-    assert review.size > 0
+    assert review.pending(1) is not None
     assert review.outdated == found - {"isolated"}
     # One that changes itself, or whose policy does, has none.
     moved = claim("2-3,10", service="pair")
@@ -333,5 +333,7 @@ def test_verdicts_from_elsewhere_count_for_claims_that_have_not_changed() -> Non
     review.look_at(changed, at)
     review.take(pending, verdicts)
     assert "pair" not in review.outdated
-    assert review.size == 2 * 12, "the others have to be judged again in the new state"
+    waiting = review.pending(10)
+    assert waiting is not None
+    assert [each.service for each in waiting.claims] == ["apart", "pair"], "judged again on the new ledger"
     assert worked_through(review) == at_once(changed, at)

@@ -131,7 +131,7 @@ def test_of_an_unreadable_machine_the_pools_are_empty_and_say_why(pool: str) -> 
     assert pools.machine is None
     assert pools.isolated.configured == pools.isolated.eligible == EMPTY
     assert pools.isolated.problem == "sysfs is gone"
-    assert pools.topologies == {}
+    assert not pools.isolated.eligible
     assert pools.eligible == EMPTY
     if not pool:
         assert pools.general is None
@@ -145,17 +145,38 @@ def test_of_an_unreadable_machine_the_pools_are_empty_and_say_why(pool: str) -> 
 def test_topologies_cover_the_eligible_cpus_of_each_pool() -> None:
     shape = Shape(packages=2, cores_per_l3=4, isolated="1-2,5-6", offline="6")
     pools = pools_of(shape, cpu_pool="3,7")
-    covered = {
-        name: CpuSet.from_mask(sum(node.cpus for node in topology.nodes.values()))
-        for name, topology in pools.topologies.items()
-    }
-    assert covered == {"isolated": CpuSet([1, 2, 5]), "general": CpuSet([3, 7])}
+    assert pools.general is not None
+    covered = [
+        CpuSet.from_mask(sum(node.cpus for node in pool.topology().nodes.values()))
+        for pool in (pools.isolated, pools.general)
+    ]
+    assert covered == [CpuSet([1, 2, 5]), CpuSet([3, 7])]
 
 
-def test_an_empty_pool_has_no_topology() -> None:
-    assert pools_of(Shape()).topologies == {}
-    assert set(pools_of(Shape(), cpu_pool="1").topologies) == {"general"}
-    assert set(pools_of(Shape(isolated="1-2"), cpu_pool="2-3").topologies) == {"isolated"}
+def test_a_reserved_thread_makes_its_core_a_shared_one() -> None:
+    shape = Shape(cores_per_l3=2, threads_per_core=2, isolated="0-3")
+    (cell,) = pools_of(shape, reserved_cpus="2").isolated.topology().cells
+    assert sorted(map(CpuSet.from_mask, cell.cores), key=str) == [CpuSet([0, 2]), CpuSet([1, 3])]
+    assert CpuSet.from_mask(cell.cpus) == CpuSet([0, 1, 3])
+
+
+def test_a_claimed_cpu_outside_of_all_pools_makes_its_core_a_shared_one() -> None:
+    pool = pools_of(Shape(cores_per_l3=2, threads_per_core=2, isolated="0-1")).isolated
+    alone, shared = pool.topology().cells[0], pool.topology(CpuSet([3])).cells[0]
+    assert {CpuSet.from_mask(core) for core in alone.cores} == {CpuSet([0]), CpuSet([1])}
+    assert {CpuSet.from_mask(core) for core in shared.cores} == {CpuSet([0]), CpuSet([1, 3])}
+
+
+def test_a_topology_is_built_once() -> None:
+    pool = pools_of(Shape(cores_per_l3=4, isolated="0-1")).isolated
+    assert pool.topology() is pool.topology(CpuSet([0, 1]))
+    assert pool.topology(CpuSet([3])) is pool.topology(CpuSet([1, 3]))
+
+
+def test_the_unconfigured_general_pool_grants_nothing() -> None:
+    pools = pools_of(Shape(isolated="1-2"))
+    assert (pools.unconfigured.name, pools.unconfigured.eligible) == ("general", EMPTY)
+    assert pools.unconfigured.problem == "No CPUs available in pool general: cpu-pool is not configured"
 
 
 CPUS = st.frozensets(st.integers(0, 11), max_size=12)

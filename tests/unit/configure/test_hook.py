@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from epa_orchestrator import paths
-from epa_orchestrator.allocation.ledger import Claim, Ledger
+from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import SettingsError, load_settings, option_names, parse_settings
 from epa_orchestrator.configure import hook as configure
 from epa_orchestrator.configure.hook import ConfigureError, main, proposed_options, put_in_use

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Claim, Ledger
+from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.configure.proposal import NotAcceptable, Surroundings, check
 from epa_orchestrator.cpuset import EMPTY, CpuSet

@@ -1,4 +1,4 @@
-"""Background jobs: each end of a job is logged with its reason, and the job is started again."""
+"""Background: each end of a job is logged with its reason, and the job is started again."""
 
 from __future__ import annotations
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.allocation.host import Host
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.daemon import batch as batches
@@ -158,7 +159,7 @@ def test_a_decision_that_breaks_the_ledger_is_caught_before_its_commit(
     first = carried_out(opened, cores("a", 2))
     for granted in ("2", "0"):
         with monkeypatch.context() as patched:
-            patched.setattr("epa_orchestrator.allocation.ledger.place", partial(grant, granted))
+            patched.setattr("epa_orchestrator.allocation.allocate.place", partial(grant, granted))
             batch = carried_out(opened, cores("b", 1), ledger=first.ledger)
         assert answers(batch.decided) == [error(INTERNAL_ERROR)]
         assert batch.ledger.claims == first.ledger.claims == store.load(path).ledger.claims

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Ask, Claim, Grant, Ledger, Refused, allocate, allocate_in_node, release
-from epa_orchestrator.allocation.pools import Pools, build_pools
+from epa_orchestrator.allocation.allocate import Grant, Terms, allocate, allocate_in_node, release
+from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.pools import NodeCpus, Pools, build_pools
+from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import explanation
@@ -39,10 +42,10 @@ def granted(
     node: int | None = None,
 ) -> Grant:
     at, ledger = at or pools(), ledger or Ledger()
-    ask = Ask("a", at.isolated, wishes=wishes, choices=FEW)
+    terms = Terms("a", wishes=wishes, choices=FEW)
     if node is None:
-        return allocate(ledger, at, ask, count)
-    return allocate_in_node(ledger, at, ask, node, NODE[node], count)
+        return allocate(ledger, at.isolated, terms, count)
+    return allocate_in_node(ledger, at.isolated, terms, NodeCpus(node, NODE[node]), count)
 
 
 def explained(grant: Grant) -> Explanation:

@@ -1,4 +1,4 @@
-"""Logs: lines of one turn leave together, warnings at once, and nothing waits for a reader."""
+"""Logs: the lines of a turn are written together, warnings at once, and nothing waits for a reader."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Sink:
         self.handler.handle(line(logging.INFO, text))
 
     def read(self) -> str:
-        """What has been written so far."""
+        """Read everything that has been written so far."""
         chunks: list[bytes] = []
         while True:
             try:
@@ -57,26 +57,32 @@ def test_without_a_loop_a_line_is_written_at_once(sink: Sink) -> None:
     assert sink.read() == "INFO one\n"
 
 
-def test_lines_of_a_turn_leave_when_it_ends(sink: Sink) -> None:
+def test_lines_of_a_turn_are_written_when_it_ends(sink: Sink) -> None:
     async def turn() -> None:
         sink.info("one")
         sink.info("two")
         assert sink.read() == ""
         await asyncio.sleep(0)
         assert sink.read() == "INFO one\nINFO two\n"
-        sink.info("three")
-        sink.handler.handle(line(logging.ERROR, "four"))
-        assert sink.read() == "INFO three\nERROR four\n"
 
     asyncio.run(turn())
 
 
-def test_text_that_is_no_unicode_is_escaped(sink: Sink) -> None:
+def test_an_error_is_written_at_once_after_earlier_lines(sink: Sink) -> None:
+    async def turn() -> None:
+        sink.info("one")
+        sink.handler.handle(line(logging.ERROR, "two"))
+        assert sink.read() == "INFO one\nERROR two\n"
+
+    asyncio.run(turn())
+
+
+def test_escapes_text_that_is_not_unicode(sink: Sink) -> None:
     sink.info("\udcff")
     assert sink.read() == "INFO \\udcff\n"
 
 
-def test_a_closed_stderr_stops_nothing() -> None:
+def test_a_closed_stderr_raises_nothing() -> None:
     reader, writer = os.pipe()
     os.close(reader)
     os.close(writer)
@@ -96,25 +102,37 @@ def lines_dropped(text: str) -> int:
     return int(number)
 
 
-def test_lines_that_nobody_reads_are_kept_then_dropped_and_counted(sink: Sink) -> None:
-    total = 20_000
-    for number in range(total):
+def read_late(sink: Sink) -> str:
+    """The log of 20,000 lines that are read only after the last one, and of a later line with the number 20000."""
+    for number in range(20_000):
         sink.info(f"line {number} " + "x" * 80)
     text = sink.read()
     for _ in range(10):
         sink.handler.flush()
         text += sink.read()
     sink.info("line 20000 after")
-    text += sink.read()
-    *kept, last = numbers_in(text)
-    assert kept == list(range(len(kept))), "the oldest lines, in order"
+    return text + sink.read()
+
+
+def test_keeps_the_oldest_lines_in_order_while_nobody_reads(sink: Sink) -> None:
+    *kept, _ = numbers_in(read_late(sink))
     assert len(kept) > 2000
-    assert last == total
-    assert len(kept) + lines_dropped(text) == total
+    assert kept == list(range(len(kept)))
+
+
+def test_counts_the_lines_that_were_dropped(sink: Sink) -> None:
+    text = read_late(sink)
+    *kept, _ = numbers_in(text)
+    assert len(kept) + lines_dropped(text) == 20_000
+
+
+def test_writes_the_count_before_later_lines(sink: Sink) -> None:
+    text = read_late(sink)
+    assert numbers_in(text)[-1] == 20_000
     assert text.index("were dropped") < text.index("line 20000 after")
 
 
-def test_the_count_comes_without_another_line(sink: Sink) -> None:
+def test_the_count_is_written_without_another_line(sink: Sink) -> None:
     async def run() -> str:
         for number in range(20_000):
             sink.info(f"line {number} " + "x" * 80)
@@ -131,8 +149,8 @@ def test_the_count_comes_without_another_line(sink: Sink) -> None:
     assert len(numbers_in(text)) + lines_dropped(text) == 20_000
 
 
-def test_all_lines_of_a_large_turn_are_written_where_they_fit(monkeypatch: pytest.MonkeyPatch, sink: Sink) -> None:
-    monkeypatch.setattr(logs, "_MOST_KEPT", 10_000)
+def test_writes_all_lines_of_a_large_turn_that_fit(monkeypatch: pytest.MonkeyPatch, sink: Sink) -> None:
+    monkeypatch.setattr(logs, "_MAX_KEPT", 10_000)
 
     async def turn() -> None:
         for number in range(500):
@@ -143,7 +161,7 @@ def test_all_lines_of_a_large_turn_are_written_where_they_fit(monkeypatch: pytes
     assert numbers_in(sink.read()) == list(range(500))
 
 
-def test_threads_lose_and_mix_no_line(sink: Sink) -> None:
+def test_lines_of_threads_are_neither_lost_nor_mixed(sink: Sink) -> None:
     def write(first: int) -> None:
         for number in range(first, first + 200):
             sink.info(f"line {number} x")
@@ -166,15 +184,13 @@ def test_threads_lose_and_mix_no_line(sink: Sink) -> None:
     assert sorted(found) == [first + number for first in (0, 1000, 2000, 3000) for number in range(200)]
 
 
-def test_an_unknown_level_is_refused() -> None:
+def test_refuses_an_unknown_level() -> None:
     with pytest.raises(ValueError, match="the log level 'loud' is not known: set it to one of debug, info, warning"):
         log_to_stderr("loud")
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_from_now_on_only_what_is_at_least_so_grave_is_written(
-    level: str, monkeypatch: pytest.MonkeyPatch, sink: Sink
-) -> None:
+def test_writes_only_lines_of_the_level_and_above(level: str, monkeypatch: pytest.MonkeyPatch, sink: Sink) -> None:
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [sink.handler])
     before = root.level

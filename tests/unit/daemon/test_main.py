@@ -1,4 +1,4 @@
-"""Daemon: what it starts from, for every condition that the state on disk can be in."""
+"""Main: the state that a start opens, for every condition of the files on disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.main import Locations, StartError, open_state, run
 from epa_orchestrator.hardware.machine import Seen
@@ -56,7 +56,7 @@ def test_first_start_makes_an_empty_database(locations: Locations) -> None:
     assert database(locations).exists()
 
 
-def test_first_start_imports_what_the_older_daemon_left_and_only_then(locations: Locations) -> None:
+def test_the_first_start_imports_the_older_daemons_claims_and_a_later_one_does_not(locations: Locations) -> None:
     leave_legacy_state(locations, json.dumps(CLAIMS))
     for _ in range(2):
         state, _ = open_state(locations)
@@ -68,7 +68,7 @@ def test_first_start_imports_what_the_older_daemon_left_and_only_then(locations:
     assert [event.action for event in store.read_events(database(locations), None, 9)] == ["import", "import"]
 
 
-def test_what_cannot_be_imported_leaves_everything_alone(locations: Locations) -> None:
+def test_changes_nothing_when_the_import_fails(locations: Locations) -> None:
     leave_legacy_state(locations, "[]")
     state, _ = open_state(locations)
     assert (state.ledger, state.store) == (None, None)
@@ -78,7 +78,7 @@ def test_what_cannot_be_imported_leaves_everything_alone(locations: Locations) -
     assert locations.legacy_state.read_text() == "[]"
 
 
-def test_an_empty_database_is_not_taken_for_a_new_one(locations: Locations) -> None:
+def test_an_empty_database_is_not_a_first_start(locations: Locations) -> None:
     locations.state_directory.mkdir()
     database(locations).touch()
     leave_legacy_state(locations, json.dumps(CLAIMS))
@@ -90,7 +90,7 @@ def test_an_empty_database_is_not_taken_for_a_new_one(locations: Locations) -> N
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; the functional tests mount it read-only")
-def test_a_database_that_cannot_be_written_is_still_told(locations: Locations) -> None:
+def test_reads_a_database_that_cannot_be_written(locations: Locations) -> None:
     state, _ = open_state(locations)
     assert state.store is not None
     state.store.close()
@@ -116,14 +116,14 @@ def test_a_second_daemon_gives_up(locations: Locations) -> None:
         first.communicate(b"")
 
 
-def test_settings_that_cannot_be_used_stop_the_start(locations: Locations, tmp_path: Path) -> None:
+def test_invalid_settings_stop_the_start(locations: Locations, tmp_path: Path) -> None:
     settings = tmp_path / "settings.json"
     settings.write_text('{"numa-policy": "yes"}')
     with pytest.raises(StartError, match=r"settings.json: numa-policy='yes' is not valid: set it to 'best-effort'"):
         run(replace(locations, settings_file=settings))
 
 
-def test_seen_cpus_are_kept(locations: Locations) -> None:
+def test_the_places_of_seen_cpus_are_stored(locations: Locations) -> None:
     state, _ = open_state(locations)
     assert state.store is not None
     state.store.stage_seen(Seen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110}))
@@ -150,8 +150,8 @@ def test_without_a_lock_nothing_is_written(locations: Locations) -> None:
     assert "state.db cannot be locked: Is a directory" in state.problem
 
 
-def test_a_database_that_another_daemon_writes_is_left_alone(locations: Locations) -> None:
-    """Also where the lock of the directory has been removed."""
+def test_refuses_a_database_that_another_daemon_writes(locations: Locations) -> None:
+    """Even if the lock of the directory has been removed."""
     first, _ = open_state(locations)
     with pytest.raises(Locked, match=r"Another daemon already uses the state in .*common: stop it first"):
         open_state(locations)
@@ -175,7 +175,7 @@ def test_a_daemon_without_a_lock_reads_the_state_at_one_moment(
 
     def copy_then_tidy(source: Path, target: Path) -> None:
         copy(source, target)
-        writer.tidy()  # what was in the log is then in the database, which has been copied already
+        writer.tidy()  # moves the log into the database, which is copied already
 
     monkeypatch.setattr(shutil, "copyfile", copy_then_tidy)
     state, _ = open_state(locations, "cannot be locked")

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from epa_orchestrator.allocation.claims import Change, Claim
 from epa_orchestrator.allocation.host import Host
-from epa_orchestrator.allocation.ledger import Change, Claim, Ledger, Refused
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.mutations import Decision, decide, refusal

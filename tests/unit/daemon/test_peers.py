@@ -1,11 +1,10 @@
-"""Who may change claims: the kernel says who has connected, and root and the settings decide."""
+"""Peers: the kernel reports who has connected, and the settings decide who may change claims."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
-import tempfile
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +14,9 @@ from epa_orchestrator.allocation.settings import Settings, parse_settings
 from epa_orchestrator.daemon.peers import may_change, peer_of
 from epa_orchestrator.peer import Peer
 
-#: Users and groups that nobody here is or is in.
+from .sockets import listening_at
+
+#: A user and groups that do not exist here.
 SOMEBODY, OTHER_GROUP, EXTRA_GROUP = 54321, 54322, 54323
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
@@ -23,7 +24,7 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become 
 
 @contextlib.contextmanager
 def identity(uid: int, gid: int, groups: Sequence[int] = ()) -> Generator[None]:
-    """Be another effective user with other groups for a while."""
+    """Run the body as another effective user with other groups."""
     before = os.geteuid(), os.getegid(), os.getgroups()
     os.setgroups(groups)
     os.setegid(gid)
@@ -37,21 +38,16 @@ def identity(uid: int, gid: int, groups: Sequence[int] = ()) -> Generator[None]:
 
 
 @pytest.fixture
-def listener() -> Iterator[socket.socket]:
+def listener(directory: Path) -> Iterator[socket.socket]:
     """A socket where everybody may connect."""
-    with tempfile.TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX) as listening:
-        Path(directory).chmod(0o755)
-        path = Path(directory, "epa.sock")
-        listening.bind(str(path))
-        path.chmod(0o666)
-        listening.listen()
+    with listening_at(directory / "epa.sock") as listening:
         listening.settimeout(10)
         yield listening
 
 
 @contextlib.contextmanager
 def connected(listener: socket.socket) -> Generator[socket.socket]:
-    """The daemon's end of a connection from whoever one is."""
+    """The daemon's end of a connection from this process."""
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(listener.getsockname())
         accepted, _ = listener.accept()
@@ -61,7 +57,7 @@ def connected(listener: socket.socket) -> Generator[socket.socket]:
 
 @contextlib.contextmanager
 def connected_as(listener: socket.socket, uid: int, gid: int, groups: Sequence[int] = ()) -> Generator[socket.socket]:
-    """The daemon's end of a connection from somebody else; one is oneself again when the body runs."""
+    """The daemon's end of a connection from another user; the body runs as the test's own user."""
     with socket.socket(socket.AF_UNIX) as client:
         with identity(uid, gid, groups):
             client.connect(listener.getsockname())
@@ -74,13 +70,13 @@ def naming(uids: Sequence[int] = (), gids: Sequence[int] = ()) -> Settings:
     return parse_settings({"allowed-uids": list(uids), "allowed-gids": list(gids)})
 
 
-def test_the_kernel_names_the_peer(listener: socket.socket) -> None:
+def test_peer_of_a_connection_of_this_process(listener: socket.socket) -> None:
     with connected(listener) as connection:
         assert peer_of(connection) == Peer(os.getpid(), os.geteuid(), os.getegid())
 
 
 @needs_root
-def test_the_kernel_names_a_peer_of_another_user(listener: socket.socket) -> None:
+def test_peer_of_a_connection_of_another_user(listener: socket.socket) -> None:
     with connected_as(listener, SOMEBODY, OTHER_GROUP) as connection:
         assert peer_of(connection) == Peer(os.getpid(), SOMEBODY, OTHER_GROUP)
 
@@ -96,7 +92,7 @@ def test_ids_are_unsigned(listener: socket.socket) -> None:
 
 
 @needs_root
-def test_who_connected_counts_not_what_it_became_later(listener: socket.socket) -> None:
+def test_the_user_at_the_time_of_connect_counts(listener: socket.socket) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         with identity(SOMEBODY, OTHER_GROUP):
             client.connect(listener.getsockname())
@@ -124,18 +120,20 @@ def test_who_connected_counts_not_what_it_became_later(listener: socket.socket) 
         (Peer(1, 0, 0), naming(uids=[SOMEBODY], gids=[7]), True),
     ],
 )
-def test_who_may_change_claims(peer: Peer, settings: Settings, may: bool, listener: socket.socket) -> None:
+def test_root_and_the_users_and_groups_in_the_settings_may_change_claims(
+    peer: Peer, settings: Settings, may: bool, listener: socket.socket
+) -> None:
     with connected(listener) as connection:
         assert may_change(peer, connection, settings) is may
 
 
-def test_the_daemons_own_user_may(listener: socket.socket) -> None:
+def test_the_daemons_own_user_may_change_claims(listener: socket.socket) -> None:
     with connected(listener) as connection:
         assert may_change(Peer(1, os.geteuid(), OTHER_GROUP), connection, naming())
 
 
 @needs_root
-def test_a_daemon_that_is_not_root_lets_root_and_itself(listener: socket.socket) -> None:
+def test_root_may_change_claims_of_a_daemon_that_is_not_root(listener: socket.socket) -> None:
     with connected(listener) as connection, identity(SOMEBODY, OTHER_GROUP):
         assert may_change(Peer(1, SOMEBODY, 7), connection, naming())
         assert may_change(Peer(1, 0, 0), connection, naming())
@@ -162,14 +160,14 @@ def test_supplementary_groups_count(groups: list[int], allowed: list[int], may: 
 
 
 @needs_root
-def test_the_groups_are_the_peers_and_not_the_daemons(listener: socket.socket) -> None:
+def test_groups_of_the_daemon_do_not_count(listener: socket.socket) -> None:
     with connected_as(listener, SOMEBODY, OTHER_GROUP) as connection, identity(0, 0, [EXTRA_GROUP]):
         assert not may_change(peer_of(connection), connection, naming(gids=[EXTRA_GROUP]))
 
 
 @needs_root
-def test_of_a_peer_in_too_many_groups_only_the_primary_one_counts(listener: socket.socket) -> None:
-    """More than Python can ask the kernel for: refusing is the safe side."""
+def test_only_the_primary_group_counts_of_a_peer_in_too_many_groups(listener: socket.socket) -> None:
+    """They are more than Python can ask the kernel for. To refuse is the safe choice."""
     groups = [*range(1000, 1300), EXTRA_GROUP]
     with connected_as(listener, SOMEBODY, OTHER_GROUP, groups) as connection:
         peer = peer_of(connection)

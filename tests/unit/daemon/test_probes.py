@@ -1,4 +1,4 @@
-"""Probing: a server recognises its own probes among the connections that it accepts, and nothing else."""
+"""Probes: a server recognises only its own probes among the connections that it accepts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _listener(path: Path) -> Generator[socket.socket]:  # pyright: ignore[report
 
 
 def made() -> Probes:
-    """Probes whose sockets no slow closer has to close, as nobody here passes descriptors."""
+    """Probes whose slow closer has nothing to close, as nobody here passes descriptors."""
 
     def call_later(_seconds: float, _call: Callable[[], None]) -> None:
         pytest.fail("a socket with descriptors")
@@ -78,7 +78,7 @@ def test_a_number_counts_once(path: Path, listener: socket.socket) -> None:
     probe.close()
 
 
-def test_a_client_of_the_same_process_is_left_as_it_is(path: Path, listener: socket.socket) -> None:
+def test_takes_no_bytes_from_a_client_of_the_same_process(path: Path, listener: socket.socket) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         client.send(b'{"action": "list')
@@ -88,7 +88,7 @@ def test_a_client_of_the_same_process_is_left_as_it_is(path: Path, listener: soc
             assert accepted.recv(100) == b'{"action": "list'
 
 
-def test_another_process_with_the_right_number_is_no_probe(path: Path, listener: socket.socket) -> None:
+def test_a_connection_of_another_process_is_no_probe(path: Path, listener: socket.socket) -> None:
     probes = made()
     probe = send(probes, path)
     assert probe is not None
@@ -100,7 +100,7 @@ def test_another_process_with_the_right_number_is_no_probe(path: Path, listener:
     probe.close()
 
 
-def test_a_silent_client_of_the_same_process_is_not_waited_for(path: Path, listener: socket.socket) -> None:
+def test_does_not_wait_for_a_silent_client_of_the_same_process(path: Path, listener: socket.socket) -> None:
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(path))
         accepted, peer = accept(listener)
@@ -108,12 +108,12 @@ def test_a_silent_client_of_the_same_process_is_not_waited_for(path: Path, liste
             assert not made().recognise(accepted, peer)
 
 
-def test_without_a_listener_there_is_no_probe(path: Path, listener: socket.socket) -> None:
+def test_sends_no_probe_without_a_listener(path: Path, listener: socket.socket) -> None:
     listener.close()
     assert send(made(), path) is None
 
 
-def test_a_full_backlog_is_an_error_at_once(path: Path, listener: socket.socket) -> None:
+def test_a_full_backlog_raises_blocking_io_error(path: Path, listener: socket.socket) -> None:
     listener.listen(0)
     probes = made()
     first = send(probes, path)
@@ -123,7 +123,7 @@ def test_a_full_backlog_is_an_error_at_once(path: Path, listener: socket.socket)
     first.close()
 
 
-def test_the_last_64_probes_are_remembered(path: Path, listener: socket.socket) -> None:
+def test_remembers_the_last_64_probes(path: Path, listener: socket.socket) -> None:
     probes = made()
     sent = [send(probes, path) for _ in range(65)]
     recognised: list[bool] = []

@@ -1,4 +1,4 @@
-"""Readings: prepared answers equal those of the models, and stay current."""
+"""Queries: prepared answers equal those of the models, and stay current."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange, PageKind, PagesChange
 from epa_orchestrator.allocation.host import Host
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger, PageKind, PagesChange, free_pages
+from epa_orchestrator.allocation.hugepages import free_pages
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.daemon.queries import Readings, _ClaimParts
+from epa_orchestrator.daemon.encoded import ClaimParts
+from epa_orchestrator.daemon.queries import Queries
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.protocol.answers import MemoryAnswer, NodeHugepages, PageCapacity
 from epa_orchestrator.protocol.requests import Reading, validate
@@ -45,7 +49,7 @@ def reading(action: str, **fields: object) -> Reading:
 MEMORY, LIST = reading("get_memory_info"), reading("list_allocations")
 
 
-def answer(readings: Readings, ledger: Ledger, request: Reading) -> bytes:
+def answer(readings: Queries, ledger: Ledger, request: Reading) -> bytes:
     return readings.answer(ledger, readings._host.pools(), request)
 
 
@@ -65,7 +69,11 @@ def plainly(at: Host, ledger: Ledger, service_name: str = "", problem: str | Non
     for node_id in sorted({*present, *records}):
         kernel = at.hugepages(node_id)
         capacity = [
-            PageCapacity(total=p.total, free=free_pages(ledger, p, node_id, pools.settings), size=p.size_kb)
+            PageCapacity(
+                total=p.total,
+                free=free_pages(ledger, p, pools.settings.reserved_pages(node_id, p.size_kb), node_id),
+                size=p.size_kb,
+            )
             for p in kernel
         ]
         nodes[f"node{node_id}"] = NodeHugepages(capacity=capacity, allocations=records.get(node_id, {}))
@@ -87,7 +95,7 @@ def test_the_bytes_are_those_of_the_models(
 ) -> None:
     """Through any changes, names that JSON escapes and nodes that are gone."""
     at, ledger = host(reserved_hugepages="0:2048:3"), Ledger.of([], pages)
-    readings = Readings(at, problem, ledger_known=True, ledger=ledger)
+    readings = Queries(at, problem, ledger_known=True, ledger=ledger)
     request = MEMORY.model_copy(update={"service_name": name})
     assert answer(readings, ledger, request) == plainly(at, ledger, name, problem)
     services = sorted(pages) or ["a"]
@@ -103,13 +111,13 @@ def test_the_bytes_are_those_of_the_models(
 def test_the_service_name_is_sent_back(service_name: str | None) -> None:
     at = host()
     request = MEMORY.model_copy(update={"service_name": service_name})
-    assert answer(Readings(at, None, ledger_known=True), Ledger(), request) == plainly(at, Ledger(), service_name or "")
+    assert answer(Queries(at, None, ledger_known=True), Ledger(), request) == plainly(at, Ledger(), service_name or "")
 
 
 def test_the_kernels_counts_are_those_of_now() -> None:
     files = build(SHAPE)
     at = Host(RecordedSysfs(files), parse_settings({}))
-    readings = Readings(at, None, ledger_known=True)
+    readings = Queries(at, None, ledger_known=True)
     ledger = Ledger.of([], {"a": {(0, 2048): 4}})
 
     def counts() -> Any:
@@ -124,7 +132,7 @@ def test_the_kernels_counts_are_those_of_now() -> None:
 
 def test_without_a_machine_the_records_are_still_shown() -> None:
     at, ledger = Host(RecordedSysfs({}), parse_settings({})), Ledger.of([], {"a": {(3, 2048): 4}})
-    told = json.loads(answer(Readings(at, "No.", ledger_known=True), ledger, MEMORY))
+    told = json.loads(answer(Queries(at, "No.", ledger_known=True), ledger, MEMORY))
     assert told["numa_hugepages"] == {"node3": {"capacity": [], "allocations": {"a": {"2048": 4}}}}
     assert told["state_error"] == "No."
 
@@ -132,7 +140,7 @@ def test_without_a_machine_the_records_are_still_shown() -> None:
 # --- list_allocations ----------------------------------------------------------------------------------------------
 
 
-def listed(readings: Readings, ledger: Ledger) -> tuple[list[str], list[str]]:
+def listed(readings: Queries, ledger: Ledger) -> tuple[list[str], list[str]]:
     """The names of a listing, and those of its outdated placements."""
     listing = json.loads(answer(readings, ledger, LIST))
     return [each["service_name"] for each in listing["allocations"]], listing["outdated_placements"]
@@ -140,7 +148,7 @@ def listed(readings: Readings, ledger: Ledger) -> tuple[list[str], list[str]]:
 
 def test_a_listing_is_in_order_through_changes() -> None:
     at, ledger = host(), Ledger()
-    readings = Readings(at, None, ledger_known=True, ledger=ledger)
+    readings = Queries(at, None, ledger_known=True, ledger=ledger)
     held: dict[str, Claim] = {}
     for number, name in enumerate(["m", "b", "z", "a", "é", "Z", "b", "m", "c"]):
         before, after = held.pop(name, None), claim(name, str(number))
@@ -151,43 +159,29 @@ def test_a_listing_is_in_order_through_changes() -> None:
 
 
 def test_a_claim_that_changes_is_encoded_again() -> None:
-    readings, one, two = Readings(host(), None, ledger_known=True), claim("a", "1"), claim("a", "2,10")
+    readings, one, two = Queries(host(), None, ledger_known=True), claim("a", "1"), claim("a", "2,10")
     ledger = Ledger.of([one], {})
     assert json.loads(answer(readings, ledger, LIST))["allocations"][0]["allocated_cores"] == "1"
     ledger = ledger.apply(Change((ClaimChange(one, two),)))
     assert json.loads(answer(readings, ledger, LIST))["allocations"][0]["allocated_cores"] == "2,10"
 
 
-def test_a_small_host_shows_all_outdated_placements_at_once() -> None:
+def test_a_listing_runs_no_placement() -> None:
+    """It shows the verdicts that the review has; another thread judges."""
+    at = host(cpu_thread_policy="isolate")
     ledger = Ledger.of([claim(f"s{n}", f"{n},{n + 8}") for n in range(8)], {})
-    readings = Readings(host(cpu_thread_policy="isolate"), None, ledger_known=True)
-    assert listed(readings, ledger)[1] == [f"s{n}" for n in range(8)]
-
-
-LARGE = Shape(packages=2, nodes_per_package=4, l3_per_node=4, cores_per_l3=8, threads_per_core=2, isolated="0-511")
-
-
-def large() -> tuple[Host, Ledger]:
-    """A host on which a listing judges nothing itself, with 20 claims that `isolate` would place otherwise."""
-    claims = [claim(f"s{n:02}", f"{n},{n + 256}") for n in range(20)]
-    return host(LARGE, cpu_thread_policy="isolate"), Ledger.of(claims, {})
-
-
-def test_on_a_large_host_another_thread_judges() -> None:
-    at, ledger = large()
-    readings = Readings(at, None, ledger_known=True)
+    review = Review()
+    readings = Queries(at, None, ledger_known=True, review=review)
     first = answer(readings, ledger, LIST)
     assert json.loads(first)["outdated_placements"] == []
-    pending = readings.pending_review(ledger, at.pools())
-    assert pending is not None
-    readings.take_verdicts(pending, pending.judge(lambda: True))
-    assert 0 < len(listed(readings, ledger)[1]) < 20
-    while (pending := readings.pending_review(ledger, at.pools())) is not None:
-        readings.take_verdicts(pending, pending.judge(lambda: False))
-    complete = answer(readings, ledger, LIST)
-    assert json.loads(complete)["outdated_placements"] == [f"s{n:02}" for n in range(20)]
-    assert json.loads(complete) | {"outdated_placements": []} == json.loads(first)
-    assert answer(readings, ledger, LIST) is complete
+    review.look_at(ledger, at.pools())
+    for expected in (["s0"], [f"s{n}" for n in range(8)]):
+        pending = review.pending(8)
+        assert pending is not None
+        review.take(pending, pending.judge(lambda: len(expected) == 1))  # noqa: B023
+        complete = answer(readings, ledger, LIST)
+        assert json.loads(complete) == json.loads(first) | {"outdated_placements": expected}
+        assert answer(readings, ledger, LIST) is complete
 
 
 def test_only_cpus_of_the_pools_are_listed_as_withheld() -> None:
@@ -195,7 +189,7 @@ def test_only_cpus_of_the_pools_are_listed_as_withheld() -> None:
     at = host(Shape(packages=1, cores_per_l3=8, threads_per_core=2, isolated="1-3,9"))
     ledger = Ledger.of([claim("a", "1-2", alone=CpuSet.parse("1-2"))], {}, at.pools().cores)
     assert str(ledger.claims["a"].withheld) == "9-10"
-    readings = Readings(at, None, ledger_known=True, ledger=ledger)
+    readings = Queries(at, None, ledger_known=True, ledger=ledger)
     assert json.loads(answer(readings, ledger, LIST))["allocations"][0]["withheld_cpus"] == "9"
 
 
@@ -204,16 +198,16 @@ def test_what_is_withheld_is_encoded_again_only_where_cpus_left_or_joined_the_po
     claims = {
         name: claim(name, own, withheld=CpuSet.parse(other)) for name, own, other in (("a", "1", "5"), ("b", "2", "6"))
     }
-    parts = _ClaimParts()
-    parts.use(claims, at.pools().granted)
+    parts = ClaimParts()
+    parts.use(claims, at.pools().configured)
     a, b = parts.of_pool("isolated").in_order()
-    parts.use(claims, at.pools().granted - CpuSet.parse("6"))
+    parts.use(claims, at.pools().configured - CpuSet.parse("6"))
     after = parts.of_pool("isolated").in_order()
     assert after[0] is a
     assert (b'"withheld_cpus":"6"' in b, b"withheld_cpus" in after[1]) == (True, False)
 
 
-def prepare(readings: Readings, ledger: Ledger, request: Reading) -> int:
+def prepare(readings: Queries, ledger: Ledger, request: Reading) -> int:
     """How many steps the preparation takes."""
     steps = 1
     while not readings.prepare(ledger, readings._host.pools(), request):
@@ -225,28 +219,28 @@ def test_many_changes_are_prepared_in_steps() -> None:
     """A listing after 2,000 grants held the event loop for 22 ms, get_memory_info after 7,000 records for 39 ms."""
     at = host(Shape(cores_per_l3=1024, isolated="0-1023", hugepages={2048: (4096, 4096)}))
     ledger = Ledger.of([claim(f"s{n}", f"{n}") for n in range(450)], {f"s{n}": {(0, 2048): 1} for n in range(450)})
-    readings = Readings(at, None, ledger_known=True)
+    readings = Queries(at, None, ledger_known=True)
     for request in (LIST, MEMORY):
         assert prepare(readings, ledger, request) == 5
         assert prepare(readings, ledger, request) == 1
-        assert answer(readings, ledger, request) == answer(Readings(at, None, ledger_known=True), ledger, request)
+        assert answer(readings, ledger, request) == answer(Queries(at, None, ledger_known=True), ledger, request)
 
 
 def test_what_changes_during_the_preparation_is_answered_as_it_is_in_the_end() -> None:
     at = host(Shape(cores_per_l3=1024, isolated="0-1023", hugepages={2048: (4096, 4096)}))
     first = Ledger.of([claim(f"s{n}", f"{n}") for n in range(450)], {f"s{n}": {(0, 2048): 1} for n in range(450)})
     last = Ledger.of([claim(f"s{n}", f"{n}") for n in range(0, 500, 2)], {f"s{n}": {(0, 2048): 2} for n in range(7)})
-    readings = Readings(at, None, ledger_known=True)
+    readings = Queries(at, None, ledger_known=True)
     for request in (LIST, MEMORY):
         assert not readings.prepare(first, at.pools(), request)
         assert not readings.prepare(first, at.pools(), request)
         assert prepare(readings, last, request) > 1
-        assert answer(readings, last, request) == answer(Readings(at, None, ledger_known=True), last, request)
+        assert answer(readings, last, request) == answer(Queries(at, None, ledger_known=True), last, request)
 
 
 def test_cpus_that_join_the_pools_are_shown_as_withheld_in_steps() -> None:
     claims = {f"s{n}": claim(f"s{n}", f"{2 * n}", withheld=CpuSet([2 * n + 1])) for n in range(250)}
-    parts, fresh = _ClaimParts(), _ClaimParts()
+    parts, fresh = ClaimParts(), ClaimParts()
     every, odd = CpuSet(range(500)), CpuSet(range(1, 500, 2))
     parts.use(claims, every)
     steps = 1

@@ -1,4 +1,4 @@
-"""Quotas: which users have room for one more connection, and which connection makes room."""
+"""Quotas: which users may have one more connection, and which idle connection is closed for it."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ def add(quotas: Quotas[Fake], standing: Standing, uid: int, count: int, *, idle:
         (1, Share(1, 1, 1), Share(1, 1, 1), Share(1, 1, 1)),
     ],
 )
-def test_shares(connections: int, own: Share, allowed: Share, other: Share) -> None:
+def test_splits_connections_into_shares(connections: int, own: Share, allowed: Share, other: Share) -> None:
     assert shares_of(connections) == {OWN: own, ALLOWED: allowed, OTHER: other}
 
 
 @pytest.mark.parametrize(("standing", "most"), [(OWN, 32), (ALLOWED, 8), (OTHER, 4)])
-def test_one_user_has_room_up_to_its_part(standing: Standing, most: int) -> None:
+def test_one_user_has_room_up_to_its_limit(standing: Standing, most: int) -> None:
     quotas, connections = filled(standing, 1000, most)
     assert not quotas.has_room(standing, 1000)
     quotas.remove(connections[0], standing, 1000)
     assert quotas.has_room(standing, 1000)
 
 
-def test_all_users_together_have_room_up_to_the_share() -> None:
+def test_all_users_of_a_standing_have_room_up_to_their_share() -> None:
     quotas, _ = filled(OTHER, 1000, 4)
     for uid in (1001, 1002, 1003):
         add(quotas, OTHER, uid, 4)
@@ -64,45 +64,53 @@ def test_all_users_together_have_room_up_to_the_share() -> None:
     assert quotas.has_room(OWN, 0)
 
 
-def test_idle_connection_of_the_same_user_makes_room() -> None:
+def test_replaces_an_idle_connection_of_the_same_user_first() -> None:
     quotas, connections = filled(OTHER, 1000, 4)
     add(quotas, OTHER, 1001, 4, idle=True)
-    assert quotas.idle_instead_of(OTHER, 1000) is None
+    assert quotas.idle_to_replace(OTHER, 1000) is None
     connections[2].idle = True
-    assert quotas.idle_instead_of(OTHER, 1000) is connections[2]
+    assert quotas.idle_to_replace(OTHER, 1000) is connections[2]
 
 
-def test_user_with_fewer_gets_room_from_the_one_with_most() -> None:
+def test_replaces_an_idle_connection_of_the_user_with_most() -> None:
     quotas, idle = filled(OTHER, 1000, 4, idle=True)
     for uid in (1001, 1002):
         add(quotas, OTHER, uid, 4)
     add(quotas, OTHER, 1003, 3)
     add(quotas, OTHER, 1004, 1)
     assert not quotas.has_room(OTHER, 1003)
-    assert quotas.idle_instead_of(OTHER, 1003) in idle
-    assert quotas.idle_instead_of(OTHER, 1005) in idle
+    assert quotas.idle_to_replace(OTHER, 1003) in idle
+    assert quotas.idle_to_replace(OTHER, 1005) in idle
 
 
-def test_every_connection_is_looked_at_in_the_end() -> None:
+def test_checks_every_connection_in_the_end() -> None:
     quotas, connections = filled(OWN, 0, 32)
     connections[30].idle = True
-    looks = [quotas.idle_instead_of(OWN, 0) for _ in range(4)]
-    assert looks == [None, None, None, connections[30]]
+    found = [quotas.idle_to_replace(OWN, 0) for _ in range(4)]
+    assert found == [None, None, None, connections[30]]
 
 
-def test_out_of_files_others_go_first() -> None:
+def test_replaces_connections_of_other_users_before_those_of_root() -> None:
     quotas, _ = filled(OWN, 0, 4, idle=True)
     (allowed,) = add(quotas, ALLOWED, 1000, 1, idle=True)
     (other,) = add(quotas, OTHER, 1001, 1, idle=True)
-    assert quotas.idle_anywhere() is other
+    assert quotas.idle_of_any_user() is other
     other.idle = False
-    assert quotas.idle_anywhere() is allowed
+    assert quotas.idle_of_any_user() is allowed
     quotas.remove(allowed, ALLOWED, 1000)
-    own = quotas.idle_anywhere()
+    own = quotas.idle_of_any_user()
     assert own is not None
     assert own is not other
 
 
-def test_out_of_files_and_nobody_is_idle() -> None:
+def test_replaces_nothing_when_no_connection_is_idle() -> None:
     quotas, _ = filled(OTHER, 1000, 4)
-    assert quotas.idle_anywhere() is None
+    assert quotas.idle_of_any_user() is None
+
+
+def test_counts_waiting_changes_up_to_their_share() -> None:
+    quotas: Quotas[Fake] = Quotas(64)
+    assert [quotas.begin_change(OTHER) for _ in range(13)] == [True] * 12 + [False]
+    assert quotas.begin_change(OWN)
+    quotas.end_change(OTHER)
+    assert [quotas.begin_change(OTHER) for _ in range(2)] == [True, False]

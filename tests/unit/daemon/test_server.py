@@ -1,4 +1,4 @@
-"""Server: quotas, deadlines and turns, on a real socket, with answers whose time a test controls."""
+"""Server: quotas, deadlines and turns, on a real socket. The tests control when answers come."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import os
 import resource
 import socket
 import struct
-import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,15 +24,16 @@ from epa_orchestrator.daemon.socket_file import BACKLOG
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import Reading, Request
 
+from .sockets import LISTING, listening_at
+
 UID = 61234
-LISTING = b'{"action": "list_allocations"}'
 CHANGE = b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": 1}'
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
 
 
 class Answering:
-    """Stands for an orchestrator: it answers readings with `answer`, and changes when told to."""
+    """A fake orchestrator: answers readings with `answer` at once, and changes at `commit`."""
 
     def __init__(self) -> None:
         self.settings = Settings()
@@ -63,11 +63,7 @@ class Bench:
     def __init__(self, path: Path, limits: Limits) -> None:
         self.orchestrator = Answering()
         self.server = Server(cast("Orchestrator", self.orchestrator), limits)
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(str(path))
-        path.chmod(0o666)
-        self.listener.listen(BACKLOG)
-        self.listener.setblocking(False)
+        self.listener = listening_at(path, BACKLOG)
         self.server.listen(self.listener)
         self.path = path
         self.clients: list[socket.socket] = []
@@ -103,12 +99,8 @@ async def bench(path: Path, limits: Limits | None = None) -> AsyncGenerator[Benc
 
 
 @pytest.fixture
-def path() -> Iterator[Path]:
-    """Where another user can reach a socket, unlike in pytest's own directories."""
-    with tempfile.TemporaryDirectory(prefix="epa-") as directory:
-        made = Path(directory)
-        made.chmod(0o755)
-        yield made
+def path(directory: Path) -> Path:
+    return directory
 
 
 async def settle() -> None:
@@ -157,7 +149,7 @@ def test_waiting_changes_leave_room_for_readings(path: Path) -> None:
     asyncio.run(run())
 
 
-def test_connection_that_waits_for_its_commit_makes_no_room(path: Path) -> None:
+def test_closes_no_connection_that_waits_for_its_commit(path: Path) -> None:
     async def run() -> None:
         async with bench(path, Limits(connections=8)) as b:
             waiting = [b.connect(CHANGE) for _ in range(3)]
@@ -171,7 +163,7 @@ def test_connection_that_waits_for_its_commit_makes_no_room(path: Path) -> None:
     asyncio.run(run())
 
 
-def test_connection_is_turned_away_while_all_others_are_young(path: Path) -> None:
+def test_refuses_a_connection_while_all_others_are_young(path: Path) -> None:
     async def run() -> None:
         async with bench(path, Limits(connections=8)) as b:
             silent = [b.connect() for _ in range(4)]
@@ -185,7 +177,7 @@ def test_connection_is_turned_away_while_all_others_are_young(path: Path) -> Non
 
 
 @as_root
-def test_other_users_take_no_room_from_root_nor_from_each_other(path: Path) -> None:
+def test_other_users_take_no_room_from_root_or_from_each_other(path: Path) -> None:
     async def run() -> None:
         async with bench(path, Limits(connections=64)) as b:
             flood = [b.connect(uid=UID) for _ in range(10)]
@@ -203,7 +195,7 @@ def test_other_users_take_no_room_from_root_nor_from_each_other(path: Path) -> N
 
 
 @as_root
-def test_idle_connection_of_the_same_user_makes_room(path: Path) -> None:
+def test_closes_an_idle_connection_of_the_same_user_for_a_new_one(path: Path) -> None:
     async def run() -> None:
         async with bench(path, Limits(connections=64)) as b:
             neighbour = b.connect(uid=UID + 1)
@@ -223,7 +215,7 @@ def long_answer(bytes_in_all: int) -> bytes:
     return b'{"x":"' + b"a" * (bytes_in_all - 8) + b'"}'
 
 
-def test_client_that_reads_on_keeps_its_connection_beyond_the_deadline(path: Path) -> None:
+def test_a_client_that_reads_on_keeps_its_connection(path: Path) -> None:
     async def run() -> None:
         async with bench(path, Limits(connections=64, write_timeout=1.0)) as b:
             b.orchestrator.answer = long_answer(600_000)
@@ -239,7 +231,7 @@ def test_client_that_reads_on_keeps_its_connection_beyond_the_deadline(path: Pat
     asyncio.run(run())
 
 
-def test_client_that_stops_reading_is_cut_off(path: Path) -> None:
+def test_closes_the_connection_of_a_client_that_stops_reading(path: Path) -> None:
     async def run() -> None:
         async with bench(path, Limits(connections=64, write_timeout=0.5)) as b:
             b.orchestrator.answer = long_answer(2_000_000)
@@ -252,7 +244,7 @@ def test_client_that_stops_reading_is_cut_off(path: Path) -> None:
     asyncio.run(run())
 
 
-def test_slow_reader_is_not_idle(path: Path) -> None:
+def test_a_slow_reader_is_not_idle(path: Path) -> None:
     async def run() -> None:
         async with bench(path, Limits(connections=4)) as b:
             b.orchestrator.answer = long_answer(600_000)
@@ -261,29 +253,29 @@ def test_slow_reader_is_not_idle(path: Path) -> None:
             for _ in range(4):
                 await asyncio.get_running_loop().sock_recv(reader, 32_768)
                 await asyncio.sleep(0.4)
-            newest = b.connect()
+            late = b.connect()
             assert "had to make room" in await error_of(silent)
-            assert is_open(newest)
+            assert is_open(late)
             assert len(await answer_of(reader)) == 600_000 - 4 * 32_768
 
     asyncio.run(run())
 
 
 @as_root
-def test_out_of_files_idle_connections_of_others_make_room(path: Path) -> None:
+def test_out_of_files_closes_idle_connections_of_other_users(path: Path) -> None:
     async def run() -> None:
         async with bench(path) as b:
             idle = b.connect(b"{", uid=UID)
             root = b.connect(b"{")
             await asyncio.sleep(1.1)
-            newest = socket.socket(socket.AF_UNIX)
-            b.clients.append(newest)
-            newest.setblocking(False)
+            late = socket.socket(socket.AF_UNIX)
+            b.clients.append(late)
+            late.setblocking(False)
             with out_of_files():
-                newest.connect(str(b.path))
-                newest.send(LISTING)
+                late.connect(str(b.path))
+                late.send(LISTING)
                 # The new connection can only get the descriptor that becomes free.
-                assert await answer_of(newest) == b.orchestrator.answer
+                assert await answer_of(late) == b.orchestrator.answer
             assert "had to make room" in await error_of(idle)
             assert is_open(root)
 
@@ -308,7 +300,7 @@ def out_of_files() -> Generator[None]:
             os.close(fd)
 
 
-def test_retired_listener_serves_who_has_connected(path: Path) -> None:
+def test_a_retired_listener_serves_the_clients_that_have_connected(path: Path) -> None:
     async def run() -> None:
         async with bench(path) as b:
             clients = [b.connect(LISTING) for _ in range(500)]
@@ -321,7 +313,7 @@ def test_retired_listener_serves_who_has_connected(path: Path) -> None:
 
 
 async def longest_turn(until: Callable[[], bool]) -> float:
-    """The most CPU time (seconds) that the loop's thread has spent between two of our turns."""
+    """The longest CPU time (seconds) of the loop's thread between two of our turns."""
     longest, last, end = 0.0, time.thread_time(), time.monotonic() + 30
     while not until() and time.monotonic() < end:
         await asyncio.sleep(0)
@@ -342,7 +334,7 @@ async def turns_while_1000_expire(b: Bench) -> float:
     return await longest_turn(lambda: not b.server._shared.connections)
 
 
-async def turns_while_1000_are_turned_away(b: Bench) -> float:
+async def turns_while_1000_are_refused(b: Bench) -> float:
     for _ in range(1000):
         b.connect()
     await longest_turn(lambda: len(b.server._shared.connections) == 1000)
@@ -352,9 +344,9 @@ async def turns_while_1000_are_turned_away(b: Bench) -> float:
     return await longest_turn(lambda: not is_open(last))
 
 
-@pytest.mark.parametrize("scene", [turns_while_1000_connect, turns_while_1000_expire, turns_while_1000_are_turned_away])
+@pytest.mark.parametrize("scene", [turns_while_1000_connect, turns_while_1000_expire, turns_while_1000_are_refused])
 def test_no_turn_is_long(scene: Callable[[Bench], Awaitable[float]], path: Path) -> None:
-    """The least of up to five tries counts, because other work on the machine only adds to it."""
+    """One of up to five tries must be short, because other work on the machine only adds time."""
 
     async def run(number: int) -> float:
         place = path / str(number)
@@ -371,7 +363,7 @@ def test_no_turn_is_long(scene: Callable[[Bench], Awaitable[float]], path: Path)
 
 @contextlib.contextmanager
 def lingering_socket() -> Generator[socket.socket]:
-    """A TCP socket whose last close waits for a minute, as its peer does not read what was sent."""
+    """A TCP socket whose last close waits for a minute, as its peer reads nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         lingering = socket.create_connection(listener.getsockname())
         peer, _ = listener.accept()
@@ -398,7 +390,7 @@ async def sent_after_a_mistake(b: Bench, pass_on: Callable[[socket.socket, bytes
     pass_on(client, b"x")
 
 
-async def sent_by_who_is_turned_away(b: Bench, pass_on: Callable[[socket.socket, bytes], None]) -> None:
+async def sent_by_a_refused_client(b: Bench, pass_on: Callable[[socket.socket, bytes], None]) -> None:
     for _ in range(10):
         b.connect(uid=UID)
     pass_on(b.connect(uid=UID), LISTING)
@@ -406,8 +398,8 @@ async def sent_by_who_is_turned_away(b: Bench, pass_on: Callable[[socket.socket,
 
 @as_root
 @pytest.mark.parametrize("refused", [True, False], ids=["refused by the kernel", "on an older kernel"])
-@pytest.mark.parametrize("send", [sent_first, sent_after_the_request, sent_after_a_mistake, sent_by_who_is_turned_away])
-def test_passed_descriptor_that_takes_a_minute_to_close_holds_nobody_up(
+@pytest.mark.parametrize("send", [sent_first, sent_after_the_request, sent_after_a_mistake, sent_by_a_refused_client])
+def test_a_passed_descriptor_that_is_slow_to_close_delays_nobody(
     send: Callable[..., Awaitable[None]], path: Path, monkeypatch: pytest.MonkeyPatch, *, refused: bool
 ) -> None:
     if not refused:
@@ -433,7 +425,7 @@ def test_passed_descriptor_that_takes_a_minute_to_close_holds_nobody_up(
                 await settle()
                 while b.server.descriptors_left:
                     await asyncio.sleep(0.01)
-                # Not a budget: one wait for the minute, whoever waits, fails.
+                # This is no budget: a single wait for the minute fails.
                 assert time.monotonic() - begin < 30
 
     asyncio.run(scene())

@@ -1,4 +1,4 @@
-"""What systemd expects: messages over its datagram socket, the watchdog's interval, and sockets that it hands over."""
+"""Systemd: messages over its datagram socket, the watchdog's interval, and sockets that it hands over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import select
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 import time
 import uuid
@@ -32,13 +31,6 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: igno
 
 
 # --- notify ---
-
-
-@pytest.fixture
-def directory() -> Iterator[Path]:
-    """Short enough for a socket's address, unlike pytest's tmp_path."""
-    with tempfile.TemporaryDirectory() as path:
-        yield Path(path)
 
 
 @pytest.fixture(params=["file", "abstract"])
@@ -70,8 +62,8 @@ def test_each_message_is_a_datagram_of_its_own(manager: socket.socket) -> None:
     assert [manager.recv(4096), manager.recv(4096)] == [b"READY=1", b"WATCHDOG=1"]
 
 
-def test_a_manager_that_does_not_read_holds_nobody_up(manager: socket.socket) -> None:
-    """Its queue is full after some messages; later ones are lost, and notify returns all the same."""
+def test_notify_does_not_wait_for_a_manager_that_does_not_read(manager: socket.socket) -> None:
+    """Its queue is full after some messages. Later ones are lost."""
     for _ in range(2000):
         systemd.notify("WATCHDOG=1")
     received = 0
@@ -82,7 +74,7 @@ def test_a_manager_that_does_not_read_holds_nobody_up(manager: socket.socket) ->
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/notify", "@epa-nobody-listens-here", "x" * 200, "vsock:2:1234", "/"])
-def test_without_a_manager_nothing_happens(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notify_does_nothing_without_a_manager(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     systemd._notifier()  # the one that is kept open
     open_files = len(os.listdir("/proc/self/fd"))
     systemd.notify("READY=1")
@@ -99,7 +91,7 @@ def test_messages_are_sent_when_no_file_descriptor_is_left(manager: socket.socke
     assert [manager.recv(4096), manager.recv(4096)] == [b"READY=1", b"WATCHDOG=1"]
 
 
-def test_a_first_message_without_a_file_descriptor_is_lost_and_the_next_one_sent(manager: socket.socket) -> None:
+def test_a_first_message_without_a_descriptor_is_lost_and_the_next_one_sent(manager: socket.socket) -> None:
     systemd._notifier().close()
     systemd._notifier.cache_clear()
     with no_descriptor_left():
@@ -129,7 +121,7 @@ def no_descriptor_left() -> Generator[None]:
     ("microseconds", "seconds"),
     [("30000000", 15.0), ("1000000", 0.5), ("2", 0.000001), ("3600000000", 1800.0)],
 )
-def test_the_watchdog_is_fed_twice_as_often_as_it_asks(
+def test_the_watchdog_is_fed_at_half_its_interval(
     microseconds: str, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", microseconds)
@@ -156,7 +148,7 @@ def test_a_watchdog_of_another_process_is_not_ours(pid: str, monkeypatch: pytest
 
 # --- handed-over sockets ---
 
-#: Puts the given descriptors at 3, 4, ... as systemd does, says what it takes of them, then serves each once.
+#: Puts the given descriptors at 3, 4, ... as systemd does, prints those that it takes, then serves each once.
 RECEIVER = textwrap.dedent(
     """
     import json, os, sys
@@ -224,7 +216,7 @@ def answer_of(path: Path) -> bytes:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_handed_over_listeners_are_taken(count: int, directory: Path) -> None:
-    """They serve, do not block the loop, and are not passed on to other programs."""
+    """They serve, do not block, and are not inherited by other programs."""
     paths = [directory / f"{number}.sock" for number in range(count)]
     listeners = [unix_listener(path) for path in paths]
     with hand_over([each.fileno() for each in listeners]) as receiver:
@@ -234,8 +226,8 @@ def test_handed_over_listeners_are_taken(count: int, directory: Path) -> None:
         assert [answer_of(path) for path in paths] == [b"served"] * count
 
 
-def test_what_is_no_unix_stream_listener_is_left_alone(directory: Path) -> None:
-    """In the middle of those that are: the places of the others do not shift."""
+def test_ignores_other_sockets_in_between(directory: Path) -> None:
+    """The descriptors of the other listeners do not shift."""
     first, second = unix_listener(directory / "1.sock"), unix_listener(directory / "2.sock")
     datagrams = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     datagrams.bind(str(directory / "datagrams"))
@@ -249,13 +241,13 @@ def test_what_is_no_unix_stream_listener_is_left_alone(directory: Path) -> None:
         assert answer_of(directory / "2.sock") == b"served"
 
 
-def test_a_stream_socket_that_does_not_listen_is_left_alone() -> None:
+def test_ignores_a_stream_socket_that_does_not_listen() -> None:
     one, other = socket.socketpair()
     with one, other, hand_over([one.fileno()]) as receiver:
         assert receiver.taken == []
 
 
-def test_what_is_no_socket_is_left_alone(directory: Path) -> None:
+def test_ignores_a_descriptor_that_is_no_socket(directory: Path) -> None:
     listening = unix_listener(directory / "epa.sock")
     with (directory / "file").open("w") as file, hand_over([file.fileno(), listening.fileno()]) as receiver:
         listening.close()
@@ -266,13 +258,12 @@ def test_what_is_no_socket_is_left_alone(directory: Path) -> None:
 @pytest.mark.parametrize(
     ("pid", "count"), [("1", "1"), ("", "1"), ("self", "0"), ("self", ""), ("self", "x"), ("self", "-1")]
 )
-def test_what_is_not_handed_to_us_is_left_alone(pid: str, count: str, directory: Path) -> None:
+def test_ignores_sockets_for_another_process_or_of_no_count(pid: str, count: str, directory: Path) -> None:
     with unix_listener(directory / "epa.sock") as listening, hand_over([listening.fileno()], pid, count) as receiver:
         assert receiver.taken == []
 
 
-def test_more_announced_than_open(directory: Path) -> None:
-    """The ones that are there serve."""
+def test_takes_the_sockets_that_exist_when_more_are_announced(directory: Path) -> None:
     listening = unix_listener(directory / "epa.sock")
     with hand_over([listening.fileno()], count="3") as receiver:
         listening.close()
@@ -280,14 +271,14 @@ def test_more_announced_than_open(directory: Path) -> None:
         assert answer_of(directory / "epa.sock") == b"served"
 
 
-def test_without_systemd_there_are_none() -> None:
+def test_there_are_no_sockets_without_systemd() -> None:
     assert systemd.listening_sockets() == []
 
 
 @pytest.mark.parametrize("count", ["", "0", "-1", "x", "1.0", "99999999", "9" * 5000])
-def test_an_odd_number_of_sockets_is_none(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ignores_a_count_that_is_no_small_number(count: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDS", count)
-    begun = time.process_time()
+    begin = time.process_time()
     assert systemd.listening_sockets() == []
-    assert time.process_time() - begun < 1
+    assert time.process_time() - begin < 1

@@ -1,4 +1,4 @@
-"""Unblocked: a writer that never waits, whatever is at the other end."""
+"""Unblocked: the writer never waits, whatever is at the other end."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ends(request: pytest.FixtureRequest) -> Iterator[Ends]:
 
 
 def written_until_full(writer: UnblockedWriter) -> int:
-    """How much it takes; a terminal makes room for more a moment later, when the kernel has moved what it has."""
+    """Write until nothing more fits. A terminal has room again a moment later, when the kernel has moved its bytes."""
     done = pauses = 0
     while pauses < 5:
         count = writer.write(LINE * 100)
@@ -63,7 +63,7 @@ def written_until_full(writer: UnblockedWriter) -> int:
     return done
 
 
-def test_full_takes_nothing_and_blocks_nobody_and_goes_on_when_read(ends: Ends) -> None:
+def test_a_full_end_takes_nothing_until_it_is_read(ends: Ends) -> None:
     reader, fd = ends
     writer = UnblockedWriter(fd)
     full = written_until_full(writer)
@@ -84,26 +84,23 @@ def test_the_shared_description_stays_blocking(ends: Ends) -> None:
     os.fstat(ends[1])
 
 
-def test_pieces_end_with_lines() -> None:
-    # Lines of two writers into one pipe must not be mixed.
+def test_bytes_arrive_whole_and_in_order() -> None:
     reader, fd = os.pipe()
     writer = UnblockedWriter(fd)
     assert writer.write(LINE * 100) == 10_000
-    pieces = [os.read(reader, 4000), os.read(reader, 65536)]
-    assert b"".join(pieces) == LINE * 100
-    assert all(len(piece) <= 4096 and piece.endswith(b"\n") for piece in split_by_writes(LINE * 100))
+    assert os.read(reader, 4000) + os.read(reader, 65536) == LINE * 100
     writer.close()
     os.close(reader)
     os.close(fd)
 
 
-def split_by_writes(data: bytes) -> list[bytes]:
+def test_each_piece_ends_with_a_line() -> None:
+    """So lines of two writers into one pipe are not mixed."""
+    data = LINE * 100
     pieces: list[bytes] = []
-    done = 0
-    while done < len(data):
+    while (done := sum(map(len, pieces))) < len(data):
         pieces.append(UnblockedWriter._piece(data, done))
-        done += len(pieces[-1])
-    return pieces
+    assert all(len(piece) <= 4096 and piece.endswith(b"\n") for piece in pieces)
 
 
 def test_a_line_longer_than_a_piece_arrives_whole() -> None:
@@ -117,7 +114,7 @@ def test_a_line_longer_than_a_piece_arrives_whole() -> None:
     os.close(fd)
 
 
-def test_a_file_is_written_where_its_other_writers_are(tmp_path: Path) -> None:
+def test_a_file_is_written_at_the_position_that_other_writers_share(tmp_path: Path) -> None:
     fd = os.open(tmp_path / "log", os.O_WRONLY | os.O_CREAT)
     os.write(fd, b"before\n")
     writer = UnblockedWriter(fd)
@@ -138,7 +135,7 @@ def test_bytes_that_nobody_can_read_count_as_written(make: Callable[[], Ends]) -
     os.close(fd)
 
 
-def test_closed_descriptor_takes_everything() -> None:
+def test_bytes_for_a_closed_descriptor_count_as_written() -> None:
     reader, fd = os.pipe()
     os.close(reader)
     os.close(fd)
@@ -147,7 +144,7 @@ def test_closed_descriptor_takes_everything() -> None:
     writer.close()
 
 
-def test_pipe_that_cannot_be_opened_once_more_is_asked_before_each_write() -> None:
+def test_a_pipe_that_cannot_be_opened_again_is_polled_before_each_write() -> None:
     reader, fd = os.pipe()
     assert stat.S_ISFIFO(os.fstat(fd).st_mode)
     write = unblocked._when_ready(fd)

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epa_orchestrator.allocation.ledger import Claim, Ledger
+from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.state.legacy_state import LegacyStateError, read_legacy_state
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Claim
+from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import Seen
 from epa_orchestrator.placement.policy import PlacementPolicy, Wishes

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-from epa_orchestrator.allocation.ledger import Change, Claim, ClaimChange, Ledger, PagesChange
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange, PagesChange
+from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import Seen
 from epa_orchestrator.peer import Peer

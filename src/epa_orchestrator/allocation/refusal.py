@@ -1,0 +1,14 @@
+"""Refusal: the error with which a decision says no."""
+
+from __future__ import annotations
+
+from epa_orchestrator.errors import EpaError
+from epa_orchestrator.placement.search import Unplaceable
+
+
+class Refused(EpaError):
+    """A request that is not granted; `unplaceable` has the details when a rule of placement refused it."""
+
+    def __init__(self, sentence: str, unplaceable: Unplaceable | None = None) -> None:
+        super().__init__(sentence)
+        self.unplaceable = unplaceable

@@ -1,0 +1,67 @@
+"""Current: the state that the daemon serves from at this moment, shared by the parts that read and change it."""
+
+from __future__ import annotations
+
+import logging
+from typing import NamedTuple
+
+from epa_orchestrator.allocation.host import Host
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.pools import Pools
+from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.sysfs import SysfsError
+from epa_orchestrator.state.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class State(NamedTuple):
+    """The state that the daemon starts from: an open store, or else the problem that keeps it read-only.
+
+    `ledger` is None when the claims are not known. `seen` says where CPUs were last seen, as far as it is stored.
+    """
+
+    ledger: Ledger | None
+    store: Store | None
+    problem: str | None
+    seen: Seen = Seen()  # a named tuple
+
+
+class Current:
+    """The committed ledger, the store and the host. Use it in the event loop's thread only.
+
+    `problem` says why nothing may be changed, None when all is well. `stored_seen` is what the store knows of where
+    CPUs were last seen.
+    """
+
+    def __init__(self, host: Host, state: State) -> None:
+        self.host = host
+        self.store = state.store
+        self.problem = state.problem
+        self.ledger = state.ledger or Ledger()
+        self.stored_seen = state.seen
+
+    def known_pools(self) -> Pools | None:
+        """The host's pools; None where discovery is needed first, which takes too long for the event loop."""
+        try:
+            return self.host.known_pools()
+        except SysfsError as error:
+            log.warning("%s", error)
+        except Exception:  # a bug; discovery will raise it again and report it
+            log.exception("the host could not be read")
+        return None
+
+    def ledger_on(self, pools: Pools) -> Ledger:
+        """The committed ledger on the cores of these pools."""
+        self.ledger = self.ledger.on(pools.cores)
+        return self.ledger
+
+    def lose_state(self, reason: str) -> str:
+        """Change nothing from now on, because the state on disk is not the one in memory; the problem in a sentence."""
+        assert self.store is not None
+        self.problem = (
+            f"The state database {self.store.path} can no longer be written, because {reason}: make sure that no other"
+            " process writes it and that the right file is in its place, then restart this daemon"
+        )
+        log.error("%s", self.problem)
+        return self.problem

@@ -1,0 +1,38 @@
+"""Replies: how an answer leaves, and is logged."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from epa_orchestrator.daemon import peer_log
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.protocol.answers import ErrorAnswer
+from epa_orchestrator.protocol.requests import Request
+
+log = logging.getLogger(__name__)
+
+INTERNAL_ERROR: Final = "Internal error: nothing was changed; please report it with the daemon's log"
+
+#: Sends the bytes of an answer to the client; called once for each request.
+Reply = Callable[[bytes], None]
+
+
+def error_answer(sentence: str) -> bytes:
+    """A refusal on the wire."""
+    return ErrorAnswer(error=sentence).encode()
+
+
+def send(reply: Reply, answer: bytes, peer: Peer, request: Request, outcome: str) -> None:
+    """Send an answer, and log its outcome; a bug in one connection must not stop the others."""
+    try:
+        reply(answer)
+        peer_log.note(*peer, "%s %r: %s", request.action, request.service_name or "", outcome)
+    except Exception:
+        log.exception("an answer to pid=%d could not be sent", peer.pid)
+
+
+def send_error(reply: Reply, sentence: str, peer: Peer, request: Request) -> None:
+    """Send an error, and log it."""
+    send(reply, error_answer(sentence), peer, request, sentence)
