@@ -1,15 +1,15 @@
-"""`python -m epa_orchestrator`: the same as the command epa-orchestrator."""
+"""Runs the command epa-orchestrator, also as `python -m epa_orchestrator`."""
 
 import gc
 import os
 
-# Pydantic looks through all installed distributions for plugins otherwise, which nearly doubles its part of start-up.
+# Without this, pydantic searches all installed distributions for plugins, which nearly doubles its import time.
 os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "true")
 
-# What imports leave behind stays: looking through it for garbage meanwhile, and ever after, is in vain.
+# Imported objects live as long as the process, so the garbage collector need not visit them, now or later.
 gc.disable()
 
-from epa_orchestrator.cli.commands import main  # noqa: E402
+from epa_orchestrator.cli.app import main  # noqa: E402
 
 gc.freeze()
 gc.enable()

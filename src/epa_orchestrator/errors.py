@@ -1,30 +1,36 @@
-"""Errors whose message is one sentence for a person: for a client on the wire, an operator, or the log."""
+"""Errors whose message is one sentence: for a client on the wire, an operator, or the log."""
 
 from __future__ import annotations
 
 
 class EpaError(Exception):
-    """The base of our own errors; what others wrote into the message (names, file contents) is made harmless in it.
+    """The base of the package's own errors. Text of other programs in the message cannot act on a terminal.
 
     ```
     EpaError
-    ├── MachineError         the sysfs tree does not describe a machine
+    ├── UnsuitableFileError  the path leads to no regular file of a reasonable size
     ├── SysfsError           the host cannot be read at the moment
-    ├── SettingsError        settings that cannot be used
-    ├── UnsuitableFileError  not a regular file of a reasonable size
-    ├── Refused              a request that is not granted
-    ├── ProtocolError        a request that cannot be served as it is
-    ├── LegacyStateError     the older daemon's state cannot be imported
+    ├── MachineError         the sysfs tree does not describe a machine
+    ├── DeviceError          the NUMA node of a device is not known
+    ├── ContradictionError   two options contradict each other
+    ├── SettingsError        settings cannot be used
+    ├── Unplaceable          a rule of placement allows no choice of CPUs
+    ├── Refused              a request is not granted
+    ├── ProtocolError        a request is not valid
     ├── StateError           the database cannot be used
     │   └── InUse            another daemon writes it
     ├── CommitError          changes could not be made durable and were undone
     │   └── Overtaken        another process has changed or replaced the database
+    ├── LegacyStateError     the older daemon's state cannot be imported
     ├── Locked               another daemon uses the state directory
     ├── ListenError          the socket cannot be served
     ├── StartError           the daemon cannot start
-    └── DaemonError          the daemon that a client asked
-        ├── Unreachable      does not answer
-        └── RefusedByDaemon  does not do it
+    ├── InvalidAnswerError   a server did not send a valid answer
+    ├── DaemonError          the answer is invalid, or belongs to another request
+    │   ├── Unreachable      no daemon answers, or not in time
+    │   └── RefusedByDaemon  the daemon refuses the request
+    ├── ConfigureError       the options cannot be applied
+    └── NotAcceptable        the settings do not fit the host or its claims
     ```
     """
 
@@ -33,7 +39,7 @@ class EpaError(Exception):
 
 
 def printable(text: str) -> str:
-    """The text on one line, with nothing in it that a terminal would act on."""
+    """The text on one line, without characters that a terminal acts on."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

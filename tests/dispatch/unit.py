@@ -20,7 +20,7 @@ from typing import Any, Final
 import yaml
 
 from epa_orchestrator.client.client import Client
-from epa_orchestrator.configure.hook import put_in_use
+from epa_orchestrator.configure.hook import apply_options
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from tests import hooktools, juju
@@ -102,7 +102,7 @@ class Host:
     def _configure(self, options: dict[str, Any]) -> str | None:
         """Be the snap's hook configure, with its own code."""
         try:
-            put_in_use(options, self._settings, self._snap / "common", SysfsTree(self.root / "sys"))
+            apply_options(options, self._settings, self._snap / "common", SysfsTree(self.root / "sys"))
         except EpaError as error:
             return str(error)
         return None

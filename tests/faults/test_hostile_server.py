@@ -21,7 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 import orchestrator_snap
-from epa_orchestrator.cli.commands import app
+from epa_orchestrator.cli.app import app
 from epa_orchestrator.client import client as client_module
 from epa_orchestrator.client.client import Client, DaemonError, RefusedByDaemon, Unreachable
 from epa_orchestrator.cpuset import CpuSet

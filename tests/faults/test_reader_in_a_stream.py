@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from epa_orchestrator.allocation.settings import load_settings
-from epa_orchestrator.configure.hook import put_in_use
+from epa_orchestrator.configure.hook import apply_options
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from epa_orchestrator.state import store
 from tests.functional.harness import Daemon, in_threads, wait_until
@@ -113,9 +113,9 @@ def test_configure_hook_accepts_valid_options(daemon: Daemon) -> None:
 
     def configure(_: Path) -> None:
         options = {"reserved-cpus": next(reserved)}
-        put_in_use({}, file, daemon.common, SysfsTree(daemon.host.root))
+        apply_options({}, file, daemon.common, SysfsTree(daemon.host.root))
         try:
-            put_in_use(options, file, daemon.common, SysfsTree(daemon.host.root))
+            apply_options(options, file, daemon.common, SysfsTree(daemon.host.root))
         except Exception as error:
             raise store.StateError(f"the hook refused: {error}") from error
         assert str(load_settings(file).reserved_cpus) == options["reserved-cpus"]

@@ -1,4 +1,4 @@
-"""A message with file descriptors is told from one that only brings credentials, which systemd can ask for."""
+"""File descriptors in a message are found, also when the socket adds credentials to every message."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import pytest
 from epa_orchestrator import descriptors
 from epa_orchestrator.descriptors import PassedError
 
-#: What a listener that systemd made may have set: SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD of asm-generic/socket.h.
-EXTRAS = (16, 34, 76)
+#: Options that a listener of systemd may have: SO_PASSCRED, SO_PASSSEC, SO_PASSPIDFD (asm-generic/socket.h).
+OTHER_DATA = (16, 34, 76)
 
 
-@pytest.fixture(params=[*EXTRAS, None])
+@pytest.fixture(params=[*OTHER_DATA, None])
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A client and our end, which brings something with every message."""
+    """A client and our end of a connection, which adds data to every message."""
     client, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with client, ours:
         if request.param is not None:
@@ -27,7 +27,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket
         yield client, ours
 
 
-def test_what_the_kernel_adds_to_a_message_is_no_descriptor(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_data_that_the_kernel_adds_is_no_descriptor(pair: tuple[socket.socket, socket.socket]) -> None:
     client, ours = pair
     client.send(b"one")
     assert descriptors.take(ours, 100) == b"one"
@@ -35,7 +35,7 @@ def test_what_the_kernel_adds_to_a_message_is_no_descriptor(pair: tuple[socket.s
     assert descriptors.take(ours, 100) == b"two"
 
 
-def test_what_the_kernel_adds_does_not_keep_bytes_from_being_discarded(
+def test_bytes_with_added_data_are_discarded(
     pair: tuple[socket.socket, socket.socket],
 ) -> None:
     client, ours = pair
@@ -45,7 +45,7 @@ def test_what_the_kernel_adds_does_not_keep_bytes_from_being_discarded(
     assert descriptors.discard(ours) == 0
 
 
-def test_a_descriptor_is_still_noticed(pair: tuple[socket.socket, socket.socket]) -> None:
+def test_descriptor_is_found_and_stays_in_the_socket(pair: tuple[socket.socket, socket.socket]) -> None:
     client, ours = pair
     passed = os.memfd_create("passed")
     try:

@@ -1,4 +1,4 @@
-"""Where the daemon and its clients look for things follows from the environment, inside a snap and outside."""
+"""Paths and log level follow from the environment, inside a snap and outside."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VARIABLES = ("SNAP_DATA", "SNAP_COMMON", "EPA_SYSFS", "EPA_SETTINGS", "EPA_LOG_L
 
 @pytest.fixture(autouse=True)
 def _bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:  # pyright: ignore[reportUnusedFunction]
-    """No variable of this machine's, and an empty home."""
+    """Unset this machine's variables, and use an empty home."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -35,26 +35,26 @@ def test_outside_a_snap(tmp_path: Path) -> None:
     assert paths.state_directory() == user / "common"
 
 
-def test_the_state_home_of_the_user_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xdg_state_home_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
     assert paths.socket_path() == Path("/elsewhere/epa-orchestrator/current/data/epa.sock")
     assert paths.state_directory() == Path("/elsewhere/epa-orchestrator/common")
 
 
-def test_made_up_machines_have_a_state_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_recorded_machine_has_its_own_state(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "/elsewhere")
     host, first, second = paths.state_directory(), paths.state_directory("vm-8"), paths.state_directory("other")
     assert len({host, first, second}) == 3
     assert first.name == "vm-8"
 
 
-def test_the_snap_decides_for_made_up_machines_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_recorded_machine_in_a_snap_uses_the_state_of_the_snap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SNAP_COMMON", "/common")
     assert paths.state_directory("vm-8") == Path("/common")
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_an_empty_variable_counts_as_none(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_empty_variable_counts_as_unset(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def everything() -> list[object]:
         return [
             paths.data_directory(),
@@ -98,7 +98,7 @@ def test_settings_file(monkeypatch: pytest.MonkeyPatch) -> None:
         ("", False, True, "installed"),
     ],
 )
-def test_a_client_on_the_host_finds_the_installed_snap(
+def test_client_finds_the_installed_snap(
     snap_data: str | None,
     own: bool,
     installed: bool,
@@ -106,7 +106,7 @@ def test_a_client_on_the_host_finds_the_installed_snap(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """The daemon's own place first; the installed snap's when only that exists and SNAP_DATA says nothing."""
+    """The user's socket comes first; the installed snap's when only that one exists and SNAP_DATA is unset."""
     places = {
         "own": paths.socket_path(),
         "installed": tmp_path / "installed.sock",
@@ -122,9 +122,7 @@ def test_a_client_on_the_host_finds_the_installed_snap(
     assert paths.client_socket_path() == places[expected]
 
 
-def test_a_home_that_cannot_be_looked_at_leads_to_the_installed_snap(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_client_of_an_unreadable_home_uses_the_installed_snap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     snap = tmp_path / "snap.sock"
     snap.touch()
     monkeypatch.setattr(paths, "_SNAP_SOCKET", snap)
@@ -132,7 +130,7 @@ def test_a_home_that_cannot_be_looked_at_leads_to_the_installed_snap(
     assert paths.client_socket_path() == snap
 
 
-def test_a_user_without_a_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_without_a_home_uses_the_root_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
     assert paths.socket_path() == Path("/.local/state/epa-orchestrator/current/data/epa.sock")

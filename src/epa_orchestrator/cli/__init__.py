@@ -1,4 +1,11 @@
-"""Cli: the command epa-orchestrator. Words on the command line become requests, answers become tables.
+"""Cli: the command epa-orchestrator. Words on the command line become requests; answers become tables or JSON.
 
-It never decides anything: it prints what a daemon answered, or what the rooms below found.
+It never decides anything: it prints the answers of a daemon, or the findings of the rooms below. The commands:
+
+- serve: `serve`
+- listings: `status` and `list`
+- claims: `allocate`, `explain` and `release`
+- hugepages: `hugepages`
+- machine: `machine`
+- history: `history`
 """

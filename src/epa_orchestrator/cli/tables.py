@@ -1,4 +1,4 @@
-"""Display: what the command line shows a person, as Rich tables."""
+"""Tables: a daemon's answers, a machine and the history as Rich tables."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from epa_orchestrator.placement.cost import WORDS
 from epa_orchestrator.protocol.answers import Explanation, Listing, MemoryAnswer
 from epa_orchestrator.state.store import Event
 
-#: How many choices fit beside each other on a terminal of 80 columns.
-_COLUMNS: Final = 3
+#: The number of choices that fit next to each other on a terminal of 80 columns.
+_CHOICES: Final = 3
 
 
-def console(*, stderr: bool = False) -> Console:
-    """A console that takes text as it is: names come from clients, and must not act as markup."""
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False)
+def console() -> Console:
+    """A console that prints text as it is: names come from clients, and must not act as markup."""
+    return Console(markup=False, highlight=False, emoji=False)
 
 
 def plain(*parts: ConsoleRenderable | str) -> str:
-    """What a terminal of 110 columns would show of tables and lines, without colours."""
-    file = io.StringIO()
-    terminal = Console(file=file, width=110, color_system=None, markup=False, highlight=False, emoji=False)
+    """Tables and lines as text without colours, as a terminal of 110 columns would show them."""
+    written = io.StringIO()
+    terminal = Console(file=written, width=110, color_system=None, markup=False, highlight=False, emoji=False)
     for part in parts:
         terminal.print(part)
-    return "\n".join(line.rstrip() for line in file.getvalue().splitlines()).rstrip()
+    return "\n".join(line.rstrip() for line in written.getvalue().splitlines()).rstrip()
 
 
 def allocations(listing: Listing) -> Table:
@@ -43,7 +43,7 @@ def allocations(listing: Listing) -> Table:
         f" {listing.total_available_cpus} free"
     )
     withheld = any(claim.withheld_cpus for claim in listing.allocations)
-    columns = ("Service", "CPUs", "Count", "By node", "Policy", *(("Withheld",) if withheld else ()))
+    columns = ("Service", "CPUs", "Count", "By node", "Preemption", *(("Withheld",) if withheld else ()))
     table = _table(columns, f"Pool {listing.pool}", caption)
     for claim in listing.allocations:
         explicit = "yes" if claim.is_explicit else "no"
@@ -51,48 +51,48 @@ def allocations(listing: Listing) -> Table:
         table.add_row(*map(_text, row), *((_text(claim.withheld_cpus or ""),) if withheld else ()))
     if listing.outdated_placements:
         names = ", ".join(listing.outdated_placements)
-        table.caption = Text("\n").join((_text(caption), _text(f"The settings in use would place otherwise: {names}")))
+        table.caption = Text("\n").join(
+            (_text(caption), _text(f"The current settings would place these differently: {names}"))
+        )
     return table
 
 
 def explanation(found: Explanation, *, refused: bool) -> Iterable[ConsoleRenderable]:
-    """What decided, and the choices that were compared, side by side: what is compared first stands on top."""
-    if not refused:  # a refusal says it itself
+    """The reason for the choice, and the compared choices as columns, with the level that is compared first on top."""
+    if not refused:  # the refusal's own sentence gives the reason
         yield _text(found.decided_by)
     if found.scopes:
         yield _choices(found, refused=refused)
     room = ", ".join(f"{node}: {count}" for node, count in found.room.items())
-    yield _text(f"CPUs that the service could have, by NUMA node: {room}")
-    yield _text("Placed by: " + ", ".join(f"{name}={_value(value)}" for name, value in found.policy.items()))
+    yield _text(f"CPUs available to the service, by NUMA node: {room}")
+    yield _text("Placed by: " + ", ".join(f"{name}={_option_value(value)}" for name, value in found.policy.items()))
 
 
 def _choices(found: Explanation, *, refused: bool) -> Table:
-    """One column for each choice; levels in which all of them have nothing are left out."""
-    scopes = found.scopes[:_COLUMNS]
+    """One column for each choice, one row for each level at which some choice costs something."""
+    scopes = found.scopes[:_CHOICES]
     first, *others = scopes
-    equal = all(scope.cost == first.cost for scope in others)
+    all_equal = all(scope.cost == first.cost for scope in others)
     title = "The best choices; the first difference decides"
     if refused:
         title = "The best choice without that rule"
-    elif equal:
+    elif all_equal:
         title = "The best choices, which are equally good" if others else "The choice"
     columns = ("", "best" if refused else "chosen", *("next best" for _ in others))
     table = _table(columns, title)
     table.add_row("on NUMA nodes", *(_text(scope.numa_nodes) for scope in scopes))
     table.add_row("CPUs", *(_text(scope.cpus.replace(",", ", ")) for scope in scopes), end_section=True)
-    decided = False
-    for name in first.cost:
-        values = [scope.cost.get(name, 0) for scope in scopes]
-        if not any(values):
-            continue
-        decides = not decided and bool(others) and values[0] != values[1]
-        decided = decided or decides
-        table.add_row(_text(f"{WORDS.get(name, name)}{' <' if decides else ''}"), *map(str, values))
+    levels = {name: [scope.cost.get(name, 0) for scope in scopes] for name in first.cost}
+    deciding = next((name for name, values in levels.items() if others and values[0] != values[1]), None)
+    for name, values in levels.items():
+        if any(values):
+            mark = " <" if name == deciding else ""
+            table.add_row(_text(f"{WORDS.get(name, name)}{mark}"), *map(str, values))
     return table
 
 
 def hugepages(answer: MemoryAnswer) -> Table:
-    """The hugepages of every node, and who has them recorded."""
+    """The hugepages of every NUMA node, and the services that they are recorded for."""
     table = _table(("Node", "Size (KiB)", "Total", "Free", "Recorded for"), "Hugepages")
     for node, pages in answer.numa_hugepages.items():
         if not pages.capacity and not pages.allocations:
@@ -109,17 +109,17 @@ def hugepages(answer: MemoryAnswer) -> Table:
 
 
 def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable[Table]:
-    """What discovery found."""
+    """A machine: its CPUs and domains, then its NUMA nodes."""
     widths = "/".join(map(str, sorted({len(core.cpus) for core in found.cores}))) or "0"
-    summary = _table(("What", "Found"), "Machine")
-    for what, text in (
+    summary = _table(("Property", "Value"), "Machine")
+    for name, value in (
         ("CPUs online", f"{len(found.online)} of {len(found.present)}: {_breakable(found.online)}"),
         ("CPUs isolated", _breakable(found.isolated) or "none"),
         ("Packages", str(len(found.packages))),
-        ("Cores", f"{len(found.cores)}, {widths} threads each{_types(found)}"),
+        ("Cores", f"{len(found.cores)}, {widths} threads each{_core_types(found)}"),
         ("L3 domains", str(len(found.l3_domains)) if found.l3_domains else "unknown"),
     ):
-        summary.add_row(what, text)
+        summary.add_row(name, value)
     nodes = _table(("Node", "CPUs", "L3 domains", "Memory (MiB)", "Distances", "Hugepages"), "NUMA nodes")
     for node in found.nodes:
         l3_count = sum(1 for domain in found.l3_domains if domain & node.cpus)
@@ -136,7 +136,7 @@ def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable
 
 
 def history(events: list[Event]) -> Table:
-    """Changes, oldest first."""
+    """The history's changes, oldest first."""
     table = _table(("When", "Service", "Before", "After", "Action", "Peer"), "History")
     table.columns[0].no_wrap = True
     for event in events:
@@ -145,8 +145,8 @@ def history(events: list[Event]) -> Table:
         cells = {
             "at": when,
             "service": event.service,
-            "before": _holding(event.before),
-            "after": _holding(event.after),
+            "before": _held(event.before),
+            "after": _held(event.after),
             "action": event.action,
             "peer": f"pid {process} uid {user}",
         }
@@ -155,7 +155,7 @@ def history(events: list[Event]) -> Table:
 
 
 def _or_damaged(event: Event, column: str, text: str) -> str:
-    """The text, or "damaged" when its column of the database cannot be read."""
+    """The text, or "damaged" when that column of the database cannot be read."""
     return "damaged" if column in event.damaged else text
 
 
@@ -164,21 +164,21 @@ def _text(text: str) -> Text:
 
 
 def _breakable(cpus: CpuSet) -> str:
-    """A CPU list that a narrow column breaks between numbers."""
+    """A CPU list that a narrow column breaks only between its items."""
     return str(cpus).replace(",", ", ")
 
 
-def _types(found: Machine) -> str:
-    fast = sum(1 for core in found.cores if core.type == "performance")
-    slow = sum(1 for core in found.cores if core.type == "efficiency")
-    return f" ({fast} performance, {slow} efficiency)" if fast or slow else ""
+def _core_types(found: Machine) -> str:
+    performance = sum(1 for core in found.cores if core.type == "performance")
+    efficiency = sum(1 for core in found.cores if core.type == "efficiency")
+    return f" ({performance} performance, {efficiency} efficiency)" if performance or efficiency else ""
 
 
-def _value(value: object) -> str:
+def _option_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _holding(record: dict[str, object] | None) -> str:
+def _held(record: dict[str, object] | None) -> str:
     if record is None:
         return "nothing"
     if "hugepages" in record:

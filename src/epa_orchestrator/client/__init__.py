@@ -1,4 +1,10 @@
 """Client: asks a running daemon. One exchange over the socket, its answer checked against the protocol.
 
-It trusts no answer, and never asks for anything by itself. The command line and the charm use it.
+It trusts no answer, and never sends a request by itself. The command line and the charm use it. Its public names are
+those below.
 """
+
+from epa_orchestrator.client.checks import is_same_name
+from epa_orchestrator.client.client import Client, DaemonError, RefusedByDaemon, Unreachable
+
+__all__ = ["Client", "DaemonError", "RefusedByDaemon", "Unreachable", "is_same_name"]

@@ -1,7 +1,7 @@
-"""Answers: turns what a server sent into the answer to a request, or into one sentence that says what is wrong with it.
+"""Checks of a server's bytes: they become the answer to a request, or one sentence about the mistake in them.
 
-A snap that may write the socket's directory can put its own server there, so nothing from a server is trusted. The
-protocol's models say which fields an answer has; this module reads them strictly, and checks their values by name.
+A snap that may write the socket's directory can put its own server there, so the client trusts no server. The
+protocol's models define the fields of an answer; this module reads them strictly, and checks their values by name.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ from epa_orchestrator.protocol.requests import MAX_NAME_LENGTH
 _MODEL = TypeVar("_MODEL", bound=Answer)
 
 #: The most characters of a text: a list of every second CPU up to MAX_CPU_ID has 190,000 characters.
-_LONGEST_TEXT: Final = 262_144
+_MAX_TEXT_LENGTH: Final = 262_144
 #: The most entries of a list: each claim in a listing has a CPU of its own.
-_LONGEST_LIST: Final = MAX_CPU_ID + 1
+_MAX_LIST_LENGTH: Final = MAX_CPU_ID + 1
 #: The largest number: every JSON reader can represent it, and a daemon's counts are far below.
-_LARGEST: Final = 2**53 - 1
+_MAX_NUMBER: Final = 2**53 - 1
 #: The most values of an answer (a listing of 65,536 claims has 460,000), so that reading one takes at most a second.
-_MOST_VALUES: Final = 2_000_000
+_MAX_VALUES: Final = 2_000_000
 #: The most sizes of hugepages, of all nodes together: Linux has at most 1,024 nodes, each with a handful.
-_MOST_SIZES: Final = 16_384
-#: How many characters of a server's own text a sentence repeats.
-_ECHO: Final = 200
+_MAX_SIZES: Final = 16_384
+#: The most characters of a server's text that a sentence quotes.
+_MAX_QUOTE_LENGTH: Final = 200
 
 _CPU_LISTS: Final = {
     *("allocated_cores", "cores_allocated", "shared_cpus", "withheld_cpus", "cpus", "numa_nodes"),
     *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus"),
 }
 _NAMES: Final = frozenset(("service_name", "outdated_placements"))
-#: Fields that repeat a number of the request, which is -1 for a release.
-_ASKED_NUMBERS: Final = frozenset(("num_of_cores", "hugepages_requested"))
-#: Fields of an answer that must say what the request said.
-_ECHOED: Final = ("service_name", "pool", "numa_node", "node_id", "size_kb", "hugepages_requested")
+#: Fields that repeat a number of the request, -1 for a release.
+_REQUEST_NUMBERS: Final = frozenset(("num_of_cores", "hugepages_requested"))
+#: Fields of an answer that must repeat the request's value.
+_REPEATED: Final = ("service_name", "pool", "numa_node", "node_id", "size_kb", "hugepages_requested")
 
 _CPU_LIST: Final = re.compile(r"(?:[0-9]{1,5}(?:-[0-9]{1,5})?(?:,(?=[0-9])|$))*+")
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"')
@@ -59,17 +59,17 @@ _NODE: Final = re.compile(r"node(0|[1-9][0-9]{0,8})")
 _NUMBER: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 
-class OddAnswerError(EpaError):
-    """A server did not send a valid answer; the message continues a subject such as "What serves /x"."""
+class InvalidAnswerError(EpaError):
+    """A server did not send a valid answer; the message continues a subject such as "The server at /x"."""
 
 
 def decode(answer: bytes) -> dict[str, Any]:
-    """The JSON object that a server sent.
+    """The JSON object in a server's bytes.
 
-    Raises OddAnswerError, also for what JSON allows but no daemon sends: a field given twice, and endless nesting.
+    Raises InvalidAnswerError, also for JSON that no daemon sends: a field given twice, NaN, or endless nesting.
     """
-    if _values(answer) > _MOST_VALUES:
-        raise _odd(f"it has more than {_MOST_VALUES} values")
+    if _count_values(answer) > _MAX_VALUES:
+        raise _invalid(f"it has more than {_MAX_VALUES} values")
     try:
         document: object = json.loads(
             answer.decode("utf-8"), object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant
@@ -77,77 +77,77 @@ def decode(answer: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise OddAnswerError("did not answer with a JSON object")
+        raise InvalidAnswerError("did not answer with a JSON object")
     return cast("dict[str, Any]", document)
 
 
-def read(model: type[_MODEL], answer: bytes) -> _MODEL:
-    """The answer as a model whose values can be relied on; of an ErrorAnswer, all but the sentence is checked.
+def parse(model: type[_MODEL], answer: bytes) -> _MODEL:
+    """The answer as a model with checked values; only the sentence of an ErrorAnswer stays unchecked.
 
-    Raises OddAnswerError.
+    Raises InvalidAnswerError.
     """
     try:
         found = model.model_validate_json(answer, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "it"
-        raise _odd(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
+        raise _invalid(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}") from None
     _check_fields(found)
     return found
 
 
 def check_reply(request: Mapping[str, Any], answer: Answer) -> None:
-    """Check that the answer is one to this request.
+    """Check that the answer belongs to this request.
 
-    Raises OddAnswerError.
+    Raises InvalidAnswerError.
     """
-    for name in _ECHOED:
-        asked, told = request.get(name), getattr(answer, name, None)
-        if asked is not None and told is not None and not _same(asked, told):
-            raise _odd(f"it is about {name} {_shown(told)}, not {_shown(asked)}")
+    for name in _REPEATED:
+        requested, answered = request.get(name), getattr(answer, name, None)
+        if requested is not None and answered is not None and not _is_same(requested, answered):
+            raise _invalid(f"it is about {name} {_quote(answered)}, not {_quote(requested)}")
     if isinstance(answer, MemoryAnswer):
         _check_memory(request, answer)
     if isinstance(answer, Listing):
         for claim in answer.allocations:
             if claim.pool != answer.pool:
-                raise _odd(f"the listing of pool {answer.pool} holds a claim in pool {claim.pool}")
+                raise _invalid(f"the listing of pool {answer.pool} holds a claim in pool {claim.pool}")
     if isinstance(answer, Allocated):
         _check_grant(request, answer)
 
 
 def _check_memory(request: Mapping[str, Any], answer: MemoryAnswer) -> None:
-    """Check the service, and that no more sizes of pages are named than a person can be shown."""
+    """Check that the answer is about no service, and that a table of its hugepage sizes stays short."""
     if answer.service_name != request.get("service_name", ""):
-        raise _odd("it is about a service, but the request named none")
+        raise _invalid("it is about a service, but the request named none")
     sizes = sum(
         len({str(each.size) for each in node.capacity}.union(*node.allocations.values()))
         for node in answer.numa_hugepages.values()
     )
-    if sizes > _MOST_SIZES:
-        raise _odd(f"it has {sizes} sizes of hugepages")
+    if sizes > _MAX_SIZES:
+        raise _invalid(f"it has {sizes} sizes of hugepages")
 
 
 def is_same_name(one: str, other: str) -> bool:
-    """Whether two names are the same service's: the daemon may write a name in another form of Unicode."""
+    """Whether two names mean the same service: the daemon may return a name in another Unicode form."""
     return one == other or unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
 
 
 def _check_grant(request: Mapping[str, Any], answer: Allocated) -> None:
-    """Check the number of granted CPUs, that a dry run was one, and that an explanation came if one was asked for."""
+    """Check the number of granted CPUs, whether it was a dry run, and that a requested explanation is there."""
     cpus = CpuSet.parse(_granted(answer))
     count = request.get("num_of_cores") or 0
     if count > 0 and len(cpus) != count:
-        raise _odd(f"it grants {len(cpus)} CPUs, not {count}")
+        raise _invalid(f"it grants {len(cpus)} CPUs, not {count}")
     if (count < 0 or request.get("percent", 1) <= 0) and cpus:
-        raise _odd(f"after a release it still grants {len(cpus)} CPUs")
+        raise _invalid(f"after a release it still grants {len(cpus)} CPUs")
     if isinstance(answer, CoresAnswer | NumaCoresAnswer):
-        asked = count if isinstance(answer, NumaCoresAnswer) else max(count, 0)
-        if answer.num_of_cores != asked:
-            raise _odd(f"it is about num_of_cores {answer.num_of_cores}, not {asked}")
+        repeated = count if isinstance(answer, NumaCoresAnswer) else max(count, 0)
+        if answer.num_of_cores != repeated:
+            raise _invalid(f"it is about num_of_cores {answer.num_of_cores}, not {repeated}")
     if bool(request.get("dry_run")) != bool(answer.dry_run):
-        raise _odd("it is about a dry run" if answer.dry_run else "it is not about a dry run")
+        raise _invalid("it is about a dry run" if answer.dry_run else "it is not about a dry run")
     if request.get("explain") and cpus and answer.explanation is None:
-        raise _odd("the explanation is missing")
+        raise _invalid("the explanation is missing")
 
 
 def _granted(answer: Allocated) -> str:
@@ -168,7 +168,7 @@ def _check_fields(model: BaseModel) -> None:
 
 
 def _check(value: object, field: str) -> None:
-    """Check a value, and what is inside it, by its type and the name of its field."""
+    """Check a value and the values inside it, by type and by the name of the field."""
     match value:
         case str():
             _check_text(value, field)
@@ -182,69 +182,69 @@ def _check(value: object, field: str) -> None:
             _check_object(cast("dict[str, object]", value), field)
         case list() | tuple():
             items = cast("list[object] | tuple[object, ...]", value)
-            if len(items) > _LONGEST_LIST:
-                raise _odd(f"{field} has {len(items)} entries")
+            if len(items) > _MAX_LIST_LENGTH:
+                raise _invalid(f"{field} has {len(items)} entries")
             for item in items:
                 _check(item, field)
         case _:
-            raise _odd(f"{field} is neither text nor a whole number")
+            raise _invalid(f"{field} is neither text nor a whole number")
 
 
 def _check_object(value: dict[str, object], field: str) -> None:
-    """Check an object whose keys are data: names of nodes, services, sizes, options or components of a cost."""
-    check_key, inside = _KEYS.get(field, (_check_text, field))
+    """Check an object whose keys are data: names of nodes, services, sizes, options or cost levels."""
+    check_key, item_field = _KEYS.get(field, (_check_text, field))
     for key, item in value.items():
         check_key(key, field)
-        _check(item, inside)
+        _check(item, item_field)
 
 
 def _check_text(text: str, field: str) -> None:
-    if len(text) > (MAX_NAME_LENGTH if field in _NAMES else _LONGEST_TEXT):
-        raise _odd(f"{field} has {len(text)} characters")
+    if len(text) > (MAX_NAME_LENGTH if field in _NAMES else _MAX_TEXT_LENGTH):
+        raise _invalid(f"{field} has {len(text)} characters")
     if not text.isprintable() and not all(_is_harmless(char) for char in text):
-        raise _odd(f"{field} holds control characters: {_shown(text)}")
+        raise _invalid(f"{field} holds control characters: {_quote(text)}")
     if field in _CPU_LISTS:
         _check_cpu_list(text, field)
 
 
 def _is_harmless(char: str) -> bool:
-    """Whether a terminal shows the character; it may be newer than this Python's Unicode data."""
+    """Whether the character is safe on a terminal: printable, or newer than this Python's Unicode data."""
     return char.isprintable() or unicodedata.category(char) == "Cn"
 
 
 def _check_cpu_list(text: str, field: str) -> None:
-    """As CpuSet.parse, but in time proportional to the text's length, even if it names the highest CPU often."""
+    """Check a CPU list as CpuSet.parse does, but in time proportional to its length, however high its CPU ids are."""
     if _CPU_LIST.fullmatch(text) is None:
-        raise _odd(f"{field} is not a CPU list: {_shown(text)}")
+        raise _invalid(f"{field} is not a CPU list: {_quote(text)}")
     items = text.split(",") if text else []
     ranges = [item.split("-") for item in items if "-" in item]
     if any(int(last) < int(first) for first, last in ranges):
-        raise _odd(f"{field} has a range that runs backwards: {_shown(text)}")
+        raise _invalid(f"{field} has a range that runs backwards: {_quote(text)}")
     if max((int(item.rpartition("-")[2]) for item in items), default=0) > MAX_CPU_ID:
-        raise _odd(f"{field} names a CPU over {MAX_CPU_ID}: {_shown(text)}")
+        raise _invalid(f"{field} names a CPU over {MAX_CPU_ID}: {_quote(text)}")
 
 
 def _check_number(value: int, field: str) -> None:
-    lowest = -1 if field in _ASKED_NUMBERS else 0
-    if not lowest <= value <= _LARGEST:
-        raise _odd(f"{field} is out of range")
+    lowest = -1 if field in _REQUEST_NUMBERS else 0
+    if not lowest <= value <= _MAX_NUMBER:
+        raise _invalid(f"{field} is out of range")
 
 
 def _check_node(key: str, field: str) -> None:
     if _NODE.fullmatch(key) is None:
-        raise _odd(f"{field} holds {_shown(key)}, which is not a node")
+        raise _invalid(f"{field} holds {_quote(key)}, which is not a node")
 
 
 def _check_size(key: str, field: str) -> None:
     if _NUMBER.fullmatch(key) is None:
-        raise _odd(f"{field} holds {_shown(key)}, which is not a whole number")
+        raise _invalid(f"{field} holds {_quote(key)}, which is not a whole number")
 
 
 def _check_name(key: str, _: str) -> None:
     _check_text(key, "service_name")
 
 
-#: By field: how the keys of the object are checked, and the field name under which its values are.
+#: By field: the check for the keys of an object, and the field name by which its values are checked.
 _KEYS: Final[dict[str, tuple[Callable[[str, str], None], str]]] = {
     "numa_hugepages": (_check_node, "numa_hugepages"),
     "allocations": (_check_name, "sizes"),
@@ -253,26 +253,29 @@ _KEYS: Final[dict[str, tuple[Callable[[str, str], None], str]]] = {
 }
 
 
-def _same(asked: object, told: object) -> bool:
-    return is_same_name(asked, told) if isinstance(asked, str) and isinstance(told, str) else asked == told
+def _is_same(requested: object, answered: object) -> bool:
+    if isinstance(requested, str) and isinstance(answered, str):
+        return is_same_name(requested, answered)
+    return requested == answered
 
 
-def _shown(value: object) -> str:
+def _quote(value: object) -> str:
     text = str(value)
-    return f"'{text}'" if len(text) <= _ECHO else f"'{text[:_ECHO]}…'"
+    return f"'{text}'" if len(text) <= _MAX_QUOTE_LENGTH else f"'{text[:_MAX_QUOTE_LENGTH]}…'"
 
 
-def _odd(reason: str) -> OddAnswerError:
-    return OddAnswerError(f"gave an answer that this client does not understand: {reason[:500]}")
+def _invalid(reason: str) -> InvalidAnswerError:
+    return InvalidAnswerError(f"gave an answer that this client does not understand: {reason[:500]}")
 
 
-def _values(answer: bytes) -> int:
-    """About how many values the JSON has; separators inside strings count too unless that exceeds the limit."""
+def _count_values(answer: bytes) -> int:
+    """An upper bound on the number of JSON values; near the number itself when it exceeds the limit."""
     count = sum(map(answer.count, (b",", b"[", b"{")))
-    if count <= _MOST_VALUES:
+    if count <= _MAX_VALUES:
         return count
-    # Each value has at most two strings, itself and its key; more of them are no JSON, and would take seconds below.
-    if answer.count(b'"') - answer.count(b'\\"') > 4 * _MOST_VALUES:
+    # Separators inside strings do not count. A value has at most two strings, itself and its key: with more the bytes
+    # are not JSON, and removing the strings would take seconds.
+    if answer.count(b'"') - answer.count(b'\\"') > 4 * _MAX_VALUES:
         return count
     return sum(map(_STRING.sub(b"", answer).count, (b",", b"[", b"{")))
 

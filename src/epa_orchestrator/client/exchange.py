@@ -1,4 +1,4 @@
-"""Exchange: one request and its whole answer over a Unix socket, within one deadline."""
+"""One exchange over a Unix socket: a request and its whole answer, within one deadline."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Final
 
 from epa_orchestrator import descriptors
 
-#: struct timeval of socket(7)'s time-outs.
+#: struct timeval, which SO_SNDTIMEO takes (socket(7)).
 _TIMEVAL: Final = struct.Struct("@ll")
 _READ_SIZE: Final = 262_144
-#: The longest time-out (seconds): Python's sockets take no more than 9e9.
-_LONGEST: Final = 1e9
+#: The longest timeout (seconds): Python's sockets accept at most 9e9.
+_LONGEST_TIMEOUT: Final = 1e9
 
 
 class TooLongError(Exception):
@@ -24,15 +24,15 @@ class TooLongError(Exception):
 
 
 class _Deadline:
-    """A moment on the monotonic clock by which everything must be done."""
+    """The moment on the monotonic clock at which an exchange has taken too long."""
 
     def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + min(_LONGEST, seconds)
+        self._end = time.monotonic() + min(_LONGEST_TIMEOUT, seconds)
 
     def left(self) -> float:
-        """The seconds that are left, more than 0.
+        """The seconds that remain, always more than 0.
 
-        Raises TimeoutError when there are none.
+        Raises TimeoutError when none remain.
         """
         left = self._end - time.monotonic()
         if left <= 0:
@@ -43,8 +43,8 @@ class _Deadline:
 def exchange(path: Path, request: bytes, timeout: float, limit: int) -> bytes:
     """Connect, send the request, and read until the server closes, all within `timeout` seconds.
 
-    Raises OSError when that fails, TimeoutError (which is one) when it takes too long, TooLongError for an answer of
-    more than `limit` bytes.
+    Raises OSError when that fails (TimeoutError when it takes too long), and TooLongError for an answer of more than
+    `limit` bytes.
     """
     deadline = _Deadline(timeout)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -54,7 +54,7 @@ def exchange(path: Path, request: bytes, timeout: float, limit: int) -> bytes:
             connection.settimeout(deadline.left())
             connection.sendall(request)
         except (BrokenPipeError, ConnectionResetError) as error:
-            # A server that answers before it has read everything, such as a refusal, has closed; its answer is here.
+            # The server has closed before it read the whole request, as when it refuses one. Its answer may be here.
             answer = _read_to_end(connection, deadline, limit)
             if not answer:
                 raise error from None
@@ -63,10 +63,10 @@ def exchange(path: Path, request: bytes, timeout: float, limit: int) -> bytes:
 
 
 def _connect(connection: socket.socket, path: Path, deadline: _Deadline) -> None:
-    """Connect; while the server's queue is full, wait among the others who want a place there.
+    """Connect; while the server's queue is full, wait in connect(2), which the kernel serves first come, first served.
 
-    The kernel lets those in who wait in connect(2), first come first served. Who only tries again now and then, as a
-    socket with a time-out of Python's does, is outrun by those who try all the time.
+    A Python socket with a timeout would not wait there: connect(2) fails at once, and clients that retry more often
+    would take every free place.
     """
     connection.setblocking(True)
     while True:
@@ -75,8 +75,8 @@ def _connect(connection: socket.socket, path: Path, deadline: _Deadline) -> None
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(seconds, micros))
         try:
             connection.connect(os.fspath(path))
-            connection.getpeername()  # after a signal, Python takes a socket that still waited for connected
-        except BlockingIOError:  # the time is over, or nearly
+            connection.getpeername()  # a signal can make Python return from connect() too early: ENOTCONN then
+        except BlockingIOError:  # SO_SNDTIMEO has ended the wait
             continue
         except OSError as error:
             if error.errno != errno.ENOTCONN:
@@ -86,7 +86,7 @@ def _connect(connection: socket.socket, path: Path, deadline: _Deadline) -> None
 
 
 def _read_to_end(connection: socket.socket, deadline: _Deadline, limit: int) -> bytes:
-    """Everything until the server closes; a reset after the answer is an end too."""
+    """The bytes until the server closes; a reset after some of them counts as the end too."""
     answer = bytearray()
     while True:
         connection.settimeout(deadline.left())

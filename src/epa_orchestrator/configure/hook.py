@@ -1,7 +1,7 @@
-"""Configure: the options that snapd proposes become the daemon's settings, or are refused with one sentence.
+"""The configure hook: makes snapd's proposed options the daemon's settings, or refuses them with one sentence.
 
-Runs as the snap's configure, install and post-refresh hooks. An accepted change reaches a running daemon by SIGHUP;
-where none runs (its socket starts it when a client comes), it finds the settings when it starts.
+It runs as the snap's configure, install and post-refresh hooks. SIGHUP makes a running daemon read the new settings. A
+daemon that does not run reads them when it starts, which the next client causes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from epa_orchestrator.allocation.settings import (
     option_names,
     parse_settings,
 )
-from epa_orchestrator.configure.proposal import Surroundings, check
+from epa_orchestrator.configure.proposal import HostState, check_proposal
 from epa_orchestrator.documents import parse_document
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file, sync_directory
@@ -43,16 +43,16 @@ _SNAPCTL_TIMEOUT: Final = 240.0
 
 
 class ConfigureError(EpaError):
-    """The options cannot be put in use."""
+    """The options cannot be applied."""
 
 
 def main() -> int:
-    """Put the proposed options in use; the exit code tells snapd whether to keep them."""
+    """Apply the proposed options; the exit code says whether snapd keeps them."""
     try:
         file = paths.settings_file()
         if file is None:
-            raise ConfigureError("EPA_SETTINGS does not say where the settings lie")
-        put_in_use(proposed_options(), file, paths.state_directory(), SysfsTree(paths.sysfs_root()))
+            raise ConfigureError("EPA_SETTINGS is not set: set it to the path of the settings file")
+        apply_options(proposed_options(), file, paths.state_directory(), SysfsTree(paths.sysfs_root()))
     except EpaError as error:
         print(error, file=sys.stderr)
         return 1
@@ -60,7 +60,7 @@ def main() -> int:
 
 
 def proposed_options() -> object:
-    """The snap's options as they would be after the change, by name; only those that are set.
+    """The snap's options after the change, by name; only those that are set.
 
     Raises ConfigureError.
     """
@@ -68,8 +68,8 @@ def proposed_options() -> object:
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=_SNAPCTL_TIMEOUT)
         if done.returncode:
-            said = done.stderr.decode(errors="replace").strip() or f"snapctl ended with {done.returncode}"
-            raise ConfigureError(f"The options cannot be read: {said}")
+            reason = done.stderr.decode(errors="replace").strip() or f"snapctl ended with {done.returncode}"
+            raise ConfigureError(f"The options cannot be read: {reason}")
         return parse_document(done.stdout or b"{}")
     except subprocess.TimeoutExpired:
         raise ConfigureError(f"The options cannot be read: snapctl took over {_SNAPCTL_TIMEOUT:g} seconds") from None
@@ -77,74 +77,77 @@ def proposed_options() -> object:
         raise ConfigureError(f"The options cannot be read: {error}") from None
 
 
-def put_in_use(options: object, file: Path, state_directory: Path, sysfs: Sysfs) -> None:
-    """Check the options against the machine and the claims, store them as settings, and tell the daemon.
+def apply_options(options: object, file: Path, state_directory: Path, sysfs: Sysfs) -> None:
+    """Check the options against the host and its claims, store them as settings, and notify the daemon.
 
-    Raises EpaError with the sentence that says why not; then nothing has changed.
+    Raises EpaError when they are refused; then nothing has changed.
     """
     proposed = parse_settings(options)
     content = json.dumps(options, indent=1, sort_keys=True).encode()
-    if len(content) > MAX_BYTES:  # the daemon would not read that
-        raise ConfigureError(f"The options take {len(content)} bytes, and may take {MAX_BYTES}: shorten their lists")
-    with _only_hook(file):
-        _put_in_use(proposed, content, file, state_directory, sysfs)
+    if len(content) > MAX_BYTES:  # the daemon reads no more
+        raise ConfigureError(f"The options have {len(content)} bytes, more than {MAX_BYTES}: shorten their lists")
+    with _one_hook_at_a_time(file):
+        _check_and_store(proposed, content, file, state_directory, sysfs)
 
 
-def _put_in_use(proposed: Settings, content: bytes, file: Path, state_directory: Path, sysfs: Sysfs) -> None:
+def _check_and_store(proposed: Settings, content: bytes, file: Path, state_directory: Path, sysfs: Sysfs) -> None:
     _check_readable(file)
     nodes = {entry.node_id for entry in proposed.reserved_hugepages}
-    check(_current(file), proposed, _surroundings(state_directory, sysfs, nodes))
-    old = _write(file, content)
+    check_proposal(_current_settings(file), proposed, _read_host(state_directory, sysfs, nodes))
+    backup = _replace(file, content)
     try:
-        _tell_daemon(state_directory)
+        _notify_daemon(state_directory)
     except (OSError, Locked) as error:
-        _put_back(file, old)
+        _restore(file, backup)
         reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise ConfigureError(f"The running daemon could not be told of the options: {reason}") from None
-    if old is not None:
+        raise ConfigureError(f"The running daemon could not be notified of the options: {reason}") from None
+    if backup is not None:
         with contextlib.suppress(OSError):
-            old.unlink()
+            backup.unlink()
 
 
 @contextlib.contextmanager
-def _only_hook(file: Path) -> Generator[None]:
-    """Let another hook, such as one that a person runs, end first: both would write the same new file."""
-    # A file of its own: AppArmor lets no snap lock a directory.
+def _one_hook_at_a_time(file: Path) -> Generator[None]:
+    """Wait until no other hook runs, such as one that a person started: both would write the same new file."""
+    # This locks a separate file, because AppArmor allows no snap to lock a directory.
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         fd = os.open(file.with_name(f".{file.name}.lock"), flags, 0o600)
     except OSError as error:
         raise ConfigureError(f"The settings {file} cannot be written: {error.strerror}") from None
     try:
-        with contextlib.suppress(OSError):  # a file system without locks
+        with contextlib.suppress(OSError):  # the file system has no locks
             fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)
 
 
-def _tell_daemon(state_directory: Path) -> None:
-    """Let a running daemon read its settings again."""
+def _notify_daemon(state_directory: Path) -> None:
+    """Make a running daemon read its settings again.
+
+    Raises OSError, Locked.
+    """
     pid = daemon_pid(state_directory)
     if pid is not None:
-        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.kill(pid, signal.SIGHUP)
     elif store.is_in_use(state_directory / store.FILE_NAME):
         raise Locked(
-            f"It cannot be found, since its lock file in {state_directory} was replaced or removed: restart it"
+            f"it cannot be found, because its lock file in {state_directory} was replaced or removed: restart it"
         )
 
 
-def _current(file: Path) -> Settings:
-    """The settings in use; the defaults where there are none yet, or unusable ones, which only a change can mend."""
+def _current_settings(file: Path) -> Settings:
+    """The current settings; the defaults when there are none yet, or when only a change can make them valid again."""
     try:
         return load_settings(file)
     except SettingsError:
         return Settings()
 
 
-def _surroundings(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> Surroundings:
-    """The machine, the hugepages of these nodes, and the claims; what cannot be read is left out."""
+def _read_host(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> HostState:
+    """The machine, the hugepages of these NUMA nodes, and the claims; an unreadable part is None."""
     problems: list[str] = []
     machine, ledger = None, None
     try:
@@ -152,17 +155,17 @@ def _surroundings(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> Surro
     except (MachineError, ValueError) as error:
         problems.append(str(error))
     try:
-        ledger = _claims(state_directory / store.FILE_NAME)
+        ledger = _read_claims(state_directory / store.FILE_NAME)
     except StateError as error:
         problems.append(f"the state database {error}")
     except LegacyStateError as error:
         problems.append(f"the older daemon's state cannot be imported, because {error}")
     hugepages = {node_id: read_hugepages(sysfs, node_id) for node_id in nodes}
-    return Surroundings(machine, hugepages, ledger, "; ".join(problems))
+    return HostState(machine, hugepages, ledger, "; ".join(problems))
 
 
-def _claims(database: Path) -> Ledger:
-    """The claims in the database, or those of the older daemon that the first start will import."""
+def _read_claims(database: Path) -> Ledger:
+    """The claims in the database; before the first start, those of the older daemon, which that start imports."""
     if store.exists(database):
         return store.load(database).ledger
     return read_legacy_state(paths.legacy_state()) or Ledger()
@@ -179,17 +182,17 @@ def _check_readable(file: Path) -> None:
         raise ConfigureError(f"The settings {file} cannot be read: {error.strerror}") from None
 
 
-def _write(file: Path, content: bytes) -> Path | None:
-    """Replace the file's content, whole or not at all; returns where the earlier one is kept, None if there was none.
+def _replace(file: Path, content: bytes) -> Path | None:
+    """Replace the file in one step; returns the path of the earlier file's backup, None if there was no earlier file.
 
-    It is kept under another name, so that a full disk cannot keep it from being put back.
+    The backup is a link to the earlier file, so a full disk cannot prevent `_restore`.
     """
     new, old = file.with_name(f".{file.name}.new"), file.with_name(f".{file.name}.old")
-    kept: Path | None = None
+    backup: Path | None = None
     replaced = False
     try:
-        for left in (new, old):  # by a hook that was killed
-            left.unlink(missing_ok=True)
+        for leftover in (new, old):  # of a hook that was killed
+            leftover.unlink(missing_ok=True)
         with open(new, "xb") as written:
             os.fchmod(written.fileno(), 0o600)
             written.write(content)
@@ -197,7 +200,7 @@ def _write(file: Path, content: bytes) -> Path | None:
             os.fsync(written.fileno())
         if os.path.lexists(file):
             os.link(file, old, follow_symlinks=False)
-            kept = old
+            backup = old
         os.replace(new, file)
         replaced = True
         sync_directory(file.parent)
@@ -205,24 +208,24 @@ def _write(file: Path, content: bytes) -> Path | None:
         with contextlib.suppress(OSError):
             new.unlink()
         if replaced:
-            _put_back(file, kept)
-        elif kept is not None:
+            _restore(file, backup)
+        elif backup is not None:
             with contextlib.suppress(OSError):
-                kept.unlink()
+                backup.unlink()
         raise ConfigureError(f"The settings {file} cannot be written: {error.strerror}") from None
-    return kept
+    return backup
 
 
-def _put_back(file: Path, old: Path | None) -> None:
-    """Undo `_write`."""
+def _restore(file: Path, backup: Path | None) -> None:
+    """Undo `_replace`."""
     try:
-        if old is None:
+        if backup is None:
             file.unlink()
         else:
-            os.replace(old, file)
+            os.replace(backup, file)
     except OSError as error:
         raise ConfigureError(
-            f"The refused settings stay in {file}, as they cannot be replaced: {error.strerror}"
+            f"The refused settings stay in {file}, because the earlier ones cannot be restored: {error.strerror}"
         ) from None
     with contextlib.suppress(OSError):
         sync_directory(file.parent)

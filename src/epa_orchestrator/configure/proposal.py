@@ -1,7 +1,6 @@
-"""Proposal: whether settings may replace the ones in use, on this machine and with these claims.
+"""Proposal: whether proposed settings may replace the current ones, on this host and with these claims.
 
-Only what a change brings about is judged: a machine that came back with other CPUs must not keep the operator from
-changing something else.
+Only changed settings are judged: an operator can change one setting even when another no longer fits the machine.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from epa_orchestrator.names import PoolName
 
 
 class NotAcceptable(EpaError):
-    """Settings that must not be put in use; the message names option, value and remedy."""
+    """Settings that do not fit the host or its claims; the message names option, value and remedy."""
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What the settings have to fit: the machine with its hugepages by node id, and the claims.
+class HostState:
+    """The host that settings have to fit: its machine, its hugepages by NUMA node, and its claims.
 
-    `machine` and `ledger` are None when they cannot be read; `problem` says why. `hugepages` has the nodes that the
-    proposal reserves pages on.
+    `machine` and `ledger` are None when they cannot be read; `problem` says why. `hugepages` covers the NUMA nodes on
+    which the proposal reserves pages.
     """
 
     machine: Machine | None
@@ -35,91 +34,92 @@ class Surroundings:
     problem: str = ""
 
 
-def check(current: Settings, proposed: Settings, around: Surroundings) -> None:
-    """Raise NotAcceptable when the proposed settings do not fit the machine, or would orphan claims."""
+def check_proposal(current: Settings, proposed: Settings, host: HostState) -> None:
+    """Raise NotAcceptable when the proposed settings do not fit the machine, or take CPUs or pages from claims."""
     for option in ("cpu-pool", "reserved-cpus", "reserved-hugepages"):
         if proposed.value(option) and proposed.value(option) != current.value(option):
-            _check_machine(option, proposed, around)
-    _check_claims(current, proposed, around)
-    _check_hugepage_records(current, proposed, around)
+            _check_machine(option, proposed, host)
+    _check_claims(current, proposed, host)
+    _check_hugepage_records(current, proposed, host)
 
 
-def _check_machine(option: str, proposed: Settings, around: Surroundings) -> None:
-    if around.machine is None:
-        raise NotAcceptable(f"{option} cannot be checked against the machine: {around.problem}")
+def _check_machine(option: str, proposed: Settings, host: HostState) -> None:
+    if host.machine is None:
+        raise NotAcceptable(f"{option} cannot be checked against the machine: {host.problem}")
     if option == "reserved-hugepages":
         for entry in proposed.reserved_hugepages:
-            _check_hugepages(entry, around)
+            _check_hugepages(entry, host)
         return
     cpus: CpuSet = proposed.cpu_pool if option == "cpu-pool" else proposed.reserved_cpus
-    if unknown := cpus - around.machine.present:
+    if unknown := cpus - host.machine.present:
         raise NotAcceptable(
-            f"{option}={cpus} names CPUs {unknown}, which this machine does not have: choose out of"
-            f" {around.machine.present}"
+            f"{option}={cpus} names CPUs {unknown}, which this machine does not have: choose from"
+            f" {host.machine.present}"
         )
-    if option == "cpu-pool" and (both := cpus & around.machine.isolated):
-        raise NotAcceptable(f"cpu-pool={cpus} overlaps the isolated CPUs {both}: take them out of cpu-pool")
+    if option == "cpu-pool" and (both := cpus & host.machine.isolated):
+        raise NotAcceptable(f"cpu-pool={cpus} overlaps the isolated CPUs {both}: remove them from cpu-pool")
 
 
-def _check_hugepages(entry: ReservedHugepages, around: Surroundings) -> None:
-    sizes = {pages.size_kb: pages.total for pages in around.hugepages.get(entry.node_id, ())}
+def _check_hugepages(entry: ReservedHugepages, host: HostState) -> None:
+    totals = {pages.size_kb: pages.total for pages in host.hugepages.get(entry.node_id, ())}
     kind = f"hugepages of {entry.size_kb} KiB"
-    if entry.size_kb not in sizes:
+    if entry.size_kb not in totals:
         raise NotAcceptable(
-            f"reserved-hugepages={':'.join(map(str, entry))}: NUMA node {entry.node_id} shows no {kind}; choose another"
-            " node or size, and in a snap see that its plugs are connected"
+            f"reserved-hugepages={':'.join(map(str, entry))}: NUMA node {entry.node_id} has no {kind}: choose another"
+            " node or size; in a snap, check that its plugs are connected"
         )
-    if entry.pages > sizes[entry.size_kb]:
+    if entry.pages > totals[entry.size_kb]:
         raise NotAcceptable(
-            f"reserved-hugepages={':'.join(map(str, entry))} reserves more than the {sizes[entry.size_kb]} {kind} that"
+            f"reserved-hugepages={':'.join(map(str, entry))} reserves more than the {totals[entry.size_kb]} {kind} that"
             f" NUMA node {entry.node_id} has: reserve fewer"
         )
 
 
-def _check_claims(current: Settings, proposed: Settings, around: Surroundings) -> None:
-    leaving = {pool: leaving for pool in ("isolated", "general") if (leaving := _leaving(pool, current, proposed))}
-    if not leaving:
+def _check_claims(current: Settings, proposed: Settings, host: HostState) -> None:
+    pools: tuple[PoolName, ...] = ("isolated", "general")
+    removed = {pool: cpus for pool in pools if (cpus := _removed_cpus(pool, current, proposed))}
+    if not removed:
         return
-    if around.ledger is None:
-        raise NotAcceptable(f"CPUs cannot be taken out of a pool while the claims are not known: {around.problem}")
+    if host.ledger is None:
+        raise NotAcceptable(f"CPUs cannot leave a pool while the claims cannot be read: {host.problem}")
     losses = {
         service: lost
-        for service, claim in sorted(around.ledger.claims.items())
-        if claim.pool in leaving and (lost := (claim.cpus | claim.withheld) & leaving[claim.pool])
+        for service, claim in sorted(host.ledger.claims.items())
+        if claim.pool in removed and (lost := (claim.cpus | claim.withheld) & removed[claim.pool])
     }
     if losses:
         held = ", ".join(f"{cpus} (held by {service})" for service, cpus in losses.items())
         raise NotAcceptable(
-            f"{_changed(current, proposed)} would take CPUs out of the pool that are in use: {held};"
+            f"{_changed_options(current, proposed)} would remove CPUs in use from their pool: {held};"
             " release them first, or choose other CPUs"
         )
 
 
-def _leaving(pool: PoolName, current: Settings, proposed: Settings) -> CpuSet:
-    """The CPUs that leave a pool, whatever the kernel isolates."""
+def _removed_cpus(pool: PoolName, current: Settings, proposed: Settings) -> CpuSet:
+    """The CPUs that the change removes from a pool, whether or not the kernel isolates them."""
     if pool == "isolated":
         return proposed.reserved_cpus - current.reserved_cpus
     return (current.cpu_pool - current.reserved_cpus) - (proposed.cpu_pool - proposed.reserved_cpus)
 
 
-def _changed(current: Settings, proposed: Settings) -> str:
+def _changed_options(current: Settings, proposed: Settings) -> str:
     options = [name for name in ("cpu-pool", "reserved-cpus") if current.value(name) != proposed.value(name)]
     return " and ".join(f"{name}={proposed.value(name) or 'empty'}" for name in options)
 
 
-def _check_hugepage_records(current: Settings, proposed: Settings, around: Surroundings) -> None:
+def _check_hugepage_records(current: Settings, proposed: Settings, host: HostState) -> None:
     for entry in proposed.reserved_hugepages:
         node_id, size_kb, reserved = entry
         if reserved <= current.reserved_pages(node_id, size_kb):
             continue
-        if around.ledger is None:
-            raise NotAcceptable(f"Hugepages cannot be reserved while the claims are not known: {around.problem}")
-        total = next(pages.total for pages in around.hugepages[node_id] if pages.size_kb == size_kb)
-        recorded = around.ledger.recorded.get((node_id, size_kb), 0)
+        if host.ledger is None:
+            raise NotAcceptable(f"Hugepages cannot be reserved while the claims cannot be read: {host.problem}")
+        total = next(pages.total for pages in host.hugepages[node_id] if pages.size_kb == size_kb)
+        recorded = host.ledger.recorded.get((node_id, size_kb), 0)
         if reserved + recorded > total:
             holders = ", ".join(
                 f"{counts[node_id, size_kb]} by {service}"
-                for service, counts in sorted(around.ledger.pages.items())
+                for service, counts in sorted(host.ledger.pages.items())
                 if (node_id, size_kb) in counts
             )
             raise NotAcceptable(

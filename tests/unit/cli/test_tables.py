@@ -1,4 +1,4 @@
-"""The tables that a person sees say what the answers say, and nothing in them acts on the terminal."""
+"""Tables show the values of the answers, and nothing in them acts on the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import RenderableType
 
-from epa_orchestrator.cli import tables as display
+from epa_orchestrator.cli import tables
 from epa_orchestrator.hardware.machine import Hugepages, read_machine
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.names import PreemptionPolicy
@@ -29,7 +29,7 @@ from epa_orchestrator.state.store import Event
 from tests.machines import made_up
 from tools.synthetic import Shape, build
 
-#: Names that would colour, clear, retitle or turn around a terminal, or act as Rich's markup.
+#: Names that could colour, clear, retitle or reverse a terminal, or act as Rich's markup.
 HOSTILE = (
     "\x1b[31mred",
     "\x1b]0;title\x07",
@@ -57,18 +57,18 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Any:  # pyright: ignore[reportUnuse
     time.tzset()
 
 
-def shown(*tables: RenderableType, width: int = 200) -> str:
-    """What the command line's own console prints where there are no colours, so that any escape is a foreign one."""
-    console = display.console()
+def shown(*parts: RenderableType, width: int = 200) -> str:
+    """The text that the command line's console prints without colours, so any escape comes from a name."""
+    console = tables.console()
     console.file = written = io.StringIO()
     console.width = width
-    console.print(*tables)
+    console.print(*parts)
     return written.getvalue()
 
 
-def rows(*tables: RenderableType) -> list[list[str]]:
+def rows(*parts: RenderableType) -> list[list[str]]:
     """The cells of a table's body."""
-    return rows_of(shown(*tables))
+    return rows_of(shown(*parts))
 
 
 def rows_of(text: str) -> list[list[str]]:
@@ -117,7 +117,7 @@ def claim(cpus: str, explicit: str = "", policy: str = "legacy", pool: str = "is
 
 
 def test_allocations() -> None:
-    table = display.allocations(
+    table = tables.allocations(
         listing(allocation("nova"), allocation("ovs", "4,7", explicit=True, policy="non-preemptive"))
     )
     assert rows(table) == [["nova", "2-3", "2", "no", "legacy"], ["ovs", "4,7", "2", "yes", "non-preemptive"]]
@@ -126,20 +126,20 @@ def test_allocations() -> None:
     assert "4 CPUs held, 2 of 6 free" in text
 
 
-def test_withheld_cpus_have_a_column_where_there_are_some() -> None:
+def test_withheld_cpus_have_a_column_only_when_there_are_some() -> None:
     withholding = allocation("ovs").model_copy(update={"withheld_cpus": "10-11"})
-    table = display.allocations(listing(allocation("nova", "4,7"), withholding))
+    table = tables.allocations(listing(allocation("nova", "4,7"), withholding))
     assert rows(table) == [["nova", "4,7", "2", "no", "legacy", ""], ["ovs", "2-3", "2", "no", "legacy", "10-11"]]
     assert "Withheld" in shown(table)
-    assert "Withheld" not in shown(display.allocations(listing(allocation("nova"))))
+    assert "Withheld" not in shown(tables.allocations(listing(allocation("nova"))))
 
 
-def test_outdated_placements_are_named_below() -> None:
+def test_outdated_placements_are_listed_below_the_table() -> None:
     found = listing(allocation("nova"), allocation("ovs", "4,7"))
-    assert "place otherwise" not in shown(display.allocations(found))
+    assert "differently" not in shown(tables.allocations(found))
     outdated = found.model_copy(update={"outdated_placements": ("nova", "ovs")})
-    text = " ".join(shown(display.allocations(outdated)).split())
-    assert text.endswith("4 CPUs held, 2 of 6 free The settings in use would place otherwise: nova, ovs")
+    text = " ".join(shown(tables.allocations(outdated)).split())
+    assert text.endswith("4 CPUs held, 2 of 6 free The current settings would place these differently: nova, ovs")
 
 
 def scope(nodes: str, cpus: str, **cost: int) -> Scope:
@@ -151,15 +151,15 @@ def explanation(*scopes: Scope, decided_by: str = "Because.", rule: str | None =
     return Explanation(policy=policy, room={"0": 4, "1": 8}, scopes=list(scopes), decided_by=decided_by, rule=rule)
 
 
-def test_an_explanation_shows_the_choices_side_by_side() -> None:
+def test_explanation_shows_one_column_for_each_choice() -> None:
     found = explanation(
         scope("0", "2,10", numa_nodes=1, reclaimed_cpus=0, l3_left_over=2, scope_left_over=2, lowest_cpu=2),
         scope("1", "4,12", numa_nodes=1, reclaimed_cpus=0, l3_left_over=6, scope_left_over=6, lowest_cpu=4),
         scope("0-1", "2,4", numa_nodes=2, reclaimed_cpus=0, l3_left_over=8, scope_left_over=10, lowest_cpu=2),
     )
-    sentence, table, room, policy = display.explanation(found, refused=False)
+    sentence, table, room, policy = tables.explanation(found, refused=False)
     assert shown(sentence) == "Because.\n"
-    assert shown(room) == "CPUs that the service could have, by NUMA node: 0: 4, 1: 8\n"
+    assert shown(room) == "CPUs available to the service, by NUMA node: 0: 4, 1: 8\n"
     assert shown(policy) == "Placed by: numa-policy=none, prefer-closest-numa-nodes=true, near=1\n"
     assert shown(table).startswith("The best choices; the first difference decides")
     assert headings(table) == ["", "chosen", "next best", "next best"]
@@ -167,56 +167,56 @@ def test_an_explanation_shows_the_choices_side_by_side() -> None:
         ["on NUMA nodes", "0", "1", "0-1"],
         ["CPUs", "2, 10", "4, 12", "2, 4"],
         ["NUMA nodes", "1", "1", "2"],
-        ["CPUs left over in its L3 domains <", "2", "6", "8"],  # what decides; what nobody has is left out
+        ["CPUs left over in its L3 domains <", "2", "6", "8"],  # the deciding level; a level without costs has no row
         ["CPUs left over in its NUMA nodes", "2", "6", "10"],
         ["lowest CPU id", "2", "4", "2"],
     ]
 
 
-def test_an_explanation_of_one_choice_marks_nothing() -> None:
+def test_explanation_of_one_choice_marks_no_level() -> None:
     found = explanation(scope("0", "2,10", numa_nodes=1, lowest_cpu=2))
-    _, table, *_ = display.explanation(found, refused=False)
+    _, table, *_ = tables.explanation(found, refused=False)
     assert rows(table)[2:] == [["NUMA nodes", "1"], ["lowest CPU id", "2"]]
 
 
-def test_an_explanation_of_a_refusal_shows_the_best_choice_without_the_rule() -> None:
+def test_explanation_of_a_refusal_shows_the_best_choice_without_the_rule() -> None:
     found = explanation(scope("0-1", "2-6", numa_nodes=2, lowest_cpu=2), decided_by="Refused: no.", rule="numa-policy")
-    table, *_ = display.explanation(found, refused=True)
+    table, *_ = tables.explanation(found, refused=True)
     assert " ".join(shown(table).split()).startswith("The best choice without that rule")
     assert headings(table) == ["", "best"]
 
 
-def test_a_level_that_a_newer_daemon_compares_is_shown_by_its_name() -> None:
-    _, table, *_ = display.explanation(explanation(scope("0", "2", fan_noise=7, lowest_cpu=2)), refused=False)
+def test_unknown_level_of_a_newer_daemon_is_shown_by_its_name() -> None:
+    _, table, *_ = tables.explanation(explanation(scope("0", "2", fan_noise=7, lowest_cpu=2)), refused=False)
     assert ["fan_noise", "7"] in rows(table)
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("field", ["numa_nodes", "cpus", "cost"])
-def test_an_explanation_does_nothing_to_the_terminal(field: str, name: str) -> None:
-    """Who may write the socket's directory may put a server of his own there."""
+def test_explanation_does_not_act_on_the_terminal(field: str, name: str) -> None:
+    """A snap that may write the socket's directory can put its own server there."""
     hostile = (
         Scope.model_validate({"numa_nodes": "0", "cpus": "2", "cost": {"lowest_cpu": 2}} | {field: name})
         if field != "cost"
         else scope("0", "2", **{name: 1})
     )
-    text = "".join(shown(part) for part in display.explanation(explanation(hostile, hostile), refused=False))
+    text = "".join(shown(part) for part in tables.explanation(explanation(hostile, hostile), refused=False))
     assert all(line.isprintable() for line in text.split("\n")), text
 
 
-def test_an_explanation_without_choices_is_its_sentence() -> None:
-    parts = [shown(part) for part in display.explanation(explanation(), refused=False)]
+def test_explanation_without_choices_has_no_table() -> None:
+    parts = [shown(part) for part in tables.explanation(explanation(), refused=False)]
     assert [part.strip().partition(":")[0] for part in parts] == [
         "Because.",
-        "CPUs that the service could have, by NUMA node",
+        "CPUs available to the service, by NUMA node",
         "Placed by",
     ]
 
 
-def test_an_explanation_fits_a_narrow_terminal() -> None:
+def test_explanation_fits_a_narrow_terminal() -> None:
     scattered = ",".join(str(cpu) for cpu in range(0, 200, 2))
     found = explanation(*(scope(str(node), scattered, numa_nodes=1, lowest_cpu=0) for node in range(5)))
-    _, table, *_ = display.explanation(found, refused=False)
+    _, table, *_ = tables.explanation(found, refused=False)
     assert all(len(line) <= 80 for line in shown(table, width=80).splitlines())
     for column in range(1, 4):
         cells = "".join(row[column] for row in rows_of(shown(table, width=80)) if row[column])
@@ -224,7 +224,7 @@ def test_an_explanation_fits_a_narrow_terminal() -> None:
 
 
 def test_no_allocations() -> None:
-    table = display.allocations(listing())
+    table = tables.allocations(listing())
     assert rows(table) == []
     assert "0 CPUs held, 6 of 6 free" in shown(table)
 
@@ -240,29 +240,29 @@ def test_hugepages() -> None:
             "node1": NodeHugepages(capacity=[], allocations={}),
         },
     )
-    assert rows(display.hugepages(answer)) == [
+    assert rows(tables.hugepages(answer)) == [
         ["node0", "2048", "64", "58", "a: 4, b: 2"],
         ["node0", "1048576", "2", "0", "a: 2"],
         ["node1", "-", "0", "0", ""],
     ]
 
 
-def test_hugepages_of_many_sizes_and_services_take_time_in_proportion() -> None:
+def test_table_of_hugepages_takes_linear_time() -> None:
     def seconds(count: int) -> float:
         records = {"a": {str(size): 1 for size in range(1, count)}, **{f"s{n}": {"1": 1} for n in range(count)}}
         pages = NodeHugepages(capacity=[], allocations=records)
         answer = MemoryAnswer(service_name="", numa_hugepages={"node0": pages})
         begin = time.process_time()
-        display.hugepages(answer)
+        tables.hugepages(answer)
         return time.process_time() - begin
 
     assert min(seconds(4000) for _ in range(3)) < 8 * min(seconds(1000) for _ in range(3))
 
 
-def test_recorded_hugepages_of_a_size_that_is_gone_are_shown() -> None:
-    """Somebody must be able to see them, to remove the record."""
+def test_records_of_a_size_that_is_gone_are_shown() -> None:
+    """An operator has to see such a record to remove it."""
     gone = NodeHugepages(capacity=[], allocations={"a": {"2048": 4}})
-    assert rows(display.hugepages(MemoryAnswer(service_name="", numa_hugepages={"node3": gone}))) == [
+    assert rows(tables.hugepages(MemoryAnswer(service_name="", numa_hugepages={"node3": gone}))) == [
         ["node3", "2048", "gone", "0", "a: 4"]
     ]
 
@@ -272,7 +272,7 @@ def test_machine() -> None:
         Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=2, isolated="1-3,9-11", offline="15")
     )
     pages = {0: (Hugepages(2048, 8, 3), Hugepages(1048576, 1, 0)), 1: ()}
-    summary, nodes = display.machine(found, pages)
+    summary, nodes = tables.machine(found, pages)
     assert rows(summary) == [
         ["CPUs online", "15 of 16: 0-14"],
         ["CPUs isolated", "1-3, 9-11"],
@@ -289,7 +289,7 @@ def test_machine() -> None:
 def test_machine_without_isolated_cpus_l3_and_memory() -> None:
     files = build(Shape(cores_per_l3=2, l3_scope="none"))
     del files["devices/system/node/node0/meminfo"]
-    summary, nodes = display.machine(read_machine(RecordedSysfs(files)), {0: ()})
+    summary, nodes = tables.machine(read_machine(RecordedSysfs(files)), {0: ()})
     facts = dict(rows(summary))
     assert facts["CPUs isolated"] == "none"
     assert facts["L3 domains"] == "unknown"
@@ -298,7 +298,7 @@ def test_machine_without_isolated_cpus_l3_and_memory() -> None:
 
 def test_hybrid_machine() -> None:
     files = build(Shape(cores_per_l3=3)) | {"devices/cpu_core/cpus": "0", "devices/cpu_atom/cpus": "1-2"}
-    summary, _ = display.machine(read_machine(RecordedSysfs(files)), {0: ()})
+    summary, _ = tables.machine(read_machine(RecordedSysfs(files)), {0: ()})
     assert dict(rows(summary))["Cores"] == "3, 1 threads each (1 performance, 2 efficiency)"
 
 
@@ -309,9 +309,9 @@ def test_history() -> None:
         event("a", claim("2-5"), None),
         event("a", None, {"node_id": 1, "size_kb": 2048, "hugepages": 4}),
     ]
-    table = display.history(events)
-    headings = [str(column.header) for column in table.columns]
-    shown_events = [dict(zip(headings, row, strict=True)) for row in rows(table)]
+    table = tables.history(events)
+    columns = [str(column.header) for column in table.columns]
+    shown_events = [dict(zip(columns, row, strict=True)) for row in rows(table)]
     assert [(row["Service"], row["Before"], row["After"]) for row in shown_events] == [
         ("a", "nothing", "2-3"),
         ("a", "2-3", "2-5 (general, by node, non-preemptive)"),
@@ -324,26 +324,26 @@ def test_history() -> None:
 
 
 @pytest.mark.parametrize("text", ["[red]x[/red]", "[/]", ":smile:", "\\[b]", "http://x.y 127.0.0.1 None True"])
-def test_the_console_takes_text_as_it_is(text: str) -> None:
+def test_console_prints_text_unchanged(text: str) -> None:
     assert shown(text) == f"{text}\n"
 
 
-def test_the_console_does_not_colour_what_it_takes_for_numbers_or_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_console_does_not_colour_numbers_and_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert shown("http://x.y 127.0.0.1 2-7 None True 'text'") == "http://x.y 127.0.0.1 2-7 None True 'text'\n"
 
 
-def test_plain_text_is_what_a_terminal_of_110_columns_shows_whatever_the_environment_says(
+def test_plain_text_has_110_columns_in_every_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "20")
-    table = display.allocations(listing(allocation("nova"), allocation("n" * 200)))
-    text = display.plain(table, "[red]CPUs 2-7[/red] :smile: " + "x" * 60)
+    table = tables.allocations(listing(allocation("nova"), allocation("n" * 200)))
+    text = tables.plain(table, "[red]CPUs 2-7[/red] :smile: " + "x" * 60)
     assert all(line.isprintable() for line in text.splitlines())
     assert max(map(len, text.splitlines())) == 110
     assert text.splitlines()[0].rstrip() == "Pool isolated"
@@ -351,31 +351,31 @@ def test_plain_text_is_what_a_terminal_of_110_columns_shows_whatever_the_environ
     assert [line.split()[1] for line in text.splitlines() if line.startswith("│ nova")] == ["nova"]
 
 
-def test_plain_text_of_several_tables_has_all_of_them() -> None:
+def test_plain_text_holds_all_tables() -> None:
     answer = MemoryAnswer(service_name="", numa_hugepages={"node0": NodeHugepages(capacity=[], allocations={})})
-    text = display.plain(display.allocations(listing(allocation("nova"))), display.hugepages(answer))
+    text = tables.plain(tables.allocations(listing(allocation("nova"))), tables.hugepages(answer))
     assert text.index("Pool isolated") < text.index("nova") < text.index("Hugepages") < text.index("node0")
 
 
 def hostile_tables(name: str) -> list[RenderableType]:
     pages = NodeHugepages(capacity=[PageCapacity(total=1, free=1, size=2048)], allocations={name: {"2048": 1}})
     return [
-        display.allocations(listing(allocation(name))),
-        display.hugepages(MemoryAnswer(service_name="", numa_hugepages={"node0": pages})),
-        display.hugepages(MemoryAnswer(service_name="", numa_hugepages={name: pages})),
-        display.hugepages(
+        tables.allocations(listing(allocation(name))),
+        tables.hugepages(MemoryAnswer(service_name="", numa_hugepages={"node0": pages})),
+        tables.hugepages(MemoryAnswer(service_name="", numa_hugepages={name: pages})),
+        tables.hugepages(
             MemoryAnswer(service_name="", numa_hugepages={name: NodeHugepages(capacity=[], allocations={})})
         ),
-        display.history([event(name, None, claim("2-3"))]),
-        display.history([event("a", claim(name), claim("2", policy=name))]),
-        display.allocations(listing(allocation("a")).model_copy(update={"outdated_placements": (name,)})),
-        display.allocations(listing(allocation("a").model_copy(update={"withheld_cpus": name}))),
-        next(iter(display.explanation(explanation(decided_by=name), refused=False))),
+        tables.history([event(name, None, claim("2-3"))]),
+        tables.history([event("a", claim(name), claim("2", policy=name))]),
+        tables.allocations(listing(allocation("a")).model_copy(update={"outdated_placements": (name,)})),
+        tables.allocations(listing(allocation("a").model_copy(update={"withheld_cpus": name}))),
+        next(iter(tables.explanation(explanation(decided_by=name), refused=False))),
     ]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_name_is_shown_and_does_nothing_else(name: str) -> None:
+def test_hostile_name_does_not_act_on_the_terminal(name: str) -> None:
     expected = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in name)
     for table in hostile_tables(name):
         text = shown(table)
@@ -383,10 +383,10 @@ def test_a_name_is_shown_and_does_nothing_else(name: str) -> None:
         assert expected in text
 
 
-def test_long_names_and_lists_are_folded_not_cut() -> None:
-    """A scattered list of CPUs on a narrow terminal is still all there."""
+def test_long_names_and_lists_are_folded() -> None:
+    """A narrow terminal still shows every CPU of a scattered list."""
     cpus = ",".join(str(cpu) for cpu in range(0, 200, 2))
-    text = shown(display.allocations(listing(allocation("n" * 255, cpus))), width=80)
+    text = shown(tables.allocations(listing(allocation("n" * 255, cpus))), width=80)
     cells = [line.strip("│").split("│") for line in text.splitlines() if line.startswith("│")]
     assert "".join(row[0].strip() for row in cells) == "n" * 255
     assert "".join(row[1].strip() for row in cells) == cpus

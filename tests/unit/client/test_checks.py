@@ -1,6 +1,6 @@
-"""Answers: a client reads answers strictly, and an invalid one becomes one sentence.
+"""The client reads answers strictly, and an invalid answer becomes one sentence.
 
-tests/faults/test_hostile_server.py has the long table of what a server can say; here is what that cannot show.
+tests/faults/test_hostile_server.py has a long table of invalid answers; these tests cover the rest.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from epa_orchestrator.client import checks as answers
-from epa_orchestrator.client.checks import OddAnswerError
+from epa_orchestrator.client import checks
+from epa_orchestrator.client.checks import InvalidAnswerError
 from epa_orchestrator.cpuset import MAX_CPU_ID
 from epa_orchestrator.protocol.answers import (
     Allocation,
@@ -52,31 +52,31 @@ def cores(**changes: Any) -> CoresAnswer:
     return CoresAnswer(**(fields | changes))
 
 
-def odd(act: Callable[[], object]) -> str:
+def invalid(act: Callable[[], object]) -> str:
     """The sentence without its beginning."""
-    with pytest.raises(OddAnswerError) as caught:
+    with pytest.raises(InvalidAnswerError) as caught:
         act()
     assert str(caught.value).isprintable()
     return str(caught.value).removeprefix("gave an answer that this client does not understand: ")
 
 
-def test_the_checked_fields_are_fields_of_answers() -> None:
+def test_checked_fields_are_fields_of_answers() -> None:
     """A renamed field must not lose its check."""
     names = {name for model in MODELS for name in model.model_fields}
-    assert names >= answers._CPU_LISTS
-    assert names >= answers._NAMES
-    assert names >= answers._ASKED_NUMBERS
-    assert set(answers._ECHOED) <= names
+    assert names >= checks._CPU_LISTS
+    assert names >= checks._NAMES
+    assert names >= checks._REQUEST_NUMBERS
+    assert set(checks._REPEATED) <= names
 
 
-def test_every_field_that_is_named_as_a_cpu_list_is_checked_as_one() -> None:
+def test_every_cpu_list_field_is_checked() -> None:
     texts = {
         name
         for model in MODELS
         for name, field in model.model_fields.items()
         if "str" in str(field.annotation) and ("cpus" in name or "cores" in name)
     }
-    assert texts <= answers._CPU_LISTS
+    assert texts <= checks._CPU_LISTS
     assert len(texts) == 8
 
 
@@ -95,28 +95,28 @@ def test_every_field_that_is_named_as_a_cpu_list_is_checked_as_one() -> None:
         b'{"a": 1} {"a": 1}',
     ],
 )
-def test_json_that_no_daemon_sends_is_refused(answer: bytes) -> None:
-    assert odd(lambda: answers.decode(answer)) == "did not answer with a JSON object"
+def test_json_that_no_daemon_sends_is_invalid(answer: bytes) -> None:
+    assert invalid(lambda: checks.decode(answer)) == "did not answer with a JSON object"
 
 
 @pytest.mark.parametrize("value", [b"1", b"[]", b"{}"])
-def test_too_many_values_are_not_even_parsed(value: bytes) -> None:
-    """Millions of them would take gigabytes."""
+def test_too_many_values_are_refused_before_parsing(value: bytes) -> None:
+    """Millions of parsed values would take gigabytes."""
     answer = b'{"a":[' + b",".join([value] * 2_100_000) + b"]}"
     begun = time.process_time()
-    assert odd(lambda: answers.decode(answer)) == "it has more than 2000000 values"
+    assert invalid(lambda: checks.decode(answer)) == "it has more than 2000000 values"
     assert time.process_time() - begun < 1
 
 
-def test_marks_inside_of_text_are_no_values() -> None:
+def test_separators_inside_strings_do_not_count() -> None:
     """Names may hold commas and brackets, and a listing may hold many such names."""
     names = ['{["' + "," * 250] * 10_000
-    assert answers.decode(json.dumps({"outdated_placements": names}).encode()) == {"outdated_placements": names}
+    assert checks.decode(json.dumps({"outdated_placements": names}).encode()) == {"outdated_placements": names}
 
 
-def test_a_mistake_is_named_with_its_place() -> None:
-    document = json.loads(cores().encode())
-    for change, sentence in (
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
         ({"cores_allocated": "2"}, "cores_allocated: input should be a valid integer"),
         ({"cores_allocated": True}, "cores_allocated: input should be a valid integer"),
         ({"cores_allocated": 2.0}, "cores_allocated: input should be a valid integer"),
@@ -129,22 +129,24 @@ def test_a_mistake_is_named_with_its_place() -> None:
         ({"shared_cpus": "4-99999"}, "shared_cpus names a CPU over 65535: '4-99999'"),
         ({"service_name": "a\x1b"}, "service_name holds control characters: 'a\N{REPLACEMENT CHARACTER}'"),
         ({"service_name": "a" * 256}, "service_name has 256 characters"),
-    ):
-        answer = json.dumps(document | change).encode()
-        assert odd(lambda answer=answer: answers.read(CoresAnswer, answer)) == sentence
+    ],
+)
+def test_sentence_names_the_field_of_a_mistake(change: dict[str, Any], sentence: str) -> None:
+    answer = json.dumps(json.loads(cores().encode()) | change).encode()
+    assert invalid(lambda: checks.parse(CoresAnswer, answer)) == sentence
 
 
-def test_a_character_that_this_python_does_not_know_yet_is_no_control_character() -> None:
+def test_unassigned_character_is_no_control_character() -> None:
     """The daemon's Python may be newer, and one such name must not hide the whole listing."""
     unknown = "\U000e0fff"
     assert unicodedata.category(unknown) == "Cn"
     answer = cores(service_name=f"a{unknown}")
-    assert answers.read(CoresAnswer, answer.encode()) == answer
+    assert checks.parse(CoresAnswer, answer.encode()) == answer
 
 
 @pytest.mark.parametrize("text", ["", "0", "0-3,8,10-11", str(MAX_CPU_ID), f"0-{MAX_CPU_ID}"])
-def test_cpu_lists(text: str) -> None:
-    answers._check_cpu_list(text, "cpus")
+def test_valid_cpu_lists(text: str) -> None:
+    checks._check_cpu_list(text, "cpus")
 
 
 @pytest.mark.parametrize(
@@ -166,24 +168,24 @@ def test_cpu_lists(text: str) -> None:
         "1" * 5000,
     ],
 )
-def test_texts_that_are_no_cpu_lists(text: str) -> None:
-    assert odd(lambda: answers._check_cpu_list(text, "cpus")).startswith("cpus ")
+def test_invalid_cpu_lists(text: str) -> None:
+    assert invalid(lambda: checks._check_cpu_list(text, "cpus")).startswith("cpus ")
 
 
-def test_checking_a_cpu_list_costs_no_more_where_its_ids_are_high() -> None:
+def test_high_cpu_ids_cost_no_more_time() -> None:
     """A set of CPUs as a bit mask would take 8 KiB for each item."""
 
     def cost(item: str) -> float:
         text = ",".join([item] * 20_000)
         begun = time.process_time()
-        answers._check_cpu_list(text, "cpus")
+        checks._check_cpu_list(text, "cpus")
         return time.process_time() - begun
 
     assert min(cost("65535") for _ in range(3)) < 5 * min(cost("1") for _ in range(3))
 
 
 @pytest.mark.parametrize(
-    ("asked", "answer", "sentence"),
+    ("fields", "answer", "sentence"),
     [
         ({"service_name": "b"}, cores(), "it is about service_name 'a', not 'b'"),
         ({"pool": "general"}, cores(), "it is about pool 'isolated', not 'general'"),
@@ -195,38 +197,38 @@ def test_checking_a_cpu_list_costs_no_more_where_its_ids_are_high() -> None:
         ({"num_of_cores": 2, "explain": True}, cores(), "the explanation is missing"),
     ],
 )
-def test_an_answer_to_something_else(asked: dict[str, Any], answer: CoresAnswer, sentence: str) -> None:
-    assert odd(lambda: answers.check_reply(asked, answer)) == sentence
+def test_answer_to_another_request_is_invalid(fields: dict[str, Any], answer: CoresAnswer, sentence: str) -> None:
+    assert invalid(lambda: checks.check_reply(fields, answer)) == sentence
 
 
-def test_an_answer_to_what_was_asked() -> None:
-    answers.check_reply({"service_name": "a", "pool": "isolated", "num_of_cores": 2, "dry_run": False}, cores())
-    answers.check_reply({"num_of_cores": 0}, cores(num_of_cores=0))
+def test_answer_to_this_request_is_valid() -> None:
+    checks.check_reply({"service_name": "a", "pool": "isolated", "num_of_cores": 2, "dry_run": False}, cores())
+    checks.check_reply({"num_of_cores": 0}, cores(num_of_cores=0))
     released = cores(num_of_cores=0, cores_allocated=0, allocated_cores="")
-    answers.check_reply({"num_of_cores": -1, "explain": True}, released)
+    checks.check_reply({"num_of_cores": -1, "explain": True}, released)
 
 
-def test_a_name_may_come_back_in_another_form_of_unicode() -> None:
+def test_name_may_come_back_in_another_unicode_form() -> None:
     composed, decomposed = "\u00e9a", "e\u0301a"
-    answers.check_reply({"service_name": decomposed, "num_of_cores": 2}, cores(service_name=composed))
-    assert answers.is_same_name(composed, decomposed)
-    assert not answers.is_same_name("\u00e9a", "ea")
+    checks.check_reply({"service_name": decomposed, "num_of_cores": 2}, cores(service_name=composed))
+    assert checks.is_same_name(composed, decomposed)
+    assert not checks.is_same_name("\u00e9a", "ea")
 
 
 @pytest.mark.parametrize("string", [b'""', b'"a'])
-def test_millions_of_strings_without_separators_are_refused_at_once(string: bytes) -> None:
+def test_millions_of_strings_are_refused_quickly(string: bytes) -> None:
     answer = b"{" + b"," * 2_000_100 + string * 10_000_000 + b"}"
     begun = time.process_time()
     counts = (answer.count(b","), answer.count(b'"'))
     one_look = (time.process_time() - begun) / len(counts)
     begun = time.process_time()
-    with pytest.raises(OddAnswerError, match="values"):
-        answers.decode(answer)
+    with pytest.raises(InvalidAnswerError, match="values"):
+        checks.decode(answer)
     assert time.process_time() - begun < 15 * one_look
 
 
 @pytest.mark.parametrize(("count", "fine"), [(10_000, True), (20_000, False)])
-def test_more_sizes_of_hugepages_than_can_be_shown_are_odd(count: int, fine: bool) -> None:
+def test_too_many_hugepage_sizes_are_invalid(count: int, fine: bool) -> None:
     """A table of a million rows takes minutes and gigabytes."""
     half = count // 2
     nodes: dict[str, Any] = {
@@ -234,8 +236,8 @@ def test_more_sizes_of_hugepages_than_can_be_shown_are_odd(count: int, fine: boo
         "node1": {"capacity": [], "allocations": {f"s{size}": {str(size): 1} for size in range(half)}},
     }
     sent = json.dumps({"version": "1.0", "service_name": "", "numa_hugepages": nodes}).encode()
-    answer = answers.read(MemoryAnswer, sent)
+    answer = checks.parse(MemoryAnswer, sent)
     if fine:
-        answers.check_reply({}, answer)
+        checks.check_reply({}, answer)
     else:
-        assert odd(lambda: answers.check_reply({}, answer)).endswith("it has 20000 sizes of hugepages")
+        assert invalid(lambda: checks.check_reply({}, answer)).endswith("it has 20000 sizes of hugepages")

@@ -1,0 +1,75 @@
+"""The application behind the command epa-orchestrator: every command, `--version`, and the last resort for errors."""
+
+from __future__ import annotations
+
+import io
+import sys
+from contextlib import suppress
+from typing import Annotated, Final
+
+import typer
+
+from epa_orchestrator import __version__
+from epa_orchestrator.cli.claims import allocate, explain, release
+from epa_orchestrator.cli.history import history
+from epa_orchestrator.cli.hugepages import hugepages
+from epa_orchestrator.cli.listings import list_claims, status
+from epa_orchestrator.cli.machine import machine
+from epa_orchestrator.cli.output import EXIT_REFUSED
+from epa_orchestrator.cli.serve import serve
+
+_HELP: Final = """Hand out a host's isolated CPUs and hugepages to its services, and show who holds them.
+
+Exit codes: 0 done, 1 refused or failed, 2 wrong use of the command line, 3 no daemon answers (or the answer is not a
+daemon's), 4 the daemon is read-only.
+"""
+
+app = typer.Typer(
+    help=_HELP,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+
+@app.callback(invoke_without_command=True)
+def _print_version(  # pyright: ignore[reportUnusedFunction]
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+# The order of the help.
+app.command()(serve)
+app.command()(status)
+app.command("list")(list_claims)
+app.command()(allocate)
+app.command()(explain)
+app.command()(release)
+app.command()(hugepages)
+app.command()(machine)
+app.command()(history)
+
+
+def main() -> None:
+    """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # for characters that the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app(prog_name="epa-orchestrator")
+    except OSError as error:  # such as a full disk under the output
+        with suppress(OSError, AttributeError):  # stderr may be full or closed too
+            sys.stderr.write(f"epa-orchestrator: Reading or writing failed: {error.strerror}\n")
+        _close_output()
+        sys.exit(EXIT_REFUSED)
+
+
+def _close_output() -> None:
+    """Close both streams: at the end of the process their buffers would fail again, and change the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, AttributeError):
+            stream.close()

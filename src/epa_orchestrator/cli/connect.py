@@ -1,0 +1,27 @@
+"""The daemon that a command asks, and the exit codes of the ways in which asking fails."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from epa_orchestrator import paths
+from epa_orchestrator.cli.output import EXIT_UNREACHABLE, fail
+
+if TYPE_CHECKING:
+    from epa_orchestrator.client import Client
+
+
+@contextmanager
+def connect(socket: Path | None) -> Generator[Client]:
+    """A client whose errors end the command with one sentence and an exit code."""
+    from epa_orchestrator.client import Client, DaemonError, RefusedByDaemon
+
+    try:
+        yield Client(socket or paths.client_socket_path())
+    except RefusedByDaemon as error:
+        fail(str(error))
+    except DaemonError as error:
+        fail(str(error), EXIT_UNREACHABLE)

@@ -1,0 +1,60 @@
+"""The command `history`: the changes in the state database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from epa_orchestrator import paths
+from epa_orchestrator.cli.options import JsonOption
+from epa_orchestrator.cli.output import fail, print_json
+
+if TYPE_CHECKING:
+    from epa_orchestrator.state.store import Event
+
+
+def history(
+    service: Annotated[str | None, typer.Argument(help="Show the changes of this service only.")] = None,
+    limit: Annotated[int, typer.Option(help="The most changes to show, the newest ones.", min=1, max=2**31 - 1)] = 50,
+    machine: Annotated[
+        str | None, typer.Option(help="The recorded machine that was given to `serve --machine`.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show the changes to claims and hugepage records.
+
+    It reads the daemon's database, which needs the right to read it, but no running daemon.
+    """
+    from epa_orchestrator.state import store
+
+    path = paths.state_directory(None if machine is None else Path(machine).stem) / store.FILE_NAME
+    if service is not None:
+        service = service.encode("utf-8", "replace").decode()  # the argument may hold bytes that are not UTF-8
+    try:
+        events = store.read_events(path, service, limit)
+    except store.StateError as error:
+        fail(f"The state database {path} {error}")
+    if json_:
+        print_json([_event_document(event) for event in events])
+    else:
+        from epa_orchestrator.cli import tables
+
+        tables.console().print(tables.history(events))
+
+
+def _event_document(event: Event) -> dict[str, Any]:
+    """An event as JSON; a damaged value is null, and `damaged` names it."""
+    document = {
+        "id": event.id,
+        "at": event.at,
+        "service": event.service,
+        "before": event.before,
+        "after": event.after,
+        **event.peer._asdict(),
+        "action": event.action,
+    }
+    if not event.damaged:
+        return document
+    return document | dict.fromkeys(event.damaged) | {"damaged": list(event.damaged)}

@@ -1,0 +1,63 @@
+"""The commands `status` and `list`: how full each pool is, and which service holds which CPUs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from epa_orchestrator.cli.connect import connect
+from epa_orchestrator.cli.options import JsonOption, PoolOption, SocketOption
+from epa_orchestrator.cli.output import EXIT_READ_ONLY, print_json, say
+
+if TYPE_CHECKING:
+    from epa_orchestrator.protocol.answers import Listing
+
+
+def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
+    """Show whether the daemon answers, and how full each pool is."""
+    with connect(socket) as client:
+        listings = [client.list_allocations()]
+        if general := client.general_listing():
+            listings.append(general)
+    problem = listings[0].state_error
+    if json_:
+        print_json(
+            {
+                "socket": str(client.path),
+                "state_error": problem,
+                "pools": {each.pool: each.model_dump(exclude={"allocations", "version"}) for each in listings},
+            }
+        )
+    else:
+        say(f"serving at {client.path}")
+        for listing in listings:
+            _say_pool(listing)
+    if problem is not None:
+        say(f"READ-ONLY: {problem}", err=True)
+        raise typer.Exit(EXIT_READ_ONLY)
+
+
+def list_claims(pool: PoolOption = "isolated", socket: SocketOption = None, json_: JsonOption = False) -> None:
+    """Show which service holds which CPUs."""
+    with connect(socket) as client:
+        listing = client.list_allocations(pool)
+    if json_:
+        print_json(listing.model_dump(exclude_none=True))
+    else:
+        from epa_orchestrator.cli import tables
+
+        tables.console().print(tables.allocations(listing))
+
+
+def _say_pool(listing: Listing) -> None:
+    pool = listing.cpu_pool
+    say(
+        f"pool {listing.pool}: CPUs {pool.eligible_cpus or 'none'};"
+        f" {listing.remaining_available_cpus} of {listing.total_available_cpus} free,"
+        f" {listing.total_allocated_cpus} held by {listing.total_allocations} services"
+    )
+    if pool.unavailable_allocated_cpus:
+        say(
+            f"pool {listing.pool}: CPUs {pool.unavailable_allocated_cpus} are held but offline or no longer in the pool"
+        )

@@ -1,0 +1,224 @@
+"""Tools for tests of the command line: a command, a daemon, a hostile server, and readers of printed tables."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from typer.testing import CliRunner, Result
+
+from epa_orchestrator.cli.app import app
+from epa_orchestrator.client import Client, DaemonError
+from tests.functional.harness import Process, clean_environment, wait_until
+
+#: Every command that asks a daemon.
+ASKING = (
+    ["status"],
+    ["list"],
+    ["allocate", "a", "2"],
+    ["allocate", "a", "--percent", "50"],
+    ["allocate", "a", "2", "--numa-node", "0"],
+    ["allocate", "a", "2", "--dry-run"],
+    ["explain", "a", "2"],
+    ["explain", "a", "--percent", "50"],
+    ["explain", "a", "2", "--numa-node", "0"],
+    ["release", "a"],
+    ["release", "a", "--numa-node", "0"],
+    ["hugepages"],
+    ["hugepages", "a", "--count", "1"],
+)
+
+
+def rows(lines: Sequence[str]) -> list[list[str]]:
+    """The cells of a printed table's body."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+
+
+def table(text: str) -> list[dict[str, str]]:
+    """The rows of a printed table by its headings."""
+    lines = text.splitlines()
+    (head,) = (line for line in lines if line.startswith("┃"))
+    headings = [cell.strip() for cell in head.split("┃")[1:-1]]
+    return [dict(zip(headings, row, strict=True)) for row in rows(lines)]
+
+
+class Command:
+    """Runs the command line in this process, with its own environment."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.environment: dict[str, str | None] = {
+            "SNAP_DATA": str(base / "data"),
+            "SNAP_COMMON": str(base / "common"),
+            "EPA_SETTINGS": None,
+            "EPA_SYSFS": None,
+            "EPA_SOCKET": None,
+            "COLUMNS": "150",
+            "NO_COLOR": "1",
+            "TERM": "dumb",
+        }
+
+    @property
+    def socket(self) -> Path:
+        return self.base / "data" / "data" / "epa.sock"
+
+    def run(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> Result:
+        """Run a command; a traceback fails the test."""
+        result = CliRunner().invoke(
+            app, arguments, env=self.environment | dict(env or {}), prog_name="epa-orchestrator"
+        )
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    def start(self, *arguments: str, **environment: str) -> Process:
+        """Start a command as a process of its own."""
+        return Process([sys.executable, "-m", "epa_orchestrator", *arguments], self.process_environment(**environment))
+
+    def run_process(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as a process of its own until it ends."""
+        return subprocess.run(
+            [sys.executable, "-m", "epa_orchestrator", *arguments],
+            env=self.process_environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def process_environment(self, **environment: str) -> dict[str, str]:
+        own = {name: value for name, value in self.environment.items() if value is not None}
+        return clean_environment() | own | environment
+
+    def text(self, *arguments: str) -> str:
+        """The output of a command that succeeds."""
+        result = self.run(*arguments)
+        assert (result.exit_code, result.stderr) == (0, ""), result.output
+        return result.stdout
+
+    def json(self, *arguments: str) -> Any:
+        """The JSON document of a command that succeeds."""
+        return json.loads(self.text(*arguments, "--json"))
+
+    def failure(self, code: int, *arguments: str, env: Mapping[str, str | None] | None = None) -> str:
+        """The one line on stderr of a command that fails and prints nothing on stdout."""
+        result = self.run(*arguments, env=env)
+        assert (result.exit_code, result.stdout) == (code, ""), result.output
+        assert result.stderr.startswith("epa-orchestrator: ")
+        assert result.stderr.endswith("\n")
+        assert result.stderr[:-1].isprintable()
+        return result.stderr[:-1].removeprefix("epa-orchestrator: ")
+
+    def misuse(self, *arguments: str) -> str:
+        """The text on stderr of a wrong use of the command line."""
+        result = self.run(*arguments)
+        assert (result.exit_code, result.stdout) == (2, ""), result.output
+        return result.stderr
+
+
+class Daemon(Command):
+    """A daemon that serves the machine vm-8: CPUs 2-7 isolated, CPUs 2n and 2n + 1 share a core, one NUMA node."""
+
+    def __init__(self, settings: dict[str, Any] | None = None, legacy_state: str | None = None) -> None:
+        super().__init__(Path(tempfile.mkdtemp(prefix="epa-")))
+        (self.base / "data" / "data").mkdir(parents=True)
+        (self.base / "settings.json").write_text(json.dumps(settings or {}))
+        if legacy_state is not None:
+            (self.base / "data" / "data" / "state.json").write_text(legacy_state)
+        self.process = self.start("serve", "--machine", "vm-8", EPA_SETTINGS=str(self.base / "settings.json"))
+        self.client = Client(self.socket)
+        wait_until(self._answers, "the daemon answers")
+
+    def reset(self) -> None:
+        """Release all claims and hugepage records."""
+        for pool in ("isolated", "general"):
+            for claim in self.client.list_allocations(pool).allocations:
+                self.client.allocate(claim.service_name, -1, pool)
+        for node, pages in self.client.memory_info().numa_hugepages.items():
+            for service, counts in pages.allocations.items():
+                for size in counts:
+                    self.client.set_hugepages(service, int(node.removeprefix("node")), int(size), -1)
+
+    def stop(self) -> None:
+        self.process.signal(signal.SIGTERM)
+        try:
+            assert self.process.wait() == 0, self.process.output()
+        finally:
+            self.process.close()
+            shutil.rmtree(self.base)
+
+    def _answers(self) -> bool:
+        assert self.process.running, self.process.output()
+        try:
+            self.client.list_allocations()
+        except DaemonError:
+            return False
+        return True
+
+
+class HostileServer:
+    """Answers or refuses every request, with terminal escapes in each text."""
+
+    ESCAPES = "\x1b[31m\x1b]0;t\x07\x9b2J\r\u202e"
+
+    def __init__(
+        self, path: Path, *, refuse: bool = False, escapes: str = ESCAPES, features: Sequence[str] = ()
+    ) -> None:
+        path.parent.mkdir(parents=True)
+        self._refuse = refuse
+        self._escapes = escapes
+        self._features = features
+        self.requests: list[dict[str, Any]] = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(path))
+        self._listener.listen()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+        self._listener.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection:
+                request = json.loads(connection.recv(65_536))
+                self.requests.append(request)
+                connection.sendall(json.dumps(self._answer(request)).encode())
+
+    def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
+        name = f"a{self._escapes}"
+        if self._refuse:
+            return {"version": "1.0", "error": f"No{self._escapes} {request['action']}"}
+        numbers = dict.fromkeys(
+            ("total_available_cpus", "remaining_available_cpus", "total_allocations", "total_allocated_cpus"), 1
+        )
+        pool = request.get("pool", "isolated")
+        common = {"version": "1.0", "service_name": "a", "pool": pool, "preemption_policy": "legacy", **numbers}
+        if request["action"] == "list_allocations":
+            claim = {"service_name": name, "pool": pool, "allocated_cores": "2", "preemption_policy": "legacy"}
+            cpus = dict.fromkeys(("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus"), "2")
+            return common | {
+                "supported_cpu_features": self._features,
+                "cpu_pool": {"source": "isolated", **cpus},
+                "outdated_placements": [name],
+                "allocations": [claim | {"cores_count": 1, "is_explicit": True}],
+            }
+        if request["action"] == "get_memory_info":
+            node = {"capacity": [{"total": 1, "free": 1, "size": 2048}], "allocations": {name: {"2048": 1}}}
+            return {"version": "1.0", "service_name": "", "numa_hugepages": {"node0": node}}
+        return common | {"service_name": name}

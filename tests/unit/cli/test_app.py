@@ -1,0 +1,128 @@
+"""The command line as a whole: help, version, wrong use, and output that cannot be shown or written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from epa_orchestrator import __version__
+from tests.functional.harness import clean_environment
+from tests.unit.cli.builders import Command, Daemon
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["allocatee", "a"], "allocatee"),
+        (["--no-such"], "--no-such"),
+        (["status", "--no-such"], "--no-such"),
+        (["status", "extra"], "extra"),
+        (["list", "--pool"], "--pool"),
+        (["allocate"], "service"),
+        (["allocate", "a", "many"], "count"),
+        (["allocate", "a", "1.5"], "count"),
+        (["allocate", "a", "-1"], "-1"),
+        (["allocate", "a", "--", "-1"], "count"),
+        (["allocate", "a", "1", "2"], "2"),
+        (["allocate", "a", "--percent", "0"], "--percent"),
+        (["allocate", "a", "--percent", "101"], "--percent"),
+        (["allocate", "a", "--percent", "50%"], "--percent"),
+        (["allocate", "a", "1", "--numa-node", "-1"], "--numa-node"),
+        (["allocate", "a", "2", "--percent", "10"], "--percent goes with neither count nor --numa-node"),
+        (["allocate", "a", "--percent", "10", "--numa-node", "0"], "--percent goes with neither"),
+        (["explain"], "service"),
+        (["explain", "a", "-1"], "-1"),
+        (["explain", "a", "2", "--percent", "10"], "--percent goes with neither count nor --numa-node"),
+        (["explain", "a", "2", "--dry-run"], "--dry-run"),
+        (["release"], "service"),
+        (["release", "a", "--numa-node", "x"], "--numa-node"),
+        (["hugepages", "a"], "give service and --count"),
+        (["hugepages", "--count", "1"], "give service and --count"),
+        (["hugepages", "a", "--count", "-2"], "--count"),
+        (["hugepages", "a", "--count", "1", "--size", "0"], "--size"),
+        (["hugepages", "a", "--count", "1", "--node", "-1"], "--node"),
+        (["history", "--limit", "0"], "--limit"),
+        (["history", "--limit", str(2**64)], "--limit"),
+        (["serve", "extra"], "extra"),
+    ],
+)
+def test_exit_code_of_wrong_use_is_2(arguments: list[str], names: str, offline: Command) -> None:
+    """Wrong use is found before a request is sent: no daemon runs here. Most of the sentences are Typer's."""
+    sentence = offline.misuse(*arguments)
+    assert names in " ".join(sentence.rpartition("rror")[2].lower().split())
+
+
+COMMANDS = ("serve", "status", "list", "allocate", "explain", "release", "hugepages", "machine", "history")
+
+
+def test_version(offline: Command) -> None:
+    assert offline.text("--version") == f"{__version__}\n"
+
+
+def test_help_lists_every_command_with_a_whole_sentence(offline: Command) -> None:
+    lines = offline.text("--help").partition("Commands:\n")[2].splitlines()
+    assert [line.split()[0] for line in lines] == list(COMMANDS)
+    assert all(line.endswith(".") and not line.endswith("...") for line in lines)
+
+
+def test_help_explains_the_exit_codes(offline: Command) -> None:
+    assert "3 no daemon answers" in " ".join(offline.text("--help").split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command(command: str, offline: Command) -> None:
+    assert offline.text(command, "--help").startswith(f"Usage: epa-orchestrator {command} ")
+
+
+def test_module_runs_the_command(offline: Command) -> None:
+    result = offline.run_process("--version")
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["list"], ["allocate", "nova", "2", "--dry-run"], ["history"]])
+def test_character_that_the_terminal_cannot_show_is_escaped(arguments: list[str], daemon: Daemon) -> None:
+    daemon.run("allocate", "nov\u00e4", "2")
+    result = daemon.run_process(*arguments, PYTHONIOENCODING="ascii")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert arguments[0] == "allocate" or "nov\\xe4" in result.stdout
+
+
+#: Names that the daemon accepts, and that Rich could read as markup or emoji codes.
+MARKUP = ("[red]x[/red]", "[/]", "[link=file:///x]y[/link]", ":smile:", "\\[b]", "'; rm -rf / #")
+
+
+@pytest.mark.parametrize("name", MARKUP)
+def test_markup_in_a_service_name_is_shown_unchanged(name: str, daemon: Daemon) -> None:
+    assert daemon.text("allocate", name, "2") == "2-3 (4 of 6 still free)\n"
+    daemon.run("hugepages", name, "--count", "1")
+    for arguments in (["list"], ["hugepages"], ["history", name]):
+        assert name in daemon.text(*arguments)
+    assert daemon.json("list")["allocations"][0]["service_name"] == name
+    assert daemon.text("release", name) == "released (6 of 6 free)\n"
+
+
+@pytest.mark.parametrize("words", [["machine", "--machine", "vm-8"], ["machine", "--machine", "vm-8", "--json"]])
+def test_unwritable_output_is_an_error(words: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "epa_orchestrator", *words],
+            env=clean_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    sentence = "epa-orchestrator: Reading or writing failed: No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, sentence)
+
+
+@pytest.mark.parametrize("errors", ["2>/dev/full", "2>&-"])
+def test_exit_code_is_1_when_stdout_and_stderr_are_unwritable(errors: str) -> None:
+    """Python's own exit code for such a process is 120."""
+    command = f'exec "$0" -m epa_orchestrator machine --machine vm-8 >/dev/full {errors}'
+    buffered = clean_environment() | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run(["sh", "-c", command, sys.executable], env=buffered, check=False)
+    assert done.returncode == 1

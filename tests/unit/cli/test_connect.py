@@ -1,0 +1,70 @@
+"""Commands that ask a daemon find its socket, and end with an exit code when it refuses or does not answer."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.builders import ASKING, Command, Daemon, HostileServer
+
+
+@pytest.mark.parametrize("command", ASKING)
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_exit_code_is_3_without_a_daemon(command: list[str], as_json: list[str], offline: Command) -> None:
+    sentence = offline.failure(3, *command, *as_json)
+    assert sentence.startswith(f"No daemon serves {offline.socket}: start it with ")
+    assert "epa-orchestrator serve" in sentence
+
+
+@pytest.mark.parametrize("command", ASKING)
+def test_socket_option_and_variable(command: list[str], daemon: Daemon, offline: Command) -> None:
+    assert offline.run(*command, "--socket", str(daemon.socket)).exit_code == 0
+    assert offline.run(*command, env={"EPA_SOCKET": str(daemon.socket)}).exit_code == 0
+    assert str(offline.base / "x") in daemon.failure(3, *command, "--socket", str(offline.base / "x"))
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["allocate", "nova", "7"], "Insufficient CPUs available. Requested: 7, Available: 6"),
+        (["allocate", "nova", "1", "--numa-node", "3"], "NUMA node 3 does not exist"),
+        (["allocate", "nova", "--numa-node", "0"], "num_of_cores=0 is invalid for allocate_numa_cores"),
+        (["release", "nova", "--numa-node", "3"], "NUMA node 3 does not exist"),
+        (["hugepages", "nova", "--count", "0"], "hugepages_requested=0 is invalid for allocate_hugepages"),
+        (["hugepages", "nova", "--count", "1", "--node", "3"], "NUMA node 3 not found"),
+        (["hugepages", "nova", "--count", "1", "--size", "4"], "Hugepage size 4 KB not found on node 0"),
+        (
+            ["hugepages", "nova", "--count", "2049"],
+            "NUMA node 0 size 2048 KB only has 2048 free hugepages, requested additional 2049",
+        ),
+    ],
+)
+def test_refusal_is_the_daemons_sentence(
+    arguments: list[str], sentence: str, as_json: list[str], daemon: Daemon
+) -> None:
+    assert daemon.failure(1, *arguments, *as_json) == sentence
+    assert daemon.json("status")["pools"]["isolated"]["total_allocations"] == 0
+
+
+@pytest.mark.parametrize("command", [["allocate", "a", "1"], ["release", "a"], ["hugepages", "a", "--count", "1"]])
+def test_read_only_daemon_refuses_changes(command: list[str], read_only: Daemon) -> None:
+    sentence = read_only.failure(1, *command)
+    assert "state.json" in sentence
+    assert "restart" in sentence
+
+
+@pytest.mark.parametrize("refuse", [False, True], ids=["answers", "refusals"])
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_text_of_a_hostile_server_does_not_act_on_the_terminal(as_json: list[str], refuse: bool) -> None:
+    """A snap that may write the socket's directory can put its own server there; tests/faults has more such servers."""
+    with tempfile.TemporaryDirectory() as directory:
+        command = Command(Path(directory))
+        server = HostileServer(command.socket, refuse=refuse)
+        try:
+            for arguments in ASKING:
+                assert command.failure(1 if refuse else 3, *arguments, *as_json)
+        finally:
+            server.stop()

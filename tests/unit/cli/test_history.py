@@ -1,0 +1,144 @@
+"""`history` shows the changes in the state database, with damaged values marked, without a daemon."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.builders import Command, Daemon, table
+
+
+def make_history(daemon: Daemon, service: str) -> None:
+    """Make five changes: a claim, its change and its release; a hugepage record and its removal."""
+    daemon.run("allocate", service, "2")
+    daemon.run("allocate", service, "2", "--numa-node", "0", "--preemption-policy", "non-preemptive")
+    daemon.run("release", service)
+    daemon.run("hugepages", service, "--count", "4")
+    daemon.run("hugepages", service, "--count", "-1")
+
+
+def test_history_json(daemon: Daemon) -> None:
+    make_history(daemon, "json")
+    events = daemon.json("history", "json")
+    claim = {"pool": "isolated", "cpus": "2-3", "explicit": "", "policy": "legacy"}
+    explicit = claim | {"explicit": "2-3", "policy": "non-preemptive"}
+    pages = {"node_id": 0, "size_kb": 2048, "hugepages": 4}
+    assert [(each["action"], each["before"], each["after"]) for each in events] == [
+        ("allocate_cores", None, claim),
+        ("allocate_numa_cores", claim, explicit),
+        ("allocate_cores", explicit, None),
+        ("allocate_hugepages", None, pages),
+        ("allocate_hugepages", pages, None),
+    ]
+    for each in events:
+        assert (each["pid"], each["uid"], each["gid"]) == (os.getpid(), os.geteuid(), os.getegid())
+        assert each["service"] == "json"
+    assert [each["id"] for each in events] == sorted(each["id"] for each in events)
+    assert [each["at"] for each in events] == sorted(each["at"] for each in events)
+
+
+def test_history(daemon: Daemon) -> None:
+    make_history(daemon, "text")
+    shown = table(daemon.text("history", "text"))
+    assert [(row["Action"], row["Service"], row["Before"], row["After"]) for row in shown] == [
+        ("allocate_cores", "text", "nothing", "2-3"),
+        ("allocate_numa_cores", "text", "2-3", "2-3 (by node, non-preemptive)"),
+        ("allocate_cores", "text", "2-3 (by node, non-preemptive)", "nothing"),
+        ("allocate_hugepages", "text", "nothing", "4 x 2048 KiB on node 0"),
+        ("allocate_hugepages", "text", "4 x 2048 KiB on node 0", "nothing"),
+    ]
+    assert all(str(os.getpid()) in row["Peer"] for row in shown)
+
+
+def test_history_shows_the_newest_changes_of_all_services(daemon: Daemon) -> None:
+    for service in ("first", "second", "third"):
+        daemon.run("allocate", service, "1")
+    assert [each["service"] for each in daemon.json("history", "--limit", "2")] == ["second", "third"]
+    assert [each["service"] for each in daemon.json("history", "--limit", "1")] == ["third"]
+
+
+def test_history_of_an_unknown_service_is_empty(daemon: Daemon) -> None:
+    assert daemon.json("history", "never-seen") == []
+    assert daemon.run("history", "never-seen").exit_code == 0
+
+
+def test_history_needs_no_daemon(daemon: Daemon, tmp_path: Path) -> None:
+    """It reads a copy of the state."""
+    daemon.run("allocate", "nova", "2")
+    shutil.copytree(daemon.base / "common", tmp_path / "common")
+    newest = Command(tmp_path).json("history", "--limit", "1")
+    assert newest == daemon.json("history", "--limit", "1")
+    assert newest[0]["after"]["cpus"] == "2-3"
+
+
+def test_history_of_a_recorded_machine_outside_a_snap(daemon: Daemon, offline: Command) -> None:
+    """Outside a snap each recorded machine has its own state, named after its file."""
+    daemon.run("allocate", "nova", "2")
+    state = offline.base / "epa-orchestrator" / "machines" / "vm-8"
+    shutil.copytree(daemon.base / "common", state)
+    outside = {"SNAP_COMMON": None, "XDG_STATE_HOME": str(offline.base)}
+    for machine in ("vm-8", str(offline.base / "vm-8.json")):
+        result = offline.run("history", "--limit", "1", "--machine", machine, "--json", env=outside)
+        assert result.exit_code == 0
+        assert json.loads(result.stdout)[0]["after"]["cpus"] == "2-3"
+    assert "common/state.db" in offline.failure(1, "history", env=outside)
+    assert "machines/vm-9/state.db" in offline.failure(1, "history", "--machine", "vm-9", env=outside)
+
+
+def test_history_without_a_database(offline: Command) -> None:
+    assert str(offline.base / "common" / "state.db") in offline.failure(1, "history")
+    (offline.base / "common").mkdir()
+    (offline.base / "common" / "state.db").write_bytes(b"rubbish" * 1000)
+    assert "cannot be read" in offline.failure(1, "history")
+    assert (offline.base / "common" / "state.db").read_bytes() == b"rubbish" * 1000
+
+
+DAMAGED = {
+    "before = 'no JSON'": ("before", "Before"),
+    "after = '[]'": ("after", "After"),
+    'after = \'{"pool": "isolated"}\'': ("after", "After"),
+    "after = '{\"hugepages\": 1}'": ("after", "After"),
+    "after = CAST(x'ff' AS TEXT)": ("after", "After"),
+    "service = CAST(x'6eff' AS TEXT)": ("service", "Service"),
+    "service = NULL": ("service", "Service"),
+    "action = NULL": ("action", "Action"),
+    "at = NULL": ("at", "When"),
+    "at = 'noon'": ("at", "When"),
+    "at = 1e300": ("at", "When"),
+    "at = 9e999": ("at", "When"),
+    "at = -9e18": ("at", "When"),
+    "pid = x'00'": ("pid", "Peer"),
+    "uid = 'root'": ("uid", "Peer"),
+}
+
+
+@pytest.mark.parametrize("change", DAMAGED)
+def test_damaged_event_is_shown_as_damaged(change: str, daemon: Daemon, offline: Command) -> None:
+    """A table without constraints can hold the values that a damaged page can."""
+    column, heading = DAMAGED[change]
+    for count in ("1", "2", "3"):
+        daemon.run("allocate", "nova", count)
+    shutil.copytree(daemon.base / "common", offline.base / "common")
+    with contextlib.closing(sqlite3.connect(offline.base / "common" / "state.db")) as database:
+        database.executescript(
+            "CREATE TABLE plain AS SELECT * FROM event; DROP TABLE event; ALTER TABLE plain RENAME TO event;"
+            f"UPDATE event SET {change} WHERE id = (SELECT max(id) - 1 FROM event)"
+        )
+    whole, events = daemon.json("history", "--limit", "3"), offline.json("history", "--limit", "3")
+    assert events == [whole[0], whole[1] | {column: None, "damaged": [column]}, whole[2]]
+    shown, expected = table(offline.text("history", "--limit", "3")), table(daemon.text("history", "--limit", "3"))
+    assert "damaged" in shown[1].pop(heading)
+    assert expected[1].pop(heading)
+    assert shown == expected
+
+
+@pytest.mark.parametrize("name", ["", "x" * 10_000, "\x1b[31mred", "a\udcff"], ids=ascii)
+def test_history_of_an_invalid_service_name_is_empty(name: str, daemon: Daemon) -> None:
+    """Python decodes a byte that is not UTF-8 to the last name."""
+    assert daemon.json("history", name) == []

@@ -1,0 +1,129 @@
+"""`status` and `list` show the pools and claims of a daemon, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+
+from epa_orchestrator.protocol.answers import FEATURES
+from tests.unit.cli.builders import Daemon, table
+
+
+def test_status(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    daemon.run("allocate", "ovs", "1", "--pool", "general")
+    assert daemon.text("status").splitlines() == [
+        f"serving at {daemon.socket}",
+        "pool isolated: CPUs 2-7; 4 of 6 free, 2 held by 1 services",
+        "pool general: CPUs 1; 0 of 1 free, 1 held by 1 services",
+    ]
+
+
+def test_status_json(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    features = list(FEATURES)
+    assert daemon.json("status") == {
+        "socket": str(daemon.socket),
+        "state_error": None,
+        "pools": {
+            "isolated": {
+                "supported_cpu_features": features,
+                "pool": "isolated",
+                "total_allocations": 1,
+                "total_allocated_cpus": 2,
+                "total_available_cpus": 6,
+                "remaining_available_cpus": 4,
+                "cpu_pool": {
+                    "source": "isolated",
+                    "configured_cpus": "2-7",
+                    "eligible_cpus": "2-7",
+                    "unavailable_allocated_cpus": "",
+                },
+                "outdated_placements": [],
+                "state_error": None,
+            },
+            "general": {
+                "supported_cpu_features": features,
+                "pool": "general",
+                "total_allocations": 0,
+                "total_allocated_cpus": 0,
+                "total_available_cpus": 1,
+                "remaining_available_cpus": 1,
+                "cpu_pool": {
+                    "source": "configured",
+                    "configured_cpus": "1",
+                    "eligible_cpus": "1",
+                    "unavailable_allocated_cpus": "",
+                },
+                "outdated_placements": [],
+                "state_error": None,
+            },
+        },
+    }
+
+
+def test_status_of_a_read_only_daemon(read_only: Daemon) -> None:
+    """Exit code 4, the usual text on stdout, and the reason on stderr as one printable line."""
+    result = read_only.run("status")
+    assert result.exit_code == 4
+    assert result.stdout.splitlines() == [
+        f"serving at {read_only.socket}",
+        "pool isolated: CPUs 2-7; 0 of 6 free, 0 held by 0 services",
+    ]
+    reason = result.stderr[:-1]
+    assert reason.startswith("READ-ONLY: ")
+    assert str(read_only.base / "data" / "data" / "state.json") in reason
+    assert reason.isprintable()
+    as_json = read_only.run("status", "--json")
+    assert as_json.exit_code == 4
+    document = json.loads(as_json.stdout)
+    assert f"READ-ONLY: {document['state_error']}" == reason
+    assert list(document["pools"]) == ["isolated"]
+
+
+def test_list(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    daemon.run("allocate", "ceph", "1", "--numa-node", "0", "--preemption-policy", "non-preemptive")
+    text = daemon.text("list")
+    assert table(text) == [
+        {"Service": "ceph", "CPUs": "4", "Count": "1", "By node": "yes", "Preemption": "non-preemptive"},
+        {"Service": "nova", "CPUs": "2-3", "Count": "2", "By node": "no", "Preemption": "legacy"},
+    ]
+    assert "Pool isolated" in text
+    assert "3 CPUs held, 3 of 6 free" in text
+
+
+def test_list_json(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    document = daemon.json("list")
+    assert "state_error" not in document
+    assert document["version"] == "1.0"
+    assert document["allocations"] == [
+        {
+            "service_name": "nova",
+            "pool": "isolated",
+            "allocated_cores": "2-3",
+            "cores_count": 2,
+            "is_explicit": False,
+            "preemption_policy": "legacy",
+        }
+    ]
+    general = daemon.json("list", "--pool", "general")
+    assert (general["pool"], general["allocations"]) == ("general", [])
+
+
+def test_list_of_a_read_only_daemon(read_only: Daemon) -> None:
+    assert "0 CPUs held, 0 of 6 free" in read_only.text("list")
+    assert "state.json" in read_only.json("list")["state_error"]
+
+
+def test_list_of_a_pool_that_is_not_configured(read_only: Daemon) -> None:
+    assert "general is not configured" in read_only.failure(1, "list", "--pool", "general")
+
+
+def test_list_shows_withheld_cpus(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2", "--cpu-thread-policy", "isolate")
+    (row,) = table(daemon.text("list"))
+    assert (row["CPUs"], row["Withheld"]) == ("2,4", "3,5")
+    assert "2 CPUs held, 2 of 6 free" in daemon.text("list")
+    assert daemon.json("list")["allocations"][0]["withheld_cpus"] == "3,5"
+    assert "2,4 (withholds 3,5)" in daemon.text("history", "--limit", "1")

@@ -1,0 +1,83 @@
+"""`machine` shows this host or a recorded machine as the daemon would discover it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+
+import pytest
+
+from epa_orchestrator.hardware import sysfs
+from tests.unit.cli.builders import Command
+from tools.synthetic import Shape, build, write_tree
+
+#: CPUs of the shipped machines: 80 Neoverse N1; 2 x 96 Zen 4 cores and 2 x 40 Ice Lake cores of 2 threads; 8 vCPUs.
+CPUS = {"altra-q80-1s": 80, "epyc-9654-2s": 384, "vm-8": 8, "xeon-8380-2s-snc2": 160}
+
+
+def test_machine(offline: Command) -> None:
+    text = offline.text("machine", "--machine", "vm-8")
+    assert "8 of 8: 0-7" in text
+    assert "2-7" in text
+    assert "4, 2 threads each" in text
+    assert "2048 x 2048 KiB (2048 free)" in text
+
+
+def test_machine_json(offline: Command) -> None:
+    assert offline.json("machine", "--machine", "vm-8") == {
+        "present": "0-7",
+        "online": "0-7",
+        "isolated": "2-7",
+        "packages": [{"id": "0", "cpus": "0-7"}],
+        "nodes": [
+            {
+                "id": 0,
+                "cpus": "0-7",
+                "distances": [10],
+                "memory_kb": 16 << 20,
+                "hugepages": [
+                    {"size_kb": 2048, "total": 2048, "free": 2048},
+                    {"size_kb": 1048576, "total": 0, "free": 0},
+                ],
+            }
+        ],
+        "l3_domains": ["0-7"],
+        "cores": [{"cpus": f"{cpu}-{cpu + 1}", "type": None} for cpu in (0, 2, 4, 6)],
+    }
+
+
+@pytest.mark.parametrize("name", CPUS)
+def test_shipped_machine_is_shown(name: str, offline: Command) -> None:
+    document = offline.json("machine", "--machine", name)
+    assert document["isolated"]
+    assert f"of {CPUS[name]}: " in offline.text("machine", "--machine", name)
+
+
+def test_default_machine_is_this_host(offline: Command) -> None:
+    shape = Shape(packages=2, cores_per_l3=3, isolated="1-2", hugepages={2048: (3, 1)})
+    write_tree(build(shape), offline.base / "sys")
+    result = offline.run("machine", "--json", env={"EPA_SYSFS": str(offline.base / "sys")})
+    assert result.exit_code == 0
+    document = json.loads(result.stdout)
+    assert (document["online"], document["isolated"]) == ("0-5", "1-2")
+    assert document["nodes"][1]["hugepages"] == [{"size_kb": 2048, "total": 3, "free": 1}]
+
+
+def test_host_without_cpus_is_an_error(offline: Command) -> None:
+    (offline.base / "sys").mkdir()
+    for arguments in (["machine"], ["machine", "--json"]):
+        assert "sysfs shows no CPUs" in offline.failure(1, *arguments, env={"EPA_SYSFS": str(offline.base / "sys")})
+
+
+@pytest.mark.parametrize("arguments", [["machine"], ["machine", "--json"]])
+def test_unreadable_host_is_an_error(arguments: list[str], offline: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose lxcfs has died: its files in /sys then fail with ENOTCONN."""
+    write_tree(build(Shape()), offline.base / "sys")
+
+    def fail(path: str, *_: object) -> int:
+        raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), path)
+
+    monkeypatch.setattr(sysfs.os, "open", fail)
+    sentence = offline.failure(1, *arguments, env={"EPA_SYSFS": str(offline.base / "sys")})
+    assert "Transport endpoint is not connected" in sentence

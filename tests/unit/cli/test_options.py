@@ -1,0 +1,46 @@
+"""Options have one sentence of help, and the earlier name of --preemption-policy still works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from typer.main import get_command
+
+from epa_orchestrator.cli.app import app
+from tests.unit.cli.builders import Command, Daemon
+
+COMMANDS: dict[str, Any] = getattr(get_command(app), "commands")  # noqa: B009  # typer's type says no more than command
+
+
+@pytest.mark.parametrize("command", ["allocate", "explain"])
+def test_policy_is_an_alias_of_preemption_policy(command: str, daemon: Daemon) -> None:
+    answer = daemon.json(command, "nova", "2", "--policy", "non-preemptive")
+    assert answer["preemption_policy"] == "non-preemptive"
+
+
+@pytest.mark.parametrize("command", ["allocate", "explain"])
+def test_invalid_policy_is_refused_by_the_alias_too(command: str, daemon: Daemon) -> None:
+    sentence = "'preemption_policy' must be 'legacy' or 'non-preemptive'"
+    assert sentence in daemon.failure(1, command, "nova", "2", "--policy", "")
+
+
+@pytest.mark.parametrize("command", ["allocate", "explain"])
+def test_preemption_policy_has_precedence_over_its_alias(command: str, daemon: Daemon) -> None:
+    options = ("--policy", "legacy", "--preemption-policy", "non-preemptive")
+    assert daemon.json(command, "nova", "2", *options)["preemption_policy"] == "non-preemptive"
+
+
+@pytest.mark.parametrize("command", ["allocate", "explain"])
+def test_help_does_not_show_the_alias(command: str, offline: Command) -> None:
+    text = offline.text(command, "--help")
+    assert "--preemption-policy" in text
+    assert "--policy" not in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_argument_and_option_has_one_sentence_of_help(command: str) -> None:
+    for parameter in COMMANDS[command].params:
+        if not parameter.hidden:
+            assert parameter.help.endswith("."), parameter.name
+            assert ". " not in parameter.help, parameter.name

@@ -1,0 +1,81 @@
+"""`serve` starts a daemon, or ends with one sentence."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from epa_orchestrator.hardware.sysfs import dump_recording
+from tests.functional.harness import wait_until
+from tests.unit.cli.builders import Command, Daemon
+from tools.synthetic import Shape, build, write_tree
+
+
+def test_second_daemon_with_the_same_state_fails(daemon: Daemon) -> None:
+    result = daemon.run_process("serve", "--machine", "vm-8")
+    assert result.returncode == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("epa-orchestrator: Another daemon already uses the state in ")
+    assert daemon.run("status").exit_code == 0, "the first daemon still serves"
+
+
+def test_second_daemon_at_the_same_socket_fails(daemon: Daemon, tmp_path: Path) -> None:
+    result = daemon.run_process("serve", "--machine", "vm-8", SNAP_COMMON=str(tmp_path))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith(
+        f"epa-orchestrator: Another process already serves {daemon.socket}: stop it first"
+    )
+    assert daemon.run("status").exit_code == 0, "the first daemon still serves"
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_serve_without_isolated_cpus_logs_a_warning(recorded: bool, offline: Command) -> None:
+    """It serves, and on a real host the warning names a recorded machine to try."""
+    files = build(Shape(cores_per_l3=2))
+    write_tree(files, offline.base / "sys")
+    recording = offline.base / "plain.json"
+    recording.write_text(dump_recording("plain", "made for a test", files, {}))
+    with tempfile.TemporaryDirectory() as directory:  # short enough for a socket's address
+        command = Command(Path(directory))
+        machine = ["--machine", str(recording)] if recorded else []
+        process = command.start("serve", *machine, EPA_SYSFS=str(offline.base / "sys"))
+        try:
+            wait_until(lambda: command.run("status").exit_code != 3, "the daemon answers")
+            assert "pool isolated: CPUs none; 0 of 0 free" in command.text("status")
+            refusal = command.failure(1, "allocate", "nova", "1")
+            assert refusal == "No CPUs available: No Isolated CPUs configured"
+            process.signal(signal.SIGTERM)
+            assert process.wait() == 0
+        finally:
+            process.close()
+    (warning,) = (line for line in process.output().splitlines() if "isolates no CPUs" in line)
+    assert ("epa-orchestrator serve --machine vm-8" in warning) is not recorded
+    assert ("the recorded machine plain" in warning) is recorded
+
+
+def test_serve_with_a_missing_machine_fails(offline: Command) -> None:
+    result = offline.run_process("serve", "--machine", "vm-9")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("epa-orchestrator: There is no file 'vm-9'")
+    assert not (offline.base / "common").exists()
+
+
+def test_serve_with_an_invalid_recording_fails(offline: Command) -> None:
+    (offline.base / "machine.json").write_text("{}")
+    result = offline.run_process("serve", "--machine", str(offline.base / "machine.json"))
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "cannot be used" in result.stderr
+    assert not (offline.base / "common").exists()
+
+
+def test_serve_with_invalid_settings_fails(offline: Command) -> None:
+    settings = offline.base / "settings.json"
+    settings.write_text('{"numa-policy": "sideways"}')
+    result = offline.run_process("serve", "--machine", "vm-8", EPA_SETTINGS=str(settings))
+    assert result.returncode == 1
+    line = result.stderr.splitlines()[-1]
+    assert line.startswith(f"epa-orchestrator: settings file {settings}: numa-policy='sideways' is not valid")
+    assert "Traceback" not in result.stderr
