@@ -56,7 +56,7 @@ class Control:
         return _CONTROL.unpack_from(self._memory)[3] > 0
 
     def seen(self, call: str) -> int:
-        """How often the call was made since `count`."""
+        """The number of these calls since `count`."""
         return _SEEN.unpack_from(self._memory, _CONTROL.size)[CALLS.index(call)]
 
     def close(self) -> None:

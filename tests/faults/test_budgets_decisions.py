@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import socket
 import sqlite3
@@ -32,7 +31,7 @@ from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import store
 from tests.faults.asking import ask
-from tests.functional.harness import MEMORY, Daemon, Json, connect, decode, encode, read_to_end
+from tests.functional.harness import MEMORY, Daemon, Json, connect, cpu_seconds, decode, encode, read_to_end
 from tools.synthetic import Shape, all_but_first_cores, build
 
 PEER: Final = Peer(1, 0, 0)
@@ -95,7 +94,7 @@ def scattered(shape: Shape, services: int) -> Ledger:
 
 @contextlib.contextmanager
 def memory_directory() -> Generator[Path]:
-    with tempfile.TemporaryDirectory(prefix="epa-", dir=MEMORY if MEMORY.is_dir() else None) as directory:
+    with tempfile.TemporaryDirectory(prefix="epa-", dir=MEMORY) as directory:
         yield Path(directory)
 
 
@@ -249,12 +248,6 @@ def wide_daemon() -> Iterator[Daemon]:
     with Daemon(WIDE) as daemon:
         store.create(daemon.common / store.FILE_NAME, scattered(WIDE, 180), PEER, 1.0)
         yield daemon.start()
-
-
-def cpu_seconds(pid: int) -> float:
-    """The CPU time of a process with all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def answered(client: socket.socket) -> bool:

@@ -16,7 +16,6 @@ import shutil
 import socket
 import stat
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -26,7 +25,7 @@ from typing import Final
 import pytest
 
 from tests.functional.harness import PATIENCE, Daemon, decode, encode, read_to_end, run_all, wait_until
-from tests.functional.systemd import ACTIVATE, listening
+from tests.functional.systemd import listening, start_activated
 
 from .preload import compile_library
 from .stepping import Stepper
@@ -285,8 +284,7 @@ def test_activation_replaces_every_obstacle() -> None:
             snap.keep_socket()
             for name in (SOCKET, STAGED):
                 snap.put(name, kind)
-            launcher = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), ""]
-            daemon.launch(launcher=launcher, pass_fds=(listener.fileno(),))
+            start_activated(daemon, listener, wait=False)
             wait_until(lambda: reaches(daemon) or not running(daemon), f"the socket is the daemon's: {kind}")
             assert running(daemon), f"{kind}: {daemon.log()}"
             with socket.socket(socket.AF_UNIX) as client:
@@ -346,7 +344,7 @@ def test_socket_returns_after_a_race(long: bool) -> None:
 
 
 def limit_that_leaves(spare: int, pid: int) -> int:
-    """The limit by which a process can open so many descriptors more than those that it holds for longer."""
+    """The limit that lets a process open `spare` more descriptors than it holds all the time."""
     used = set(range(1024))
     for _ in range(10):
         used &= {int(name) for name in os.listdir(f"/proc/{pid}/fd")}

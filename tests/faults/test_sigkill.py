@@ -1,9 +1,9 @@
-"""SIGKILL at random moments under 64 clients: nothing acknowledged is lost, and nobody owns what another owns.
+"""SIGKILL at random moments under 64 clients: no acknowledged change is lost, and no CPU has two owners.
 
 The listening socket is the test's, as systemd's would be, so that clients wait while the daemon is started again. Each
 client has services of its own. Most are protected, by their policy or as they ask by NUMA node, so that only their own
 requests change them; from the victims among them the takers take CPUs, and a victim keeps at most what it was granted.
-In one of the tests the options and the host change all the while.
+In one of the tests the options and the host change too.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import random
 import socket
-import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ import pytest
 
 from epa_orchestrator.state import store
 from tests.functional.harness import Daemon, Json, connect, decode, encode, parse_cpus, read_to_end, wait_until
+from tests.functional.systemd import listening, start_activated
 from tools.synthetic import Shape
 
 from .changing import Changes
@@ -39,21 +39,13 @@ HOST: Final = Shape(
     isolated="1-127",
     node_hugepages={0: {2048: (300, 300)}, 1: {2048: (300, 300)}},
 )
-#: Makes the listening socket whose descriptor is the first argument the one that systemd would hand over.
-ACTIVATE: Final = """
-import os, sys
-os.dup2(int(sys.argv[1]), 3)
-os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))
-os.execv(sys.argv[2], sys.argv[2:])
-"""
-
 #: The isolated CPUs of the beginning by node, None for all nodes.
 Scopes: TypeAlias = dict[int | None, frozenset[int]]
 
 
 @dataclass
 class Known:
-    """What a client knows of one service: the last acknowledged claim, and a request without an answer.
+    """A client's knowledge of one service: the last acknowledged claim, and a request without an answer.
 
     `repeated`: the last request was sent again. `unsure`: it was refused then, but may have been carried out before.
     """
@@ -194,7 +186,7 @@ class Gate:
             self._condition.notify_all()
 
     def close(self) -> None:
-        """Let nobody in."""
+        """Let no client pass."""
         with self._condition:
             self._open = False
 
@@ -223,8 +215,7 @@ class Killer:
 
     def launch(self) -> None:
         """Start it with the listening socket, without waiting until it serves."""
-        fd = self.listener.fileno()
-        self.daemon.launch(launcher=[sys.executable, "-c", ACTIVATE, str(fd)], pass_fds=(fd,))
+        start_activated(self.daemon, self.listener, wait=False)
 
     def start(self) -> None:
         """Start it; some starts are killed themselves."""
@@ -245,7 +236,7 @@ class Killer:
 def check(daemon: Daemon, clients: list[Client]) -> None:
     """Compare what is stored, what is shown and what the clients know."""
     shown = of_daemon(daemon)
-    daemon.claims()  # by the way, that no CPU has two owners
+    daemon.claims()  # checks that no CPU has two owners
     stored = of_ledger(store.load(daemon.common / store.FILE_NAME).ledger)
     assert stored == shown
     for client in clients:
@@ -279,10 +270,7 @@ def kill_under_clients(
     serving = changes.serving if changes else threading.Lock()
     scopes: Scopes = {None: frozenset(daemon.host.isolated)}
     scopes |= {node: frozenset(daemon.host.isolated_in(node)) for node in range(2)}
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener, serving:
-        daemon.socket_path.parent.mkdir()
-        listener.bind(str(daemon.socket_path))
-        daemon.socket_path.chmod(0o666)
+    with listening(daemon.socket_path) as listener, serving:
         listener.listen(1024)
         killer = Killer(daemon, listener, chance)
         clients = [Client(daemon, number, SEED, gate, scopes) for number in range(CLIENTS)]
@@ -297,7 +285,7 @@ def kill_under_clients(
                 wanted = before + chance.randint(1, 200)
                 gate.open()
                 wait_until(lambda before=before: acknowledged(clients) > before, "a client is served")
-                serving.release()  # it can be told to read its options again
+                serving.release()  # it now accepts SIGHUP
                 try:
                     wait_until(lambda wanted=wanted: acknowledged(clients) >= wanted, "clients are served")
                 finally:

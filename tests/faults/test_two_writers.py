@@ -31,7 +31,7 @@ TIDIED_AFTER: Final = 1.5
 
 
 def claims_of(daemon: Daemon) -> dict[str, set[int]]:
-    """Who owns which CPUs, in a state that can be used."""
+    """The CPUs of each service; the state must be usable."""
     listing = daemon.ok("list_allocations")
     assert "state_error" not in listing, listing["state_error"]
     return daemon.claims()
@@ -119,7 +119,7 @@ def directory(lock: Path) -> None:
 
 
 def loop_of_links(lock: Path) -> None:
-    """A name that nobody can open."""
+    """A name that cannot be opened."""
     remove(lock)
     lock.symlink_to(lock.name)
 

@@ -15,7 +15,7 @@ from .hosts import EIGHT
 @pytest.fixture(scope="module", autouse=True)
 def in_memory() -> Iterator[None]:
     """Use directories in memory: these tests need no disk, and memory is faster."""
-    before, tempfile.tempdir = tempfile.tempdir, str(MEMORY) if MEMORY.is_dir() else None
+    before, tempfile.tempdir = tempfile.tempdir, str(MEMORY) if MEMORY else None
     yield
     tempfile.tempdir = before
 

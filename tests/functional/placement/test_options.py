@@ -22,7 +22,7 @@ class Case(NamedTuple):
     held: dict[str, str]
     request: Request
     expected: dict[Value, str]
-    also: Json = {}  # noqa: RUF012  # nobody changes it
+    also: Json = {}  # noqa: RUF012  # never changed
 
 
 OTHER_HALVES: Final = {"other": "2-3,6-7,10-11,14-15"}

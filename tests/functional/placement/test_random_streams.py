@@ -54,9 +54,9 @@ def test_random_requests_keep_every_promise(machine: str | Shape) -> None:
             daemon.reload(settings := random_settings(rng))
             for _ in range(100):
                 service, (action, fields), dry = random_request(rng, nodes)
-                before = daemon.ok("list_allocations")
+                before = daemon.listing()
                 answer = daemon.call(action, service_name=service, dry_run=dry, **fields)
-                after = daemon.ok("list_allocations")
+                after = daemon.listing()
                 context = (settings, service, action, fields, dry, answer)
                 assert "Internal error" not in answer.get("error", ""), context
                 claims = daemon.claims()
