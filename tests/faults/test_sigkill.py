@@ -47,14 +47,15 @@ Scopes: TypeAlias = dict[int | None, frozenset[int]]
 class Known:
     """A client's knowledge of one service: the last acknowledged claim, and a request without an answer.
 
-    `repeated`: the last request was sent again. `unsure`: it was refused then, but may have been carried out before.
+    `repeated`: the last request was sent again. `unsure`: a request that was refused when it was sent again, but may
+    have been carried out before, as options or the host may have changed in between.
     """
 
     cpus: frozenset[int] = frozenset()
     pages: int = 0
     unanswered: Json | None = None
     repeated: bool = False
-    unsure: bool = False
+    unsure: Json | None = None
 
 
 class Client(threading.Thread):
@@ -72,7 +73,12 @@ class Client(threading.Thread):
         """Ask until the gate is closed for good; between two requests, wait while it is closed."""
         while self._gate.enter():
             try:
-                service = self._chance.choice(list(self.known))
+                # What an unsure service holds is known after the next check.
+                sure = [name for name, known in self.known.items() if known.unsure is None or name.endswith("victim")]
+                if not sure:
+                    time.sleep(0.01)
+                    continue
+                service = self._chance.choice(sure)
                 known = self.known[service]
                 fields = known.unanswered
                 if fields is None:
@@ -97,8 +103,8 @@ class Client(threading.Thread):
         repeated, known.unanswered = known.repeated, None
         if "error" in answer:
             self.refused += 1
-            # The first time it may have been carried out, and takers may have taken a part since.
-            known.unsure = known.unsure or repeated
+            if repeated:
+                known.unsure = fields
             return
         self.acknowledged += 1
         if "node_id" in fields:
@@ -107,7 +113,7 @@ class Client(threading.Thread):
             node = self._scopes[fields["numa_node"]]
             known.cpus = (known.cpus - node) | parse_cpus(answer["cores_allocated"])
         else:
-            known.cpus, known.unsure = frozenset(parse_cpus(answer["allocated_cores"])), False
+            known.cpus, known.unsure = frozenset(parse_cpus(answer["allocated_cores"])), None
 
     def _pick(self, service: str) -> Json:
         """Any change."""
@@ -132,28 +138,29 @@ class Client(threading.Thread):
     def check(self, state: State) -> None:
         """Compare with the stored state, and continue from it.
 
-        An unanswered request may have been carried out, then wholly.
+        A request that was not answered, or refused when it was sent again, may have been carried out as a whole.
         """
         for service, known in self.known.items():
             claim = state["claims"].get(service)
             cpus = frozenset(parse_cpus(claim[1]) if claim else ())
             pages = state["pages"].get(f"{service} 0 2048", 0)
             found = f"{service}: CPUs {sorted(cpus)}, {pages} pages; known {known}"
+            doubtful = known.unanswered or known.unsure
             if service.endswith("victim"):
-                assert known.unanswered is not None or known.unsure or cpus <= known.cpus, found
-            elif known.unanswered is None or (cpus, pages) == (known.cpus, known.pages):
+                assert doubtful is not None or cpus <= known.cpus, found
+            elif doubtful is None or (cpus, pages) == (known.cpus, known.pages):
                 assert (cpus, pages) == (known.cpus, known.pages), found
-            elif "node_id" in known.unanswered:
-                wanted = max(known.unanswered["hugepages_requested"], 0)
+            elif "node_id" in doubtful:
+                wanted = max(doubtful["hugepages_requested"], 0)
                 assert (cpus, pages) == (known.cpus, wanted), found
             else:
-                scope = self._scopes[known.unanswered.get("numa_node")]
+                scope = self._scopes[doubtful.get("numa_node")]
                 mine, before = cpus & scope, known.cpus & scope
                 assert pages == known.pages, found
                 assert cpus - scope == known.cpus - scope, found
-                assert len(mine) == max(known.unanswered["num_of_cores"], 0), found
+                assert len(mine) == max(doubtful["num_of_cores"], 0), found
                 assert mine <= before or before <= mine, found
-            known.cpus, known.pages, known.unsure = cpus, pages, False
+            known.cpus, known.pages, known.unsure = cpus, pages, None
 
 
 def _request(action: str, service: str, **fields: Any) -> Json:
