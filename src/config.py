@@ -1,4 +1,4 @@
-"""The charm's options and action parameters, typed and checked as a whole."""
+"""The charm's options and action parameters as checked, typed models."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def _plugs(text: object) -> tuple[Plug, ...]:
     matches = [_PLUG.fullmatch(word) for word in words]
     for word, match in zip(words, matches, strict=True):
         if match is None:
-            raise ValueError(f"'{word[:60]}' is not snap:plug; give such pairs, separated by commas")
+            raise ValueError(f"'{word[:60]}' is not snap:plug; separate such pairs by commas")
     return tuple(dict.fromkeys(Plug(match[1], match[2]) for match in matches if match))
 
 
 def _channel(text: str) -> str:
-    """The channel as snapd writes it: with its track, `latest` if none is named, and its risk, `stable` if none is."""
+    """The channel as snapd writes it: the default track is `latest`, the default risk is `stable`."""
     if text and not _CHANNEL.fullmatch(text):
-        raise ValueError("give a channel such as latest/stable, or nothing for the snap in the charm")
+        raise ValueError("give a channel such as latest/stable, or reset it to use the charm's snap")
     words = text.split("/")
     if words[0] in _RISKS:
         words = ["latest", *words]
@@ -51,7 +51,7 @@ def _channel(text: str) -> str:
 
 
 class CharmConfig(pydantic.BaseModel):
-    """The charm's options. Those that it only hands on to the daemon are in `snap_options`."""
+    """The charm's options; those that it only passes on to the daemon are in `snap_options`."""
 
     model_config = pydantic.ConfigDict(extra="allow", frozen=True)
 
@@ -61,8 +61,10 @@ class CharmConfig(pydantic.BaseModel):
     require_isolated_cpus: bool = False
 
     @classmethod
-    def of(cls, options: Mapping[str, Any]) -> CharmConfig:
-        """Check Juju's options; ops' own `load_config` passes declared fields only, and the daemon's are its own.
+    def from_juju(cls, options: Mapping[str, Any]) -> CharmConfig:
+        """Check Juju's options.
+
+        ops' own `load_config` passes only declared fields, and only the daemon declares its options.
 
         Raises pydantic.ValidationError.
         """
@@ -70,7 +72,7 @@ class CharmConfig(pydantic.BaseModel):
 
     @property
     def snap_options(self) -> dict[str, Any]:
-        """The daemon's options, by their names in the snap."""
+        """The daemon's options by their names in the snap."""
         given = {name.replace("_", "-"): value for name, value in (self.__pydantic_extra__ or {}).items()}
         return {name: given[name] for name in option_names() if name in given}
 
@@ -87,8 +89,8 @@ class CharmConfig(pydantic.BaseModel):
         return self
 
 
-def sentence(error: pydantic.ValidationError) -> str:
-    """The first mistake in one sentence that names option, value and remedy."""
+def describe_error(error: pydantic.ValidationError) -> str:
+    """The first mistake, in one sentence with the option, its value and the remedy."""
     first = error.errors(include_url=False)[0]
     reason = str(first.get("ctx", {}).get("error", first["msg"]))
     if not first["loc"]:

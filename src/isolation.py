@@ -1,4 +1,4 @@
-"""Is this host's isolation what it should be: read, judge, explain."""
+"""Which CPUs the host's kernel isolates, and what is wrong with that."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import subprocess
 from dataclasses import dataclass
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.hardware.machine import Machine, MachineError, read_machine
+from epa_orchestrator.hardware.discovery import MachineError, read_machine
+from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError, SysfsTree
 
 
 @dataclass(frozen=True)
 class Isolation:
-    """What the kernel says of its isolated CPUs; `machine` is None when sysfs cannot be read, `unreadable` says why."""
+    """The host's isolated CPUs; `machine` is None when sysfs cannot be read, and `unreadable` says why."""
 
     machine: Machine | None
     container: bool
@@ -25,21 +26,21 @@ class Isolation:
 
     @property
     def problem(self) -> str | None:
-        """Why no CPU can be pinned here, and what to do; None when CPUs are isolated."""
+        """Why no CPU can be pinned on this host, and what to do; None when CPUs are isolated."""
         if self.machine is None:
             return f"the CPUs of this host cannot be read: {self.unreadable}"
         if self.machine.isolated:
             return None
         if self.container:
             return (
-                "no isolated CPUs: pinning requests will be refused; this is a container, and isolation belongs to its"
-                " host: set isolcpus= there"
+                "no isolated CPUs: pinning requests will be refused; this is a container: set isolcpus= on the"
+                " host's kernel command line and reboot the host"
             )
         return "no isolated CPUs: pinning requests will be refused; set isolcpus= on the kernel command line and reboot"
 
     @property
     def notes(self) -> list[str]:
-        """What an operator should look at although CPUs can be pinned."""
+        """Flaws that an operator should know of although CPUs can be pinned."""
         if self.machine is None or not self.machine.isolated:
             return []
         notes: list[str] = []
@@ -49,12 +50,12 @@ class Isolation:
         if split:
             notes.append(f"only some threads of these cores are isolated: {', '.join(map(str, split))}")
         if not self.machine.online - self.machine.isolated:
-            notes.append("all CPUs are isolated: the kernel and the services have none to run on")
+            notes.append("all CPUs are isolated: none is left for the kernel and for other processes")
         return notes
 
 
 def read(sysfs: Sysfs | None = None) -> Isolation:
-    """Read this host's isolation."""
+    """Read this host's isolation, or that of another sysfs tree."""
     try:
         return Isolation(read_machine(sysfs or SysfsTree("/sys")), _in_container())
     except (MachineError, SysfsError, ValueError) as error:

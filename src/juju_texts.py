@@ -1,26 +1,26 @@
-"""Texts for Juju, cut to what its hook tools take: each text is one argument, of at most 128 KiB (execve(2))."""
+"""Texts for Juju, cut to what its hook tools take: each text is one argument of at most 128 KiB (execve(2))."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Final
 
-_MOST_BYTES: Final = 131_000
+_MAX_BYTES: Final = 131_000
 _CUT: Final = " … (cut: too long for Juju)"
-_NO_JSON: Final = "(no JSON: it is too long for Juju; on the machine, 'sudo epa-orchestrator list --json' has it)"
+_NO_JSON: Final = "(no JSON: too long for Juju; run 'sudo epa-orchestrator list --json' on the machine)"
 
 
-def fitting(text: str) -> str:
-    """The text, cut if it is too long."""
+def truncate(text: str) -> str:
+    """The text, cut and marked as cut if it is too long."""
     encoded = text.encode(errors="replace")
-    if len(encoded) <= _MOST_BYTES:
+    if len(encoded) <= _MAX_BYTES:
         return text
-    return encoded[: _MOST_BYTES - len(_CUT.encode())].decode(errors="ignore") + _CUT
+    return encoded[: _MAX_BYTES - len(_CUT.encode())].decode(errors="ignore") + _CUT
 
 
-def results(text: str, document: dict[str, Any]) -> dict[str, str]:
+def action_results(text: str, document: dict[str, Any]) -> dict[str, str]:
     """An action's results: `text` for a person, and `json` for a program unless it is too long."""
     encoded = json.dumps(document)
-    if len(encoded) > _MOST_BYTES:
-        return {"text": fitting(f"{_NO_JSON}\n{text}")}
-    return {"text": fitting(text), "json": encoded}
+    if len(encoded) > _MAX_BYTES:
+        return {"text": truncate(f"{_NO_JSON}\n{text}")}
+    return {"text": truncate(text), "json": encoded}

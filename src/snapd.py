@@ -1,4 +1,4 @@
-"""Talking to snapd: what its library has no call for, and patience with what heals by itself."""
+"""Access to snapd: calls that its library lacks, and retries of failures that go away by themselves."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import re
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from charmlibs import snap
+
+from errors import CharmError
 
 log = logging.getLogger(__name__)
 
@@ -18,20 +20,16 @@ _COMMAND: Final = "/usr/bin/snap"
 _COMMAND_TIMEOUT: Final = 900.0
 _ATTEMPTS: Final = 4
 _PAUSE: Final = 15.0
-#: What snapd says while something else keeps it from what it was asked.
+#: snapd's words while another change, a restart or its first start is under way.
 _BUSY: Final = re.compile(r"change in progress|device not yet seeded|snapd is about to reboot|daemon is restarting")
-#: What it says when the store takes too long.
+#: snapd's words when the store is too slow.
 _SLOW_STORE: Final = re.compile(r"Client\.Timeout|context deadline exceeded|request canceled")
 
 _RESULT = TypeVar("_RESULT")
 
 
-class SnapError(Exception):
-    """Something that the operator must mend; the message says what, and how."""
-
-
-class Link(NamedTuple):
-    """A row of `snap connections`: a plug, and the slot that it is connected to, if any."""
+class Connection(NamedTuple):
+    """A row of `snap connections` that has a plug; `slot` is None when the plug is not connected."""
 
     interface: str
     plug: tuple[str, str]
@@ -39,23 +37,25 @@ class Link(NamedTuple):
 
 
 def installed(name: str) -> snap.InstalledInfo | None:
-    """What snapd says of a snap, None when it is not installed.
-
-    Raises SnapError where there is no snapd.
-    """
+    """Revision, version, channel and hold of a snap; None when it is not installed."""
     try:
-        return patiently(lambda: snap.list_one(name))
+        return with_retries(lambda: snap.list_one(name))
     except snap.NotInstalledError:
         return None
 
 
-def links(name: str) -> list[Link]:
-    """The plugs and slots of a snap, and what is connected to them."""
+def options(name: str) -> dict[str, Any]:
+    """The options that are set in a snap."""
+    return with_retries(lambda: snap.get(name))
+
+
+def connections(name: str) -> list[Connection]:
+    """The connections of a snap's plugs and slots, and its plugs that are not connected."""
     rows = [line.split() for line in run("connections", name).splitlines()[1:]]
     if any(len(row) < 3 for row in rows):
-        raise snap.BadResponseError(f"'snap connections {name}' prints something else than a table of plugs and slots")
+        raise snap.BadResponseError(f"'snap connections {name}' does not print a table of plugs and slots")
     return [
-        Link(interface.partition("[")[0], (owner, plug_name), None if slot == "-" else slot)
+        Connection(interface.partition("[")[0], (owner, plug_name), None if slot == "-" else slot)
         for interface, plug, slot, *_ in rows
         if ":" in plug
         for owner, _, plug_name in [plug.partition(":")]
@@ -63,47 +63,53 @@ def links(name: str) -> list[Link]:
 
 
 def run(*arguments: str) -> str:
-    """Run the command snap and return what it prints.
+    """Run the command `snap` and return its output.
 
-    Raises snap.Error as the library does; a command that takes too long is not run again, as snapd may still be at it.
+    Raises snap.Error as the library does. A command that times out is not run again: snapd may still be working on it.
     """
-    return patiently(lambda: _run(arguments))
+    return with_retries(lambda: _run(arguments))
 
 
-def patiently(action: Callable[[], _RESULT]) -> _RESULT:
-    """Do something, again after a pause when it fails for a reason that passes.
+def with_retries(action: Callable[[], _RESULT]) -> _RESULT:
+    """Call `action`, and again after a pause when it fails for a reason that goes away by itself.
 
-    Such are a slow answer (of the store, too), a restart of snapd, and another change that is in progress. Raises
-    snap.Error, and SnapError where there is no snapd.
+    Such reasons are a slow answer from snapd or the store, a restart of snapd, and another change in progress.
+
+    Raises snap.Error, and CharmError where snapd is not installed.
     """
     for _ in range(_ATTEMPTS - 1):
         try:
-            return _understood(action)
+            return _call(action)
         except snap.SocketNotFoundError as error:
-            raise SnapError("snapd is not on this machine: 'sudo apt install snapd'") from error
+            raise CharmError("snapd is not installed: run 'sudo apt install snapd'") from error
         except snap.Error as error:
-            if not _passes(error):
+            if not _is_temporary(error):
                 raise
             log.warning("trying again in %g seconds: %s", _PAUSE, error)
         time.sleep(_PAUSE)
-    return _understood(action)
+    return _call(action)
 
 
-def _understood(action: Callable[[], _RESULT]) -> _RESULT:
-    """Do something; what the library makes of an answer in an unknown form is an error of its own class.
+def is_busy(error: snap.Error) -> bool:
+    """Whether snapd failed only because it is busy with something else."""
+    return bool(_BUSY.search(str(error)))
 
-    It lets through what its decoder raises for text that is not UTF-8 or nested too deeply, and for an error that is
-    no object.
+
+def _is_temporary(error: snap.Error) -> bool:
+    no_answer = isinstance(error, snap.TimeoutError | snap.ConnectionError)
+    return no_answer or is_busy(error) or bool(_SLOW_STORE.search(str(error)))
+
+
+def _call(action: Callable[[], _RESULT]) -> _RESULT:
+    """Call `action`, and turn every exception about an unreadable answer into one of the library's own.
+
+    The library's decoder lets three others through: for text that is not UTF-8, for text that is nested too deeply,
+    and for an error that is not an object.
     """
     try:
         return action()
     except (UnicodeDecodeError, RecursionError, AttributeError) as error:
-        raise snap.BadResponseError(f"snapd answers in an unknown form ({type(error).__name__})") from error
-
-
-def is_busy(error: snap.Error) -> bool:
-    """Whether snapd only has something else to do at the moment."""
-    return bool(_BUSY.search(str(error)))
+        raise snap.BadResponseError(f"snapd's answer has an unknown form ({type(error).__name__})") from error
 
 
 def _run(arguments: tuple[str, ...]) -> str:
@@ -118,7 +124,7 @@ def _run(arguments: tuple[str, ...]) -> str:
             check=False,
         )
     except FileNotFoundError:
-        raise snap.SocketNotFoundError(f"{_COMMAND} is not there: install snapd") from None
+        raise snap.SocketNotFoundError(f"{_COMMAND} is missing: install snapd") from None
     except OSError as error:
         message = f"{_COMMAND} cannot be run: {error.strerror}"
         raise snap.ChangeError(message, kind="command", value=" ".join(arguments)) from error
@@ -132,15 +138,10 @@ def _run(arguments: tuple[str, ...]) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Our environment with Juju's proxy settings, under both spellings that programs look for.
+    """Our environment with Juju's proxy settings, in lower and upper case because programs look for either.
 
-    They are for what the command itself does. Snapd asks the store by its own: the model's `snap-http-proxy`.
+    They concern the command itself. snapd has its own proxy for the store: the model's `snap-http-proxy`.
     """
     proxies = {name: os.environ.get(f"JUJU_CHARM_{name.upper()}") for name in ("http_proxy", "https_proxy", "no_proxy")}
     given = {name: value for name, value in proxies.items() if value}
     return {**os.environ, **given, **{name.upper(): value for name, value in given.items()}}
-
-
-def _passes(error: snap.Error) -> bool:
-    unanswered = isinstance(error, snap.TimeoutError | snap.ConnectionError)
-    return unanswered or is_busy(error) or bool(_SLOW_STORE.search(str(error)))

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Stands in for Juju's hook tools: answers a charm's questions from a file, and records what it was told.
+"""Stands in for Juju's hook tools: answers the charm from a file, and records the calls that change something in Juju.
 
-Runs under each tool's name, wherever the charm runs, so it is one file that needs nothing but Python. `EPA_HOOKS` names
-a directory: `world.json` holds the answers, `told.jsonl` gets a line [tool, arguments, standard input] for each call
-that tells something. Only juju-log, called a dozen times in every hook, is a shell's: it adds to `logged`.
+This file runs under each tool's name on the charm's machine, so it needs nothing but Python. `EPA_HOOKS` names a
+directory: `answers.json` holds the answers, and `calls.jsonl` gets a line [tool, arguments, standard input] for each
+recorded call. Only juju-log is a shell script, because each hook calls it a dozen times: it appends to `logged`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-#: Tools that only tell Juju something.
-TELLING = (
+#: Tools that change something in Juju; their calls are recorded.
+WRITING = (
     "status-set",
     "application-version-set",
     "relation-set",
@@ -27,7 +27,8 @@ TELLING = (
     "close-port",
     "juju-reboot",
 )
-ASKING = (
+#: Tools that answer the charm.
+READING = (
     "is-leader",
     "config-get",
     "relation-ids",
@@ -42,32 +43,32 @@ ASKING = (
     "goal-state",
 )
 
-#: Ends each argument with a zero and each call with a record separator.
+#: Writes a zero byte after each argument and a record separator after each call.
 LOG = r"""#!/bin/sh
 { printf '%s\0' "$@"; printf '\036'; } >>"$EPA_HOOKS/logged"
 """
 
 
 def install(directory: Path) -> None:
-    """Make every tool, most of them as links to a copy of this file."""
+    """Install all tools in a directory, most of them as links to a copy of this file."""
     log = directory / "juju-log"
     log.write_text(LOG, encoding="utf-8")
     log.chmod(0o755)
     program = directory / "hooktools.py"
     program.write_text(Path(__file__).read_text(encoding="utf-8"), encoding="utf-8")
     program.chmod(0o755)
-    for tool in (*TELLING, *ASKING):
+    for tool in (*WRITING, *READING):
         (directory / tool).symlink_to(program.name)
 
 
-def answer(tool: str, arguments: list[str], world: dict[str, Any]) -> object:
-    """What a tool prints, as JSON or text; None for a failure."""
-    relations: dict[str, list[dict[str, Any]]] = world.get("relations", {})
+def answer(tool: str, arguments: list[str], answers: dict[str, Any]) -> object:
+    """The output of a tool, as JSON or text; None for a failure."""
+    relations: dict[str, list[dict[str, Any]]] = answers.get("relations", {})
     match tool:
         case "is-leader":
             return True
         case "config-get":
-            return world.get("config", {})
+            return answers.get("config", {})
         case "relation-ids":
             return [f"{arguments[0]}:{each['id']}" for each in relations.get(arguments[0], [])]
         case "relation-list":
@@ -76,11 +77,11 @@ def answer(tool: str, arguments: list[str], world: dict[str, Any]) -> object:
         case "relation-get" | "opened-ports" | "goal-state":
             return {}
         case "relation-model-get":
-            return {"uuid": world.get("model", "")}
+            return {"uuid": answers.get("model", "")}
         case "resource-get":
-            return world.get("resource")
+            return answers.get("resource")
         case "action-get":
-            return world.get("action", {})
+            return answers.get("action", {})
         case "status-get":
             return {"status": "maintenance", "message": "", "status-data": {}}
         case _:
@@ -98,16 +99,16 @@ def number(arguments: list[str]) -> int:
 
 
 def main() -> int:
-    """Be the tool that the program's name says."""
+    """Act as the tool with the program's name."""
     tool, given = Path(sys.argv[0]).name, sys.argv[1:]
     directory = Path(os.environ["EPA_HOOKS"])
-    if tool in TELLING:
+    if tool in WRITING:
         text = sys.stdin.read() if "-" in given and tool == "relation-set" else ""
-        with (directory / "told.jsonl").open("a", encoding="utf-8") as file:
+        with (directory / "calls.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps([tool, given, text]) + "\n")
         return 0
     arguments = [word for word in given if not word.startswith("--format")]
-    value = answer(tool, arguments, json.loads((directory / "world.json").read_text(encoding="utf-8")))
+    value = answer(tool, arguments, json.loads((directory / "answers.json").read_text(encoding="utf-8")))
     if value is None:
         print(f"ERROR {tool}: not found", file=sys.stderr)
         return 1

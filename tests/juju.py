@@ -1,4 +1,4 @@
-"""What Juju gives a charm's dispatch and hears from it, wherever a test runs that."""
+"""The environment that Juju gives a charm's dispatch, and the outcome that the hook tools record."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MODEL: Final = "3f1d9c8a-6a39-4a43-8f2f-2d54c5cc9a11"
 
 
 def unit(charm: str) -> dict[str, str]:
-    """The environment of every hook and action of epa-orchestrator/0, whose charm lies in this directory."""
+    """The environment of all hooks and actions of epa-orchestrator/0; `charm` is the charm's directory."""
     return {
         "JUJU_MODEL_NAME": "machines",
         "JUJU_MODEL_UUID": _MODEL,
@@ -44,31 +44,31 @@ def action(name: str) -> dict[str, str]:
     }
 
 
-def world(config: dict[str, Any], *, related: bool, resource: str | None, action: dict[str, Any]) -> dict[str, Any]:
-    """What the hook tools answer from."""
+def answers(config: dict[str, Any], *, related: bool, resource: str | None, action: dict[str, Any]) -> dict[str, Any]:
+    """The answers of the hook tools."""
     principal = {"id": 0, "app": PRINCIPAL, "units": [f"{PRINCIPAL}/0"]}
     relations = {PRINCIPAL: [principal]} if related else {}
     return {"config": config, "relations": relations, "resource": resource, "action": action, "model": _MODEL}
 
 
 @dataclass(frozen=True)
-class Told:
-    """What a hook told Juju, and how it ended."""
+class Outcome:
+    """The exit code of a hook, its calls of hook tools, and its output."""
 
     code: int
     calls: list[tuple[str, list[str]]]
-    #: Level and text of what was logged.
+    #: Level and text of each line in Juju's log.
     log: list[tuple[str, str]]
     output: str
 
     @property
     def statuses(self) -> list[tuple[str, str]]:
-        """Every status that was set, in order."""
+        """All statuses that were set, in order."""
         return [(words[1], words[3]) for words in self.of("status-set")]
 
     @property
     def status(self) -> tuple[str, str]:
-        """The last one."""
+        """The last status that was set."""
         return self.statuses[-1]
 
     @property
@@ -84,12 +84,12 @@ class Told:
 
     @property
     def document(self) -> Any:
-        """The result for programs."""
+        """The JSON result of an action."""
         return json.loads(self.results["json"])
 
     @property
     def failure(self) -> str | None:
-        """Why an action failed."""
+        """The message of a failed action."""
         return next((words[-1] for words in self.of("action-fail")), None)
 
     def of(self, tool: str) -> list[list[str]]:
@@ -97,14 +97,14 @@ class Told:
         return [words for name, words in self.calls if name == tool]
 
     def has_traceback(self) -> bool:
-        """Whether one was printed or logged."""
+        """Whether a traceback was printed or logged."""
         return any("Traceback" in text for text in (self.output, *(text for _, text in self.log)))
 
 
-def told(code: int, calls: str, logged: str, output: str) -> Told:
-    """What the hook tools recorded: see hooktools."""
+def read_outcome(code: int, calls: str, logged: str, output: str) -> Outcome:
+    """The outcome, read from the files that the hook tools write (see hooktools)."""
     lines = [line.split("\0") for line in logged.split("\x1e")[:-1]]
-    return Told(
+    return Outcome(
         code,
         [(tool, words) for tool, words, _ in map(json.loads, calls.splitlines())],
         [(words[1], words[3]) for words in lines],

@@ -1,7 +1,7 @@
-"""What placement promises, a second time: plainly and slowly, over sets of ints, by trying every set of CPUs.
+"""The promises of placement, a second time: plainly and slowly, over sets of ints, by trying every set of CPUs.
 
-Nothing here is the program's own but the policy and the machine. The words are those of the operator's documentation
-and of `Cost`.
+It shares only the policy and the machine with the program. The words are those of the operator's documentation and of
+`Cost`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class World:
     l3: dict[int, Hashable]
     core: dict[int, Cpus]
     core_type: dict[int, str | None]
-    known_needs: dict[tuple[int, str, int | None], tuple[int, int] | None] = field(
+    known_minimum: dict[tuple[int, str, int | None], tuple[int, int] | None] = field(
         default_factory=dict[tuple[int, str, int | None], tuple[int, int] | None]
     )
 
@@ -50,7 +50,7 @@ def world(machine: Machine, eligible: Cpus, reserved: Cpus = NOTHING) -> World:
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """What is asked of placement."""
+    """A request to placement."""
 
     world: World
     free: Cpus
@@ -65,7 +65,7 @@ class Question:
         return self.count < len(self.own)
 
     def choices(self) -> Iterator[Cpus]:
-        """Every set of CPUs that keeps what is to be kept."""
+        """Every set of CPUs that includes the kept ones."""
         if self.shrinking:
             yield from map(frozenset, combinations(sorted(self.own), self.count))
         else:
@@ -78,12 +78,12 @@ class Question:
 
 
 def others(asked: Question, chosen: Cpus, core: Cpus) -> Cpus:
-    """The threads of a core that somebody else has, or that are reserved."""
+    """The threads of a core that another service has, or that are reserved."""
     return core - (asked.free - asked.last_resort) - asked.own - chosen
 
 
 def cost(asked: Question, chosen: Cpus) -> dict[str, int]:
-    """The cost vector by the names of its components. A claim that shrinks is one made anew of its own CPUs."""
+    """The cost vector by level. A claim that shrinks counts as a new one, chosen among its own CPUs."""
     where, policy = asked.world, asked.policy
     own = NOTHING if asked.shrinking else asked.own
     left = (asked.free | asked.own) - chosen
@@ -184,23 +184,23 @@ def broken(asked: Question, chosen: Cpus) -> str | None:
         nodes = len({where.node[cpu] for cpu in chosen})
         if policy.numa_policy == "single-numa-node" and nodes > 1:
             return "numa-policy"
-        least = needs(where, asked.count, policy.cpu_thread_policy)
+        least = minimum(where, asked.count, policy.cpu_thread_policy)
         if policy.numa_policy == "restricted" and least and nodes > least[0]:
             return "numa-policy"
     if policy.uncore_cache_alignment == "require":
-        least = needs(where, asked.count, policy.cpu_thread_policy, asked.node)
+        least = minimum(where, asked.count, policy.cpu_thread_policy, asked.node)
         if least and len({where.l3[cpu] for cpu in chosen}) > least[1]:
             return "uncore-cache-alignment"
     return None
 
 
-def needs(where: World, count: int, threads: str, node: int | None = None) -> tuple[int, int] | None:
+def minimum(where: World, count: int, threads: str, node: int | None = None) -> tuple[int, int] | None:
     """The fewest NUMA nodes, and in so many the fewest L3 domains, of `count` CPUs of an empty pool (or node)."""
     key = count, threads, node
-    if key not in where.known_needs:
+    if key not in where.known_minimum:
         cpus = sorted(cpu for cpu in where.core if node in (None, where.node[cpu]))
-        where.known_needs[key] = min(_found(where, map(frozenset, combinations(cpus, count)), threads), default=None)
-    return where.known_needs[key]
+        where.known_minimum[key] = min(_found(where, map(frozenset, combinations(cpus, count)), threads), default=None)
+    return where.known_minimum[key]
 
 
 def _found(where: World, choices: Iterator[Cpus], threads: str) -> Iterator[tuple[int, int]]:

@@ -1,8 +1,8 @@
 """Checks charmcraft.yaml against charmcraft's schema, and the packed charm with `charmcraft analyze`.
 
-`python -m tools.check_charm`. The analyzer does not expand the variable in charmcraft's own generated dispatch, so it
-is shown a copy in which that is done; then everything it has to say must be good. Only that ops is inside it cannot
-see: it looks where older plugins put it.
+`python -m tools.check_charm`. The analyzer does not expand the variable in the dispatch that charmcraft generates, so
+it gets a copy with the expanded variable. All of its results must be good but one: it does not find ops, because it
+looks in the directory of older plugins.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _GOOD: Final = ("ok", "nonapplicable", "python", "operator", "ignored")
 
 
 def main() -> int:
-    """Print what is wrong; 0 when nothing is."""
+    """Print the problems; returns 0 when there are none."""
     try:
         with tempfile.TemporaryDirectory() as directory:
             charm = pack(Path(directory, "checked.charm"), None, running_python())

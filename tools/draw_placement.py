@@ -1,6 +1,6 @@
 """Draws the pictures in docs/placement.md: `python tools/draw_placement.py [--check]`.
 
-What they show is decided by the daemon's own code, so they cannot say what it does not do.
+The daemon's own code decides what they show, so they always agree with it.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from epa_orchestrator.allocation.pools import Pools, build_pools  # noqa: E402
 from epa_orchestrator.allocation.refusal import Refused  # noqa: E402
 from epa_orchestrator.allocation.settings import parse_settings  # noqa: E402
 from epa_orchestrator.cpuset import EMPTY, CpuSet  # noqa: E402  (importable only now, when run as a script)
-from epa_orchestrator.hardware.machine import Machine, read_machine  # noqa: E402
+from epa_orchestrator.hardware.discovery import read_machine  # noqa: E402
+from epa_orchestrator.hardware.machine import Machine  # noqa: E402
 from epa_orchestrator.hardware.sysfs import RecordedSysfs  # noqa: E402
-from epa_orchestrator.placement.search import summary  # noqa: E402
+from epa_orchestrator.placement.summary import summarize  # noqa: E402
 from tools.synthetic import Shape, build  # noqa: E402
 
 PICTURES: Final = ROOT / "docs" / "pictures"
@@ -67,9 +68,9 @@ DRAWN: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 class Outcome(NamedTuple):
-    """What came of the requests, by service: its CPUs and where they are, or why none; what is withheld; what is left.
+    """The answers by service (its CPUs and where they are, or the refusal), and the withheld and the free CPUs.
 
-    All of it as it is in the end, when the last request has been answered.
+    All of it after the last request.
     """
 
     machine: Machine
@@ -81,7 +82,7 @@ class Outcome(NamedTuple):
 
 
 def outcome(options: Mapping[str, str]) -> Outcome:
-    """What the daemon answers to the requests, one after the other, on the empty machine."""
+    """The daemon's answers to the requests, one after the other, on the empty machine."""
     machine = read_machine(RecordedSysfs(build(SHAPE)))
     pools = build_pools(machine, None, parse_settings(dict(options)))
     ledger = Ledger()
@@ -102,7 +103,7 @@ def outcome(options: Mapping[str, str]) -> Outcome:
 
 def _where(pools: Pools, cpus: CpuSet, available: CpuSet) -> str:
     """Where a service's CPUs are, in words, when the available ones are free for it."""
-    found = summary(pools.isolated.topology(), cpus, available | cpus)
+    found = summarize(pools.isolated.topology(), cpus, available | cpus)
     told = [f"NUMA {'node' if len(found.numa_nodes) == 1 else 'nodes'} {found.numa_nodes}"]
     told.append(_number(found.l3_domains, "L3 domain"))
     if found.whole_cores:
@@ -160,7 +161,7 @@ class _Box(NamedTuple):
 
 
 def draw(options: Mapping[str, str]) -> str:
-    """The picture of what becomes of the requests under these options, as an SVG file."""
+    """The picture of the requests under these options, as an SVG file."""
     found = outcome(options)
     heading = ", ".join(f"{name}={value}" for name, value in options.items()) or "All options at their defaults"
     if options:
@@ -247,7 +248,7 @@ def _thread(found: Outcome, cpu: int, y: int) -> str:
 
 
 def _legend(found: Outcome) -> list[str]:
-    """One line for each request: who, how many, and which CPUs or why none; then what nobody has."""
+    """One line for each request: service, count, and CPUs or refusal; then the CPUs that no service has."""
     lines: list[str] = []
     for place, request in enumerate(REQUESTS):
         y = place * _LINE
@@ -299,7 +300,7 @@ def _text(kind: str, x: float, y: float, text: str, ink: str | None = None) -> s
 
 
 def main() -> int:
-    """Write the pictures, or with --check compare them; the exit code is 1 if one is not what it should be."""
+    """Write the pictures, or with --check compare them; the exit code is 1 if one is out of date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is not up to date")
     check = parser.parse_args().check

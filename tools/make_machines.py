@@ -21,7 +21,7 @@ def _isolating(shape: Shape, housekeeping: int) -> Shape:
     return dataclasses.replace(shape, isolated=all_but_first_cores(shape, housekeeping))
 
 
-#: Said of each of them.
+#: The end of each description.
 _MADE: Final = "; made by the epa-orchestrator project from public figures, not captured."
 
 #: File name -> (what it is, its shape).
@@ -94,7 +94,7 @@ SHIPPED: Final = {
 
 
 def main() -> int:
-    """Write the recordings, or with --check compare them; the exit code is 1 if one is not what it should be."""
+    """Write the recordings, or with --check compare them; the exit code is 1 if one is out of date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is not up to date")
     check = parser.parse_args().check

@@ -1,8 +1,8 @@
-"""Packs the charm with the snap inside it: by `charmcraft pack` where that runs, else by following charmcraft.yaml.
+"""Packs the charm with the snap inside it: with `charmcraft pack` if that runs here, else by following charmcraft.yaml.
 
-`python -m tools.pack_charm [--snap FILE] [--python 3.12] [--output FILE]`. charmcraft packs on Ubuntu 24.04 with
-python3-apt only. Elsewhere this script lays out the same zip, with charmcraft's own models and dispatch, and wheels for
-the Python it is told: for tests, not for publishing.
+`python -m tools.pack_charm [--snap FILE] [--python 3.12] [--output FILE]`. charmcraft packs only on Ubuntu 24.04 with
+python3-apt. Elsewhere this script lays out the same zip with charmcraft's own models and dispatch, and with wheels for
+the given Python: for tests, not for publishing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ BASE_PYTHON: Final = "3.12"
 
 
 def pack(output: Path, snap: Path | None, python: str = BASE_PYTHON) -> Path:
-    """Lay out the charm as charmcraft does, with `snap` (None: an empty file) inside, and zip it into `output`.
+    """Lay out the charm as charmcraft does, with `snap` inside (None: an empty file), and zip it into `output`.
 
     Raises PackError.
     """
@@ -85,11 +85,11 @@ def _build(
             source = snap if file in part["organize"].values() else ROOT / file
             (stage / file).write_bytes(source.read_bytes() if source else b"")
     else:
-        raise PackError(f"part {name} of charmcraft.yaml is not of the kind that this script can follow")
+        raise PackError(f"part {name} of charmcraft.yaml has plugin {part['plugin']}, not python or dump")
 
 
 def _install(requirements: list[str], venv: Path, environment: dict[str, str], python: str) -> None:
-    """Make the virtual environment as charmcraft leaves it: packages, no programs."""
+    """Make the virtual environment with packages and without programs, as charmcraft does."""
     packages = venv / "lib" / f"python{python}" / "site-packages"
     listed = [word for file in requirements for word in ("--requirement", file)]
     command = ["python3", "-m", "pip", "install", "--quiet", "--target", str(packages), *listed]
@@ -106,7 +106,7 @@ def _write_metadata(project: dict[str, Any], stage: Path) -> None:
         "bases": [{"name": "ubuntu", "channel": "24.04", "architectures": [architecture()]}],
     }
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of members of charmcraft's own that we do not use
+        warnings.simplefilter("ignore", DeprecationWarning)  # about members of charmcraft that we do not use
         charm = cast("Any", PlatformCharm).unmarshal(project)
         metadata = CharmMetadata.from_charm(charm).to_yaml_string()
     (stage / const.METADATA_FILENAME).write_text(metadata, encoding="utf-8")
@@ -122,10 +122,10 @@ def _write_metadata(project: dict[str, Any], stage: Path) -> None:
 
 
 def main() -> int:
-    """Pack, and say where the file is."""
+    """Pack, and print the path of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--snap", type=Path, help="the snap to put inside (default: the one in dist)")
-    parser.add_argument("--python", help="the Python to pack for, if not the base's own; never asks charmcraft")
+    parser.add_argument("--snap", type=Path, help="the snap to put inside (default: the snap in dist)")
+    parser.add_argument("--python", help="the Python to pack for (default: the base's own); never runs charmcraft")
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
     name = f"epa-orchestrator_ubuntu@24.04-{architecture()}.charm"

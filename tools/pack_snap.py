@@ -1,8 +1,8 @@
 """Packs the snap without snapcraft and without the store, by following the parts of snap/snapcraft.yaml.
 
 `python -m tools.pack_snap [--python 3.12] [--output FILE]`. Each part's `override-build` runs as snapcraft runs it,
-with CRAFT_PART_INSTALL for where its files go; the rest of snapcraft.yaml becomes meta/snap.yaml. What this script does
-not know how to follow, it refuses.
+with CRAFT_PART_INSTALL as the directory for its files. The rest of snapcraft.yaml becomes meta/snap.yaml. The script
+refuses parts and members that it does not know.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tools.packing import (
     workplace,
 )
 
-#: The Python of each base, which wheels with compiled parts must be for.
+#: The Python of each base: wheels with compiled parts must be for this version.
 BASE_PYTHON: Final = {"core24": "3.12"}
 
-#: Top-level members of snapcraft.yaml that snap.yaml has as well, under the same name.
+#: Top-level members of snapcraft.yaml that snap.yaml has under the same name.
 _SAME: Final = (
     *("name", "version", "title", "summary", "description", "license", "base", "grade", "confinement"),
     *("environment", "plugs", "slots", "apps", "hooks"),
@@ -38,13 +38,13 @@ _ONLY_SNAPCRAFT: Final = ("platforms", "parts", "compression")
 
 
 def pack(output: Path, python: str | None = None, version: str | None = None) -> Path:
-    """Pack the snap for this machine's architecture into `output`, under another version if one is given.
+    """Pack the snap for this machine's architecture into `output`; `version` replaces the version of snapcraft.yaml.
 
     Raises PackError.
     """
     project = document(ROOT / "snap" / "snapcraft.yaml")
     if unknown := sorted(set(project) - {*_SAME, *_ONLY_SNAPCRAFT}):
-        raise PackError(f"snapcraft.yaml has {', '.join(unknown)}, which this script does not know")
+        raise PackError(f"snapcraft.yaml has members that this script does not know: {', '.join(unknown)}")
     project["version"] = version or project["version"]
     python = python or BASE_PYTHON[project["base"]]
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -63,12 +63,12 @@ def pack(output: Path, python: str | None = None, version: str | None = None) ->
 def _build(name: str, part: dict[str, Any], stage: Path, environment: dict[str, str]) -> None:
     known = {"plugin", "source", "build-packages", "override-build", "prime"}
     if part["plugin"] != "nil" or part["source"] != "." or set(part) - known:
-        raise PackError(f"part {name} of snapcraft.yaml is not of the kind that this script can follow")
+        raise PackError(f"part {name} of snapcraft.yaml has members or a plugin that this script does not know")
     script = f"set -euo pipefail\n{part['override-build']}"
     run(["bash", "-c", script], ROOT, {**environment, "CRAFT_PART_INSTALL": str(stage)})
     for entry in cast("list[str]", part.get("prime", [])):
         if not entry.startswith("-"):
-            raise PackError(f"part {name} of snapcraft.yaml primes {entry}: this script can only leave files out")
+            raise PackError(f"part {name} of snapcraft.yaml primes {entry}: this script can only exclude files (-PATH)")
         shutil.rmtree(stage / entry[1:], ignore_errors=True)
 
 
@@ -81,9 +81,9 @@ def _write_meta(project: dict[str, Any], stage: Path) -> None:
 
 
 def main() -> int:
-    """Pack, and say where the file is."""
+    """Pack, and print the path of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--python", help="the Python to pack for, if not the base's own")
+    parser.add_argument("--python", help="the Python to pack for (default: the base's own)")
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
     try:

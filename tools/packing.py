@@ -1,4 +1,4 @@
-"""What packing the snap and packing the charm share: the Python they are packed for, and running commands."""
+"""Helpers for packing the snap and the charm: the Python that they are packed for, and running commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import yaml
 
 ROOT: Final = Path(__file__).parents[1]
 
-#: Debian's names of the architectures that the charm and the snap are for.
+#: The supported architectures, by the kernel's name; values are Debian's names.
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
@@ -31,35 +31,35 @@ def architecture() -> str:
     try:
         return _ARCHITECTURES[platform.machine()]
     except KeyError:
-        raise PackError(f"{platform.machine()} is none of the architectures {', '.join(_ARCHITECTURES)}") from None
+        raise PackError(f"unsupported architecture {platform.machine()}: use {' or '.join(_ARCHITECTURES)}") from None
 
 
 def document(path: Path) -> dict[str, Any]:
-    """A YAML file that holds one mapping."""
+    """Read a YAML file that holds one mapping."""
     return cast("dict[str, Any]", yaml.safe_load(path.read_text(encoding="utf-8")))
 
 
 def running_python() -> str:
-    """The Python that runs this, such as 3.11."""
+    """The version of the running Python, such as 3.11."""
     return f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @contextlib.contextmanager
 def workplace() -> Generator[Path]:
-    """An empty directory for what is laid out before it is packed."""
+    """A temporary directory in which files are laid out before they are packed."""
     with tempfile.TemporaryDirectory(prefix="epa-pack-") as directory:
         yield Path(directory)
 
 
 def python_environment(version: str, workplace: Path) -> dict[str, str]:
-    """Environment variables with which `python3 -m pip install --target` installs for a Python such as 3.12.
+    """Environment variables that make `python3 -m pip install --target` install for a Python such as 3.12.
 
-    Where that Python is on this machine, with pip, `python3` is it. Else it is our own, which fetches wheels for the
-    other; it cannot compile for it, so what is packed starts slower.
+    If this machine has that Python with pip, `python3` becomes it. Otherwise `python3` is the running Python, which
+    downloads wheels for the other version but cannot compile for it, so the packed program starts slower.
     """
     interpreter = _interpreter(version)
     if interpreter is None:
-        print(f"Python {version} with pip is not on this machine: what is packed starts slower, uncompiled")
+        print(f"Python {version} with pip is not on this machine: the package is not compiled and starts slower")
         return {
             "PATH": _path_with(Path(sys.executable), workplace),
             "PIP_PYTHON_VERSION": version,
@@ -75,13 +75,13 @@ def run(command: list[str], cwd: Path, environment: Mapping[str, str] | None = N
     try:
         subprocess.run(command, cwd=cwd, env={**os.environ, **quiet, **(environment or {})}, check=True)
     except FileNotFoundError:
-        raise PackError(f"{command[0]} is not installed: install the package that brings it") from None
+        raise PackError(f"the program {command[0]} is missing: install it") from None
     except subprocess.CalledProcessError as error:
         raise PackError(f"{' '.join(command)[:200]} failed with status {error.returncode}") from None
 
 
 def drop_foreign_bytecode(directory: Path, version: str) -> None:
-    """Remove compiled files that are for another Python than `version`."""
+    """Remove compiled files for other Pythons than `version`."""
     tag = f".cpython-{version.replace('.', '')}.pyc"
     for file in directory.rglob("*.pyc"):
         if not file.name.endswith(tag):

@@ -1,4 +1,4 @@
-"""Builds the sysfs files of made-up machines, so that tests, benchmarks and the shipped recordings need no hardware."""
+"""Builds the sysfs files of synthetic machines, so that tests, benchmarks and shipped recordings need no hardware."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Hugepages = Mapping[int, tuple[int, int]]
 
 
 class _Core(NamedTuple):
-    """One physical core: which domains it is in, and its place in its package."""
+    """One physical core: its domains, and its place in its package."""
 
     package: int
     node: int
@@ -115,6 +115,24 @@ def build(shape: Shape) -> dict[str, str]:
                 files |= _cache(directory + "cache/index3/", 3, shape.l3, cache_ids[core.l3], caches[core.l3])
     nodes = _united((core.node, threads[number]) for number, core in enumerate(cores))
     return files | _node_files(shape, nodes)
+
+
+def build_hybrid(performance_cores: int, efficiency_cores: int) -> dict[str, str]:
+    """The files of an Intel hybrid processor: cores of two adjacent threads, then cores of one, below one L3.
+
+    The PMUs cpu_core and cpu_atom name the types (`perf-intel-hybrid` in the documentation of perf).
+    """
+    performance = 2 * performance_cores
+    files = build(Shape(cores_per_l3=performance + efficiency_cores))
+    for cpu in range(performance):
+        directory = f"devices/system/cpu/cpu{cpu}/topology/"
+        first = cpu - cpu % 2
+        files[directory + "core_id"] = str(first)
+        files[directory + "thread_siblings_list"] = files[directory + "core_cpus_list"] = f"{first}-{first + 1}"
+    return files | {
+        "devices/cpu_core/cpus": str(CpuSet(range(performance))),
+        "devices/cpu_atom/cpus": str(CpuSet(range(performance, performance + efficiency_cores))),
+    }
 
 
 def write_tree(files: Mapping[str, str], root: str | Path) -> None:

@@ -7,22 +7,22 @@ from typing import Final, Protocol
 
 from benchmarks.placement import kubelet
 from benchmarks.placement.hosts import Host
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import CpuSet, lowest_bits
 from epa_orchestrator.placement.policy import PlacementPolicy
-from epa_orchestrator.placement.search import Unplaceable, choose
-from epa_orchestrator.placement.topology import lowest_bits
+from epa_orchestrator.placement.rules import Unplaceable
+from epa_orchestrator.placement.search import choose
 
 
 class Allocator(Protocol):
     """Something that chooses CPUs.
 
-    One that works `in_place` takes nothing away when a claim grows, and gives nothing new when it shrinks. The others
-    resize as if the claim were released and allocated anew.
+    One that works `in_place` keeps all CPUs when a claim grows, and adds none when it shrinks. The others resize as if
+    the claim were released and allocated again.
     """
 
     @property
     def name(self) -> str:
-        """What it is called in the tables."""
+        """Its name in the tables."""
         ...
 
     @property
@@ -49,22 +49,22 @@ class Ours:
         return changed or "default"
 
     def place(self, host: Host, free: int, own: int, count: int) -> int | None:
-        """What `choose` says."""
+        """The answer of `choose`."""
         try:
-            return choose(host.top, CpuSet.from_mask(free), CpuSet.from_mask(own), count, self.policy).mask
+            return choose(host.topology, CpuSet.from_mask(free), CpuSet.from_mask(own), count, self.policy).mask
         except Unplaceable:
             return None
 
 
 @dataclass(frozen=True)
 class LowestFirst:
-    """The lowest free ids, as one would write it first; a claim that shrinks gives up its highest ones."""
+    """The lowest free ids, the simplest method; a claim that shrinks gives up its highest ones."""
 
     name: str = "lowest id first"
     in_place: bool = True
 
     def place(self, host: Host, free: int, own: int, count: int) -> int | None:  # noqa: ARG002  (ignorance is its point)
-        """The lowest free CPUs beside what it holds."""
+        """Its own CPUs and the lowest free ones."""
         held = own.bit_count()
         return lowest_bits(own, count) if count <= held else own | lowest_bits(free, count - held)
 

@@ -1,8 +1,8 @@
-"""A bound on acceptance: how many requests someone could place who knows the whole stream before it begins.
+"""A bound on acceptance: how many requests could be placed if the whole stream were known before it begins.
 
 An integer program chooses which requests to accept and on which NUMA node, each for its whole life, so that no node is
 over its capacity at any time. It sees CPUs as interchangeable inside a node, as a policy that asks for one node only
-does. HiGHS solves it, or is stopped and says what it has proved, which is a bound just as well.
+does. HiGHS solves it, or is stopped and reports what it has proved, which is also a bound.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def jobs_of(events: Iterable[Event]) -> list[Job]:
 
 
 def crowds(jobs: Sequence[Job]) -> list[list[int]]:
-    """The largest sets of jobs that are alive at one time; what fits these fits always.
+    """The largest sets of jobs that are alive at one time; a choice that fits these fits always.
 
     Only arrivals fill a node, and a crowd that grows before anyone leaves it is contained in the grown one.
     """

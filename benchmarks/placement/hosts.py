@@ -8,26 +8,23 @@ from functools import lru_cache
 from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.hardware.machine import Machine, read_machine
+from epa_orchestrator.hardware.discovery import read_machine
+from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
-from epa_orchestrator.placement.topology import Topology, topology
-from tools.synthetic import Shape, build
-
-#: Of the hybrid machine: the cores with two threads, and those with one.
-_PERFORMANCE_CORES: Final = 8
-_EFFICIENCY_CORES: Final = 16
+from epa_orchestrator.placement.topology import Topology, build_topology
+from tools.synthetic import Shape, build, build_hybrid
 
 
 @dataclass(frozen=True, eq=False)
 class Host:
     """A machine, all of which may be granted, and its domains as CPU masks by lowest CPU.
 
-    The masks come from the machine and not from `top`, so that what judges a choice shares no code with what made it.
+    The masks come from the machine and not from `topology`: the code that judges a choice shares none with placement.
     """
 
     name: str
     machine: Machine
-    top: Topology
+    topology: Topology
     packages: tuple[int, ...]
     nodes: tuple[int, ...]
     l3s: tuple[int, ...]
@@ -57,6 +54,7 @@ SHAPES: Final[dict[str, Shape]] = {
     "SMT4": Shape(packages=2, l3_per_node=10, cores_per_l3=2, threads_per_core=4, siblings="adjacent"),
     "VM": Shape(packages=2, cores_per_l3=16, threads_per_core=2, siblings="adjacent"),
 }
+#: An Intel Core i9 of the 13th generation.
 HYBRID: Final = "hybrid"
 NAMES: Final = (*SHAPES, HYBRID)
 
@@ -64,7 +62,7 @@ NAMES: Final = (*SHAPES, HYBRID)
 @lru_cache
 def host(name: str) -> Host:
     """One of NAMES."""
-    return made_of(name, hybrid_files() if name == HYBRID else build(SHAPES[name]))
+    return made_of(name, build_hybrid(8, 16) if name == HYBRID else build(SHAPES[name]))
 
 
 def made_of(name: str, files: dict[str, str]) -> Host:
@@ -73,31 +71,12 @@ def made_of(name: str, files: dict[str, str]) -> Host:
     return Host(
         name=name,
         machine=machine,
-        top=topology(machine, machine.online, EMPTY),
+        topology=build_topology(machine, machine.online, EMPTY),
         packages=_masks(package.cpus for package in machine.packages),
         nodes=_masks(node.cpus for node in machine.nodes if node.cpus),
         l3s=_masks(machine.l3_domains),
         cores=_masks(core.cpus for core in machine.cores),
     )
-
-
-def hybrid_files() -> dict[str, str]:
-    """The sysfs files of an Intel Core i9 of the 13th generation: 8 cores of two threads, then 16 of one.
-
-    The PMUs cpu_core and cpu_atom say which is which (Documentation/admin-guide/perf/ of the Linux kernel and
-    `perf-intel-hybrid`).
-    """
-    fast = 2 * _PERFORMANCE_CORES
-    files = build(Shape(cores_per_l3=fast + _EFFICIENCY_CORES))
-    for cpu in range(fast):
-        directory = f"devices/system/cpu/cpu{cpu}/topology/"
-        first = cpu - cpu % 2
-        files[directory + "core_id"] = str(first)
-        files[directory + "thread_siblings_list"] = files[directory + "core_cpus_list"] = f"{first}-{first + 1}"
-    return files | {
-        "devices/cpu_core/cpus": str(CpuSet(range(fast))),
-        "devices/cpu_atom/cpus": str(CpuSet(range(fast, fast + _EFFICIENCY_CORES))),
-    }
 
 
 def _masks(domains: Iterable[CpuSet]) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
-"""Judges one choice against the best that was possible then, by definitions of its own: nothing here asks placement.
+"""Judges one choice against the best possible one, by definitions of its own that share no code with placement.
 
-What was possible depends on what the allocator may do. One that resizes in place must keep the CPUs of a growing claim
+The possible choices depend on the allocator. One that resizes in place must keep the CPUs of a growing claim
 and choose among those of a shrinking one; one that does not could have chosen any free CPUs and any of the claim's own.
 Node sets of the *least size* are those with the fewest NUMA nodes that hold what must be kept and have enough CPUs.
 """
@@ -26,7 +26,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of a choice."""
+    """The findings about a choice."""
 
     #: A single node had enough CPUs; and the choice is on a single node.
     one_node_possible: bool
@@ -110,8 +110,8 @@ def avoidable(host: Host, case: Case, scopes: Sequence[int]) -> bool:
     """Whether the request could have been met without sharing a core that it does not share already.
 
     It could when in some scope that had to be used (a node set of the least size, in the fewest packages) the kept
-    CPUs, and the usable ones of cores in which no other owner has a CPU, are as many as asked for. That it would have
-    taken more L3 domains is no excuse.
+    CPUs, and the usable ones of cores in which no other owner has a CPU, are as many as asked for. It counts as
+    avoidable even when more L3 domains would have been needed.
     """
     apart = case.kept
     for core in host.cores:

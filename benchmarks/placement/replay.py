@@ -54,7 +54,7 @@ class Tally:
 
     @property
     def moved_per_resize(self) -> float:
-        """CPUs that a resize took away though as many or more were asked for, or gave anew when it shrank."""
+        """CPUs that a resize took away though as many or more were asked for, or added when it shrank."""
         return self.moved / self.resizes if self.resizes else 0.0
 
     @property
@@ -77,7 +77,7 @@ class Replay:
         self._held: dict[int, int] = {}
 
     def take(self, event: Event, tally: Tally) -> None:
-        """Do what the event says. What does not fit is lost: the claim does not come to be, or stays as large."""
+        """Apply the event. A request that does not fit is lost: the claim is not made, or keeps its size."""
         if event.kind == "release":
             self._free |= self._held.pop(event.claim, 0)
         elif event.kind == "allocate" or event.claim in self._held:
@@ -113,7 +113,7 @@ class Replay:
 
 
 def replay(host: Host, events: Iterable[Event], allocator: Allocator, warm_up: float) -> Tally:
-    """Replay a stream; what happens before the time `warm_up` is not counted, as the machine only fills then."""
+    """Replay a stream; events before the time `warm_up` are not counted, as the machine only fills then."""
     running = Replay(host, allocator)
     tally, uncounted = Tally(), Tally()
     for event in events:

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-#: Ids at or above this are refused: far over the kernel's own limit (NR_CPUS is at most 8192 on x86), yet small
-#: enough that a typing error cannot make us build a huge bit mask.
+#: The highest id that is accepted: far over the kernel's own limit (NR_CPUS is at most 8192 on x86), yet small enough
+#: that a typing error cannot cause a huge bit mask.
 MAX_CPU_ID: Final = 65_535
 
 _RANGE = re.compile(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", re.ASCII)
@@ -15,10 +15,10 @@ _HEX_WORD = re.compile(r"[0-9a-fA-F]{1,16}", re.ASCII)
 
 
 class CpuSet:
-    """A set of CPU ids (any other small ids, such as node ids, do as well), kept as one bit mask.
+    """A set of CPU ids (or of other small ids, such as node ids), kept as one bit mask.
 
-    Bit n of `mask` stands for CPU n, so union, intersection and counting cost a few machine words however many CPUs
-    are in it.
+    Bit n of `mask` stands for CPU n: the mask of CPUs 0 and 3 is 0b1001. Union, intersection and counting cost a few
+    machine words, however many CPUs the set has.
     """
 
     __slots__ = ("_text", "mask")
@@ -136,6 +136,21 @@ def iter_bits(mask: int) -> Iterator[int]:
         low = mask & -mask
         yield low.bit_length() - 1
         mask ^= low
+
+
+def lowest(mask: int) -> int:
+    """The lowest CPU in a mask, -1 for the empty one."""
+    return (mask & -mask).bit_length() - 1
+
+
+def lowest_bits(mask: int, count: int) -> int:
+    """The `count` lowest CPUs of a mask, all of them if it has no more."""
+    taken = 0
+    for _ in range(min(count, mask.bit_count())):
+        low = mask & -mask
+        taken |= low
+        mask ^= low
+    return taken
 
 
 def _runs(mask: int) -> Iterator[tuple[int, int]]:

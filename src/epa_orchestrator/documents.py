@@ -1,4 +1,4 @@
-"""Documents: JSON from files with any content."""
+"""Documents: parses JSON from files that may hold anything."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ _ECHO = 60
 
 
 class DuplicateKeyError(ValueError):
-    """An object has a key twice, and readers differ in which they keep; the message begins with "it"."""
+    """An object has a key twice, and readers differ in which value they keep; the message begins with "it"."""
 
 
 def parse_document(text: bytes) -> object:
     """The JSON value in `text`.
 
-    Raises DuplicateKeyError; ValueError for what is not JSON, is nested too deeply, or holds a number of thousands of
-    digits.
+    Raises ValueError for text that is not JSON, is nested too deeply, or holds a number of thousands of digits.
+    Raises DuplicateKeyError.
     """
     try:
         return json.loads(text, object_pairs_hook=_object)

@@ -20,7 +20,7 @@ class EpaError(Exception):
     ├── StateError           the database cannot be used
     │   └── InUse            another daemon writes it
     ├── CommitError          changes could not be made durable and were undone
-    │   └── Overtaken        another process has changed or replaced the database
+    │   └── DatabaseChanged  another process has changed or replaced the database
     ├── LegacyStateError     the older daemon's state cannot be imported
     ├── Locked               another daemon uses the state directory
     ├── ListenError          the socket cannot be served

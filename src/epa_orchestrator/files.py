@@ -1,4 +1,4 @@
-"""Files: reads a small file of untrusted origin: whole, with a limit, and without waiting."""
+"""Files: reads a small file of untrusted origin whole, with a limit on its size, and without waiting."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from epa_orchestrator.errors import EpaError
 
 
 class UnsuitableFileError(EpaError):
-    """The path leads to no regular file of a reasonable size; the message begins with "it"."""
+    """The path does not lead to a regular file of a reasonable size; the message begins with "it"."""
 
 
 def read_regular_file(path: str | Path, most: int, *, follow_link: bool) -> bytes:
     """The content of a regular file of at most `most` bytes.
 
-    A FIFO, a device or a directory is at most opened, never read, and opening it does not wait. Without `follow_link`
+    A FIFO, a device or a directory is opened at most, never read, and opening it does not wait. Without `follow_link`
     a symbolic link at the end of the path is refused too.
 
-    Raises OSError where it cannot be opened or read, UnsuitableFileError.
+    Raises UnsuitableFileError, and OSError where the file cannot be opened or read.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     fd = os.open(path, flags if follow_link else flags | os.O_NOFOLLOW)
@@ -37,7 +37,7 @@ def read_regular_file(path: str | Path, most: int, *, follow_link: bool) -> byte
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable, such as one that a rename has changed.
+    """Make the names in a directory durable, such as a name that a rename has changed.
 
     Raises OSError.
     """

@@ -1,4 +1,4 @@
-"""So that the charm is packed once for all tests, and every test has a machine and a unit of its own."""
+"""Fixtures: the packed charm, shared by all tests, and a machine and a unit for each test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fake_snapd import serving, short_directory, write_snap
+from tests.fake_snapd.server import serving
+from tests.fake_snapd.snaps import write_snap
+from tests.service import short_directory
 
 from .unit import WAYS_IN, Host, Unit, inside, make_root
 
@@ -22,7 +24,7 @@ SOURCE = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def way_in() -> list[str]:
-    """How this user gets a mount namespace."""
+    """The command with which this user enters a new mount namespace."""
     problems: list[str] = []
     for way in WAYS_IN:
         with short_directory() as directory:
@@ -35,12 +37,12 @@ def way_in() -> list[str]:
         if done.returncode == 0:
             return way
         problems.append(done.stderr.strip())
-    pytest.skip(f"no mount namespace in which a fake machine could be laid out: {'; '.join(problems)}")
+    pytest.skip(f"no new mount namespace for the fake machine: {'; '.join(problems)}")
 
 
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packed charm, whose snap is the stand-in's kind; workers of xdist share it."""
+    """The packed charm with a snap of the stand-in's kind; the workers of xdist share it."""
     directory = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         directory = directory.parent
@@ -71,7 +73,7 @@ def _pack(charm: Path, snap: Path) -> None:
 
 @pytest.fixture(scope="session")
 def unzipped(packed: Path) -> Iterator[Path]:
-    """The charm's files, of which each unit gets links."""
+    """The charm's files; each unit gets hard links to them."""
     with short_directory() as directory:
         with zipfile.ZipFile(packed) as archive:
             archive.extractall(directory)
@@ -81,7 +83,7 @@ def unzipped(packed: Path) -> Iterator[Path]:
 
 
 def _compile(charm: Path) -> None:
-    """Compile once what every unit imports; a zip does not keep the times that compiled files are judged by."""
+    """Compile all imports once for all units: a zip does not keep the times by which Python judges compiled files."""
     (packages,) = charm.glob("venv/lib/*/site-packages")
     environment = {"PYTHONPATH": f"{charm / 'src'}:{packages}", "PYDANTIC_DISABLE_PLUGINS": "true"}
     subprocess.run([sys.executable, "-S", "-c", "import charm, ops_tracing, ops._main"], env=environment, check=True)

@@ -1,16 +1,17 @@
-"""So that the charm is known to work as it is packed and as Juju runs it, from its first hook to its last."""
+"""The packed charm works as Juju runs it, from its first hook to its last."""
 
 from __future__ import annotations
 
 import pytest
 
-from epa_orchestrator.state import store
-from tests.fake_snapd import BASE, CONSUMER, NAME, Service
+from epa_orchestrator.state import database_files
+from tests.fake_snapd.snaps import BASE, CONSUMER, NAME
+from tests.service import Service
 
-from .unit import BUNDLED, Host, Told, Unit
+from .unit import BUNDLED, Host, Outcome, Unit
 
 ACTIVE = ("active", "")
-NO_RELATION = ("blocked", "no relation sunbeam-machine: juju integrate epa-orchestrator sunbeam-machine")
+NO_RELATION = ("blocked", "missing relation sunbeam-machine: run 'juju integrate epa-orchestrator sunbeam-machine'")
 NO_ISOLATED = "no isolated CPUs: pinning requests will be refused; "
 PLUG = (CONSUMER, "epa-info")
 
@@ -31,10 +32,10 @@ def revision_of(host: Host) -> str:
     return host.snapd.snaps[NAME].revision
 
 
-def blocked(told: Told) -> str:
-    """The message of a unit that waits for the operator, and has not been active in between."""
-    assert [name for name, _ in told.statuses if name != "maintenance"] == ["blocked"]
-    return told.status[1]
+def blocked(outcome: Outcome) -> str:
+    """The message of a blocked unit that was not active in between."""
+    assert [name for name, _ in outcome.statuses if name != "maintenance"] == ["blocked"]
+    return outcome.status[1]
 
 
 def is_removed(host: Host) -> bool:
@@ -43,14 +44,14 @@ def is_removed(host: Host) -> bool:
 
 def test_from_the_first_hook_to_the_last(unit: Unit, host: Host) -> None:
     unit.related = False
-    told = unit.hook("install")
-    assert told.statuses == [("maintenance", f"installing the snap from the file {BUNDLED}"), NO_RELATION]
-    assert told.version == "2.0"
+    outcome = unit.hook("install")
+    assert outcome.statuses == [("maintenance", f"installing the snap from the file {BUNDLED}"), NO_RELATION]
+    assert outcome.version == "2.0"
     assert host.snapd.commands_of("install") == [["install", "--dangerous", str(unit.charm / BUNDLED)]]
     assert host.snapd.slot_of((NAME, "topology")) == ":system-files"
     unit.related = True
-    told = unit.relation("created")
-    assert (told.statuses, told.version) == ([ACTIVE], "2.0")
+    outcome = unit.relation("created")
+    assert (outcome.statuses, outcome.version) == ([ACTIVE], "2.0")
     for event in ("config-changed", "start"):
         assert unit.hook(event).statuses == [ACTIVE]
     assert unit.relation("changed").statuses == [ACTIVE]
@@ -62,23 +63,23 @@ def test_from_the_first_hook_to_the_last(unit: Unit, host: Host) -> None:
     assert len(host.snapd.commands_of("install")) == 1
 
     unit.bundle("2.1")
-    told = unit.hook("upgrade-charm")
-    assert told.statuses == [("maintenance", f"installing the snap from the file {BUNDLED}"), ACTIVE]
-    assert told.version == "2.1"
+    outcome = unit.hook("upgrade-charm")
+    assert outcome.statuses == [("maintenance", f"installing the snap from the file {BUNDLED}"), ACTIVE]
+    assert outcome.version == "2.1"
     assert (revision_of(host), host.snapd.snaps[NAME].held) == ("x2", True)
     assert [claim.service_name for claim in host.client.list_allocations().allocations] == ["nova"]
     assert f"/{NAME}/x2/data" in (host.snapd.mounts / f"snap.{CONSUMER}.fstab").read_text()
 
     assert unit.hook("stop").statuses == []
-    told = unit.hook("remove")
-    assert told.statuses == []
-    (warning,) = [text for level, text in told.log if level == "WARNING"]
-    assert warning.startswith(f"the snap {NAME} is left on the machine: nova still hold CPUs or hugepages; ")
+    outcome = unit.hook("remove")
+    assert outcome.statuses == []
+    (warning,) = [text for level, text in outcome.log if level == "WARNING"]
+    assert warning.startswith(f"the snap {NAME} stays on the machine: CPUs or hugepages are still held by nova; ")
     assert not host.snapd.snaps[NAME].held
     assert [plug for plug, _ in host.snapd.connections] == [(NAME, "network-bind")]
 
 
-def test_removing_leaves_nothing_where_nobody_holds_anything(installed: Unit, host: Host) -> None:
+def test_remove_leaves_nothing_without_claims(installed: Unit, host: Host) -> None:
     host.snapd.add_consumer()
     assert installed.hook("update-status").status == ACTIVE
     installed.hook("stop")
@@ -90,11 +91,11 @@ def test_removing_leaves_nothing_where_nobody_holds_anything(installed: Unit, ho
     ]
 
 
-def test_removing_leaves_a_snap_whose_daemon_does_not_answer(installed: Unit, host: Host) -> None:
+def test_remove_keeps_a_snap_whose_daemon_does_not_answer(installed: Unit, host: Host) -> None:
     service_of(host).kill()
     (warning,) = [text for level, text in installed.hook("remove").log if level == "WARNING"]
     assert warning.startswith(
-        f"the snap {NAME} is left on the machine: it is not known who holds what: the daemon does"
+        f"the snap {NAME} stays on the machine: its claims cannot be read: the daemon does not answer"
     )
     assert NAME in host.snapd.snaps
     assert not host.snapd.snaps[NAME].held
@@ -103,72 +104,72 @@ def test_removing_leaves_a_snap_whose_daemon_does_not_answer(installed: Unit, ho
 def test_actions_show_release_and_refresh(installed: Unit, host: Host) -> None:
     host.client.allocate("nova", 2)
     host.client.set_hugepages("nova", 0, 2048, 16)
-    told = installed.action("list-allocations")
-    assert told.failure is None
-    assert "nova" in told.results["text"]
-    assert [claim["service_name"] for claim in told.document["pools"]["isolated"]["allocations"]] == ["nova"]
-    assert told.document["hugepages"]["node0"]["allocations"] == {"nova": {"2048": 16}}
-    told = installed.action("get-status")
-    assert told.document["health"] == "the daemon answers"
-    assert told.document["revision"] == "x1"
-    assert told.document["isolated-cpus"] == "2-7"
-    assert told.document["connections"] == {
+    outcome = installed.action("list-allocations")
+    assert outcome.failure is None
+    assert "nova" in outcome.results["text"]
+    assert [claim["service_name"] for claim in outcome.document["pools"]["isolated"]["allocations"]] == ["nova"]
+    assert outcome.document["hugepages"]["node0"]["allocations"] == {"nova": {"2048": 16}}
+    outcome = installed.action("get-status")
+    assert outcome.document["health"] == "the daemon answers"
+    assert outcome.document["revision"] == "x1"
+    assert outcome.document["isolated-cpus"] == "2-7"
+    assert outcome.document["connections"] == {
         f"{NAME}:network-bind": ":network-bind",
         f"{NAME}:topology": ":system-files",
     }
-    assert "health: the daemon answers" in told.results["text"]
+    assert "health: the daemon answers" in outcome.results["text"]
 
-    told = installed.action("release", service="nova")
-    assert told.failure == "nothing was released: pass confirm=true if nothing of 'nova' runs on its CPUs"
+    outcome = installed.action("release", service="nova")
+    assert outcome.failure == "nothing was released: stop all that uses the CPUs of 'nova', then pass confirm=true"
     assert installed.action("release", service="", confirm=True).failure is not None
-    told = installed.action("release", service="cinder", confirm=True)
-    assert told.failure == "the service 'cinder' holds nothing: list-allocations shows who does"
+    outcome = installed.action("release", service="cinder", confirm=True)
+    assert outcome.failure == "the service 'cinder' holds no CPUs or hugepages: see list-allocations"
     assert host.client.list_allocations().total_allocated_cpus == 2
-    told = installed.action("release", service="nova", confirm=True)
-    assert told.failure is None
-    assert told.results["text"] == "released CPUs 2-3 of pool isolated, 16 hugepages of 2048 KiB on node0"
+    outcome = installed.action("release", service="nova", confirm=True)
+    assert outcome.failure is None
+    assert outcome.results["text"] == "released CPUs 2-3 of pool isolated, 16 hugepages of 2048 KiB on node0"
     assert host.client.list_allocations().total_allocated_cpus == 0
 
-    told = installed.action("refresh-snap")
-    assert told.failure is None
-    assert told.results["text"] == "revision x1 before, x1 now, version 2.0"
-    assert told.document == {"before": "x1", "after": "x1"}
-    assert told.status == ACTIVE
+    outcome = installed.action("refresh-snap")
+    assert outcome.failure is None
+    assert outcome.results["text"] == "revision x1 before, x1 now, version 2.0"
+    assert outcome.document == {"before": "x1", "after": "x1"}
+    assert outcome.status == ACTIVE
 
 
-def test_actions_that_cannot_be_done_fail_with_a_sentence(unit: Unit, host: Host) -> None:
-    assert unit.action("get-status").failure == "the snap is not installed: 'juju debug-log' says why"
+def test_impossible_actions_fail_with_a_sentence(unit: Unit, host: Host) -> None:
+    assert unit.action("get-status").failure == "the snap is not installed: see 'juju debug-log'"
     assert str(unit.action("list-allocations").failure).startswith("the daemon does not answer: No daemon serves")
-    told = unit.action("release", service="nova", confirm=True)
-    assert str(told.failure).startswith("the daemon does not answer: No daemon serves")
+    outcome = unit.action("release", service="nova", confirm=True)
+    assert str(outcome.failure).startswith("the daemon does not answer: No daemon serves")
     unit.bundle("")
-    told = unit.action("refresh-snap")
-    assert str(told.failure).startswith(f"the charm carries no snap ({BUNDLED}): attach the resource")
-    assert blocked(told) == told.failure
-    told = unit.action("show-machine")
-    assert told.failure is None
-    assert "2-7" in told.results["text"]
-    assert told.document["remarks"] == []
+    outcome = unit.action("refresh-snap")
+    assert str(outcome.failure).startswith(f"the charm contains no snap ({BUNDLED}): attach the resource")
+    assert blocked(outcome) == outcome.failure
+    outcome = unit.action("show-machine")
+    assert outcome.failure is None
+    assert "2-7" in outcome.results["text"]
+    assert outcome.document["remarks"] == []
 
 
-def test_an_invalid_option_blocks_and_leaves_the_daemon_alone(installed: Unit, host: Host) -> None:
+def test_invalid_option_blocks_and_changes_nothing(installed: Unit, host: Host) -> None:
     before, requests = host.settings(), len(host.snapd.requests)
     for options, sentence in (
         ({"numa_policy": "best"}, "numa-policy='best' is not valid: set it to "),
-        ({"connect_plugs": "nova"}, "connect-plugs='nova' is not valid: 'nova' is not snap:plug; give such pairs"),
+        ({"connect_plugs": "nova"}, "connect-plugs='nova' is not valid: 'nova' is not snap:plug; separate such pairs"),
         ({"snap_revision": 4}, "snap-revision=4 needs a snap-channel: set both, or reset snap-revision"),
     ):
-        told = installed.configure(**options, log_level="debug")
-        assert blocked(told).startswith(sentence)
+        outcome = installed.configure(**options, log_level="debug")
+        assert blocked(outcome).startswith(sentence)
         installed.config.clear()
     assert host.settings() == before
-    assert host.snapd.asked("PUT conf") == 1, "the one of the first hook"
+    assert host.snapd.request_count("PUT conf") == 1, "the first hook sets the options"
     assert len(host.snapd.requests) == requests
     assert host.client.allocate("nova", 1).cores_allocated == 1
     assert installed.hook("config-changed").statuses == [ACTIVE]
 
 
-def test_options_reach_the_daemon_unless_they_would_orphan_claims(installed: Unit, host: Host) -> None:
+def test_options_reach_the_daemon_unless_they_take_cpus_from_claims(installed: Unit, host: Host) -> None:
     host.client.allocate("nova", 2)
     assert installed.configure(reserved_cpus="7", default_allocation_percent=50).statuses == [ACTIVE]
     before = host.settings()
@@ -184,40 +185,40 @@ def test_options_reach_the_daemon_unless_they_would_orphan_claims(installed: Uni
     assert host.client.list_allocations().cpu_pool.eligible_cpus == "2-7"
 
 
-def test_a_resource_is_taken_while_it_is_attached(installed: Unit, host: Host) -> None:
+def test_snap_comes_from_the_resource_while_it_is_attached(installed: Unit, host: Host) -> None:
     host.client.allocate("nova", 2)
     installed.attach("2.5")
-    told = installed.hook("upgrade-charm")
-    assert told.statuses == [("maintenance", "installing the snap from the file attached.snap"), ACTIVE]
-    assert (told.version, revision_of(host)) == ("2.5", "x2")
+    outcome = installed.hook("upgrade-charm")
+    assert outcome.statuses == [("maintenance", "installing the snap from the file attached.snap"), ACTIVE]
+    assert (outcome.version, revision_of(host)) == ("2.5", "x2")
     installed.attach("")
-    told = installed.hook("upgrade-charm")
-    assert (told.status, told.version, revision_of(host)) == (ACTIVE, "2.0", "x3")
+    outcome = installed.hook("upgrade-charm")
+    assert (outcome.status, outcome.version, revision_of(host)) == (ACTIVE, "2.0", "x3")
     assert host.client.list_allocations().total_allocated_cpus == 2
 
 
-def test_a_channel_is_taken_while_it_is_set(installed: Unit, host: Host) -> None:
+def test_snap_comes_from_the_channel_while_it_is_set(installed: Unit, host: Host) -> None:
     snapd = host.snapd
     snapd.store.publish(NAME, "latest/edge", 7, "3.0")
     host.client.allocate("nova", 2)
-    told = installed.configure(snap_channel="edge")
-    assert told.statuses == [("maintenance", "installing the snap from latest/edge in the store"), ACTIVE]
-    assert (told.version, revision_of(host), snapd.snaps[NAME].tracking) == ("3.0", "7", "latest/edge")
+    outcome = installed.configure(snap_channel="edge")
+    assert outcome.statuses == [("maintenance", "installing the snap from latest/edge in the store"), ACTIVE]
+    assert (outcome.version, revision_of(host), snapd.snaps[NAME].tracking) == ("3.0", "7", "latest/edge")
     assert snapd.commands_of("refresh") == [["refresh", "--amend", "--channel", "latest/edge", NAME]]
     assert snapd.snaps[NAME].held
-    told = installed.configure(snap_channel="2.4/stable")
-    sentence = blocked(told)
+    outcome = installed.configure(snap_channel="2.4/stable")
+    sentence = blocked(outcome)
     assert sentence.startswith("there is no 2.4/stable in the store (")
     assert sentence.endswith("set another channel or revision, or reset snap-channel")
-    assert told.version == "3.0"
-    told = installed.configure(snap_channel="")
-    assert (told.status, told.version, revision_of(host)) == (ACTIVE, "2.0", "x2")
-    told = installed.configure(snap_channel="edge")
-    assert (told.status, told.version, revision_of(host)) == (ACTIVE, "3.0", "7")
+    assert outcome.version == "3.0"
+    outcome = installed.configure(snap_channel="")
+    assert (outcome.status, outcome.version, revision_of(host)) == (ACTIVE, "2.0", "x2")
+    outcome = installed.configure(snap_channel="edge")
+    assert (outcome.status, outcome.version, revision_of(host)) == (ACTIVE, "3.0", "7")
     assert host.client.list_allocations().total_allocated_cpus == 2
 
 
-def test_a_unit_without_isolated_cpus_says_so_and_blocks_if_told_to(installed: Unit, host: Host) -> None:
+def test_missing_isolation_is_shown_and_blocks_if_required(installed: Unit, host: Host) -> None:
     host.isolate("")
     here = NO_ISOLATED + "set isolcpus= on the kernel command line and reboot"
     assert installed.hook("update-status").statuses == [("active", here)]
@@ -227,56 +228,59 @@ def test_a_unit_without_isolated_cpus_says_so_and_blocks_if_told_to(installed: U
     assert installed.hook("update-status").statuses == [ACTIVE]
 
 
-def test_in_a_container_the_isolation_is_the_hosts(installed: Unit, host: Host) -> None:
-    installed.be_container()
+def test_remedy_in_a_container_is_the_hosts_command_line(installed: Unit, host: Host) -> None:
+    installed.become_container()
     host.isolate("")
     status, message = installed.hook("update-status").status
     assert status == "active"
-    assert message == NO_ISOLATED + "this is a container, and isolation belongs to its host: set isolcpus= there"
+    assert (
+        message
+        == NO_ISOLATED + "this is a container: set isolcpus= on the host's kernel command line and reboot the host"
+    )
 
 
-def test_a_daemon_that_is_down_blocks_until_it_is_back(installed: Unit, host: Host) -> None:
+def test_stopped_daemon_blocks_until_it_runs_again(installed: Unit, host: Host) -> None:
     service_of(host).kill()
-    told = installed.hook("update-status")
-    sentence = blocked(told)
+    outcome = installed.hook("update-status")
+    sentence = blocked(outcome)
     assert sentence.startswith("the daemon does not answer (No daemon serves ")
-    assert sentence.endswith(f"see 'snap logs {NAME}', then 'sudo snap start --enable {NAME}'")
-    told = installed.action("get-status")
-    assert told.failure is None
-    assert told.document["health"] == sentence
+    assert sentence.endswith(f"see 'snap logs {NAME}', then run 'sudo snap start --enable {NAME}'")
+    outcome = installed.action("get-status")
+    assert outcome.failure is None
+    assert outcome.document["health"] == sentence
     service_of(host).start()
     assert installed.hook("update-status").statuses == [ACTIVE]
 
 
-def test_a_state_that_cannot_be_read_blocks(installed: Unit, host: Host) -> None:
+def test_unreadable_state_blocks(installed: Unit, host: Host) -> None:
     service = service_of(host)
     service.stop()
-    for file in service.log.parent.glob(f"{store.FILE_NAME}*"):
+    for file in service.log.parent.glob(f"{database_files.FILE_NAME}*"):
         file.unlink()
-    (service.log.parent / store.FILE_NAME).write_text("no database", encoding="utf-8")
+    (service.log.parent / database_files.FILE_NAME).write_text("no database", encoding="utf-8")
     service.start()
     sentence = blocked(installed.hook("update-status"))
-    assert sentence.startswith("the daemon serves reading requests only: The state database ")
+    assert sentence.startswith("the daemon answers read requests only: The state database ")
     assert "restart this daemon" in sentence
 
 
-def test_a_broken_relation_is_missed_at_once(installed: Unit, host: Host) -> None:
+def test_broken_relation_blocks_at_once(installed: Unit, host: Host) -> None:
     assert installed.relation("broken").statuses == [NO_RELATION]
     installed.related = False
     assert installed.hook("update-status").statuses == [NO_RELATION]
     assert NAME in host.snapd.snaps
 
 
-def test_a_consumer_that_cannot_be_connected_is_named(installed: Unit, host: Host) -> None:
+def test_failed_connection_is_reported(installed: Unit, host: Host) -> None:
     host.snapd.add_consumer(plug="other")
     sentence = blocked(installed.hook("update-status"))
-    assert sentence.startswith(f"{CONSUMER}:epa-info cannot be connected (")
+    assert sentence.startswith(f"failed to connect {CONSUMER}:epa-info (")
     assert sentence.endswith("correct connect-plugs")
     assert installed.configure(connect_plugs=f"{CONSUMER}:other").statuses == [ACTIVE]
     assert host.snapd.slot_of((CONSUMER, "other")) == f"{NAME}:epa-info"
 
 
-def test_the_models_proxies_reach_the_command_snap(unit: Unit, host: Host) -> None:
+def test_model_proxies_reach_the_command_snap(unit: Unit, host: Host) -> None:
     unit.proxies = {"JUJU_CHARM_HTTP_PROXY": "http://proxy.test:3128", "JUJU_CHARM_NO_PROXY": "localhost"}
     assert unit.hook("install").status == ACTIVE
     (install,) = [command for command in host.snapd.commands if command.arguments[0] == "install"]
@@ -286,29 +290,29 @@ def test_the_models_proxies_reach_the_command_snap(unit: Unit, host: Host) -> No
     assert "https_proxy" not in install.environment
 
 
-def test_what_cannot_be_installed_is_never_active_until_it_can(unit: Unit, host: Host) -> None:
+def test_failed_install_blocks_until_it_succeeds(unit: Unit, host: Host) -> None:
     bundled = (unit.charm / BUNDLED).read_bytes()
     unit.bundle("")
     sentence = blocked(unit.hook("install"))
-    assert sentence == (f"the charm carries no snap ({BUNDLED}): attach the resource {NAME}-snap, or set snap-channel")
+    assert sentence == (f"the charm contains no snap ({BUNDLED}): attach the resource {NAME}-snap, or set snap-channel")
     (unit.charm / BUNDLED).write_bytes(b"not a snap")
-    assert blocked(unit.hook("config-changed")).startswith(f"the snap cannot be installed from the file {BUNDLED}: ")
+    assert blocked(unit.hook("config-changed")).startswith(f"failed to install the snap from the file {BUNDLED}: ")
     (unit.charm / BUNDLED).write_bytes(bundled)
     del host.snapd.snaps[BASE]
     host.snapd.store.down = True
-    assert blocked(unit.hook("start")).startswith(f"the base snap {BASE} is not installed and could not be fetched")
+    assert blocked(unit.hook("start")).startswith(f"the base snap {BASE} is not installed and cannot be downloaded")
     sentence = blocked(unit.configure(snap_channel="latest/stable"))
     assert sentence.startswith("the store cannot be reached for latest/stable in the store (")
     assert NAME not in host.snapd.snaps
     host.snapd.store.down = False
     assert blocked(unit.hook("update-status")).startswith(f"the store has no snap {NAME}: reset snap-channel")
-    told = unit.configure(snap_channel="")
-    assert (told.status, told.version) == (ACTIVE, "2.0")
+    outcome = unit.configure(snap_channel="")
+    assert (outcome.status, outcome.version) == (ACTIVE, "2.0")
 
 
-def test_without_snapd_the_unit_blocks_until_it_is_there(unit: Unit, host: Host) -> None:
+def test_missing_snapd_blocks_until_it_is_installed(unit: Unit, host: Host) -> None:
     socket = host.root / "run" / "snapd.socket"
     socket.rename(socket.with_name("elsewhere"))
-    assert blocked(unit.hook("install")) == "snapd is not on this machine: 'sudo apt install snapd'"
+    assert blocked(unit.hook("install")) == "snapd is not installed: run 'sudo apt install snapd'"
     socket.with_name("elsewhere").rename(socket)
     assert unit.hook("install").status == ACTIVE

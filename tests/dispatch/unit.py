@@ -1,8 +1,8 @@
-"""So that a test can be Juju to the packed charm: a machine made of stand-ins, and the charm's own dispatch on it.
+"""A unit of the packed charm: a machine made of stand-ins, and the charm's own dispatch on it.
 
-The charm runs unmodified, with the paths of a real machine. Each dispatch has a mount namespace of its own, in which
-directories below one fake root take the places of /run, /sys and /var, and a file that of /usr/bin/snap: nothing of the
-host is touched, nor does it matter. What outlives a dispatch (snapd, the daemon) runs outside, with its sockets there.
+The charm runs unmodified, with the paths of a real machine. Each dispatch has its own mount namespace, in which
+directories below a fake root replace /run, /sys and /var, and a program replaces /usr/bin/snap. So a test neither
+changes the host nor depends on it. snapd and the daemon outlive a dispatch: they run outside, with sockets inside.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ from epa_orchestrator.configure.hook import apply_options
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from tests import hooktools, juju
-from tests.fake_snapd import NAME, Service, Snap, Snapd, write_program, write_snap
-from tests.juju import Told
+from tests.fake_snapd.server import write_program
+from tests.fake_snapd.snapd import Snapd
+from tests.fake_snapd.snaps import NAME, Snap, write_snap
+from tests.juju import Outcome
+from tests.service import Service
 from tools.synthetic import Shape, build, write_tree
 
 BUNDLED: Final = "epa-orchestrator.snap"
@@ -33,7 +36,7 @@ BUNDLED: Final = "epa-orchestrator.snap"
 #: One package of four cores with two threads each, numbered as in most virtual machines.
 _SHAPE: Final = Shape(cores_per_l3=4, threads_per_core=2, siblings="adjacent", hugepages={2048: (64, 64)})
 
-#: $1 is the fake root; /usr/bin stays as it is, but for the command snap.
+#: $1 is the fake root; in /usr/bin only the command snap is replaced.
 _ENTER: Final = """
 set -e
 root=$1
@@ -44,12 +47,12 @@ mount --bind "$root/run" /run
 mount --bind "$root/var" /var
 exec "$@"
 """
-#: A hook logs some twenty lines: a Python for each would take most of its time.
+#: Commands that enter a new mount namespace: as root, and with a user namespace.
 WAYS_IN: Final = (["unshare", "--mount"], ["unshare", "--map-root-user", "--mount"])
 
 
 def make_root(root: Path) -> Path:
-    """Lay out the fake root."""
+    """Make the directories of the fake root."""
     for directory in ("sys", "run", "var/lib/snapd/snaps", "var/snap", "bin", "tools"):
         (root / directory).mkdir(parents=True)
     write_program(root / "bin" / "snap", Path("/run/snapd.socket"))
@@ -62,7 +65,7 @@ def inside(way_in: list[str], root: Path, *command: str) -> list[str]:
 
 
 class Host:
-    """The machine: its CPUs, its snapd, and the daemon that an installed snap runs."""
+    """The machine: its CPUs, its snapd, and the daemon of the installed snap."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -75,19 +78,19 @@ class Host:
 
     @property
     def client(self) -> Client:
-        """A client of the daemon, at the path that other snaps use."""
+        """A client of the daemon, at the socket path of other snaps."""
         return Client(self._snap / "current" / "data" / "epa.sock")
 
     def isolate(self, cpus: str) -> None:
-        """Let the kernel isolate other CPUs."""
+        """Change the CPUs that the kernel isolates."""
         write_tree(build(dataclasses.replace(_SHAPE, isolated=cpus)), self.root / "sys")
 
     def settings(self) -> dict[str, Any]:
-        """What the daemon has been told."""
+        """The daemon's options."""
         return json.loads(self._settings.read_text(encoding="utf-8"))
 
     def close(self) -> None:
-        """Let nothing run any more."""
+        """Stop the daemon."""
         if self.service is not None:
             self.service.stop()
 
@@ -100,7 +103,7 @@ class Host:
         return self._snap / "current" / "settings.json"
 
     def _configure(self, options: dict[str, Any]) -> str | None:
-        """Be the snap's hook configure, with its own code."""
+        """Run the code of the snap's configure hook."""
         try:
             apply_options(options, self._settings, self._snap / "common", SysfsTree(self.root / "sys"))
         except EpaError as error:
@@ -134,7 +137,7 @@ def _write_program(path: Path, text: str) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy what a refresh copies for the next revision; the socket is made anew."""
+    """Copy a revision's data for the next revision, as a refresh does; sockets are not copied."""
 
     def sockets(directory: str, names: list[str]) -> list[str]:
         return [name for name in names if Path(directory, name).is_socket()]
@@ -149,25 +152,25 @@ class Unit:
     host: Host
     charm: Path
     way_in: list[str]
-    #: What `juju config` has been told; the rest has its default.
+    #: The options set with `juju config`; the others have their defaults.
     config: dict[str, Any] = field(default_factory=dict[str, Any])
     related: bool = True
     proxies: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
-        """Put the hook tools, and the Python that this is, where hooks find them."""
+        """Install the hook tools and a link to the running Python in the PATH of hooks."""
         tools = self.host.root / "tools"
         hooktools.install(tools)
         (tools / "python3").symlink_to(sys.executable)
         _write_program(tools / "systemd-detect-virt", "exit 1")
         self.attach("")
 
-    def be_container(self) -> None:
-        """Let systemd say that this machine is one."""
+    def become_container(self) -> None:
+        """Make systemd report that this machine is a container."""
         _write_program(self.host.root / "tools" / "systemd-detect-virt", "exit 0")
 
     def attach(self, version: str) -> None:
-        """Attach a resource; an empty one stands for none, as on Charmhub."""
+        """Attach a resource; without a version an empty file, as on Charmhub."""
         self._resource.unlink(missing_ok=True)
         if version:
             write_snap(self._resource, version)
@@ -175,51 +178,51 @@ class Unit:
             self._resource.touch()
 
     def bundle(self, version: str) -> None:
-        """Let the charm carry another snap, as its next revision may."""
+        """Put another snap, or an empty file, into the charm, as its next revision may."""
         (self.charm / BUNDLED).unlink()
         if version:
             write_snap(self.charm / BUNDLED, version)
         else:
             (self.charm / BUNDLED).touch()
 
-    def hook(self, name: str, **environment: str) -> Told:
-        """Run a hook, which must end well."""
-        told = self.dispatch(f"hooks/{name}", {"JUJU_HOOK_NAME": name, **environment})
-        assert told.code == 0, told.output
-        assert not told.has_traceback(), told
-        return told
+    def hook(self, name: str, **environment: str) -> Outcome:
+        """Run a hook, which must succeed."""
+        outcome = self.dispatch(f"hooks/{name}", {"JUJU_HOOK_NAME": name, **environment})
+        assert outcome.code == 0, outcome.output
+        assert not outcome.has_traceback(), outcome
+        return outcome
 
-    def relation(self, event: str) -> Told:
+    def relation(self, event: str) -> Outcome:
         """Run a hook of the relation to the principal, such as `created`."""
         return self.hook(f"{juju.PRINCIPAL}-relation-{event}", **juju.relation(event))
 
-    def install(self) -> Told:
-        """Run the first hooks of a unit; the last one's answer."""
+    def install(self) -> Outcome:
+        """Run the first hooks of a unit; returns the outcome of the last."""
         self.hook("install")
         self.relation("created")
         self.hook("config-changed")
         return self.hook("start")
 
-    def configure(self, **options: Any) -> Told:
-        """Be `juju config`."""
+    def configure(self, **options: Any) -> Outcome:
+        """Set options and run config-changed."""
         self.config |= {name.replace("_", "-"): value for name, value in options.items()}
         return self.hook("config-changed")
 
-    def action(self, name: str, **params: Any) -> Told:
-        """Run an action, with the defaults that Juju fills in; it must not end in an exception."""
+    def action(self, name: str, **params: Any) -> Outcome:
+        """Run an action with the defaults that Juju fills in; it must not raise an exception."""
         declared = self._yaml("actions.yaml")[name].get("params", {})
         defaults = {key: each["default"] for key, each in declared.items() if "default" in each}
-        told = self.dispatch(f"actions/{name}", juju.action(name), defaults | params)
-        assert told.code == 0, told.output
-        assert not told.has_traceback(), told
-        return told
+        outcome = self.dispatch(f"actions/{name}", juju.action(name), defaults | params)
+        assert outcome.code == 0, outcome.output
+        assert not outcome.has_traceback(), outcome
+        return outcome
 
-    def dispatch(self, path: str, environment: dict[str, str], params: dict[str, Any] | None = None) -> Told:
-        """Run the charm's dispatch, however it ends."""
-        world = juju.world(self._options(), related=self.related, resource=str(self._resource), action=params or {})
+    def dispatch(self, path: str, environment: dict[str, str], params: dict[str, Any] | None = None) -> Outcome:
+        """Run the charm's dispatch, with any exit code."""
+        answers = juju.answers(self._options(), related=self.related, resource=str(self._resource), action=params or {})
         tools = self.host.root / "tools"
-        (tools / "world.json").write_text(json.dumps(world), encoding="utf-8")
-        for name in ("told.jsonl", "logged"):
+        (tools / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
+        for name in ("calls.jsonl", "logged"):
             (tools / name).write_text("", encoding="utf-8")
         done = subprocess.run(
             inside(self.way_in, self.host.root, str(self.charm / "dispatch")),
@@ -230,8 +233,8 @@ class Unit:
             timeout=120,
             check=False,
         )
-        calls, logged = ((tools / name).read_text(encoding="utf-8") for name in ("told.jsonl", "logged"))
-        return juju.told(done.returncode, calls, logged, done.stdout + done.stderr)
+        calls, logged = ((tools / name).read_text(encoding="utf-8") for name in ("calls.jsonl", "logged"))
+        return juju.read_outcome(done.returncode, calls, logged, done.stdout + done.stderr)
 
     @property
     def _resource(self) -> Path:

@@ -16,7 +16,8 @@ import pytest
 
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, loading
+from epa_orchestrator.state.errors import CommitError, StateError
 
 from .disk import Disk, Image, put
 from .driver import PEER
@@ -143,9 +144,9 @@ class Judge:
                     return f"lost: found {state}, not one of {cut.allowed}"
                 opened_store.stage(_ANOTHER, PEER, "allocate_cores", 0)
                 opened_store.commit()
-            found = store.load(common / store.FILE_NAME).ledger.claims
+            found = loading.load(common / database_files.FILE_NAME).ledger.claims
             return None if "another" in found else "lost: a change after the start"
-        except (store.StateError, store.CommitError) as error:
+        except (StateError, CommitError) as error:
             return f"unusable: {error}"
         finally:
             shutil.rmtree(common)

@@ -16,8 +16,9 @@ from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange, Pages
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.state import store
-from epa_orchestrator.state.store import CommitError, Store
+from epa_orchestrator.state import database_files, opening
+from epa_orchestrator.state.errors import CommitError
+from epa_orchestrator.state.store import Store
 
 from .recording import mark
 from .states import State, of_ledger
@@ -36,9 +37,9 @@ class Driver:
         self._path, self._log, self._bad_syncs = path, log, bad_syncs
         self._ledger = Ledger()
         self.states: list[State] = [of_ledger(self._ledger)]
-        if not store.exists(path):
-            store.create(path, self._ledger, PEER, 0)
-        self._store: Store = store.open_store(path)[0]
+        if not database_files.exists(path):
+            opening.create(path, self._ledger, PEER, 0)
+        self._store: Store = opening.open_store(path)[0]
 
     def run(self, changes: int) -> None:
         """Make this many changes."""
@@ -54,7 +55,7 @@ class Driver:
                 self._bad_syncs.write_bytes(b"")
             elif self._chance.random() < 0.02:
                 self._store.close()
-                self._store = store.open_store(self._path)[0]
+                self._store = opening.open_store(self._path)[0]
 
     def _change(self, turn: int, bad: int) -> None:
         number, ledger = len(self.states), self._ledger
@@ -94,7 +95,9 @@ class Driver:
 def main() -> None:
     """Do what the module says."""
     directory, log, bad_syncs, states, seed, changes = sys.argv[1:]
-    driver = Driver(Path(directory, store.FILE_NAME), Path(log), Path(bad_syncs) if bad_syncs else None, int(seed))
+    driver = Driver(
+        Path(directory, database_files.FILE_NAME), Path(log), Path(bad_syncs) if bad_syncs else None, int(seed)
+    )
     try:
         driver.run(int(changes))
     finally:

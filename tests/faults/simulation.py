@@ -26,7 +26,8 @@ from epa_orchestrator.daemon import main as daemon
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, loading
+from epa_orchestrator.state.errors import StateError
 from tests.faults.asking import ask
 from tests.faults.claims import Json, Violation, released, require, without
 from tests.faults.hosts import MachineNow
@@ -152,13 +153,13 @@ class Simulation:
         isolated, general, memory = await self._send(*_READINGS)
         self._model.check_listings({"isolated": isolated, "general": general}, memory)
         try:
-            stored = store.load(self._directory / store.FILE_NAME)
-        except store.StateError as error:
+            stored = loading.load(self._directory / database_files.FILE_NAME)
+        except StateError as error:
             raise Violation("a state that cannot be loaded", str(error)) from None
         self._model.check_stored(stored.ledger.claims.values(), stored.ledger.pages)
         self._check_memory(stored)
 
-    def _check_memory(self, stored: store.Loaded) -> None:
+    def _check_memory(self, stored: loading.Loaded) -> None:
         """The claims that a restart would find are those in memory, with how they were placed."""
         ledger = self._orchestrator._current.ledger
         require(
@@ -272,7 +273,7 @@ class Simulation:
         self._restarts += 1
         there = self._base / f"state-{self._restarts}"
         there.mkdir()
-        for name in (store.FILE_NAME, f"{store.FILE_NAME}-wal"):
+        for name in (database_files.FILE_NAME, f"{database_files.FILE_NAME}-wal"):
             if (self._directory / name).exists():
                 shutil.copyfile(self._directory / name, there / name)
 

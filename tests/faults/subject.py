@@ -12,7 +12,8 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, loading
+from epa_orchestrator.state.errors import StateError
 from tests.functional.harness import SMALL, Daemon, Json, connect, decode, encode, read_to_end, wait_until
 
 from .nth import CALLS, ERRORS, Control, Table
@@ -66,7 +67,7 @@ class Subject:
 
     def stored(self) -> State:
         """The state that a start would find now, as after SIGKILL; fails when it does not verify."""
-        return of_ledger(store.load(self.daemon.common / store.FILE_NAME).ledger)
+        return of_ledger(loading.load(self.daemon.common / database_files.FILE_NAME).ledger)
 
     def said(self, since: int) -> str:
         """The log since then."""
@@ -88,7 +89,7 @@ class Subject:
             return f"the daemon has ended: {self.said(since)[-900:]}"
         try:
             shown, stored = of_daemon(self.daemon), self.stored()
-        except (OSError, ValueError, KeyError, AssertionError, store.StateError) as error:
+        except (OSError, ValueError, KeyError, AssertionError, StateError) as error:
             return f"{type(error).__name__}: {error}; log: {self.said(since)[-900:]}"
         if "Traceback" in self.said(since) or "Exception in callback" in self.said(since):
             return f"a traceback: {self.said(since)[-900:]}"

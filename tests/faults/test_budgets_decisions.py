@@ -29,7 +29,7 @@ from epa_orchestrator.daemon.current import State
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, history, loading, opening
 from tests.faults.asking import ask
 from tests.functional.harness import MEMORY, Daemon, Json, connect, cpu_seconds, decode, encode, read_to_end
 from tools.synthetic import Shape, all_but_first_cores, build
@@ -102,9 +102,9 @@ class Costs:
     """An orchestrator on a store in memory, and the costs of requests to it."""
 
     def __init__(self, directory: Path, shape: Shape, ledger: Ledger) -> None:
-        path = directory / store.FILE_NAME
-        store.create(path, ledger, PEER, 1.0)
-        opened, loaded = store.open_store(path)
+        path = directory / database_files.FILE_NAME
+        opening.create(path, ledger, PEER, 1.0)
+        opened, loaded = opening.open_store(path)
         settings = Settings()
         host = Host(RecordedSysfs(build(shape)), settings)
         host.pools()
@@ -246,7 +246,7 @@ READINGS_PER_SECOND: Final = 10
 def wide_daemon() -> Iterator[Daemon]:
     """A daemon on the wide machine, with scattered claims."""
     with Daemon(WIDE) as daemon:
-        store.create(daemon.common / store.FILE_NAME, scattered(WIDE, 180), PEER, 1.0)
+        opening.create(daemon.common / database_files.FILE_NAME, scattered(WIDE, 180), PEER, 1.0)
         yield daemon.start()
 
 
@@ -293,7 +293,7 @@ def sizes_of(path: Path) -> int:
 
 def change_often(path: Path, claims: tuple[Claim, Claim], commits: int, changes: int) -> int:
     """Commit many batches of changes without a pause; returns the largest size of the database in bytes."""
-    opened, _ = store.open_store(path)
+    opened, _ = opening.open_store(path)
     most = 0
     try:
         before: Claim | None = None
@@ -313,8 +313,8 @@ def change_often(path: Path, claims: tuple[Claim, Claim], commits: int, changes:
 @pytest.fixture
 def database() -> Iterator[Path]:
     with memory_directory() as directory:
-        path = directory / store.FILE_NAME
-        store.create(path, Ledger(), PEER, 1.0)
+        path = directory / database_files.FILE_NAME
+        opening.create(path, Ledger(), PEER, 1.0)
         yield path
 
 
@@ -327,10 +327,10 @@ def test_busy_history_is_bounded_in_bytes(database: Path) -> None:
     )
     bytes_per_change = 2 * len(str(scattered_cpus))
     changes = 10
-    most = change_often(database, claims, store.MAX_HISTORY_BYTES * 3 // 2 // bytes_per_change // changes, changes)
-    print(f"{most / 1e6:.0f} MB at most, {store.MAX_HISTORY_BYTES / 1e6:.0f} MB of history allowed")
-    assert most <= store.MAX_HISTORY_BYTES + BEYOND
-    assert set(store.load(database).ledger.claims) == {"wide"}
+    most = change_often(database, claims, history.MAX_HISTORY_BYTES * 3 // 2 // bytes_per_change // changes, changes)
+    print(f"{most / 1e6:.0f} MB at most, {history.MAX_HISTORY_BYTES / 1e6:.0f} MB of history allowed")
+    assert most <= history.MAX_HISTORY_BYTES + BEYOND
+    assert set(loading.load(database).ledger.claims) == {"wide"}
 
 
 def test_busy_history_is_bounded_in_events(database: Path) -> None:
@@ -339,9 +339,9 @@ def test_busy_history_is_bounded_in_events(database: Path) -> None:
         Claim("small", "isolated", CpuSet((2,)), EMPTY, "legacy"),
     )
     changes = 100
-    change_often(database, claims, store.MAX_EVENTS * 6 // 5 // changes, changes)
+    change_often(database, claims, history.MAX_EVENTS * 6 // 5 // changes, changes)
     with contextlib.closing(sqlite3.connect(database)) as db:
         events, newest = db.execute("SELECT count(*), max(id) FROM event").fetchone()
     print(f"{events} events of {newest}")
-    assert newest >= store.MAX_EVENTS * 6 // 5 - changes
-    assert events <= store.MAX_EVENTS + 10 * changes
+    assert newest >= history.MAX_EVENTS * 6 // 5 - changes
+    assert events <= history.MAX_EVENTS + 10 * changes

@@ -27,7 +27,7 @@ from epa_orchestrator.daemon.queries import Queries
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import Reading, validate
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, opening
 from epa_orchestrator.state.legacy_state import read_legacy_state
 from tools.synthetic import Shape, build
 
@@ -226,8 +226,8 @@ def imported(directory: Path, content: str) -> None:
     (directory / "state.json").write_text(content)
     ledger = read_legacy_state(directory / "state.json")
     assert ledger is not None
-    store.create(directory / store.FILE_NAME, ledger, Peer(1, 0, 0), 1.0)
-    opened, _ = store.open_store(directory / store.FILE_NAME)
+    opening.create(directory / database_files.FILE_NAME, ledger, Peer(1, 0, 0), 1.0)
+    opened, _ = opening.open_store(directory / database_files.FILE_NAME)
     opened.close()
 
 

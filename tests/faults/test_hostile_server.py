@@ -20,14 +20,16 @@ from typing import Any, Final
 import pytest
 from typer.testing import CliRunner
 
+import daemon_health
 import orchestrator_snap
 from epa_orchestrator.cli.app import app
 from epa_orchestrator.client import client as client_module
 from epa_orchestrator.client.client import Client, DaemonError, RefusedByDaemon, Unreachable
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.protocol.answers import Answer
-from snapd import SnapError
-from tests.fake_snapd import in_place, write_snap
+from errors import CharmError
+from tests.fake_snapd.server import replace_snapd
+from tests.fake_snapd.snaps import write_snap
 from tests.functional.harness import clean_environment
 
 from .hostile_behaviours import BEHAVIOURS, ESCAPES, SHORT_FORM
@@ -66,9 +68,9 @@ COMMANDS: Final = [
 ]
 
 CHARM: Final[dict[str, Callable[[], object]]] = {
-    "check_health": lambda: orchestrator_snap.check_health(CpuSet.parse("2-7")),
-    "holdings": lambda: orchestrator_snap.holdings().services,
-    "release": lambda: orchestrator_snap.release("a"),
+    "check": lambda: daemon_health.check(CpuSet.parse("2-7")),
+    "holdings": lambda: daemon_health.holdings().services,
+    "release": lambda: daemon_health.release("a"),
 }
 
 
@@ -99,9 +101,9 @@ def small_limit() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def charm(server: HostileServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
     """The charm's workload, with its snap installed, and the hostile server where the daemon should be."""
-    with pytest.MonkeyPatch.context() as patch, in_place(patch) as fake:
-        patch.setattr(orchestrator_snap, "_BLOBS", fake.blobs)
-        patch.setattr(orchestrator_snap, "SOCKET", server.path)
+    with pytest.MonkeyPatch.context() as patch, replace_snapd(patch) as fake:
+        patch.setattr(orchestrator_snap, "_INSTALLED_FILES", fake.blobs)
+        patch.setattr(daemon_health, "SOCKET", server.path)
         file = write_snap(tmp_path_factory.mktemp("snap") / "epa-orchestrator.snap", "2.0")
         orchestrator_snap.install(orchestrator_snap.FileSource(file))
         yield patch
@@ -196,10 +198,10 @@ def run_process(server: HostileServer, words: list[str]) -> Result:
 
 
 def charm_says(act: Callable[[], object]) -> str | None:
-    """The charm's sentence about the failure; only SnapError is caught."""
+    """The charm's sentence about the failure; only CharmError is caught."""
     try:
         act()
-    except SnapError as error:
+    except CharmError as error:
         sentence = str(error)
     else:
         return None
@@ -207,8 +209,8 @@ def charm_says(act: Callable[[], object]) -> str | None:
     return sentence
 
 
-def check_why_to_stay() -> str | None:
-    reason = orchestrator_snap._why_to_stay()
+def check_reason_to_keep_snap() -> str | None:
+    reason = daemon_health.reason_to_keep_snap()
     assert reason is None or is_shown_as_one_line(reason), reason[:500]
     return reason
 
@@ -221,9 +223,9 @@ def test_genuine_answers_are_accepted(server: HostileServer, charm: pytest.Monke
         run(server, words).check({0})
         run(server, [*words, "--json"]).check({0})
     assert {name: charm_says(act) for name, act in CHARM.items()} == dict.fromkeys(CHARM)
-    assert orchestrator_snap.holdings().services == ["a", "g"]
-    assert orchestrator_snap.release("a") == ["CPUs 2-3 of pool isolated", "4 hugepages of 2048 KiB on node0"]
-    assert (check_why_to_stay() or "").startswith("a, g still hold")
+    assert daemon_health.holdings().services == ["a", "g"]
+    assert daemon_health.release("a") == ["CPUs 2-3 of pool isolated", "4 hugepages of 2048 KiB on node0"]
+    assert (check_reason_to_keep_snap() or "").startswith("CPUs or hugepages are still held by a, g")
 
 
 def test_every_behaviour_is_hostile_to_some_call(server: HostileServer) -> None:
@@ -263,15 +265,17 @@ def test_command_process_survives_hostile_answers(number: int, server: HostileSe
 
 
 def test_charm_survives_hostile_answers(behaviour: Behaviour, server: HostileServer, charm: pytest.MonkeyPatch) -> None:
-    charm.setattr(orchestrator_snap, "_ANSWER_TIMEOUT", patience(behaviour))
+    charm.setattr(daemon_health, "_ANSWER_TIMEOUT", patience(behaviour))
     for name, act in CHARM.items():
         with server.behaving(behaviour):
             said = charm_says(act)
             assert (said is not None) == (expected(behaviour, server) != "fine"), (name, said)
     with server.behaving(behaviour):
-        reason = check_why_to_stay()
+        reason = check_reason_to_keep_snap()
         unknown = expected(behaviour, server) != "fine"
-        assert (reason or "").startswith("it is not known who holds what" if unknown else "a, g still hold")
+        assert (reason or "").startswith(
+            "its claims cannot be read" if unknown else "CPUs or hugepages are still held by a, g"
+        )
 
 
 def test_gives_up_on_a_server_that_accepts_nobody(
@@ -289,10 +293,10 @@ def test_gives_up_on_a_server_that_accepts_nobody(
         for words in COMMANDS:
             run(server, [*words, "--socket", str(path)]).check({3})
         with charm.context() as patch:
-            patch.setattr(orchestrator_snap, "SOCKET", path)
-            patch.setattr(orchestrator_snap, "_ANSWER_TIMEOUT", SHORT)
+            patch.setattr(daemon_health, "SOCKET", path)
+            patch.setattr(daemon_health, "_ANSWER_TIMEOUT", SHORT)
             assert all(charm_says(act) for act in CHARM.values())
-            assert (check_why_to_stay() or "").startswith("it is not known who holds what")
+            assert (check_reason_to_keep_snap() or "").startswith("its claims cannot be read")
 
 
 def test_status_reports_an_unreadable_state(server: HostileServer) -> None:
@@ -313,7 +317,7 @@ def test_mutated_answers_cause_no_crash(
     block: int, server: HostileServer, charm: pytest.MonkeyPatch, long: bool
 ) -> None:
     """Random changes of genuine answers; each exchange of a seed is changed in another way."""
-    charm.setattr(orchestrator_snap, "_ANSWER_TIMEOUT", PATIENT)
+    charm.setattr(daemon_health, "_ANSWER_TIMEOUT", PATIENT)
     outcomes: set[str] = set()
     for seed in range(block, 5000 if long else 250, 10):
         choose = random.Random(seed)
@@ -322,7 +326,7 @@ def test_mutated_answers_cause_no_crash(
             for words in choose.sample(COMMANDS, 3):
                 run(server, [*words, *choose.choice(([], ["--json"]))]).check({0, 1, 3, 4})
             charm_says(choose.choice(list(CHARM.values())))
-            check_why_to_stay()
+            check_reason_to_keep_snap()
     assert outcomes >= {"fine", "odd"}, "the mutations are neither all harmless nor all fatal"
 
 

@@ -17,7 +17,7 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files
 from tests.functional.harness import Json, wait_until
 
 from .nth import CALLS, ERRORS, Table
@@ -210,7 +210,7 @@ def test_reload_survives_every_failing_call(library: Path, capsys: pytest.Captur
 def test_tidy_survives_every_failing_call(library: Path, capsys: pytest.CaptureFixture[str], long: bool) -> None:
     def tidy(subject: Subject, nth: int, number: int, call: str) -> str | None:
         subject.control.disarm()
-        log = subject.daemon.common / f"{store.FILE_NAME}-wal"
+        log = subject.daemon.common / f"{database_files.FILE_NAME}-wal"
         since = len(subject.daemon.log())
         for count in (1, 2):
             subject.daemon.cores("busy", count)

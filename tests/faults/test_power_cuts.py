@@ -23,9 +23,9 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files
 from tests.functional.harness import MEMORY, Daemon, clean_environment
-from tests.unit.state.test_store import SCHEMA_1
+from tests.unit.state.builders import SCHEMA_1
 
 from .cuts import SEED, Cut, Judge, Story, Tally, conclude
 from .disk import Disk
@@ -164,7 +164,7 @@ def make_older(path: Path, mode: str, claims: int) -> None:
 def record_upgrade(library: Path, scratch: Path, mode: str) -> Story:
     """A daemon that finds a database of schema 1."""
     with Daemon(settings={"cpu-pool": "0"}) as daemon:
-        make_older(daemon.common / store.FILE_NAME, mode, 120)
+        make_older(daemon.common / database_files.FILE_NAME, mode, 120)
         watched = Watched(daemon, library, scratch)
         watched.start()
         action, fields = next(changes())

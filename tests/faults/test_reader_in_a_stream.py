@@ -17,7 +17,9 @@ import pytest
 from epa_orchestrator.allocation.settings import load_settings
 from epa_orchestrator.configure.hook import apply_options
 from epa_orchestrator.hardware.sysfs import SysfsTree
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, loading
+from epa_orchestrator.state.errors import StateError
+from epa_orchestrator.state.history import read_events
 from tests.functional.harness import Daemon, in_threads, wait_until
 from tools.synthetic import Shape
 
@@ -84,13 +86,13 @@ def stream_of_changes(daemon: Daemon) -> Generator[Changes]:
 def read_often(daemon: Daemon, times: int, read: Callable[[Path], None]) -> None:
     """Read the database often in a stream of changes, and count the failures."""
     failures: list[str] = []
-    path = daemon.common / store.FILE_NAME
+    path = daemon.common / database_files.FILE_NAME
     with stream_of_changes(daemon) as changes:
         before = changes.count
         for _ in range(times):
             try:
                 read(path)
-            except store.StateError as error:
+            except StateError as error:
                 failures.append(str(error))
         assert changes.count > before, "changes were made meanwhile"
     assert not failures, f"{len(failures)} of {times} readings failed, first: {failures[0]}"
@@ -98,7 +100,7 @@ def read_often(daemon: Daemon, times: int, read: Callable[[Path], None]) -> None
 
 def test_every_load_verifies(daemon: Daemon) -> None:
     def load(path: Path) -> None:
-        ledger = store.load(path).ledger
+        ledger = loading.load(path).ledger
         assert len(ledger.claims["stays"].cpus) == 2
         assert ledger.pages["stays"] == {(0, 2048): 2}
 
@@ -117,7 +119,7 @@ def test_configure_hook_accepts_valid_options(daemon: Daemon) -> None:
         try:
             apply_options(options, file, daemon.common, SysfsTree(daemon.host.root))
         except Exception as error:
-            raise store.StateError(f"the hook refused: {error}") from error
+            raise StateError(f"the hook refused: {error}") from error
         assert str(load_settings(file).reserved_cpus) == options["reserved-cpus"]
 
     read_often(daemon, HOOKS, configure)
@@ -127,7 +129,7 @@ def test_history_is_consistent(daemon: Daemon) -> None:
     """Each event of a service begins with the state that the previous one left."""
 
     def history(path: Path) -> None:
-        events = store.read_events(path, None, 200)
+        events = read_events(path, None, 200)
         assert [event.id for event in events] == list(range(events[0].id, events[0].id + len(events)))
         left: dict[tuple[str, bool], object] = {}
         for event in events:
@@ -144,7 +146,7 @@ def test_history_command_succeeds(daemon: Daemon) -> None:
     def history(_: Path) -> None:
         done = subprocess.run(command, env=daemon.environment, capture_output=True, text=True, check=False, timeout=60)
         if done.returncode:
-            raise store.StateError(done.stderr)
+            raise StateError(done.stderr)
         assert len(json.loads(done.stdout)) == 20
 
     read_often(daemon, 5, history)
@@ -154,6 +156,6 @@ def test_every_loaded_copy_verifies(daemon: Daemon) -> None:
     """A daemon that cannot write the database shows a copy."""
 
     def load(path: Path) -> None:
-        assert len(store.load_copy(path).ledger.claims["stays"].cpus) == 2
+        assert len(loading.load_copy(path).ledger.claims["stays"].cpus) == 2
 
     read_often(daemon, LOADS // 3, load)

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, loading
 from tests.functional.harness import Daemon, Json, connect, decode, encode, parse_cpus, read_to_end, wait_until
 from tests.functional.systemd import listening, start_activated
 from tools.synthetic import Shape
@@ -244,7 +244,7 @@ def check(daemon: Daemon, clients: list[Client]) -> None:
     """Compare what is stored, what is shown and what the clients know."""
     shown = of_daemon(daemon)
     daemon.claims()  # checks that no CPU has two owners
-    stored = of_ledger(store.load(daemon.common / store.FILE_NAME).ledger)
+    stored = of_ledger(loading.load(daemon.common / database_files.FILE_NAME).ledger)
     assert stored == shown
     for client in clients:
         client.check(stored)

@@ -20,7 +20,7 @@ import pytest
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, opening
 from tests.functional.harness import Daemon, Json, error_of, parse_cpus, wait_until
 
 #: How much longer than a reading an immediate refusal may take: waiting for a lock takes thousands of times as long.
@@ -38,11 +38,11 @@ def claims_of(daemon: Daemon) -> dict[str, set[int]]:
 
 
 def database(daemon: Daemon) -> Path:
-    return daemon.common / store.FILE_NAME
+    return daemon.common / database_files.FILE_NAME
 
 
 def log_of(daemon: Daemon) -> Path:
-    return daemon.common / f"{store.FILE_NAME}-wal"
+    return daemon.common / f"{database_files.FILE_NAME}-wal"
 
 
 # --- two daemons --------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ def restore_in_place(daemon: Daemon) -> Callable[[], None]:
 
 def restore_all_files(daemon: Daemon) -> Callable[[], None]:
     """The database, its log and its index, as a backup has them."""
-    files = [file for file in daemon.common.iterdir() if file.name.startswith(store.FILE_NAME)]
+    files = [file for file in daemon.common.iterdir() if file.name.startswith(database_files.FILE_NAME)]
     backup = daemon.base / "backup"
     backup.mkdir()
     for file in files:
@@ -271,7 +271,7 @@ def restore_many_records_in_place(daemon: Daemon) -> Callable[[], None]:
 def delete_everything(daemon: Daemon) -> Callable[[], None]:
     def delete_all() -> None:
         for file in daemon.common.iterdir():
-            if file.name.startswith(store.FILE_NAME):
+            if file.name.startswith(database_files.FILE_NAME):
                 file.unlink()
 
     return delete_all
@@ -336,7 +336,7 @@ def foreign_claim(path: Path, service: str, cpu: int, scratch: Path) -> None:
     """
     with contextlib.closing(sqlite3.connect(path)) as live, contextlib.closing(sqlite3.connect(scratch)) as copy:
         live.backup(copy)
-    opened, _ = store.open_store(scratch)
+    opened, _ = opening.open_store(scratch)
     cpus = CpuSet((cpu,))
     opened.stage(
         Change((ClaimChange(None, Claim(service, "isolated", cpus, cpus, "legacy")),)), PEER, "allocate_cores", 1.0

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files
 from tests.functional.harness import Daemon, clean_environment, wait_until
 
 from .cuts import Cut, Story
@@ -51,7 +51,7 @@ class Watched:
 
     def tidied(self) -> None:
         """Wait until the idle daemon has moved its log into the database."""
-        log = self.daemon.common / f"{store.FILE_NAME}-wal"
+        log = self.daemon.common / f"{database_files.FILE_NAME}-wal"
         wait_until(lambda: log.stat().st_size == 0, "the store is tidied")
 
     def story(self, name: str, legacy: str = "") -> Story:

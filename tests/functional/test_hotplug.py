@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, loading
 
 from .harness import SMALL, Daemon, format_cpus, parse_cpus, wait_until
 
@@ -211,8 +211,8 @@ def test_restart_remembers_cores_seen_by_listings(killed: bool) -> None:
         daemon.host.set_offline(())
         assert daemon.entry("alone")["withheld_cpus"] == "9"
         if killed:
-            database = daemon.common / store.FILE_NAME
-            wait_until(lambda: store.load(database).seen.cores.get(1) == 1 << 1 | 1 << 9, "the core is stored")
+            database = daemon.common / database_files.FILE_NAME
+            wait_until(lambda: loading.load(database).seen.cores.get(1) == 1 << 1 | 1 << 9, "the core is stored")
             daemon.kill()
         else:
             daemon.stop()

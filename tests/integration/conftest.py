@@ -1,6 +1,6 @@
-"""What the tests on a real controller start from: the packed charm, and a machine that its unit sits on.
+"""Fixtures for a real controller: the packed charm and the model.
 
-`EPA_CHARM` names the packed charm where it is not the only one in dist. The options of pytest-jubilant choose the
+`EPA_CHARM` names the packed charm if dist has several or none. The options of pytest-jubilant choose the
 controller, the cloud and the model, such as `--juju-model NAME --no-juju-teardown`.
 """
 
@@ -28,6 +28,6 @@ def charm() -> Path:
 
 @pytest.fixture(scope="module")
 def juju(juju: jubilant.Juju) -> jubilant.Juju:
-    """The model of pytest-jubilant, with time enough for a machine to come up and a snap to be installed."""
+    """The model of pytest-jubilant, with a time-out that is long enough to start a machine and install a snap."""
     juju.wait_timeout = 30 * 60
     return juju

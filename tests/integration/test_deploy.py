@@ -1,6 +1,6 @@
-"""On a real controller the charm comes up beside its principal, does what it is told, and leaves nothing behind.
+"""On a real controller: deploy the charm with its principal, configure it, run its actions, and remove it.
 
-The tests build on each other and run in their order; each machine of the cloud may isolate CPUs or not.
+The tests run in order and build on each other. The machines of the cloud may or may not isolate CPUs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ PRINCIPAL: Final = "sunbeam-machine"
 NOT_ISOLATED: Final = "no isolated CPUs: pinning requests will be refused; "
 SOCKET: Final = "/var/snap/epa-orchestrator/current/data/epa.sock"
 
-#: Asks the daemon from a shell as any client on the machine may: one request, then everything up to the end of file.
+#: One request to the daemon from a shell, as any client on the machine may send it.
 ASK: Final = f"""
 import socket
 client = socket.socket(socket.AF_UNIX)
@@ -38,27 +38,27 @@ def unit(juju: jubilant.Juju) -> str:
     return name
 
 
-def shown(status: jubilant.Status) -> tuple[str, str]:
-    """The status and its message of the charm's unit; nothing as long as there is none, or as something runs in it."""
+def idle_status(status: jubilant.Status) -> tuple[str, str]:
+    """The status and message of the charm's unit; empty while there is no unit or while it runs something."""
     units = list(status.get_units(APP).values())
     if len(units) != 1 or units[0].juju_status.current != "idle":
         return "", ""
     return units[0].workload_status.current, units[0].workload_status.message
 
 
-def is_well(status: jubilant.Status) -> bool:
-    """Whether the unit is active, saying nothing or only that the machine's kernel isolates no CPUs."""
-    current, message = shown(status)
+def is_active(status: jubilant.Status) -> bool:
+    """Whether the unit is active, with no message or only that the machine isolates no CPUs."""
+    current, message = idle_status(status)
     return current == "active" and (not message or message.startswith(NOT_ISOLATED))
 
 
 def is_blocked(status: jubilant.Status) -> bool:
-    """Whether the unit waits for the operator."""
-    return shown(status)[0] == "blocked"
+    """Whether the unit is blocked."""
+    return idle_status(status)[0] == "blocked"
 
 
 def act(juju: jubilant.Juju, action: str, params: Mapping[str, Any] | None = None) -> Any:
-    """The document that an action answers."""
+    """The JSON result of an action."""
     results = juju.run(unit(juju), action, params, wait=300).results
     assert results["text"]
     return json.loads(results["json"])
@@ -69,33 +69,33 @@ def test_deploy(juju: jubilant.Juju, charm: Path) -> None:
     juju.deploy(PRINCIPAL, channel="2024.1/stable", base="ubuntu@24.04")
     juju.deploy(charm, APP)
     juju.integrate(APP, PRINCIPAL)
-    juju.wait(is_well, error=jubilant.any_error)
+    juju.wait(is_active, error=jubilant.any_error)
     assert juju.status().apps[APP].version
 
 
-def test_a_good_value_reaches_the_daemon(juju: jubilant.Juju) -> None:
+def test_valid_option_reaches_the_daemon(juju: jubilant.Juju) -> None:
     juju.config(APP, {"resize-policy": "reallocate"})
-    juju.wait(lambda status: is_well(status) and act(juju, "get-status")["options"]["resize-policy"] == "reallocate")
+    juju.wait(lambda status: is_active(status) and act(juju, "get-status")["options"]["resize-policy"] == "reallocate")
     juju.config(APP, reset="resize-policy")
 
 
-def test_a_bad_value_blocks_until_it_is_reset(juju: jubilant.Juju) -> None:
+def test_invalid_option_blocks_until_it_is_reset(juju: jubilant.Juju) -> None:
     juju.config(APP, {"numa-policy": "sideways"})
     status = juju.wait(is_blocked)
-    assert shown(status)[1].startswith("numa-policy='sideways' is not valid: set it to ")
+    assert idle_status(status)[1].startswith("numa-policy='sideways' is not valid: set it to ")
     juju.config(APP, reset="numa-policy")
-    juju.wait(is_well)
+    juju.wait(is_active)
 
 
-def test_a_value_that_the_machine_does_not_have_blocks_until_it_is_reset(juju: jubilant.Juju) -> None:
+def test_unknown_cpu_blocks_until_it_is_reset(juju: jubilant.Juju) -> None:
     juju.config(APP, {"reserved-cpus": "65000"})
     status = juju.wait(is_blocked)
-    assert "65000, which this machine does not have" in shown(status)[1]
+    assert "65000, which this machine does not have" in idle_status(status)[1]
     juju.config(APP, reset="reserved-cpus")
-    juju.wait(is_well)
+    juju.wait(is_active)
 
 
-def test_the_actions_show_the_daemon_and_the_machine(juju: jubilant.Juju) -> None:
+def test_actions_show_the_daemon_and_the_machine(juju: jubilant.Juju) -> None:
     status = act(juju, "get-status")
     assert status["health"] == "the daemon answers"
     assert status["held"]
@@ -105,26 +105,26 @@ def test_the_actions_show_the_daemon_and_the_machine(juju: jubilant.Juju) -> Non
     assert act(juju, "list-allocations")["pools"]["isolated"]["allocations"] == []
 
 
-def test_an_action_that_cannot_be_done_says_why(juju: jubilant.Juju) -> None:
+def test_impossible_action_reports_the_reason(juju: jubilant.Juju) -> None:
     with pytest.raises(jubilant.TaskError) as caught:
         juju.run(unit(juju), "release", {"service": "nobody", "confirm": True})
-    assert caught.value.task.message == "the service 'nobody' holds nothing: list-allocations shows who does"
+    assert caught.value.task.message == "the service 'nobody' holds no CPUs or hugepages: see list-allocations"
 
 
-def test_a_shell_on_the_machine_talks_to_the_daemon(juju: jubilant.Juju) -> None:
+def test_shell_on_the_machine_reaches_the_daemon(juju: jubilant.Juju) -> None:
     answer = json.loads(juju.exec(f"python3 -c {shlex.quote(ASK)}", unit=unit(juju)).stdout)
     assert answer["pool"] == "isolated"
     isolated = juju.exec("cat /sys/devices/system/cpu/isolated", unit=unit(juju)).stdout.strip()
     assert answer["cpu_pool"]["configured_cpus"] == isolated
 
 
-def test_refresh_snap_leaves_a_daemon_that_answers(juju: jubilant.Juju) -> None:
+def test_daemon_answers_after_refresh_snap(juju: jubilant.Juju) -> None:
     assert act(juju, "refresh-snap")["after"]
-    juju.wait(is_well)
+    juju.wait(is_active)
 
 
 @pytest.mark.juju_teardown
-def test_remove_takes_the_snap_from_the_machine(juju: jubilant.Juju) -> None:
+def test_remove_removes_the_snap_from_the_machine(juju: jubilant.Juju) -> None:
     juju.remove_application(APP)
     juju.wait(lambda status: APP not in status.apps)
     (principal,) = juju.status().get_units(PRINCIPAL)

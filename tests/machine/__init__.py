@@ -1,1 +1,1 @@
-"""Tests in a whole virtual machine with systemd, snapd and AppArmor; they run only when asked: `tox -e machine`."""
+"""Tests in a virtual machine with systemd, snapd and AppArmor; only `tox -e machine` runs them."""

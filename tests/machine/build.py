@@ -1,9 +1,9 @@
-"""So that anyone can make the machine that the tests boot, from Debian's packages alone: a kernel, systemd, snapd.
+"""Builds the machine that the tests boot, from Debian's packages alone: a kernel, systemd, snapd.
 
     python -m tests.machine.build [WORKDIR]
 
-What is there already is kept: remove a file or a directory to have it made anew. The snaps `snapd` and `core24`, which
-snapd wants before it installs any other, are stand-ins made of Debian's packages, because no snap store is asked.
+Existing parts are kept: remove a file or a directory to build it again. snapd needs the snaps `snapd` and `core24`
+before it installs any other. Both are stand-ins made of Debian's packages, because no snap store is used.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SUITE: Final = "trixie"
 
 DISK_SIZE: Final = 3072 * MIB
 
-#: Programs that are needed, each with the package that has it.
+#: The required programs, each with its package.
 TOOLS: Final = {
     "qemu-system-x86_64": "qemu-system-x86",
     "debootstrap": "debootstrap",
@@ -37,13 +37,13 @@ TOOLS: Final = {
     "cpio": "cpio",
 }
 
-#: dbus-user-session is one of two packages that satisfy snapd, a choice that debootstrap cannot make.
+#: snapd needs dbus-user-session or another package; debootstrap cannot choose, so the list names it.
 ROOT_PACKAGES: Final = (
     "systemd,systemd-sysv,udev,dbus,dbus-user-session,libpam-systemd,snapd,apparmor,"
     "python3,python3-venv,squashfs-tools,kmod,iproute2,procps,ca-certificates"
 )
 
-#: Units that take long under emulation and serve nobody here; snapd loads the profiles of snaps by itself.
+#: Units that are slow under emulation and not needed here; snapd itself loads the AppArmor profiles of snaps.
 MASKED: Final = (
     "apparmor.service",
     "apt-daily-upgrade.timer",
@@ -68,7 +68,7 @@ MASKED: Final = (
     "systemd-udev-load-credentials.service",
 )
 
-#: Modules that udev would load because the CPU model claims to have what they drive.
+#: Modules that udev would load because of features that the CPU model claims.
 BLACKLISTED: Final = (
     "acpi_cpufreq",
     "aesni_intel",
@@ -81,7 +81,7 @@ BLACKLISTED: Final = (
     "sha512_ssse3",
 )
 
-#: Modules that the guest needs; the initrd loads them all, so that nothing in the guest has to look for them.
+#: Modules that the guest needs; the initrd loads all of them.
 MODULES: Final = (
     "virtio_pci",
     "virtio_blk",
@@ -95,12 +95,12 @@ MODULES: Final = (
     "overlay",
 )
 
-#: snapd must not look for a newer self in the snap, and its runtime must not start 16 threads on two real CPUs.
+#: snapd must not run the snapd of the snap, and its runtime must not start 16 threads on two real CPUs.
 SNAPD_ENVIRONMENT: Final = "SNAP_REEXEC=0 GOMAXPROCS=2"
 
 AGENT_UNIT: Final = f"""\
 [Unit]
-Description=Answer the host
+Description=Run the commands of the host
 Wants=snapd.socket
 After=snapd.socket snapd.service
 [Service]
@@ -112,7 +112,7 @@ ExecStart=python3 /sys/firmware/qemu_fw_cfg/by_name/opt/epa.agent/raw
 KillMode=process
 """
 
-#: Of the hundreds of devices that there are from the start, udev need only look at those that have a use here.
+#: udev handles only the few devices that are used here, not the hundreds that exist at boot.
 TRIGGER: Final = """\
 [Service]
 ExecStart=
@@ -135,7 +135,7 @@ $b umount /proc
 exec $b switch_root /disk /sbin/init
 """
 
-#: What a base must have: directories that snapd mounts something on.
+#: Directories of a base on which snapd mounts something.
 MOUNT_POINTS: Final = (
     "lib/firmware",
     "lib/modules",
@@ -151,7 +151,7 @@ MOUNT_POINTS: Final = (
     "var/tmp",
 )
 
-#: What no test needs in the base; the smaller it is, the sooner it is installed.
+#: Files of the base that no test needs; a smaller base is installed faster.
 BASE_BALLAST: Final = (
     "debootstrap",
     "usr/lib/python3*/ensurepip",
@@ -175,30 +175,30 @@ BASE_BALLAST: Final = (
 
 ROOT_BALLAST: Final = ("usr/share/doc", "usr/share/locale", "usr/share/man", "var/cache/apt", "var/lib/apt/lists")
 
-#: What the snap `snapd` must not have: it is there for snap-confine and its helpers, and the host's snapd serves.
+#: Files to leave out of the snap `snapd`: only its snap-confine and helpers are used; snapd itself is the guest's.
 SNAPD_BALLAST: Final = ("snapd", "snapd-aa-*", "snap-gdb*", "snapd-apparmor", "snap-seccomp")
 
-#: Seconds that KVM may take to reach the initrd before it counts as broken.
+#: The time (seconds) in which KVM must reach the initrd; otherwise it counts as broken.
 PROBE: Final = 20
 
 
 class BuildError(Exception):
-    """The machine cannot be made here."""
+    """The machine cannot be built on this host."""
 
 
 class Builder:
-    """The steps, each of which makes one file or directory below the work directory."""
+    """The steps of the build; each makes one file or directory below the work directory."""
 
     def __init__(self, work: Path) -> None:
         self._work = work
         self._start = time.monotonic()
 
     def say(self, text: str) -> None:
-        """Show how far it is."""
+        """Print the progress."""
         print(f"[{time.monotonic() - self._start:4.0f} s] {text}", flush=True)
 
     def call(self, *argv: str | Path, cwd: Path | None = None) -> str:
-        """Run a program; what it complains about goes to the build's log."""
+        """Run a program and return its output; its errors go to the build's log."""
         environment = os.environ | {"PATH": SEARCH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
         with (self._work / "build.log").open("a") as log:
             try:
@@ -206,14 +206,14 @@ class Builder:
                     argv, check=False, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
                 )
             except FileNotFoundError:
-                raise BuildError(f"there is no program {argv[0]}") from None
+                raise BuildError(f"the program {argv[0]} is missing: install it") from None
             log.write(done.stdout)
         if done.returncode:
             raise BuildError(f"{argv[0]} ended with status {done.returncode}: see {self._work / 'build.log'}")
         return done.stdout
 
     def make(self, name: str, maker: Callable[[Path], None]) -> Path:
-        """Make a file or directory unless it is there; a half-made one never bears its name."""
+        """Make a file or directory unless it exists; it gets its name when it is complete."""
         target, part = self._work / name, self._work / f"{name}.part"
         if not target.exists():
             self.say(name)
@@ -223,7 +223,7 @@ class Builder:
         return target
 
     def build(self) -> None:
-        """Make everything."""
+        """Build all parts."""
         self._work.mkdir(parents=True, exist_ok=True)
         self.tools()
         self.make("kernel", self.kernel)
@@ -243,7 +243,7 @@ class Builder:
         self.say(f"ready: {self._work}")
 
     def tools(self) -> None:
-        """Install what is missing on the host, and refresh apt's lists where they will be needed."""
+        """Install missing programs on the host, and refresh apt's lists if a later step needs them."""
         missing = [package for tool, package in TOOLS.items() if not shutil.which(tool, path=SEARCH)]
         if missing or not (self._work / "kernel").exists():
             self.say("apt-get update")
@@ -265,7 +265,7 @@ class Builder:
             package.unlink()
 
     def debootstrap(self, part: Path, packages: str) -> None:
-        """Unpack a small Debian from where apt on this host has its packages."""
+        """Unpack a small Debian from the mirror of this host's apt."""
         which = ("Created-By: Packages", "Label: Debian")
         mirrors = self.call("apt-get", "indextargets", "--format", "$(REPO_URI)", *which).split()
         if not mirrors:
@@ -273,7 +273,7 @@ class Builder:
         self.call("debootstrap", "--variant=minbase", f"--include={packages}", SUITE, part, mirrors[0])
 
     def modules(self) -> Path:
-        """The kernel's modules: one directory, named after its release."""
+        """The directory of the kernel's modules, named after its release."""
         return find(self._work / "kernel", "**/lib/modules/*")
 
     def vmlinuz(self, part: Path) -> None:
@@ -301,7 +301,7 @@ class Builder:
         remove(tree)
 
     def snapd(self, part: Path) -> None:
-        """Pack the helpers of the guest's snapd; it looks for snap-confine's profile in the snap."""
+        """Pack the helpers of the guest's snapd, with the profile of snap-confine that snapd expects in the snap."""
         tree, root = self._work / "snapd", self._work / "rootfs"
         remove(tree)
         shutil.copytree(root / "usr/lib/snapd", tree / "usr/lib/snapd", symlinks=True)
@@ -325,7 +325,7 @@ class Builder:
         self.pack(tree, part, "core24", "1", "base")
 
     def pack(self, tree: Path, part: Path, name: str, version: str, kind: str) -> None:
-        """Make a snap of a directory, quick to unpack rather than small."""
+        """Make a snap of a directory; quick unpacking matters more than its size."""
         text = f"name: {name}\nversion: '{version}'\ntype: {kind}\nsummary: stand-in\ndescription: stand-in\n"
         write(tree / "meta/snap.yaml", f"{text}architectures: [amd64]\n")
         flags = ("-noappend", "-comp", "gzip", "-no-xattrs", "-quiet", "-no-progress", "-all-root")
@@ -333,7 +333,7 @@ class Builder:
         remove(tree)
 
     def accelerator(self, part: Path) -> None:
-        """Find out whether KVM boots the kernel: where the host is a virtual machine, /dev/kvm promises too much."""
+        """Try whether KVM boots the kernel: in a virtual machine, /dev/kvm may exist and not work."""
         append = ("-serial", "stdio", "-append", "console=ttyS0 panic=-1 epa.probe")
         command = [*qemu(self._work, ["kvm"]), *Shape().arguments(), *append]
         try:
@@ -344,7 +344,7 @@ class Builder:
         part.write_text("kvm" if passed else "tcg")
 
     def disk(self, part: Path) -> None:
-        """Make the root disk, and have snapd on it install the two snaps."""
+        """Make the root disk, boot it, and install the two snaps."""
         tree = self._work / "root"
         remove(tree)
         self.call("cp", "-a", self._work / "rootfs", tree)
@@ -367,7 +367,7 @@ class Builder:
 
 
 def configure(tree: Path) -> None:
-    """Make the root file system start quickly, be patient, and run the agent."""
+    """Make the root file system start quickly, with long time-outs and with the agent."""
     strip(tree, ROOT_BALLAST)
     (tree / "job").mkdir()
     write(tree / "etc/hostname", "machine\n")
@@ -387,7 +387,7 @@ def configure(tree: Path) -> None:
 
 
 def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file and the directories above it; a symbolic link is replaced, not followed out of the tree."""
+    """Write a file and the directories above it; replace a symbolic link instead of following it out of the tree."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     path.write_text(text)
@@ -395,14 +395,14 @@ def write(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def find(tree: Path, pattern: str) -> Path:
-    """The first file of that name, which is not in the same directory in all releases."""
+    """The first file that matches: releases differ in its directory."""
     for path in sorted(tree.glob(pattern)):
         return path
-    raise BuildError(f"there is no {pattern} in {tree}: remove that directory, and try again")
+    raise BuildError(f"{tree} has no {pattern}: remove that directory, and try again")
 
 
 def remove(path: Path) -> None:
-    """Remove whatever is there, if anything."""
+    """Remove a file or a directory, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -410,14 +410,14 @@ def remove(path: Path) -> None:
 
 
 def strip(tree: Path, ballast: Sequence[str]) -> None:
-    """Remove what nobody needs."""
+    """Remove the files that match these patterns."""
     for pattern in ballast:
         for path in tree.glob(pattern):
             remove(path)
 
 
 def unpack(module: Path, directory: Path) -> str:
-    """Copy a module, uncompressed, because busybox loads no other, and tell its name."""
+    """Copy a module uncompressed, as busybox needs it, and return its name."""
     name = module.name.removesuffix(".xz")
     content = module.read_bytes()
     (directory / name).write_bytes(lzma.decompress(content) if module.suffix == ".xz" else content)
@@ -425,18 +425,18 @@ def unpack(module: Path, directory: Path) -> str:
 
 
 def check_host() -> None:
-    """Refuse a host on which it cannot work, before anything is touched."""
+    """Check, before anything changes, that the build can work on this host."""
     if os.geteuid() != 0:
-        raise BuildError("only root can make a root file system: run it with sudo, or in a container")
+        raise BuildError("building a root file system needs root: run it with sudo, or in a container")
     release = Path("/etc/os-release")
     if not release.exists() or "ID=debian" not in release.read_text().splitlines():
-        raise BuildError("the machine is made of Debian's packages, and so on Debian only: run it in a container of it")
+        raise BuildError("the build works on Debian only: run it in a container of Debian")
     if os.uname().machine != "x86_64":
-        raise BuildError(f"the machine is an x86_64, and cannot be made on {os.uname().machine}")
+        raise BuildError(f"the machine is an x86_64, and cannot be built on {os.uname().machine}")
 
 
 def main() -> int:
-    """Build, or say in one sentence why not."""
+    """Build, or print why that is not possible."""
     parser = argparse.ArgumentParser(prog="python -m tests.machine.build", description="Make the machine.")
     parser.add_argument("workdir", nargs="?", type=Path, default=BUILT, help="where to make it (%(default)s)")
     try:

@@ -1,4 +1,4 @@
-"""So that all tests share one boot: under emulation it takes a minute."""
+"""The machine, booted once for all tests: under emulation a boot takes a minute."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from tests.machine.payload import prepare
 
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """The running machine, with what all tests need at /job."""
+    """The running machine, with the files of all tests at /job."""
     if not (BUILT / "root.img").exists():
-        pytest.skip(f"there is no machine in {BUILT}: `tox -e machine` makes it and runs these tests")
+        pytest.skip(f"there is no machine in {BUILT}: `tox -e machine` builds it and runs these tests")
     files = tmp_path_factory.mktemp("job")
     prepare(files)
     with Machine(files) as machine:

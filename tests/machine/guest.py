@@ -1,13 +1,13 @@
-"""So that the host can run commands and move files in the guest without a network: answers on a virtio-serial port.
+"""The agent in the guest: runs commands and copies files for the host over a virtio-serial port, without a network.
 
-It runs inside the guest as root, on the standard library alone. Each request is one line, a JSON object with an "id":
+It runs inside the guest as root, with the standard library alone. Each request is one line, a JSON object with an "id":
 
     {"id": 1, "argv": [...] or "shell": "...", "env": {...}, "cwd": "/", "stdin": "...", "timeout": 300}
     {"id": 2, "put": "/path", "data": "<base64>", "mode": 420}
     {"id": 3, "get": "/path"}
 
-and is answered, when it is done and not in order, by one line with the same "id": "rc", "out", "err", "seconds" and
-"timed_out"; or "data"; or "error", a sentence.
+The answer to a request is one line with the same "id", sent when the request is done, not in order. It has "rc", "out",
+"err", "seconds" and "timed_out"; or "data"; or "error", a sentence.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from typing import IO, Any, Final
 
 PORT: Final = Path("/dev/virtio-ports/epa.agent")
 
-#: A daemon that a command left behind keeps its pipes open; this long, what the command itself printed is waited for.
+#: How long (seconds) to read a command's pipes after its end: a daemon that it left behind may keep them open.
 LAST_WORDS: Final = 2.0
 
 
 def drain(pipe: IO[bytes], into: bytearray) -> None:
-    """Keep what is printed as it comes, so that a time-out does not lose it."""
+    """Collect the output as it comes, so that a time-out does not lose it."""
     while chunk := os.read(pipe.fileno(), 1 << 16):
         into += chunk
 
 
 def feed(pipe: IO[bytes], text: str) -> None:
-    """Give a command its input; it may well end before it has read all."""
+    """Give a command its input; it may end before it has read all of it."""
     try:
         with pipe:
             pipe.write(text.encode())
@@ -45,7 +45,7 @@ def feed(pipe: IO[bytes], text: str) -> None:
 
 
 def wait(process: subprocess.Popen[bytes], seconds: float) -> bool:
-    """Wait for a command, kill its process group when the time is up, and tell whether that was needed."""
+    """Wait for a command, and kill its process group when the time is up; returns whether it was killed."""
     try:
         process.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -109,7 +109,7 @@ def get(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def perform(request: dict[str, Any]) -> dict[str, Any]:
-    """Do what is asked; what cannot be done is an answer too."""
+    """Perform a request; a failure becomes an answer with "error"."""
     action = put if "put" in request else get if "get" in request else run
     try:
         return action(request)
@@ -118,20 +118,20 @@ def perform(request: dict[str, Any]) -> dict[str, Any]:
 
 
 class Port:
-    """The guest's end of the wire; it can be opened only once, so reading and writing share a descriptor."""
+    """The guest's end of the port; it can be opened only once, so reading and writing share a descriptor."""
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR)
         self._writing = threading.Lock()
 
     def requests(self) -> Iterator[dict[str, Any]]:
-        """Yield what the host asks, until it hangs up."""
+        """Yield the host's requests until it hangs up."""
         with os.fdopen(self._descriptor, "rb", closefd=False) as lines:
             for line in lines:
                 yield json.loads(line)
 
     def answer(self, request: dict[str, Any]) -> None:
-        """Perform a request and send the answer; a write takes as much as the port has room for."""
+        """Perform a request and send the answer; the port may accept only a part of each write."""
         line = memoryview(json.dumps(perform(request) | {"id": request["id"]}).encode() + b"\n")
         with self._writing:
             while line:
@@ -139,7 +139,7 @@ class Port:
 
 
 def main() -> None:
-    """Answer each request in a thread of its own; without a host, nobody would ever end this machine: power off."""
+    """Answer each request in its own thread; power off when the host hangs up, because nobody else ends the machine."""
     while not PORT.exists():
         time.sleep(0.1)
     port = Port(PORT)

@@ -1,7 +1,7 @@
-"""So that a test can boot a whole machine and use it as if it sat in front of it.
+"""Boots the virtual machine, and runs commands and copies files in it.
 
-`python -m tests.machine.build` makes what is booted here. Most hosts that build software are virtual machines
-themselves, where QEMU can only translate: about twenty times slower than a real machine. Boot once, and be patient.
+`python -m tests.machine.build` builds the machine. Most hosts that run tests are virtual machines themselves, where
+QEMU has to translate and is about twenty times slower than a real machine. So boot once, and use long time-outs.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from typing import Any, Final, Self
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
 
-#: Where the builder leaves the machine and the tests look for it.
+#: The directory of the built machine.
 BUILT: Final = Path(os.environ.get("EPA_MACHINE") or REPOSITORY / "build" / "machine")
 
 AGENT: Final = Path(__file__).with_name("guest.py")
 
-#: How long a boot may take, and how long the guest may be late with an answer.
+#: The longest time (seconds) for a boot, and for an answer after a command's own time-out.
 BOOT: Final = 600.0
 GRACE: Final = 60.0
 
@@ -42,16 +42,16 @@ MIB: Final = 1 << 20
 
 
 class MachineError(Exception):
-    """The machine cannot be booted, died or hangs."""
+    """The machine cannot be booted, ended or hangs."""
 
 
 class CommandError(MachineError):
-    """A command in the guest failed where it was expected to succeed."""
+    """A command in the guest failed."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """How a command in the guest ended, and what it printed."""
+    """The exit status and the output of a command in the guest."""
 
     rc: int
     out: str
@@ -62,7 +62,7 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """What the guest is made of, and what its kernel is told. Memory is in MiB; hugepages are of 2 MiB, per node."""
+    """The guest's hardware and kernel options. Memory is in MiB; hugepages are of 2 MiB, per node."""
 
     sockets: int = 2
     cores: int = 4
@@ -79,7 +79,7 @@ class Shape:
         return self.sockets * self.cores * self.threads
 
     def arguments(self) -> list[str]:
-        """Say it to QEMU."""
+        """QEMU's arguments for the hardware."""
         smp = f"{self.cpus},sockets={self.sockets},cores={self.cores},threads={self.threads}"
         arguments = ["-smp", smp, "-m", f"{self.memory}M"]
         share = self.cpus // self.nodes
@@ -92,7 +92,7 @@ class Shape:
         return arguments
 
     def kernel_line(self) -> str:
-        """Say it to the kernel."""
+        """The kernel's command line for the isolation and the hugepages."""
         parts = [f"isolcpus={self.isolated}"] if self.isolated else []
         if self.hugepages:
             pages = ",".join(f"{node}:{self.hugepages}" for node in range(self.nodes))
@@ -101,7 +101,7 @@ class Shape:
 
 
 class Machine:
-    """A running machine. What it writes to its root disk is thrown away, unless the disk is to be `kept`."""
+    """A running machine. Its changes to the root disk are discarded unless `kept` is set."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Machine:
 
     def __enter__(self) -> Self:
         if not self._disk.exists():
-            raise MachineError(f"there is no machine in {self._built}: `python -m tests.machine.build` makes one")
+            raise MachineError(f"there is no machine in {self._built}: `python -m tests.machine.build` builds it")
         self._directory = Path(tempfile.mkdtemp(prefix="epa-machine-"))
         try:
             make_image(self._files, self._directory / "files.img")
@@ -146,7 +146,7 @@ class Machine:
 
     def _start(self) -> None:
         self._channel, theirs = socket.socketpair()
-        # Without a limit, a guest that hangs would hang the sender of a large file.
+        # Without a time-out, a guest that hangs blocks the sender of a large file.
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(GRACE), 0))
         with theirs, (self._directory / "qemu.log").open("wb") as log:
             self._qemu = subprocess.Popen(
@@ -159,7 +159,7 @@ class Machine:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _command(self, wire: int) -> list[str]:
-        """Name the whole hardware."""
+        """QEMU's whole command line."""
         snapshot = "off" if self._kept else "on"
         return [
             *qemu(self._built, ["kvm", TCG] if (self._built / "accelerator").read_text() == "kvm" else [TCG]),
@@ -175,7 +175,7 @@ class Machine:
         ]
 
     def _listen(self) -> None:
-        """Hand answers to those who wait for them, until QEMU hangs up."""
+        """Pass each answer to the call that waits for it, until QEMU hangs up."""
         with self._channel.makefile("rb") as lines:
             try:
                 for line in lines:
@@ -196,15 +196,15 @@ class Machine:
             with self._sending:
                 self._channel.sendall(json.dumps(request | {"id": number}).encode() + b"\n")
             answer = future.result(patience)
-        except OSError as error:  # TimeoutError is one, too
+        except OSError as error:  # TimeoutError is an OSError too
             self._pending.pop(number, None)
             raise self._broken(f"the guest did not answer within {patience:.0f} s") from error
         if "error" in answer:
-            raise CommandError(f"the guest could not do it: {answer['error']}")
+            raise CommandError(f"the guest failed: {answer['error']}")
         return answer
 
     def _broken(self, sentence: str) -> MachineError:
-        """Say what happened, and show the last lines of QEMU and of the console."""
+        """The error, with the last lines of QEMU's log and of the console."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             if self._qemu:
                 sentence = f"QEMU ended with status {self._qemu.wait(1)}"
@@ -257,11 +257,11 @@ class Machine:
         return self.run("journalctl", "--boot", "--no-pager", *args).out
 
     def denials(self) -> list[str]:
-        """Everything that AppArmor denied since the machine was booted."""
+        """The log lines of all accesses that AppArmor has denied since the boot."""
         return [line for line in self.journal("--dmesg", "--output=cat").splitlines() if 'apparmor="DENIED"' in line]
 
     def shutdown(self) -> None:
-        """End the machine; a disk that is kept is left clean."""
+        """End the machine; a kept disk is left clean."""
         if self._qemu:
             if self._kept and self._qemu.poll() is None:
                 self._rest()
@@ -271,20 +271,20 @@ class Machine:
         shutil.rmtree(self._directory, ignore_errors=True)
 
     def _rest(self) -> None:
-        """Write everything out and mount all read-only, by the kernel itself: quicker than to stop all services."""
+        """Let the kernel sync all file systems and mount them read-only, quicker than stopping all services."""
         self.shell("sync; echo u >/proc/sysrq-trigger; until grep -q ' / .* ro,' /proc/mounts; do sleep 1; done")
 
 
-#: A serial console, because it is a file for the host. What AppArmor denies must not be dropped for being too much.
+#: The serial console is a file on the host. No rate limit, so that every denial of AppArmor is logged.
 KERNEL_LINE: Final = (
     "console=ttyS0 root=/dev/vda rw panic=-1 mitigations=off apparmor=1 security=apparmor"
     " systemd.show_status=0 sysctl.kernel.printk_ratelimit=0"
 )
 
-#: QEMU's own translation, for where KVM does not work.
+#: QEMU's own translation, if KVM does not work.
 TCG: Final = "tcg,thread=multi,tb-size=1024"
 
-#: An Intel model, because the kernel shows no SMT on the AMD models that QEMU knows.
+#: An Intel model: the kernel finds no SMT on QEMU's AMD models.
 CPU: Final = "max,vendor=GenuineIntel,family=6,model=94,stepping=3,-arch-capabilities"
 
 
@@ -302,7 +302,7 @@ def qemu(built: Path, accelerators: Sequence[str]) -> list[str]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End QEMU, which first writes out what it holds, unless it hangs."""
+    """End QEMU: it may first write its buffers; a QEMU that hangs is killed."""
     process.terminate()
     try:
         process.wait(60)
@@ -312,7 +312,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def make_image(files: Path | None, image: Path) -> None:
-    """Make a file system of a directory, with as much room again and some more."""
+    """Make a file system image of a directory, with free space of its size and 256 MiB more."""
     content = sum(path.lstat().st_size for path in files.rglob("*")) if files else 0
     source = ["-d", str(files)] if files else []
     size = f"{256 + 2 * content // MIB}M"

@@ -1,4 +1,4 @@
-"""So that the machine has at /job what the tests of the charm need: the charm as Juju unpacks it, and snaps."""
+"""The files at /job in the machine: the charm as Juju unpacks it, and snaps."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""So that a developer can look around in the machine, by hand or by a script that sends it one command at a time.
+"""A shell in the machine for developers, used by hand or by a script that sends one command at a time.
 
     python -m tests.machine.shell [--files DIR]
 
-Each line runs in a bash of its own, as root; `:put HOST GUEST` and `:get GUEST HOST` copy a file; `exit` ends it.
-To keep a machine in the background, give it a FIFO that is open for writing, too, so that it never ends:
+Each line runs in its own bash, as root; `:put HOST GUEST` and `:get GUEST HOST` copy a file; `exit` ends the machine.
+To keep a machine in the background, give it a FIFO that is open for writing too, so that its input never ends:
 
     mkfifo in; python -m tests.machine.shell <>in >out 2>&1 &
     echo 'snap list' >in
@@ -30,11 +30,11 @@ def copy(machine: Machine, words: list[str]) -> None:
         case [":get", source, target]:
             Path(target).write_bytes(machine.get(source))
         case _:
-            raise ValueError(":put HOST GUEST and :get GUEST HOST are all there is")
+            raise ValueError("unknown command: use :put HOST GUEST or :get GUEST HOST")
 
 
 def perform(machine: Machine, line: str, timeout: float) -> None:
-    """Do what a line says, and print what comes of it."""
+    """Run a line, and print its result."""
     if line.startswith(":"):
         try:
             copy(machine, shlex.split(line))
@@ -50,7 +50,7 @@ def perform(machine: Machine, line: str, timeout: float) -> None:
 
 
 def lines() -> Iterator[str]:
-    """Yield what is typed, with a prompt where somebody types."""
+    """Yield the lines of the input, with a prompt on a terminal."""
     while True:
         if sys.stdin.isatty():
             print("guest# ", end="", flush=True)
@@ -62,7 +62,7 @@ def lines() -> Iterator[str]:
 
 
 def main() -> int:
-    """Boot, obey, end."""
+    """Boot, run the lines, and end the machine."""
     parser = argparse.ArgumentParser(prog="python -m tests.machine.shell", description="A prompt in the machine.")
     parser.add_argument("--files", type=Path, help="a directory that the guest has, as a copy, at /job")
     parser.add_argument("--built", type=Path, default=BUILT, help="where the machine was built (%(default)s)")

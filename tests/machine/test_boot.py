@@ -1,4 +1,4 @@
-"""So that no other test blames the charm for a machine that is not what it should be."""
+"""The machine itself works, so that a failure of a later test is the charm's."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from tests.machine.machine import CommandError, Machine
 
 
 def read(machine: Machine, path: str) -> str:
-    """Read one of the kernel's one-line files, whose size is not known before."""
+    """Read one of the kernel's one-line files; their size is not known before."""
     return machine.run("cat", path).out.strip()
 
 
-def test_the_cpus_are_isolated(machine: Machine) -> None:
+def test_cpus_are_isolated(machine: Machine) -> None:
     assert read(machine, "/sys/devices/system/cpu/online") == "0-15"
     assert read(machine, "/sys/devices/system/cpu/isolated") == "4-7,12-15"
 
 
-def test_each_node_has_the_cpus_of_one_package(machine: Machine) -> None:
+def test_node_has_the_cpus_of_one_package(machine: Machine) -> None:
     assert read(machine, "/sys/devices/system/node/online") == "0-1"
     assert [read(machine, f"/sys/devices/system/node/node{node}/cpulist") for node in (0, 1)] == ["0-7", "8-15"]
     packages = [read(machine, f"/sys/devices/system/cpu/cpu{cpu}/topology/package_cpus_list") for cpu in (0, 8)]
@@ -25,7 +25,7 @@ def test_each_node_has_the_cpus_of_one_package(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("node", [0, 1])
-def test_each_node_has_its_hugepages(machine: Machine, node: int) -> None:
+def test_node_has_its_hugepages(machine: Machine, node: int) -> None:
     pages = f"/sys/devices/system/node/node{node}/hugepages/hugepages-2048kB"
     assert read(machine, f"{pages}/nr_hugepages") == "64"
     assert read(machine, f"{pages}/free_hugepages") == "64"
@@ -36,13 +36,13 @@ def test_two_threads_share_a_core(machine: Machine) -> None:
     assert siblings == ["0-1", "0-1", "14-15"]
 
 
-def test_snapd_has_what_it_wants_before_other_snaps(machine: Machine) -> None:
+def test_snapd_and_its_base_are_installed(machine: Machine) -> None:
     names = [line.split()[0] for line in machine.run("snap", "list").out.splitlines()[1:]]
     assert names == ["core24", "snapd"]
 
 
 def test_strict_snaps_are_confined(machine: Machine) -> None:
-    """Files, capabilities and signals are; snapd calls it partial, as Debian's kernel does not mediate D-Bus."""
+    """Files, capabilities and signals are confined; snapd reports `partial`, as Debian's kernel ignores D-Bus."""
     assert read(machine, "/sys/module/apparmor/parameters/enabled") == "Y"
     mediated = set(machine.run("ls", "/sys/kernel/security/apparmor/features").out.split())
     assert mediated >= {"caps", "domain", "file", "mount", "ptrace", "signal"}
@@ -55,32 +55,32 @@ def test_python_is_that_of_the_base(machine: Machine) -> None:
     assert machine.run("/snap/core24/current/usr/bin/python3", "--version").out == version
 
 
-def test_a_command_gets_what_it_is_given(machine: Machine) -> None:
+def test_command_gets_input_environment_and_directory(machine: Machine) -> None:
     result = machine.run(
         "sh", "-c", 'cat; echo "$WORD" >&2; pwd; exit 3', env={"WORD": "é"}, cwd="/etc", stdin="a\n", check=False
     )
     assert (result.rc, result.out, result.err) == (3, "a\n/etc\n", "é\n")
 
 
-def test_a_failure_is_an_exception_with_what_was_printed(machine: Machine) -> None:
+def test_failed_command_raises_its_output(machine: Machine) -> None:
     with pytest.raises(CommandError, match="ended with status 1\nbefore\n"):
         machine.shell("echo before; false")
 
 
-def test_a_timeout_kills_all_and_keeps_what_was_printed(machine: Machine) -> None:
+def test_time_out_kills_all_processes_and_keeps_the_output(machine: Machine) -> None:
     result = machine.shell("echo before; sleep 1234 & sleep 1234", timeout=5, check=False)
     assert result.timed_out
     assert result.out == "before\n"
     assert machine.run("pgrep", "-f", "sleep 123[4]", check=False).out == ""
 
 
-def test_a_daemon_that_a_command_leaves_behind_is_not_waited_for(machine: Machine) -> None:
+def test_command_ends_before_its_background_process(machine: Machine) -> None:
     result = machine.shell("setsid sleep 60 & echo started")
     assert result.out == "started\n"
     assert result.seconds < 30
 
 
-def test_files_go_in_and_come_out(machine: Machine) -> None:
+def test_files_are_copied_in_and_out(machine: Machine) -> None:
     content = bytes(range(256)) * 4096
     machine.put("/tmp/new/file", content, 0o751)
     assert machine.get("/tmp/new/file") == content

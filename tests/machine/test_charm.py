@@ -1,6 +1,6 @@
-"""The whole way for real: the packed charm's hooks, snapd, confinement, a kernel that isolates CPUs, a daemon.
+"""The packed charm on a real machine: its hooks, snapd, confinement, a kernel that isolates CPUs, a daemon.
 
-One story, told in order: each test goes on where the one before has left the machine.
+The tests run in order: each continues from the machine as the test before left it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SOCKET: Final = f"/var/snap/{SNAP}/current/data/epa.sock"
 ISOLATED: Final = "4-7,12-15"
 ACTIVE: Final = ("active", "")
 
-#: What the older daemon leaves behind.
+#: The state file of the older daemon.
 OLDER_STATE: Final[dict[str, Any]] = {
     "version": 1,
     "allocations_db": {
@@ -34,8 +34,8 @@ OLDER_STATE: Final[dict[str, Any]] = {
     "hugepages_db": {"allocations": {}},
 }
 
-#: Asks from the host, with nothing but Python, over and over while another command runs.
-ASKER: Final = f"""
+#: Sends requests from the host, with Python alone, for as long as another command runs.
+REQUEST_LOOP: Final = f"""
 import json, socket, subprocess, sys, threading
 refused = []
 answered = 0
@@ -69,7 +69,7 @@ def unit(machine: Machine) -> Unit:
 
 
 def ask(machine: Machine, **request: Any) -> dict[str, Any]:
-    """Ask the daemon from the host."""
+    """Send a request from the host."""
     program = (
         "import socket, sys; c = socket.socket(socket.AF_UNIX); c.settimeout(300); c.connect(sys.argv[1]);"
         " c.sendall(sys.argv[2].encode()); print(c.makefile().read())"
@@ -78,13 +78,13 @@ def ask(machine: Machine, **request: Any) -> dict[str, Any]:
 
 
 def claims(machine: Machine) -> dict[str, str]:
-    """Who holds which CPUs."""
+    """The CPUs of each service."""
     listing = ask(machine, action="list_allocations")
     return {claim["service_name"]: claim["allocated_cores"] for claim in listing["allocations"]}
 
 
 def from_inside(machine: Machine, **request: Any) -> dict[str, Any]:
-    """Ask the daemon from inside the consumer's confinement."""
+    """Send a request from inside the consumer's confinement."""
     return json.loads(machine.run(f"/snap/bin/{CONSUMER}.ask", json.dumps(request), timeout=600).out)
 
 
@@ -98,7 +98,7 @@ def snap_row(machine: Machine, name: str = SNAP) -> list[str]:
 
 
 def connection(machine: Machine, plug: str) -> str:
-    """What a plug is connected to, as `snap connections` says."""
+    """The slot that a plug is connected to, as in `snap connections`."""
     rows = [line.split() for line in machine.run("snap", "connections", SNAP).out.splitlines()]
     return next((row[2] for row in rows if row[1] == plug), "-")
 
@@ -107,16 +107,16 @@ def option(machine: Machine, name: str) -> Any:
     return json.loads(machine.run("snap", "get", "-d", SNAP).out).get(name)
 
 
-def test_the_older_daemon_leaves_its_state(machine: Machine) -> None:
+def test_older_daemon_leaves_its_state(machine: Machine) -> None:
     machine.run("snap", "install", "--dangerous", "/job/older.snap", timeout=900)
     machine.run("mkdir", "-p", f"/var/snap/{SNAP}/current/data")
     machine.put(f"/var/snap/{SNAP}/current/data/state.json", json.dumps(OLDER_STATE).encode())
 
 
-def test_install_puts_the_carried_snap_in_place(machine: Machine, unit: Unit) -> None:
-    told = unit.hook("install")
-    assert [name for name, _ in told.statuses] == ["maintenance", "active"]
-    assert (told.status, told.version) == (ACTIVE, "0.1.0")
+def test_install_installs_the_charms_snap(machine: Machine, unit: Unit) -> None:
+    outcome = unit.hook("install")
+    assert [name for name, _ in outcome.statuses] == ["maintenance", "active"]
+    assert (outcome.status, outcome.version) == (ACTIVE, "0.1.0")
     row = snap_row(machine)
     assert row[1] == "0.1.0"
     assert row[2].startswith("x")
@@ -124,14 +124,14 @@ def test_install_puts_the_carried_snap_in_place(machine: Machine, unit: Unit) ->
     assert "devmode" not in row[-1]
 
 
-def test_the_rest_of_the_deployment_changes_nothing(machine: Machine, unit: Unit) -> None:
+def test_later_hooks_of_the_deployment_change_nothing(machine: Machine, unit: Unit) -> None:
     before = snap_row(machine)
-    for told in (unit.relation("created"), unit.hook("config-changed"), unit.hook("start")):
-        assert told.status == ACTIVE
+    for outcome in (unit.relation("created"), unit.hook("config-changed"), unit.hook("start")):
+        assert outcome.status == ACTIVE
     assert snap_row(machine) == before
 
 
-def test_the_daemon_is_strictly_confined(machine: Machine) -> None:
+def test_daemon_is_strictly_confined(machine: Machine) -> None:
     profiles = machine.run("cat", "/sys/kernel/security/apparmor/profiles").out.splitlines()
     assert f"snap.{SNAP}.daemon (enforce)" in profiles
     assert (
@@ -139,43 +139,43 @@ def test_the_daemon_is_strictly_confined(machine: Machine) -> None:
     )
 
 
-def test_the_daemon_serves_what_the_kernel_isolates(machine: Machine) -> None:
+def test_daemon_offers_the_isolated_cpus(machine: Machine) -> None:
     assert machine.run("cat", "/sys/devices/system/cpu/isolated").out.strip() == ISOLATED
     assert ask(machine, action="list_allocations")["cpu_pool"]["eligible_cpus"] == ISOLATED
     nodes = ask(machine, action="get_memory_info")["numa_hugepages"]
     assert [(pages["total"], pages["size"]) for pages in nodes["node0"]["capacity"] if pages["total"]] == [(64, 2048)]
 
 
-def test_the_older_daemons_claims_were_imported(machine: Machine) -> None:
+def test_claims_of_the_older_daemon_were_imported(machine: Machine) -> None:
     assert claims(machine) == {"ceph-osd": "14-15"}
 
 
-def test_a_consumer_is_connected_as_soon_as_it_is_there(machine: Machine, unit: Unit) -> None:
+def test_consumer_is_connected_after_its_install(machine: Machine, unit: Unit) -> None:
     machine.run("snap", "install", "--dangerous", "/job/consumer.snap", timeout=900)
     assert connection(machine, f"{CONSUMER}:epa-info") == "-"
-    told = unit.hook("update-status")
-    assert told.status == ACTIVE
+    outcome = unit.hook("update-status")
+    assert outcome.status == ACTIVE
     assert connection(machine, f"{CONSUMER}:epa-info") == f"{SNAP}:epa-info"
     assert connection(machine, f"{SNAP}:topology") == ":system-files"
 
 
-def test_the_consumer_allocates_from_inside_its_confinement(machine: Machine) -> None:
+def test_consumer_allocates_from_inside_its_confinement(machine: Machine) -> None:
     answer = from_inside(machine, action="allocate_cores", service_name="hypervisor", num_of_cores=4)
     assert answer["allocated_cores"] == "4-7"
     assert claims(machine) == {"ceph-osd": "14-15", "hypervisor": "4-7"}
 
 
-def test_a_setting_reaches_the_running_daemon(machine: Machine, unit: Unit) -> None:
+def test_option_reaches_the_running_daemon(machine: Machine, unit: Unit) -> None:
     pid = daemon_pid(machine)
     unit.config["reserved-cpus"] = "12"
-    told = unit.hook("config-changed")
-    assert told.status == ACTIVE
+    outcome = unit.hook("config-changed")
+    assert outcome.status == ACTIVE
     assert ask(machine, action="list_allocations")["cpu_pool"]["configured_cpus"] == "4-7,13-15"
     assert daemon_pid(machine) == pid
 
 
 def dry_run(machine: Machine, **wishes: Any) -> dict[str, Any]:
-    """What somebody new would be answered who asks for one CPU; 13 is free, and beside it 12 is reserved."""
+    """The answer for a new service with one CPU; CPU 13 is free, and its sibling 12 is reserved."""
     request = {"action": "allocate_cores", "service_name": "ovs-dpdk", "num_of_cores": 1}
     return ask(machine, **request, dry_run=True, explain=True, **wishes)
 
@@ -187,7 +187,7 @@ def test_juju_config_shapes_placement(machine: Machine, unit: Unit) -> None:
     assert "cpu-thread-policy=isolate allows" in dry_run(machine)["error"]
 
 
-def test_so_does_snap_set(machine: Machine, unit: Unit) -> None:
+def test_snap_set_shapes_placement(machine: Machine, unit: Unit) -> None:
     machine.run("snap", "set", SNAP, "cpu-thread-policy=share", "cpu-distribution=caches", timeout=600)
     policy = dry_run(machine)["explanation"]["policy"]
     assert (policy["cpu-thread-policy"], policy["cpu-distribution"]) == ("share", "caches")
@@ -199,7 +199,7 @@ def test_so_does_snap_set(machine: Machine, unit: Unit) -> None:
     assert dry_run(machine)["allocated_cores"] == "13"
 
 
-def test_the_confined_daemon_finds_the_node_of_a_device(machine: Machine) -> None:
+def test_confined_daemon_finds_the_node_of_a_device(machine: Machine) -> None:
     device = max(machine.run("ls", "/sys/bus/pci/devices").out.split())
     machine.shell(f"echo 1 > /sys/bus/pci/devices/{device}/numa_node")
     assert dry_run(machine, near=device)["explanation"]["policy"]["near"] == 1
@@ -207,10 +207,10 @@ def test_the_confined_daemon_finds_the_node_of_a_device(machine: Machine) -> Non
     assert "is not a device itself" in dry_run(machine, near="lo")["error"]
 
 
-def test_a_setting_that_would_orphan_claims_is_refused(machine: Machine, unit: Unit) -> None:
+def test_option_that_takes_cpus_from_a_claim_is_refused(machine: Machine, unit: Unit) -> None:
     unit.config["reserved-cpus"] = "6,12"
-    told = unit.hook("config-changed")
-    status, message = told.status
+    outcome = unit.hook("config-changed")
+    status, message = outcome.status
     assert status == "blocked"
     assert "reserved-cpus=6,12" in message
     assert "6 (held by hypervisor)" in message
@@ -218,10 +218,10 @@ def test_a_setting_that_would_orphan_claims_is_refused(machine: Machine, unit: U
     assert str(option(machine, "reserved-cpus")) == "12"
 
 
-def test_an_invalid_setting_is_refused_before_snapd_hears_of_it(machine: Machine, unit: Unit) -> None:
+def test_invalid_option_is_refused_before_snapd_gets_it(machine: Machine, unit: Unit) -> None:
     unit.config.update({"reserved-cpus": "12", "numa-policy": "strict"})
-    told = unit.hook("config-changed")
-    status, message = told.status
+    outcome = unit.hook("config-changed")
+    status, message = outcome.status
     assert status == "blocked"
     assert "numa-policy='strict'" in message
     assert "single-numa-node" in message
@@ -230,29 +230,31 @@ def test_an_invalid_setting_is_refused_before_snapd_hears_of_it(machine: Machine
     assert unit.hook("config-changed").status == ACTIVE
 
 
-def test_a_killed_daemon_comes_back_and_refuses_nobody_meanwhile(machine: Machine) -> None:
+def test_killed_daemon_restarts_without_a_refused_connection(machine: Machine) -> None:
     before = daemon_pid(machine)
-    found = json.loads(machine.run("python3", "-c", ASKER, "sh", "-c", f"kill -9 {before}; sleep 30", timeout=900).out)
+    found = json.loads(
+        machine.run("python3", "-c", REQUEST_LOOP, "sh", "-c", f"kill -9 {before}; sleep 30", timeout=900).out
+    )
     assert (found["rc"], found["refused"]) == (0, [])
     assert found["answered"] > 1
     assert claims(machine) == {"ceph-osd": "14-15", "hypervisor": "4-7"}
     assert daemon_pid(machine) not in (0, before)
 
 
-def test_a_restart_of_the_service_refuses_nobody(machine: Machine) -> None:
+def test_restart_of_the_service_refuses_no_connection(machine: Machine) -> None:
     before = daemon_pid(machine)
     command = ["snap", "restart", "--reload", f"{SNAP}.daemon"]
-    found = json.loads(machine.run("python3", "-c", ASKER, *command, timeout=900).out)
+    found = json.loads(machine.run("python3", "-c", REQUEST_LOOP, *command, timeout=900).out)
     assert (found["rc"], found["refused"]) == (0, [])
     assert found["answered"] > 1
     assert daemon_pid(machine) != before
 
 
-def test_an_upgrade_of_the_charm_brings_its_snap_and_keeps_the_claims(machine: Machine, unit: Unit) -> None:
+def test_charm_upgrade_installs_its_snap_and_keeps_the_claims(machine: Machine, unit: Unit) -> None:
     revision = snap_row(machine)[2]
     machine.run("cp", "/job/newer.snap", f"{CHARM}/epa-orchestrator.snap")
-    told = unit.hook("upgrade-charm")
-    assert (told.status, told.version) == (ACTIVE, "0.1.99")
+    outcome = unit.hook("upgrade-charm")
+    assert (outcome.status, outcome.version) == (ACTIVE, "0.1.99")
     row = snap_row(machine)
     assert row[2] != revision
     assert "held" in row[-1]
@@ -260,11 +262,11 @@ def test_an_upgrade_of_the_charm_brings_its_snap_and_keeps_the_claims(machine: M
     assert ask(machine, action="list_allocations")["cpu_pool"]["configured_cpus"] == "4-7,13-15"
 
 
-def test_the_consumer_still_reaches_the_daemon_after_the_upgrade(machine: Machine) -> None:
+def test_consumer_reaches_the_daemon_after_the_upgrade(machine: Machine) -> None:
     assert from_inside(machine, action="list_allocations")["total_allocations"] == 2
 
 
-def test_a_link_left_stale_is_made_anew(machine: Machine, unit: Unit) -> None:
+def test_stale_connection_is_renewed(machine: Machine, unit: Unit) -> None:
     profile = f"/run/snapd/ns/snap.{CONSUMER}.fstab"
     current = machine.run("readlink", f"/var/snap/{SNAP}/current").out.strip()
     text = machine.get(profile).decode()
@@ -274,7 +276,7 @@ def test_a_link_left_stale_is_made_anew(machine: Machine, unit: Unit) -> None:
     assert from_inside(machine, action="list_allocations")["total_allocations"] == 2
 
 
-def test_a_revert_keeps_the_claims_made_since(machine: Machine) -> None:
+def test_revert_keeps_later_claims(machine: Machine) -> None:
     from_inside(machine, action="allocate_cores", service_name="hypervisor", num_of_cores=2)
     machine.run("snap", "revert", SNAP, timeout=900)
     assert snap_row(machine)[1] == "0.1.0"
@@ -284,7 +286,7 @@ def test_a_revert_keeps_the_claims_made_since(machine: Machine) -> None:
     assert from_inside(machine, action="list_allocations")["total_allocated_cpus"] == 4
 
 
-def test_the_actions_show_and_release(machine: Machine, unit: Unit) -> None:
+def test_actions_show_and_release(machine: Machine, unit: Unit) -> None:
     shown = unit.action("list-allocations")
     assert "ceph-osd" in shown.results["text"]
     assert shown.document["pools"]["isolated"]["total_allocated_cpus"] == 4
@@ -295,36 +297,36 @@ def test_the_actions_show_and_release(machine: Machine, unit: Unit) -> None:
     assert list(claims(machine)) == ["hypervisor"]
 
 
-def test_refresh_snap_goes_back_to_what_the_charm_carries(machine: Machine, unit: Unit) -> None:
-    told = unit.action("refresh-snap")
-    assert told.failure is None
-    assert (told.status, told.version) == (ACTIVE, "0.1.99")
+def test_refresh_snap_installs_the_charms_snap_again(machine: Machine, unit: Unit) -> None:
+    outcome = unit.action("refresh-snap")
+    assert outcome.failure is None
+    assert (outcome.status, outcome.version) == (ACTIVE, "0.1.99")
     assert list(claims(machine)) == ["hypervisor"]
 
 
-def test_a_daemon_that_does_not_answer_blocks_with_a_remedy(machine: Machine, unit: Unit) -> None:
+def test_stopped_daemon_blocks_with_a_remedy(machine: Machine, unit: Unit) -> None:
     machine.run("snap", "stop", "--disable", SNAP, timeout=600)
-    told = unit.hook("update-status")
-    status, message = told.status
+    outcome = unit.hook("update-status")
+    status, message = outcome.status
     assert status == "blocked"
     assert "snap start --enable" in message
     machine.run("snap", "start", "--enable", SNAP, timeout=600)
     assert unit.hook("update-status").status == ACTIVE
 
 
-def test_no_access_of_ours_was_denied(machine: Machine) -> None:
+def test_apparmor_denied_no_access_of_the_snap(machine: Machine) -> None:
     assert [line for line in machine.denials() if f"snap.{SNAP}." in line] == []
 
 
-def test_remove_leaves_the_snap_while_somebody_holds_cpus(machine: Machine, unit: Unit) -> None:
+def test_remove_keeps_the_snap_while_a_service_holds_cpus(machine: Machine, unit: Unit) -> None:
     unit.hook("stop")
-    told = unit.hook("remove")
-    assert any("hypervisor still hold" in text for _, text in told.log)
+    outcome = unit.hook("remove")
+    assert any("still held by hypervisor" in text for _, text in outcome.log)
     assert "held" not in snap_row(machine)[-1]
     assert connection(machine, f"{CONSUMER}:epa-info") == "-"
 
 
-def test_remove_takes_the_snap_away_when_nobody_does(machine: Machine, unit: Unit) -> None:
+def test_remove_removes_the_snap_without_claims(machine: Machine, unit: Unit) -> None:
     ask(machine, action="allocate_cores", service_name="hypervisor", num_of_cores=-1)
     unit.hook("remove")
     assert machine.run("snap", "list", SNAP, check=False).rc != 0

@@ -1,4 +1,4 @@
-"""So that a test can be Juju to the charm inside the machine: give it a configuration, and run its hooks."""
+"""A unit of the charm inside the machine: sets its configuration, and runs its hooks as Juju does."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tests import juju
-from tests.juju import Told
+from tests.juju import Outcome
 from tests.machine.machine import Machine
 
 CHARM: Final = "/job/charm"
@@ -21,22 +21,22 @@ class Unit:
     machine: Machine
     config: dict[str, Any]
 
-    def hook(self, name: str, **environment: str) -> Told:
+    def hook(self, name: str, **environment: str) -> Outcome:
         """Run a hook as Juju does."""
         return self._dispatch(f"hooks/{name}", {"JUJU_HOOK_NAME": name, **environment}, {})
 
-    def relation(self, event: str) -> Told:
+    def relation(self, event: str) -> Outcome:
         """Run a hook of the relation to the principal, such as `created`."""
         return self.hook(f"{juju.PRINCIPAL}-relation-{event}", **juju.relation(event))
 
-    def action(self, name: str, **params: Any) -> Told:
+    def action(self, name: str, **params: Any) -> Outcome:
         """Run an action."""
         return self._dispatch(f"actions/{name}", juju.action(name), params)
 
-    def _dispatch(self, path: str, environment: dict[str, str], action: dict[str, Any]) -> Told:
-        world = juju.world(self.config, related=True, resource=None, action=action)
-        self.machine.put(f"{HOOKS}/world.json", json.dumps(world).encode())
-        for name in ("told.jsonl", "logged"):
+    def _dispatch(self, path: str, environment: dict[str, str], action: dict[str, Any]) -> Outcome:
+        answers = juju.answers(self.config, related=True, resource=None, action=action)
+        self.machine.put(f"{HOOKS}/answers.json", json.dumps(answers).encode())
+        for name in ("calls.jsonl", "logged"):
             self.machine.put(f"{HOOKS}/{name}", b"")
         environment = {
             **juju.unit(CHARM),
@@ -46,5 +46,5 @@ class Unit:
             **environment,
         }
         done = self.machine.run("./dispatch", env=environment, cwd=CHARM, timeout=1800)
-        calls, logged = (self.machine.get(f"{HOOKS}/{name}").decode() for name in ("told.jsonl", "logged"))
-        return juju.told(done.rc, calls, logged, done.out + done.err)
+        calls, logged = (self.machine.get(f"{HOOKS}/{name}").decode() for name in ("calls.jsonl", "logged"))
+        return juju.read_outcome(done.rc, calls, logged, done.out + done.err)

@@ -133,7 +133,7 @@ class TestHosts:
         assert {machine.threads_per_core for machine in machines} == {1, 2, 4}
         assert {len(machine.l3s) for machine in machines} >= {24, 32}
         assert any(len(machine.nodes) > len(machine.l3s) for machine in machines)
-        assert all(machine.cpus == machine.top.nodes[0].cpus for machine in machines if len(machine.nodes) == 1)
+        assert all(machine.cpus == machine.topology.nodes[0].cpus for machine in machines if len(machine.nodes) == 1)
 
     def test_the_hybrid_one_has_cores_of_two_kinds(self) -> None:
         found = {(core.type, len(core.cpus)) for core in host(HYBRID).machine.cores}

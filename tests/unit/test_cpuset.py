@@ -1,4 +1,4 @@
-"""CpuSet reads and writes the kernel's list and mask formats, refuses all else, and agrees with Python's sets."""
+"""CpuSet reads and writes the kernel's list and mask formats, refuses other texts, and agrees with Python's sets."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epa_orchestrator.cpuset import EMPTY, MAX_CPU_ID, CpuSet, iter_bits
+from epa_orchestrator.cpuset import EMPTY, MAX_CPU_ID, CpuSet, iter_bits, lowest, lowest_bits, union
 
 #: Ids near each other, so that runs form, around the boundaries of mask words and of big machines.
 IDS = st.sets(st.one_of(st.integers(0, 70), st.integers(1000, 1100), st.sampled_from([8191, MAX_CPU_ID])))
@@ -286,3 +286,18 @@ def test_iter_bits() -> None:
     assert list(iter_bits(0)) == []
     assert list(iter_bits(0b101001)) == [0, 3, 5]
     assert list(iter_bits(1 << 4096 | 1)) == [0, 4096]
+
+
+@pytest.mark.parametrize(("masks", "expected"), [([0b001, 0b100], 0b101), ([], 0)])
+def test_union_of_masks(masks: list[int], expected: int) -> None:
+    assert union(masks) == expected
+
+
+@pytest.mark.parametrize(("mask", "cpu"), [(0b1100, 2), (0, -1)])
+def test_lowest(mask: int, cpu: int) -> None:
+    assert lowest(mask) == cpu
+
+
+@pytest.mark.parametrize(("count", "expected"), [(0, 0), (2, 0b101), (9, 0b1101)])
+def test_lowest_bits(count: int, expected: int) -> None:
+    assert lowest_bits(0b1101, count) == expected

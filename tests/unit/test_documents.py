@@ -1,4 +1,4 @@
-"""Documents: JSON is read as it is, except that keys must not occur twice."""
+"""Documents: JSON is parsed unchanged, and duplicate keys are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epa_orchestrator.documents import DuplicateKeyError, parse_document
         (b'{"a": [1, {"a": "\\u00e4"}], "b": {"a": 1.5}}', {"a": [1, {"a": "ä"}], "b": {"a": 1.5}}),
     ],
 )
-def test_json_is_read(text: bytes, value: object) -> None:
+def test_json_is_parsed(text: bytes, value: object) -> None:
     assert parse_document(text) == value
 
 
@@ -29,7 +29,7 @@ def test_json_is_read(text: bytes, value: object) -> None:
         (b'{"' + b"k" * 1000 + b'": 1, "' + b"k" * 1000 + b'": 1}', "k" * 60),
     ],
 )
-def test_a_key_that_occurs_twice_is_named(text: bytes, key: str) -> None:
+def test_a_duplicate_key_is_named(text: bytes, key: str) -> None:
     with pytest.raises(DuplicateKeyError) as caught:
         parse_document(text)
     assert str(caught.value) == f"it has the key '{key}' twice in one object"

@@ -17,7 +17,7 @@ from epa_orchestrator.allocation.settings import Settings, SettingsError, parse_
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.placement.policy import PlacementPolicy
 from epa_orchestrator.placement.search import choose
-from epa_orchestrator.placement.topology import topology
+from epa_orchestrator.placement.topology import build_topology
 from tools import draw_placement
 from tools.draw_placement import DRAWN, PICTURES, REQUESTS, SHAPE, draw, outcome
 
@@ -155,7 +155,7 @@ def test_the_refusals_on_the_page_are_the_daemons() -> None:
 @pytest.mark.parametrize(("service", "count", "expected"), [("vm-b", 5, "6-8,30-31"), ("ovs-dpdk", 2, "0,24")])
 def test_the_claims_on_the_page_grow_and_shrink_so(service: str, count: int, expected: str) -> None:
     found = outcome({})
-    top = topology(found.machine, found.machine.isolated, EMPTY)
+    top = build_topology(found.machine, found.machine.isolated, EMPTY)
     assert str(choose(top, found.free, found.granted[service], count)) == expected
     assert expected in PAGE.read_text("utf-8")
 

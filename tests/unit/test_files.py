@@ -1,4 +1,4 @@
-"""Files: only regular ones of a limited size are read, without waiting."""
+"""Files: only regular files of a limited size are read, without waiting."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_a_larger_file_is_refused_unread(tmp_path: Path) -> None:
         read_regular_file(path, 100, follow_link=True)
 
 
-def test_a_file_that_reports_no_size_is_bounded_too() -> None:
-    """Files in /proc say that they are empty, and a file may grow while it is read."""
+def test_a_file_that_reports_no_size_is_limited_too() -> None:
+    """Files in /proc report a size of 0, and a file may grow while it is read."""
     with pytest.raises(UnsuitableFileError, match=r"^it has more than 4 bytes$"):
         read_regular_file("/proc/self/status", 4, follow_link=True)
 
@@ -49,7 +49,7 @@ def test_only_regular_files_are_read(kind: str, tmp_path: Path) -> None:
     assert open_files() == before
 
 
-def test_a_link_is_followed_only_where_that_is_wanted(tmp_path: Path) -> None:
+def test_a_link_is_followed_only_when_asked(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"x")
     link = tmp_path / "link"
     link.symlink_to("file")
@@ -58,6 +58,6 @@ def test_a_link_is_followed_only_where_that_is_wanted(tmp_path: Path) -> None:
         read_regular_file(link, 1, follow_link=False)
 
 
-def test_no_file_is_an_os_error(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_regular_file(tmp_path / "missing", 1, follow_link=True)

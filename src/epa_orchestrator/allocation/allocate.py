@@ -23,7 +23,9 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.minimum import free_cores, whole_core_sizes
 from epa_orchestrator.placement.policy import NO_WISHES, ContradictionError, PlacementPolicy, Wishes, with_wishes
-from epa_orchestrator.placement.search import Task, Unplaceable, broken_rule, place
+from epa_orchestrator.placement.rules import Unplaceable, broken_rule
+from epa_orchestrator.placement.search import place
+from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import Topology
 
 

@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.names import PoolName, PreemptionPolicy
-from epa_orchestrator.placement.policy import NO_WISHES, PlacementPolicy, Wishes
-from epa_orchestrator.placement.search import DEFAULT_POLICY
+from epa_orchestrator.placement.policy import DEFAULT_POLICY, NO_WISHES, PlacementPolicy, Wishes
 
 #: A NUMA node id and a hugepage size in KiB.
 PageKind = tuple[int, int]

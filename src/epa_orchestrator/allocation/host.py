@@ -10,16 +10,9 @@ from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.hardware.devices import node_of_device
-from epa_orchestrator.hardware.machine import (
-    Hugepages,
-    Machine,
-    MachineError,
-    Seen,
-    read_hugepages,
-    read_hugepages_of,
-    read_isolation,
-    read_machine,
-)
+from epa_orchestrator.hardware.discovery import MachineError, read_isolation, read_machine
+from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages, read_hugepages_of
+from epa_orchestrator.hardware.machine import LastSeen, Machine
 from epa_orchestrator.hardware.sysfs import Sysfs
 
 log = logging.getLogger(__name__)
@@ -41,7 +34,7 @@ class Host:
     thread.
     """
 
-    def __init__(self, sysfs: Sysfs, settings: Settings, seen: Seen | None = None) -> None:
+    def __init__(self, sysfs: Sysfs, settings: Settings, seen: LastSeen | None = None) -> None:
         self._sysfs = sysfs
         self._settings = settings
         self._looking = threading.Lock()
@@ -49,7 +42,7 @@ class Host:
         self._machine: Machine | None = None
         self._problem: str | None = None
         self._built: _Built | None = None
-        self.seen = seen or Seen()
+        self.seen = seen or LastSeen()
 
     def use(self, settings: Settings) -> None:
         """Build the pools by other settings from now on."""
@@ -121,7 +114,7 @@ class Host:
         nodes = {node_id: cpus - placed for node_id, cpus in self.seen.nodes.items()}
         for node in machine.nodes:
             nodes[node.id] = nodes.get(node.id, EMPTY) | node.cpus
-        seen = Seen(nodes, machine.known_cores(self.seen.cores))
+        seen = LastSeen(nodes, machine.known_cores(self.seen.cores))
         if seen != self.seen:
             # Equal cores stay the same object, which tells the ledger that nothing of them has changed.
             self.seen = seen._replace(cores=self.seen.cores) if seen.cores == self.seen.cores else seen

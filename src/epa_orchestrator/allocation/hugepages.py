@@ -13,7 +13,7 @@ from typing import Final
 from epa_orchestrator.allocation.claims import Change, PageKind, PagesChange
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.refusal import Refused
-from epa_orchestrator.hardware.machine import Hugepages
+from epa_orchestrator.hardware.hugepages import Hugepages
 
 _NO_PAGES: Final[Mapping[PageKind, int]] = MappingProxyType({})
 

@@ -16,7 +16,9 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pool, Pools
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.placement.policy import NO_WISHES, ContradictionError, PlacementPolicy, with_wishes
-from epa_orchestrator.placement.search import Task, Unplaceable, broken_rule, place
+from epa_orchestrator.placement.rules import Unplaceable, broken_rule
+from epa_orchestrator.placement.search import place
+from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import Node, Topology
 
 _NO_CLAIMS: Final[Mapping[str, Claim]] = {}
@@ -45,14 +47,14 @@ class Pending:
 
 
 class Review:
-    """Which services have claims that are `outdated`, and which claims have to be judged.
+    """Which claims are outdated, and which claims have to be judged.
 
     A verdict is kept until its claim is judged again, even if other claims change. It is dropped when the claim itself
     or the placement policy changes. `revision` counts the changes of `outdated`.
     """
 
     def __init__(self) -> None:
-        self.outdated: set[str] = set()
+        self._outdated: dict[str, Claim] = {}
         self.revision = 0
         self._ledger = Ledger()
         self._pools: Pools | None = None
@@ -61,6 +63,15 @@ class Review:
         #: Claims with a verdict, the oldest verdict first; and claims that wait for one on the present ledger.
         self._judged: dict[str, Claim] = {}
         self._left: dict[str, Claim] = {}
+
+    @property
+    def outdated(self) -> set[str]:
+        """The services with claims that were found outdated."""
+        return set(self._outdated)
+
+    def services_with_outdated(self, claims: Mapping[str, Claim]) -> set[str]:
+        """The services whose claims are among those found outdated; a claim that has changed since is not."""
+        return {service for service, claim in self._outdated.items() if claims.get(service) is claim}
 
     def look_at(self, ledger: Ledger, pools: Pools) -> None:
         """Use this ledger and these pools from now on; cheap when they are in use already."""
@@ -89,7 +100,7 @@ class Review:
 
     def _sort_out(self, before: Mapping[str, Claim], claims: Mapping[str, Claim], placement: PlacementPolicy) -> None:
         """Find the contested claims among those that are new since `before`."""
-        for service in [each for each in (*self._contested, *self.outdated) if each not in claims]:
+        for service in [each for each in (*self._contested, *self._outdated) if each not in claims]:
             self._forget(service)
         for service, claim in claims.items():
             if before.get(service) is claim:
@@ -97,29 +108,31 @@ class Review:
             policy = _policy(placement, claim)
             self._forget(service)
             if policy is None:
-                self._set(service, verdict=True)
+                self._set(claim, verdict=True)
             elif policy != claim.placed_by:
                 self._contested[service] = claim
 
     def _forget(self, service: str) -> None:
         self._contested.pop(service, None)
         self._judged.pop(service, None)
-        self._set(service, verdict=False)
+        if self._outdated.pop(service, None) is not None:
+            self.revision += 1
 
     def _keep(self, claim: Claim, verdict: bool, *, of_now: bool) -> None:
         self._judged.pop(claim.service, None)
         self._judged[claim.service] = claim
-        self._set(claim.service, verdict=verdict)
+        self._set(claim, verdict=verdict)
         if of_now:
             self._left.pop(claim.service, None)
 
-    def _set(self, service: str, *, verdict: bool) -> None:
-        if verdict != (service in self.outdated):
-            self.revision += 1
-            if verdict:
-                self.outdated.add(service)
-            else:
-                self.outdated.remove(service)
+    def _set(self, claim: Claim, *, verdict: bool) -> None:
+        if verdict == (self._outdated.get(claim.service) is claim):
+            return
+        self.revision += 1
+        if verdict:
+            self._outdated[claim.service] = claim
+        else:
+            del self._outdated[claim.service]
 
 
 def is_outdated(ledger: Ledger, pool: Pool, claim: Claim) -> bool:

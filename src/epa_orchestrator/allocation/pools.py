@@ -10,7 +10,7 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.machine import Cores, Machine
 from epa_orchestrator.names import PoolName
-from epa_orchestrator.placement.topology import Topology, topology
+from epa_orchestrator.placement.topology import Topology, build_topology
 
 #: How many topologies a pool keeps, of hosts on which claimed CPUs are offline.
 _MAX_TOPOLOGIES: Final = 16
@@ -70,7 +70,7 @@ class Pool:
 
     def _build_topology(self, outside: CpuSet) -> Topology:
         assert self.machine is not None
-        return topology(self.machine, self.eligible, self.neighbours | outside, self.cores)
+        return build_topology(self.machine, self.eligible, self.neighbours | outside, self.cores)
 
 
 @dataclass(frozen=True)

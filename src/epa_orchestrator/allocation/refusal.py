@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.placement.search import Unplaceable
+from epa_orchestrator.placement.rules import Unplaceable
 
 
 class Refused(EpaError):

@@ -12,7 +12,7 @@ from epa_orchestrator.cli.options import JsonOption
 from epa_orchestrator.cli.output import fail, print_json
 
 if TYPE_CHECKING:
-    from epa_orchestrator.state.store import Event
+    from epa_orchestrator.state.events import Event
 
 
 def history(
@@ -27,14 +27,16 @@ def history(
 
     It reads the daemon's database, which needs the right to read it, but no running daemon.
     """
-    from epa_orchestrator.state import store
+    from epa_orchestrator.state import database_files
+    from epa_orchestrator.state.errors import StateError
+    from epa_orchestrator.state.history import read_events
 
-    path = paths.state_directory(None if machine is None else Path(machine).stem) / store.FILE_NAME
+    path = paths.state_directory(None if machine is None else Path(machine).stem) / database_files.FILE_NAME
     if service is not None:
         service = service.encode("utf-8", "replace").decode()  # the argument may hold bytes that are not UTF-8
     try:
-        events = store.read_events(path, service, limit)
-    except store.StateError as error:
+        events = read_events(path, service, limit)
+    except StateError as error:
         fail(f"The state database {path} {error}")
     if json_:
         print_json([_event_document(event) for event in events])

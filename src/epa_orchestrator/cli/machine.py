@@ -18,7 +18,8 @@ def machine(
     json_: JsonOption = False,
 ) -> None:
     """Show the CPUs, NUMA nodes and hugepages that the daemon finds."""
-    from epa_orchestrator.hardware.machine import MachineError, read_hugepages, read_machine
+    from epa_orchestrator.hardware.discovery import MachineError, read_machine
+    from epa_orchestrator.hardware.hugepages import read_hugepages
     from epa_orchestrator.hardware.sysfs import Recorder, SysfsError
 
     sysfs, name = open_machine(machine)

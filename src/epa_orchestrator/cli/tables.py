@@ -13,10 +13,11 @@ from rich.text import Text
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
-from epa_orchestrator.hardware.machine import Hugepages, Machine
-from epa_orchestrator.placement.cost import WORDS
+from epa_orchestrator.hardware.hugepages import Hugepages
+from epa_orchestrator.hardware.machine import Machine
+from epa_orchestrator.placement.cost import LABELS
 from epa_orchestrator.protocol.answers import Explanation, Listing, MemoryAnswer
-from epa_orchestrator.state.store import Event
+from epa_orchestrator.state.events import Event
 
 #: The number of choices that fit next to each other on a terminal of 80 columns.
 _CHOICES: Final = 3
@@ -87,7 +88,7 @@ def _choices(found: Explanation, *, refused: bool) -> Table:
     for name, values in levels.items():
         if any(values):
             mark = " <" if name == deciding else ""
-            table.add_row(_text(f"{WORDS.get(name, name)}{mark}"), *map(str, values))
+            table.add_row(_text(f"{LABELS.get(name, name)}{mark}"), *map(str, values))
     return table
 
 

@@ -31,12 +31,13 @@ from epa_orchestrator.configure.proposal import HostState, check_proposal
 from epa_orchestrator.documents import parse_document
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file, sync_directory
-from epa_orchestrator.hardware.machine import MachineError, read_hugepages, read_machine
+from epa_orchestrator.hardware.discovery import MachineError, read_machine
+from epa_orchestrator.hardware.hugepages import read_hugepages
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsTree
-from epa_orchestrator.state import store
-from epa_orchestrator.state.legacy_state import LegacyStateError, read_legacy_state
+from epa_orchestrator.state import database_files, loading, opening
+from epa_orchestrator.state.errors import LegacyStateError, StateError
+from epa_orchestrator.state.legacy_state import read_legacy_state
 from epa_orchestrator.state.lock import Locked, daemon_pid
-from epa_orchestrator.state.store import StateError
 
 #: How long (seconds) snapctl may take; snapd ends the whole hook after 300.
 _SNAPCTL_TIMEOUT: Final = 240.0
@@ -132,7 +133,7 @@ def _notify_daemon(state_directory: Path) -> None:
     if pid is not None:
         with contextlib.suppress(ProcessLookupError):  # it has just ended
             os.kill(pid, signal.SIGHUP)
-    elif store.is_in_use(state_directory / store.FILE_NAME):
+    elif opening.is_in_use(state_directory / database_files.FILE_NAME):
         raise Locked(
             f"it cannot be found, because its lock file in {state_directory} was replaced or removed: restart it"
         )
@@ -155,7 +156,7 @@ def _read_host(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> HostStat
     except (MachineError, ValueError) as error:
         problems.append(str(error))
     try:
-        ledger = _read_claims(state_directory / store.FILE_NAME)
+        ledger = _read_claims(state_directory / database_files.FILE_NAME)
     except StateError as error:
         problems.append(f"the state database {error}")
     except LegacyStateError as error:
@@ -166,8 +167,8 @@ def _read_host(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> HostStat
 
 def _read_claims(database: Path) -> Ledger:
     """The claims in the database; before the first start, those of the older daemon, which that start imports."""
-    if store.exists(database):
-        return store.load(database).ledger
+    if database_files.exists(database):
+        return loading.load(database).ledger
     return read_legacy_state(paths.legacy_state()) or Ledger()
 
 

@@ -12,7 +12,8 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import ReservedHugepages, Settings
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.hardware.machine import Hugepages, Machine
+from epa_orchestrator.hardware.hugepages import Hugepages
+from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.names import PoolName
 
 

@@ -19,11 +19,12 @@ from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.daemon.mutations import decide, refusal
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import AllocateHugepages, Mutation
-from epa_orchestrator.state.store import CommitError, Overtaken, Store
+from epa_orchestrator.state.errors import CommitError, DatabaseChanged
+from epa_orchestrator.state.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -56,18 +57,18 @@ class Batch:
     `ledger` is the ledger before the batch, and after a commit the committed one; `seen`, where CPUs were last seen, is
     the same. `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
     time (seconds) of the slowest decision, `known_quick` tells whether decisions like these have been quick before, and
-    `overtaken` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
+    `store_problem` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
     """
 
-    def __init__(self, store: Store, host: Host, ledger: Ledger, seen: Seen, waiting: Sequence[Waiting]) -> None:
+    def __init__(self, store: Store, host: Host, ledger: Ledger, seen: LastSeen, waiting: Sequence[Waiting]) -> None:
         self.ledger = ledger
-        self.seen: Seen = seen
+        self.seen: LastSeen = seen
         self.decided: list[Decided] = []
         self.left = waiting
         self.changing: list[Mutation] = []
         self.slowest = self._seconds = 0.0
         self.known_quick = False
-        self.overtaken: str | None = None
+        self.store_problem: str | None = None
         self.pools: Pools | None = None
         self._store = store
         self._host = host
@@ -179,7 +180,7 @@ class Batch:
         """The sentence for clients about an error, which is also logged."""
         match error:
             case CommitError():
-                self.overtaken = str(error) if isinstance(error, Overtaken) else None
+                self.store_problem = str(error) if isinstance(error, DatabaseChanged) else None
                 log.error("nothing was changed because the state could not be stored: %s", error)
                 return f"Nothing was changed because the state could not be stored: {error}"
             case SysfsError():

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.state.store import Store
 
@@ -24,7 +24,7 @@ class State(NamedTuple):
     ledger: Ledger | None
     store: Store | None
     problem: str | None
-    seen: Seen = Seen()  # a named tuple
+    seen: LastSeen = LastSeen()  # a named tuple
 
 
 class Current:

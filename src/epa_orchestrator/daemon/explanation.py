@@ -6,8 +6,9 @@ from dataclasses import asdict
 
 from epa_orchestrator.allocation.allocate import Grant
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.placement.cost import WORDS
-from epa_orchestrator.placement.search import Task, Unplaceable
+from epa_orchestrator.placement.cost import LABELS
+from epa_orchestrator.placement.rules import Unplaceable
+from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import NO_NODE
 from epa_orchestrator.protocol.answers import Explanation, Scope
 
@@ -84,7 +85,7 @@ def _difference(task: Task, best: CpuSet, second: CpuSet) -> str:
     if name == "lowest_cpu":
         return f"{_named(task, best)} and {_named(task, second)} are equally good; the lower CPU ids decide."
     return (
-        f"{_named(task, best)} {verb} chosen over {_named(task, second)} for its {WORDS[name]}:"
+        f"{_named(task, best)} {verb} chosen over {_named(task, second)} for its {LABELS[name]}:"
         f" {getattr(mine, name)} against {getattr(other, name)}."
     )
 

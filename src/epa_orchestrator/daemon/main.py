@@ -29,13 +29,12 @@ from epa_orchestrator.daemon.server import Limits, Server
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.state import store
-from epa_orchestrator.state.legacy_state import LegacyStateError, read_legacy_state
+from epa_orchestrator.state import database_files, loading, opening
+from epa_orchestrator.state.errors import InUse, LegacyStateError, StateError
 from epa_orchestrator.state.lock import Locked, sole_daemon
-from epa_orchestrator.state.store import InUse, StateError
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +94,7 @@ def run(locations: Locations) -> None:
         raise StartError(f"The daemon cannot run: {error.strerror or error}") from error
 
 
-def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State, Seen]:
+def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State, LastSeen]:
     """Open the state on disk, and the place where each CPU was last seen.
 
     The first start makes it, and imports the older daemon's claims. When the state cannot be used, or its directory is
@@ -103,21 +102,24 @@ def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State,
 
     Raises Locked.
     """
-    path = locations.state_directory / store.FILE_NAME
+    path = locations.state_directory / database_files.FILE_NAME
     if no_lock is not None:
-        return _read_only_state(path, StateError(no_lock)), Seen()
+        return _read_only_state(path, StateError(no_lock)), LastSeen()
     try:
-        if not store.exists(path):
+        if not database_files.exists(path):
             _first_start(locations, path)
-        opened, loaded = store.open_store(path)
+        opened, loaded = opening.open_store(path)
     except InUse:
         raise Locked.by_daemon(locations.state_directory) from None
     except (StateError, LegacyStateError) as error:
-        return _read_only_state(path, error), Seen()
+        return _read_only_state(path, error), LastSeen()
     return State(loaded.ledger, opened, None, loaded.seen), loaded.seen
 
 
 def _first_start(locations: Locations, path: Path) -> None:
+    # Imported here, because its models take 3 ms and no other start needs them.
+    from epa_orchestrator.state.legacy_state import read_legacy_state
+
     try:
         imported = read_legacy_state(locations.legacy_state)
     except LegacyStateError as error:
@@ -125,7 +127,7 @@ def _first_start(locations: Locations, path: Path) -> None:
             f"The older daemon's state {locations.legacy_state} was not imported, because {error}: repair or remove"
             " that file, then restart this daemon"
         ) from None
-    store.create(path, imported or Ledger(), Peer(os.getpid(), os.getuid(), os.getgid()), time.time())
+    opening.create(path, imported or Ledger(), Peer(os.getpid(), os.getuid(), os.getgid()), time.time())
     if imported is not None:
         log.info(
             "imported %d claims, and the hugepage records of %d services, from the older daemon's %s",
@@ -145,10 +147,10 @@ def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
         " away, then restart this daemon"
     )
     log.error("%s", problem)
-    if not store.exists(path):
+    if not database_files.exists(path):
         return State(Ledger(), None, problem)
     # Another daemon may be writing. Only SQLite then reads a consistent state; a copy is for files that it cannot open.
-    for load in (store.load, store.load_copy):
+    for load in (loading.load, loading.load_copy):
         with contextlib.suppress(StateError):
             return State(load(path).ledger, None, problem)
     return State(None, None, problem)

@@ -19,10 +19,11 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import explanation
 from epa_orchestrator.hardware.devices import DeviceError
-from epa_orchestrator.hardware.machine import Hugepages
+from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import Wishes
-from epa_orchestrator.placement.search import FEW, summary
+from epa_orchestrator.placement.search import EXPLAINED_CANDIDATES
+from epa_orchestrator.placement.summary import summarize
 from epa_orchestrator.protocol.answers import (
     Answer,
     CoresAnswer,
@@ -125,7 +126,7 @@ def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) 
     terms = Terms(request.service_name, request.preemption_policy)
     node = _node_cpus(host, pools, request) if isinstance(request, AllocateNumaCores) else None
     if not request.is_release:
-        choices = FEW if request.explain else 1
+        choices = EXPLAINED_CANDIDATES if request.explain else 1
         terms = terms._replace(wishes=_wishes(host, pools, request), choices=choices)
     grant = _grant(ledger, pool, terms, request, node)
     _check_pool(grant, pool)
@@ -137,7 +138,7 @@ def _grant(ledger: Ledger, pool: Pool, terms: Terms, request: Allocating, node: 
         if request.is_release:
             return allocate.release_in_node(ledger, pool.name, terms, node)
         assert isinstance(request, AllocateNumaCores)
-        return allocate.allocate_in_node(ledger, pool, terms, node, request.num_of_cores)
+        return allocate.allocate_in_node(ledger, pool, terms, node, request.count)
     if request.is_release:
         return allocate.release(ledger, pool.name, terms.service)
     if isinstance(request, AllocateCoresPercent):
@@ -243,7 +244,7 @@ def _placement(configured: CpuSet, free: CpuSet, grant: Grant) -> Placement | No
         return None
     claim = grant.claim
     withheld = str(claim.withheld & configured)
-    found = summary(grant.task.topology, grant.cpus, free | claim.cpus | claim.withheld)
+    found = summarize(grant.task.topology, grant.cpus, free | claim.cpus | claim.withheld)
     return Placement(
         numa_nodes=str(found.numa_nodes),
         packages=found.packages,

@@ -161,8 +161,8 @@ class Orchestrator:
             self._upkeep.note_change()
         self._current.ledger, self._current.stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
-        if batch.overtaken is not None:
-            self._lose_state(batch.overtaken)
+        if batch.store_problem is not None:
+            self._lose_state(batch.store_problem)
         sending = bool(self._unsent)
         self._unsent.extend(batch.decided)
         if not sending:

@@ -14,7 +14,6 @@ from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.protocol.requests import (
-    AllocateCores,
     AllocateCoresPercent,
     AllocateHugepages,
     AllocateNumaCores,
@@ -76,13 +75,9 @@ def _are_claims_outside(pools: Pools, ledger: Ledger) -> bool:
 
 
 def _target_of(request: Mutation) -> _Target:
-    if isinstance(request, AllocateNumaCores):
-        return (request.pool, request.numa_node) if request.num_of_cores > 0 else None
-    if isinstance(request, AllocateCores):
-        return (request.pool, None) if request.num_of_cores >= 0 else None
-    if isinstance(request, AllocateCoresPercent):
-        return (request.pool, None) if request.percent > 0 else None
-    return None
+    if request.is_release or isinstance(request, AllocateHugepages):
+        return None
+    return request.pool, request.numa_node if isinstance(request, AllocateNumaCores) else None
 
 
 def _is_small(request: Mutation, claims: Mapping[str, Claim], *, has_rules: bool) -> bool:
@@ -90,15 +85,12 @@ def _is_small(request: Mutation, claims: Mapping[str, Claim], *, has_rules: bool
 
     A service that shrinks keeps the best of all CPUs that it holds, so these must be few too.
     """
-    if isinstance(request, AllocateHugepages):
+    if request.is_release or isinstance(request, AllocateHugepages):
         return True
-    if isinstance(request, AllocateCoresPercent):
-        return request.percent <= 0
-    if request.num_of_cores < 0:
-        return True
+    if isinstance(request, AllocateCoresPercent) or request.count is None or request.count > _SMALL:
+        return False
     wishes = request.numa_policy or request.cpu_thread_policy or request.uncore_cache_alignment or request.near
     if has_rules or request.explain or wishes is not None:
         return False
     claim = claims.get(request.service_name)
-    held = 0 if claim is None else len(claim.cpus)
-    return 0 < request.num_of_cores <= _SMALL and held <= _SMALL
+    return claim is None or len(claim.cpus) <= _SMALL

@@ -12,7 +12,7 @@ from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.allocation.pools import Pool, Pools
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.encoded import ClaimParts, PageParts
-from epa_orchestrator.hardware.machine import Hugepages
+from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName
 from epa_orchestrator.protocol.answers import ListingHead, PageCapacity, PoolSummary, encode_memory
 from epa_orchestrator.protocol.requests import GetMemoryInfo, Reading
@@ -111,7 +111,7 @@ class Queries:
         parts = self._claims.of_pool(pool.name)
         services = parts.services()
         owned = ledger.owned[pool.name]
-        outdated = self._review.outdated
+        outdated = self._review.services_with_outdated(ledger.claims)
         head = ListingHead(
             pool=pool.name,
             total_allocations=len(services),

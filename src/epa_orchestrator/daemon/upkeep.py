@@ -15,7 +15,8 @@ from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.daemon.current import Current
 from epa_orchestrator.daemon.worker import Call, Done, Worker
-from epa_orchestrator.state.store import Overtaken, Store, replaced
+from epa_orchestrator.state.errors import REPLACED, DatabaseChanged
+from epa_orchestrator.state.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class Upkeep:
         def done(error: Exception | None) -> None:
             if error is None:
                 self._current.stored_seen = seen
-            elif isinstance(error, Overtaken):
+            elif isinstance(error, DatabaseChanged):
                 self._lose_state(str(error))
             else:  # the next change, or the end of the daemon, tries again
                 log.error("where CPUs were last seen could not be stored: %s", error)
@@ -195,7 +196,7 @@ class Upkeep:
         store = self._current.store
         if store is not None and self._current.problem is None:
             if not store.in_place():
-                self._lose_state(str(replaced()))
+                self._lose_state(REPLACED)
             elif not self._is_busy() and not store.untouched():
                 self._verify(store)
         self._check_timer = asyncio.get_running_loop().call_later(_CHECK_EVERY, self._check_state)
@@ -204,7 +205,7 @@ class Upkeep:
         """Read in the other thread what other processes have written, while changes wait."""
 
         def done(error: Exception | None) -> None:
-            if isinstance(error, Overtaken):
+            if isinstance(error, DatabaseChanged):
                 self._lose_state(str(error))
             elif error is not None:
                 log.error("the state could not be verified", exc_info=error)

@@ -1,4 +1,4 @@
-"""Hardware: what the host is. Reads the kernel's files for CPUs, NUMA nodes, caches, hugepages and devices.
+"""Hardware: the host as it is. Reads the kernel's files for CPUs, NUMA nodes, caches, hugepages and devices.
 
 It never decides who gets a CPU, and knows neither settings nor claims. All reading goes through `sysfs`, so that a
 recorded host can stand in for the real one.

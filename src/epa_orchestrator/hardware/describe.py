@@ -1,8 +1,9 @@
-"""Describe: a discovered machine as JSON, for scripts and bug reports."""
+"""Describe: turns a discovered machine into JSON, for scripts and bug reports."""
 
 from __future__ import annotations
 
-from epa_orchestrator.hardware.machine import Hugepages, Machine
+from epa_orchestrator.hardware.hugepages import Hugepages
+from epa_orchestrator.hardware.machine import Machine
 
 
 def describe(machine: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> dict[str, object]:

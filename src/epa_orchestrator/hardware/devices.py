@@ -12,19 +12,19 @@ from epa_orchestrator.hardware.sysfs import Sysfs
 #: Domain (0000 if left out), bus, device and function, as lspci prints them.
 _PCI_ADDRESS: Final = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])", re.IGNORECASE | re.ASCII)
 
-#: How many directories above an interface's device are looked at.
+#: How many directories are searched: that of an interface's device, and those above it.
 _MOST_BUSES: Final = 3
 
 
 class DeviceError(EpaError):
-    """A device that does not tell a NUMA node; the message says why and what to do."""
+    """The NUMA node of a device cannot be found; the message says why and what to do."""
 
 
 def node_of_device(sysfs: Sysfs, machine: Machine, name: str) -> int:
     """The id of the NUMA node of a PCI device or a network interface.
 
-    Source: `numa_node` in Documentation/ABI/testing/sysfs-bus-pci of the Linux kernel; -1 there means that the firmware
-    does not say, which leaves no doubt on a machine with one node only.
+    Source: `numa_node` in Documentation/ABI/testing/sysfs-bus-pci of the Linux kernel. -1 there means that the firmware
+    does not report the node; on a machine where only one node has CPUs, it is that node.
 
     Raises DeviceError.
     """
@@ -40,11 +40,11 @@ def node_of_device(sysfs: Sysfs, machine: Machine, name: str) -> int:
 
 
 def _numa_node(sysfs: Sysfs, name: str) -> str | None:
-    """What the kernel says of a device, None of a network interface that is none, such as a bridge or a bond.
+    """The kernel's text for a device's NUMA node, None for a network interface without a device, such as a bridge.
 
-    An interface of a virtual machine may be on a bus (virtio) of a PCI device, which then has the answer.
+    An interface of a virtual machine may be on a bus (virtio) of a PCI device, which then has the file.
 
-    Raises DeviceError where there is no such device.
+    Raises DeviceError when the device does not exist.
     """
     if (match := _PCI_ADDRESS.fullmatch(name)) is not None:
         address = f"{match[1] or '0000'}:{match[2]}".lower()

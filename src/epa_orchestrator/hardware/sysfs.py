@@ -1,8 +1,7 @@
 """Where facts about a host come from: a sysfs tree, or a recording of one.
 
-Discovery (machine.py) asks for files and directory entries below the sysfs root through `Sysfs` and through nothing
-else. So a host can be recorded with exactly what discovery looked at, sent along with a bug report, and served
-elsewhere with `serve --machine`.
+This room reads files and directory entries below the sysfs root only through `Sysfs`. So a host can be recorded with
+exactly the files that discovery read, attached to a bug report, and served elsewhere with `serve --machine`.
 """
 
 from __future__ import annotations
@@ -18,6 +17,8 @@ from typing import Any, Final, Protocol, cast
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import EpaError
 
+NODE_DIR: Final = "devices/system/node"
+
 FORMAT: Final = "epa-orchestrator-machine/1"
 
 #: More than any file that discovery reads: a CPU list of 1024 scattered CPUs has 5 KB, node meminfo 2 KB.
@@ -27,9 +28,11 @@ _READ_BYTES: Final = 65_536
 _CPU_DIRECTORY = re.compile(r"/cpu([0-9]+)/")
 _CPU_TEMPLATE: Final = "/cpu{}/"
 
+#: The most digits of a number: the kernel's have 64 bits, and a damaged recording may hold anything.
+MOST_DIGITS: Final = 20
 
-#: Errors that say something about the file. All others are about this process or the system at the moment, such as no
-#: file descriptor left.
+#: Errors that are about the file. All others are about this process or the system at the moment, such as no free file
+#: descriptor.
 _OF_THE_FILE: Final = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ENODEV, errno.ENXIO, errno.EINVAL),
     *(errno.ELOOP, errno.ENAMETOOLONG),
@@ -112,7 +115,7 @@ class RecordedSysfs:
 
 
 class Recorder:
-    """Passes every question on to `source` and remembers what it answered."""
+    """Reads from `source`, and remembers everything that it read."""
 
     def __init__(self, source: Sysfs) -> None:
         self._source = source
@@ -120,18 +123,33 @@ class Recorder:
         self.entries: dict[str, list[str]] = {}
 
     def read(self, path: str) -> str | None:
-        """What the source says."""
+        """The text in the source."""
         text = self._source.read(path)
         if text is not None:
             self.files[path] = text
         return text
 
     def names(self, directory: str) -> list[str]:
-        """What the source says."""
+        """The names in the source."""
         names = self._source.names(directory)
         if names:
             self.entries[directory] = sorted(names)
         return names
+
+
+def count_in(sysfs: Sysfs, path: str) -> int:
+    """The number in a file, 0 where there is none."""
+    return number(sysfs.read(path))
+
+
+def number(text: str | None) -> int:
+    """The number that a file's text is, 0 where it is none."""
+    return int(text) if text is not None and is_number(text) else 0
+
+
+def is_number(text: str) -> bool:
+    """Whether a file's text is a number that the kernel could have written."""
+    return text.isdecimal() and len(text) <= MOST_DIGITS
 
 
 def dump_recording(name: str, description: str, files: dict[str, str], entries: dict[str, list[str]]) -> str:

@@ -1,149 +1,156 @@
-"""Cost: how good a set of CPUs is for a claim, as one vector whose levels the policy puts in order."""
+"""Cost: how good a choice of CPUs is for a claim, as a vector whose levels a policy selects and puts in order."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 from itertools import combinations
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple, get_type_hints
 
+from epa_orchestrator.cpuset import lowest
 from epa_orchestrator.placement.policy import PlacementPolicy
-from epa_orchestrator.placement.topology import Topology, lowest
+from epa_orchestrator.placement.topology import Domain, Topology
+
+
+class Level(NamedTuple):
+    """How a level is called where people read it, and the kind of domain that it is counted in."""
+
+    label: str
+    domain: Domain
 
 
 class Cost(NamedTuple):
-    """What is counted of a claim's CPUs. Which of it matters, in which order, is a matter of `levels`.
+    """The levels that are counted of a choice, one row each; `levels` selects those that a policy compares.
 
     A core is *shared* when another owner has threads of it (or they are reserved), *fresh* when the service opens a
     core that nobody used, *split* when the service leaves threads of it free; a CPU is *stacked* when the service has
-    another thread of its core. *Left over* are free CPUs beside those chosen, in their L3 domains or their NUMA nodes.
-    The balances are sums of squares, of the CPUs per NUMA node and per L3 domain: least when they are spread evenly.
+    another thread of its core. CPUs *left over* are free CPUs that are not chosen, in the same L3 domains or NUMA
+    nodes. The balances are sums of squares, of the CPUs per NUMA node and per L3 domain: least when spread evenly.
     """
 
-    packages: int
-    numa_nodes: int
-    reclaimed_cpus: int
-    near_distance: int
-    node_distance: int
-    numa_balance: int
-    other_type_cpus: int
-    shared_cores: int
-    fresh_cores: int
-    stacked_cpus: int
-    split_cores: int
-    l3_domains: int
-    l3_balance: int
-    l3_left_over: int
-    scope_left_over: int
-    lowest_cpu: int
+    packages: Annotated[int, Level("packages", "package")]
+    numa_nodes: Annotated[int, Level("NUMA nodes", "node")]
+    reclaimed_cpus: Annotated[int, Level("CPUs taken from others", "core")]
+    near_distance: Annotated[int, Level("distance from the NUMA node to be near", "node")]
+    node_distance: Annotated[int, Level("distance between its NUMA nodes", "node")]
+    numa_balance: Annotated[int, Level("CPUs per NUMA node (sum of squares)", "node")]
+    other_type_cpus: Annotated[int, Level("CPUs of the other core type", "core")]
+    shared_cores: Annotated[int, Level("cores shared with another owner", "core")]
+    fresh_cores: Annotated[int, Level("unused cores opened", "core")]
+    stacked_cpus: Annotated[int, Level("CPUs on a core that the service is on already", "core")]
+    split_cores: Annotated[int, Level("cores used in part", "core")]
+    l3_domains: Annotated[int, Level("L3 domains", "l3")]
+    l3_balance: Annotated[int, Level("CPUs per L3 domain (sum of squares)", "l3")]
+    l3_left_over: Annotated[int, Level("CPUs left over in its L3 domains", "l3")]
+    scope_left_over: Annotated[int, Level("CPUs left over in its NUMA nodes", "node")]
+    lowest_cpu: Annotated[int, Level("lowest CPU id", "core")]
 
 
-#: The components in words.
-WORDS: Final[dict[str, str]] = {
-    "packages": "packages",
-    "numa_nodes": "NUMA nodes",
-    "reclaimed_cpus": "CPUs taken from others",
-    "near_distance": "distance from the NUMA node to be near",
-    "node_distance": "distance between its NUMA nodes",
-    "numa_balance": "CPUs per NUMA node (sum of squares)",
-    "other_type_cpus": "CPUs of the other core type",
-    "shared_cores": "cores shared with another owner",
-    "fresh_cores": "unused cores opened",
-    "stacked_cpus": "CPUs on a core that the service is on already",
-    "split_cores": "cores used in part",
-    "l3_domains": "L3 domains",
-    "l3_balance": "CPUs per L3 domain (sum of squares)",
-    "l3_left_over": "CPUs left over in its L3 domains",
-    "scope_left_over": "CPUs left over in its NUMA nodes",
-    "lowest_cpu": "lowest CPU id",
+#: The rows of `Cost` by name.
+LEVELS: Final[dict[str, Level]] = {
+    name: hint.__metadata__[0] for name, hint in get_type_hints(Cost, include_extras=True).items()
 }
 
-#: The levels of a comparison, most important first: a component's name, and 1 when less of it is better, -1 when more.
+#: What people read instead of a level's name.
+LABELS: Final[dict[str, str]] = {name: level.label for name, level in LEVELS.items()}
+
+#: The compared levels, most important first: a level's name, and 1 when less of it is better, -1 when more is.
 Levels = tuple[tuple[str, int], ...]
 
 
 @lru_cache(64)
 def levels(policy: PlacementPolicy, *, shrinking: bool = False, sparing: bool = True) -> Levels:
-    """What is compared under a policy: of CPUs to gain, or of CPUs to keep when a claim shrinks.
+    """The levels that a policy compares: of the CPUs to gain, or of the CPUs to keep when a claim shrinks.
 
     `sparing`: other services' CPUs are taken only when free ones do not suffice.
 
-    A shrinking claim keeps what it uses most: it leaves the least used NUMA node and L3 domain first, unless the
-    policy spreads claims over them.
+    A shrinking claim keeps the part that it uses most: it leaves the least used NUMA node and L3 domain first, unless
+    the policy spreads claims over them.
     """
-    numa, l3 = policy.numa_policy != "none", policy.uncore_cache_alignment != "none"
-    spread = -1 if policy.numa_allocation_strategy == "spread" else 1
-    distribute = numa and policy.numa_allocation_strategy == "distribute"
-    caches = policy.cpu_distribution == "caches"
-    near, closest = policy.near is not None, policy.prefer_closest_numa_nodes
-    types = ("other_type_cpus", 1, policy.prefer_core_type != "none")
-    threads = tuple((name, 1, True) for name in _thread_levels(policy))
-    if shrinking:
-        chosen = (
-            ("l3_domains", 1, policy.uncore_cache_alignment == "require"),
-            ("packages", 1, closest),
-            ("near_distance", 1, near),
-            ("numa_balance", 1 if distribute else -1, numa),
-            types,
-            ("l3_balance", 1 if caches else -1, l3 or caches),
-            *threads,
-        )
-    else:
-        chosen = (
-            ("numa_nodes", 1, numa),
-            ("l3_domains", 1, policy.uncore_cache_alignment == "require"),
-            ("packages", 1, closest),
-            ("reclaimed_cpus", 1, sparing),
-            ("near_distance", 1, near),
-            ("node_distance", 1, numa and closest),
-            ("numa_balance", 1, distribute),
-            types,
-            *threads,
-            ("l3_balance", 1, caches),
-            ("l3_domains", 1, policy.uncore_cache_alignment == "prefer" and not caches),
-            ("l3_left_over", spread, l3),
-            ("scope_left_over", spread, numa),
-        )
-    return (*((name, sign) for name, sign, counts in chosen if counts), ("lowest_cpu", 1))
+    rows = _kept(policy) if shrinking else _gained(policy, sparing=sparing)
+    return (*((name, sign) for name, sign, is_compared in rows if is_compared), ("lowest_cpu", 1))
 
 
-def _thread_levels(policy: PlacementPolicy) -> tuple[str, ...]:
-    """What is compared of cores; `require` and `isolate` leave nothing to compare, as they allow one way only."""
-    if policy.cpu_thread_policy in ("require", "isolate"):
-        return ()
-    first = "fresh_cores" if policy.cpu_thread_policy == "share" else "shared_cores"
-    if policy.cpu_distribution == "cores":
-        return first, "stacked_cpus"
-    return (first,) if policy.cpu_thread_policy == "share" else (first, "split_cores")
+#: Name, sign, and whether the policy compares it.
+_Rows = tuple[tuple[str, int, bool], ...]
 
 
-def cost(top: Topology, free: int, own: int, chosen: int, policy: PlacementPolicy, others: int = 0) -> Cost:
-    """What a service that holds `own` while `free` is free has when it is given `chosen` (all of them CPU masks).
+def _gained(policy: PlacementPolicy, *, sparing: bool) -> _Rows:
+    """The order of the levels for CPUs that a claim gains."""
+    nodes_count, closest = policy.numa_policy != "none", policy.prefer_closest_numa_nodes
+    alignment, over_caches = policy.uncore_cache_alignment, policy.cpu_distribution == "caches"
+    left_over = -1 if policy.numa_allocation_strategy == "spread" else 1
+    return (
+        ("numa_nodes", 1, nodes_count),
+        ("l3_domains", 1, alignment == "require"),
+        ("packages", 1, closest),
+        ("reclaimed_cpus", 1, sparing),
+        ("near_distance", 1, policy.near is not None),
+        ("node_distance", 1, nodes_count and closest),
+        ("numa_balance", 1, nodes_count and policy.numa_allocation_strategy == "distribute"),
+        ("other_type_cpus", 1, policy.prefer_core_type != "none"),
+        *_of_threads(policy),
+        ("l3_balance", 1, over_caches),
+        ("l3_domains", 1, alignment == "prefer" and not over_caches),
+        ("l3_left_over", left_over, alignment != "none"),
+        ("scope_left_over", left_over, nodes_count),
+    )
 
-    `others` are CPUs of `free` that would have to be taken from another service.
+
+def _kept(policy: PlacementPolicy) -> _Rows:
+    """The order of the levels for the CPUs that a shrinking claim keeps."""
+    nodes_count, distributes = policy.numa_policy != "none", policy.numa_allocation_strategy == "distribute"
+    alignment, over_caches = policy.uncore_cache_alignment, policy.cpu_distribution == "caches"
+    return (
+        ("l3_domains", 1, alignment == "require"),
+        ("packages", 1, policy.prefer_closest_numa_nodes),
+        ("near_distance", 1, policy.near is not None),
+        ("numa_balance", 1 if distributes else -1, nodes_count),
+        ("other_type_cpus", 1, policy.prefer_core_type != "none"),
+        ("l3_balance", 1 if over_caches else -1, alignment != "none" or over_caches),
+        *_of_threads(policy),
+    )
+
+
+def _of_threads(policy: PlacementPolicy) -> _Rows:
+    """The levels of cores; `require` and `isolate` leave nothing to compare, as they allow one way only."""
+    compares, shares = policy.cpu_thread_policy in ("prefer", "share"), policy.cpu_thread_policy == "share"
+    cores_first = policy.cpu_distribution == "cores"
+    return (
+        ("shared_cores", 1, compares and not shares),
+        ("fresh_cores", 1, compares and shares),
+        ("stacked_cpus", 1, compares and cores_first),
+        ("split_cores", 1, compares and not shares and not cores_first),
+    )
+
+
+def cost(topology: Topology, free: int, own: int, chosen: int, policy: PlacementPolicy, reclaimable: int = 0) -> Cost:
+    """The cost for a service that holds `own` while `free` is free, when it has the `chosen` CPUs (all CPU masks).
+
+    `reclaimable` are CPUs of `free` that would have to be taken from another service.
     """
-    touched = [cell for cell in top.cells if cell.cpus & chosen]
-    mine, left = (free & ~others) | own | chosen, (free | own) & ~chosen
-    nodes = {cell.node: (top.nodes[cell.node].cpus & chosen).bit_count() for cell in touched}
-    l3s = {cell.l3: (top.l3_cpus[cell.l3] & chosen).bit_count() for cell in touched}
+    touched = [cell for cell in topology.cells if cell.cpus & chosen]
+    mine, left = (free & ~reclaimable) | own | chosen, (free | own) & ~chosen
+    nodes = {cell.node: (topology.nodes[cell.node].cpus & chosen).bit_count() for cell in touched}
+    l3s = {cell.l3: (topology.l3_cpus[cell.l3] & chosen).bit_count() for cell in touched}
     cores = [core for cell in touched for core in cell.cores if core & chosen]
     unshared = [core for core in cores if not core & ~mine]
-    near = policy.near
+    near, distance = policy.near, topology.distance
     return Cost(
         packages=len({cell.package for cell in touched}),
         numa_nodes=len(nodes),
-        reclaimed_cpus=(chosen & others & ~own).bit_count(),
-        near_distance=0 if near is None else sum(top.distance[near][node] * count for node, count in nodes.items()),
-        node_distance=sum(top.distance[a][b] for a, b in combinations(sorted(nodes), 2)),
+        reclaimed_cpus=(chosen & reclaimable & ~own).bit_count(),
+        near_distance=0 if near is None else sum(distance[near][node] * count for node, count in nodes.items()),
+        node_distance=sum(distance[a][b] for a, b in combinations(sorted(nodes), 2)),
         numa_balance=sum(count * count for count in nodes.values()),
-        other_type_cpus=(chosen & other_type(top, policy)).bit_count(),
+        other_type_cpus=(chosen & other_type(topology, policy)).bit_count(),
         shared_cores=len(cores) - len(unshared),
         fresh_cores=sum(1 for core in unshared if not core & own),
         stacked_cpus=chosen.bit_count() - len(cores),
         split_cores=sum(1 for core in unshared if core & ~chosen),
         l3_domains=len(l3s),
         l3_balance=sum(count * count for count in l3s.values()),
-        l3_left_over=sum((top.l3_cpus[l3] & left).bit_count() for l3 in l3s),
-        scope_left_over=sum((top.nodes[node].cpus & left).bit_count() for node in nodes),
+        l3_left_over=sum((topology.l3_cpus[l3] & left).bit_count() for l3 in l3s),
+        scope_left_over=sum((topology.nodes[node].cpus & left).bit_count() for node in nodes),
         lowest_cpu=lowest(chosen),
     )
 
@@ -153,9 +160,9 @@ def rank(vector: Cost, compared: Levels) -> tuple[int, ...]:
     return tuple(sign * getattr(vector, name) for name, sign in compared)
 
 
-def other_type(top: Topology, policy: PlacementPolicy) -> int:
-    """The CPUs of cores that are not of the preferred type, where the machine has both."""
-    if policy.prefer_core_type == "none" or not top.core_types[policy.prefer_core_type]:
+def other_type(topology: Topology, policy: PlacementPolicy) -> int:
+    """The CPUs of cores that are not of the preferred type, on a machine that has both types."""
+    if policy.prefer_core_type == "none" or not topology.core_types[policy.prefer_core_type]:
         return 0
-    unwanted = "efficiency" if policy.prefer_core_type == "performance" else "performance"
-    return top.core_types[unwanted]
+    other = "efficiency" if policy.prefer_core_type == "performance" else "performance"
+    return topology.core_types[other]

@@ -1,4 +1,4 @@
-"""Needs: how many NUMA nodes and L3 domains a claim would take at least if nobody else had any CPU."""
+"""Minimum: how many NUMA nodes and L3 domains a claim would need at least if no other service had any CPU."""
 
 from __future__ import annotations
 
@@ -11,89 +11,113 @@ from epa_orchestrator.cpuset import iter_bits
 from epa_orchestrator.placement.policy import CpuThreadPolicy
 from epa_orchestrator.placement.topology import Cell, Topology
 
-#: Which numbers of CPUs are possible, as a set of bits: number n is bit n.
+#: The numbers of CPUs that are possible, as a set of bits: bit n is set when n CPUs are possible. Two cores of two
+#: threads, whole cores only, give 0, 2 or 4 CPUs: 0b10101. Any number up to 4 is 0b11111.
 Sizes = int
 
 #: How many sets of nodes are looked at, largest nodes first; all of them on machines of up to 12 nodes.
 _MAX_NODE_SETS: Final = 1024
 
 
-class Needs(NamedTuple):
-    """The fewest NUMA nodes, and of all sets of so many nodes the fewest L3 domains."""
+class MinimumDomains(NamedTuple):
+    """The fewest NUMA nodes, and the fewest L3 domains of all sets of that many nodes."""
 
     numa_nodes: int
     l3_domains: int
 
 
 @lru_cache(512)
-def needs(top: Topology, count: int, threads: CpuThreadPolicy, node_id: int | None = None) -> Needs | None:
-    """What `count` CPUs need of the empty pool, or of one empty node of it; None when it cannot hold so many."""
-    nodes = [node for node in top.nodes.values() if node_id in (None, node.id)]
-    cells = {cell: _sizes(cell, threads) for node in nodes for cell in node.cells}
-    if not _sums(cells.values()) >> count & 1:
+def minimum_domains(
+    topology: Topology, count: int, threads: CpuThreadPolicy, node_id: int | None = None
+) -> MinimumDomains | None:
+    """The minimum for `count` CPUs of the empty pool, or of one empty node; None when it cannot hold them."""
+    nodes = [node for node in topology.nodes.values() if node_id in (None, node.id)]
+    sizes = {cell: _sizes(cell, threads) for node in nodes for cell in node.cells}
+    if not _contains(_sums(sizes.values()), count):
         return None
-    most = {node: sum(cells[cell].bit_length() - 1 for cell in node.cells) for node in nodes}
-    nodes.sort(key=lambda node: -most[node])
-    for size in range(1, len(nodes) + 1):
-        if sum(most[node] for node in nodes[:size]) < count:
+    room = {node: sum(_largest(sizes[cell]) for cell in node.cells) for node in nodes}
+    nodes.sort(key=lambda node: -room[node])
+    for number in range(1, len(nodes) + 1):
+        if sum(room[node] for node in nodes[:number]) < count:
             continue
-        sets = islice(combinations(nodes, size), _MAX_NODE_SETS)
-        caches = {_caches([cell for node in chosen for cell in node.cells], cells) for chosen in sets}
-        fewest = [number for number in (_fewest(each, count) for each in caches) if number is not None]
+        sets = islice(combinations(nodes, number), _MAX_NODE_SETS)
+        by_l3 = {_sizes_by_l3([cell for node in chosen for cell in node.cells], sizes) for chosen in sets}
+        fewest = [found for found in (_fewest_l3s(each, count) for each in by_l3) if found is not None]
         if fewest:
-            return Needs(size, min(fewest))
+            return MinimumDomains(number, min(fewest))
     return None
 
 
-def whole_core_sizes(top: Topology, available: int) -> Sizes:
-    """How many CPUs can be had in whole cores out of the available ones (a mask)."""
-    return _sums(1 | 1 << core.bit_count() for cell in top.cells for core in cell.cores if not core & ~available)
+def whole_core_sizes(topology: Topology, available: int) -> Sizes:
+    """The numbers of CPUs that whole cores of the available CPUs (a mask) can give."""
+    cores = (core for cell in topology.cells for core in cell.cores if not core & ~available)
+    return _sums(_none_or(core.bit_count()) for core in cores)
 
 
-def free_cores(top: Topology, available: int) -> int:
+def free_cores(topology: Topology, available: int) -> int:
     """How many cores have all their threads among the available CPUs (a mask)."""
-    return sum(1 for cell in top.cells for core in cell.cores if not core & ~available)
+    return sum(1 for cell in topology.cells for core in cell.cores if not core & ~available)
 
 
 def _sizes(cell: Cell, threads: CpuThreadPolicy) -> Sizes:
-    """How many CPUs of a cell a claim can have under a thread policy."""
+    """The numbers of CPUs of a cell that a claim can have under a thread policy."""
     if threads not in ("require", "isolate"):
-        return (1 << cell.cpus.bit_count() + 1) - 1
+        return _up_to(cell.cpus.bit_count())
     whole = [core for core in cell.cores if not core & ~cell.cpus]
-    return _sums(1 | 1 << (core.bit_count() if threads == "require" else 1) for core in whole)
+    return _sums(_none_or(core.bit_count() if threads == "require" else 1) for core in whole)
 
 
-def _caches(cells: Iterable[Cell], sizes: dict[Cell, Sizes]) -> tuple[Sizes, ...]:
-    """The possible sizes in each L3 domain, in an order that makes like sets of nodes equal."""
+def _sizes_by_l3(cells: Iterable[Cell], sizes: dict[Cell, Sizes]) -> tuple[Sizes, ...]:
+    """The sizes of each L3 domain, in an order that makes similar sets of nodes equal."""
     by_l3: dict[int, list[Sizes]] = {}
     for cell in cells:
         by_l3.setdefault(cell.l3, []).append(sizes[cell])
     return tuple(sorted(_sums(each) for each in by_l3.values()))
 
 
-def _fewest(caches: Sequence[Sizes], count: int) -> int | None:
-    """The fewest L3 domains that hold exactly `count` CPUs, None when all together do not."""
-    if all(not sizes & sizes + 1 for sizes in caches):  # any number of CPUs is possible: the roomiest domains first
-        room = accumulate(sorted((sizes.bit_length() - 1 for sizes in caches), reverse=True))
+def _fewest_l3s(domains: Sequence[Sizes], count: int) -> int | None:
+    """The fewest L3 domains that hold exactly `count` CPUs, None when all together cannot."""
+    if all(map(_has_no_gap, domains)):  # the roomiest domains are the fewest
+        room = accumulate(sorted(map(_largest, domains), reverse=True))
         return next((number for number, total in enumerate(room, 1) if total >= count), None)
-    mask = (1 << count + 1) - 1
-    with_number: list[Sizes] = [1]
-    for sizes in sorted(caches, reverse=True):
-        with_number.append(0)
-        for number in range(len(with_number) - 1, 0, -1):
-            with_number[number] |= _sums((with_number[number - 1], sizes)) & mask
-    return next((number for number, sums in enumerate(with_number) if sums >> count & 1), None)
+    sizes_of = [_up_to(0)]  # entry n: the sizes of n of the domains that were looked at
+    for sizes in sorted(domains, reverse=True):
+        sizes_of.append(0)
+        for number in range(len(sizes_of) - 1, 0, -1):
+            sizes_of[number] |= _sums((sizes_of[number - 1], sizes)) & _up_to(count)
+    return next((number for number, sizes in enumerate(sizes_of) if _contains(sizes, count)), None)
 
 
 def _sums(parts: Iterable[Sizes]) -> Sizes:
-    """The sizes of one of each part, added up."""
-    total = 1
+    """The possible sums of one size of each part: of {0, 2} and {0, 1} these are {0, 1, 2, 3}."""
+    total = _up_to(0)
     for sizes in parts:
-        if not (total & total + 1 or sizes & sizes + 1):  # both are "any number up to"
-            total = (1 << total.bit_length() + sizes.bit_length() - 1) - 1
+        if _has_no_gap(total) and _has_no_gap(sizes):
+            total = _up_to(_largest(total) + _largest(sizes))
             continue
         small, large = sorted((total, sizes), key=int.bit_count)
         total = 0
         for size in iter_bits(small):
             total |= large << size
     return total
+
+
+def _none_or(size: int) -> Sizes:
+    return 1 | 1 << size
+
+
+def _up_to(size: int) -> Sizes:
+    return (1 << size + 1) - 1
+
+
+def _largest(sizes: Sizes) -> int:
+    return sizes.bit_length() - 1
+
+
+def _contains(sizes: Sizes, size: int) -> bool:
+    return bool(sizes >> size & 1)
+
+
+def _has_no_gap(sizes: Sizes) -> bool:
+    """Whether every number up to the largest is possible: then adding 1 carries over all bits."""
+    return not sizes & sizes + 1

@@ -1,10 +1,10 @@
-"""Placement policy: what the operator and a request want of the CPUs that are chosen, and how the two go together."""
+"""Placement policy: the options that shape placement, the wishes of a request, and how the two are combined."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple, cast, get_args
+from typing import Final, Literal, NamedTuple
 
 from epa_orchestrator.errors import EpaError
 
@@ -15,14 +15,14 @@ CpuThreadPolicy = Literal["prefer", "share", "require", "isolate"]
 CpuDistribution = Literal["packed", "cores", "caches"]
 PreferCoreType = Literal["none", "performance", "efficiency"]
 
-#: Values that refuse a request rather than place it otherwise, by how much they refuse: a wish cannot weaken these.
+#: Rules, which are values that can refuse a request, weakest first: a wish cannot weaken these.
 _RULES: Final[dict[str, tuple[str, ...]]] = {
     "uncore_cache_alignment": ("require",),
     "numa_policy": ("restricted", "single-numa-node"),
     "cpu_thread_policy": ("require", "isolate"),
 }
 
-#: What is preferred where a rule is left out.
+#: The preference that replaces a rule when it is left out.
 _INSTEAD: Final = {
     "numa_policy": "best-effort",
     "cpu_thread_policy": "prefer",
@@ -37,7 +37,7 @@ _CONTRADICTIONS: Final = (
 
 
 class ContradictionError(EpaError):
-    """Two values that cannot both be had."""
+    """Two values that contradict each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +55,16 @@ class PlacementPolicy:
 
     @property
     def rules(self) -> tuple[str, ...]:
-        """The fields whose value can refuse a request that there are CPUs enough for."""
+        """The fields whose value can refuse a request although there are enough CPUs."""
         return _rules_of(self)
 
     def without(self, *rules: str) -> PlacementPolicy:
-        """The same with the preference in the place of each of these rules."""
+        """The same with each of these rules replaced by a preference."""
         changes = {name: _INSTEAD[name] for name in rules}
         return replace(self, **changes)  # pyright: ignore[reportArgumentType]
 
     def contradiction(self) -> tuple[tuple[str, str], tuple[str, str]] | None:
-        """Two fields with values that cannot both be had, None where there are none."""
+        """Two fields with values that contradict each other, None when there are none."""
         for one, other in _CONTRADICTIONS:
             if getattr(self, one[0]) == one[1] and getattr(self, other[0]) == other[1]:
                 return one, other
@@ -75,13 +75,16 @@ class PlacementPolicy:
         return {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
 
 
+DEFAULT_POLICY: Final = PlacementPolicy()
+
+
 @lru_cache(256)
 def _rules_of(policy: PlacementPolicy) -> tuple[str, ...]:
     return tuple([name for name, values in _RULES.items() if getattr(policy, name) in values])
 
 
 class Wishes(NamedTuple):
-    """What one request asks for itself; None leaves it to the operator. `near` is a NUMA node."""
+    """The wishes of one request; None leaves a choice to the operator. `near` is a NUMA node."""
 
     numa_policy: NumaPolicy | None = None
     cpu_thread_policy: CpuThreadPolicy | None = None
@@ -94,10 +97,9 @@ NO_WISHES: Final = Wishes()
 
 @lru_cache(256)
 def with_wishes(policy: PlacementPolicy, wishes: Wishes) -> PlacementPolicy:
-    """The operator's policy with a request's wishes in it, as far as the operator allows.
+    """The operator's policy with a request's wishes, as far as the operator allows them.
 
-    What the operator only prefers a request may replace. A rule that refuses it may make stricter, never weaker: the
-    operator's stays then.
+    A request may replace a preference of the operator. It may make a rule stricter; a weaker wish has no effect.
 
     Raises ContradictionError when a wish contradicts another option.
     """
@@ -124,36 +126,3 @@ def _strictness(rules: tuple[str, ...], value: str) -> int:
 
 def _option(field: str) -> str:
     return field.replace("_", "-")
-
-
-def parse_policy(document: dict[str, object]) -> PlacementPolicy:
-    """The policy whose changed fields are in `document`. Raises ValueError for what no policy holds."""
-    return PlacementPolicy(**_checked(document, _POLICY_VALUES))  # pyright: ignore[reportArgumentType]
-
-
-def parse_wishes(document: dict[str, object]) -> Wishes:
-    """The wishes in `document`. Raises ValueError for what no request may wish."""
-    return Wishes(**_checked(document, _WISH_VALUES))  # pyright: ignore[reportArgumentType]
-
-
-_WISH_VALUES: Final[dict[str, object]] = {
-    "numa_policy": NumaPolicy,
-    "cpu_thread_policy": CpuThreadPolicy,
-    "uncore_cache_alignment": UncoreCacheAlignment,
-    "near": int,
-}
-_POLICY_VALUES: Final[dict[str, object]] = _WISH_VALUES | {
-    "numa_allocation_strategy": NumaAllocationStrategy,
-    "prefer_closest_numa_nodes": bool,
-    "cpu_distribution": CpuDistribution,
-    "prefer_core_type": PreferCoreType,
-}
-
-
-def _checked(document: dict[str, object], allowed: dict[str, object]) -> dict[str, object]:
-    for name, value in document.items():
-        kind = allowed.get(name)
-        fits = type(value) is kind if isinstance(kind, type) else value in get_args(cast("object", kind))
-        if not fits:
-            raise ValueError(f"'{name}' cannot be {value!r}")
-    return document

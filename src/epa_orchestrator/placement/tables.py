@@ -1,11 +1,11 @@
 """Tables: the best way to take any number of CPUs from a few cores, an L3 domain, a NUMA node or several nodes.
 
 A table is a list whose entry n is the cost of the best choice of n CPUs, as one integer. Its high bits hold the levels
-of the cost vector, each in a field of its own, the most important on top; its low bits the chosen CPUs themselves, so
-that of equal choices the one with the lower CPU ids is the smaller number. Such costs add up, and the best choice from
-two disjoint parts is made of best choices from each. So small tables are folded into larger ones (the knapsack
-recurrence, a min-plus convolution), which is exact whatever the policy. Tables of few cores and of domains are
-remembered, as from one request to the next little changes.
+of the cost vector, each in a field of its own, the most important on top; its low bits hold the chosen CPUs, so that of
+equal choices the one with the lower CPU ids is the smaller number. Such costs add up, and the best choice from two
+disjoint parts is made of best choices from each. So small tables are folded into larger ones (the knapsack recurrence,
+a min-plus convolution), which is exact whatever the policy. Tables of a few cores and of domains are remembered, as
+little changes from one request to the next.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from functools import lru_cache
 from operator import add
 from typing import Final, NamedTuple
 
-from epa_orchestrator.cpuset import union
-from epa_orchestrator.placement.cost import levels, other_type
+from epa_orchestrator.cpuset import lowest_bits, union
+from epa_orchestrator.placement.cost import LEVELS, Cost, levels, other_type
 from epa_orchestrator.placement.policy import PlacementPolicy
-from epa_orchestrator.placement.topology import Cell, Kind, Part, Topology, lowest_bits
+from epa_orchestrator.placement.topology import Cell, Kind, Part, Topology
 
 Table = list[int]
 
@@ -35,86 +35,75 @@ _MAX_TABLES: Final = ((128, 512), (512, 64), (None, 32))
 
 
 class Weights:
-    """How much each level weighs under a policy on a topology; nothing when it is not compared.
+    """The weight of each level under a policy on a topology, 0 for a level that is not compared.
 
-    `weights` makes one object for equal arguments, so that it can stand for them where tables are remembered.
+    `weights_of` makes one object for equal arguments, so that it can stand for them where tables are remembered.
     """
 
-    def __init__(self, top: Topology, policy: PlacementPolicy, *, shrinking: bool, sparing: bool) -> None:
+    def __init__(self, topology: Topology, policy: PlacementPolicy, *, shrinking: bool, sparing: bool) -> None:
         compared = levels(policy, shrinking=shrinking, sparing=sparing)
-        fields = range(len(compared) - 1, -1, -1)
-        weight = {
-            name: sign * (1 << top.width + _FIELD * place) for (name, sign), place in zip(compared, fields, strict=True)
-        }
-        self.top, self.width = top, top.width
-        self.infeasible = 1 << top.width + _FIELD * (_MOST_LEVELS + 1)
+        weight = dict.fromkeys(LEVELS, 0)
+        for place, (name, sign) in enumerate(reversed(compared)):
+            weight[name] = sign << topology.width + _FIELD * place
+        self.topology, self.width = topology, topology.width
+        #: The weight of each level.
+        self.of = Cost(**weight)
+        self.infeasible = 1 << topology.width + _FIELD * (_MOST_LEVELS + 1)
         self.whole_cores = policy.cpu_thread_policy == "require"
         self.one_thread = policy.cpu_thread_policy == "isolate"
-        self.other_type_cpus = other_type(top, policy)
-        self.distance = top.distance[policy.near] if policy.near is not None else {}
-        self.reclaimed = weight.get("reclaimed_cpus", 0)
-        self.numa_nodes = weight.get("numa_nodes", 0)
-        self.near = weight.get("near_distance", 0)
-        self.packages = weight.get("packages", 0)
-        self.node_distance = weight.get("node_distance", 0)
-        self.numa_balance = weight.get("numa_balance", 0)
-        self.other_type = weight.get("other_type_cpus", 0)
-        self.shared = weight.get("shared_cores", 0)
-        self.fresh = weight.get("fresh_cores", 0)
-        self.stacked = weight.get("stacked_cpus", 0)
-        self.split = weight.get("split_cores", 0)
-        self.l3_domains = weight.get("l3_domains", 0)
-        self.l3_balance = weight.get("l3_balance", 0)
-        self.l3_left_over = weight.get("l3_left_over", 0)
-        self.scope_left_over = weight.get("scope_left_over", 0)
-        compares: dict[Kind, int] = {
-            "package": self.packages,
-            "node": self.numa_nodes or self.near or self.numa_balance,
-            "l3": self.l3_domains or self.l3_balance or self.l3_left_over,
-        }
+        self.other_type_cpus = other_type(topology, policy)
+        self.near_distance = topology.distance[policy.near] if policy.near is not None else {}
+        compared_in = {level.domain for name, level in LEVELS.items() if weight[name]}
         #: The kinds of domains that are compared, those that contain the others first.
-        self.nesting: tuple[Kind, ...] = tuple(kind for kind in top.nesting if compares[kind]) or ("l3",)
+        self.nesting: tuple[Kind, ...] = tuple(kind for kind in topology.nesting if kind in compared_in) or ("l3",)
 
     def feasible(self, value: int) -> bool:
         """Whether a cost is that of a choice, and not of none."""
         return value < self.infeasible >> 1
 
     def chosen(self, value: int) -> int:
-        """The CPUs that a cost is the cost of, as a mask."""
+        """The CPUs, as a mask, of the choice that has this cost; see `_mirrored`."""
         mirrored = -value & (1 << self.width) - 1
         return int(f"{mirrored:0{self.width}b}"[::-1], 2) if self.width else 0
 
 
 @lru_cache(64)
-def weights(top: Topology, policy: PlacementPolicy, *, shrinking: bool = False, sparing: bool = True) -> Weights:
+def weights_of(
+    topology: Topology, policy: PlacementPolicy, *, shrinking: bool = False, sparing: bool = True
+) -> Weights:
     """The weights of a policy on a topology, to gain CPUs or to give up some; see `levels`."""
-    return Weights(top, policy, shrinking=shrinking, sparing=sparing)
+    return Weights(topology, policy, shrinking=shrinking, sparing=sparing)
 
 
-class Situation(NamedTuple):
-    """Masks: the CPUs that may be taken, those of them that others hold, those that are kept, and all of these."""
+class Availability(NamedTuple):
+    """Masks of the CPUs that a choice is made from and around.
 
-    take: int
-    others: int
-    held: int
-    available: int
-
-    def within(self, mask: int) -> Situation:
-        """What of it concerns these CPUs."""
-        return Situation(self.take & mask, self.others & mask, self.held & mask, self.available & mask)
-
-
-def best(weigh: Weights, cells: tuple[Cell, ...], now: Situation, need: int) -> int:
-    """The cost of the best choice of `need` CPUs from some NUMA nodes, which hold all that is kept; infeasible if none.
-
-    `node_distance` is not in it, being the same for all choices from these nodes.
+    `takeable`: may be taken; `reclaimable`: those of them that other services hold; `held`: the service keeps them;
+    `own_or_free`: no other service has them, or it may lose them.
     """
-    limit = max(32, 1 << (need - 1).bit_length())
-    left = {cell.l3: (weigh.top.l3_cpus[cell.l3] & now.take).bit_count() for cell in cells}
-    tables = [_domain_table(weigh, domain, 0, now, left, limit) for domain in _domains(weigh, cells, 0)]
+
+    takeable: int
+    reclaimable: int
+    held: int
+    own_or_free: int
+
+    def within(self, mask: int) -> Availability:
+        """The part that concerns these CPUs."""
+        return Availability(self.takeable & mask, self.reclaimable & mask, self.held & mask, self.own_or_free & mask)
+
+
+def best(weights: Weights, cells: tuple[Cell, ...], availability: Availability, count: int) -> int:
+    """The cost of the best choice of `count` CPUs from some NUMA nodes; infeasible when there is none.
+
+    The nodes contain all that is kept. The cost lacks `node_distance`, which is the same for all choices from them.
+    """
+    limit = max(32, 1 << (count - 1).bit_length())
+    takeable, l3_cpus = availability.takeable, weights.topology.l3_cpus
+    left = {cell.l3: (l3_cpus[cell.l3] & takeable).bit_count() for cell in cells}
+    tables = [_domain_table(weights, domain, 0, availability, left, limit) for domain in _domains(weights, cells, 0)]
     if len(tables) == 1:
-        return tables[0][need] if need < len(tables[0]) else weigh.infeasible
-    return _fold(tables, need, weigh.infeasible, exactly=True)[-1]
+        return tables[0][count] if count < len(tables[0]) else weights.infeasible
+    return _fold_to(tables, count, weights.infeasible)
 
 
 class _Domain(NamedTuple):
@@ -122,13 +111,13 @@ class _Domain(NamedTuple):
 
     cells: tuple[Cell, ...]
     threads: int
-    table: Callable[[Weights, tuple[Cell, ...], int, Situation, tuple[int, ...], int], Table]
+    table: Callable[[Weights, tuple[Cell, ...], int, Availability, tuple[int, ...], int], Table]
 
 
 @lru_cache(_MAX_DOMAINS)
-def _domains(weigh: Weights, cells: tuple[Cell, ...], depth: int) -> tuple[_Domain, ...]:
+def _domains(weights: Weights, cells: tuple[Cell, ...], depth: int) -> tuple[_Domain, ...]:
     """The cells by domain, of the kind that is nested `depth` deep."""
-    kind = weigh.nesting[depth]
+    kind = weights.nesting[depth]
     groups: dict[int, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(getattr(cell, kind), []).append(cell)
@@ -143,87 +132,110 @@ def _domain(cells: tuple[Cell, ...]) -> _Domain:
 
 
 def _domain_table(
-    weigh: Weights, domain: _Domain, depth: int, now: Situation, left: dict[int, int], limit: int
+    weights: Weights, domain: _Domain, depth: int, availability: Availability, left: dict[int, int], limit: int
 ) -> Table:
     """The table of a domain of the kind that is nested `depth` deep."""
     cells = domain.cells
     left_here = tuple([left[cell.l3] for cell in cells])
-    return domain.table(weigh, cells, depth, now.within(domain.threads), left_here, limit)
+    return domain.table(weights, cells, depth, availability.within(domain.threads), left_here, limit)
 
 
 def _table_of_cells(
-    weigh: Weights, cells: tuple[Cell, ...], depth: int, now: Situation, left_here: tuple[int, ...], limit: int
+    weights: Weights,
+    cells: tuple[Cell, ...],
+    depth: int,
+    availability: Availability,
+    left_here: tuple[int, ...],
+    limit: int,
 ) -> Table:
     left = {cell.l3: count for cell, count in zip(cells, left_here, strict=True)}
-    if depth + 1 < len(weigh.nesting):
-        domains = _domains(weigh, cells, depth + 1)
-        tables = [_domain_table(weigh, domain, depth + 1, now, left, limit) for domain in domains]
+    if depth + 1 < len(weights.nesting):
+        domains = _domains(weights, cells, depth + 1)
+        tables = [_domain_table(weights, domain, depth + 1, availability, left, limit) for domain in domains]
     else:
-        tables = [_part_table(weigh, part, now.within(part.threads)) for cell in cells for part in cell.parts]
-    table = _fold(tables, limit, weigh.infeasible)
-    kept = now.held.bit_count()
-    match weigh.nesting[depth]:
+        parts = (part for cell in cells for part in cell.parts)
+        tables = [_part_table(weights, part, availability.within(part.threads)) for part in parts]
+    table = _fold(tables, limit)
+    held, weight = availability.held.bit_count(), weights.of
+    match weights.nesting[depth]:
         case "package":
-            return _with_terms(table, kept, weigh.packages)
+            return _with_terms(table, held, weight.packages)
         case "node":
-            each = weigh.near * weigh.distance.get(cells[0].node, 0) - weigh.scope_left_over
-            once = weigh.numa_nodes + weigh.scope_left_over * now.take.bit_count()
-            return _with_terms(table, kept, once, each, weigh.numa_balance)
+            once = weight.numa_nodes + weight.scope_left_over * availability.takeable.bit_count()
+            each = weight.near_distance * weights.near_distance.get(cells[0].node, 0) - weight.scope_left_over
+            return _with_terms(table, held, once, each, weight.numa_balance)
         case "l3":
-            once = weigh.l3_domains + weigh.l3_left_over * left[cells[0].l3]
-            return _with_terms(table, kept, once, -weigh.l3_left_over, weigh.l3_balance)
+            once = weight.l3_domains + weight.l3_left_over * left[cells[0].l3]
+            return _with_terms(table, held, once, -weight.l3_left_over, weight.l3_balance)
 
 
 _remembered_tables: Final = tuple([(size, lru_cache(most)(_table_of_cells)) for size, most in _MAX_TABLES])
 
 
-def _with_terms(table: Table, kept: int, once: int, each: int = 0, square: int = 0) -> Table:
-    """Add what a domain costs `once` when the service has CPUs of it, for `each` of these, and for their `square`."""
+def _with_terms(table: Table, held: int, once: int, each: int = 0, square: int = 0) -> Table:
+    """Add the cost of a domain: `once` when the service has CPUs of it, for `each` of these, and for their `square`."""
     if not (once or each or square):
         return table
-    result = [value + once + each * (kept + n) + square * (kept + n) ** 2 for n, value in enumerate(table)]
-    if not kept:
+    result = [value + once + each * (held + n) + square * (held + n) ** 2 for n, value in enumerate(table)]
+    if not held:
         result[0] = table[0]
     return result
 
 
 @lru_cache(_MAX_PARTS)
-def _part_table(weigh: Weights, part: Part, now: Situation) -> Table:
-    tables = [_core_table(weigh, core, now) for core in part.cores]
-    return _fold(tables, now.take.bit_count(), weigh.infeasible)
+def _part_table(weights: Weights, part: Part, availability: Availability) -> Table:
+    tables = [_core_table(weights, core, availability) for core in part.cores]
+    return _fold(tables, availability.takeable.bit_count())
 
 
-def _core_table(weigh: Weights, core: int, now: Situation) -> Table:
-    """The table of one core: for each number the best mix of free threads and others'."""
-    own, others = core & now.take & ~now.others, core & now.others
+def _core_table(weights: Weights, core: int, availability: Availability) -> Table:
+    """The table of one core: for each number the best mix of free and reclaimable threads."""
+    free, reclaimable = core & availability.takeable & ~availability.reclaimable, core & availability.reclaimable
+    most_free, most_reclaimed = free.bit_count(), reclaimable.bit_count()
     table: Table = []
-    for n in range(own.bit_count() + others.bit_count() + 1):
-        mixes = range(max(n - own.bit_count(), 0), min(n, others.bit_count()) + 1)
-        table.append(
-            min([_core_cost(weigh, core, now, lowest_bits(own, n - k), lowest_bits(others, k)) for k in mixes])
-        )
+    for n in range(most_free + most_reclaimed + 1):
+        mixes = [
+            _core_cost(
+                weights, core, availability, lowest_bits(free, n - reclaimed), lowest_bits(reclaimable, reclaimed)
+            )
+            for reclaimed in range(max(n - most_free, 0), min(n, most_reclaimed) + 1)
+        ]
+        table.append(min(mixes))
     return table
 
 
-def _core_cost(weigh: Weights, core: int, now: Situation, own: int, others: int) -> int:
-    """The cost of taking these threads of a core, free ones and others', beside those that are held."""
-    held = core & now.held
-    taken = held | own | others
+def _core_cost(weights: Weights, core: int, availability: Availability, free: int, reclaimed: int) -> int:
+    """The cost of taking these free and these reclaimed threads of a core, in addition to those that are held."""
+    held = core & availability.held
+    taken = held | free | reclaimed
     count = taken.bit_count()
     if not count:
         return 0
-    beside = core & ~(now.available & ~now.others | taken)
-    if (weigh.whole_cores and taken != core) or (weigh.one_thread and (count > 1 or beside)):
-        return weigh.infeasible
-    value = weigh.shared if beside else (0 if held else weigh.fresh) + (weigh.split if taken != core else 0)
-    value += weigh.stacked * (count - 1) + weigh.reclaimed * others.bit_count()
-    if core & weigh.other_type_cpus:
-        value += weigh.other_type * count
-    return value - _mirrored(own | others, weigh.width)
+    of_others = core & ~(availability.own_or_free & ~availability.reclaimable | taken)
+    if (weights.whole_cores and taken != core) or (weights.one_thread and (count > 1 or of_others)):
+        return weights.infeasible
+    weight = weights.of
+    value = weight.stacked_cpus * (count - 1)
+    if of_others:
+        value += weight.shared_cores
+    else:
+        if not held:
+            value += weight.fresh_cores
+        if taken != core:
+            value += weight.split_cores
+    if reclaimed:
+        value += weight.reclaimed_cpus * reclaimed.bit_count()
+    if core & weights.other_type_cpus:
+        value += weight.other_type_cpus * count
+    return value - _mirrored(free | reclaimed, weights.width)
 
 
 def _mirrored(mask: int, width: int) -> int:
-    """The mask with its lowest CPU on top."""
+    """The mask with its lowest CPU in the highest of `width` bits.
+
+    A cost has this subtracted, so the choice with the lower CPU ids is the smaller number. With a width of 8, CPUs 0
+    and 2 are 0b00000101 and give 0b10100000; CPUs 1 and 2 give 0b01100000, which is less, so they cost more.
+    """
     mirrored = 0
     while mask:
         low = mask & -mask
@@ -232,33 +244,48 @@ def _mirrored(mask: int, width: int) -> int:
     return mirrored
 
 
-def _fold(tables: Iterable[Table], limit: int, infeasible: int, *, exactly: bool = False) -> Table:
-    """One table for all of them, up to `limit` CPUs; `exactly`: its last entry is for that many, the others are void.
+def _fold(tables: Iterable[Table], limit: int) -> Table:
+    """One table for all of them, up to `limit` CPUs."""
+    result = [0]
+    for table in _with_costs(tables):
+        result = _convolved(result, 0, table, 0, limit)
+    return result
 
-    For that, only numbers are worked out that the tables still to come can complete.
+
+def _fold_to(tables: Iterable[Table], count: int, infeasible: int) -> int:
+    """The entry of `count` CPUs in the fold of all tables, infeasible when these have fewer.
+
+    Leaves out the entries from which the tables still to come cannot complete the count.
     """
-    pending = [table for table in tables if len(table) > 1 or table[0]]
-    ahead = sum([len(table) - 1 for table in pending]) if exactly else 0
-    if exactly and ahead < limit:
-        return [infeasible]
-    result, begin = [0], 0
+    pending = _with_costs(tables)
+    to_come = sum([len(table) - 1 for table in pending])
+    if to_come < count:
+        return infeasible
+    result, first = [0], 0
     for table in pending:
-        if exactly:
-            ahead -= len(table) - 1
-        first = max(limit - ahead, 0) if exactly else 0
-        result, begin = _convolved(result, begin, table, first, limit), first
-    return result if begin + len(result) == limit + 1 or not exactly else [infeasible]
+        to_come -= len(table) - 1
+        begin, first = first, max(count - to_come, 0)
+        result = _convolved(result, begin, table, first, count)
+    return result[-1]
+
+
+def _with_costs(tables: Iterable[Table]) -> list[Table]:
+    """The tables that change a fold: not those of domains without CPUs for the service."""
+    return [table for table in tables if len(table) > 1 or table[0]]
 
 
 def _convolved(one: Table, begin: int, other: Table, first: int, last: int) -> Table:
-    """Entries `first` to `last` of the fold of two tables; `one` begins with the entry of `begin`."""
-    mirrored = other[::-1]
+    """Entries `first` to `last` of the fold of two tables; `one` begins with the entry of `begin`.
+
+    Entry n is the least sum of an entry of each whose numbers add up to n. With `one` = [a0, a1, a2] and `other` =
+    [b0, b1] it is for n = 2 the least of a1 + b1 and a2 + b0: a slice of `one` plus a slice of `other` backwards.
+    """
+    backwards = other[::-1]
     most = len(other) - 1
     end = begin + len(one) - 1
     result: Table = []
     for total in range(first, min(end + most, last) + 1):
         low, high = max(total - most, begin), min(total, end)
-        result.append(
-            min(map(add, one[low - begin : high - begin + 1], mirrored[most - total + low : most - total + high + 1]))
-        )
+        shift = most - total  # entry n of `one` is added to entry n + shift of `backwards`
+        result.append(min(map(add, one[low - begin : high - begin + 1], backwards[low + shift : high + shift + 1])))
     return result

@@ -1,17 +1,19 @@
-"""Domains: the CPUs that a pool may grant, cut into cells along packages, NUMA nodes and L3 caches.
+"""Topology: the CPUs that a pool may grant, cut into cells along packages, NUMA nodes and L3 caches.
 
-A *cell* is the set of CPUs that share all three. Cells do not overlap, whichever of these is the larger one on the
-machine at hand: sub-NUMA clustering puts several nodes below one L3, most servers several L3s into one node. All sets
-are bit masks here (see CpuSet), because placement counts and intersects thousands of them.
+A *cell* is the set of CPUs that share all three. Cells never overlap, on any machine: sub-NUMA clustering puts several
+nodes below one L3, most servers have several L3s in one node. All sets are bit masks here (see CpuSet), because
+placement counts and intersects thousands of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from epa_orchestrator.cpuset import CpuSet, union
-from epa_orchestrator.hardware.machine import Cores, Machine
+from epa_orchestrator.cpuset import CpuSet, lowest, union
+
+if TYPE_CHECKING:  # so that the protocol can name a summary without loading discovery
+    from epa_orchestrator.hardware.machine import Cores, Machine
 
 #: Stands for the node of online CPUs that no node lists.
 NO_NODE: Final = -1
@@ -20,7 +22,10 @@ NO_NODE: Final = -1
 Kind = Literal["package", "node", "l3"]
 KINDS: Final[tuple[Kind, ...]] = ("package", "node", "l3")
 
-#: A change in one core makes work for this many.
+#: Every kind of domain that a level of the cost is counted in.
+Domain = Literal["package", "node", "l3", "core"]
+
+#: How many cores have their table worked out again when one of them changes.
 _CORES_IN_PART: Final = 8
 
 
@@ -29,7 +34,7 @@ class Cell:
     """CPUs that share package, NUMA node and L3 domain (`package` and `l3` are indexes).
 
     `cores` are the masks of the cell's cores, by lowest CPU id, with reserved threads in them: such a core is never
-    whole. `threads` is their union. `parts` are the cores a few at a time, as what is known of a few is worth keeping.
+    whole. `threads` is their union. `parts` are the same cores, a few at a time: `tables` remembers a table of each.
     """
 
     package: int
@@ -64,9 +69,9 @@ class Node:
 class Topology:
     """All cells, as nodes by id; the CPUs of each L3 domain; the distances of all nodes to these.
 
-    `nesting` has the kinds of domains, those that contain the others first. `l3_spans_nodes` tells whether some L3
-    domain is in more than one node. `core_types` has the CPUs of each type of core on a hybrid machine. All CPU ids are
-    below `width`.
+    `nesting` has the kinds of domains, those that contain the others first. `l3_spans_nodes` is true when some L3
+    domain is in more than one node. `core_types` has the CPUs of each type of core on a hybrid machine. All CPU ids
+    are below `width`.
     """
 
     nodes: dict[int, Node]
@@ -83,10 +88,10 @@ class Topology:
         return [node for node in self.nodes.values() if node.cpus & mask]
 
 
-def topology(machine: Machine, eligible: CpuSet, reserved: CpuSet, known: Cores | None = None) -> Topology:
-    """Cut the machine's domains down to the `eligible` CPUs (and, in cores, the `reserved` threads next to them).
+def build_topology(machine: Machine, eligible: CpuSet, reserved: CpuSet, known: Cores | None = None) -> Topology:
+    """Cut the machine's domains down to the `eligible` CPUs; cores also keep their `reserved` threads.
 
-    `known` has the threads of each core, for reserved ones that are offline.
+    `known` has the threads of each core, also offline ones, which may be reserved.
     """
     keys = _cell_keys(machine, eligible)
     cpus: dict[tuple[int, int, int], int] = {}
@@ -147,18 +152,3 @@ def _cell_keys(machine: Machine, eligible: CpuSet) -> dict[int, tuple[int, int, 
             l3 = stand_ins.setdefault(outer, len(machine.l3_domains) + len(stand_ins))
         keys[cpu] = (*outer, l3)
     return keys
-
-
-def lowest(mask: int) -> int:
-    """The lowest CPU in a mask, -1 for the empty one."""
-    return (mask & -mask).bit_length() - 1
-
-
-def lowest_bits(mask: int, count: int) -> int:
-    """The `count` lowest CPUs of a mask, all of them if it has no more."""
-    taken = 0
-    for _ in range(min(count, mask.bit_count())):
-        low = mask & -mask
-        taken |= low
-        mask ^= low
-    return taken

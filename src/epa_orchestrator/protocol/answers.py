@@ -1,11 +1,15 @@
-"""Answers: what goes back to a client, and its bytes on the wire."""
+"""Answers: the models of what goes back to a client, and their bytes on the wire.
+
+The daemon makes an answer from a model, and the client reads it with the same one. The fields' descriptions are those
+of docs/protocol.md.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from epa_orchestrator.names import PoolName, PreemptionPolicy
@@ -22,11 +26,11 @@ FEATURES: Final = (
 
 
 class Answer(BaseModel):
-    """What goes back to the client."""
+    """What every answer has."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
-    version: str = VERSION
+    version: str = Field(default=VERSION, description="The version of the protocol, always `1.0`.")
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
@@ -34,49 +38,53 @@ class Answer(BaseModel):
 
 
 class Scope(BaseModel):
-    """The best choice from some NUMA nodes: node ids and CPUs as lists, and the compared components of its cost."""
+    """A candidate: the best CPUs of some NUMA nodes, and what they cost."""
 
-    numa_nodes: str
-    cpus: str
-    cost: dict[str, int]
+    numa_nodes: str = Field(description="The NUMA nodes of the CPUs, as a list of ids.")
+    cpus: str = Field(description="The CPUs, a CPU list.")
+    cost: dict[str, int] = Field(
+        description="The cost levels in the order of comparison, the most important first: level and value."
+    )
 
 
 class Explanation(BaseModel):
-    """Why a request gets its CPUs, or none.
+    """Why a request gets its CPUs, or none."""
 
-    `policy` is what it was placed by, `room` how many free CPUs and CPUs of its own each NUMA node had for it. `scopes`
-    are the best few choices, best first, the components of their costs in the order in which they were compared.
-    `decided_by` is a sentence; `rule` the option that refused.
-    """
-
-    policy: dict[str, str | bool | int]
-    room: dict[str, int]
-    scopes: list[Scope]
-    decided_by: str
-    rule: str | None = None
+    policy: dict[str, str | bool | int] = Field(
+        description="The placement policy: the options with the request's wishes in them, and `near` as a NUMA node."
+    )
+    room: dict[str, int] = Field(
+        description="By NUMA node, how many CPUs the service could have: free ones, its own, and those it may take."
+    )
+    scopes: list[Scope] = Field(description="At most five candidates, the best one first.")
+    decided_by: str = Field(description="A sentence that says what decided.")
+    rule: str | None = Field(
+        default=None, description="The option whose rule refused the request; `null` when the request was granted."
+    )
 
 
 class Placement(BaseModel):
-    """Where the CPUs of an answer are.
+    """Where the CPUs of an answer are."""
 
-    `numa_nodes` is a list of node ids and `withheld_cpus` one of CPUs that the claim keeps from others, left out when
-    it is long: a listing has it. The others are numbers: of packages, of L3 domains, of cores that are the service's
-    own with all threads, and of cores that it shares with another owner.
-    """
-
-    numa_nodes: str
-    packages: int
-    l3_domains: int
-    whole_cores: int
-    shared_cores: int
-    withheld_cpus: str | None = None
+    numa_nodes: str = Field(description="The NUMA nodes of the CPUs, as a list of ids.")
+    packages: int = Field(description="How many packages they are in.")
+    l3_domains: int = Field(description="How many L3 domains they are in.")
+    whole_cores: int = Field(description="How many cores the service has with all threads.")
+    shared_cores: int = Field(description="How many cores it shares with another owner.")
+    withheld_cpus: str | None = Field(
+        default=None,
+        description="The CPUs that nobody gets as long as the service has these, a CPU list; left out if longer"
+        " than 1024 characters. The listing always has it.",
+    )
 
 
 class ErrorAnswer(Answer):
-    """A refusal, in one sentence, with the reasons if the request asked for them."""
+    """A refusal."""
 
-    error: str
-    explanation: Explanation | None = None
+    error: str = Field(description="What is wrong, in one sentence.")
+    explanation: Explanation | None = Field(
+        default=None, description="The refused placement, if the request asked with `explain` and a rule refused it."
+    )
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
@@ -84,11 +92,15 @@ class ErrorAnswer(Answer):
 
 
 class Allocated(Answer):
-    """What the answers to the allocating actions have in common; None where it does not apply, and then not sent."""
+    """What the answers to the allocating actions have in common."""
 
-    placement: Placement | None = None
-    dry_run: bool | None = None
-    explanation: Explanation | None = None
+    placement: Placement | None = Field(
+        default=None, description="Where the granted CPUs are; left out when none were granted."
+    )
+    dry_run: bool | None = Field(default=None, description="`true` when nothing was changed because of `dry_run`.")
+    explanation: Explanation | None = Field(
+        default=None, description="Why these CPUs, if the request asked with `explain` and got some."
+    )
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
@@ -101,77 +113,85 @@ class Allocated(Answer):
 class CoresAnswer(Allocated):
     """The answer to allocate_cores."""
 
-    service_name: str
-    num_of_cores: int
-    cores_allocated: int
-    allocated_cores: str
-    shared_cpus: str
-    total_available_cpus: int
-    remaining_available_cpus: int
-    pool: PoolName
-    preemption_policy: PreemptionPolicy | None
+    service_name: str = Field(description="The service.")
+    num_of_cores: int = Field(description="As requested; 0 after a release.")
+    cores_allocated: int = Field(description="How many CPUs the service has now.")
+    allocated_cores: str = Field(description="The CPUs that the service has now, a CPU list; empty after a release.")
+    shared_cpus: str = Field(description="The free CPUs of the pool after this request, a CPU list.")
+    total_available_cpus: int = Field(description="How many CPUs of the pool are eligible.")
+    remaining_available_cpus: int = Field(description="How many CPUs of the pool are free after this request.")
+    pool: PoolName = Field(description="The pool.")
+    preemption_policy: PreemptionPolicy | None = Field(description="The service's policy; `null` after a release.")
 
 
 class PercentAnswer(Allocated):
     """The answer to allocate_cores_percent."""
 
-    service_name: str
-    cores_allocated_count: int
-    allocated_cores: str
-    total_available_cpus: int
-    remaining_available_cpus: int
-    pool: PoolName
-    preemption_policy: PreemptionPolicy | None
+    service_name: str = Field(description="The service.")
+    cores_allocated_count: int = Field(description="How many CPUs the service has now.")
+    allocated_cores: str = Field(description="The CPUs that the service has now, a CPU list; empty after a release.")
+    total_available_cpus: int = Field(description="How many CPUs of the pool are eligible.")
+    remaining_available_cpus: int = Field(description="How many CPUs of the pool are free after this request.")
+    pool: PoolName = Field(description="The pool.")
+    preemption_policy: PreemptionPolicy | None = Field(description="The service's policy; `null` after a release.")
 
 
 class NumaCoresAnswer(Allocated):
-    """The answer to allocate_numa_cores; `cores_allocated` is a CPU list here."""
+    """The answer to allocate_numa_cores."""
 
-    service_name: str
-    numa_node: int
-    num_of_cores: int
-    cores_allocated: str
-    total_available_cpus: int
-    remaining_available_cpus: int
-    pool: PoolName
-    preemption_policy: PreemptionPolicy | None
+    service_name: str = Field(description="The service.")
+    numa_node: int = Field(description="The NUMA node.")
+    num_of_cores: int = Field(description="As requested; -1 after a release.")
+    cores_allocated: str = Field(
+        description="The CPUs of this node that the service has now, a CPU list, not a number; empty after a release."
+    )
+    total_available_cpus: int = Field(description="How many CPUs of the pool are eligible.")
+    remaining_available_cpus: int = Field(description="How many CPUs of the pool are free after this request.")
+    pool: PoolName = Field(description="The pool.")
+    preemption_policy: PreemptionPolicy | None = Field(
+        description="The service's policy; `null` when it has no CPUs left in any node."
+    )
 
 
 class HugepagesAnswer(Answer):
     """The answer to allocate_hugepages."""
 
-    service_name: str
-    hugepages_requested: int
-    allocation_successful: bool
-    message: str
-    node_id: int
-    size_kb: int
+    service_name: str = Field(description="The service.")
+    hugepages_requested: int = Field(description="As requested; -1 after a removal.")
+    allocation_successful: bool = Field(description="Always `true`: a refusal is an error.")
+    message: str = Field(description="What was done, in one sentence.")
+    node_id: int = Field(description="The NUMA node.")
+    size_kb: int = Field(description="The size of one page in KiB.")
 
 
 class PageCapacity(BaseModel):
-    """Hugepages of one size (KiB) on one node."""
+    """The hugepages of one size on one NUMA node."""
 
-    total: int
-    free: int
-    size: int
+    total: int = Field(description="How many pages the kernel has.")
+    free: int = Field(description="How many can still be recorded.")
+    size: int = Field(description="The size of one page in KiB.")
 
 
 class NodeHugepages(BaseModel):
-    """One node's hugepages, and the records of each service by size."""
+    """The hugepages of one NUMA node."""
 
-    capacity: list[PageCapacity]
-    allocations: dict[str, dict[str, int]]
+    capacity: list[PageCapacity] = Field(
+        description="One entry for each size, ascending; empty on a node without hugepages."
+    )
+    allocations: dict[str, dict[str, int]] = Field(
+        description="The records: by service, and by size in KiB, the number of pages."
+    )
 
 
 class MemoryAnswer(Answer):
     """The answer to get_memory_info."""
 
-    service_name: str
-    numa_hugepages: dict[str, NodeHugepages]
-    state_error: str | None = None
+    service_name: str = Field(description="As requested; empty if the request had none.")
+    numa_hugepages: dict[str, NodeHugepages] = Field(description="By NUMA node, as `node0`, the hugepages.")
+    state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 
     def encode(self) -> bytes:
-        """The bytes on the wire, `state_error` only when there is one."""
+        """The bytes on the wire."""
         return self.model_dump_json(exclude_none=True).encode()
 
 
@@ -189,41 +209,46 @@ def encode_memory(
 
 
 class PoolSummary(BaseModel):
-    """Which CPUs a pool is made of, as CPU lists."""
+    """The CPUs of a pool, as CPU lists."""
 
-    source: Literal["isolated", "configured"]
-    configured_cpus: str
-    eligible_cpus: str
-    unavailable_allocated_cpus: str
+    source: Literal["isolated", "configured"] = Field(
+        description="`isolated`: the kernel names the CPUs. `configured`: the option `cpu-pool` does."
+    )
+    configured_cpus: str = Field(description="The CPUs of the pool, offline ones too.")
+    eligible_cpus: str = Field(description="Those that are online.")
+    unavailable_allocated_cpus: str = Field(description="Claimed CPUs that are offline or no longer in the pool.")
 
 
 class Allocation(BaseModel):
     """One service's claim in a listing."""
 
-    service_name: str
-    pool: PoolName
-    allocated_cores: str
-    cores_count: int
-    is_explicit: bool
-    preemption_policy: PreemptionPolicy
-    withheld_cpus: str | None = None
+    service_name: str = Field(description="The service.")
+    pool: PoolName = Field(description="The pool.")
+    allocated_cores: str = Field(description="Its CPUs, a CPU list.")
+    cores_count: int = Field(description="How many they are.")
+    is_explicit: bool = Field(description="Whether `allocate_numa_cores` granted some of them.")
+    preemption_policy: PreemptionPolicy = Field(description="The service's policy.")
+    withheld_cpus: str | None = Field(
+        default=None, description="The CPUs that nobody gets as long as the service has these, a CPU list."
+    )
 
 
 class ListingHead(Answer):
-    """A listing without its allocations, which are encoded one by one and kept.
+    """A listing without its allocations, which are encoded one by one and kept."""
 
-    `outdated_placements` are the services whose CPUs the settings in use would choose otherwise.
-    """
-
-    supported_cpu_features: tuple[str, ...] = FEATURES
-    pool: PoolName
-    total_allocations: int
-    total_allocated_cpus: int
-    total_available_cpus: int
-    remaining_available_cpus: int
-    cpu_pool: PoolSummary
-    outdated_placements: tuple[str, ...] = ()
-    state_error: str | None = None
+    supported_cpu_features: tuple[str, ...] = Field(
+        default=FEATURES, description="The [features](#features) of this daemon."
+    )
+    pool: PoolName = Field(description="The pool.")
+    total_allocations: int = Field(description="How many services hold CPUs in the pool.")
+    total_allocated_cpus: int = Field(description="How many CPUs they hold, unavailable ones too.")
+    total_available_cpus: int = Field(description="How many CPUs of the pool are eligible.")
+    remaining_available_cpus: int = Field(description="How many CPUs of the pool are free.")
+    cpu_pool: PoolSummary = Field(description="The CPUs of the pool.")
+    outdated_placements: tuple[str, ...] = Field(
+        default=(), description="The services that would now get other CPUs, because the options have changed."
+    )
+    state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 
     def encode_with(self, allocations: list[bytes]) -> bytes:
         """The whole listing; `allocations` are encoded `Allocation`s in order."""
@@ -234,4 +259,4 @@ class ListingHead(Answer):
 class Listing(ListingHead):
     """The answer to list_allocations, as a client reads it."""
 
-    allocations: list[Allocation]
+    allocations: list[Allocation] = Field(description="The claims, ordered by service name.")

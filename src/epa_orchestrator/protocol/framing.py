@@ -17,8 +17,8 @@ MAX_PIECES: Final = 4096
 #: The parser may read this many bytes in all (50 µs) before it runs at doubled sizes only.
 _FREE_BYTES: Final = 16_384
 
-#: A string, or the rest of the text if it does not end there. The group is what ended it: a quote, a lone backslash, or
-#: nothing.
+#: A string, or the rest of the text if the string does not end there. The group holds the end: a quote, a lone
+#: backslash, or nothing.
 _STRING: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+("|\\?)', re.DOTALL)
 _NOT_BRACKETS: Final = bytes(byte for byte in range(256) if byte not in b"{}[]")
 _STEPS: Final = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
@@ -30,23 +30,23 @@ class IncomingRequest:
     # Most requests come whole with their first piece, so nothing is set before there is a second one.
     _received = bytearray()
     _pieces = 0
-    #: Whether anything but blanks has arrived; how many brackets are open; for a string that has not ended, its quote
-    #: and, where the text ends in one, the escaping backslash.
+    #: Whether anything but blanks has arrived; how many brackets are open; the quote of a string that has not ended,
+    #: with the backslash if the text ends in one.
     _begun = False
     _depth = 0
     _open_string = b""
-    #: The bytes that the parser has read in its last run, and in all.
+    #: How many bytes the parser has read in its last run, and in all.
     _parsed = 0
     _parsed_in_all = 0
 
     def __bool__(self) -> bool:
-        """Whether anything has arrived, and more must come."""
+        """Whether a part of a request has arrived."""
         return self._pieces > 0
 
     def feed(self, piece: bytes) -> Request | None:
         """The request, None while more must come.
 
-        Raises ProtocolError when it cannot become one, or is too large or in too many pieces.
+        Raises ProtocolError when the bytes cannot become one, are too many, or came in too many pieces.
         """
         if not self._pieces and len(piece) <= MAX_REQUEST_BYTES:
             request = parse(piece)
@@ -90,7 +90,7 @@ class IncomingRequest:
         The result means something only for text that is JSON so far; the parser judges everything else.
         """
         parts = _STRING.split(self._open_string + piece)
-        # Text outside strings and what ended the string before it take turns.
+        # `parts` alternates between text outside strings and the end of the string that follows it.
         ends = parts[1::2]
         self._open_string = b"" if not ends or ends[-1] == b'"' else b'"' + ends[-1]
         brackets = b"".join(parts[::2]).translate(None, _NOT_BRACKETS)

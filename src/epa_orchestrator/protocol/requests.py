@@ -1,8 +1,8 @@
-"""Requests: the models of what clients send, version 1.0, and how bytes become one of them.
+"""Requests: the models of the requests of protocol 1.0, and how bytes become one of them.
 
-A request is one JSON object. `parse` turns bytes into a model, or says that more bytes are needed, or raises
-`ProtocolError` with the one sentence that goes back to the client. The numbers that stand for something else on the
-wire (-1, 0) are decoded here: `is_release`, `count`.
+A request is one JSON object. `parse` turns bytes into a model, reports that more bytes are needed, or raises
+`ProtocolError` with the sentence for the client. The models decode the numbers with a meaning of their own (-1, 0) as
+`is_release` and `count`. The fields' descriptions are those of docs/protocol.md.
 """
 
 from __future__ import annotations
@@ -11,7 +11,16 @@ import codecs
 import re
 from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+)
 from pydantic_core import from_json
 
 from epa_orchestrator.errors import EpaError
@@ -20,169 +29,193 @@ from epa_orchestrator.placement.policy import CpuThreadPolicy, NumaPolicy, Uncor
 
 VERSION: Final = "1.0"
 
-#: A request may not be larger (bytes), and must have arrived whole within this time (seconds).
+#: The largest request (bytes).
 MAX_REQUEST_BYTES: Final = 65_536
 
+#: Pydantic's types of errors about a value, and what the value must be.
+_EXPECTED: Final = {
+    "literal_error": "{expected}",
+    "int_type": "a JSON integer",
+    "int_from_float": "a JSON integer",
+    "bool_type": "true or false",
+    "string_type": "a string",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+}
 _NOT_BLANK: Final = re.compile(rb"\S")
-#: How much of a client's own text an error repeats.
+#: How many characters of a client's own text an error repeats.
 _ECHO: Final = 80
+#: Numbers of CPUs, nodes and pages are far below; the bound keeps them inside what SQLite and clients can hold.
+_MOST: Final = 2**31 - 1
 
 
 class ProtocolError(EpaError):
     """A request that cannot be served as it is."""
 
 
-def _service_name(name: str) -> str:
-    if not 1 <= len(name) <= MAX_NAME_LENGTH:
-        raise ValueError(f"must have 1 to {MAX_NAME_LENGTH} characters, not {len(name)}")
+def _printable(name: str) -> str:
     if not name.isprintable():
         raise ValueError("must hold printable characters only")
     return name
 
 
-ServiceName = Annotated[str, AfterValidator(_service_name)]
-
-#: What can be a PCI address or the name of a network interface, and no path.
-_DEVICE: Final = re.compile(r"(?!\.\.?$)[!-.0-~]{1,64}")
-
-#: Numbers of CPUs, nodes and pages are far below; a bound keeps them inside what SQLite and clients can hold.
-Count = Annotated[int, Field(ge=-1, le=2**31 - 1)]
-Id = Annotated[int, Field(ge=0, le=2**31 - 1)]
+def _not_zero(value: int, info: ValidationInfo) -> int:
+    if value == 0:
+        raise ProtocolError(f"{info.field_name}=0 is invalid for {info.data['action']}")
+    return value
 
 
-class _Request(BaseModel):
-    # Models are built when first used: a daemon that starts shall answer its first listing soon.
+ServiceName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH), AfterValidator(_printable)]
+Id = Annotated[int, Field(ge=0, le=_MOST)]
+Count = Annotated[int, Field(ge=-1, le=_MOST)]
+#: A count in a model whose first field is `action`.
+CountButZero = Annotated[Count, AfterValidator(_not_zero), Field(json_schema_extra={"not": {"const": 0}})]
+#: Printable ASCII without a slash, neither "." nor "..": the name is looked up in sysfs, so it must not be a path.
+Device = Annotated[str, Field(max_length=64, pattern=r"^(\.{0,2}[!-\-0-~][!-.0-~]*|\.{3}[!-.0-~]*)$")]
+
+
+class CommonFields(BaseModel):
+    """The fields that all actions have in common."""
+
+    # Models are built when first used, so that a daemon which starts answers its first listing soon.
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, defer_build=True)
 
-    version: Literal["1.0"] = VERSION
+    version: Literal["1.0"] = Field(default=VERSION, description="The version of the protocol.")
 
 
-class _Allocation(_Request):
-    """What the allocating actions have in common.
+class AllocationFields(CommonFields):
+    """The fields that the allocating actions have in common; the last four are the request's own wishes."""
 
-    With `dry_run` nothing is changed; with `explain` the answer says why. The fields after these are the request's own
-    wishes, null for the operator's; `near` is a NUMA node, a PCI address or a network interface.
-    """
+    service_name: ServiceName = Field(description="The service that owns the CPUs; printable characters only.")
+    pool: PoolName = Field(default="isolated", description="The pool that the CPUs come from.")
+    preemption_policy: PreemptionPolicy | None = Field(
+        default=None,
+        description="Whether requests for a NUMA node may take CPUs of this service. `null` keeps the service's policy;"
+        " a new service gets that of the option `default-preemption-policy`, which is `legacy` unless set.",
+    )
+    dry_run: bool = Field(default=False, description="Answer as if the request were served, and change nothing.")
+    explain: bool = Field(
+        default=False, description="Add `explanation` to the answer: why these CPUs, or which rule refuses."
+    )
+    numa_policy: NumaPolicy | None = Field(
+        default=None, description="A wish in place of the option `numa-policy`; `null` leaves it to the operator."
+    )
+    cpu_thread_policy: CpuThreadPolicy | None = Field(
+        default=None, description="A wish in place of the option `cpu-thread-policy`; `null` leaves it to the operator."
+    )
+    uncore_cache_alignment: UncoreCacheAlignment | None = Field(
+        default=None,
+        description="A wish in place of the option `uncore-cache-alignment`; `null` leaves it to the operator.",
+    )
+    near: Id | Device | None = Field(
+        default=None,
+        description="Prefer CPUs near this NUMA node, PCI address or network interface: printable ASCII without `/`."
+        " Not with `allocate_numa_cores`.",
+    )
 
-    service_name: ServiceName
-    pool: PoolName = "isolated"
-    preemption_policy: PreemptionPolicy | None = None
-    dry_run: bool = False
-    explain: bool = False
-    numa_policy: NumaPolicy | None = None
-    cpu_thread_policy: CpuThreadPolicy | None = None
-    uncore_cache_alignment: UncoreCacheAlignment | None = None
-    near: int | str | None = None
-
-    @field_validator("near", mode="before")
+    @field_validator("near", mode="wrap")
     @classmethod
-    def _node_or_device(cls, value: object) -> object:
-        is_node = type(value) is int and 0 <= value < 2**31
-        is_device = isinstance(value, str) and _DEVICE.fullmatch(value) is not None
-        if value is not None and not is_node and not is_device:
-            raise ValueError(f"must be a NUMA node, a PCI address or a network interface, not {_echo(value)}")
-        return value
+    def _node_or_device(cls, value: object, validate_field: ValidatorFunctionWrapHandler) -> object:
+        """Replace the errors of the three types by one sentence."""
+        try:
+            return validate_field(value)
+        except ValidationError:
+            raise ValueError(f"must be a NUMA node, a PCI address or a network interface, not {_echo(value)}") from None
 
 
-class AllocateCores(_Allocation):
-    """Replace all that the service holds by `num_of_cores` CPUs: 0 the default size, -1 none."""
+class AllocateCores(AllocationFields):
+    """Replace all CPUs that the service holds."""
 
     action: Literal["allocate_cores"]
-    num_of_cores: Count = 0
-    numa_node: None = None
+    num_of_cores: Count = Field(
+        default=0, description="How many CPUs the service has afterwards. 0 is the default size, -1 releases all."
+    )
+    numa_node: None = Field(default=None, description="Accepted for older hypervisors, which send `null`.")
 
     @property
     def is_release(self) -> bool:
-        """Whether the service gives back all that it holds in the pool."""
+        """Whether the service gives back all CPUs that it holds in the pool."""
         return self.num_of_cores < 0
 
     @property
     def count(self) -> int | None:
-        """How many CPUs the service wants in all; None for the default size."""
+        """How many CPUs the service has afterwards; None for the default size."""
         return self.num_of_cores or None
 
-    @field_validator("numa_node", mode="before")
-    @classmethod
-    def _no_node(cls, value: object) -> object:
-        if value is not None:
-            raise ValueError("is not allowed for allocate_cores: use allocate_numa_cores")
-        return value
 
-
-class AllocateCoresPercent(_Allocation):
-    """Replace all that the service holds by a percentage of the pool, rounded up: 0 or -1 none."""
+class AllocateCoresPercent(AllocationFields):
+    """Replace all CPUs that the service holds by a percentage of the pool."""
 
     action: Literal["allocate_cores_percent"]
-    percent: Annotated[int, Field(ge=-1, le=100)]
+    percent: Annotated[int, Field(ge=-1, le=100)] = Field(
+        description="How many percent of the pool's eligible CPUs, rounded up. 0 and -1 release all."
+    )
 
     @property
     def is_release(self) -> bool:
-        """Whether the service gives back all that it holds in the pool."""
+        """Whether the service gives back all CPUs that it holds in the pool."""
         return self.percent <= 0
 
 
-class AllocateNumaCores(_Allocation):
-    """Replace what the service holds in a NUMA node by `num_of_cores` CPUs of it: -1 none."""
+class AllocateNumaCores(AllocationFields):
+    """Replace the CPUs that the service holds in one NUMA node."""
 
     action: Literal["allocate_numa_cores"]
-    numa_node: Id
-    num_of_cores: Count
+    numa_node: Id = Field(description="The NUMA node.")
+    num_of_cores: CountButZero = Field(
+        description="How many CPUs of the node the service has afterwards. -1 releases those of the node."
+    )
 
     @property
     def is_release(self) -> bool:
-        """Whether the service gives back what it holds in the node."""
+        """Whether the service gives back the CPUs that it holds in the node."""
         return self.num_of_cores < 0
+
+    @property
+    def count(self) -> int:
+        """How many CPUs of the node the service has afterwards."""
+        return self.num_of_cores
 
     @field_validator("near", mode="after")
     @classmethod
-    def _in_the_node(cls, value: object) -> object:
+    def _no_near(cls, value: object) -> object:
         if value is not None:
             raise ValueError("is not allowed for allocate_numa_cores: numa_node says where")
         return value
 
-    @field_validator("num_of_cores")
-    @classmethod
-    def _not_zero(cls, value: int) -> int:
-        if value == 0:
-            raise ProtocolError("num_of_cores=0 is invalid for allocate_numa_cores")
-        return value
 
-
-class ListAllocations(_Request):
+class ListAllocations(CommonFields):
     """All claims of a pool."""
 
     action: Literal["list_allocations"]
-    service_name: ServiceName | None = None
-    pool: PoolName = "isolated"
+    service_name: ServiceName | None = Field(default=None, description="Has no effect; older clients send it.")
+    pool: PoolName = Field(default="isolated", description="The pool to list.")
 
 
-class GetMemoryInfo(_Request):
-    """The hugepages of every node."""
+class GetMemoryInfo(CommonFields):
+    """The hugepages of every NUMA node."""
 
     action: Literal["get_memory_info"]
-    service_name: ServiceName | None = None
+    service_name: ServiceName | None = Field(
+        default=None, description="Comes back in the answer, and has no other effect."
+    )
 
 
-class AllocateHugepages(_Request):
-    """Record that the service has `hugepages_requested` pages of a size on a node: -1 removes the record."""
+class AllocateHugepages(CommonFields):
+    """Record how many hugepages of one size the service uses on one NUMA node."""
 
     action: Literal["allocate_hugepages"]
-    service_name: ServiceName
-    node_id: Id
-    size_kb: Annotated[int, Field(gt=0, le=2**31 - 1)]
-    hugepages_requested: Count
+    service_name: ServiceName = Field(description="The service that uses the pages; printable characters only.")
+    node_id: Id = Field(description="The NUMA node.")
+    size_kb: Annotated[int, Field(ge=1, le=_MOST)] = Field(description="The size of one page in KiB.")
+    hugepages_requested: CountButZero = Field(
+        description="How many pages the service has afterwards. -1 removes the record."
+    )
 
     @property
     def is_release(self) -> bool:
         """Whether the record is removed."""
         return self.hugepages_requested < 0
-
-    @field_validator("hugepages_requested")
-    @classmethod
-    def _not_zero(cls, value: int) -> int:
-        if value == 0:
-            raise ProtocolError("hugepages_requested=0 is invalid for allocate_hugepages")
-        return value
 
 
 Reading = ListAllocations | GetMemoryInfo
@@ -201,9 +234,9 @@ _MODELS: Final[dict[str, type[Request]]] = {
 
 
 def parse(data: bytes | bytearray) -> Request | None:
-    """The request in `data`, None while it may still become one as more bytes arrive.
+    """The request in `data`; None while more bytes can make it one.
 
-    Raises ProtocolError as soon as it cannot.
+    Raises ProtocolError as soon as none can.
     """
     first = _NOT_BLANK.search(data)
     if first and first[0] != b"{":
@@ -219,7 +252,7 @@ def parse(data: bytes | bytearray) -> Request | None:
 
 
 def _may_become_utf8(data: bytes | bytearray) -> bool:
-    """Whether the bytes are UTF-8 but for a character that is still cut off at their end."""
+    """Whether the bytes are UTF-8, except that their last character may be cut off."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(data)
     except UnicodeDecodeError:
@@ -228,7 +261,7 @@ def _may_become_utf8(data: bytes | bytearray) -> bool:
 
 
 def validate(document: dict[str, Any]) -> Request:
-    """The request that a JSON object stands for.
+    """The request that a JSON object is.
 
     Raises ProtocolError.
     """
@@ -245,27 +278,22 @@ def validate(document: dict[str, Any]) -> Request:
 def _sentence(error: ValidationError) -> str:
     """The first mistake in one sentence."""
     first = error.errors(include_url=False)[0]
-    field = str(first["loc"][0])
-    context = first.get("ctx", {})
-    match first["type"]:
+    kind, value, context = first["type"], first["input"], first.get("ctx", {})
+    field = f"Field '{first['loc'][0]}'"
+    match kind:
         case "missing":
-            return f"Field '{field}' is missing"
+            return f"{field} is missing"
         case "value_error":
-            return f"Field '{field}' {context['error']}"
-        case "literal_error":
-            expected = f"must be {context['expected']}"
-        case "int_type" | "int_from_float":
-            expected = "must be a JSON integer"
-        case "bool_type":
-            expected = "must be true or false"
-        case "string_type":
-            expected = "must be a string"
+            return f"{field} {context['error']}"
+        case "none_required":
+            return f"{field} is not allowed for allocate_cores: use allocate_numa_cores"
+        case "string_too_short" | "string_too_long":
+            return f"{field} must have 1 to {MAX_NAME_LENGTH} characters, not {len(value)}"
         case _:
-            expected = f"is not valid ({first['msg'][0].lower()}{first['msg'][1:]})"
-    return f"Field '{field}' {expected}, not {_echo(first['input'])}"
+            return f"{field} must be {_EXPECTED[kind].format(**context)}, not {_echo(value)}"
 
 
 def _echo(value: object) -> str:
-    """A client's own value inside a sentence, cut short."""
+    """A client's own value for a sentence, cut short."""
     text = value if isinstance(value, str) else repr(value)
     return text if len(text) <= _ECHO else text[:_ECHO] + "…"

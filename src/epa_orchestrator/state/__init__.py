@@ -1,4 +1,6 @@
-"""State: what is on disk. The database with claims, hugepage records and events, and the lock on its directory.
+"""State: the ledger on disk. The database of claims, hugepage records and events, and the lock on its directory.
 
-It stores changes that are decided elsewhere, and loads a ledger. It never overwrites what it does not understand.
+`opening` creates and opens the database, `store` writes changes into it, `loading` reads the ledger back, and `history`
+the events; `legacy_state` imports the older daemon's file. This room stores changes that are decided elsewhere, and
+never overwrites a file that it does not understand.
 """

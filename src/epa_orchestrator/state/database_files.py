@@ -10,6 +10,10 @@ import time
 from pathlib import Path
 from typing import Final
 
+from epa_orchestrator.state.errors import StateError
+
+FILE_NAME: Final = "state.db"
+
 #: What SQLite puts next to a database: its log and the index of that, and the journal of the mode without a log.
 LOG: Final = "-wal"
 INDEX: Final = "-shm"
@@ -22,7 +26,7 @@ Identity = tuple[int, int] | None
 
 
 class Files:
-    """A database, its log and the index of that, as they are now."""
+    """The identities (device and inode) that the database, its log and the index of that have now."""
 
     def __init__(self, path: Path) -> None:
         # SQLite follows links to the database, and keeps its log next to the real file.
@@ -43,13 +47,14 @@ class Files:
             status = os.stat(self._directory)
         except OSError:
             return False
-        seen = status.st_dev, status.st_ino, status.st_ctime_ns
-        if seen == self._unchanged:
+        directory = status.st_dev, status.st_ino, status.st_ctime_ns
+        if directory == self._unchanged:
             return True
         if self._identities() != self._opened:
             return False
-        if len(self._names) == 3 and time.time_ns() - status.st_ctime_ns > _SETTLED:
-            self._unchanged = seen
+        has_settled = time.time_ns() - status.st_ctime_ns > _SETTLED
+        if len(self._names) == 3 and has_settled:
+            self._unchanged = directory
         return True
 
     def _identities(self) -> tuple[Identity, ...]:
@@ -57,7 +62,7 @@ class Files:
 
 
 class Content:
-    """What an open database and its log hold: the database by size and time of modification, the log by size.
+    """How an open database and its log were last known: the database by size and modification time, the log by size.
 
     SQLite writes the database in a checkpoint only, and its log in commits too. `database` is a descriptor of the
     database, which stays the caller's. Raises OSError where there is no log.
@@ -66,22 +71,22 @@ class Content:
     def __init__(self, path: Path, database: int) -> None:
         self._database = database
         self._log = os.open(os.path.realpath(path) + LOG, os.O_RDONLY | os.O_CLOEXEC)
-        self.note()
+        self.remember()
 
-    def note(self) -> None:
-        """Take the present content for one's own."""
+    def remember(self) -> None:
+        """Remember how the database and its log are now."""
         status = os.fstat(self._database)
         self._size, self._modified = status.st_size, status.st_mtime_ns
-        self.note_log()
+        self.remember_log()
 
-    def note_log(self) -> bool:
-        """Take the present log for one's own, after a commit; whether nobody has written the database itself."""
+    def remember_log(self) -> bool:
+        """Remember how the log is now, after a commit. Returns whether the database is as remembered."""
         self._log_size = os.lseek(self._log, 0, os.SEEK_END)
         status = os.fstat(self._database)
         return status.st_mtime_ns == self._modified and status.st_size == self._size
 
-    def is_noted(self) -> bool:
-        """Whether nobody else has written since, as far as this can be seen in 2 µs."""
+    def is_unchanged(self) -> bool:
+        """Whether both are as remembered: so nobody else has written them, as far as this can be seen in 2 µs."""
         status = os.fstat(self._database)
         return (
             status.st_mtime_ns == self._modified
@@ -90,13 +95,38 @@ class Content:
         )
 
     def close(self) -> None:
-        """Close what was opened here."""
+        """Close the log's descriptor."""
         os.close(self._log)
 
 
 def with_suffix(path: Path, suffix: str) -> Path:
     """The file with this suffix that belongs to a database."""
     return path.with_name(path.name + suffix)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is a database, or at least a trace of one that must not be overwritten."""
+    return any(os.path.lexists(file) for file in (path, with_suffix(path, LOG), with_suffix(path, JOURNAL)))
+
+
+def real_path(path: Path) -> Path:
+    """The file that the path leads to: SQLite keeps its log and journal next to that, not next to a link."""
+    return Path(os.path.realpath(path))
+
+
+def check_regular(path: Path) -> None:
+    """Check that none of a database's files is a FIFO or device, whose reader might wait or read without end.
+
+    Raises StateError.
+    """
+    for file in (path, *(with_suffix(real_path(path), suffix) for suffix in (LOG, INDEX, JOURNAL))):
+        if os.path.exists(file) and not os.path.isfile(file):
+            raise StateError(f"cannot be read: {file.name} is not a regular file")
+
+
+def read_only_uri(path: Path) -> str:
+    """The URI by which SQLite opens a database for reading only."""
+    return f"{path.absolute().as_uri()}?mode=ro"
 
 
 def _identity(name: str) -> Identity:

@@ -1,7 +1,7 @@
-"""Lock: one daemon for each state directory, and how another process finds it.
+"""Lock: lets one daemon use a state directory, and lets other processes find that daemon.
 
-It is a record lock of fcntl(2), because the kernel then tells who holds it, and no file can name a wrong process. The
-lock is lost when its file is removed; then the lock on the database itself still stops a second daemon (see store).
+It is a record lock of fcntl(2): the kernel names its holder, where a file could name a wrong process. The lock is lost
+when its file is removed; then the lock on the database itself still stops a second daemon (see `opening`).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Locked(EpaError):
 def sole_daemon(directory: Path) -> Generator[str | None]:
     """Hold the lock of the state directory, so that no second daemon writes the same state.
 
-    Yields None, or why there is no lock; without a lock nothing may be written. Raises Locked.
+    Yields None, or the reason why there is no lock; without a lock nothing may be written. Raises Locked.
     """
     try:
         make_private(directory)
@@ -61,7 +61,7 @@ def sole_daemon(directory: Path) -> Generator[str | None]:
 
 
 def make_private(directory: Path) -> None:
-    """Make the directory for this user only, and those above it; an existing one stays as it is.
+    """Make the directory, for this user only, and its parents; an existing directory stays as it is.
 
     Raises OSError.
     """
@@ -69,7 +69,7 @@ def make_private(directory: Path) -> None:
         _make_private(directory)
     except FileNotFoundError:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        _make_private(directory)  # once: where nothing can be made, such as in /proc, it is missing again
+        _make_private(directory)  # no third try: in /proc, for example, the directory cannot be made
 
 
 def _make_private(directory: Path) -> None:
@@ -85,15 +85,15 @@ def _make_private(directory: Path) -> None:
 def daemon_pid(directory: Path) -> int | None:
     """The process id of the daemon that holds the directory's lock, None when there is none.
 
-    Raises Locked when the kernel cannot name it here, and OSError.
+    Raises OSError, and Locked when the daemon runs in another PID namespace, where no process id leads to it.
     """
     try:
         fd = os.open(directory / _FILE_NAME, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        asked = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
-        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, asked))
+        whole_file = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(fd, fcntl.F_GETLK, whole_file))
     finally:
         os.close(fd)
     if kind == fcntl.F_UNLCK:
@@ -104,7 +104,7 @@ def daemon_pid(directory: Path) -> int | None:
 
 
 def _open(directory: Path) -> int:
-    """The lock's file, made if it is missing. Raises OSError."""
+    """Open the lock's file; it is made if it is missing. Raises OSError."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     fd = os.open(directory / _FILE_NAME, flags, 0o600)
     if not stat.S_ISREG(os.fstat(fd).st_mode):

@@ -8,20 +8,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast, get_args
+from collections.abc import Mapping
+from typing import cast, get_args
+
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from epa_orchestrator.allocation.claims import Claim, PageKind
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.names import PoolName, PreemptionPolicy
-from epa_orchestrator.placement.policy import NO_WISHES, parse_policy, parse_wishes
+from epa_orchestrator.placement.policy import DEFAULT_POLICY, NO_WISHES, PlacementPolicy, Wishes
 
 #: The values of a row in the order of its columns, without the checksum.
 Row = tuple[object, ...]
 
-#: The sets of CPUs in the placement of a row. `withheld` is from databases of earlier schemas, which had no `alone`.
-_CPU_LISTS: Final = ("alone", "withheld")
+
+class _Placement(BaseModel):
+    """How a claim was placed: the JSON in the column `placement`, without members that have their default value.
+
+    `withheld` is from databases of earlier schemas, which had no `alone`. The validator is built when the first record
+    is read, because that takes 1 ms and many databases have no record.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
+
+    alone: str = ""
+    withheld: str = ""
+    policy: PlacementPolicy = DEFAULT_POLICY
+    wishes: Wishes = NO_WISHES
 
 
 def checksum(row: Row | None) -> int:
@@ -34,29 +48,32 @@ def checksum(row: Row | None) -> int:
 
 def claim_row(claim: Claim) -> Row:
     """A claim's row: service, pool, cpus, explicit, policy, placement."""
-    return claim.service, claim.pool, str(claim.cpus), str(claim.explicit), claim.preemption_policy, _placement(claim)
+    placement = _placement_json(claim)
+    return claim.service, claim.pool, str(claim.cpus), str(claim.explicit), claim.preemption_policy, placement
 
 
 def claim_of(row: Row) -> Claim:
-    """The claim in a row, of a database without placements too.
+    """The claim in a row, also in one of schema 1, which has no placement.
 
     Raises ValueError where no claim can have these values.
     """
     service, pool, cpus, explicit, policy, *rest = cast("tuple[str, PoolName, str, str, PreemptionPolicy, str]", row)
     if pool not in get_args(PoolName) or policy not in get_args(PreemptionPolicy):
-        raise ValueError(f"the claim of service '{service}' names an unknown pool or policy")
-    how: dict[str, Any] = json.loads(rest[0]) if rest and rest[0] else {}
-    if not all(isinstance(part, kind) for part, kind in _placement_parts(how)):
-        raise ValueError(f"the claim of service '{service}' has a placement record in an unknown form")
+        raise ValueError(f"the claim of service '{service}' names an unknown pool or preemption policy")
+    claimed, asked_for = CpuSet.parse(cpus), CpuSet.parse(explicit)
+    if not rest or not rest[0]:
+        return Claim(service, pool, claimed, asked_for, policy)
+    placement = _placement_of(service, rest[0])
     return Claim(
         service,
         pool,
-        CpuSet.parse(cpus),
-        CpuSet.parse(explicit),
+        claimed,
+        asked_for,
         policy,
-        placed_by=parse_policy(how.get("policy", {})),
-        wishes=parse_wishes(how.get("wishes", {})),
-        **{name: CpuSet.parse(how.get(name, "")) for name in _CPU_LISTS},
+        withheld=CpuSet.parse(placement.withheld),
+        placed_by=placement.policy,
+        wishes=placement.wishes,
+        alone=CpuSet.parse(placement.alone),
     )
 
 
@@ -82,44 +99,43 @@ def pages_json(kind: PageKind, count: int) -> str | None:
     return f'{{"node_id":{kind[0]},"size_kb":{kind[1]},"hugepages":{count}}}' if count else None
 
 
-def seen_texts(seen: Seen) -> dict[str, str]:
-    """Where each CPU was last seen, by key of the database."""
+def seen_texts(seen: LastSeen) -> dict[str, str]:
+    """Where each CPU was last seen, by key of the table `meta`."""
     cores = sorted({str(CpuSet.from_mask(threads)) for threads in seen.cores.values()})
     nodes = {node: str(cpus) for node, cpus in seen.nodes.items()}
     return {"nodes": json.dumps(nodes), "cores": json.dumps(cores)}
 
 
-def seen_of(texts: Mapping[str, str]) -> Seen:
+def seen_of(texts: Mapping[str, str]) -> LastSeen:
     """Read what `seen_texts` wrote; a missing part is empty. Raises ValueError."""
     try:
         nodes = {int(node): CpuSet.parse(cpus) for node, cpus in json.loads(texts.get("nodes", "{}")).items()}
         cores = [CpuSet.parse(core) for core in json.loads(texts.get("cores", "[]"))]
     except (AttributeError, TypeError) as error:
-        raise ValueError("it says in another form where CPUs were seen") from error
-    return Seen(nodes, {cpu: core.mask for core in cores for cpu in core})
+        raise ValueError("the nodes and cores where CPUs were last seen are in an unknown form") from error
+    return LastSeen(nodes, {cpu: core.mask for core in cores for cpu in core})
 
 
-def _placement_parts(how: object) -> Iterator[tuple[object, type]]:
-    """The parts of a placement's record, each with the type that it must have."""
-    yield how, dict
-    if isinstance(how, dict):
-        document = cast("dict[str, object]", how)
-        for name in _CPU_LISTS:
-            yield document.get(name, ""), str
-        yield document.get("policy", {}), dict
-        yield document.get("wishes", {}), dict
+def _placement_of(service: str, text: str) -> _Placement:
+    """Read what `_placement_json` wrote. Raises ValueError."""
+    try:
+        return _Placement.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = first["loc"][-1] if first["loc"] else "placement"
+        raise ValueError(f"the claim of service '{service}': '{name}' cannot be {first['input']!r:.80}") from None
 
 
-def _placement(claim: Claim) -> str:
-    """How the claim was placed, in JSON, without what is the default; "" when all is.
+def _placement_json(claim: Claim) -> str:
+    """How the claim was placed, without members that have their default value; "" when all have.
 
-    What is withheld is derived (see Ledger), except for claims of earlier schemas that could not be converted.
+    The withheld CPUs are derived (see Ledger), except for claims of earlier schemas that could not be converted.
     """
-    how: dict[str, object] = {"alone": str(claim.alone)} if claim.alone else {}
+    placement: dict[str, object] = {"alone": str(claim.alone)} if claim.alone else {}
     if claim.withheld and not claim.alone:
-        how["withheld"] = str(claim.withheld)
+        placement["withheld"] = str(claim.withheld)
     if policy := claim.placed_by.changed():
-        how["policy"] = policy
+        placement["policy"] = policy
     if claim.wishes != NO_WISHES:
-        how["wishes"] = {name: wish for name, wish in claim.wishes._asdict().items() if wish is not None}
-    return json.dumps(how) if how else ""
+        placement["wishes"] = {name: wish for name, wish in claim.wishes._asdict().items() if wish is not None}
+    return json.dumps(placement) if placement else ""

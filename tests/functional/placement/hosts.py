@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from epa_orchestrator.hardware.machine import read_machine
+from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from tests.functional.harness import Daemon, Json
 from tests.machines import real_machine_files, write_real_machine

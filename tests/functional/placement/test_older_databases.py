@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from epa_orchestrator.state.store import SCHEMA_VERSION
+from epa_orchestrator.state.schema import SCHEMA_VERSION
 from tests.functional.harness import PATIENCE, Daemon, parse_cpus
 
 from .asking import history

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import read_machine
+from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from tests.functional.harness import parse_cpus
 from tools.synthetic import Shape

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from epa_orchestrator.hardware.machine import read_machine
+from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from epa_orchestrator.placement import policy
 from tests.functional.harness import Json, parse_cpus

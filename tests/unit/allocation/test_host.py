@@ -11,7 +11,8 @@ import pytest
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.settings import Settings, parse_settings
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import Hugepages, Seen
+from epa_orchestrator.hardware.hugepages import Hugepages
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from tools.synthetic import Shape, build, write_tree
 
@@ -232,7 +233,7 @@ def test_a_cpu_that_is_seen_in_another_node_leaves_the_earlier_one(made: Fixture
 def test_nodes_from_an_earlier_run_are_known(made: Fixture) -> None:
     """The machine may have come back without them, or with other CPUs in them."""
     earlier = {0: CpuSet([0, 1]), 1: CpuSet([4, 9]), 5: CpuSet([2, 20, 21])}
-    host = Host(made.tree, Settings(), Seen(earlier))
+    host = Host(made.tree, Settings(), LastSeen(earlier))
     assert host.seen.nodes[5] == CpuSet([2, 20, 21])
     host.pools()
     assert nodes(host) == {0: "0-3", 1: "4-7,9", 5: "20-21"}

@@ -8,7 +8,7 @@ from epa_orchestrator.allocation.claims import Change
 from epa_orchestrator.allocation.hugepages import free_pages, record, remove_record
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.refusal import Refused
-from epa_orchestrator.hardware.machine import Hugepages
+from epa_orchestrator.hardware.hugepages import Hugepages
 
 
 class TestPages:

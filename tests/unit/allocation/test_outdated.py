@@ -12,8 +12,7 @@ from epa_orchestrator.allocation.outdated import Review, is_outdated
 from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.placement.policy import NO_WISHES, PlacementPolicy, Wishes, with_wishes
-from epa_orchestrator.placement.search import DEFAULT_POLICY
+from epa_orchestrator.placement.policy import DEFAULT_POLICY, NO_WISHES, PlacementPolicy, Wishes, with_wishes
 from tests.machines import made_up
 from tools.synthetic import Shape
 
@@ -337,3 +336,12 @@ def test_verdicts_from_elsewhere_count_for_claims_that_have_not_changed() -> Non
     assert waiting is not None
     assert [each.service for each in waiting.claims] == ["apart", "pair"], "judged again on the new ledger"
     assert worked_through(review) == at_once(changed, at)
+
+
+def test_a_later_claim_of_the_same_service_is_not_shown_as_outdated() -> None:
+    review, at, ledger = Review(), pools(cpu_thread_policy="isolate"), Ledger.of(CLAIMS[:1], {})
+    review.look_at(ledger, at)
+    worked_through(review)
+    assert review.services_with_outdated(ledger.claims) == {"pair"}
+    changed = ledger.apply(Change((ClaimChange(CLAIMS[0], claim("2", service="pair")),)))
+    assert review.services_with_outdated(changed.claims) == set()

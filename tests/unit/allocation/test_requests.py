@@ -33,7 +33,7 @@ from epa_orchestrator.placement.policy import (
     Wishes,
     with_wishes,
 )
-from epa_orchestrator.placement.search import broken_rule
+from epa_orchestrator.placement.rules import broken_rule
 from tests.builders import SHAPE
 from tests.machines import made_up
 from tools.synthetic import Shape

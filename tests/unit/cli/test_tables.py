@@ -11,7 +11,8 @@ import pytest
 from rich.console import RenderableType
 
 from epa_orchestrator.cli import tables
-from epa_orchestrator.hardware.machine import Hugepages, read_machine
+from epa_orchestrator.hardware.discovery import read_machine
+from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.names import PreemptionPolicy
 from epa_orchestrator.peer import Peer
@@ -25,7 +26,7 @@ from epa_orchestrator.protocol.answers import (
     PoolSummary,
     Scope,
 )
-from epa_orchestrator.state.store import Event
+from epa_orchestrator.state.events import Event
 from tests.machines import made_up
 from tools.synthetic import Shape, build
 

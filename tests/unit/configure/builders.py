@@ -14,7 +14,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, opening
 from tools.synthetic import Shape, build, write_tree
 
 #: Two NUMA nodes of four cores with one thread each: node 0 has CPUs 0-3, node 1 has CPUs 4-7.
@@ -33,7 +33,7 @@ class Snap:
         for directory in (self.data, self.common):
             directory.mkdir()
         self.settings = self.data / "settings.json"
-        self.database = self.common / store.FILE_NAME
+        self.database = self.common / database_files.FILE_NAME
         write_tree(build(SHAPE), self.sys)
 
     def put(self, options: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ class Snap:
             [Claim("nova", "isolated", CpuSet.parse(cpus), EMPTY, "legacy")],
             {"nova": {(0, 2048): pages}} if pages else {},
         )
-        store.create(self.database, ledger, Peer(1, 0, 0), 1.0)
+        opening.create(self.database, ledger, Peer(1, 0, 0), 1.0)
 
     def content(self) -> dict[str, bytes]:
         """The files in the snap's directories."""

@@ -11,7 +11,8 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.configure.proposal import HostState, NotAcceptable, check_proposal
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.hardware.machine import Hugepages, Machine
+from epa_orchestrator.hardware.hugepages import Hugepages
+from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.names import PoolName
 from tests.machines import made_up
 from tools.synthetic import Shape

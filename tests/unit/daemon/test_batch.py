@@ -21,7 +21,7 @@ from epa_orchestrator.daemon import batch as batches
 from epa_orchestrator.daemon.batch import INTERNAL_ERROR, Batch, Decided, Waiting
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.placement.search import Task
+from epa_orchestrator.placement.task import Task
 from epa_orchestrator.protocol.requests import (
     AllocateCores,
     AllocateCoresPercent,
@@ -29,7 +29,7 @@ from epa_orchestrator.protocol.requests import (
     AllocateNumaCores,
     validate,
 )
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files, loading, opening
 from epa_orchestrator.state.store import Store
 from tools.synthetic import Shape, build
 
@@ -43,14 +43,14 @@ Carry = Callable[..., Batch]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = tmp_path / store.FILE_NAME
-    store.create(path, Ledger(), PEER, 1.0)
+    path = tmp_path / database_files.FILE_NAME
+    opening.create(path, Ledger(), PEER, 1.0)
     return path
 
 
 @pytest.fixture
 def opened(path: Path) -> Iterator[Store]:
-    opened, _ = store.open_store(path)
+    opened, _ = opening.open_store(path)
     yield opened
     opened.close()
 
@@ -92,7 +92,7 @@ def test_each_request_is_decided_on_the_ledger_of_the_one_before(path: Path, ope
         "Insufficient CPUs available. Requested: 8, Available: 4",
         "served",
     ]
-    assert store.load(path).ledger.claims == batch.ledger.claims
+    assert loading.load(path).ledger.claims == batch.ledger.claims
 
 
 def test_without_a_change_nothing_is_committed(opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,7 +107,7 @@ def test_without_a_change_nothing_is_committed(opened: Store, monkeypatch: pytes
 
 def test_seen_cpus_are_stored_with_the_first_change(path: Path, opened: Store) -> None:
     batch = carried_out(opened, cores("a", 1))
-    seen = store.load(path).seen
+    seen = loading.load(path).seen
     assert seen == batch.seen
     assert {node: str(cpus) for node, cpus in seen.nodes.items()} == {0: "0-3,8-11", 1: "4-7,12-15"}
     assert {str(CpuSet.from_mask(threads)) for threads in seen.cores.values()} == {
@@ -145,7 +145,7 @@ def test_a_bug_while_storing_is_an_error_for_all_and_changes_nothing(
     assert (batch.ledger.claims, batch.left) == ({}, ())
     again = carried_out(opened, cores("c", 2), ledger=batch.ledger)
     assert again.decided[0].outcome == "served"
-    assert set(store.load(path).ledger.claims) == {"c"}
+    assert set(loading.load(path).ledger.claims) == {"c"}
 
 
 def test_a_decision_that_breaks_the_ledger_is_caught_before_its_commit(
@@ -162,7 +162,7 @@ def test_a_decision_that_breaks_the_ledger_is_caught_before_its_commit(
             patched.setattr("epa_orchestrator.allocation.allocate.place", partial(grant, granted))
             batch = carried_out(opened, cores("b", 1), ledger=first.ledger)
         assert answers(batch.decided) == [error(INTERNAL_ERROR)]
-        assert batch.ledger.claims == first.ledger.claims == store.load(path).ledger.claims
+        assert batch.ledger.claims == first.ledger.claims == loading.load(path).ledger.claims
 
 
 def test_a_batch_that_takes_long_commits_what_it_has(opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -188,20 +188,20 @@ def test_what_there_was_no_time_for_on_the_loop_is_decided_and_committed_with_th
     assert [answer.get("allocated_cores") for answer in answers(batch.decided)] == (
         [None] * 2 if broken else ["2", "3"]
     )
-    assert set(batch.ledger.claims) == set(store.load(path).ledger.claims) == (set() if broken else {"a", "b"})
+    assert set(batch.ledger.claims) == set(loading.load(path).ledger.claims) == (set() if broken else {"a", "b"})
 
 
 def test_a_database_that_another_process_has_changed_is_written_no_more(path: Path, opened: Store) -> None:
     batch = carried_out(opened, cores("a", 1))
     taken = Claim("b", "isolated", CpuSet.parse("7"), CpuSet(), "legacy")
     another = sqlite3.connect(path, isolation_level=None)
-    other = Store(another, path, store.load(path).checksum)
+    other = Store(another, path, loading.load(path).checksum)
     other.stage(Change((ClaimChange(None, taken),)), PEER, "allocate_cores", 2.0)
     other.commit()
     another.close()
     after = carried_out(opened, cores("c", 1), ledger=batch.ledger)
-    assert after.overtaken == "another process has changed the database"
+    assert after.store_problem == "another process has changed the database"
     assert answers(after.decided) == [
-        error(f"Nothing was changed because the state could not be stored: {after.overtaken}")
+        error(f"Nothing was changed because the state could not be stored: {after.store_problem}")
     ]
-    assert set(store.load(path).ledger.claims) == {"a", "b"}
+    assert set(loading.load(path).ledger.claims) == {"a", "b"}

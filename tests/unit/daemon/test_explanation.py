@@ -14,9 +14,9 @@ from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import explanation
-from epa_orchestrator.placement.cost import WORDS
+from epa_orchestrator.placement.cost import LABELS
 from epa_orchestrator.placement.policy import NO_WISHES, Wishes
-from epa_orchestrator.placement.search import FEW
+from epa_orchestrator.placement.search import EXPLAINED_CANDIDATES
 from epa_orchestrator.protocol.answers import Explanation
 from tests.machines import made_up
 from tools.synthetic import Shape
@@ -42,7 +42,7 @@ def granted(
     node: int | None = None,
 ) -> Grant:
     at, ledger = at or pools(), ledger or Ledger()
-    terms = Terms("a", wishes=wishes, choices=FEW)
+    terms = Terms("a", wishes=wishes, choices=EXPLAINED_CANDIDATES)
     if node is None:
         return allocate(ledger, at.isolated, terms, count)
     return allocate_in_node(ledger, at.isolated, terms, NodeCpus(node, NODE[node]), count)
@@ -56,7 +56,7 @@ def explained(grant: Grant) -> Explanation:
     assert found.scopes[0].cpus == str(grant.cpus)
     for scope in found.scopes:
         assert list(scope.cost) == list(found.scopes[0].cost)
-        assert set(scope.cost) <= set(WORDS)
+        assert set(scope.cost) <= set(LABELS)
     return found
 
 

@@ -15,10 +15,11 @@ import pytest
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.main import Locations, StartError, open_state, run
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.state import store
+from epa_orchestrator.state import database_files
+from epa_orchestrator.state.history import read_events
 from epa_orchestrator.state.lock import Locked
 from tools.synthetic import Shape, build
 
@@ -43,14 +44,14 @@ def leave_legacy_state(locations: Locations, text: str) -> None:
 
 
 def database(locations: Locations) -> Path:
-    return locations.state_directory / store.FILE_NAME
+    return locations.state_directory / database_files.FILE_NAME
 
 
 def test_first_start_makes_an_empty_database(locations: Locations) -> None:
     state, seen = open_state(locations)
     assert state.store is not None
     state.store.close()
-    assert (state.problem, seen) == (None, Seen())
+    assert (state.problem, seen) == (None, LastSeen())
     assert state.ledger is not None
     assert not state.ledger.claims
     assert database(locations).exists()
@@ -65,7 +66,7 @@ def test_the_first_start_imports_the_older_daemons_claims_and_a_later_one_does_n
         assert state.ledger is not None
         assert {name: str(claim.cpus) for name, claim in state.ledger.claims.items()} == {"ovs": "2-3", "nova": "4"}
         leave_legacy_state(locations, json.dumps({"allocations_db": {"allocations": {"ovs": "7"}}}))
-    assert [event.action for event in store.read_events(database(locations), None, 9)] == ["import", "import"]
+    assert [event.action for event in read_events(database(locations), None, 9)] == ["import", "import"]
 
 
 def test_changes_nothing_when_the_import_fails(locations: Locations) -> None:
@@ -126,11 +127,11 @@ def test_invalid_settings_stop_the_start(locations: Locations, tmp_path: Path) -
 def test_the_places_of_seen_cpus_are_stored(locations: Locations) -> None:
     state, _ = open_state(locations)
     assert state.store is not None
-    state.store.stage_seen(Seen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110}))
+    state.store.stage_seen(LastSeen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110}))
     state.store.commit()
     state.store.close()
     state, seen = open_state(locations)
-    assert seen == Seen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110})
+    assert seen == LastSeen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110})
     assert state.store is not None
     state.store.close()
 

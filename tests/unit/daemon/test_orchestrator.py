@@ -27,8 +27,9 @@ from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import validate
-from epa_orchestrator.state import store
-from epa_orchestrator.state.store import CommitError
+from epa_orchestrator.state import database_files, loading, opening
+from epa_orchestrator.state.errors import CommitError
+from epa_orchestrator.state.store import Store
 from tools.synthetic import Shape, build
 
 PEER = Peer(1, 0, 0)
@@ -37,7 +38,7 @@ SHAPE = Shape(packages=2, cores_per_l3=4, threads_per_core=2, isolated="2-7,10-1
 Answer = dict[str, Any]
 
 
-class Counting(store.Store):
+class Counting(Store):
     """A real store that counts its commits, and fails them on demand as a full disk would."""
 
     commits = 0
@@ -52,10 +53,10 @@ class Counting(store.Store):
 
 
 def start(directory: Path, shape: Shape = SHAPE, settings: Settings | None = None) -> tuple[Orchestrator, Counting]:
-    path = directory / store.FILE_NAME
-    if not store.exists(path):
-        store.create(path, Ledger(), PEER, 1.0)
-    opened, loaded = store.open_store(path)
+    path = directory / database_files.FILE_NAME
+    if not database_files.exists(path):
+        opening.create(path, Ledger(), PEER, 1.0)
+    opened, loaded = opening.open_store(path)
     counting = Counting(opened._db, path, loaded.checksum, opened._lock)
     settings = settings or Settings()
     host = Host(RecordedSysfs(build(shape)), settings, loaded.seen)
@@ -200,15 +201,15 @@ def test_a_database_that_is_replaced_is_noticed_without_a_change(
 
 def test_where_cpus_are_is_stored_although_the_host_was_looked_at_before(tmp_path: Path) -> None:
     async def main() -> None:
-        path = tmp_path / store.FILE_NAME
-        store.create(path, Ledger(), PEER, 1.0)
-        opened, loaded = store.open_store(path)
+        path = tmp_path / database_files.FILE_NAME
+        opening.create(path, Ledger(), PEER, 1.0)
+        opened, loaded = opening.open_store(path)
         host = Host(RecordedSysfs(build(SHAPE)), Settings(), loaded.seen)
         host.pools()
         orchestrator = Orchestrator(host, Settings(), State(loaded.ledger, opened, None, loaded.seen))
         await ask(orchestrator, cores("a", 1))
         orchestrator.close()
-        assert store.load(path).seen == host.seen
+        assert loading.load(path).seen == host.seen
         assert host.seen.nodes.keys() == {0, 1}
 
     asyncio.run(main())

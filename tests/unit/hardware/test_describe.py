@@ -6,13 +6,14 @@ import json
 from pathlib import Path
 
 from epa_orchestrator.hardware.describe import describe
-from epa_orchestrator.hardware.machine import Hugepages, read_hugepages, read_machine
+from epa_orchestrator.hardware.discovery import read_machine
+from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages
 from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsTree
 from tests.machines import made_up
 from tools.synthetic import Shape, build, write_tree
 
 
-def test_every_fact_is_told(tmp_path: Path) -> None:
+def test_describes_every_fact(tmp_path: Path) -> None:
     """Two packages of two cores with two threads; CPU n and n + 4 share a core. CPU 6 is offline."""
     shape = Shape(
         packages=2,
@@ -27,8 +28,8 @@ def test_every_fact_is_told(tmp_path: Path) -> None:
     write_tree(build(shape), tmp_path)
     sysfs = SysfsTree(tmp_path)
     machine = read_machine(sysfs)
-    told = describe(machine, {node_id: read_hugepages(sysfs, node_id) for node_id in machine.node_ids})
-    assert json.loads(json.dumps(told)) == {
+    described = describe(machine, {node_id: read_hugepages(sysfs, node_id) for node_id in machine.node_ids})
+    assert json.loads(json.dumps(described)) == {
         "present": "0-7",
         "online": "0-5,7",
         "isolated": "1,3,5,7",
@@ -57,14 +58,14 @@ def test_every_fact_is_told(tmp_path: Path) -> None:
     }
 
 
-def test_what_the_kernel_does_not_tell_is_null_or_empty() -> None:
+def test_unknown_facts_are_null_or_empty() -> None:
     machine = made_up(Shape(cores_per_l3=2, l3_scope="none"))
-    told = describe(machine, {0: ()})
-    assert told["l3_domains"] == []
-    assert told["isolated"] == ""
+    described = describe(machine, {0: ()})
+    assert described["l3_domains"] == []
+    assert described["isolated"] == ""
 
 
-def test_the_types_of_hybrid_cores_are_told() -> None:
+def test_describes_the_types_of_hybrid_cores() -> None:
     files = build(Shape(cores_per_l3=3))
     files |= {"devices/cpu_core/cpus": "0-1", "devices/cpu_atom/cpus": "2"}
     machine = read_machine(RecordedSysfs(files))
@@ -75,8 +76,8 @@ def test_the_types_of_hybrid_cores_are_told() -> None:
     ]
 
 
-def test_hugepages_are_those_that_were_given() -> None:
-    told = describe(made_up(Shape()), {0: (Hugepages(2048, 5, 2),)})
-    nodes = told["nodes"]
+def test_describes_the_given_hugepages() -> None:
+    described = describe(made_up(Shape()), {0: (Hugepages(2048, 5, 2),)})
+    nodes = described["nodes"]
     assert isinstance(nodes, list)
     assert nodes[0]["hugepages"] == [{"size_kb": 2048, "total": 5, "free": 2}]  # pyright: ignore[reportUnknownMemberType]

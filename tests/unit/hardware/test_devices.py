@@ -1,17 +1,17 @@
-"""Devices: the NUMA node of a PCI device or a network interface, and a clear word where sysfs does not tell it."""
+"""Devices: the NUMA node of a PCI device or a network interface, and an error that says why it is unknown."""
 
 from __future__ import annotations
 
 import pytest
 
 from epa_orchestrator.hardware.devices import DeviceError, node_of_device
-from epa_orchestrator.hardware.machine import read_machine
+from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from tools.synthetic import Shape, build
 
 TWO_NODES = Shape(packages=2, cores_per_l3=2)
 ONE_NODE = Shape(cores_per_l3=2)
-MEMORY_BESIDE = Shape(cores_per_l3=2, memory_only_nodes=2)
+WITH_MEMORY_NODES = Shape(cores_per_l3=2, memory_only_nodes=2)
 
 DEVICES = {
     "bus/pci/devices/0000:3b:00.0/numa_node": "1",
@@ -48,15 +48,15 @@ def node(name: str, shape: Shape = TWO_NODES) -> int:
         ("virtual0", 1),
     ],
 )
-def test_what_sysfs_says(name: str, expected: int) -> None:
+def test_node_of_a_device(name: str, expected: int) -> None:
     assert node(name) == expected
 
 
-@pytest.mark.parametrize("shape", [ONE_NODE, MEMORY_BESIDE], ids=["one node", "one node with CPUs"])
+@pytest.mark.parametrize("shape", [ONE_NODE, WITH_MEMORY_NODES], ids=["one node", "one node with CPUs"])
 @pytest.mark.parametrize("name", ["0000:00:1f.6", "00:1f.6", "eno1", "3b:00.0", "d8:00.0", "lo"])
 def test_where_one_node_has_cpus_there_is_no_doubt(name: str, shape: Shape) -> None:
     """Firmware of machines with one node says -1; 3b:00.0 names a node that has no CPUs here, or is not there."""
-    memory_only = name == "3b:00.0" and shape is MEMORY_BESIDE
+    memory_only = name == "3b:00.0" and shape is WITH_MEMORY_NODES
     assert node(name, shape) == (1 if memory_only else 0)
 
 
@@ -77,6 +77,6 @@ def test_where_one_node_has_cpus_there_is_no_doubt(name: str, shape: Shape) -> N
         ("000:3b:00.0", r"near=000:3b:00\.0: the network interface does not exist"),
     ],
 )
-def test_what_sysfs_does_not_say(name: str, sentence: str) -> None:
+def test_refuses_a_device_without_a_node(name: str, sentence: str) -> None:
     with pytest.raises(DeviceError, match=f"^{sentence}"):
         node(name)

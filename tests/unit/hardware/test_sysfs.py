@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epa_orchestrator.hardware.machine import read_hugepages, read_machine
+from epa_orchestrator.hardware.discovery import read_machine
+from epa_orchestrator.hardware.hugepages import read_hugepages
 from epa_orchestrator.hardware.sysfs import (
     FORMAT,
     RecordedSysfs,
@@ -97,7 +98,7 @@ def test_a_tree_does_not_stumble_over_odd_bytes(tmp_path: Path) -> None:
     assert SysfsTree(tmp_path).read("file") == "\N{REPLACEMENT CHARACTER}\x000"
 
 
-def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_none(tmp_path: Path) -> None:
     (tmp_path / "directory").mkdir()
     (tmp_path / "dangling").symlink_to("nowhere")
     (tmp_path / "loop").symlink_to("loop")
@@ -109,7 +110,7 @@ def test_what_cannot_be_read_is_none(tmp_path: Path) -> None:
         assert tree.names(path) == [], path
 
 
-def test_a_tree_is_read_anew_every_time(tmp_path: Path) -> None:
+def test_a_tree_reads_the_file_every_time(tmp_path: Path) -> None:
     tree = SysfsTree(str(tmp_path))
     (tmp_path / "online").write_text("0-3\n")
     assert tree.read("online") == "0-3"
@@ -133,7 +134,7 @@ def test_entries_without_files_are_kept() -> None:
     assert recorded.read("devices/system/node/node0") is None
 
 
-def test_the_recorder_passes_on_and_remembers_only_what_is_there() -> None:
+def test_the_recorder_remembers_only_existing_files() -> None:
     source = RecordedSysfs({"a/b": "1", "a/c": ""})
     recorder = Recorder(source)
     assert recorder.read("a/b") == "1"
@@ -218,7 +219,7 @@ MALFORMED: dict[str, str] = {
 
 
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED.keys())
-def test_what_is_no_recording_is_refused_with_a_sentence(text: str) -> None:
+def test_refuses_a_text_that_is_no_recording(text: str) -> None:
     with pytest.raises(ValueError, match=r"\w+ \w+") as caught:
         load_recording(text)
     sentence = str(caught.value)

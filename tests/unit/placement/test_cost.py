@@ -11,7 +11,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.machine import Core
 from epa_orchestrator.placement.cost import Cost, cost, levels, other_type, rank
 from epa_orchestrator.placement.policy import PlacementPolicy
-from epa_orchestrator.placement.topology import Topology, topology
+from epa_orchestrator.placement.topology import Topology, build_topology
 from tests.machines import made_up
 from tools.synthetic import Shape
 
@@ -25,14 +25,14 @@ def mask(text: str) -> int:
 
 def top(reserved: str = "") -> Topology:
     machine = made_up(EIGHT_CORES)
-    return topology(machine, machine.online - CpuSet.parse(reserved), CpuSet.parse(reserved))
+    return build_topology(machine, machine.online - CpuSet.parse(reserved), CpuSet.parse(reserved))
 
 
 def hybrid() -> Topology:
     """Cores 0-1 for performance, 2 and 3 efficient."""
     machine = made_up(Shape())
     cores = (Core(CpuSet([0, 1]), "performance"), Core(CpuSet([2]), "efficiency"), Core(CpuSet([3]), "efficiency"))
-    return topology(replace(machine, cores=cores), machine.online, EMPTY)
+    return build_topology(replace(machine, cores=cores), machine.online, EMPTY)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_levels_of_a_claim_that_shrinks(changed: dict[str, Any], expected: str) 
     assert _words(levels(PlacementPolicy(**changed), shrinking=True)) == expected
 
 
-def test_rank_turns_what_there_should_be_more_of() -> None:
+def test_rank_negates_levels_of_which_more_is_better() -> None:
     vector = Cost(*range(1, 17))
     assert rank(vector, (("numa_nodes", 1), ("l3_left_over", -1), ("lowest_cpu", 1))) == (2, -14, 16)
 

@@ -1,4 +1,4 @@
-"""Scopes: which sets of NUMA nodes are compared for a request, and in which order."""
+"""Node sets: which sets of NUMA nodes are compared for a request, and in which order."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from itertools import combinations
 import pytest
 
 from epa_orchestrator.cpuset import EMPTY
-from epa_orchestrator.placement.node_sets import Scope, Wanted, node_distance, packages_of, scopes
-from epa_orchestrator.placement.topology import Topology, topology
-from tests.machines import made_up, real_machine
+from epa_orchestrator.placement.node_sets import Demand, NodeSet, node_distance, node_sets, packages_of
+from epa_orchestrator.placement.topology import Topology, build_topology
+from tests.machines import made_up, synthetic
 from tools.synthetic import Shape
 
 FOUR_NODES = Shape(packages=2, nodes_per_package=2)  # 12 apart inside a package, 32 across
@@ -18,13 +18,13 @@ TRIANGLE = Shape(packages=3, distances=((10, 30, 20), (30, 10, 30), (20, 30, 10)
 
 def pool(shape: Shape) -> Topology:
     machine = made_up(shape)
-    return topology(machine, machine.online, EMPTY)
+    return build_topology(machine, machine.online, EMPTY)
 
 
 def lists(
-    shape: Shape, capacity: list[int], need: int, *, base: Scope = (), most: int = 99, closest: bool = True
-) -> list[list[Scope]]:
-    return list(scopes(Wanted(pool(shape), dict(enumerate(capacity)), base, need, most), closest=closest))
+    shape: Shape, capacity: list[int], need: int, *, base: NodeSet = (), most: int = 99, closest: bool = True
+) -> list[list[NodeSet]]:
+    return list(node_sets(Demand(pool(shape), dict(enumerate(capacity)), base, need, most), closest=closest))
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def lists(
         ([0, 0, 0, 4], 1, 4, [(3,)], "the only one that has any"),
     ],
 )
-def test_first_scopes(capacity: list[int], need: int, most: int, first: list[Scope], why: str) -> None:
+def test_first_node_sets(capacity: list[int], need: int, most: int, first: list[NodeSet], why: str) -> None:
     found = lists(FOUR_NODES, capacity, need, most=most)
     assert (found[0] if found else []) == first, why
 
@@ -61,14 +61,14 @@ def test_distance_does_not_count_unless_asked_for() -> None:
     assert lists(TRIANGLE, [4, 4, 4], 5, closest=False)[0] == [(0, 1), (0, 2), (1, 2)]
 
 
-def test_what_a_claim_has_stays() -> None:
+def test_nodes_that_a_claim_is_in_stay() -> None:
     assert lists(FOUR_NODES, [0, 4, 4, 4], 3, base=(2,))[0] == [(2,)]
     assert lists(FOUR_NODES, [4, 4, 0, 4], 3, base=(2,))[0] == [(2, 3)]
     assert lists(FOUR_NODES, [4, 4, 0, 0], 3, base=(2,))[0] == [(2, 0), (2, 1)]
     assert lists(FOUR_NODES, [4, 4, 0, 4], 3, base=(2,), most=1) == []
 
 
-def test_apart() -> None:
+def test_packages_and_distance_of_nodes() -> None:
     top = pool(FOUR_NODES)
     assert (packages_of(top, (0, 1)), packages_of(top, (1, 2))) == ({0}, {0, 1})
     assert [node_distance(top, scope) for scope in ((0,), (0, 1), (1, 0), (1, 2), (0, 1, 2))] == [0, 12, 12, 32, 76]
@@ -76,11 +76,11 @@ def test_apart() -> None:
 
 @pytest.mark.parametrize("need", [200, 300])
 def test_too_many_sets_are_grown_from_each_node(need: int) -> None:
-    machine = real_machine("sgi-uv2000-24n-384t")  # 24 nodes of 16
-    top = topology(machine, machine.online, EMPTY)
+    machine = synthetic("uv2000")  # 24 nodes of 16
+    top = build_topology(machine, machine.online, EMPTY)
     size = -(-need // 16)
 
-    found = next(scopes(Wanted(top, dict.fromkeys(top.nodes, 16), (), need, 24), closest=True))
+    found = next(node_sets(Demand(top, dict.fromkeys(top.nodes, 16), (), need, 24), closest=True))
     assert found
     assert all(len(set(scope)) == size for scope in found)
     assert len({node_distance(top, scope) for scope in found}) == 1
@@ -91,7 +91,7 @@ def test_a_set_grown_by_closeness_holds_the_request() -> None:
     shape = Shape(packages=12, nodes_per_package=2, cores_per_l3=2)
     top = pool(shape)
     capacity = {node: 2 if node % 2 == 0 or node == 23 else 1 for node in top.nodes}
-    found = next(scopes(Wanted(top, capacity, (), 24, 24), closest=True))
+    found = next(node_sets(Demand(top, capacity, (), 24, 24), closest=True))
     assert all(len(scope) == 12 and sum(capacity[node] for node in scope) >= 24 for scope in found)
     # Nodes 22 and 23 are of one package, so eleven packages; a set without 22 or 23 has twelve.
     assert {len(packages_of(top, scope)) for scope in found} == {11}

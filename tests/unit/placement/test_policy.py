@@ -1,4 +1,4 @@
-"""Policy: what a request may wish for beside the operator's options, and what of it is kept."""
+"""Policy: which wishes of a request replace the operator's options."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from epa_orchestrator.placement.policy import (
     PlacementPolicy,
     UncoreCacheAlignment,
     Wishes,
-    parse_policy,
-    parse_wishes,
     with_wishes,
 )
 
@@ -78,7 +76,7 @@ def test_every_wish_under_every_value(option: str) -> None:
             assert effective == max(set_, wished, key=lambda value: strict.index(value) if value in strict else -1)
 
 
-def test_near_is_the_request_s_own() -> None:
+def test_near_comes_from_the_request() -> None:
     assert with_wishes(PlacementPolicy(), Wishes(near=3)) == PlacementPolicy(near=3)
     assert with_wishes(PlacementPolicy(), NO_WISHES) == PlacementPolicy()
 
@@ -94,7 +92,7 @@ def test_near_is_the_request_s_own() -> None:
          "uncore_cache_alignment=require contradicts numa-allocation-strategy=distribute, which the operator has set"),
     ],
 )  # fmt: skip
-def test_a_wish_that_contradicts_an_option(policy: dict[str, str], wishes: dict[str, str], sentence: str) -> None:
+def test_refuses_a_contradictory_wish(policy: dict[str, str], wishes: dict[str, str], sentence: str) -> None:
     with pytest.raises(ContradictionError, match=sentence):
         with_wishes(_policy(policy), Wishes(**_any(wishes)))
 
@@ -118,7 +116,7 @@ def test_contradictions(one: dict[str, str], other: dict[str, str]) -> None:
     assert _policy(other).contradiction() is None
 
 
-def test_rules_and_what_is_left_without_them() -> None:
+def test_rules_of_a_policy_and_the_policy_without_them() -> None:
     for option, values in VALUES.items():
         for value in values:
             policy = _policy({option: value})
@@ -129,35 +127,11 @@ def test_rules_and_what_is_left_without_them() -> None:
     assert both.without(*both.rules) == PlacementPolicy(near=1)
 
 
-def test_policies_and_wishes_come_back_from_what_they_changed() -> None:
+def test_only_changed_fields_are_listed() -> None:
     policy = PlacementPolicy("none", "spread", False, "none", "share", "cores", "performance", 2)
-    assert parse_policy(policy.changed()) == policy
+    assert PlacementPolicy(**policy.changed()) == policy  # pyright: ignore[reportArgumentType]
+    assert PlacementPolicy(near=2).changed() == {"near": 2}
     assert PlacementPolicy().changed() == {}
-    assert parse_policy({}) == PlacementPolicy()
-    assert parse_wishes({"numa_policy": "restricted", "near": 0}) == Wishes(numa_policy="restricted", near=0)
-
-
-@pytest.mark.parametrize(
-    "document",
-    [
-        {"numa_policy": "strict"},
-        {"numa_policy": True},
-        {"cpu_thread_policy": ""},
-        {"near": "0"},
-        {"near": True},
-        {"prefer_closest_numa_nodes": 1},
-        {"color": "red"},
-    ],
-)
-def test_what_no_policy_holds(document: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=f"'{next(iter(document))}' cannot be"):
-        parse_policy(document)
-
-
-@pytest.mark.parametrize("option", ["numa_allocation_strategy", "prefer_core_type", "cpu_distribution"])
-def test_what_no_request_may_wish(option: str) -> None:
-    with pytest.raises(ValueError, match=f"'{option}' cannot be"):
-        parse_wishes({option: getattr(PlacementPolicy(), option)})
 
 
 def _any(values: dict[str, str]) -> dict[str, Any]:

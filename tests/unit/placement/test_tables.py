@@ -1,4 +1,4 @@
-"""Tables: folding them is trying every division, and their entries are the best choices there are."""
+"""Tables: a fold is the best of all divisions, and each entry is the best choice."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ from epa_orchestrator.placement.policy import PlacementPolicy
 from epa_orchestrator.placement.tables import (
     _FIELD,
     _MOST_LEVELS,
-    Situation,
+    Availability,
     Table,
+    _convolved,
     _core_table,
     _domain,
     _domain_table,
     _fold,
+    _fold_to,
+    _mirrored,
     _remembered_tables,
     best,
-    weights,
+    weights_of,
 )
-from epa_orchestrator.placement.topology import Topology, topology
+from epa_orchestrator.placement.topology import Topology, build_topology
 from tests.machines import made_up
 from tools.synthetic import Shape
 
@@ -36,7 +39,7 @@ EIGHT_CORES = Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=
 
 def pool(shape: Shape) -> Topology:
     machine = made_up(shape)
-    return topology(machine, machine.online, EMPTY)
+    return build_topology(machine, machine.online, EMPTY)
 
 
 def tried(tables: list[Table], number: int) -> int | None:
@@ -53,7 +56,7 @@ def tried(tables: list[Table], number: int) -> int | None:
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_folding_is_trying_every_division(seed: int) -> None:
+def test_a_fold_is_the_best_of_every_division(seed: int) -> None:
     rng = random.Random(seed)
     tables = [
         [0, *(rng.choice((rng.randrange(-50, 50), INFEASIBLE)) for _ in range(rng.randrange(4)))]
@@ -61,16 +64,16 @@ def test_folding_is_trying_every_division(seed: int) -> None:
     ]
     most = sum(len(table) - 1 for table in tables)
     for limit in range(most + 3):
-        folded = _fold(tables, limit, INFEASIBLE)
+        folded = _fold(tables, limit)
         assert folded == [tried(tables, number) for number in range(min(limit, most) + 1)]
-        exact = _fold(tables, limit, INFEASIBLE, exactly=True)[-1]
+        exact = _fold_to(tables, limit, INFEASIBLE)
         assert exact == (tried(tables, limit) if limit <= most else INFEASIBLE)
 
 
 def test_folding_nothing() -> None:
-    assert _fold([], 3, INFEASIBLE) == [0]
-    assert _fold([], 0, INFEASIBLE, exactly=True) == [0]
-    assert _fold([], 3, INFEASIBLE, exactly=True) == [INFEASIBLE]
+    assert _fold([], 3) == [0]
+    assert _fold_to([], 0, INFEASIBLE) == 0
+    assert _fold_to([], 3, INFEASIBLE) == INFEASIBLE
 
 
 @pytest.mark.parametrize(
@@ -92,10 +95,10 @@ def test_table_of_a_core(
     policy: PlacementPolicy, take: str, others: str, held: str, available: str, expected: list[str | None]
 ) -> None:
     top = pool(EIGHT_CORES)
-    weigh = weights(top, policy)
-    now = Situation(*(CpuSet.parse(text).mask for text in (take, others, held, available)))
-    entries = _core_table(weigh, CpuSet.parse("0,8").mask, now)
-    chosen = [str(CpuSet.from_mask(weigh.chosen(value))) if weigh.feasible(value) else None for value in entries]
+    weights = weights_of(top, policy)
+    availability = Availability(*(CpuSet.parse(text).mask for text in (take, others, held, available)))
+    entries = _core_table(weights, CpuSet.parse("0,8").mask, availability)
+    chosen = [str(CpuSet.from_mask(weights.chosen(value))) if weights.feasible(value) else None for value in entries]
     assert chosen == expected
 
 
@@ -111,41 +114,54 @@ POLICIES = (
 
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("seed", range(3))
-def test_every_entry_of_a_node_s_table_is_the_best_choice(policy: PlacementPolicy, seed: int) -> None:
+def test_every_entry_of_a_node_table_is_the_best_choice(policy: PlacementPolicy, seed: int) -> None:
     top, rng = pool(Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=2)), random.Random(seed)
-    node, weigh = top.nodes[0], weights(top, policy)
+    node, weights = top.nodes[0], weights_of(top, policy)
     free = CpuSet(rng.sample(range(16), 11))
     inside = CpuSet.from_mask(free.mask & node.cpus)
     left = {l3: (cpus & free.mask).bit_count() for l3, cpus in top.l3_cpus.items()}
-    depth = weigh.nesting.index("node")
-    entries = _domain_table(weigh, _domain(node.cells), depth, Situation(free.mask, 0, 0, free.mask), left, 16)
+    depth = weights.nesting.index("node")
+    entries = _domain_table(weights, _domain(node.cells), depth, Availability(free.mask, 0, 0, free.mask), left, 16)
     assert len(entries) == len(inside) + 1
     for number, value in enumerate(entries[1:], 1):
         choices = [CpuSet(each).mask for each in itertools.combinations(inside, number)]
         ranks = {each: rank(cost(top, free.mask, 0, each, policy), levels(policy)) for each in choices}
-        assert ranks[weigh.chosen(value)] == min(ranks.values())
+        assert ranks[weights.chosen(value)] == min(ranks.values())
 
 
-def test_best_of_more_than_there_is() -> None:
+@pytest.mark.parametrize(
+    ("mask", "width", "mirrored"),
+    [(0b00000101, 8, 0b10100000), (0b00000110, 8, 0b01100000), (0b1, 3, 0b100), (0, 3, 0)],
+)
+def test_mirrored(mask: int, width: int, mirrored: int) -> None:
+    assert _mirrored(mask, width) == mirrored
+
+
+def test_entries_of_a_fold_from_an_offset() -> None:
+    # `one` has the entries of 1 to 3 CPUs. For 2 CPUs: min(20 + 0, 10 + 5), for 3: min(30 + 0, 20 + 5), for 4: 30 + 5.
+    assert _convolved([10, 20, 30], 1, [0, 5], 2, 4) == [15, 25, 35]
+
+
+def test_more_cpus_than_there_are_is_infeasible() -> None:
     top = pool(EIGHT_CORES)
-    weigh = weights(top, PlacementPolicy())
-    now = Situation(0b111, 0, 0, 0b111)
-    assert not weigh.feasible(best(weigh, top.cells, now, 4))
-    assert weigh.chosen(best(weigh, top.cells, now, 3)) == 0b111
+    weights = weights_of(top, PlacementPolicy())
+    availability = Availability(0b111, 0, 0, 0b111)
+    assert not weights.feasible(best(weights, top.cells, availability, 4))
+    assert weights.chosen(best(weights, top.cells, availability, 3)) == 0b111
 
 
-def test_of_equal_choices_the_lowest_ids() -> None:
+def test_of_equal_choices_the_lowest_ids_are_best() -> None:
     top = pool(Shape(cores_per_l3=8))
-    weigh = weights(top, PlacementPolicy())
+    weights = weights_of(top, PlacementPolicy())
     for free in (0b11111111, 0b10110110):
-        now = Situation(free, 0, 0, free)
+        availability = Availability(free, 0, 0, free)
         expected = CpuSet(list(CpuSet.from_mask(free))[:3]).mask
-        assert weigh.chosen(best(weigh, top.cells, now, 3)) == expected
+        assert weights.chosen(best(weights, top.cells, availability, 3)) == expected
 
 
 @pytest.mark.parametrize("cores", [64, 65, 256, 257, 2048])
-def test_what_is_remembered_of_domains_of_any_size_takes_less_than_100_mb(cores: int) -> None:
-    """With 512 tables of 4,096 CPUs it was 1.4 GB."""
+def test_remembered_tables_of_domains_take_less_than_100_mb(cores: int) -> None:
+    """512 tables of 4,096 CPUs would take 1.4 GB."""
     (cell,) = pool(Shape(cores_per_l3=cores, threads_per_core=2)).cells
     chosen = _domain((cell,)).table
     (most,) = [tables.cache_info().maxsize or 0 for _, tables in _remembered_tables if tables is chosen]

@@ -1,4 +1,4 @@
-"""Domains: a pool's CPUs cut into cells, on machines where nodes, L3 domains and cores nest in every way."""
+"""Topology: a pool's CPUs cut into cells, on machines where nodes, L3 domains and cores nest in every way."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Literal
 import pytest
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet, union
-from epa_orchestrator.hardware.machine import Core, Machine, Package, read_machine
+from epa_orchestrator.hardware.discovery import read_machine
+from epa_orchestrator.hardware.machine import Core, Machine, Package
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
-from epa_orchestrator.placement.topology import NO_NODE, Topology, lowest, lowest_bits, topology
+from epa_orchestrator.placement.topology import NO_NODE, Topology, build_topology
 from tests.machines import made_up
 from tools.synthetic import Shape, build
 
@@ -25,7 +26,7 @@ def cores(top: Topology) -> list[str]:
 
 
 def whole(machine: Machine) -> Topology:
-    return topology(machine, machine.online, EMPTY)
+    return build_topology(machine, machine.online, EMPTY)
 
 
 def test_several_l3_domains_in_a_node() -> None:
@@ -53,20 +54,20 @@ def test_online_cpus_in_no_node_are_a_node_of_their_own() -> None:
 
 def test_domains_hold_only_what_the_pool_may_grant() -> None:
     machine = made_up(Shape(cores_per_l3=4, threads_per_core=2))  # siblings 0 and 4, 1 and 5, ...
-    top = topology(machine, CpuSet.parse("1-3,5"), EMPTY)
+    top = build_topology(machine, CpuSet.parse("1-3,5"), EMPTY)
     assert cells(top) == [(0, 0, "1-3,5")]
     assert cores(top) == ["1,5", "2", "3"]
 
 
 def test_reserved_thread_stays_in_its_core_but_not_in_the_cell() -> None:
     machine = made_up(Shape(cores_per_l3=2, threads_per_core=2))
-    top = topology(machine, CpuSet.parse("0-1,3"), CpuSet.parse("2"))
+    top = build_topology(machine, CpuSet.parse("0-1,3"), CpuSet.parse("2"))
     assert cells(top) == [(0, 0, "0-1,3")]
     assert cores(top) == ["0,2", "1,3"]
 
 
-def test_a_reserved_core_is_no_core_of_the_pool() -> None:
-    top = topology(made_up(Shape(cores_per_l3=2, threads_per_core=2)), CpuSet.parse("1,3"), CpuSet.parse("0,2"))
+def test_a_core_of_reserved_threads_only_is_left_out() -> None:
+    top = build_topology(made_up(Shape(cores_per_l3=2, threads_per_core=2)), CpuSet.parse("1,3"), CpuSet.parse("0,2"))
     assert cores(top) == ["1,3"]
 
 
@@ -82,13 +83,13 @@ def test_a_node_in_two_packages_is_two_cells() -> None:
 
 
 @pytest.mark.parametrize(("scope", "spans"), [("node", False), ("package", True), ("none", False)])
-def test_whether_an_l3_domain_spans_nodes(scope: Literal["node", "package", "none"], spans: bool) -> None:
+def test_l3_spans_nodes(scope: Literal["node", "package", "none"], spans: bool) -> None:
     assert whole(made_up(Shape(nodes_per_package=2, l3_scope=scope))).l3_spans_nodes is spans
 
 
 def test_an_l3_domain_of_two_nodes_spans_none_when_the_pool_has_one_of_them() -> None:
     machine = made_up(Shape(nodes_per_package=2, cores_per_l3=2, l3_scope="package"))
-    assert not topology(machine, CpuSet.parse("2-3"), EMPTY).l3_spans_nodes
+    assert not build_topology(machine, CpuSet.parse("2-3"), EMPTY).l3_spans_nodes
 
 
 def test_core_types() -> None:
@@ -100,7 +101,7 @@ def test_core_types() -> None:
 
 def test_distances_of_nodes_without_cpus_of_the_pool() -> None:
     machine = made_up(Shape(packages=2, cores_per_l3=2, memory_only_nodes=1))
-    top = topology(machine, CpuSet.parse("2-3"), EMPTY)
+    top = build_topology(machine, CpuSet.parse("2-3"), EMPTY)
     assert list(top.nodes) == [1]
     assert top.distance == {0: {1: 32}, 1: {1: 10}, 2: {1: 17}}
 
@@ -113,13 +114,6 @@ def test_parts_hold_all_cores_of_a_cell_once() -> None:
 
 
 def test_width_and_nodes_of_some_cpus() -> None:
-    top = topology(made_up(Shape(packages=2)), CpuSet.parse("1-5"), CpuSet.parse("6"))
+    top = build_topology(made_up(Shape(packages=2)), CpuSet.parse("1-5"), CpuSet.parse("6"))
     assert top.width == 7
     assert [[node.id for node in top.nodes_of(mask)] for mask in (0b10, 0b110000, 0b11000, 0)] == [[0], [1], [0, 1], []]
-
-
-def test_masks() -> None:
-    assert union([0b001, 0b100]) == 0b101
-    assert union([]) == 0
-    assert (lowest(0b1100), lowest(0)) == (2, -1)
-    assert (lowest_bits(0b1101, 2), lowest_bits(0b1101, 9), lowest_bits(0b1101, 0)) == (0b101, 0b1101, 0)

@@ -1,16 +1,16 @@
-"""Database files: every change of a name is noticed, even right after a check."""
+"""Database files: every change of a name is noticed, also right after a check, and every change of the content."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from epa_orchestrator.state.database_files import INDEX, LOG, Files, with_suffix
+from epa_orchestrator.state.database_files import FILE_NAME, INDEX, JOURNAL, LOG, Content, Files, exists, with_suffix
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def move_the_directory(file: Path) -> None:
 @pytest.mark.parametrize("settled", [True, False])
 @pytest.mark.parametrize("suffix", ["", LOG, INDEX])
 @pytest.mark.parametrize("change", [Path.unlink, replace, move_away, move_the_directory])
-def test_a_name_that_leads_elsewhere_is_noticed(
+def test_a_name_that_leads_to_another_file_is_noticed(
     change: Callable[[Path], object], suffix: str, settled: bool, path: Path
 ) -> None:
     files = Files(path)
@@ -59,7 +59,7 @@ def test_a_name_that_leads_elsewhere_is_noticed(
     assert not files.in_place()
 
 
-def test_a_backup_that_is_unpacked_over_the_files_is_noticed(path: Path) -> None:
+def test_a_backup_that_was_unpacked_over_the_files_is_noticed(path: Path) -> None:
     """Like `tar -x`, which gives a directory the time of modification that it had in the archive."""
     before = path.parent.stat().st_mtime_ns
     files = Files(path)
@@ -70,7 +70,7 @@ def test_a_backup_that_is_unpacked_over_the_files_is_noticed(path: Path) -> None
     assert not files.in_place()
 
 
-def test_what_is_written_into_the_files_is_no_change(path: Path) -> None:
+def test_writing_into_the_files_does_not_replace_them(path: Path) -> None:
     files = Files(path)
     path.write_text("y")
     with_suffix(path, LOG).write_text("")
@@ -87,3 +87,36 @@ def test_a_link_to_the_database_is_followed(path: Path, tmp_path: Path) -> None:
     link.unlink()
     link.symlink_to(with_suffix(path, LOG))
     assert not files.in_place()
+
+
+@pytest.fixture
+def known(path: Path) -> Iterator[Content]:
+    """The content of the database and its log, as it is remembered."""
+    with path.open("rb") as database:
+        content = Content(path, database.fileno())
+        yield content
+        content.close()
+
+
+@pytest.mark.parametrize("suffix", ["", LOG])
+def test_a_write_by_others_is_noticed_until_it_is_remembered(suffix: str, path: Path, known: Content) -> None:
+    assert known.is_unchanged()
+    with_suffix(path, suffix).write_text("longer")
+    assert not known.is_unchanged()
+    known.remember()
+    assert known.is_unchanged()
+
+
+def test_remembering_the_log_reports_a_write_to_the_database(path: Path, known: Content) -> None:
+    with_suffix(path, LOG).write_text("a commit")
+    assert known.remember_log()
+    path.write_text("longer")
+    assert not known.remember_log()
+
+
+@pytest.mark.parametrize("suffix", ["", LOG, JOURNAL])
+def test_a_trace_of_a_database_counts_as_one(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / FILE_NAME
+    assert not exists(path)
+    with_suffix(path, suffix).touch()
+    assert exists(path)

@@ -1,4 +1,4 @@
-"""The older daemon's state is read whole or not at all, whatever others have put in its place."""
+"""Legacy state: the older daemon's file is read whole or refused, also when other programs have changed it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.state.legacy_state import LegacyStateError, read_legacy_state
+from epa_orchestrator.state.errors import LegacyStateError
+from epa_orchestrator.state.legacy_state import read_legacy_state
 
-#: What the protocol page shows, with a service of each kind.
+#: A service of each kind, in the form that the protocol page shows.
 FULL: dict[str, Any] = {
     "version": 1,
     "updated_at": "2025-01-01T00:00:00Z",
@@ -75,12 +76,12 @@ def pages(*entries: Any) -> dict[str, Any]:
     return {"version": 1, "hugepages_db": {"allocations": {"a": list(entries)}}}
 
 
-def test_no_file_is_no_state(tmp_path: Path) -> None:
+def test_a_missing_file_is_no_state(tmp_path: Path) -> None:
     assert read_legacy_state(tmp_path / "state.json") is None
     assert read_legacy_state(tmp_path / "missing" / "state.json") is None
 
 
-def test_all_of_a_full_state_is_read(tmp_path: Path) -> None:
+def test_a_full_state_is_read_whole(tmp_path: Path) -> None:
     ledger = read_document(tmp_path, FULL)
     assert dict(ledger.claims) == {
         "nova": Claim("nova", "isolated", CpuSet([0, 1, 2, 3]), CpuSet([0, 1]), "legacy"),
@@ -96,12 +97,12 @@ def test_all_of_a_full_state_is_read(tmp_path: Path) -> None:
     assert str(ledger.reclaimable["isolated"]) == "2-3", "ovs is non-preemptive, and 0-1 are explicit"
 
 
-def test_what_the_daemon_does_not_know_is_ignored(tmp_path: Path) -> None:
+def test_unknown_members_are_ignored(tmp_path: Path) -> None:
     document: dict[str, Any] = FULL | {"comment": [1, {"a": None}], "updated_at": {}}
     assert read_document(tmp_path, document).claims == read_document(tmp_path, FULL).claims
 
 
-def test_a_version_may_be_missing(tmp_path: Path) -> None:
+def test_the_version_may_be_missing(tmp_path: Path) -> None:
     document = {name: value for name, value in FULL.items() if name != "version"}
     assert read_document(tmp_path, document).claims == read_document(tmp_path, FULL).claims
 
@@ -143,14 +144,14 @@ def test_a_part_of_the_claims_may_be_missing(section: str, claim: Claim, tmp_pat
         pages({"node_id": 0, "size_kb": 2048, "count": 0}),
     ],
 )
-def test_a_state_without_claims(document: dict[str, Any], tmp_path: Path) -> None:
+def test_a_state_may_hold_no_claims(document: dict[str, Any], tmp_path: Path) -> None:
     ledger = read_document(tmp_path, document)
     assert not ledger.claims
     assert not ledger.claimed
     assert not ledger.recorded
 
 
-#: What is no JSON object, what is no text, and what is no list of hugepages.
+#: Values that are no JSON objects, no texts, no lists of hugepage records, and no numbers.
 NO_OBJECTS: tuple[Any, ...] = (None, [], "x", 1)
 NO_TEXTS: tuple[Any, ...] = (None, [], 1, True, {})
 NO_PAGES: tuple[Any, ...] = (None, {}, "x", 1, [None], [[]], [1], ["x"], [{}])
@@ -187,11 +188,11 @@ BAD_DOCUMENTS: list[tuple[object, tuple[str, ...]]] = [
     ),
     # unknown policies and pools
     *(
-        (cores(allocations={"svc": "1"}, preemption_policies={"svc": bad}), ("svc", "preemption_policies", "policy"))
+        (cores(allocations={"svc": "1"}, preemption_policies={"svc": bad}), ("svc", "preemption_policies", "'legacy'"))
         for bad in ("", "none", "Legacy", "x\x1b[2J\n", "y" * 10_000)
     ),
     *(
-        (cores(allocations={"svc": "1"}, allocation_pools={"svc": bad}), ("svc", "allocation_pools", "pool"))
+        (cores(allocations={"svc": "1"}, allocation_pools={"svc": bad}), ("svc", "allocation_pools", "'isolated'"))
         for bad in ("", "shared", "Isolated", "x\x1b[2J\n", "y" * 10_000)
     ),
     # something for a service without CPUs
@@ -235,7 +236,7 @@ BAD_DOCUMENTS: list[tuple[object, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("document", "names"), BAD_DOCUMENTS)
-def test_a_malformed_state_is_refused_and_the_section_named(
+def test_a_malformed_state_is_refused_by_section_and_service(
     document: object, names: tuple[str, ...], tmp_path: Path
 ) -> None:
     path = tmp_path / "state.json"
@@ -270,7 +271,7 @@ def test_a_mistake_in_one_half_refuses_the_other_too(section: str, tmp_path: Pat
         b"SQLite format 3\0",
     ],
 )
-def test_what_is_not_json_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_text_that_is_not_json_is_refused(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     path.write_bytes(content)
     assert refusal(path).startswith("it is not JSON")
@@ -288,7 +289,7 @@ def test_what_is_not_json_is_refused(content: bytes, tmp_path: Path) -> None:
         ('{"comment": [[{"x": 1, "x": 1}]]}', "x"),
     ],
 )
-def test_a_key_that_occurs_twice_is_refused_and_named(content: str, key: str, tmp_path: Path) -> None:
+def test_a_duplicate_key_is_refused_and_named(content: str, key: str, tmp_path: Path) -> None:
     """Readers differ in which of the two they keep: the older daemon may have granted by the other one."""
     path = tmp_path / "state.json"
     path.write_text(content)
@@ -304,27 +305,27 @@ FOUR_MIB = 4 * 1024 * 1024 - 100
         ("[" * FOUR_MIB, "the nesting is too deep"),
         ('{"a":' * (FOUR_MIB // 5), "the nesting is too deep"),
         ('{"version": ' + "1" * FOUR_MIB + "}", "4300 digits"),
-        ('{"version": ' + "1" * 4300 + "}", "its version is"),
-        (json.dumps(cores(allocations={"a": "65535," * (FOUR_MIB // 6) + "1"})), "'a' a CPU list of more than 200000"),
-        (json.dumps(cores(allocations={"a": "," * FOUR_MIB})), "'a' a CPU list of more than 200000"),
+        ('{"version": ' + "1" * 4300 + "}", "version is 1111"),
+        (json.dumps(cores(allocations={"a": "65535," * (FOUR_MIB // 6) + "1"})), "'a' has more than 200000 characters"),
+        (json.dumps(cores(allocations={"a": "," * FOUR_MIB})), "'a' has more than 200000 characters"),
         (json.dumps(cores(allocations={f"s{n}": "0-65535" for n in range(150_000)})), "'s1' are owned by another"),
     ],
     ids=["lists", "objects", "huge number", "large number", "CPU list", "commas", "everybody owns all"],
 )
-def test_a_bomb_of_four_mib_is_one_sentence(content: str, says: str, tmp_path: Path) -> None:
+def test_a_hostile_file_of_four_mib_is_refused_in_one_sentence(content: str, says: str, tmp_path: Path) -> None:
     assert len(content) <= 4 * 1024 * 1024
     path = tmp_path / "state.json"
     path.write_text(content)
     assert says in refusal(path)
 
 
-def test_the_longest_cpu_list_there_is_can_be_read(tmp_path: Path) -> None:
+def test_the_longest_cpu_list_is_read(tmp_path: Path) -> None:
     every_other = ",".join(map(str, range(1, 65536, 2)))
     assert len(read_document(tmp_path, cores(allocations={"a": every_other})).claims["a"].cpus) == 32768
 
 
-def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
-    """The older daemon wrote in place, so that a power cut left a part of the file."""
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
+    """The older daemon wrote in place, so a power cut could leave a part of the file."""
     path = tmp_path / "state.json"
     whole = json.dumps(FULL).encode()
     for end in range(len(whole)):
@@ -349,7 +350,7 @@ def test_a_directory_is_refused(tmp_path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == open_files
 
 
-def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_fifo_is_refused_without_waiting(tmp_path: Path) -> None:
     path = tmp_path / "state.json"
     os.mkfifo(path)
     assert refusal(path) == "it is not a regular file"
@@ -367,7 +368,7 @@ def test_a_device_is_refused() -> None:
 
 
 def test_a_file_without_permission_is_refused() -> None:
-    """As nobody, where the tests run as root, who may read every file."""
+    """The test reads as nobody where it runs as root, because root may read every file."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         path = Path(directory, "state.json")
@@ -415,7 +416,7 @@ NAMES = st.text(min_size=1, max_size=12).filter(str.isprintable)
         max_size=6,
     )
 )
-def test_any_well_formed_state_is_read_as_it_is(services: dict[str, tuple[str, str, int, int]]) -> None:
+def test_any_well_formed_state_is_read_unchanged(services: dict[str, tuple[str, str, int, int]]) -> None:
     owned = {
         name: set(range(10 * number, 10 * number + count))
         for number, (name, (_, _, count, _)) in enumerate(services.items())

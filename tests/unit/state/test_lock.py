@@ -1,4 +1,4 @@
-"""One daemon for each state directory, which others find by its process id, however the daemon before it ended."""
+"""Lock: one daemon uses a state directory, and others find it by its process id."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def hold(tmp_path: Path) -> Iterator[Hold]:
 
 
 def pid_seen_elsewhere(directory: Path) -> int | None:
-    """What another process is told: a lock does not show to the process that holds it."""
+    """The answer in another process: the kernel does not show a lock to the process that holds it."""
     program = (
         "import sys; from pathlib import Path; from epa_orchestrator.state.lock import daemon_pid;"
         " print(daemon_pid(Path(sys.argv[1])))"
@@ -60,18 +60,18 @@ def pid_seen_elsewhere(directory: Path) -> int | None:
     return None if done.stdout == "None\n" else int(done.stdout)
 
 
-def test_without_a_daemon_there_is_no_pid(tmp_path: Path) -> None:
+def test_there_is_no_pid_without_a_daemon(tmp_path: Path) -> None:
     assert daemon_pid(tmp_path) is None
     assert daemon_pid(tmp_path / "nothing") is None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_pid_is_that_of_the_process_that_holds_the_lock(tmp_path: Path, hold: Hold) -> None:
+def test_the_pid_names_the_process_that_holds_the_lock(tmp_path: Path, hold: Hold) -> None:
     process = hold()
     assert daemon_pid(tmp_path) == process.pid
 
 
-def test_to_ask_does_not_take_the_lock(tmp_path: Path, hold: Hold) -> None:
+def test_asking_for_the_pid_does_not_take_the_lock(tmp_path: Path, hold: Hold) -> None:
     for _ in range(2):
         assert daemon_pid(tmp_path) is None
     process = hold()
@@ -79,7 +79,7 @@ def test_to_ask_does_not_take_the_lock(tmp_path: Path, hold: Hold) -> None:
         assert daemon_pid(tmp_path) == process.pid
 
 
-def test_a_second_daemon_is_told_to_wait_for_the_first(tmp_path: Path, hold: Hold) -> None:
+def test_a_second_daemon_is_refused(tmp_path: Path, hold: Hold) -> None:
     process = hold()
     with (
         pytest.raises(Locked, match=f"^Another daemon already uses the state in {tmp_path}: stop it first$"),
@@ -89,7 +89,7 @@ def test_a_second_daemon_is_told_to_wait_for_the_first(tmp_path: Path, hold: Hol
     assert daemon_pid(tmp_path) == process.pid
 
 
-def test_the_lock_of_one_directory_does_not_hinder_another(tmp_path: Path, hold: Hold) -> None:
+def test_directories_have_separate_locks(tmp_path: Path, hold: Hold) -> None:
     hold()
     with sole_daemon(tmp_path / "other") as problem:
         assert problem is None
@@ -97,14 +97,14 @@ def test_the_lock_of_one_directory_does_not_hinder_another(tmp_path: Path, hold:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_after_a_sudden_end_there_is_no_daemon(number: signal.Signals, tmp_path: Path, hold: Hold) -> None:
+def test_a_killed_daemon_leaves_no_lock(number: signal.Signals, tmp_path: Path, hold: Hold) -> None:
     process = hold()
     process.send_signal(number)
     process.wait()
     assert daemon_pid(tmp_path) is None
 
 
-def test_the_next_daemon_is_found_and_not_the_one_before(tmp_path: Path, hold: Hold) -> None:
+def test_the_pid_names_the_next_daemon_after_a_kill(tmp_path: Path, hold: Hold) -> None:
     first = hold()
     first.kill()
     first.wait()
@@ -126,7 +126,7 @@ def test_the_lock_ends_with_a_failure_in_its_block(tmp_path: Path) -> None:
     assert daemon_pid(tmp_path) is None
 
 
-def test_a_process_that_the_daemon_starts_does_not_inherit_the_lock(tmp_path: Path) -> None:
+def test_child_processes_do_not_inherit_the_lock(tmp_path: Path) -> None:
     with sole_daemon(tmp_path), subprocess.Popen(["sleep", "60"]) as child:
         held = (tmp_path / "lock").stat().st_ino
         fds = Path(f"/proc/{child.pid}/fd")
@@ -137,19 +137,19 @@ def test_a_process_that_the_daemon_starts_does_not_inherit_the_lock(tmp_path: Pa
         child.kill()
 
 
-def test_a_directory_is_made_where_there_is_none(tmp_path: Path) -> None:
+def test_a_missing_directory_is_made(tmp_path: Path) -> None:
     with sole_daemon(tmp_path / "a" / "b") as problem:
         assert problem is None
     assert (tmp_path / "a" / "b" / "lock").stat().st_mode & 0o777 == 0o600
 
 
-def test_a_directory_that_cannot_be_made_is_a_problem_and_no_failure(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with sole_daemon(tmp_path / "file" / "b") as problem:
         assert problem == "cannot be created: Not a directory"
 
 
-def test_a_directory_in_a_file_system_that_makes_none_is_a_problem_and_no_failure() -> None:
+def test_a_directory_in_proc_is_reported() -> None:
     """In /proc, mkdir(2) says that the directory above is missing, although it is there."""
     with sole_daemon(Path("/proc/epa-orchestrator")) as problem:
         assert problem == "cannot be created: No such file or directory"

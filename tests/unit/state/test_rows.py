@@ -1,4 +1,4 @@
-"""Rows: claims and records survive a round trip, and derived values are not written."""
+"""Rows: claims and records come back as they were, and derived values are not written."""
 
 from __future__ import annotations
 
@@ -9,25 +9,28 @@ import pytest
 
 from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import Seen
+from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.placement.policy import PlacementPolicy, Wishes
 from epa_orchestrator.state import rows
+from tests.unit.state.builders import claim
 
-CLAIM = Claim("a", "isolated", CpuSet.parse("2-3"), CpuSet.parse("2"), "legacy")
+CLAIM = claim("a", "2-3", "2")
 
 
 @pytest.mark.parametrize(
-    "claim",
+    "each",
     [
         CLAIM,
         replace(CLAIM, service="Ünïcode 服务", pool="general", preemption_policy="non-preemptive"),
         replace(CLAIM, alone=CpuSet.parse("3"), placed_by=PlacementPolicy(cpu_thread_policy="isolate")),
         replace(CLAIM, wishes=Wishes(near=0)),
+        replace(CLAIM, wishes=Wishes(numa_policy="restricted", near=0)),
+        replace(CLAIM, placed_by=PlacementPolicy("none", "spread", False, "none", "share", "cores", "performance", 2)),
         replace(CLAIM, withheld=CpuSet.parse("10")),  # of a database from before `alone` was kept
     ],
 )
-def test_a_claim_comes_back(claim: Claim) -> None:
-    assert rows.claim_of(rows.claim_row(claim)) == claim
+def test_a_claim_comes_back(each: Claim) -> None:
+    assert rows.claim_of(rows.claim_row(each)) == each
 
 
 def test_withheld_cpus_are_derived_and_not_written() -> None:
@@ -36,31 +39,66 @@ def test_withheld_cpus_are_derived_and_not_written() -> None:
     assert rows.claim_row(alone)[-1] == '{"alone": "3"}'
 
 
-def test_a_claim_placed_by_default_says_nothing_of_it() -> None:
+def test_a_claim_placed_by_default_has_an_empty_placement() -> None:
     assert rows.claim_row(CLAIM) == ("a", "isolated", "2-3", "2", "legacy", "")
 
 
-def test_a_row_of_a_database_without_placements_is_a_claim() -> None:
+def test_a_row_without_a_placement_is_a_claim() -> None:
     assert rows.claim_of(rows.claim_row(CLAIM)[:-1]) == CLAIM
 
 
+def claim_placed(record: dict[str, object]) -> Claim:
+    """The claim in a row with this record of its placement."""
+    return rows.claim_of((*rows.claim_row(CLAIM)[:-1], json.dumps(record)))
+
+
+def test_an_empty_record_is_a_placement_by_default() -> None:
+    assert claim_placed({}) == claim_placed({"policy": {}, "wishes": {}}) == CLAIM
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("numa_policy", "strict"),
+        ("numa_policy", True),
+        ("cpu_thread_policy", ""),
+        ("near", "0"),
+        ("near", True),
+        ("prefer_closest_numa_nodes", 1),
+        ("color", "red"),
+    ],
+)
+def test_a_policy_with_an_unknown_value_is_refused(option: str, value: object) -> None:
+    with pytest.raises(ValueError, match=f"^the claim of service 'a': '{option}' cannot be {value!r}$"):
+        claim_placed({"policy": {option: value}})
+
+
+@pytest.mark.parametrize("option", ["numa_allocation_strategy", "prefer_core_type", "cpu_distribution"])
+def test_a_wish_for_an_option_of_the_operator_is_refused(option: str) -> None:
+    with pytest.raises(ValueError, match=f"'{option}' cannot be"):
+        claim_placed({"wishes": {option: getattr(PlacementPolicy(), option)}})
+
+
 def test_the_history_shows_withheld_cpus() -> None:
-    told = json.loads(rows.claim_json(replace(CLAIM, withheld=CpuSet.parse("10-11"))) or "")
-    assert told == {"pool": "isolated", "cpus": "2-3", "explicit": "2", "policy": "legacy", "withheld": "10-11"}
+    shown = json.loads(rows.claim_json(replace(CLAIM, withheld=CpuSet.parse("10-11"))) or "")
+    assert shown == {"pool": "isolated", "cpus": "2-3", "explicit": "2", "policy": "legacy", "withheld": "10-11"}
     assert rows.claim_json(None) is None
 
 
-def test_pages() -> None:
+def test_a_hugepage_record_is_a_row_and_a_line_of_the_history() -> None:
     assert rows.pages_row("a", (0, 2048), 4) == ("a", 0, 2048, 4)
     assert json.loads(rows.pages_json((0, 2048), 4) or "") == {"node_id": 0, "size_kb": 2048, "hugepages": 4}
+
+
+def test_no_pages_have_no_row() -> None:
     assert (rows.pages_row("a", (0, 2048), 0), rows.pages_json((0, 2048), 0)) == (None, None)
 
 
-def test_seen_cpus_survive_a_round_trip() -> None:
-    seen = Seen({0: CpuSet.parse("0-1,8-9"), 2: CpuSet()}, {1: 0b1000000010, 9: 0b1000000010})
+def test_seen_cpus_come_back() -> None:
+    seen = LastSeen({0: CpuSet.parse("0-1,8-9"), 2: CpuSet()}, {1: 0b1000000010, 9: 0b1000000010})
     assert rows.seen_texts(seen) == {"nodes": '{"0": "0-1,8-9", "2": ""}', "cores": '["1,9"]'}
     assert rows.seen_of(rows.seen_texts(seen)) == seen
-    assert rows.seen_of({}) == Seen()
+    assert rows.seen_of({}) == LastSeen()
 
 
 @pytest.mark.parametrize(
@@ -75,13 +113,19 @@ def test_seen_cpus_survive_a_round_trip() -> None:
         {"cores": '["x"]'},
     ],
 )
-def test_what_says_in_another_form_where_cpus_were_seen_is_refused(texts: dict[str, str]) -> None:
+def test_seen_cpus_in_an_unknown_form_are_refused(texts: dict[str, str]) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  # several sentences
         rows.seen_of(texts)
 
 
-def test_checksums_tell_rows_apart_and_none_is_zero() -> None:
+def test_the_checksum_of_no_row_is_zero() -> None:
     assert rows.checksum(None) == 0
+
+
+def test_checksums_of_different_rows_differ() -> None:
+    assert rows.checksum(("a", 1)) != rows.checksum(("a", 2))
+
+
+def test_a_checksum_is_stable() -> None:
     # Worked out with blake2b of a digest of 7 bytes, outside of this project.
     assert rows.checksum(("a", "isolated", "2-3", "2", "legacy")) == 21833069709260625
-    assert rows.checksum(("a", 1)) != rows.checksum(("a", 2))

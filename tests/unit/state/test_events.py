@@ -1,7 +1,8 @@
-"""Event rows: columns that cannot be read are named, and the others are read."""
+"""Events: damaged columns are named, and the others are read."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,26 +10,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.state.event_rows import Row, read_row, text_or_bytes
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.state.events import COLUMNS, Event, event_of, text_or_bytes
 
 CLAIM: dict[str, object] = {"pool": "isolated", "cpus": "2-3", "explicit": "", "policy": "legacy"}
 PAGES: dict[str, object] = {"node_id": 0, "size_kb": 2048, "hugepages": 4}
 WHOLE = (7, 86_400.5, 4711, 1000, 1001, "allocate_cores", "nova", None, json.dumps(CLAIM))
-COLUMNS = ("id", "at", "pid", "uid", "gid", "action", "service", "before", "after")
 
 
 def with_column(name: str, value: object) -> tuple[object, ...]:
     return tuple(value if column == name else own for column, own in zip(COLUMNS, WHOLE, strict=True))
 
 
+def columns(event: Event) -> dict[str, object]:
+    """The values of an event by column."""
+    values = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
+    return values | values.pop("peer")._asdict()
+
+
 def test_a_row_without_damage_is_read() -> None:
-    assert read_row(WHOLE) == Row(7, 86_400.5, 4711, 1000, 1001, "allocate_cores", "nova", None, CLAIM)
+    assert event_of(WHOLE) == Event(7, 86_400.5, Peer(4711, 1000, 1001), "allocate_cores", "nova", None, CLAIM)
 
 
 @pytest.mark.parametrize("record", [CLAIM, CLAIM | {"withheld": "4"}, PAGES, CLAIM | {"since": 3}])
-def test_records(record: dict[str, Any]) -> None:
-    row = read_row(with_column("before", json.dumps(record)))
-    assert (row.before, row.damaged) == (record, ())
+def test_a_record_is_read_with_all_its_members(record: dict[str, Any]) -> None:
+    event = event_of(with_column("before", json.dumps(record)))
+    assert (event.before, event.damaged) == (record, ())
 
 
 @pytest.mark.parametrize(
@@ -52,7 +59,7 @@ def test_records(record: dict[str, Any]) -> None:
     ],
 )
 def test_a_damaged_column_is_named_and_the_others_are_read(column: str, value: object) -> None:
-    damaged, whole = read_row(with_column(column, value))._asdict(), read_row(WHOLE)._asdict()
+    damaged, whole = columns(event_of(with_column(column, value))), columns(event_of(WHOLE))
     assert damaged.pop("damaged") == (column,)
     for name in COLUMNS:
         if name != column:
@@ -61,9 +68,9 @@ def test_a_damaged_column_is_named_and_the_others_are_read(column: str, value: o
 
 @given(st.tuples(*[st.one_of(st.none(), st.integers(), st.floats(), st.text(), st.binary())] * 9))
 def test_every_row_can_be_read(values: tuple[object, ...]) -> None:
-    row = read_row(values)
-    json.dumps(row._asdict(), allow_nan=False)
-    assert set(row.damaged) <= set(COLUMNS)
+    event = event_of(values)
+    json.dumps(columns(event), allow_nan=False)
+    assert set(event.damaged) <= set(COLUMNS)
 
 
 def test_text_that_is_not_utf8_stays_bytes() -> None:

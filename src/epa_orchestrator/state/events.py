@@ -1,7 +1,7 @@
-"""Event rows: what a row of the history says, and which parts of it are damaged. Pure.
+"""Events: the lines of the history, decoded from rows that may be damaged. Pure.
 
-The history grants nothing, so it has no checksums as claims have. A row may hold anything; what can still be read of
-it is shown.
+The history grants nothing, so its rows have no checksums as claims have. A row may hold anything: the columns that can
+be read are shown, and the others are named.
 """
 
 from __future__ import annotations
@@ -9,27 +9,29 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple, cast
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from epa_orchestrator.peer import Peer
 
 #: Times from here on (seconds since 1970; the year 9987) are damage: the calendar functions end at the year 9999.
 _END_OF_TIME: Final = 253_000_000_000
 
-#: The records of a change, before and after: of a claim or of hugepages. They may have more members than these.
+#: The members of a record before or after a change: of a claim, or of hugepages. It may have more members than these.
 _CLAIM: Final = ("pool", "cpus", "explicit", "policy")
 _PAGES: Final = ("node_id", "size_kb", "hugepages")
 
 
-class Row(NamedTuple):
-    """The columns of an event, in the order in which they are selected.
+@dataclass(frozen=True)
+class Event:
+    """One line of the history; `before` and `after` are JSON objects, None for nothing.
 
-    `damaged` names those that cannot be read; their values are placeholders.
+    `damaged` names the columns that cannot be read; their values here are placeholders.
     """
 
     id: int
     at: float
-    pid: int
-    uid: int
-    gid: int
+    peer: Peer
     action: str
     service: str
     before: dict[str, object] | None
@@ -37,22 +39,22 @@ class Row(NamedTuple):
     damaged: tuple[str, ...] = ()
 
 
-def read_row(row: tuple[object, ...]) -> Row:
-    """Read a row of the table with any values; text that is not UTF-8 comes as bytes."""
-    values: list[Any] = []
+def event_of(row: tuple[object, ...]) -> Event:
+    """Decode a row with any values in the order of COLUMNS; text that is not UTF-8 comes as bytes."""
+    values: dict[str, Any] = {}
     damaged: list[str] = []
-    for name, value in zip(Row._fields, row, strict=False):
-        read, instead = _COLUMNS[name]
+    for value, (name, (decode, placeholder)) in zip(row, _DECODERS.items(), strict=True):
         try:
-            values.append(read(value))
+            values[name] = decode(value)
         except (ValueError, RecursionError):
-            values.append(instead)
+            values[name] = placeholder
             damaged.append(name)
-    return Row(*values, damaged=tuple(damaged))
+    peer = Peer(values.pop("pid"), values.pop("uid"), values.pop("gid"))
+    return Event(**values, peer=peer, damaged=tuple(damaged))
 
 
 def text_or_bytes(raw: bytes) -> str | bytes:
-    """How SQLite hands out text (`text_factory`): damaged text must not make the whole history unreadable."""
+    """The `text_factory` for SQLite: damaged text must not make the whole history unreadable."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
@@ -61,19 +63,19 @@ def text_or_bytes(raw: bytes) -> str | bytes:
 
 def _time(value: object) -> float:
     if not isinstance(value, int | float) or not math.isfinite(value) or not 0 <= value < _END_OF_TIME:
-        raise ValueError("no time")
+        raise ValueError("not a time")
     return float(value)
 
 
 def _number(value: object) -> int:
     if not isinstance(value, int):
-        raise ValueError("no whole number")
+        raise ValueError("not a whole number")
     return value
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str):
-        raise ValueError("no text")
+        raise ValueError("not text")
     return value
 
 
@@ -82,18 +84,18 @@ def _record(value: object) -> dict[str, object] | None:
         return None
     document: object = json.loads(_text(value))
     if not isinstance(document, dict):
-        raise ValueError("no JSON object")
+        raise ValueError("not a JSON object")
     members = cast("dict[str, object]", document)
     names, kind = (_PAGES, int) if "hugepages" in members else (_CLAIM, str)
     present = [members.get(name) for name in names] + ([members["withheld"]] if "withheld" in members else [])
     if not all(type(member) is kind for member in present):
         raise ValueError("the record lacks a member, or one has another type")
-    json.dumps(members, allow_nan=False)  # NaN and infinity are no JSON
+    json.dumps(members, allow_nan=False)  # raises ValueError for NaN and infinity, which are not JSON
     return members
 
 
-#: How each column is read, and its placeholder when it is damaged.
-_COLUMNS: Final[dict[str, tuple[Callable[[object], object], object]]] = {
+#: How each column is decoded, and its placeholder when it is damaged.
+_DECODERS: Final[dict[str, tuple[Callable[[object], object], object]]] = {
     "id": (_number, 0),
     "at": (_time, 0.0),
     "pid": (_number, 0),
@@ -104,3 +106,6 @@ _COLUMNS: Final[dict[str, tuple[Callable[[object], object], object]]] = {
     "before": (_record, None),
     "after": (_record, None),
 }
+
+#: The columns of an event in the database.
+COLUMNS: Final = tuple(_DECODERS)

@@ -15,12 +15,13 @@ from epa_orchestrator.allocation.pools import NodeCpus, Pools, build_pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings, parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.hardware.machine import Hugepages, Machine
+from epa_orchestrator.hardware.hugepages import Hugepages
+from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.names import PreemptionPolicy
-from tests.machines import made_up, real_machine
+from tests.machines import made_up, synthetic
 from tools.synthetic import Shape
 
-#: Made-up machines by name; every other name is that of a recorded real one (see tests.machines).
+#: Small machines by name; all other names are those of tests.machines.SYNTHETIC.
 SHAPES = {
     # Two packages of one node, each with two L3 domains of two cores; the threads of core n are n and n + 8.
     # Node 0: L3 domains 0-1,8-9 and 2-3,10-11. Node 1: 4-5,12-13 and 6-7,14-15.
@@ -33,13 +34,13 @@ SHAPES = {
     "triangle": Shape(packages=3, distances=((10, 30, 20), (30, 10, 30), (20, 30, 10))),
 }
 
-EPYC = "epyc9654-2s-nps4-384t"  # nodes 0 to 7 of 3 L3 domains of 8 cores: L3 n is 8n to 8n+7, and 192 above
-SNC = "clx-2s-snc2-80t"  # nodes 0-2,5-6,10-12,15-16 and 3-4,7-9,13-14,17-19 below one L3, siblings 40 above; twice
-KUNPENG = "kunpeng920-2s4n-128c"  # nodes and L3 domains of 32 single-threaded cores, two in a package
-OPTERON = "opteron6272-4s8n-64t"  # nodes and L3 domains of 8; packages 0-15, 32-47, 48-63, 16-31
-POWER7 = "power7-8n-256t"  # cores of four threads, each its own L3 domain and package; nodes of eight cores
-RAPTORLAKE = "raptorlake-i7-1370p-20t"  # cores 0-1 ... 10-11 for performance, 12 to 19 for efficiency; one L3
-RYZEN = "ryzen1600-1s-12t"  # L3 domains 0-2,6-8 and 3-5,9-11, siblings 6 above
+EPYC = "epyc-nps4"  # nodes 0 to 7 of 3 L3 domains of 8 cores: L3 n is 8n to 8n+7, and 192 above
+SNC = "xeon-snc2"  # nodes 0-2,5-6,10-12,15-16 and 3-4,7-9,13-14,17-19 below one L3, siblings 40 above; twice
+KUNPENG = "kunpeng"  # nodes and L3 domains of 32 single-threaded cores, two in a package
+OPTERON = "opteron"  # nodes and L3 domains of 8; packages 0-15, 32-47, 48-63, 16-31
+POWER7 = "power7"  # cores of four threads, each its own L3 domain and package; nodes of eight cores
+RAPTORLAKE = "raptorlake"  # cores 0-1 ... 10-11 for performance, 12 to 19 for efficiency; one L3
+RYZEN = "ryzen"  # L3 domains 0-2,6-8 and 3-5,9-11, siblings 6 above
 
 
 class Case(NamedTuple):
@@ -57,7 +58,7 @@ def cpus(text: str) -> CpuSet:
 
 
 def machine_named(name: str) -> Machine:
-    machine = made_up(SHAPES[name]) if name in SHAPES else real_machine(name)
+    machine = made_up(SHAPES[name]) if name in SHAPES else synthetic(name)
     return replace(machine, isolated=machine.online)
 
 
@@ -118,7 +119,7 @@ NUMA_ALLOCATION_STRATEGY = [
     Case("two-nodes", "numa-allocation-strategy=packed", "0,8", "", 2, "1,9", "fills its L3 domain"),
     Case("two-nodes", "numa-allocation-strategy=spread", "0,8", "", 2, "4,12",
          "three L3 domains are empty, and those of node 1 leave more in the node"),
-    Case("two-nodes", "numa-allocation-strategy=packed", "", "", 10, "0-4,8-12", "one node is full, one core beside"),
+    Case("two-nodes", "numa-allocation-strategy=packed", "", "", 10, "0-4,8-12", "a full node, a core of the other"),
     Case("two-nodes", "numa-allocation-strategy=spread", "", "", 8, "0-3,8-11", "one node can hold it all the same"),
     Case("two-nodes", "numa-allocation-strategy=distribute", "0,8", "", 8, "4-7,12-15", "one node can hold it"),
     Case("two-nodes", "numa-allocation-strategy=distribute", "", "", 10, "0-2,4-6,8-9,12-13", "five in each node"),
@@ -334,7 +335,7 @@ def test_numa_reclaim(case: NodeCase) -> None:
 
 
 @pytest.mark.parametrize("value", ["if-needed", "always"])
-def test_isolated_threads_are_nobody_elses(value: str) -> None:
+def test_isolate_withholds_no_cpu_of_another_service(value: str) -> None:
     # Another service has 8, the sibling of 0, and could lose it.
     pools = pools_of(machine_named("two-nodes"), f"numa-reclaim={value} cpu-thread-policy=isolate")
     ledger = Ledger.of([Claim("others", "isolated", cpus("8"), EMPTY, "legacy")], {})
@@ -409,5 +410,5 @@ def test_cpu_pool(options: str, count: int, expected: str, why: str) -> None:
     assert answer == expected if expected[0].isdigit() else expected in answer, why
 
 
-def test_no_cpu_pool_is_no_general_pool() -> None:
+def test_without_cpu_pool_there_is_no_general_pool() -> None:
     assert pools_of(machine_named("two-nodes"), "").general is None

@@ -1,4 +1,4 @@
-"""What is said of a host's isolation follows from its sysfs tree, and from what systemd says of containers."""
+"""The host's isolation as read from its sysfs tree, and whether systemd reports a container."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from tools.synthetic import Shape, build, write_tree
 #: Two cores with two threads each: CPUs 0 and 2 share a core, and CPUs 1 and 3.
 SHAPE = Shape(cores_per_l3=2, threads_per_core=2)
 
+ONLINE = Path("/sys/devices/system/cpu/online")
+
 NONE = "no isolated CPUs: pinning requests will be refused; "
 HERE = NONE + "set isolcpus= on the kernel command line and reboot"
-ELSEWHERE = NONE + "this is a container, and isolation belongs to its host: set isolcpus= there"
+ELSEWHERE = NONE + "this is a container: set isolcpus= on the host's kernel command line and reboot the host"
 
 
 @pytest.fixture
 def detect_virt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts a systemd-detect-virt with this body before all others."""
+    """Installs a shell script with this body as systemd-detect-virt."""
 
     def put(body: str) -> None:
         program = tmp_path / "bin" / "systemd-detect-virt"
@@ -37,7 +39,7 @@ def detect_virt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
 
 @pytest.fixture
-def _on_a_machine(detect_virt: Callable[[str], None]) -> None:  # pyright: ignore[reportUnusedFunction]
+def _not_a_container(detect_virt: Callable[[str], None]) -> None:  # pyright: ignore[reportUnusedFunction]
     detect_virt("exit 1")
 
 
@@ -50,8 +52,8 @@ def isolating(isolated: str, offline: str = "") -> Shape:
     return Shape(cores_per_l3=2, threads_per_core=2, isolated=isolated, offline=offline)
 
 
-@pytest.mark.usefixtures("_on_a_machine")
-def test_isolated_cpus_are_no_problem(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_not_a_container")
+def test_host_with_isolated_cpus_has_no_problem(tmp_path: Path) -> None:
     host = read(tmp_path, isolating("1,3"))
     assert str(host.isolated) == "1,3"
     assert host.problem is None
@@ -59,44 +61,44 @@ def test_isolated_cpus_are_no_problem(tmp_path: Path) -> None:
     assert not host.container
 
 
-@pytest.mark.usefixtures("_on_a_machine")
-def test_without_isolated_cpus_the_remedy_is_the_kernel_command_line(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_not_a_container")
+def test_remedy_for_missing_isolation_is_the_kernel_command_line(tmp_path: Path) -> None:
     host = read(tmp_path, SHAPE)
     assert not host.isolated
     assert host.problem == HERE
     assert host.notes == []
 
 
-def test_in_a_container_the_remedy_is_the_host(tmp_path: Path, detect_virt: Callable[[str], None]) -> None:
+def test_remedy_in_a_container_is_the_hosts_command_line(tmp_path: Path, detect_virt: Callable[[str], None]) -> None:
     detect_virt("exit 0")
     host = read(tmp_path, SHAPE)
     assert host.container
     assert host.problem == ELSEWHERE
 
 
-def test_isolated_cpus_in_a_container_are_no_problem(tmp_path: Path, detect_virt: Callable[[str], None]) -> None:
+def test_container_with_isolated_cpus_has_no_problem(tmp_path: Path, detect_virt: Callable[[str], None]) -> None:
     detect_virt("exit 0")
     host = read(tmp_path, isolating("1,3"))
     assert host.container
     assert host.problem is None
 
 
-def test_systemd_is_asked_for_containers_only(tmp_path: Path, detect_virt: Callable[[str], None]) -> None:
-    """Without the option it would call a virtual machine a container as well."""
+def test_detection_asks_systemd_for_containers_only(tmp_path: Path, detect_virt: Callable[[str], None]) -> None:
+    """Without the option, systemd reports virtual machines too."""
     detect_virt(f'echo "$@" > {tmp_path}/asked')
     read(tmp_path, SHAPE)
     assert "--container" in (tmp_path / "asked").read_text().split()
 
 
-def test_without_systemd_it_is_no_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_without_systemd_is_not_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     host = read(tmp_path, SHAPE)
     assert not host.container
     assert host.problem == HERE
 
 
-@pytest.mark.usefixtures("_on_a_machine")
-def test_a_host_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("_not_a_container")
+def test_host_without_sysfs_is_reported(tmp_path: Path) -> None:
     host = isolation.read(SysfsTree(tmp_path / "nothing"))
     assert host.machine is None
     assert not host.isolated
@@ -107,9 +109,9 @@ def test_a_host_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     assert host.notes == []
 
 
-@pytest.mark.usefixtures("_on_a_machine")
+@pytest.mark.usefixtures("_not_a_container")
 @pytest.mark.parametrize("text", ["rubbish", "3-1", "9" * 5000])
-def test_a_host_whose_files_make_no_sense_says_which(text: str, tmp_path: Path) -> None:
+def test_malformed_sysfs_file_is_named(text: str, tmp_path: Path) -> None:
     write_tree(build(SHAPE) | {"devices/system/cpu/isolated": text}, tmp_path)
     problem = isolation.read(SysfsTree(tmp_path)).problem
     assert problem is not None
@@ -117,7 +119,7 @@ def test_a_host_whose_files_make_no_sense_says_which(text: str, tmp_path: Path) 
     assert len(problem) < 300
 
 
-@pytest.mark.usefixtures("_on_a_machine")
+@pytest.mark.usefixtures("_not_a_container")
 @pytest.mark.parametrize(
     ("isolated", "offline", "notes"),
     [
@@ -125,11 +127,11 @@ def test_a_host_whose_files_make_no_sense_says_which(text: str, tmp_path: Path) 
         ("1,3", "3", ["CPUs 3 are isolated but offline"]),
         ("3", "", ["only some threads of these cores are isolated: 1,3"]),
         ("2-3", "", ["only some threads of these cores are isolated: 0,2, 1,3"]),
-        ("0-3", "", ["all CPUs are isolated: the kernel and the services have none to run on"]),
+        ("0-3", "", ["all CPUs are isolated: none is left for the kernel and for other processes"]),
         (
             "1-3",
             "0",
-            ["all CPUs are isolated: the kernel and the services have none to run on"],
+            ["all CPUs are isolated: none is left for the kernel and for other processes"],
         ),
         (
             "2-3",
@@ -138,12 +140,12 @@ def test_a_host_whose_files_make_no_sense_says_which(text: str, tmp_path: Path) 
         ),
     ],
 )
-def test_what_an_operator_should_look_at(isolated: str, offline: str, notes: list[str], tmp_path: Path) -> None:
+def test_notes_name_flaws_of_the_isolation(isolated: str, offline: str, notes: list[str], tmp_path: Path) -> None:
     assert read(tmp_path, isolating(isolated, offline)).notes == notes
 
 
-def test_a_host_that_cannot_be_read_at_the_moment_says_why(tmp_path: Path) -> None:
-    """A file that may be there must not count as missing, and must not end the charm with a traceback."""
+def test_failed_read_is_reported(tmp_path: Path) -> None:
+    """A file that exists must not count as missing when it cannot be opened, and must not end in a traceback."""
     write_tree(build(SHAPE), tmp_path)
     limits = resource.getrlimit(resource.RLIMIT_NOFILE)
     next_fd = os.dup(0)
@@ -158,12 +160,9 @@ def test_a_host_that_cannot_be_read_at_the_moment_says_why(tmp_path: Path) -> No
     assert "Too many open files" in host.problem
 
 
-@pytest.mark.usefixtures("_on_a_machine")
-def test_without_an_argument_this_host_is_read() -> None:
-    online = Path("/sys/devices/system/cpu/online")
+@pytest.mark.usefixtures("_not_a_container")
+@pytest.mark.skipif(not ONLINE.exists(), reason="this host has no list of CPUs in sysfs")
+def test_default_is_this_host() -> None:
     host = isolation.read()
-    if online.exists():
-        assert host.machine is not None
-        assert str(host.machine.online) == online.read_text().strip()
-    else:
-        assert host.machine is None
+    assert host.machine is not None
+    assert str(host.machine.online) == ONLINE.read_text().strip()

@@ -1,4 +1,4 @@
-"""The charm's options: what each value means, and a sentence with option, value and remedy for each mistake."""
+"""The charm's options and action parameters: the meaning of each value, and the error for each mistake."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pydantic
 import pytest
 
-from config import CharmConfig, Plug, ReleaseParams, sentence
+from config import CharmConfig, Plug, ReleaseParams, describe_error
 from epa_orchestrator.allocation.settings import option_names
 
 
@@ -16,13 +16,13 @@ def parsed(**options: Any) -> CharmConfig:
 
 
 def refusal(**options: Any) -> str:
-    """The sentence that refuses these options."""
+    """The error for these options."""
     with pytest.raises(pydantic.ValidationError) as caught:
         parsed(**options)
-    return sentence(caught.value)
+    return describe_error(caught.value)
 
 
-def test_nothing_set_means_the_snap_of_the_charm_and_no_plugs() -> None:
+def test_defaults_are_the_charms_snap_and_no_plugs() -> None:
     config = parsed()
     assert (config.snap_channel, config.snap_revision, config.connect_plugs) == ("", 0, ())
     assert config.require_isolated_cpus is False
@@ -46,7 +46,7 @@ def test_nothing_set_means_the_snap_of_the_charm_and_no_plugs() -> None:
         ("1.0_x-y/beta", "1.0_x-y/beta"),
     ],
 )
-def test_a_channel_is_taken_as_snapd_writes_it(channel: str, full: str) -> None:
+def test_channel_gets_its_default_track_and_risk(channel: str, full: str) -> None:
     assert parsed(snap_channel=channel).snap_channel == full
 
 
@@ -64,22 +64,22 @@ def test_a_channel_is_taken_as_snapd_writes_it(channel: str, full: str) -> None:
         "edge;reboot",
     ],
 )
-def test_what_is_no_channel_is_refused(channel: str) -> None:
+def test_invalid_channel_is_refused(channel: str) -> None:
     assert refusal(snap_channel=channel) == (
-        f"snap-channel={channel!r} is not valid: give a channel such as latest/stable, or nothing for the snap in the"
-        " charm"
+        f"snap-channel={channel!r} is not valid: give a channel such as latest/stable, or reset it to use the charm's"
+        " snap"
     )
 
 
-def test_a_revision_pins_a_channel() -> None:
+def test_revision_is_accepted_with_a_channel() -> None:
     assert parsed(snap_channel="edge", snap_revision=42).snap_revision == 42
 
 
-def test_a_revision_without_a_channel_is_refused() -> None:
+def test_revision_without_a_channel_is_refused() -> None:
     assert refusal(snap_revision=42) == "snap-revision=42 needs a snap-channel: set both, or reset snap-revision"
 
 
-def test_a_negative_revision_is_refused() -> None:
+def test_negative_revision_is_refused() -> None:
     text = refusal(snap_channel="edge", snap_revision=-1)
     assert text == "snap-revision='-1' is not valid: Input should be greater than or equal to 0"
 
@@ -108,20 +108,20 @@ def test_plugs_are_pairs_separated_by_commas(text: str, plugs: tuple[Plug, ...])
 @pytest.mark.parametrize(
     "word", ["nova", "nova:", ":epa-info", "a:b:c", "Nova:epa", "a b:c", "--x:y", "a:--y", "nova_:x", "a:b_c", "a;b:c"]
 )
-def test_what_is_no_plug_is_refused(word: str) -> None:
+def test_invalid_plug_is_refused(word: str) -> None:
     assert refusal(connect_plugs=f"x:y,{word}") == (
-        f"connect-plugs={f'x:y,{word}'!r} is not valid: '{word}' is not snap:plug; give such pairs, separated by commas"
+        f"connect-plugs={f'x:y,{word}'!r} is not valid: '{word}' is not snap:plug; separate such pairs by commas"
     )
 
 
-def test_a_plug_is_written_as_snapd_does() -> None:
+def test_plug_prints_as_snapd_writes_it() -> None:
     assert str(Plug("nova", "epa-info")) == "nova:epa-info"
 
 
 # --- the daemon's options ---
 
 
-def test_the_daemons_options_keep_their_names_and_values() -> None:
+def test_daemon_options_keep_their_names_and_values() -> None:
     config = parsed(
         snap_channel="edge",
         connect_plugs="a:b",
@@ -138,19 +138,19 @@ def test_the_daemons_options_keep_their_names_and_values() -> None:
 
 
 @pytest.mark.parametrize("option", option_names())
-def test_each_option_of_the_daemon_is_checked(option: str) -> None:
+def test_daemon_option_is_checked(option: str) -> None:
     text = refusal(**{option.replace("-", "_"): "\x00?"})
     assert text.startswith(f"{option}=")
     assert "is not valid: " in text
 
 
-def test_options_that_contradict_each_other_are_refused() -> None:
+def test_contradicting_options_are_refused() -> None:
     assert refusal(uncore_cache_alignment="require", cpu_distribution="caches") == (
         "uncore-cache-alignment=require contradicts cpu-distribution=caches: change one of the two"
     )
 
 
-def test_a_refusal_repeats_no_more_than_the_beginning_of_a_long_value() -> None:
+def test_error_quotes_only_the_start_of_a_long_value() -> None:
     text = refusal(connect_plugs="x" * 1000)
     assert "x" * 60 in text
     assert "x" * 61 not in text
@@ -159,12 +159,12 @@ def test_a_refusal_repeats_no_more_than_the_beginning_of_a_long_value() -> None:
 # --- parameters of actions ---
 
 
-def test_a_release_names_a_service_and_is_not_confirmed_unless_it_says_so() -> None:
+def test_release_is_not_confirmed_by_default() -> None:
     params = ReleaseParams.model_validate({"service": "nova"})
     assert (params.service, params.confirm) == ("nova", False)
 
 
 @pytest.mark.parametrize("params", [{}, {"service": ""}, {"service": "x" * 256}, {"service": "a", "confirm": "maybe"}])
-def test_a_release_without_a_possible_service_is_refused(params: dict[str, Any]) -> None:
+def test_invalid_release_is_refused(params: dict[str, Any]) -> None:
     with pytest.raises(pydantic.ValidationError):
         ReleaseParams.model_validate(params)

@@ -1,4 +1,4 @@
-"""So that what heals by itself is waited for, and the rest said at once: src/snapd.py against a stand-in for snapd."""
+"""Calls of snapd and its command: results, retries and errors, against a stand-in for snapd."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from charmlibs import snap
 from charmlibs.snap import _client as snapd_client
 
 import snapd
-from snapd import Link, SnapError
-from tests.fake_snapd import BUSY, CONSUMER, NAME, ChangeFails, Refusal, Silence, Snap, Snapd, in_place, write_snap
+from errors import CharmError
+from snapd import Connection
+from tests.fake_snapd.server import replace_snapd
+from tests.fake_snapd.snapd import Snapd
+from tests.fake_snapd.snaps import CONSUMER, NAME, Snap, write_snap
+from tests.fake_snapd.troubles import BUSY, ChangeFails, Refusal, Silence
 
 ATTEMPTS = 4
 
@@ -24,7 +28,7 @@ RESTARTING = Refusal("snapd daemon is restarting", "daemon-restart", 503)
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Snapd]:
-    with in_place(monkeypatch) as fake:
+    with replace_snapd(monkeypatch) as fake:
         yield fake
 
 
@@ -37,7 +41,7 @@ def ours(fake: Snapd, tmp_path: Path) -> Snap:
     return fake.snaps[NAME]
 
 
-def test_an_installed_snap_is_described(fake: Snapd) -> None:
+def test_installed_snap_is_described(fake: Snapd) -> None:
     fake.add(Snap("hello", "29", "2.10", "latest/stable", held=True))
     info = snapd.installed("hello")
     assert info is not None
@@ -46,32 +50,32 @@ def test_an_installed_snap_is_described(fake: Snapd) -> None:
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_snap_that_is_not_installed_is_none() -> None:
+def test_missing_snap_is_none() -> None:
     assert snapd.installed("hello") is None
 
 
 @pytest.mark.usefixtures("ours")
-def test_links_tell_plugs_that_nothing_is_connected_to_and_leave_out_such_slots() -> None:
-    assert snapd.links(NAME) == [
-        Link("network-bind", (NAME, "network-bind"), ":network-bind"),
-        Link("system-files", (NAME, "topology"), None),
+def test_connections_list_unconnected_plugs_but_no_unconnected_slots() -> None:
+    assert snapd.connections(NAME) == [
+        Connection("network-bind", (NAME, "network-bind"), ":network-bind"),
+        Connection("system-files", (NAME, "topology"), None),
     ]
 
 
 @pytest.mark.usefixtures("ours")
-def test_links_tell_what_is_connected_without_the_attribute_of_a_content_interface(fake: Snapd) -> None:
+def test_connections_list_a_content_interface_without_its_attribute(fake: Snapd) -> None:
     fake.add_consumer()
     snap.connect((CONSUMER, "epa-info"), (NAME, "epa-info"))
     snap.connect((NAME, "topology"))
-    assert snapd.links(NAME) == [
-        Link("content", (CONSUMER, "epa-info"), f"{NAME}:epa-info"),
-        Link("network-bind", (NAME, "network-bind"), ":network-bind"),
-        Link("system-files", (NAME, "topology"), ":system-files"),
+    assert snapd.connections(NAME) == [
+        Connection("content", (CONSUMER, "epa-info"), f"{NAME}:epa-info"),
+        Connection("network-bind", (NAME, "network-bind"), ":network-bind"),
+        Connection("system-files", (NAME, "topology"), ":system-files"),
     ]
 
 
 @pytest.mark.usefixtures("ours")
-def test_the_stand_in_prints_connections_as_snapd_does(fake: Snapd) -> None:
+def test_stand_in_prints_connections_as_snapd_does(fake: Snapd) -> None:
     fake.add_consumer()
     assert snapd.run("connections", NAME).splitlines() == [
         "Interface     Plug                           Slot                       Notes",
@@ -90,39 +94,39 @@ def test_the_stand_in_prints_connections_as_snapd_does(fake: Snapd) -> None:
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_command_that_fails_raises_what_it_said_without_the_word_error() -> None:
+def test_failed_command_raises_its_message_without_the_word_error() -> None:
     with pytest.raises(snap.ChangeError) as caught:
         snapd.run("connections", "hello")
     assert caught.value.message == 'snap "hello" not found'
     assert str(caught.value) == 'snap "hello" not found (connections hello)'
 
 
-def test_a_missing_command_names_the_package_that_brings_it(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_command_is_reported_with_its_package(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapd, "_COMMAND", "/nonexistent/snap")
-    with pytest.raises(SnapError, match=r"^snapd is not on this machine: 'sudo apt install snapd'$"):
+    with pytest.raises(CharmError, match=r"^snapd is not installed: run 'sudo apt install snapd'$"):
         snapd.run("connections", NAME)
     assert fake.requests == []
 
 
 def attempts(caplog: pytest.LogCaptureFixture) -> int:
-    """How often something was tried, as the log says."""
+    """The number of tries, according to the log."""
     return 1 + sum(line.startswith("trying again in 0.01 seconds: ") for line in caplog.messages)
 
 
 @pytest.mark.usefixtures("ours")
-def test_a_command_that_hangs_is_not_run_again(
+def test_hanging_command_is_not_run_again(
     fake: Snapd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Snapd may still be doing what it was told."""
+    """Snapd may still be working on it."""
     monkeypatch.setattr(snapd, "_COMMAND_TIMEOUT", 1.0)
-    fake.next("snap connections", Silence.HANG)
+    fake.fail_next("snap connections", Silence.HANG)
     with pytest.raises(snap.ChangeError, match=r"^snap connections took more than 1 seconds: see 'snap changes'"):
-        snapd.links(NAME)
+        snapd.connections(NAME)
     assert attempts(caplog) == 1
 
 
 @pytest.mark.usefixtures("fake")
-def test_a_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_program_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "snap"
     program.write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
     program.chmod(0o755)
@@ -132,50 +136,50 @@ def test_a_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.Monke
         snapd.run("connections", NAME)
 
 
-@pytest.mark.parametrize("passing", [BUSY, UNSEEDED, REBOOTING, RESTARTING, Silence.DROP])
+@pytest.mark.parametrize("trouble", [BUSY, UNSEEDED, REBOOTING, RESTARTING, Silence.DROP])
 @pytest.mark.parametrize("times", [1, ATTEMPTS - 1])
-def test_what_passes_is_tried_again(
-    fake: Snapd, passing: Refusal | Silence, times: int, caplog: pytest.LogCaptureFixture
+def test_temporary_failure_is_retried(
+    fake: Snapd, trouble: Refusal | Silence, times: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     fake.add(Snap("hello", "29", "2.10"))
-    fake.next("POST hold", passing, times)
-    snapd.patiently(lambda: snap.hold("hello"))
+    fake.fail_next("POST hold", trouble, times)
+    snapd.with_retries(lambda: snap.hold("hello"))
     assert fake.snaps["hello"].held
-    assert fake.asked("POST hold") == times + 1
+    assert fake.request_count("POST hold") == times + 1
     assert attempts(caplog) == times + 1
 
 
-def test_a_lock_that_does_not_pass_is_raised(fake: Snapd) -> None:
+def test_busy_snapd_is_raised_after_the_last_try(fake: Snapd) -> None:
     fake.add(Snap("hello", "29", "2.10"))
-    fake.next("POST hold", BUSY, ATTEMPTS)
+    fake.fail_next("POST hold", BUSY, ATTEMPTS)
     with pytest.raises(snap.APIError, match="change in progress"):
-        snapd.patiently(lambda: snap.hold("hello"))
-    assert fake.asked("POST hold") == ATTEMPTS
+        snapd.with_retries(lambda: snap.hold("hello"))
+    assert fake.request_count("POST hold") == ATTEMPTS
     assert not fake.snaps["hello"].held
 
 
 @pytest.mark.usefixtures("ours")
-def test_a_lock_that_the_command_finds_is_waited_for(fake: Snapd) -> None:
-    fake.next("snap connections", BUSY, ATTEMPTS - 1)
-    assert len(snapd.links(NAME)) == 2
-    assert fake.asked("snap connections") == ATTEMPTS
+def test_busy_snapd_is_retried_by_the_command(fake: Snapd) -> None:
+    fake.fail_next("snap connections", BUSY, ATTEMPTS - 1)
+    assert len(snapd.connections(NAME)) == 2
+    assert fake.request_count("snap connections") == ATTEMPTS
 
 
-def test_a_slow_answer_is_waited_for_then_raised(
+def test_slow_answer_is_retried_then_raised(
     fake: Snapd, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(snapd_client, "_REQUEST_TIMEOUT", 0.2)
-    fake.next("GET snap", Silence.HANG, ATTEMPTS)
+    fake.fail_next("GET snap", Silence.HANG, ATTEMPTS)
     with pytest.raises(snap.TimeoutError):
         snapd.installed(NAME)
     assert attempts(caplog) == ATTEMPTS
 
 
-def test_a_connection_that_always_breaks_is_raised(fake: Snapd) -> None:
-    fake.next("POST hold", Silence.DROP, ATTEMPTS)
+def test_lost_connection_is_retried_then_raised(fake: Snapd) -> None:
+    fake.fail_next("POST hold", Silence.DROP, ATTEMPTS)
     with pytest.raises(snap.ConnectionError, match="lost"):
-        snapd.patiently(lambda: snap.hold(NAME))
-    assert fake.asked("POST hold") == ATTEMPTS
+        snapd.with_retries(lambda: snap.hold(NAME))
+    assert fake.request_count("POST hold") == ATTEMPTS
 
 
 @pytest.mark.parametrize(
@@ -186,27 +190,23 @@ def test_a_connection_that_always_breaks_is_raised(fake: Snapd) -> None:
         (ChangeFails("cannot perform the following tasks:\n- Hold (no)"), snap.ChangeError),
     ],
 )
-def test_what_does_not_pass_is_raised_at_once(
-    fake: Snapd, trouble: Refusal | ChangeFails, kind: type[snap.Error]
-) -> None:
+def test_lasting_failure_is_raised_at_once(fake: Snapd, trouble: Refusal | ChangeFails, kind: type[snap.Error]) -> None:
     fake.add(Snap("hello", "29", "2.10"))
-    fake.next("POST hold", trouble)
+    fake.fail_next("POST hold", trouble)
     with pytest.raises(kind):
-        snapd.patiently(lambda: snap.hold("hello"))
-    assert fake.asked("POST hold") == 1
+        snapd.with_retries(lambda: snap.hold("hello"))
+    assert fake.request_count("POST hold") == 1
 
 
-def test_without_snapd_nothing_is_tried_twice(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_missing_snapd_is_not_retried(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(snapd_client, "_SOCKET_PATH", "/nonexistent/snapd.socket")
-    with pytest.raises(SnapError, match=r"^snapd is not on this machine: "):
+    with pytest.raises(CharmError, match=r"^snapd is not installed: "):
         snapd.installed(NAME)
     assert not any("trying again" in line for line in caplog.messages)
 
 
 @pytest.mark.usefixtures("ours")
-def test_jujus_proxies_reach_the_command_in_both_spellings(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jujus_proxies_reach_the_command_in_lower_and_upper_case(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JUJU_CHARM_HTTP_PROXY", "http://proxy.test:3128")
     monkeypatch.setenv("JUJU_CHARM_HTTPS_PROXY", "http://proxy.test:3129")
     monkeypatch.setenv("JUJU_CHARM_NO_PROXY", "localhost,10.0.0.0/8")
@@ -222,7 +222,7 @@ def test_jujus_proxies_reach_the_command_in_both_spellings(fake: Snapd, monkeypa
 
 
 @pytest.mark.usefixtures("ours")
-def test_without_jujus_proxies_the_command_has_our_environment(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_has_our_environment_without_jujus_proxies(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -246,10 +246,10 @@ def test_without_jujus_proxies_the_command_has_our_environment(fake: Snapd, monk
         b'{"type": "sync", "result": 5}',
     ],
 )
-def test_an_answer_in_an_unknown_form_is_an_error_of_the_library(
+def test_malformed_answer_is_an_error_of_the_library(
     body: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that an action fails with a sentence, and an event is tried again by Juju."""
+    """The charm turns such errors into the failure of an action, and Juju retries a failed event."""
     monkeypatch.setattr(snapd_client, "_SOCKET_PATH", str(tmp_path / "socket"))
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / "socket"))
@@ -273,16 +273,16 @@ def test_an_answer_in_an_unknown_form_is_an_error_of_the_library(
     [
         ("#!/bin/sh\necho Interface; echo; echo rubbish", snap.BadResponseError),
         ("#!/bin/sh\nprintf 'x\\n\\377'", snap.BadResponseError),
-        ("#!/nonexistent/sh", snap.Error),
+        ("#!/nonexistent/sh", CharmError),
         ("no program", snap.ChangeError),
     ],
 )
-def test_a_command_snap_that_is_none_or_talks_rubbish_is_an_error_of_the_library(
-    body: str, error: type[snap.Error], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_broken_command_snap_is_reported(
+    body: str, error: type[Exception], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = tmp_path / "snap"
     command.write_text(body)
     command.chmod(0o755 if body.startswith("#!") else 0o644)
     monkeypatch.setattr(snapd, "_COMMAND", str(command))
-    with pytest.raises((error, SnapError)):
-        snapd.links(NAME)
+    with pytest.raises(error):
+        snapd.connections(NAME)

@@ -1,0 +1,126 @@
+"""The charm's actions: each shows or changes one thing, and fails with a sentence."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, cast
+
+import ops
+from charmlibs import snap
+
+import daemon_health
+import isolation
+import orchestrator_snap
+from config import ReleaseParams
+from epa_orchestrator.cli import tables
+from epa_orchestrator.hardware.describe import describe
+from epa_orchestrator.hardware.hugepages import read_hugepages
+from epa_orchestrator.hardware.sysfs import SysfsError, SysfsTree
+from errors import CharmError
+from juju_texts import action_results, truncate
+
+
+def _fail_on_error(
+    act: Callable[[Actions, ops.ActionEvent], None],
+) -> Callable[[Actions, ops.ActionEvent], None]:
+    """Make an error of snapd, the daemon or the host the action's failure."""
+
+    @functools.wraps(act)
+    def handler(actions: Actions, event: ops.ActionEvent) -> None:
+        try:
+            act(actions, event)
+        except (CharmError, SysfsError, snap.Error) as error:
+            event.fail(truncate(str(error)))
+
+    return handler
+
+
+class Actions(ops.Object):
+    """Handles the action events of a charm."""
+
+    def __init__(self, charm: ops.CharmBase, refresh_snap: Callable[[], None]) -> None:
+        super().__init__(charm, "actions")
+        #: Reconciles with the newest snap; raises CharmError.
+        self._refresh_snap = refresh_snap
+        for event, handler in (
+            (charm.on.list_allocations_action, self._on_list_allocations),
+            (charm.on.show_machine_action, self._on_show_machine),
+            (charm.on.release_action, self._on_release),
+            (charm.on.refresh_snap_action, self._on_refresh_snap),
+            (charm.on.get_status_action, self._on_get_status),
+        ):
+            self.framework.observe(event, handler)
+
+    @_fail_on_error
+    def _on_list_allocations(self, event: ops.ActionEvent) -> None:
+        held = daemon_health.holdings()
+        text = tables.plain(*map(tables.allocations, held.listings), tables.hugepages(held.memory))
+        document = {
+            "pools": {listing.pool: listing.model_dump(mode="json", exclude_none=True) for listing in held.listings},
+            "hugepages": held.memory.model_dump(mode="json", exclude_none=True)["numa_hugepages"],
+        }
+        event.set_results(action_results(text, document))
+
+    @_fail_on_error
+    def _on_show_machine(self, event: ops.ActionEvent) -> None:
+        host = isolation.read()
+        if host.machine is None:
+            raise CharmError(str(host.problem))
+        pages = {node_id: read_hugepages(SysfsTree("/sys"), node_id) for node_id in host.machine.node_ids}
+        remarks = [host.problem] if host.problem else host.notes
+        text = tables.plain(*tables.machine(host.machine, pages), *remarks)
+        event.set_results(action_results(text, describe(host.machine, pages) | {"remarks": remarks}))
+
+    @_fail_on_error
+    def _on_release(self, event: ops.ActionEvent) -> None:
+        params = event.load_params(ReleaseParams, errors="fail")
+        if not params.confirm:
+            raise CharmError(
+                f"nothing was released: stop all that uses the CPUs of '{params.service}', then pass confirm=true"
+            )
+        released = daemon_health.release(params.service)
+        if not released:
+            raise CharmError(f"the service '{params.service}' holds no CPUs or hugepages: see list-allocations")
+        document = {"service": params.service, "released": released}
+        event.set_results(action_results(f"released {', '.join(released)}", document))
+
+    @_fail_on_error
+    def _on_refresh_snap(self, event: ops.ActionEvent) -> None:
+        before = orchestrator_snap.installed()
+        self._refresh_snap()
+        after = orchestrator_snap.installed()
+        old, new = [info.revision if info else "none" for info in (before, after)]
+        text = f"revision {old} before, {new} now, version {after.version if after else 'none'}"
+        event.set_results(action_results(text, {"before": old, "after": new}))
+
+    @_fail_on_error
+    def _on_get_status(self, event: ops.ActionEvent) -> None:
+        info = orchestrator_snap.installed()
+        if info is None:
+            raise CharmError("the snap is not installed: see 'juju debug-log'")
+        isolated = isolation.read().isolated
+        try:
+            daemon_health.check(isolated)
+            health = "the daemon answers"
+        except CharmError as error:
+            health = str(error)
+        connections = orchestrator_snap.connections()
+        document = {
+            "health": health,
+            "version": info.version,
+            "revision": info.revision,
+            "channel": info.tracking or "none (installed from a file)",
+            "held": info.hold is not None,
+            "isolated-cpus": str(isolated) or "none",
+            "options": orchestrator_snap.options(),
+            "connections": {":".join(each.plug): each.slot or "not connected" for each in connections},
+        }
+        text = "\n".join(f"{key}: {_format(value)}" for key, value in document.items())
+        event.set_results(action_results(text, document))
+
+
+def _format(value: Any) -> str:
+    if not isinstance(value, dict):
+        return str(value)
+    return ", ".join(f"{key}={each}" for key, each in cast("dict[str, Any]", value).items())

@@ -1,0 +1,147 @@
+"""The daemon, asked over its socket: whether it works, which CPUs and hugepages are held, and releasing them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import snapd
+from epa_orchestrator.client.checks import is_same_name
+from epa_orchestrator.client.client import Client, DaemonError
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.protocol.answers import Listing, MemoryAnswer
+from errors import CharmError
+
+SNAP: Final = "epa-orchestrator"
+SOCKET: Final = Path("/var/snap/epa-orchestrator/current/data/epa.sock")
+
+_ANSWER_TIMEOUT: Final = 60.0
+#: The largest number of services that one sentence names.
+_MAX_NAMES: Final = 20
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """Everything that is held: the listing of each pool, and the hugepages."""
+
+    listings: list[Listing]
+    memory: MemoryAnswer
+
+    @property
+    def services(self) -> list[str]:
+        """The services that hold CPUs or hugepages, sorted."""
+        cpus = {claim.service_name for listing in self.listings for claim in listing.allocations}
+        pages = {service for node in self.memory.numa_hugepages.values() for service in node.allocations}
+        return sorted(cpus | pages)
+
+    @property
+    def records(self) -> Iterator[tuple[str, str, int, int]]:
+        """The hugepage records: node (as `node0`), service, page size (KiB), count."""
+        for node, pages in self.memory.numa_hugepages.items():
+            for service, counts in pages.allocations.items():
+                for size_kb, count in counts.items():
+                    yield node, service, int(size_kb), count
+
+
+def ensure_started() -> None:
+    """Connect to the socket, so that systemd starts the daemon if it does not run.
+
+    The daemon's first start imports the older daemon's claims. That has to happen before another snap can write to the
+    directory of the older state, and before the configure hook compares options with the claims. A daemon that does not
+    answer is no error here: `check` reports it.
+    """
+    with contextlib.suppress(DaemonError):
+        _client().list_allocations()
+
+
+def check(isolated: CpuSet) -> None:
+    """Check that the daemon works; `isolated` are the CPUs that the kernel isolates.
+
+    Raises CharmError when the daemon does not answer, cannot read its state, does not see the host, or has a pool
+    without usable CPUs.
+    """
+    client = _client()
+    try:
+        listing = client.list_allocations()
+        general = client.general_listing()
+    except DaemonError as error:
+        raise CharmError(
+            f"the daemon does not answer ({error}): see 'snap logs {SNAP}', then run 'sudo snap start --enable {SNAP}'"
+        ) from error
+    if listing.state_error:
+        raise CharmError(f"the daemon answers read requests only: {listing.state_error}")
+    reserved = CpuSet.parse(str(snapd.options(SNAP).get("reserved-cpus", "")))
+    if unseen := isolated - reserved - CpuSet.parse(listing.cpu_pool.configured_cpus):
+        raise CharmError(
+            f"the daemon does not see the isolated CPUs {unseen}: run 'sudo snap connect {SNAP}:topology', then see"
+            f" 'snap logs {SNAP}'"
+        )
+    if general and general.cpu_pool.configured_cpus and not general.cpu_pool.eligible_cpus:
+        raise CharmError(
+            "no CPU of cpu-pool can be granted: set cpu-pool to online CPUs that are not isolated"
+            f" (isolated: {isolated or 'none'})"
+        )
+
+
+def holdings() -> Holdings:
+    """All claims and hugepage records.
+
+    Raises CharmError when the daemon does not answer.
+    """
+    client = _client()
+    try:
+        listings = [client.list_allocations()]
+        if general := client.general_listing():
+            listings.append(general)
+        return Holdings(listings, client.memory_info())
+    except DaemonError as error:
+        raise CharmError(f"the daemon does not answer: {error}") from error
+
+
+def release(service: str) -> list[str]:
+    """Release all CPUs and hugepage records of a service; returns a description of each.
+
+    Raises CharmError; its message names what was released before the failure.
+    """
+    held = holdings()
+    client = _client()
+    released: list[str] = []
+    try:
+        for listing in held.listings:
+            for claim in listing.allocations:
+                if is_same_name(claim.service_name, service):
+                    client.allocate(claim.service_name, -1, listing.pool)
+                    released.append(f"CPUs {claim.allocated_cores} of pool {listing.pool}")
+        for node, name, size_kb, count in held.records:
+            if is_same_name(name, service):
+                client.set_hugepages(name, int(node.removeprefix("node")), size_kb, -1)
+                released.append(f"{count} hugepages of {size_kb} KiB on {node}")
+    except DaemonError as error:
+        raise CharmError(f"released {', '.join(released) or 'nothing'}, then failed: {error}") from error
+    return released
+
+
+def reason_to_keep_snap() -> str | None:
+    """Why removing the snap could take CPUs or hugepages from a service; None when nothing is held."""
+    try:
+        held = holdings()
+    except CharmError as error:
+        return f"its claims cannot be read: {error}"
+    if problem := held.listings[0].state_error:
+        return f"its claims cannot be read: {problem}"
+    if not held.services:
+        return None
+    names = held.services[:_MAX_NAMES]
+    if unnamed := len(held.services) - len(names):
+        names.append(f"{unnamed} more")
+    return (
+        f"CPUs or hugepages are still held by {', '.join(names)}; when these services have stopped, run"
+        f" 'sudo {SNAP} release' for each, then 'sudo snap remove {SNAP}'"
+    )
+
+
+def _client() -> Client:
+    return Client(SOCKET, timeout=_ANSWER_TIMEOUT)

@@ -1,0 +1,56 @@
+"""Hugepages: the kernel's counts of them, by NUMA node and page size.
+
+Source: Documentation/admin-guide/mm/hugetlbpage.rst of the Linux kernel.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from epa_orchestrator.hardware.sysfs import MOST_DIGITS, NODE_DIR, Sysfs, count_in, number
+
+_ALL_NODES: Final = "kernel/mm/hugepages"
+_SIZE = re.compile(rf"hugepages-([0-9]{{1,{MOST_DIGITS}}})kB", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Hugepages:
+    """The hugepages of one size (KiB) on one node, as the kernel counts them."""
+
+    size_kb: int
+    total: int
+    free: int
+
+
+def read_hugepages(sysfs: Sysfs, node_id: int) -> tuple[Hugepages, ...]:
+    """The current counts on a node, by size; () where it has no hugepages."""
+    directory = f"{NODE_DIR}/node{node_id}/hugepages"
+    names = sysfs.names(directory)
+    if not names and _is_whole_machine(sysfs, node_id):
+        directory = _ALL_NODES
+        names = sysfs.names(directory)
+    sizes = sorted(int(match[1]) for match in map(_SIZE.fullmatch, names) if match)
+    pages = (_read_size(sysfs, directory, size) for size in sizes)
+    return tuple(size for size in pages if size is not None)
+
+
+def read_hugepages_of(sysfs: Sysfs, node_id: int, size_kb: int) -> Hugepages | None:
+    """The current counts for one size (KiB) on a node, None where it has no such size."""
+    found = _read_size(sysfs, f"{NODE_DIR}/node{node_id}/hugepages", size_kb)
+    if found is None and _is_whole_machine(sysfs, node_id):
+        return _read_size(sysfs, _ALL_NODES, size_kb)
+    return found
+
+
+def _read_size(sysfs: Sysfs, directory: str, size_kb: int) -> Hugepages | None:
+    total = sysfs.read(f"{directory}/hugepages-{size_kb}kB/nr_hugepages")
+    if total is None:
+        return None
+    return Hugepages(size_kb, number(total), count_in(sysfs, f"{directory}/hugepages-{size_kb}kB/free_hugepages"))
+
+
+def _is_whole_machine(sysfs: Sysfs, node_id: int) -> bool:
+    """Whether a node stands for the whole machine, as node 0 does on a kernel without node directories."""
+    return node_id == 0 and sysfs.read(f"{NODE_DIR}/node0/cpulist") is None and not sysfs.names(f"{NODE_DIR}/node0")

@@ -1,0 +1,131 @@
+"""Rules: which values of the options refuse a request, what they allow, and the refusal that names the broken one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.errors import EpaError
+from epa_orchestrator.placement.minimum import minimum_domains
+from epa_orchestrator.placement.task import Task
+from epa_orchestrator.placement.topology import Topology
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule that a candidate breaks: the option with its value, and in words what it allows and what it got."""
+
+    option: str
+    value: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.option}={self.value} {self.reason}"
+
+
+class Unplaceable(EpaError):
+    """There are enough CPUs, but a rule allows no choice of them; `choice` is the best one for the `relaxed` task."""
+
+    def __init__(self, task: Task, choice: CpuSet, rule: Rule, relaxed: Task | None = None) -> None:
+        self.task, self.choice, self.rule = task, choice, rule
+        self.relaxed = relaxed or replace(task, policy=task.policy.without(*task.policy.rules))
+        cost = self.relaxed.cost(choice)
+        vector = ", ".join(f"{name}={value}" for name, _ in self.relaxed.levels if (value := getattr(cost, name)))
+        held = "; the CPUs that the service holds break it already: release them first" if _held_breaks(task) else ""
+        super().__init__(
+            f"{task.count} CPUs cannot be placed: {rule}{held}. Otherwise the best choice would be {choice} ({vector})"
+        )
+
+    def without_traceback(self) -> Unplaceable:
+        """A copy without the traceback, which would keep many objects in memory."""
+        refusal = Unplaceable.__new__(Unplaceable)
+        refusal.args = self.args
+        refusal.task, refusal.choice, refusal.rule, refusal.relaxed = self.task, self.choice, self.rule, self.relaxed
+        return refusal
+
+
+def _held_breaks(task: Task) -> bool:
+    """Whether a service that asks for more holds CPUs that break a rule, whichever CPUs are added to them."""
+    if not 0 < len(task.own) < task.count:
+        return False
+    rule = broken_rule(task, task.own)
+    return rule is not None and rule.value != "require"
+
+
+def broken_rule(task: Task, chosen: CpuSet) -> Rule | None:
+    """The first rule of the policy that a candidate breaks, None when it respects them all."""
+    return _broken_thread_rule(task, chosen) or _broken_numa_rule(task, chosen) or _broken_l3_rule(task, chosen)
+
+
+def _broken_thread_rule(task: Task, chosen: CpuSet) -> Rule | None:
+    policy = task.policy.cpu_thread_policy
+    if policy not in ("require", "isolate"):
+        return None
+    of_others = ~((task.free - task.reclaimable) | task.own | chosen).mask
+    cores = [
+        core for cell in task.topology.cells if cell.cpus & chosen.mask for core in cell.cores if core & chosen.mask
+    ]
+    if policy == "require":
+        parts = sum(1 for core in cores if core & ~chosen.mask)
+        reason = f"allows whole cores only, and of {_number(parts, 'core')} the service would have a part"
+    else:
+        parts = sum(1 for core in cores if core & of_others or (core & chosen.mask).bit_count() > 1)
+        reason = f"allows one thread of a core that nobody else uses, and {_number(parts, 'core')} would not be so"
+    return Rule("cpu-thread-policy", policy, reason) if parts else None
+
+
+def _broken_numa_rule(task: Task, chosen: CpuSet) -> Rule | None:
+    limit, nodes = _most_nodes(task), len(task.topology.nodes_of(chosen.mask))
+    reason = f"allows {_number(limit, 'NUMA node')}, and {nodes} would be needed"
+    return Rule("numa-policy", task.policy.numa_policy, reason) if nodes > limit else None
+
+
+def _broken_l3_rule(task: Task, chosen: CpuSet) -> Rule | None:
+    limit, l3s = _most_l3s(task), _count_l3s(task.topology, chosen)
+    reason = f"allows {_number(limit, 'L3 domain')}, and {l3s} would be needed"
+    return Rule("uncore-cache-alignment", "require", reason) if l3s > limit else None
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
+class Limits(NamedTuple):
+    """How many NUMA nodes and L3 domains a policy allows for a task; all there are when no rule limits them."""
+
+    numa_nodes: int
+    l3_domains: int
+
+    def allow(self, topology: Topology, chosen: CpuSet) -> bool:
+        """Whether the CPUs are in no more domains."""
+        return (
+            len(topology.nodes_of(chosen.mask)) <= self.numa_nodes and _count_l3s(topology, chosen) <= self.l3_domains
+        )
+
+
+def limits(task: Task) -> Limits:
+    """The limits of a task's policy."""
+    return Limits(_most_nodes(task), _most_l3s(task))
+
+
+def _most_nodes(task: Task) -> int:
+    every = len(task.topology.nodes)
+    if task.node is not None or task.policy.numa_policy in ("none", "best-effort"):
+        return every
+    if task.policy.numa_policy == "single-numa-node":
+        return 1
+    minimum = minimum_domains(task.topology, task.count, task.policy.cpu_thread_policy)
+    return minimum.numa_nodes if minimum else every
+
+
+def _most_l3s(task: Task) -> int:
+    every = len(task.topology.l3_cpus)
+    if task.policy.uncore_cache_alignment != "require":
+        return every
+    minimum = minimum_domains(task.topology, task.count, task.policy.cpu_thread_policy, task.node)
+    return minimum.l3_domains if minimum else every
+
+
+def _count_l3s(topology: Topology, chosen: CpuSet) -> int:
+    return sum(1 for cpus in topology.l3_cpus.values() if cpus & chosen.mask)

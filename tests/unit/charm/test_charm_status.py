@@ -1,0 +1,191 @@
+"""The unit's status names the most important problem and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ops import testing
+
+from epa_orchestrator.allocation.settings import parse_settings
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.hardware.machine import Machine
+from errors import CharmError
+from isolation import Isolation
+from tests.machines import made_up
+from tools.synthetic import Shape
+
+from .unit import (
+    CONTAINER,
+    NO_ISOLATION,
+    NO_RELATION,
+    OK,
+    SHAPE,
+    STEPS,
+    UNREADABLE,
+    Unit,
+)
+
+
+def test_failed_first_install_ends_the_reconcile(unit: Unit) -> None:
+    unit.workload.errors["install"] = CharmError("the base snap core24 is not installed: install it")
+    after = unit.run("install")
+    assert after.unit_status == testing.BlockedStatus("the base snap core24 is not installed: install it")
+    assert unit.workload.calls == ["install"]
+    assert unit.workload.isolated == []
+    assert after.workload_version == ""
+
+
+def test_failed_replacement_blocks_and_keeps_the_old_snap_working(settled: Unit) -> None:
+    settled.config = {"snap-channel": "latest/edge"}
+    settled.workload.errors["install"] = CharmError("the store cannot be reached: fix the network")
+    after = settled.run()
+    assert after.unit_status == testing.BlockedStatus("the store cannot be reached: fix the network")
+    assert after.workload_version == "0.1.0"
+    assert settled.workload.calls == ["install", *STEPS]
+
+
+def test_refused_options_block_and_do_not_stop_connecting(settled: Unit) -> None:
+    settled.workload.errors["ensure_config"] = CharmError("reserved-cpus=2 would take CPUs from nova: release them")
+    settled.config = {"reserved-cpus": "2"}
+    blocked = testing.BlockedStatus("reserved-cpus=2 would take CPUs from nova: release them")
+    assert settled.status() == blocked
+    assert settled.workload.calls == ["hold", *STEPS]
+    assert settled.workload.config["reserved-cpus"] == ""
+
+
+@pytest.mark.parametrize("step", ["hold", "connect_topology", "connect_consumers"])
+def test_failed_step_blocks_and_does_not_stop_later_steps(step: str, settled: Unit) -> None:
+    settled.workload.errors[step] = CharmError("failed to connect a:b: correct connect-plugs")
+    assert settled.status() == testing.BlockedStatus("failed to connect a:b: correct connect-plugs")
+    assert settled.workload.calls == ["hold", *STEPS]
+    assert settled.workload.isolated == [], "the daemon is not asked while something is known to be wrong"
+
+
+def test_first_of_several_problems_is_shown_and_all_are_logged(settled: Unit) -> None:
+    settled.workload.errors |= {step: CharmError(f"{step} failed: fix it") for step in STEPS}
+    assert settled.status() == testing.BlockedStatus("connect_topology failed: fix it")
+    logged = [line.message for line in settled.ctx.juju_log if line.level == "ERROR"]
+    assert logged == [f"{step} failed: fix it" for step in STEPS]
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"numa-policy": "sideways"},
+            "numa-policy='sideways' is not valid: set it to 'best-effort', 'none', 'restricted' or 'single-numa-node'",
+        ),
+        ({"log-level": "loud"}, "log-level='loud' is not valid: set it to 'debug', 'info', 'warning' or 'error'"),
+        (
+            {"default-allocation-percent": 101},
+            "default-allocation-percent='101' is not valid: input should be less than or equal to 100",
+        ),
+        (
+            {"reserved-hugepages": "0:2048"},
+            "reserved-hugepages='0:2048' is not valid: '0:2048' is not node:size_kb:count, such as 0:2048:16",
+        ),
+        (
+            {"connect-plugs": "nova"},
+            "connect-plugs='nova' is not valid: 'nova' is not snap:plug; separate such pairs by commas",
+        ),
+        (
+            {"snap-channel": "!"},
+            "snap-channel='!' is not valid: give a channel such as latest/stable, or reset it to use the charm's snap",
+        ),
+        ({"snap-revision": 3}, "snap-revision=3 needs a snap-channel: set both, or reset snap-revision"),
+        (
+            {"cpu-thread-policy": "require", "cpu-distribution": "cores"},
+            "cpu-thread-policy=require contradicts cpu-distribution=cores: change one of the two",
+        ),
+    ],
+)
+def test_invalid_option_blocks_and_changes_nothing(config: dict[str, Any], message: str, settled: Unit) -> None:
+    settled.config = config
+    assert settled.status() == testing.BlockedStatus(message)
+    assert settled.workload.calls == []
+
+
+def test_corrected_option_unblocks(settled: Unit) -> None:
+    settled.config = {"numa-policy": "sideways"}
+    settled.run()
+    settled.config = {"numa-policy": "restricted"}
+    assert settled.status() == OK
+    assert settled.workload.config["numa-policy"] == "restricted"
+
+
+def test_only_the_daemons_options_are_passed_on(settled: Unit) -> None:
+    options = settled.workload.config
+    assert {"cpu-pool", "reserved-cpus", "log-level", "numa-policy"} <= options.keys()
+    assert not {"snap-channel", "snap-revision", "connect-plugs", "require-isolated-cpus"} & options.keys()
+    assert parse_settings(options) == parse_settings({"log-level": "info"})
+
+
+def test_configured_plugs_are_connected(settled: Unit) -> None:
+    settled.config = {"connect-plugs": "a:epa-info, b_2:cpus"}
+    assert settled.status() == OK
+    assert settled.workload.plugs == [("a", "epa-info"), ("b_2", "cpus")]
+
+
+def test_missing_relation_blocks(settled: Unit) -> None:
+    settled.relations.clear()
+    assert settled.status() == testing.BlockedStatus(NO_RELATION)
+
+
+def test_failed_install_is_shown_before_a_missing_relation(unit: Unit) -> None:
+    unit.relations.clear()
+    unit.workload.errors["install"] = CharmError("no snap: attach one")
+    assert unit.status() == testing.BlockedStatus("no snap: attach one")
+
+
+@pytest.mark.parametrize(
+    "problem",
+    [
+        "the daemon does not answer (refused): see 'snap logs epa-orchestrator'",
+        "the daemon answers read requests only: the state database is empty",
+        "the daemon does not see the isolated CPUs 2-3: run 'sudo snap connect epa-orchestrator:topology'",
+    ],
+)
+def test_daemon_problem_blocks(problem: str, settled: Unit) -> None:
+    settled.workload.errors["check"] = CharmError(problem)
+    assert settled.status("update_status") == testing.BlockedStatus(problem)
+    assert settled.workload.calls == ["hold", *STEPS]
+
+
+NONE_ISOLATED = made_up(Shape())
+
+
+@pytest.mark.parametrize(
+    ("machine", "container", "message"),
+    [
+        (NONE_ISOLATED, False, NO_ISOLATION),
+        (NONE_ISOLATED, True, CONTAINER),
+    ],
+)
+@pytest.mark.parametrize("required", [False, True])
+def test_missing_isolation_is_shown_and_blocks_only_if_required(
+    machine: Machine, container: bool, message: str, required: bool, settled: Unit
+) -> None:
+    settled.host = Isolation(machine, container)
+    settled.config = {"require-isolated-cpus": required}
+    expected = testing.BlockedStatus(message) if required else testing.ActiveStatus(message)
+    assert settled.status() == expected
+    assert settled.workload.isolated == [CpuSet()]
+
+
+def test_unreadable_host_blocks(settled: Unit) -> None:
+    settled.host = Isolation(None, container=False, unreadable="sysfs shows no CPUs")
+    assert settled.status() == testing.BlockedStatus(UNREADABLE)
+
+
+def test_isolated_cpus_in_a_container_are_accepted(settled: Unit) -> None:
+    settled.host = Isolation(made_up(SHAPE), container=True)
+    settled.config = {"require-isolated-cpus": True}
+    assert settled.status() == OK
+
+
+def test_daemon_problem_is_shown_before_a_host_problem(settled: Unit) -> None:
+    settled.host = Isolation(NONE_ISOLATED, container=False)
+    settled.config = {"require-isolated-cpus": True}
+    settled.workload.errors["check"] = CharmError("the daemon does not answer: start it")
+    assert settled.status() == testing.BlockedStatus("the daemon does not answer: start it")

@@ -1,0 +1,204 @@
+"""Options, connections and removal of the snap, against a stand-in for snapd."""
+
+from __future__ import annotations
+
+import pytest
+from charmlibs import snap
+
+import orchestrator_snap
+from orchestrator_snap import FileSource
+from tests.fake_snapd.snapd import Snapd, mount_profile
+from tests.fake_snapd.snaps import CONSUMER, NAME
+from tests.fake_snapd.troubles import BUSY, ChangeFails
+from tests.service import Service
+
+from .workload import ATTEMPTS, PLUG, add_claims, error_of
+
+
+def test_options_are_set_in_one_step_and_only_if_they_differ(ours: Snapd) -> None:
+    orchestrator_snap.ensure_config({"reserved-cpus": "2", "default-allocation-percent": 50})
+    orchestrator_snap.ensure_config({"reserved-cpus": "2", "default-allocation-percent": 60})
+    orchestrator_snap.ensure_config({"reserved-cpus": "2", "default-allocation-percent": 60})
+    assert ours.request_count("PUT conf") == 2
+    assert orchestrator_snap.options() == {"reserved-cpus": "2", "default-allocation-percent": 60}
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("reserved-cpus=2 would take CPU 2 from nova", "reserved-cpus=2 would take CPU 2 from nova"),
+        ("a (b) c", "a (b) c"),
+        ("line one\nline two", "line one line two"),
+        ("the options:\n- one (1)\n- two (2)", "the options: - one (1) - two (2)"),
+    ],
+)
+def test_error_of_the_configure_hook_is_shown_without_snapds_words(ours: Snapd, said: str, sentence: str) -> None:
+    ours.configure_hook = lambda options: said if "reserved-cpus" in options else None
+    orchestrator_snap.ensure_config({"log-level": "info"})
+    assert error_of(lambda: orchestrator_snap.ensure_config({"reserved-cpus": "2", "log-level": "debug"})) == sentence
+    assert orchestrator_snap.options() == {"log-level": "info"}
+
+
+def test_other_error_of_a_change_is_shown_whole(ours: Snapd) -> None:
+    ours.fail_next("PUT conf", ChangeFails("the disk\nis full"))
+    assert error_of(lambda: orchestrator_snap.ensure_config({"log-level": "debug"})) == "the disk is full"
+
+
+@pytest.mark.usefixtures("fake")
+def test_options_of_a_missing_snap_are_an_error() -> None:
+    with pytest.raises(snap.NotInstalledError):
+        orchestrator_snap.options()
+
+
+def test_topology_is_connected_once(ours: Snapd) -> None:
+    orchestrator_snap.connect_topology()
+    orchestrator_snap.connect_topology()
+    assert ours.slot_of((NAME, "topology")) == ":system-files"
+    assert ours.request_count("POST connect") == 1
+
+
+def test_consumer_is_connected_once(ours: Snapd) -> None:
+    ours.add_consumer()
+    for _ in range(2):
+        orchestrator_snap.connect_consumers([PLUG])
+    assert ours.slot_of(PLUG) == f"{NAME}:epa-info"
+    assert ours.request_count("POST connect") == 1
+
+
+def test_missing_consumer_is_connected_after_its_install(ours: Snapd) -> None:
+    ours.add_consumer("ovn-dpdk", "cpus")
+    orchestrator_snap.connect_consumers([PLUG, ("ovn-dpdk", "cpus")])
+    assert ours.slot_of(("ovn-dpdk", "cpus")) == f"{NAME}:epa-info"
+    ours.add_consumer()
+    orchestrator_snap.connect_consumers([PLUG, ("ovn-dpdk", "cpus")])
+    assert ours.slot_of(PLUG) == f"{NAME}:epa-info"
+
+
+def test_failed_connection_does_not_stop_others(ours: Snapd) -> None:
+    ours.add_consumer("ovn-dpdk", "cpus")
+    ours.add_consumer()
+    sentence = error_of(lambda: orchestrator_snap.connect_consumers([("ovn-dpdk", "typo"), PLUG]))
+    assert sentence.startswith("failed to connect ovn-dpdk:typo (")
+    assert ours.slot_of(PLUG) == f"{NAME}:epa-info"
+
+
+def test_consumer_without_the_plug_is_named(ours: Snapd) -> None:
+    ours.add_consumer(plug="other")
+    assert error_of(lambda: orchestrator_snap.connect_consumers([PLUG])) == (
+        'failed to connect openstack-hypervisor:epa-info (snap "openstack-hypervisor" has no plug named "epa-info"):'
+        " correct connect-plugs"
+    )
+
+
+def test_refused_connection_is_reported(ours: Snapd) -> None:
+    ours.add_consumer()
+    ours.fail_next("POST connect", ChangeFails("cannot perform the following tasks:\n- Connect (no)"))
+    sentence = error_of(lambda: orchestrator_snap.connect_consumers([PLUG]))
+    assert sentence.startswith(f"failed to connect {CONSUMER}:epa-info (cannot perform the following tasks: - Connect")
+    assert ours.slot_of(PLUG) is None
+
+
+def test_refused_topology_plug_is_not_blamed_on_connect_plugs(ours: Snapd) -> None:
+    ours.fail_next("POST connect", ChangeFails("cannot perform the following tasks:\n- Connect (no)"))
+    sentence = error_of(orchestrator_snap.connect_topology)
+    assert sentence.startswith(f"failed to connect {NAME}:topology")
+    assert "connect-plugs" not in sentence
+
+
+def test_busy_snapd_is_raised_while_connecting(ours: Snapd) -> None:
+    ours.add_consumer()
+    ours.fail_next("POST connect", BUSY, ATTEMPTS)
+    with pytest.raises(snap.APIError, match="change in progress"):
+        orchestrator_snap.connect_consumers([PLUG])
+    assert ours.request_count("POST connect") == ATTEMPTS
+
+
+def test_connection_that_a_refresh_left_stale_is_renewed(connected: Snapd, other_file: FileSource) -> None:
+    profile = connected.mounts / f"snap.{CONSUMER}.fstab"
+    orchestrator_snap.install(other_file)
+    assert "/x1/" in profile.read_text()
+    orchestrator_snap.connect_consumers([PLUG])
+    assert f"/var/snap/{NAME}/x2/data" in profile.read_text()
+    assert connected.request_count("POST disconnect") == 1
+    assert connected.slot_of(PLUG) == f"{NAME}:epa-info"
+    orchestrator_snap.connect_consumers([PLUG])
+    assert connected.request_count("POST disconnect") == 1
+
+
+def test_connection_without_a_mount_is_renewed(connected: Snapd) -> None:
+    profile = connected.mounts / f"snap.{CONSUMER}.fstab"
+    profile.write_text("tmpfs / tmpfs x-snapd.origin=rootfs 0 0\n", encoding="utf-8")
+    orchestrator_snap.connect_consumers([PLUG])
+    assert profile.read_text() == mount_profile(CONSUMER, NAME, "x1", "7")
+
+
+def test_consumer_that_has_never_run_is_not_reconnected(connected: Snapd) -> None:
+    (connected.mounts / f"snap.{CONSUMER}.fstab").unlink()
+    orchestrator_snap.connect_consumers([PLUG])
+    assert connected.request_count("POST *connect") == 0
+
+
+def test_missing_snap_is_not_removed(fake: Snapd) -> None:
+    assert orchestrator_snap.remove() is None
+    assert fake.requests == ["GET snap"]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_unused_snap_is_removed_with_its_connections(connected: Snapd) -> None:
+    orchestrator_snap.connect_topology()
+    assert orchestrator_snap.remove() is None
+    assert NAME not in connected.snaps
+    assert sorted(connected.commands_of("disconnect")) == [
+        ["disconnect", "--forget", f"{NAME}:topology", ":system-files"],
+        ["disconnect", "--forget", f"{CONSUMER}:epa-info", f"{NAME}:epa-info"],
+    ]
+    assert connected.connections == {}
+
+
+def is_left_alone(fake: Snapd) -> bool:
+    """Whether the snap is installed, not held, and has only the connections that snapd makes."""
+    own = {((NAME, "network-bind"), ("", "network-bind")): "-"}
+    return NAME in fake.snaps and not fake.snaps[NAME].held and fake.connections == own
+
+
+def test_snap_with_claims_stays_and_the_reason_names_the_services(connected: Snapd, daemon: Service) -> None:
+    add_claims(daemon)
+    assert orchestrator_snap.remove() == (
+        "CPUs or hugepages are still held by ceph, nova, ovs-dpdk; when these services have stopped, run"
+        " 'sudo epa-orchestrator release' for each, then 'sudo snap remove epa-orchestrator'"
+    )
+    assert is_left_alone(connected)
+    assert connected.request_count("POST remove") == 0
+
+
+@pytest.mark.usefixtures("service")
+def test_snap_stays_if_the_daemon_does_not_answer(connected: Snapd) -> None:
+    reason = orchestrator_snap.remove()
+    assert reason is not None
+    assert reason.startswith("its claims cannot be read: the daemon does not answer: No daemon serves")
+    assert is_left_alone(connected)
+
+
+@pytest.mark.usefixtures("damaged_daemon")
+def test_snap_stays_if_the_state_cannot_be_read(connected: Snapd) -> None:
+    reason = orchestrator_snap.remove()
+    assert reason is not None
+    assert reason.startswith("its claims cannot be read: The state database ")
+    assert is_left_alone(connected)
+
+
+@pytest.mark.usefixtures("daemon")
+def test_remove_retries_a_busy_snapd_then_raises(ours: Snapd) -> None:
+    ours.fail_next("POST remove", BUSY, ATTEMPTS)
+    with pytest.raises(snap.APIError, match="change in progress"):
+        orchestrator_snap.remove()
+    assert ours.request_count("POST remove") == ATTEMPTS
+    assert orchestrator_snap.remove() is None
+    assert NAME not in ours.snaps
+
+
+def test_installed_snap_needs_no_store(ours: Snapd) -> None:
+    ours.store.down = True
+    orchestrator_snap.hold()
+    orchestrator_snap.connect_topology()
+    assert orchestrator_snap.connections()[-1].slot == ":system-files"

@@ -1,0 +1,49 @@
+"""Hugepages: the kernel's counts as they are now, also on a kernel without node directories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages, read_hugepages_of
+from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsTree
+from tools.synthetic import Shape, build
+
+TWO_SIZES = build(Shape(packages=2, hugepages={2048: (8, 3), 1048576: (4, 1)}))
+
+
+def test_sizes_are_in_order() -> None:
+    assert read_hugepages(RecordedSysfs(TWO_SIZES), 0) == (Hugepages(2048, 8, 3), Hugepages(1048576, 4, 1))
+
+
+@pytest.mark.parametrize(
+    ("node", "size_kb", "expected"),
+    [(1, 1048576, Hugepages(1048576, 4, 1)), (1, 64, None), (2, 2048, None)],
+)
+def test_one_size(node: int, size_kb: int, expected: Hugepages | None) -> None:
+    assert read_hugepages_of(RecordedSysfs(TWO_SIZES), node, size_kb) == expected
+
+
+def test_reads_the_counts_each_time(tmp_path: Path) -> None:
+    directory = tmp_path / "devices/system/node/node0/hugepages/hugepages-2048kB"
+    directory.mkdir(parents=True)
+    (directory / "nr_hugepages").write_text("8\n")
+    (directory / "free_hugepages").write_text("8\n")
+    assert read_hugepages(SysfsTree(tmp_path), 0) == (Hugepages(2048, 8, 8),)
+    (directory / "free_hugepages").write_text("3\n")
+    assert read_hugepages(SysfsTree(tmp_path), 0) == (Hugepages(2048, 8, 3),)
+    assert read_hugepages(SysfsTree(tmp_path), 1) == ()
+
+
+def test_hugepages_of_a_kernel_without_nodes() -> None:
+    pages = "kernel/mm/hugepages/hugepages-1048576kB"
+    sysfs = RecordedSysfs({f"{pages}/nr_hugepages": "4", f"{pages}/free_hugepages": "1"})
+    assert read_hugepages(sysfs, 0) == (Hugepages(1048576, 4, 1),)
+    assert read_hugepages(sysfs, 1) == ()
+
+
+def test_one_size_of_a_kernel_without_nodes() -> None:
+    pages = "kernel/mm/hugepages/hugepages-1048576kB"
+    sysfs = RecordedSysfs({f"{pages}/nr_hugepages": "4", f"{pages}/free_hugepages": "1"})
+    assert read_hugepages_of(sysfs, 0, 1048576) == Hugepages(1048576, 4, 1)
