@@ -1,4 +1,4 @@
-"""Asks an orchestrator in this process, without a socket."""
+"""Requests to an orchestrator in this process, without a socket."""
 
 from __future__ import annotations
 

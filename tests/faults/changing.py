@@ -12,7 +12,7 @@ from tests.functional.harness import Daemon, Json
 
 
 class Changes(threading.Thread):
-    """Changes options, and which CPUs are online or isolated, whenever nobody else holds the lock `serving`."""
+    """Changes options, and which CPUs are online or isolated, while no other thread holds the lock `serving`."""
 
     def __init__(self, daemon: Daemon, seed: int) -> None:
         super().__init__(name="changes", daemon=True)
@@ -51,7 +51,7 @@ class Changes(threading.Thread):
 
 
 def _options(chance: random.Random) -> Json:
-    """Some options that decide which CPUs are chosen, but for those that would move claims."""
+    """Some options that decide which CPUs are chosen, without those that would move claims."""
     options = {name: chance.choice(values) for name, values in _OPTIONS.items()}
     return {name: options[name] for name in chance.sample(sorted(options), 3)}
 

@@ -32,10 +32,10 @@ def _text(detail: object) -> str:
 
 @dataclass
 class Held:
-    """What one service holds. `alone` are CPUs whose core no other service may use."""
+    """The CPUs of one service. `alone` are CPUs whose core no other service may use."""
 
     pool: str
-    policy: str
+    preemption_policy: str
     cpus: set[int] = field(default_factory=set[int])
     explicit: set[int] = field(default_factory=set[int])
     alone: set[int] = field(default_factory=set[int])

@@ -29,7 +29,7 @@ SEED: Final = int(os.environ.get("EPA_SEED", "20251126"))
 
 
 class Cut(NamedTuple):
-    """What may be on the disk after a cut, and the states that a start may find there, the newest first."""
+    """A possible content of the disk after a cut, and the states that a start may find there, the newest first."""
 
     image: Image
     allowed: list[State]
@@ -101,7 +101,7 @@ class Tally:
 
 
 class Judge:
-    """Opens images, and says what is wrong with the states in them."""
+    """Opens images, and finds the faults of the states in them."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -131,7 +131,7 @@ class Judge:
         return tally
 
     def _wrong(self, cut: Cut) -> str | None:
-        """What is wrong after the cut, None when all is well."""
+        """The fault of the state after the cut, None when there is none."""
         common = self._directory / "common"
         common.mkdir()
         try:

@@ -45,7 +45,7 @@ class _File:
         return [write for write in self.writes if write.durable]
 
     def sync(self, failed: bool) -> None:
-        """Make all writes durable, or doubtful for ever when the sync failed."""
+        """Make all writes durable, or doubtful when the sync failed; they stay doubtful."""
         for write in self.writes:
             if failed and not write.durable:
                 write.doubtful = True

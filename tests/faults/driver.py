@@ -1,7 +1,7 @@
 """A process that only changes a store, as fast as it can, for a recording of many changes.
 
-`python -m tests.faults.driver DIRECTORY LOG BAD_SYNCS STATES SEED CHANGES`: changes the store in a directory, marks in
-the recording's log what it asks for and what it is told, and writes the states that this leads to into a file.
+`python -m tests.faults.driver DIRECTORY LOG BAD_SYNCS STATES SEED CHANGES`: changes the store in a directory, marks its
+requests and their outcomes in the recording's log, and writes the states that follow into a file.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ def send(client, data):
         return False
 
 def flood():
-    "Connect and hang up, or hold on to as many as may be open, and leave nobody else a place."
+    "Connect and hang up, or hold on to as many as may be open, and leave no place to other clients."
     clients = []
     while True:
         for _ in range(50):
@@ -75,7 +75,7 @@ class Flooder:
     """A flood from another user for as long as the `with` block lasts.
 
     Kinds: `hasty` connects and hangs up; `idle` holds connections and says nothing; `asking` sends a request and never
-    reads the answer; `slow` holds long requests that never end, and goes on with each by single bytes.
+    reads the answer; `slow` holds long requests that never end, and continues each by single bytes.
     """
 
     def __init__(self, daemon: Daemon, kind: str, held: int = 1500, uid: int = UID) -> None:

@@ -1,4 +1,4 @@
-"""What a hostile, odd, slow or broken server can do: whole connections, whole answers, and single fields of them."""
+"""The behaviours of hostile, odd, slow and broken servers: in connections, in whole answers, and in single fields."""
 
 from __future__ import annotations
 
@@ -290,7 +290,7 @@ def _too_many(document: Json) -> None:
 
 
 def _in_general(name: str, path: str, value: object) -> Behaviour:
-    """A change to the listing of the general pool only, which clients ask for last, and once did not check."""
+    """A change to the listing of the general pool only, which clients ask for last."""
 
     def change(document: Json) -> None:
         if document.get("pool") == "general" and "cpu_pool" in document:
@@ -305,7 +305,7 @@ _MORE_FIELDS: Final = [
     _in_general("no CPUs", "cpu_pool.configured_cpus", MISSING),
     _in_general("claims of null", "allocations", None),
     _in_general("claims that are numbers", "allocations", [5]),
-    _in_general("a claim of nobody", "allocations.*.service_name", MISSING),
+    _in_general("a claim without a service", "allocations.*.service_name", MISSING),
     _in_general("a claim of an object", "allocations.*.service_name", {"a": "b"}),
     _documents("the other pool", "odd", _other_pool),
     _documents("too many CPUs", "odd", _too_many),

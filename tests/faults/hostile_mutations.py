@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from .hostile_behaviours import ESCAPES, HUGE
 from .hostile_server import Json
 
-#: What a mutation puts in place of a value.
+#: The values that a mutation puts in the place of others.
 _ODDITIES: Final[tuple[Any, ...]] = (
     None,
     True,

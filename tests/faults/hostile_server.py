@@ -1,4 +1,4 @@
-"""A server on a real Unix socket that gives genuine answers, or behaves in a hostile way when told to."""
+"""A server on a real Unix socket that gives genuine answers, or behaves in a hostile way on request."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Outcome: TypeAlias = Literal["fine", "refused", "odd", "late"]
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What a server does with a connection: `serve` gets it with the request that was read and the genuine answer.
+    """The behaviour of a server on a connection: `serve` gets it with the request and the genuine answer.
 
     `serve` returns whether it did anything hostile; a change to a missing field is not hostile.
     """
@@ -124,7 +124,7 @@ class _Whole(Answer):
 
 
 def answer_to(request: Json) -> Answer:
-    """What a daemon says, in the models that it uses: service `a` holds CPUs 2-3 and hugepages, `g` holds CPU 1."""
+    """The answer of a daemon, in its own models: service `a` holds CPUs 2-3 and hugepages, `g` holds CPU 1."""
     match request["action"]:
         case "list_allocations":
             return _listing(request.get("pool", "isolated"))

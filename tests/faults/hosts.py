@@ -32,7 +32,7 @@ class MachineNow:
 
     @cached_property
     def isolated(self) -> set[int]:
-        """What the kernel names as isolated, offline CPUs too."""
+        """The CPUs that the kernel names as isolated, offline ones too."""
         return parse_cpus(self.shape.isolated) & set(range(self.shape.cpus))
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Model: what a daemon's answers imply about who owns what, worked out without any of the daemon's own code.
+"""Model: the claims and records that a daemon's answers imply, worked out without the daemon's own code.
 
 The simulation shows it every request with its answer, and then what the daemon lists and what it has stored. It raises
 `Violation` as soon as something contradicts an earlier answer or a promise of the protocol.
@@ -37,7 +37,7 @@ class Model:
 
     @property
     def all_online(self) -> bool:
-        """Whether no CPU is offline, and no claimed one gone, so that everybody knows the node of each."""
+        """Whether all CPUs, claimed ones too, are online, so that the model knows the node of each."""
         machine = self.machine
         if machine.unreadable or machine.homeless or len(machine.online) < machine.shape.cpus:
             return False
@@ -68,7 +68,7 @@ class Model:
         return set() if configured & self.machine.isolated else configured & self.machine.online
 
     def free(self, pool: str, but_for: str | None = None) -> set[int]:
-        """The pool's CPUs that nobody owns or withholds, except perhaps one service."""
+        """The pool's CPUs that no service owns or withholds, apart from `but_for`."""
         used: set[int] = set()
         for service, held in self.held.items():
             if service != but_for:
@@ -120,7 +120,7 @@ class Model:
         own = held.cpus if held else set[int]()
         if self.has_rules(request):
             return False
-        if held and (held.pool != pool or (held.policy, request.get("preemption_policy")) == _DOWNGRADE):
+        if held and (held.pool != pool or (held.preemption_policy, request.get("preemption_policy")) == _DOWNGRADE):
             return False
         new = held is None and all(record[0] != request["service_name"] for record in self.pages)
         if new and len(self.held.keys() | {record[0] for record in self.pages}) >= self.option("max-services", 2048):
@@ -157,7 +157,7 @@ class Model:
             held.unsure = held.cpus - (set() if self.machine.unreadable else self.machine.online)
             held.lose(self.machine.nodes.get(request["numa_node"], set()))
             if request.get("preemption_policy") == "non-preemptive":
-                held.policy = "non-preemptive"
+                held.preemption_policy = "non-preemptive"
         else:
             held.cpus = set()
         if not held.cpus:
@@ -189,8 +189,10 @@ class Model:
         if before is None:
             policy = policy or self.option("default-preemption-policy", "legacy")
         else:
-            require((before.policy, policy) != _DOWNGRADE, "back to legacy while holding CPUs", request, answer)
-            policy = policy or before.policy
+            require(
+                (before.preemption_policy, policy) != _DOWNGRADE, "back to legacy while holding CPUs", request, answer
+            )
+            policy = policy or before.preemption_policy
         require(answer["preemption_policy"] == policy, "another policy than asked for", request, answer)
         after = Held(pool_of(request), policy)
         here = self._here(request, before)
@@ -255,7 +257,7 @@ class Model:
         return max(available - self.option("large-system-reserved-cpus", 16), 1)
 
     def _judge_losses(self, request: Json, after: Held, gained: set[int], *, lone: bool) -> set[int]:
-        """Take from other services the CPUs that they may lose to this request; which they are."""
+        """Take from other services the CPUs that they may lose to this request; returns these CPUs."""
         service, pool = request["service_name"], after.pool
         taken: set[int] = set()
         free = self.free(pool, service) if lone else set[int]()
@@ -263,11 +265,13 @@ class Model:
             if name == service or not (lost := other.cpus & gained):
                 continue
             taken |= lost
-            may_take = "numa_node" in request and after.policy == "legacy"
+            may_take = "numa_node" in request and after.preemption_policy == "legacy"
             require(
                 may_take and self.option("numa-reclaim", "if-needed") != "never", "a CPU twice", request, lost, name
             )
-            require(other.policy == "legacy", "CPUs taken from a non-preemptive service", request, lost, name)
+            require(
+                other.preemption_policy == "legacy", "CPUs taken from a non-preemptive service", request, lost, name
+            )
             require(not lost & other.explicit, "explicit CPUs taken", request, lost, name)
             require(other.pool == pool, "CPUs taken from another pool", request, lost, name)
             other.lose(lost)
@@ -287,7 +291,7 @@ class Model:
     def _judge_cores(self, request: Json, gained: set[int], taken: set[int]) -> None:
         """Check that no service gets a thread of a core that another service has alone.
 
-        Two services can come to share one whose threads were never online together; then one may be taken.
+        Two services can share a core whose threads were never online together; then a request may take one thread.
         """
         service = request["service_name"]
         siblings = self._siblings_met(gained - taken)
@@ -361,8 +365,8 @@ class Model:
         held.withheld = parse_cpus(entry.get("withheld_cpus", ""))
         require(cpus == held.cpus, "other CPUs than were granted", service, cpus, "expected", held.cpus)
         said = entry["pool"], entry["preemption_policy"], entry["is_explicit"]
-        require(said == (held.pool, held.policy, bool(held.explicit)), "another claim", entry, held)
-        # What other threads an offline CPU has is not always known.
+        require(said == (held.pool, held.preemption_policy, bool(held.explicit)), "another claim", entry, held)
+        # The other threads of an offline CPU are not always known.
         beyond = held.withheld & self.machine.online - self.machine.siblings_of(held.cpus)
         require(
             not beyond or not held.cpus <= self.machine.online,
@@ -381,17 +385,17 @@ class Model:
         if "shared_cpus" in answer:
             require(parse_cpus(answer["shared_cpus"]) == free, "wrong shared_cpus", request, answer, free)
         held = self.held.get(request["service_name"])
-        policy = held.policy if held else None
+        policy = held.preemption_policy if held else None
         require(answer["preemption_policy"] == policy, "another policy in the answer", request, answer, policy)
 
     def check_stored(self, claims: Iterable[Any], pages: Mapping[str, Mapping[tuple[int, int], int]]) -> None:
-        """Compare with the stored claims (`ledger.Claim`) and hugepage records."""
+        """Compare with the stored claims and hugepage records."""
         stored = {claim.service: claim for claim in claims}
         require(stored.keys() == self.held.keys(), "other services stored", sorted(stored), sorted(self.held))
         for service, claim in stored.items():
             held = self.held[service]
             same = (
-                (claim.pool, claim.preemption_policy) == (held.pool, held.policy)
+                (claim.pool, claim.preemption_policy) == (held.pool, held.preemption_policy)
                 and set(claim.cpus) == held.cpus
                 and set(claim.explicit) == held.explicit
             )

@@ -56,7 +56,7 @@ class Control:
         return _CONTROL.unpack_from(self._memory)[3] > 0
 
     def seen(self, call: str) -> int:
-        """How often the call was made since `count`."""
+        """The number of these calls since `count`."""
         return _SEEN.unpack_from(self._memory, _CONTROL.size)[CALLS.index(call)]
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class Control:
 
 
 class Table:
-    """The outcomes of the failures, by call and by what the daemon was doing; and what was wrong."""
+    """The outcomes of the failures, by call and by the daemon's activity, and the wrong ones in detail."""
 
     def __init__(self) -> None:
         self._outcomes: dict[tuple[str, str], Counter[str]] = {}
@@ -76,14 +76,18 @@ class Table:
         self._outcomes.setdefault((call, kind), Counter())[outcome] += 1
 
     def problem(self, call: str, kind: str, nth: int, number: int, what: str) -> None:
-        """Note what is wrong, with how to repeat it."""
+        """Note a wrong outcome, with the figures that repeat it."""
         self.add(call, kind, "WRONG")
         self.problems.append(f"{kind}: {call} number {nth} fails with {errno.errorcode[number]}: {what}")
+
+    def failures(self) -> int:
+        """The number of calls that failed."""
+        return sum(outcomes.total() - outcomes["not reached"] for outcomes in self._outcomes.values())
 
     def text(self) -> str:
         """One line for each call and kind."""
         lines = [f"{'call':10} {'while':28} {'failures':>8}  outcomes"]
         for (call, kind), outcomes in sorted(self._outcomes.items()):
-            told = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
-            lines.append(f"{call:10} {kind:28} {outcomes.total():8}  {told}")
+            counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
+            lines.append(f"{call:10} {kind:28} {outcomes.total():8}  {counts}")
         return "\n".join(lines)

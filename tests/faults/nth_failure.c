@@ -41,7 +41,7 @@ __attribute__((constructor)) static void begin(void) {
     if (memory != MAP_FAILED) control = memory;
 }
 
-/* The number of the error that this call ends with, 0 when it is to be carried out. */
+/* The number of the error by which this call fails; 0 when it does not fail. */
 static int fails(enum call call) {
     if (!control) return 0;
     __sync_add_and_fetch(&control->seen[call], 1);

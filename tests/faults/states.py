@@ -11,7 +11,7 @@ from epa_orchestrator.hardware.sysfs import SysfsTree
 from epa_orchestrator.state.store import Store
 from tests.functional.harness import Daemon
 
-#: Claims by service, each its pool, CPUs, whether it is explicit, and policy; records by service, node and size.
+#: Claims by service: pool, CPUs, whether explicit, and preemption policy. Records by service, node and size.
 State: TypeAlias = dict[str, Any]
 
 
@@ -46,7 +46,7 @@ def of_daemon(daemon: Daemon) -> State:
 
 
 def opened(directory: Path, legacy_state: Path) -> tuple[State | None, Store | None, str | None]:
-    """What a starting daemon finds: the state, and the store if it can write, otherwise why it cannot."""
+    """The state that a starting daemon finds, and its store, or the reason why it cannot write."""
     locations = Locations(
         socket_path=directory / "unused.sock",
         state_directory=directory,

@@ -1,4 +1,4 @@
-/* Stops a process before each system call that touches a name or a socket, until the test lets it go on; loaded with
+/* Stops a process before each system call that touches a name or a socket, until the test lets it continue; loaded with
  * LD_PRELOAD. While the file STEP_ON exists, the main thread connects to the Unix socket STEP_SOCKET before such a call,
  * sends the call's name, and waits for one byte. */
 #define _GNU_SOURCE

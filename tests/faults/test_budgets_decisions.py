@@ -1,4 +1,4 @@
-"""Budgets of decisions and commits, in CPU time: for each kind of request, for batches of refusals, and of the history.
+"""Budgets of decisions and commits in CPU time: for each kind of request, for batches of refusals, and for the history.
 
 Milliseconds are those of a machine on which `_calibrate` takes `_REFERENCE_MS`; slower machines get more.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import socket
 import sqlite3
@@ -32,7 +31,7 @@ from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import database_files, history, loading, opening
 from tests.faults.asking import ask
-from tests.functional.harness import MEMORY, Daemon, Json, connect, decode, encode, read_to_end
+from tests.functional.harness import MEMORY, Daemon, Json, connect, cpu_seconds, decode, encode, read_to_end
 from tools.synthetic import Shape, all_but_first_cores, build
 
 PEER: Final = Peer(1, 0, 0)
@@ -76,7 +75,7 @@ def machine(cpus: int, nodes_per_package: int = 4) -> Shape:
 
 
 def whole_cores(shape: Shape, services: int) -> Ledger:
-    """Services with a core each, as far apart as there is room for."""
+    """Services with a core each, spread evenly over the machine."""
     isolated = CpuSet.parse(shape.isolated)
     cores = [core for core in range(shape.cores) if core in isolated]
     chosen = cores[:: max(len(cores) // services, 1)][:services]
@@ -85,7 +84,7 @@ def whole_cores(shape: Shape, services: int) -> Ledger:
 
 
 def scattered(shape: Shape, services: int) -> Ledger:
-    """Services with two random CPUs each, which nobody may take."""
+    """Non-preemptive services with two random CPUs each."""
     cpus = sorted(CpuSet.parse(shape.isolated))
     random.Random(1).shuffle(cpus)
     pairs = [CpuSet(cpus[2 * number : 2 * number + 2]) for number in range(services)]
@@ -95,12 +94,12 @@ def scattered(shape: Shape, services: int) -> Ledger:
 
 @contextlib.contextmanager
 def memory_directory() -> Generator[Path]:
-    with tempfile.TemporaryDirectory(prefix="epa-", dir=MEMORY if MEMORY.is_dir() else None) as directory:
+    with tempfile.TemporaryDirectory(prefix="epa-", dir=MEMORY) as directory:
         yield Path(directory)
 
 
 class Costs:
-    """An orchestrator on a store in memory, and what requests to it cost."""
+    """An orchestrator on a store in memory, and the costs of requests to it."""
 
     def __init__(self, directory: Path, shape: Shape, ledger: Ledger) -> None:
         path = directory / database_files.FILE_NAME
@@ -216,7 +215,7 @@ def impossible(number: int, count: int = 400) -> Json:
 
 
 def test_repeated_refusals_are_remembered() -> None:
-    """A refusal is remembered for the same ledger and task; another claim makes another ledger."""
+    """The daemon remembers a refusal for the same ledger and task; another claim makes another ledger."""
 
     async def body(costs: Costs) -> None:
         async def claim(count: int) -> None:
@@ -251,12 +250,6 @@ def wide_daemon() -> Iterator[Daemon]:
         yield daemon.start()
 
 
-def cpu_seconds(pid: int) -> float:
-    """The CPU time of a process with all its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 def answered(client: socket.socket) -> bool:
     """Whether a first byte of the answer is there."""
     client.setblocking(False)
@@ -289,8 +282,7 @@ def test_readings_are_answered_during_a_batch(wide_daemon: Daemon) -> None:
 
 # --- the history ------------------------------------------------------------------------------------------------------
 
-MAX_HISTORY_BYTES: Final[int] = history.MAX_HISTORY_BYTES
-#: What the file may have beyond its history: claims, indexes, and pages that are free again; and its log.
+#: The bytes besides the history: claims, indexes, free pages, and the log.
 BEYOND: Final = 16 << 20
 
 
@@ -300,7 +292,7 @@ def sizes_of(path: Path) -> int:
 
 
 def change_often(path: Path, claims: tuple[Claim, Claim], commits: int, changes: int) -> int:
-    """Commit many batches of changes without a pause; the most bytes that the database had."""
+    """Commit many batches of changes without a pause; returns the largest size of the database in bytes."""
     opened, _ = opening.open_store(path)
     most = 0
     try:
@@ -335,9 +327,9 @@ def test_busy_history_is_bounded_in_bytes(database: Path) -> None:
     )
     bytes_per_change = 2 * len(str(scattered_cpus))
     changes = 10
-    most = change_often(database, claims, MAX_HISTORY_BYTES * 3 // 2 // bytes_per_change // changes, changes)
-    print(f"{most / 1e6:.0f} MB at most, {MAX_HISTORY_BYTES / 1e6:.0f} MB of history allowed")
-    assert most <= MAX_HISTORY_BYTES + BEYOND
+    most = change_often(database, claims, history.MAX_HISTORY_BYTES * 3 // 2 // bytes_per_change // changes, changes)
+    print(f"{most / 1e6:.0f} MB at most, {history.MAX_HISTORY_BYTES / 1e6:.0f} MB of history allowed")
+    assert most <= history.MAX_HISTORY_BYTES + BEYOND
     assert set(loading.load(database).ledger.claims) == {"wide"}
 
 

@@ -207,7 +207,7 @@ def test_memory_info_cost_grows_with_the_records(what: str) -> None:
 
 
 def state_json(kind: str, count: int) -> str:
-    """A state.json with `number` claims of one CPU, records of one service, or records of as many services."""
+    """A state.json with `count` claims, `count` records of one service, or `count` services with one record each."""
     entry = {"size_kb": 2048, "count": 1}
     if kind == "claims":
         held = {f"service-{n}": str(n) for n in range(count)}
@@ -220,7 +220,7 @@ def state_json(kind: str, count: int) -> str:
 
 
 def imported(directory: Path, content: str) -> None:
-    """What a first start does with the older daemon's state, up to the opened database."""
+    """Import the older daemon's state as a first start does, up to the opened database."""
     for path in directory.iterdir():
         path.unlink()
     (directory / "state.json").write_text(content)

@@ -1,4 +1,4 @@
-"""What bytes and connections cost the daemon, in CPU time of its process; the figures are printed (pytest -rP)."""
+"""The costs of bytes and connections in CPU time of the daemon; the tests print the figures (pytest -rP)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import struct
 import termios
 import time
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -20,9 +19,11 @@ from tests.functional.harness import (
     Daemon,
     Reused,
     connect,
+    cpu_seconds,
     decode,
     encode,
     error_of,
+    open_files,
     read_to_end,
     wait_until,
 )
@@ -50,18 +51,12 @@ def daemon(reused: Reused) -> Iterator[Daemon]:
         yield lent
 
 
-def cpu_time(pid: int) -> float:
-    """The process's CPU time (seconds) so far, in user and kernel mode (proc(5))."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * TICK
-
-
 @contextlib.contextmanager
 def budget(daemon: Daemon, what: str, number: int, each: float) -> Generator[None]:
-    """Check that the body costs the daemon at most `most` CPU time for each of `number` things, and two clock ticks."""
-    before = cpu_time(daemon.pid)
+    """Check that the body costs the daemon at most `each` CPU time (s) for each of `number` things, and two ticks."""
+    before = cpu_seconds(daemon.pid)
     yield
-    spent = cpu_time(daemon.pid) - before
+    spent = cpu_seconds(daemon.pid) - before
     print(f"{what}: {spent / number * 1e6:.2f} µs of at most {each * 1e6:.2f}, {number} of them in {spent:.2f} s")
     assert spent <= number * each + 2 * TICK, f"{what}: {spent / number * 1e6:.2f} µs instead of {each * 1e6:.2f}"
 
@@ -137,7 +132,7 @@ def test_waiting_connections_stay_within_their_budget(daemon: Daemon) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(500):
             stack.enter_context(connect(daemon.socket_path)).send(b"{")
-        wait_until(lambda: len(os.listdir(f"/proc/{daemon.pid}/fd")) > 500, "all are accepted")
+        wait_until(lambda: open_files(daemon.pid) > 500, "all are accepted")
         with budget(daemon, "a silent connection for 2 seconds", 500, CONNECTION / 4):
             time.sleep(2)
 
@@ -148,10 +143,10 @@ def test_flooding_connection_stays_within_its_budget(kind: str) -> None:
     with Daemon() as daemon:
         daemon.start()
         let_others_reach(daemon)
-        before = cpu_time(daemon.pid)
+        before = cpu_seconds(daemon.pid)
         with Flooder(daemon, kind) as flooder:
             time.sleep(3)
-        spent = cpu_time(daemon.pid) - before
+        spent = cpu_seconds(daemon.pid) - before
     assert flooder.opened > 500
     each = spent / flooder.opened
     print(f"a connection of a flood, {kind}: {each * 1e6:.1f} µs of at most {CONNECTION / 2 * 1e6:.1f}")

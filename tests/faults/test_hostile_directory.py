@@ -1,8 +1,8 @@
-"""A hostile snap in the socket's directory: whatever it puts there at any moment, the daemon gets its socket back.
+"""A hostile snap in the socket's directory: the daemon gets its socket back from every obstacle at every moment.
 
-Every name in the directory is replaced by every kind of obstacle before each system call by which the daemon looks
-after its socket. Afterwards the daemon's own files have the modes and contents that they had, a client that connects to
-the path reaches the daemon, and the daemon goes on looking after it.
+Obstacles of every kind replace every name in the directory before each system call by which the daemon looks after its
+socket. Afterwards the daemon's own files have their earlier modes and contents, a client that connects to the path
+reaches the daemon, and the daemon still looks after the socket.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import shutil
 import socket
 import stat
 import struct
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -26,7 +25,7 @@ from typing import Final
 import pytest
 
 from tests.functional.harness import PATIENCE, Daemon, decode, encode, read_to_end, run_all, wait_until
-from tests.functional.systemd import ACTIVATE, listening
+from tests.functional.systemd import listening, start_activated
 
 from .preload import compile_library
 from .stepping import Stepper
@@ -50,7 +49,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Snap:
-    """The hostile snap: what it can do in the directory, with sockets of its own that it never serves."""
+    """The hostile snap: its attacks on the directory, with sockets of its own that it never serves."""
 
     def __init__(self, daemon: Daemon) -> None:
         self.directory = daemon.socket_path.parent
@@ -118,7 +117,7 @@ class Snap:
                 client.connect(str(path))
 
     def closed_socket(self, path: Path) -> None:
-        """The daemon's own socket, but nobody but its user may connect."""
+        """The daemon's own socket, to which only the daemon's user may connect."""
         try:
             os.link(self.directory / KEPT, path)
         except FileNotFoundError:
@@ -219,8 +218,6 @@ def calls_of_putting_back(daemon: Daemon, stepper: Stepper, snap: Snap, loss: Ca
     """The calls from the loss of the socket until the next look has connected to the new one."""
     calls = attack(daemon, stepper, snap, loss, 40, lambda: None)
     assert "bind" in calls, f"the socket is not put back: {calls}"
-    if "connect" not in calls:  # earlier versions, which compared inode numbers
-        return calls[: calls.index("listen") + 4]
     return calls[: calls.index("connect") + 1]
 
 
@@ -279,7 +276,7 @@ def test_socket_returns_after_every_obstacle_at_every_call(library: Path, long: 
 
 
 def test_activation_replaces_every_obstacle() -> None:
-    """The socket that systemd hands over is served whatever a snap has put into its directory, and put back."""
+    """The daemon serves the socket that systemd hands over, and puts its file back."""
 
     def activate(kind: str) -> None:
         with Daemon() as daemon, listening(daemon.socket_path) as listener:
@@ -287,8 +284,7 @@ def test_activation_replaces_every_obstacle() -> None:
             snap.keep_socket()
             for name in (SOCKET, STAGED):
                 snap.put(name, kind)
-            launcher = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), ""]
-            daemon.launch(launcher=launcher, pass_fds=(listener.fileno(),))
+            start_activated(daemon, listener, wait=False)
             wait_until(lambda: reaches(daemon) or not running(daemon), f"the socket is the daemon's: {kind}")
             assert running(daemon), f"{kind}: {daemon.log()}"
             with socket.socket(socket.AF_UNIX) as client:
@@ -325,7 +321,7 @@ def test_start_replaces_every_obstacle() -> None:
 
 
 def test_socket_returns_after_a_race(long: bool) -> None:
-    """The daemon's files keep their modes, and after the race the socket is the daemon's, even with obstacles left."""
+    """The daemon's files keep their modes, and after the race the socket is the daemon's, even with obstacles."""
     with Daemon() as daemon:
         before = start_with_claims(daemon)
         snap = Snap(daemon)
@@ -348,7 +344,7 @@ def test_socket_returns_after_a_race(long: bool) -> None:
 
 
 def limit_that_leaves(spare: int, pid: int) -> int:
-    """The limit by which a process can open so many descriptors more than those that it holds for longer."""
+    """The limit that lets a process open `spare` more descriptors than it holds all the time."""
     used = set(range(1024))
     for _ in range(10):
         used &= {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
@@ -369,7 +365,7 @@ def test_socket_returns_after_a_lack_of_descriptors() -> None:
             daemon.socket_path.unlink()
             wait_until(
                 lambda said=said: daemon.log().count("Too many open files") > said or daemon.socket_path.is_socket(),
-                f"it says what is missing, with {spare} descriptors",
+                f"the log names the lack, with {spare} descriptors",
             )
             starved += not daemon.socket_path.is_socket()
             resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)

@@ -1,6 +1,6 @@
-"""The nth call fails while a daemon starts or stops: it serves, or it ends with one sentence; the state is unchanged.
+"""The nth call fails while a daemon starts or stops: it serves or ends with one sentence, and the state is unchanged.
 
-Each n costs a start, so the short form takes a sample.
+Each n needs a start, so the short form takes a sample.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def copy_of(directory: Path) -> Generator[Path]:
 
 
 def found_at_a_start(subject: Subject) -> State | str:
-    """What the next start finds; why it cannot write, when it cannot."""
+    """The state that the next start finds, or the reason why it cannot write."""
     with copy_of(subject.daemon.common) as copy:
         state, opened_store, problem = opened(copy, subject.daemon.data / "data" / "state.json")
         if opened_store is not None:
@@ -64,7 +64,7 @@ def sample(calls: int, most: int, chance: random.Random) -> list[int]:
 
 
 def ended(output: str) -> str | None:
-    """What is wrong with the output of a start that ended with an error, None when it is one sentence."""
+    """A description of bad output of a start that ended with an error; None when the output is one sentence."""
     if "Traceback" in output:
         return f"a traceback: {output[-900:]}"
     lines = [line for line in output.splitlines() if not re.match(r"(DEBUG|INFO|WARNING|ERROR) ", line)]

@@ -45,7 +45,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def scratch() -> Iterator[Path]:
     """A directory in memory, as thousands of images are written and synced there."""
-    with tempfile.TemporaryDirectory(prefix="epa-", dir=MEMORY if MEMORY.is_dir() else None) as directory:
+    with tempfile.TemporaryDirectory(prefix="epa-", dir=MEMORY) as directory:
         yield Path(directory)
 
 
@@ -146,7 +146,7 @@ def test_daemon_with_failed_syncs_survives_power_cuts(
 
 
 def make_older(path: Path, mode: str, claims: int) -> None:
-    """A database of schema 1, with `more` further claims."""
+    """A database of schema 1, with `claims` further claims."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.executescript(SCHEMA_1)
         (whole,) = db.execute("SELECT value FROM meta WHERE key = 'checksum'").fetchone()
@@ -203,7 +203,7 @@ def cut_again(recorded: Story, process: Opener, starts: int, most: int, each: in
             continue
         seen.add(key)
         for again in process.record(cut).cuts(chance, most, each):
-            # What was possible before the first cut is possible after the second one, too.
+            # The states that the first cut allows are allowed after the second one too.
             yield again._replace(allowed=cut.allowed)
 
 

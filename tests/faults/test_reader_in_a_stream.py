@@ -77,14 +77,14 @@ def stream_of_changes(daemon: Daemon) -> Generator[Changes]:
     jobs = [lambda number=number: client(daemon, number, changes) for number in range(CLIENTS)]
     with in_threads(*jobs):
         try:
-            wait_until(lambda: changes.count > 0, "changes go on")
+            wait_until(lambda: changes.count > 0, "clients make changes")
             yield changes
         finally:
             changes.stop.set()
 
 
 def read_often(daemon: Daemon, times: int, read: Callable[[Path], None]) -> None:
-    """Read the database so many times in a stream of changes; all failures are counted."""
+    """Read the database often in a stream of changes, and count the failures."""
     failures: list[str] = []
     path = daemon.common / database_files.FILE_NAME
     with stream_of_changes(daemon) as changes:

@@ -29,7 +29,7 @@ class Watched:
         self._disk = Disk.of(daemon.common)
 
     def start(self) -> None:
-        """Start it; what it shows then is the first state."""
+        """Start it; the first state is the one that it shows then."""
         self.daemon.start(self.recording.environment)
         self.states.append(of_daemon(self.daemon))
 
@@ -96,7 +96,7 @@ class Opener:
         self._process.communicate(timeout=30)
 
     def record(self, cut: Cut) -> Story:
-        """What happens when the image is opened."""
+        """The recording of opening the image."""
         shutil.rmtree(self._common)
         self._common.mkdir()
         self._recording.forget()

@@ -1,14 +1,15 @@
-"""What systemd does for a daemon: it listens on the socket, hands it over, and receives notifications."""
+"""The part of systemd: listening on the socket, handing it over, and receiving notifications."""
 
 from __future__ import annotations
 
 import contextlib
 import socket
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
-from .harness import PATIENCE
+from .harness import PATIENCE, Daemon
 
 
 class Notifications:
@@ -32,6 +33,13 @@ os.dup2(int(sys.argv[1]), 3)
 os.environ.update(LISTEN_FDS="1", LISTEN_PID=sys.argv[2] or str(os.getpid()))
 os.execv(sys.argv[3], sys.argv[3:])
 """
+
+
+def start_activated(daemon: Daemon, listener: socket.socket, pid: str = "", *, wait: bool = True) -> None:
+    """Start the daemon with systemd's socket, meant for the process `pid` or for the daemon itself."""
+    start = daemon.start if wait else daemon.launch
+    fd = listener.fileno()
+    start(launcher=[sys.executable, "-c", ACTIVATE, str(fd), pid], pass_fds=(fd,))
 
 
 @contextlib.contextmanager

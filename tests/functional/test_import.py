@@ -159,7 +159,7 @@ def test_imports_cpus_outside_the_pool() -> None:
         assert daemon.claims() == {}
 
 
-#: What is wrong -> (the state, what the error must name).
+#: Mistake -> (the state, the text that the error must have).
 MALFORMED: Final[dict[str, tuple[Any, str]]] = {
     "empty file": (b"", "state.json"),
     "not JSON": (b"{", "state.json"),

@@ -1,17 +1,16 @@
-"""What systemd expects: readiness, the watchdog, and socket activation."""
+"""The daemon under systemd: readiness, the watchdog, and socket activation."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 
 import pytest
 
 from .harness import Daemon, check_listing, connect, decode, read_to_end, wait_until
 from .starting import LISTING
-from .systemd import ACTIVATE, Notifications, listening
+from .systemd import Notifications, listening, start_activated
 
 
 @pytest.mark.parametrize("kind", ["path", "abstract"])
@@ -60,11 +59,10 @@ def test_starts_without_its_notify_socket() -> None:
 
 def test_serves_the_socket_of_systemd() -> None:
     with Daemon() as daemon, listening(daemon.socket_path) as listener:
-        launcher = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), ""]
         with connect(daemon.socket_path) as early:
             early.sendall(LISTING)  # systemd accepts connections before the daemon runs
             before = daemon.socket_path.stat()
-            daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))
+            start_activated(daemon, listener)
             assert check_listing(decode(read_to_end(early))) == {}
         held = daemon.cores("svc", 2)
         time.sleep(2)  # longer than the daemon needs to notice the loss of a socket file of its own
@@ -72,7 +70,7 @@ def test_serves_the_socket_of_systemd() -> None:
         assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode), "the socket file is systemd's"
         assert daemon.stop() == 0
         assert daemon.socket_path.is_socket(), "the daemon must not remove the socket file of systemd"
-        daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))
+        start_activated(daemon, listener)
         assert daemon.claims() == {"svc": held}
         daemon.kill()
         assert daemon.socket_path.is_socket()
@@ -81,22 +79,20 @@ def test_serves_the_socket_of_systemd() -> None:
 def test_activation_after_a_kill_replaces_the_socket_file() -> None:
     """systemd hands over its socket again, but the file leads to the socket of the killed daemon."""
     with Daemon() as daemon, listening(daemon.socket_path) as listener:
-        launcher = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), ""]
-        daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))
+        start_activated(daemon, listener)
         handed_over = daemon.socket_path.stat().st_ino
         daemon.socket_path.unlink()
         wait_until(daemon.socket_path.is_socket, "the socket file is put back")
         held = daemon.cores("svc", 2)
         daemon.kill()
         assert daemon.socket_path.stat().st_ino != handed_over
-        daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))
+        start_activated(daemon, listener)
         assert daemon.claims() == {"svc": held}
 
 
 def test_ignores_activation_of_another_process() -> None:
     with Daemon() as daemon, listening(daemon.base / "foreign.sock") as listener:
-        launcher = [sys.executable, "-c", ACTIVATE, str(listener.fileno()), "1"]
-        daemon.start(launcher=launcher, pass_fds=(listener.fileno(),))
+        start_activated(daemon, listener, pid="1")
         daemon.cores("svc", 1)
         assert daemon.stop() == 0
         assert not daemon.socket_path.exists(), "the daemon made this socket file itself"

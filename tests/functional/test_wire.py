@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import socket
 import threading
@@ -27,6 +26,7 @@ from .harness import (
     error_of,
     format_cpus,
     in_threads,
+    open_files,
     read_to_end,
     run_all,
     wait_until,
@@ -314,11 +314,6 @@ def test_single_bytes_delay_no_other_client(daemon: Daemon) -> None:
         while time.monotonic() - started < 2:
             served_within(daemon)
         done.set()
-
-
-def open_files(pid: int) -> int:
-    """How many file descriptors the process holds."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def test_early_hang_up_leaves_no_connection(daemon: Daemon) -> None:

@@ -15,7 +15,7 @@ from .asking import (
 from .cpus import format_cpus, parse_cpus
 from .daemon import Daemon, Reused
 from .host import MEMORY, SMALL, Host
-from .process import Process, clean_environment
+from .process import Process, clean_environment, cpu_seconds, open_files
 from .waiting import PATIENCE, in_threads, run_all, wait_until
 
 __all__ = [
@@ -32,11 +32,13 @@ __all__ = [
     "check_listing",
     "clean_environment",
     "connect",
+    "cpu_seconds",
     "decode",
     "encode",
     "error_of",
     "format_cpus",
     "in_threads",
+    "open_files",
     "parse_cpus",
     "read_to_end",
     "run_all",

@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from .cpus import format_cpus, parse_cpus
 from .waiting import PATIENCE
 
-#: What a request may take while other clients misbehave, and how long the daemon waits for a whole request (issue 2).
+#: The longest time (s) of a request while other clients misbehave, and the time that the daemon waits for a whole one.
 SERVED_WITHIN: Final = 1.0
 READ_TIMEOUT: Final = 5.0
 
@@ -77,7 +77,7 @@ def two_whole_cores(node: int) -> Json:
 
 
 def check_listing(listing: Json) -> dict[str, set[int]]:
-    """Check that a listing agrees with itself; who owns which CPUs."""
+    """Check that a listing agrees with itself; returns the CPUs of each service."""
     assert "error" not in listing, listing
     pool = listing["cpu_pool"]
     eligible, unavailable = parse_cpus(pool["eligible_cpus"]), parse_cpus(pool["unavailable_allocated_cpus"])

@@ -35,7 +35,7 @@ class Daemon:
         self.settings_path = self.base / "settings.json"
         self.configure(settings or {})
         # Its thousands of small files need no disk.
-        self._sysfs = Path(tempfile.mkdtemp(prefix="epa-", dir=MEMORY if MEMORY.is_dir() else None))
+        self._sysfs = Path(tempfile.mkdtemp(prefix="epa-", dir=MEMORY))
         self.host = Host(self._sysfs / "sys", shape)
         self.environment = clean_environment() | {
             "SNAP_DATA": str(self.data),
@@ -70,14 +70,14 @@ class Daemon:
         self.settings_path.write_text(settings if isinstance(settings, str) else json.dumps(settings))
 
     def reload(self, settings: Json) -> None:
-        """Let the running daemon read other settings, and wait until it has."""
+        """Change the settings of the running daemon, and wait until it has read them."""
         said = len(self.log())
         self.configure(settings)
         self.send_signal(signal.SIGHUP)
         wait_until(lambda: "settings read again" in self.log()[said:], "the settings are read")
 
     def hold(self, service: str, cpus: str, **fields: Any) -> None:
-        """Let a service have exactly these CPUs: for the moment they are the only isolated ones."""
+        """Let a service hold exactly these CPUs, by isolating only these for a moment."""
         isolated = self.host.isolated
         self.host.set_isolated(parse_cpus(cpus))
         assert self.cores(service, len(parse_cpus(cpus)), **fields) == parse_cpus(cpus)
@@ -133,7 +133,7 @@ class Daemon:
         self._running().signal(number)
 
     def wait(self, seconds: float = PATIENCE) -> int:
-        """The exit code of a process that has been told to end."""
+        """The exit code, once the process has ended."""
         return self._running().wait(seconds)
 
     def restart(self, environment: Mapping[str, str] | None = None) -> None:
@@ -142,7 +142,7 @@ class Daemon:
         self.start(environment)
 
     def log(self) -> str:
-        """What the process has printed and logged so far."""
+        """All that the process has printed and logged."""
         assert self.process is not None
         return self.process.output()
 
@@ -170,7 +170,7 @@ class Daemon:
         return sentence
 
     def claims(self, pool: str = "isolated") -> dict[str, set[int]]:
-        """Who owns which CPUs, by the listing, whose totals are checked on the way."""
+        """The CPUs of each service; checks that the listing agrees with itself."""
         return check_listing(self.ok("list_allocations", pool=pool))
 
     def entry(self, service: str, pool: str = "isolated") -> Json:
@@ -180,12 +180,18 @@ class Daemon:
         return found
 
     def snapshot(self) -> tuple[Json, Json, Json]:
-        """All that the reading actions say."""
+        """The answers of all reading actions, without the outdated placements, which come a moment after a change."""
         return (
-            self.call("list_allocations", pool="isolated"),
-            self.call("list_allocations", pool="general"),
+            self.listing(pool="isolated"),
+            self.listing(pool="general"),
             self.call("get_memory_info"),
         )
+
+    def listing(self, **fields: Any) -> Json:
+        """The listing of a pool without its outdated placements, or the refusal."""
+        answer = self.call("list_allocations", **fields)
+        answer.pop("outdated_placements", None)
+        return answer
 
     def cores(self, service: str, count: int, **fields: Any) -> set[int]:
         """The CPUs that `allocate_cores` grants."""
@@ -204,14 +210,14 @@ class Daemon:
         )
 
     def free_pages(self, node: int, size_kb: int) -> int:
-        """What `get_memory_info` calls free."""
+        """The free pages in `get_memory_info`."""
         for page in self.ok("get_memory_info")["numa_hugepages"][f"node{node}"]["capacity"]:
             if page["size"] == size_kb:
                 return page["free"]
         raise AssertionError(f"node {node} has no pages of {size_kb} KiB")
 
     def release_everything(self) -> None:
-        """Take every claim and every record away, by the same requests as clients would."""
+        """Release every claim and every record by ordinary requests."""
         for pool in ("isolated", "general"):
             for entry in self.call("list_allocations", pool=pool).get("allocations", []):
                 self.cores(entry["service_name"], -1, pool=pool)
@@ -226,10 +232,10 @@ class Daemon:
 
 
 class Reused:
-    """A started daemon that tests have one after the other: starting one for each would take most of the time.
+    """A started daemon that tests use in turn, because starting one for each would take most of the time.
 
-    A test leaves nothing behind, which is checked; one that ends or starts the process or changes the settings leaves
-    the next test a new daemon.
+    `lent` checks that a test leaves no claim. After a test that ends or starts the process or changes the settings, the
+    next test gets a new daemon.
     """
 
     def __init__(
@@ -269,7 +275,7 @@ class Reused:
             return
         daemon.host.reset()
         daemon.release_everything()
-        assert daemon.snapshot() == before, "something is left behind"
+        assert daemon.snapshot() == before, "the test has left a claim or a record"
         self._said = len(daemon.log())
 
     def _close(self) -> None:

@@ -13,7 +13,8 @@ from tools.synthetic import Shape, build
 
 from .cpus import format_cpus, parse_cpus
 
-MEMORY: Final = Path("/dev/shm")  # a file system in memory, where there is one
+#: A file system in memory, None where there is none.
+MEMORY: Final = Path("/dev/shm") if Path("/dev/shm").is_dir() else None
 
 
 class Host:

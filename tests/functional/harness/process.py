@@ -39,7 +39,7 @@ class Process:
         return self.popen.poll() is None
 
     def output(self) -> str:
-        """What it has printed and logged so far."""
+        """All that it has printed and logged."""
         return self._output.decode(errors="replace")
 
     def wait(self, seconds: float = PATIENCE) -> int:
@@ -52,12 +52,12 @@ class Process:
         self.popen.send_signal(number)
 
     def kill(self) -> None:
-        """SIGKILL: no chance to put anything in order."""
+        """End it by SIGKILL."""
         self.popen.kill()
         self.wait()
 
     def close(self) -> None:
-        """End it, whatever state it is in."""
+        """End it if it still runs."""
         if self.running:
             self.kill()
         self._reader.join(PATIENCE)
@@ -70,7 +70,7 @@ class Process:
 
 
 def clean_environment() -> dict[str, str]:
-    """This process's environment without what would change a daemon's behaviour, and with the source tree."""
+    """This process's environment with the source tree, and without variables that change a daemon's behaviour."""
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -78,3 +78,14 @@ def clean_environment() -> dict[str, str]:
     }
     path = os.pathsep.join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH"))))
     return inherited | {"PYTHONPATH": path}
+
+
+def cpu_seconds(pid: int) -> float:
+    """The CPU time (seconds) of a process with all its threads, in user and kernel mode (proc(5))."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def open_files(pid: int) -> int:
+    """The number of file descriptors that a process holds."""
+    return len(os.listdir(f"/proc/{pid}/fd"))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-#: Only there so that a hanging daemon fails a test instead of hanging the run; no test passes or fails by it otherwise.
+#: The time (s) after which a test gives up on a hanging daemon.
 PATIENCE: Final = 30.0
 
 
@@ -22,7 +22,7 @@ def wait_until(condition: Callable[[], bool], what: str, seconds: float = PATIEN
 
 @contextlib.contextmanager
 def in_threads(*jobs: Callable[[], object]) -> Generator[None]:
-    """Run jobs beside the body, each in a thread of its own; at its end wait for them and pass on the first failure."""
+    """Run each job in a thread during the body; then wait for them, and raise the first failure."""
     with ThreadPoolExecutor(len(jobs)) as pool:
         running = [pool.submit(job) for job in jobs]
         yield

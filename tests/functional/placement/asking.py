@@ -28,13 +28,13 @@ def percent(share: int, **more: Any) -> Request:
 
 
 def outcome(answer: Json) -> str:
-    """The CPUs of an answer and those withheld beside them, or which option refused."""
+    """The CPUs of an answer, with the withheld ones after "+", or the option that refuses."""
     if "error" in answer:
         rule = re.search(r"([a-z][a-z0-9_-]+)=", answer["error"])
         return f"refused by {rule[1].replace('_', '-')}" if rule else "refused"
     cpus = answer["allocated_cores" if "allocated_cores" in answer else "cores_allocated"]
     kept = answer.get("placement", {}).get("withheld_cpus")
-    return f"{cpus} beside {kept}" if kept else cpus
+    return f"{cpus} + {kept}" if kept else cpus
 
 
 def ask(daemon: Daemon, request: Request, **more: Any) -> Json:
@@ -47,14 +47,14 @@ CACHES_REFUSE: Final = "refused by uncore-cache-alignment"
 
 
 def begin(daemon: Daemon, held: dict[str, str]) -> None:
-    """Nothing but these claims, made under the default settings."""
+    """Let the daemon hold exactly these claims, made under the default settings."""
     daemon.release_everything()
     for service, cpus in held.items():
         daemon.hold(service, cpus)
 
 
 def tables(daemon: Daemon) -> dict[str, list[Any]]:
-    """All that is on disk."""
+    """The rows of all tables in the database."""
     with sqlite3.connect(f"file:{daemon.common / 'state.db'}?mode=ro", uri=True) as db:
         found = {name: db.execute(f"SELECT * FROM {name}").fetchall() for name in ("claim", "hugepages", "event")}
     db.close()

@@ -14,13 +14,14 @@ from .hosts import EIGHT
 
 @pytest.fixture(scope="module", autouse=True)
 def in_memory() -> Iterator[None]:
-    """What a disk keeps is not the matter here, and memory is faster."""
-    before, tempfile.tempdir = tempfile.tempdir, str(MEMORY) if MEMORY.is_dir() else None
+    """Use directories in memory: these tests need no disk, and memory is faster."""
+    before, tempfile.tempdir = tempfile.tempdir, str(MEMORY) if MEMORY else None
     yield
     tempfile.tempdir = before
 
 
 @pytest.fixture(scope="module")
 def reused(in_memory: None) -> Iterator[Reused]:
+    """The daemon on eight cores."""
     with Reused(EIGHT) as shared:
         yield shared

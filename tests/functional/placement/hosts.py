@@ -36,14 +36,14 @@ POWER: Final = Shape(2, 2, 1, 3, 4, siblings="adjacent", isolated="0-47")
 
 
 def write(daemon: Daemon, path: str, text: str) -> None:
-    """A file in sysfs that stays whatever else the machine becomes."""
+    """Write a file in sysfs that stays when the machine changes."""
     target = daemon.host.root / path
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(text + "\n")
 
 
 def write_core_types(daemon: Daemon) -> None:
-    """On FOUR, the CPUs 1 and 2 are fast ones."""
+    """Make CPUs 1 and 2 of FOUR performance cores; other hosts stay as they are."""
     if daemon.host.isolated == {0, 1, 2, 3}:
         for cpu, capacity in enumerate((300, 1024, 1024, 300)):
             write(daemon, f"devices/system/cpu/cpu{cpu}/cpu_capacity", str(capacity))

@@ -1,4 +1,4 @@
-"""What each placement option can be, and which pairs of values contradict each other."""
+"""The values of each placement option, and the pairs of values that contradict each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.functional.harness import Json
 
 from .asking import Value
 
-#: What each option that shapes placement can be.
+#: The values of each option that shapes placement.
 VALUES: Final[dict[str, tuple[Value, ...]]] = {
     "numa-policy": get_args(policy.NumaPolicy),
     "numa-allocation-strategy": get_args(policy.NumaAllocationStrategy),

@@ -22,13 +22,27 @@ CHANGES: Final = [
 ]  # fmt: skip
 
 
+#: The daemon reviews a few claims within this time (s) after the last change.
+REVIEWED_WITHIN: Final = 0.5
+
+
+def wait_for_outdated(daemon: Daemon, expected: list[str]) -> None:
+    """Wait until a listing names exactly these outdated placements, and check that later ones do too."""
+
+    def listed() -> list[str]:
+        return daemon.ok("list_allocations")["outdated_placements"]
+
+    wait_until(lambda: listed() == expected, f"the outdated placements are {expected}")
+    time.sleep(REVIEWED_WITHIN)
+    assert listed() == expected
+
+
 def test_no_setting_moves_a_claim(daemon: Daemon) -> None:
     daemon.cores("a", 3)
     daemon.numa("b", 1, 2)
     daemon.cores("c", 1, cpu_thread_policy="isolate")
     daemon.cores("d", 4, near=1)
     before = daemon.snapshot()[0]["allocations"], tables(daemon)
-    assert daemon.ok("list_allocations")["outdated_placements"] == []
     for change in CHANGES:
         daemon.reload(change)
         assert (daemon.snapshot()[0]["allocations"], tables(daemon)) == before
@@ -43,20 +57,8 @@ def test_no_setting_moves_a_claim(daemon: Daemon) -> None:
     wait_for_outdated(daemon, [])
 
 
-def wait_for_outdated(daemon: Daemon, services: list[str]) -> Json:
-    """The listing, as soon as it names these outdated placements: another thread judges them after a change."""
-    listings: list[Json] = []
-
-    def named() -> bool:
-        listings.append(daemon.ok("list_allocations"))
-        return listings[-1]["outdated_placements"] == services
-
-    wait_until(named, f"outdated placements {services}")
-    return listings[-1]
-
-
 class Outdated(NamedTuple):
-    """Claims made one after the other by default, a change, and whose CPUs it would choose otherwise."""
+    """Claims made in this order by default, a change, and the services whose CPUs it would choose otherwise."""
 
     shape: Shape
     claims: dict[str, Request]
@@ -65,17 +67,17 @@ class Outdated(NamedTuple):
 
 
 OUTDATED: Final = [
-    # One CPU is where it would be anyway; of two, `cores` makes two cores.
+    # A claim of one CPU stays the best; `cores` would put two CPUs on two cores.
     Outdated(EIGHT, {"one": cores(1), "pair": cores(2), "node": numa(1, 2)}, {"cpu-distribution": "cores"},
              ["node", "pair"]),
     Outdated(EIGHT, {"one": cores(1), "pair": cores(2)}, {"cpu-thread-policy": "require"}, ["one"]),
     Outdated(EIGHT, {"one": cores(1), "pair": cores(2)}, {"cpu-thread-policy": "isolate"}, ["pair"]),
     Outdated(EIGHT, {"four": cores(4), "pair": cores(2)}, {"cpu-distribution": "caches"}, ["four"]),
     Outdated(EIGHT, {"nine": cores(9), "pair": cores(2)}, {"numa-policy": "single-numa-node"}, ["nine"]),
-    # Each is judged by itself.
+    # The daemon judges each claim by itself.
     Outdated(WIDE_NODES, {"a": cores(2), "b": cores(2)}, {"numa-allocation-strategy": "spread"}, ["a", "b"]),
     Outdated(CHAIN, {"four": cores(4)}, {"prefer-closest-numa-nodes": False}, []),
-    # CPU 0 is a slow one, 1 a fast one; 2 is a fast one that is free.
+    # CPU 0 is an efficiency core, CPU 1 a performance core; CPU 2 is a free performance core.
     Outdated(FOUR, {"a": cores(1), "b": cores(1)}, {"prefer-core-type": "performance"}, ["a"]),
     Outdated(EIGHT, {"a": cores(3)}, {"default-allocation-percent": 5, "large-system-threshold": 1}, []),
     Outdated(EIGHT, {"a": cores(3)}, {"resize-policy": "reallocate", "numa-reclaim": "never"}, []),
@@ -88,35 +90,34 @@ def test_listing_names_outdated_placements(shape: Shape) -> None:
     with Daemon(shape) as daemon:
         write_core_types(daemon)
         daemon.start()
-        for case in OUTDATED:
-            if case.shape is not shape:
-                continue
+        cases = [case for case in OUTDATED if case.shape is shape]
+        assert cases
+        for case in cases:
             daemon.reload({})
             daemon.release_everything()
             for service, (action, fields) in case.claims.items():
                 daemon.ok(action, service_name=service, **fields)
-            before = daemon.ok("list_allocations")
-            assert before["outdated_placements"] == []
+            before = daemon.listing()
             daemon.reload(case.change)
-            after = wait_for_outdated(daemon, case.expected)
-            assert after == before | {"outdated_placements": case.expected}, case
+            wait_for_outdated(daemon, case.expected)
+            assert daemon.listing() == before, case
             if case.expected:
                 daemon.kill()
                 daemon.start()
-                assert wait_for_outdated(daemon, case.expected) == after
-            for service in case.expected:
-                daemon.cores(service, -1)
-            wait_for_outdated(daemon, [])
+                wait_for_outdated(daemon, case.expected)
+                assert daemon.listing() == before, case
+                for service in case.expected:
+                    daemon.cores(service, -1)
+                wait_for_outdated(daemon, [])
 
 
 def test_outdated_placements_depend_on_free_cpus(daemon: Daemon) -> None:
-    """A claim is outdated when better CPUs are free now, before a restart as after it."""
+    """The daemon compares with the CPUs that are free now, also after a restart."""
     daemon.cores("four", 4)
     daemon.cores("rest", 12)
     daemon.reload({"cpu-distribution": "cores"})
-    time.sleep(0.5)  # longer than it takes until the claims are reviewed
-    assert daemon.ok("list_allocations")["outdated_placements"] == []
+    wait_for_outdated(daemon, [])
     daemon.cores("rest", -1)
-    before = wait_for_outdated(daemon, ["four"])
+    wait_for_outdated(daemon, ["four"])
     daemon.restart()
-    assert wait_for_outdated(daemon, ["four"]) == before
+    wait_for_outdated(daemon, ["four"])

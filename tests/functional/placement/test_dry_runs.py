@@ -1,4 +1,4 @@
-"""Dry runs: the answer of the real request, without a change."""
+"""A dry run has the answer of the real request, and changes nothing."""
 
 from __future__ import annotations
 

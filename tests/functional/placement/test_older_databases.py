@@ -57,13 +57,13 @@ def test_upgrades_a_database_of_schema_1(tmp_path: Path) -> None:
         assert daemon.cores("a", 3) == parse_cpus(claims["allocations"][0]["allocated_cores"])
         assert daemon.cores("a", 4) > parse_cpus(claims["allocations"][0]["allocated_cores"])
         daemon.stop()
-        # The earlier daemon leaves a database of a newer schema alone.
+        # The earlier daemon does not change a database of a newer schema.
         daemon.start(earlier)
         assert f"schema version is {SCHEMA_VERSION}" in daemon.ok("list_allocations")["state_error"]
 
 
 def test_upgrades_a_database_of_schema_2(tmp_path: Path) -> None:
-    """Schema 2 stored the withheld CPUs, even one that another claim owns; now they are derived."""
+    """Schema 2 stored the withheld CPUs; the daemon now derives them from the claims."""
     earlier = source_of("69f9dbc", tmp_path)
     with Daemon(EIGHT) as daemon:
         daemon.start(earlier)

@@ -26,7 +26,7 @@ def random_settings(rng: random.Random) -> Json:
 
 
 def random_request(rng: random.Random, nodes: list[int]) -> tuple[str, Request, bool]:
-    """A service, what it asks for, and whether it is a dry run."""
+    """A service, its request, and whether the request is a dry run."""
     count = rng.choice((-1, 0, 1, 1, 2, 2, 3, 4, 5, 8, 12))
     request = rng.choice((cores(count), numa(rng.choice(nodes), count or 1), percent(rng.choice((-1, 5, 10, 25)))))
     wishes: Json = {
@@ -49,19 +49,20 @@ def test_random_requests_keep_every_promise(machine: str | Shape) -> None:
         daemon.start()
         found = read_machine(SysfsTree(daemon.host.root))
         nodes = [node.id for node in found.nodes if node.cpus]
-        granted = 0
+        granted = refused = reclaims = 0
         for _ in range(6):
             daemon.reload(settings := random_settings(rng))
             for _ in range(100):
                 service, (action, fields), dry = random_request(rng, nodes)
-                before = daemon.ok("list_allocations")
+                before = daemon.listing()
                 answer = daemon.call(action, service_name=service, dry_run=dry, **fields)
-                after = daemon.ok("list_allocations")
+                after = daemon.listing()
                 context = (settings, service, action, fields, dry, answer)
                 assert "Internal error" not in answer.get("error", ""), context
                 claims = daemon.claims()
                 if dry or "error" in answer:
                     assert after == before, context
+                    refused += not dry
                     continue
                 granted += 1
                 cpus = parse_cpus(outcome(answer).partition(" ")[0])
@@ -77,7 +78,11 @@ def test_random_requests_keep_every_promise(machine: str | Shape) -> None:
                 assert all(
                     others[name]["preemption_policy"] == "legacy" and action == "allocate_numa_cores" for name in taken
                 ), context
+                reclaims += bool(taken)
+        print(f"{granted} granted, {refused} refused, {reclaims} reclaims")
         assert granted > 100
+        assert refused > 20
+        assert reclaims > 0
         kept = daemon.ok("list_allocations")["allocations"]
         daemon.kill()
         daemon.start()

@@ -1,8 +1,9 @@
-"""Wishes in a request: what it asks for itself of the placement options."""
+"""Wishes: placement options that a request sets for itself."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import pytest
@@ -15,7 +16,7 @@ from .hosts import CACHES, CLUSTERS, CORES, EIGHT, NODES, write
 
 
 class Wish(NamedTuple):
-    """What a request with a wish gets, while others hold CPUs, under the operator's settings."""
+    """A request with a wish, while services hold CPUs under the operator's settings, and its outcome."""
 
     shape: Shape
     held: dict[str, str]
@@ -35,22 +36,22 @@ WISHES: Final = [
     Wish(CACHES, {"other": "0"}, {"uncore-cache-alignment": "none"}, cores(4, uncore_cache_alignment="prefer"), "4-7"),
     Wish(CACHES, {"other": "0,4"}, {}, cores(4, uncore_cache_alignment="require"), CACHES_REFUSE),
     Wish(CORES, {"other": "0"}, {}, cores(1, cpu_thread_policy="share"), "4"),
-    Wish(CORES, {"other": "0"}, {}, cores(1, cpu_thread_policy="isolate"), "1 beside 5"),
-    Wish(CORES, {"other": "0"}, {}, numa(0, 2, cpu_thread_policy="isolate"), "1-2 beside 5-6"),
+    Wish(CORES, {"other": "0"}, {}, cores(1, cpu_thread_policy="isolate"), "1 + 5"),
+    Wish(CORES, {"other": "0"}, {}, numa(0, 2, cpu_thread_policy="isolate"), "1-2 + 5-6"),
     Wish(CORES, {"other": "0"}, {}, percent(13, cpu_thread_policy="share"), "1,4"),
     Wish(CORES, {"other": "0"}, {}, cores(3, cpu_thread_policy="require"), THREADS_REFUSE),
-    # What refuses is the operator's: a request may be stricter, never less strict.
+    # A request may be stricter than the operator's settings, never less strict.
     Wish(CORES, {}, {"cpu-thread-policy": "require"}, cores(1, cpu_thread_policy="prefer"), THREADS_REFUSE),
     Wish(CORES, {}, {"cpu-thread-policy": "require"}, cores(1, cpu_thread_policy="share"), THREADS_REFUSE),
-    Wish(CORES, {}, {"cpu-thread-policy": "isolate"}, cores(2, cpu_thread_policy="share"), "0-1 beside 4-5"),
-    Wish(CORES, {}, {"cpu-thread-policy": "isolate"}, cores(2, cpu_thread_policy="require"), "0-1 beside 4-5"),
+    Wish(CORES, {}, {"cpu-thread-policy": "isolate"}, cores(2, cpu_thread_policy="share"), "0-1 + 4-5"),
+    Wish(CORES, {}, {"cpu-thread-policy": "isolate"}, cores(2, cpu_thread_policy="require"), "0-1 + 4-5"),
     Wish(CLUSTERS, {}, {"numa-policy": "single-numa-node"}, cores(5, numa_policy="none"), NUMA_REFUSES),
     Wish(CLUSTERS, {}, {"numa-policy": "single-numa-node"}, cores(5, numa_policy="restricted"), NUMA_REFUSES),
     Wish(CLUSTERS, {}, {"numa-policy": "restricted"}, cores(5, numa_policy="single-numa-node"), NUMA_REFUSES),
     Wish(CLUSTERS, {"other": "0,4"}, {"numa-policy": "restricted"}, cores(4, numa_policy="best-effort"), NUMA_REFUSES),
     Wish(CACHES, {"other": "0,4"}, {"uncore-cache-alignment": "require"}, cores(4, uncore_cache_alignment="none"),
          CACHES_REFUSE),
-    # A wish that contradicts another option of the operator's.
+    # A wish that contradicts the operator's value of another option.
     Wish(CORES, {}, {"cpu-distribution": "cores"}, cores(2, cpu_thread_policy="require"), THREADS_REFUSE),
     Wish(CACHES, {}, {"cpu-distribution": "caches"}, cores(2, uncore_cache_alignment="require"), CACHES_REFUSE),
     # Near a node.
@@ -67,13 +68,14 @@ WISHES: Final = [
 def test_wishes_change_the_placement(shape: Shape) -> None:
     with Daemon(shape) as daemon:
         daemon.start()
-        for wish in WISHES:
-            if wish.shape is shape:
-                daemon.reload({})
-                begin(daemon, wish.held)
-                daemon.reload(wish.operator)
-                assert outcome(ask(daemon, wish.request, dry_run=True)) == wish.expected, wish
-                assert outcome(ask(daemon, wish.request)) == wish.expected, wish
+        wishes = [wish for wish in WISHES if wish.shape is shape]
+        assert wishes
+        for wish in wishes:
+            daemon.reload({})
+            begin(daemon, wish.held)
+            daemon.reload(wish.operator)
+            assert outcome(ask(daemon, wish.request, dry_run=True)) == wish.expected, wish
+            assert outcome(ask(daemon, wish.request)) == wish.expected, wish
 
 
 @pytest.mark.parametrize("field", ["numa_policy", "cpu_thread_policy", "uncore_cache_alignment", "near"])
@@ -86,33 +88,55 @@ def test_refuses_unknown_wishes(daemon: Daemon, field: str, value: Any) -> None:
         assert field in daemon.refused(action, service_name="svc", **fields, **{field: value})
 
 
-def test_near_a_device_chooses_its_node(daemon: Daemon) -> None:
+@pytest.fixture
+def devices(daemon: Daemon) -> Iterator[Daemon]:
+    """A daemon on a host with devices."""
     write(daemon, "bus/pci/devices/0000:3b:00.0/numa_node", "1")
     write(daemon, "bus/pci/devices/0001:af:00.1/numa_node", "0")
     write(daemon, "class/net/ens1f0np0/device/numa_node", "1")
     write(daemon, "class/net/br-ex/ifindex", "3")
     write(daemon, "class/net/virt0/device/numa_node", "-1")
     write(daemon, "bus/pci/devices/0000:00:01.0/numa_node", "-1")
-    for near, expected in (
+    yield daemon
+    for path in ("bus", "class"):
+        shutil.rmtree(daemon.host.root / path, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("near", "expected"),
+    [
         ("0000:3b:00.0", "4,12"), ("3b:00.0", "4,12"), ("0000:3B:00.0", "4,12"), ("0001:af:00.1", "0,8"),
         ("ens1f0np0", "4,12"), (0, "0,8"), (1, "4,12"),
-    ):  # fmt: skip
-        assert outcome(ask(daemon, cores(2, near=near), dry_run=True)) == expected
-    for near, reason in (
+    ],
+)  # fmt: skip
+def test_near_a_device_chooses_its_node(devices: Daemon, near: str | int, expected: str) -> None:
+    assert outcome(ask(devices, cores(2, near=near))) == expected
+
+
+@pytest.mark.parametrize(
+    ("near", "reason"),
+    [
         ("0000:3c:00.0", "no PCI device 0000:3c:00.0"), ("af:00.1", "no PCI device 0000:af:00.1"),
         ("eth9", "does not exist"), ("br-ex", "physical"), ("virt0", "name the node"),
         ("0000:00:01.0", "name the node"), (2, "NUMA node 2 does not exist"),
-    ):  # fmt: skip
-        for action, fields in (cores(2), percent(20)):
-            sentence = daemon.refused(action, service_name="svc", near=near, **fields)
-            assert f"near={near}" in sentence
-            assert reason in sentence
+    ],
+)  # fmt: skip
+def test_refuses_to_be_near_an_unknown_place(devices: Daemon, near: str | int, reason: str) -> None:
+    for action, fields in (cores(2), percent(20)):
+        sentence = devices.refused(action, service_name="svc", near=near, **fields)
+        assert f"near={near}" in sentence
+        assert reason in sentence
+
+
+def test_numa_refuses_near(daemon: Daemon) -> None:
     assert "near" in daemon.refused("allocate_numa_cores", service_name="svc", numa_node=0, num_of_cores=1, near=0)
-    assert outcome(ask(daemon, cores(2, near="ens1f0np0"))) == "4,12"
+
+
+def test_claim_near_a_device_outlives_the_device(devices: Daemon) -> None:
+    assert outcome(ask(devices, cores(2, near="ens1f0np0"))) == "4,12"
     for path in ("bus", "class"):
-        shutil.rmtree(daemon.host.root / path)
-    # The claim stays, and so does a request without the wish.
-    assert outcome(ask(daemon, cores(2))) == "4,12"
+        shutil.rmtree(devices.host.root / path)
+    assert outcome(ask(devices, cores(2))) == "4,12"
 
 
 def test_device_without_node_is_near_the_only_node() -> None:

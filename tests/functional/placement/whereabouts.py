@@ -1,4 +1,4 @@
-"""What `placement` in an answer must say, worked out from the machine alone."""
+"""The `placement` that an answer must have, worked out from the machine alone."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from tests.functional.harness import Daemon, Json, format_cpus, parse_cpus
 
 
 def whereabouts(machine: Machine, pool: set[int], cpus: set[int], others: set[int], withheld: set[int]) -> Json:
-    """What `placement` must say, from the machine alone; cores are what the pool has of them."""
+    """The `placement` of CPUs; only threads in the pool count as part of a core."""
 
     def l3(cpu: int) -> object:
         domains = [n for n, domain in enumerate(machine.l3_domains) if cpu in domain]
