@@ -22,7 +22,7 @@ _DIRECTORY: Final = "/var/tmp"
 
 
 def main() -> int:
-    """Measure and print. The exit code is 0 whenever everything was measured, whatever the speeds."""
+    """Measure and print. The exit code is 0 if everything was measured, whether fast or slow."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure the daemon, and the floors under its times."
     )

@@ -35,7 +35,7 @@ class Pair(NamedTuple):
 
 
 def main() -> int:
-    """Measure and print. The exit code is 0 whatever the figures."""
+    """Measure and print. The exit code is always 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.compare", description=__doc__)
     parser.add_argument("earlier", type=Path, help="the sources of the earlier daemon: the `src` of a checkout")
     parser.add_argument("--rounds", type=int, default=6, help="pairs of measurements, default 6")

@@ -31,7 +31,7 @@ class Run:
     """The circumstances of a run."""
 
     seconds: float
-    #: The share of all processor time that other processes took meanwhile.
+    #: The share of all processor time that other processes took during the run.
     other_work: float
 
 
@@ -47,7 +47,7 @@ def show(results: Results, run: Run) -> None:
     console.print(_aims(results))
     console.print(
         f"{_processors()} processors, {_interpreter()}; the run took {run.seconds:.0f} s, and other work took"
-        f" {run.other_work:.0%} of the processors meanwhile. Times of requests are in µs."
+        f" {run.other_work:.0%} of the processors in that time. Times of requests are in µs."
         " An allocation and its release count as two requests. A lone client's time is its median, many clients' is"
         " the inverse of their rate."
     )
@@ -145,7 +145,7 @@ def _numbers(loads: dict[int, Load], clients: list[int]) -> list[str]:
     for count in clients:
         load = loads.get(count)
         if load is None:
-            numbers += ["-", "-", "-"]  # too few CPUs for so many at once
+            numbers += ["-", "-", "-"]  # too few CPUs for that many clients
         else:
             numbers += [f"{load.rate:,.0f}", f"{load.p50_us:,.0f}", f"{load.p99_us:,.0f}"]
     return numbers

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The charm epa-orchestrator: takes Juju's events, reconciles the machine with the configuration, sets the status."""
+"""The charm epa-orchestrator: handles Juju's events, reconciles the machine with the configuration, sets the status."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
         super().__init__(framework)
         self._tracing = ops.tracing.Tracing(self, "charm-tracing", ca_relation_name="receive-ca-cert")
         self._actions = Actions(self, refresh_snap=self._refresh_snap)
-        #: The problems that this event has found; None as long as it has looked at nothing.
+        #: The problems that this event has found; None if it has checked nothing.
         self._problems: list[str] | None = None
         principal = self.on[PRINCIPAL]
         for event in (
@@ -118,7 +118,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
     def _resource(self) -> Path | None:
         """The resource's file; None if none was ever attached.
 
-        Raises CharmError when Juju cannot say: then the installed snap must stay.
+        Raises CharmError when Juju fails to answer: then the installed snap must stay.
         """
         try:
             return self.model.resources.fetch(RESOURCE)

@@ -111,13 +111,13 @@ def options() -> dict[str, Any]:
     return snapd.options(NAME)
 
 
-def ensure_config(wanted: dict[str, Any]) -> None:
+def ensure_config(requested: dict[str, Any]) -> None:
     """Set these options in one step; the configure hook refuses all or none.
 
     Raises CharmError.
     """
     current = options()
-    changed = {name: value for name, value in wanted.items() if current.get(name) != value}
+    changed = {name: value for name, value in requested.items() if current.get(name) != value}
     if not changed:
         return
     try:

@@ -1,7 +1,7 @@
 """Checks charmcraft.yaml against charmcraft's schema, and the packed charm with `charmcraft analyze`.
 
 `python -m tools.check_charm`. The analyzer does not expand the variable in the dispatch that charmcraft generates, so
-it gets a copy with the expanded variable. All of its results must be good but one: it does not find ops, because it
+it gets a copy with the expanded variable. All of its results must be good except one: it does not find ops, because it
 looks in the directory of older plugins.
 """
 

@@ -45,7 +45,7 @@ class Request(NamedTuple):
     ink: str
 
 
-#: In the order in which they come. The colours are Okabe and Ito's, which the colour-blind can tell apart.
+#: In the order of their arrival. The colours are Okabe and Ito's, which colour-blind readers can distinguish.
 REQUESTS: Final = (
     Request("D", "ovs-dpdk", 4, "#0072b2", "#ffffff"),
     Request("A", "vm-a", 6, "#e69f00", "#000000"),
@@ -104,17 +104,17 @@ def outcome(options: Mapping[str, str]) -> Outcome:
 def _where(pools: Pools, cpus: CpuSet, available: CpuSet) -> str:
     """Where a service's CPUs are, in words, when the available ones are free for it."""
     found = summarize(pools.isolated.topology(), cpus, available | cpus)
-    told = [f"NUMA {'node' if len(found.numa_nodes) == 1 else 'nodes'} {found.numa_nodes}"]
-    told.append(_number(found.l3_domains, "L3 domain"))
+    parts = [f"NUMA {'node' if len(found.numa_nodes) == 1 else 'nodes'} {found.numa_nodes}"]
+    parts.append(_number(found.l3_domains, "L3 domain"))
     if found.whole_cores:
-        told.append(_number(found.whole_cores, "whole core"))
+        parts.append(_number(found.whole_cores, "whole core"))
     if found.shared_cores:
-        told.append(_number(found.shared_cores, "shared core"))
-    return ", ".join(told)
+        parts.append(_number(found.shared_cores, "shared core"))
+    return ", ".join(parts)
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'s' * (count != 1)}"
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 # --- drawing -----------------------------------------------------------------------------------------------------
@@ -169,16 +169,16 @@ def draw(options: Mapping[str, str]) -> str:
     drawn = _machine(found)
     width = drawn.width + 2 * _MARGIN
     height = _HEADING + drawn.height + (len(REQUESTS) + 1) * _LINE + 2 * _MARGIN - 4
-    told = "; ".join(f"{each.service}: {_answer(found, each)}" for each in REQUESTS)
+    answers = "; ".join(f"{each.service}: {_answer(found, each)}" for each in REQUESTS)
     lines = [
         f'<svg {_XMLNS} width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img">',
         f"<title>{escape(heading)}</title>",
-        f"<desc>{escape(told)}; free: {found.free or 'none'}; withheld: {found.withheld or 'none'}.</desc>",
+        f"<desc>{escape(answers)}; free: {found.free or 'none'}; withheld: {found.withheld or 'none'}.</desc>",
         f"<style>\n{_STYLE}\n</style>",
         _HATCH,
         f'<rect class="paper" x="0.5" y="0.5" width="{width - 1}" height="{height - 1}" rx="6"/>',
         _text("heading", _MARGIN, 25, heading),
-        _text("said", _MARGIN, 44, _said(found)),
+        _text("said", _MARGIN, 44, _describe_machine(found)),
         *_at(_MARGIN, _HEADING, drawn.lines),
         *_at(_MARGIN, _HEADING + drawn.height + _MARGIN, _legend(found)),
         "</svg>",
@@ -186,7 +186,7 @@ def draw(options: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _said(found: Outcome) -> str:
+def _describe_machine(found: Outcome) -> str:
     machine = found.machine
     return (
         f"{len(machine.online)} isolated CPUs: {len(machine.packages)} packages, {len(machine.nodes)} NUMA nodes,"
@@ -204,22 +204,22 @@ def _answer(found: Outcome, request: Request) -> str:
 
 def _machine(found: Outcome) -> _Box:
     machine = found.machine
-    return _beside([_package(found, number, package.cpus) for number, package in enumerate(machine.packages)])
+    return _in_a_row([_package(found, number, package.cpus) for number, package in enumerate(machine.packages)])
 
 
 def _package(found: Outcome, number: int, cpus: CpuSet) -> _Box:
     nodes = [_node(found, node.id, node.cpus) for node in found.machine.nodes if node.cpus & cpus]
-    return _around("package", f"package {number}", _beside(nodes))
+    return _around("package", f"package {number}", _in_a_row(nodes))
 
 
 def _node(found: Outcome, number: int, cpus: CpuSet) -> _Box:
     domains = [_l3(found, place, l3) for place, l3 in enumerate(found.machine.l3_domains) if l3 & cpus]
-    return _around("node", f"NUMA node {number}", _beside(domains))
+    return _around("node", f"NUMA node {number}", _in_a_row(domains))
 
 
 def _l3(found: Outcome, number: int, cpus: CpuSet) -> _Box:
     cores = [_core(found, core.cpus) for core in found.machine.cores if core.cpus & cpus]
-    return _around("l3", f"L3 {number}", _beside(cores, _CORE_GAP))
+    return _around("l3", f"L3 {number}", _in_a_row(cores, _CORE_GAP))
 
 
 def _core(found: Outcome, threads: CpuSet) -> _Box:
@@ -265,12 +265,12 @@ def _legend(found: Outcome) -> list[str]:
     y = len(REQUESTS) * _LINE
     lines += [_square('class="thread free"', y, 22, 20), _text("rest", 32, y + 15, f"free: {len(found.free)} CPUs")]
     if found.withheld:
-        told = f"withheld from all others: {len(found.withheld)} CPUs"
-        lines += [_square('class="thread withheld"', y, 22, 20, 190), _text("rest", 222, y + 15, told)]
+        withheld = f"withheld from all others: {len(found.withheld)} CPUs"
+        lines += [_square('class="thread withheld"', y, 22, 20, 190), _text("rest", 222, y + 15, withheld)]
     return lines
 
 
-def _beside(boxes: list[_Box], gap: int = _GAP) -> _Box:
+def _in_a_row(boxes: list[_Box], gap: int = _GAP) -> _Box:
     lines: list[str] = []
     x = 0
     for box in boxes:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from epa_orchestrator.cpuset import CpuSet
 
-#: {page size in KiB: (pages in total, pages that nobody uses)}
+#: {page size in KiB: (pages in total, free pages)}
 Hugepages = Mapping[int, tuple[int, int]]
 
 
@@ -136,7 +136,7 @@ def build_hybrid(performance_cores: int, efficiency_cores: int) -> dict[str, str
 
 
 def write_tree(files: Mapping[str, str], root: str | Path) -> None:
-    """Write the files below `root`, as `EPA_SYSFS` wants them: `root/devices/system/cpu/online` and so on."""
+    """Write the files below `root`, as `EPA_SYSFS` expects them: `root/devices/system/cpu/online` and so on."""
     made: set[Path] = set()
     for name, text in files.items():
         path = Path(root, name)

@@ -1,4 +1,4 @@
-"""Writes what the protocol's documents take from the models: `python tools/write_protocol.py [--check]`.
+"""Writes the parts of the protocol's documents that come from the models: `python tools/write_protocol.py [--check]`.
 
 docs/protocol.schema.json is the JSON Schema of all requests and answers. In docs/protocol.md it is each table below a
 comment `<!-- fields: MODEL -->`.
@@ -177,7 +177,7 @@ def fill_in(document: str) -> str:
 
 
 def main() -> int:
-    """Write both files, or with --check compare them; the exit code is 1 if one is not what it should be."""
+    """Write both files, or with --check compare them; the exit code is 1 if one is out of date."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is not up to date")
     check = parser.parse_args().check

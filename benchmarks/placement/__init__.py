@@ -1,1 +1,1 @@
-"""How good placement is on streams of requests, beside other allocators: `python -m benchmarks.placement --help`."""
+"""Placement on streams of requests, compared with other allocators: `python -m benchmarks.placement --help`."""

@@ -14,15 +14,15 @@ from benchmarks.report import Run
 
 
 def main() -> int:
-    """Measure and print; how good anything was is no reason to fail."""
+    """Measure and print. The exit code is 0 for good and bad results."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.placement",
         description="Replay streams of requests through this daemon's placement and through other allocators.",
     )
     parser.add_argument("--quick", action="store_true", help="shorter streams, the default policy only: under a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     parser.add_argument(
-        "--seed", type=int, default=1, help="of the streams, default 1; the same seed, the same numbers"
+        "--seed", type=int, default=1, help="the seed of the streams, default 1; the same seed gives the same streams"
     )
     arguments = parser.parse_args()
     if find_spec("highspy") is None:

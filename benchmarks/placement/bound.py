@@ -31,9 +31,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Bound:
-    """At most so many requests can be accepted; `reached` of them certainly can. Equal where it was solved.
+    """At most `accepted` requests can be accepted, and at least `reached`; both are equal when it was solved.
 
-    One that was not found `in_time` may be another one on another machine.
+    A bound that was not found `in_time` may differ on another machine.
     """
 
     accepted: int
@@ -48,9 +48,9 @@ class Bound:
 
 @dataclass(frozen=True)
 class Effort:
-    """When to stop: after so many nodes of the search tree, or, on a machine too slow for that, so many seconds.
+    """When the solver stops: after `tree_nodes` nodes of the search tree, or after `seconds` on a slow machine.
 
-    Only the first gives the same bound on every machine.
+    Only the first limit gives the same bound on every machine.
     """
 
     tree_nodes: int
@@ -68,7 +68,7 @@ def jobs_of(events: Iterable[Event]) -> list[Job]:
             first = begun.pop(event.claim)
             jobs.append(Job(first.time, event.time, first.count))
         else:
-            raise ValueError("the bound knows no resizes")
+            raise ValueError("the bound does not support resizes")
     return sorted(jobs, key=lambda job: job.arrival)
 
 

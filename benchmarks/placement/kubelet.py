@@ -3,7 +3,7 @@
 Sources: KEP-3570 (CPU Manager), KEP-4800 (prefer-align-cpus-by-uncorecache) and KEP-693 (Topology Manager) in
 kubernetes/enhancements, and "Node Resource Managers" of the Kubernetes documentation. Where these say nothing we do
 what is best for kubelet: sizes are those of each domain, not means over the machine; a partial L3 domain gives whole
-cores first; and one that was passed over while whole ones were taken is looked at again. L3 domains are numbered here
+cores first; and one that was passed over while whole ones were taken is tried again. L3 domains are numbered here
 by their lowest CPU.
 """
 

@@ -28,7 +28,7 @@ class Plan:
     """What is measured, and how thoroughly."""
 
     hosts: tuple[str, ...]
-    #: With each profile that aims are for; the others are replayed at the highest only.
+    #: For the profiles that have aims; the others are replayed at the highest load only.
     loads: tuple[float, ...]
     allocators: tuple[Allocator, ...]
     #: About as many requests in each setup after the warm-up.
@@ -107,7 +107,7 @@ def replayed(plan: Plan, setup: Setup) -> list[Replayed]:
 
 
 def accepted(plan: Plan, setup: Setup) -> Accepted:
-    """Count what single-node allocators accept of a stream without resizes, and what is the most that anyone can."""
+    """Count the requests of a stream without resizes that single-node allocators accept, and bound that number."""
     machine = host(setup.host)
     scenario = _scenario(plan, setup, machine, resizes=False)
     requests = max(plan.bounded_requests, int(plan.lifetimes * arrivals(scenario)))

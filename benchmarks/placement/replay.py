@@ -16,7 +16,7 @@ class Tally:
     """What was counted after the warm-up; a request is an allocation or a resize."""
 
     requests: int = 0
-    #: There were not enough CPUs, however placed; and a rule refused although there were.
+    #: Requests without enough CPUs; and those that a rule refused although there were enough.
     lost: int = 0
     refused: int = 0
     one_node_possible: int = 0

@@ -38,9 +38,9 @@ def show(results: Results, run: Run) -> None:
     console.print(_aims(results))
     console.print(
         f"{len(os.sched_getaffinity(0))} processors, {_interpreter()}; the run took {run.seconds:.0f} s, and other work"
-        f" took {run.other_work:.0%} of the processors meanwhile. A request is an allocation or a resize; shares are of"
-        " the requests that got their CPUs, means are over the setups, all weighing the same. What each number means in"
-        " detail: benchmarks/placement/judge.py."
+        f" took {run.other_work:.0%} of the processors in that time. A request is an allocation or a resize; shares are"
+        " of the requests that got their CPUs, means are over the setups with equal weights."
+        " benchmarks/placement/judge.py defines each number."
     )
 
 
@@ -99,7 +99,7 @@ def _by_machine(results: Results) -> Table:
 def _acceptance(results: Results) -> Table:
     names = list(results.accepted[0].accepted)
     table = _table(
-        "Accepted of what a clairvoyant could under single-numa-node (*: proved, perhaps not reached; !: out of time)",
+        "Accepted share of the clairvoyant bound, single-numa-node (*: proved, perhaps not reached; !: out of time)",
         ["machine", "sizes", "load"], ["requests", "bound", *(name.replace(" ", "\n", 1) for name in names)],
     )  # fmt: skip
     before = None

@@ -1,4 +1,4 @@
-"""What was measured, the means over all setups, and whether that is as good as it should be."""
+"""The results, their means over all setups, and whether they reach the aims."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Replayed:
 
 @dataclass(frozen=True)
 class Accepted:
-    """How many of a setup's requests each single-node allocator accepted, and at most could have been."""
+    """How many of a setup's requests each single-node allocator accepted, and a bound on that number."""
 
     setup: Setup
     requests: int
@@ -53,13 +53,13 @@ class Accepted:
     accepted: dict[str, int]
 
     def share(self, allocator: str) -> float:
-        """What an allocator accepted of what could have been."""
+        """The share of the bound that an allocator accepted."""
         return self.accepted[allocator] / self.bound.accepted if self.bound.accepted else 1.0
 
 
 @dataclass(frozen=True)
 class Aim:
-    """A mean or amount, and what it should be."""
+    """A measured mean or amount, and the aim for it."""
 
     name: str
     aim: str
@@ -80,7 +80,7 @@ MEASURES: Final[dict[str, Callable[[Tally], float]]] = {
 
 @dataclass
 class Results:
-    """All of it."""
+    """The results of a run."""
 
     replayed: list[Replayed] = field(default_factory=list[Replayed])
     accepted: list[Accepted] = field(default_factory=list[Accepted])
@@ -99,7 +99,7 @@ class Results:
         return statistics.fmean(measure(each.tally) for each in self.replayed if each.allocator == allocator)
 
     def mean_share(self, allocator: str) -> float:
-        """The mean of what an allocator accepted of what could have been."""
+        """The mean share of the bound that an allocator accepted."""
         return statistics.fmean(each.share(allocator) for each in self.accepted)
 
     def aims(self) -> list[Aim]:

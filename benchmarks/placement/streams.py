@@ -19,7 +19,7 @@ Kind = Literal["allocate", "resize", "release"]
 class Sizes:
     """What requests ask for: 1 to `largest` CPUs, each doubling of the size as frequent as the one before it.
 
-    All but `ragged` of them are rounded up to whole cores, as those who pin virtual machines or poll-mode drivers ask.
+    All but `ragged` of them are rounded up to whole cores, as usual for pinned virtual machines and poll-mode drivers.
     """
 
     largest: int
@@ -29,7 +29,7 @@ class Sizes:
 PROFILES: Final[dict[Profile, Sizes]] = {
     "small": Sizes(8, 1 / 20),
     "mixed": Sizes(32, 1 / 20),
-    # Where two of three requests want an odd thread, cores must be shared; this shows who shares no more than he must.
+    # Two of three requests want an odd thread, so cores must be shared: which allocator shares more than necessary?
     "any": Sizes(32, 1.0),
 }
 

@@ -1,4 +1,4 @@
-"""How long one decision takes, beside that of the allocator that does least.
+"""How long one decision takes, compared with the simplest allocator.
 
 It is the processor time of the thread: a decision only computes, so on a quiet machine that is the time that passes,
 and on a busy one it leaves out what others took.
@@ -28,7 +28,7 @@ _LOAD: Final = 0.95
 
 @dataclass(frozen=True)
 class Times:
-    """How long decisions on a machine of so many CPUs took, in ms, and how often as long as those of lowest-first."""
+    """How long decisions on a machine of `cpus` CPUs took, in ms, and the ratio to those of lowest-first."""
 
     allocator: str
     cpus: int

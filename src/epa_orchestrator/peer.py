@@ -1,4 +1,4 @@
-"""Peer: the process that asks."""
+"""Peer: the process at the other end of a connection."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def _grant(request: Json) -> Answer:
         policy={"numa-policy": "best-effort", "prefer-closest-numa-nodes": True, "near": 0},
         room={"0": 4, "1": 8},
         scopes=[scope, scope],
-        decided_by="NUMA node 0 alone has such CPUs.",
+        decided_by="Only NUMA node 0 is possible.",
     )
     common: Json = {
         "service_name": request["service_name"],

@@ -1,4 +1,4 @@
-"""Allocate: what each request for CPUs makes of the ledger.
+"""Allocate: how each request for CPUs changes the ledger.
 
 Pure decisions: each returns a `Grant`, or raises `Refused`, and then nothing has happened. The rules are those of
 docs/protocol.md. The steps of an allocation:
@@ -44,9 +44,9 @@ class Grant(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """For which service CPUs are allocated, and how; None and no wishes: as the claim and the operator have it.
+    """The service that gets the CPUs, and how. None and no wishes leave it to the claim and the operator.
 
-    `choices` is how many choices to hand back, the best one first, for an explanation.
+    `choices` is how many choices to return, the best one first, for an explanation.
     """
 
     service: str
@@ -177,7 +177,7 @@ def _require_available(pool: Pool, service: str, held: CpuSet) -> None:
 
 
 def _eligible_in_node(pool: Pool, node: NodeCpus, count: int) -> CpuSet:
-    """The pool's CPUs in a node, which must be enough for the request if nobody else held any."""
+    """The pool's CPUs in a node. Refuses a request for more than these."""
     if pool.problem is not None:
         raise Refused(pool.problem)
     eligible = pool.eligible & node.cpus
@@ -248,7 +248,7 @@ def _placement_policy(pool: Pool, terms: Terms) -> PlacementPolicy:
 
 
 def _task(settings: Settings, task: Task) -> Task:
-    """The task as the settings on resizing and reclaiming have it."""
+    """The task, adapted to the settings for resizing and reclaiming."""
     if settings.resize_policy == "reallocate":
         task = replace(task, free=task.free | task.own, own=EMPTY)
     return task if settings.numa_reclaim != "always" else replace(task, sparing=False)
@@ -278,9 +278,9 @@ def _place(task: Task, claim: Claim | None, terms: Terms) -> tuple[CpuSet, ...]:
 def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, terms: Terms) -> Claim:
     """The claim with how it was placed.
 
-    One that keeps its CPUs stays as it was, unless the request has new wishes; one that only grows or shrinks was still
-    placed by the policy that it was placed by first. With resize-policy=reallocate its CPUs are among the free ones:
-    then they are chosen again, even if they are the same in the end.
+    A claim that keeps its CPUs stays as it was, unless the request has new wishes. A claim that only grows or shrinks
+    keeps the policy that first placed it. With resize-policy=reallocate its CPUs are among the free ones: then all are
+    chosen again, even if they are the same in the end.
     """
     again = before is not None and bool(before.cpus & task.free)
     if before is not None and before.cpus == after.cpus and not again and not _has_new_wishes(before, terms):
@@ -294,7 +294,7 @@ def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, term
     # Withheld is derived, but a claim that turns out the same must be equal, so that nothing is written.
     withheld = before.withheld if before is not None and again and alone and alone == before.alone else EMPTY
     placed_by = before.placed_by if before is not None and resized and kept else task.policy
-    # As replace(after, …), which takes 4 µs longer.
+    # The same as replace(after, …), but 4 µs faster.
     return Claim(
         after.service,
         after.pool,

@@ -17,9 +17,9 @@ PageKind = tuple[int, int]
 class Claim:
     """The CPUs that one service owns in one pool.
 
-    `alone` are those that have their core to themselves, and `withheld` the other threads of these cores, which nobody
-    else may have: the ledger derives them. `placed_by` is the policy that the CPUs were chosen by, `wishes` what the
-    request asked for itself.
+    `alone` are the CPUs that have their core to themselves. `withheld` are the other threads of these cores, which no
+    other service may have; the ledger derives them. `placed_by` is the placement policy that chose the CPUs, `wishes`
+    are those of the request.
     """
 
     service: str
@@ -65,7 +65,7 @@ class PagesChange(NamedTuple):
 
 
 class Change(NamedTuple):
-    """What a granted request changes; nothing when it asked for what was so already."""
+    """What a granted request changes; empty when everything was already as requested."""
 
     claims: tuple[ClaimChange, ...] = ()
     pages: PagesChange | None = None

@@ -27,7 +27,7 @@ class _Built(NamedTuple):
 
 
 class Host:
-    """Looks at a sysfs root for each request, and does the work of discovery only when something has changed.
+    """Checks a sysfs root for each request, and discovers the machine again only when something has changed.
 
     It remembers where each CPU was last `seen`; `seen` stays the same object as long as it does not change. Discovery
     after a change takes 0.1 s with a thousand CPUs, so an event loop uses `known_pools` and leaves `pools` to another
@@ -37,7 +37,7 @@ class Host:
     def __init__(self, sysfs: Sysfs, settings: Settings, seen: LastSeen | None = None) -> None:
         self._sysfs = sysfs
         self._settings = settings
-        self._looking = threading.Lock()
+        self._lock = threading.Lock()
         self._isolation: tuple[str | None, str | None] | None = None
         self._machine: Machine | None = None
         self._problem: str | None = None
@@ -45,7 +45,7 @@ class Host:
         self.seen = seen or LastSeen()
 
     def use(self, settings: Settings) -> None:
-        """Build the pools by other settings from now on."""
+        """Use other settings from now on."""
         self._settings = settings
 
     def known_pools(self) -> Pools | None:
@@ -57,7 +57,7 @@ class Host:
 
     def pools(self) -> Pools:
         """The pools as they are now; the same object as long as nothing has changed."""
-        with self._looking:
+        with self._lock:
             isolation, settings = read_isolation(self._sysfs), self._settings
             machine, problem = self._machine, self._problem
             if isolation != self._isolation or machine is None:
@@ -116,5 +116,5 @@ class Host:
             nodes[node.id] = nodes.get(node.id, EMPTY) | node.cpus
         seen = LastSeen(nodes, machine.known_cores(self.seen.cores))
         if seen != self.seen:
-            # Equal cores stay the same object, which tells the ledger that nothing of them has changed.
+            # Equal cores stay the same object, so that the ledger sees quickly that they have not changed.
             self.seen = seen._replace(cores=self.seen.cores) if seen.cores == self.seen.cores else seen

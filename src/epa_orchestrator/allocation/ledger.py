@@ -35,7 +35,7 @@ class LedgerError(ValueError):
 class Ledger:
     """All claims and hugepage records at one moment, on a machine with these `cores`.
 
-    The unions that requests need are kept too: the CPUs `claimed` or `withheld` by anybody, those `owned` in each
+    The unions that requests need are kept too: the CPUs `claimed` or `withheld` by any claim, those `owned` in each
     pool, and the `reclaimable` ones, which a legacy NUMA request of another service may take. So are the `recorded`
     hugepages. `_kept` has the threads of the cores that each claim has to itself, as a mask by service.
     """
@@ -157,7 +157,7 @@ class Ledger:
         return _threads(self.cores, claim.alone) if claim.alone else claim.withheld.mask
 
     def _withhold(self) -> None:
-        """Derive what each claim withholds: the threads of its cores that nobody owns.
+        """Derive what each claim withholds: the threads of its cores that no service owns.
 
         When two claims would withhold one thread, because they came to share a core while a thread of it was offline,
         the first one by name does.
@@ -188,7 +188,7 @@ class Ledger:
         self.pages, self.recorded = pages, recorded
 
     def free(self, pool: Pool) -> CpuSet:
-        """The CPUs of a pool that nobody owns or withholds."""
+        """The CPUs of a pool that no service owns or withholds."""
         return pool.eligible - self.claimed - self.withheld
 
 

@@ -1,4 +1,4 @@
-"""Outdated: which claims the settings in use would place otherwise. They stay where they are; this only reports it.
+"""Outdated: which claims the settings in use would place differently. Such claims are reported, never moved.
 
 Judging a claim places it once more, which takes 2 ms on 4,096 CPUs, and 250 ms for a claim of half of them. So a
 `Review` only keeps the verdicts, and another thread judges the claims, a few at a time.
@@ -73,7 +73,7 @@ class Review:
         """The services whose claims are among those found outdated; a claim that has changed since is not."""
         return {service for service, claim in self._outdated.items() if claims.get(service) is claim}
 
-    def look_at(self, ledger: Ledger, pools: Pools) -> None:
+    def use(self, ledger: Ledger, pools: Pools) -> None:
         """Use this ledger and these pools from now on; cheap when they are in use already."""
         if pools is self._pools and ledger.claims is self._ledger.claims:
             return
@@ -81,7 +81,7 @@ class Review:
         before = self._ledger.claims if same_policy else _NO_CLAIMS
         self._sort_out(before, ledger.claims, pools.settings.placement)
         self._ledger, self._pools = ledger, pools
-        # Claims without a verdict first, then the oldest verdicts: each gets its turn although the ledger changes.
+        # Claims without a verdict first, then the oldest verdicts: each gets its turn while the ledger changes.
         unjudged = {service: claim for service, claim in self._contested.items() if service not in self._judged}
         self._left = unjudged | self._judged
 
@@ -93,10 +93,10 @@ class Review:
 
     def take(self, pending: Pending, verdicts: Sequence[tuple[Claim, bool]]) -> None:
         """Keep verdicts, except those on claims that have changed since."""
-        of_now = pending.pools is self._pools and pending.ledger.claims is self._ledger.claims
+        is_current = pending.pools is self._pools and pending.ledger.claims is self._ledger.claims
         for claim, verdict in verdicts:
             if self._contested.get(claim.service) is claim:
-                self._keep(claim, verdict, of_now=of_now)
+                self._keep(claim, verdict, is_current=is_current)
 
     def _sort_out(self, before: Mapping[str, Claim], claims: Mapping[str, Claim], placement: PlacementPolicy) -> None:
         """Find the contested claims among those that are new since `before`."""
@@ -118,11 +118,11 @@ class Review:
         if self._outdated.pop(service, None) is not None:
             self.revision += 1
 
-    def _keep(self, claim: Claim, verdict: bool, *, of_now: bool) -> None:
+    def _keep(self, claim: Claim, verdict: bool, *, is_current: bool) -> None:
         self._judged.pop(claim.service, None)
         self._judged[claim.service] = claim
         self._set(claim, verdict=verdict)
-        if of_now:
+        if is_current:
             self._left.pop(claim.service, None)
 
     def _set(self, claim: Claim, *, verdict: bool) -> None:
@@ -151,9 +151,9 @@ def is_outdated(ledger: Ledger, pool: Pool, claim: Claim) -> bool:
         return False  # the machine came back without that node
     free = ledger.free(pool) | (claim.withheld & pool.eligible) | claim.cpus
     if not claim.explicit:
-        return _placed_otherwise(Task(topology, free, EMPTY, len(claim.cpus), policy), claim)
+        return _is_placed_differently(Task(topology, free, EMPTY, len(claim.cpus), policy), claim)
     nodes = topology.nodes_of(claim.cpus.mask)
-    return any(_placed_otherwise(_in_node(topology, free, claim, policy, node), claim) for node in nodes)
+    return any(_is_placed_differently(_in_node(topology, free, claim, policy, node), claim) for node in nodes)
 
 
 def _policy(placement: PlacementPolicy, claim: Claim) -> PlacementPolicy | None:
@@ -172,7 +172,7 @@ def _in_node(topology: Topology, free: CpuSet, claim: Claim, policy: PlacementPo
     return Task(topology, free & cpus, EMPTY, len(claim.cpus & cpus), policy, node=node.id)
 
 
-def _placed_otherwise(task: Task, claim: Claim) -> bool:
+def _is_placed_differently(task: Task, claim: Claim) -> bool:
     held = claim.cpus & task.free
     if broken_rule(task, held) is not None:
         return True

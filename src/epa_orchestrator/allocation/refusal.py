@@ -1,4 +1,4 @@
-"""Refusal: the error with which a decision says no."""
+"""Refusal: the error that a decision raises to refuse a request."""
 
 from __future__ import annotations
 

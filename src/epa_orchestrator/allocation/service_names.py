@@ -1,4 +1,4 @@
-"""Names: which service a name means, and which names a new service may not have. Pure.
+"""Service names: which service a name means, and which names a new service may not have. Pure.
 
 Two spellings of one name are one service, and a name with invisible parts is an error, so that nobody releases the
 wrong claim by mistake. A name that already holds something is used as it is, so that its owner can release it.

@@ -1,7 +1,6 @@
 """Settings: everything that the operator tunes, by its kebab-case name, checked as a whole.
 
-The names and values are those of the options table in the README, and of `juju config`; `allowed-uids`, `allowed-gids`
-and `log-level` are no matter of placement.
+The names and values are those of the options table in the README.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ class SettingsError(EpaError):
 
 
 class ReservedHugepages(NamedTuple):
-    """So many hugepages of `size_kb` KiB on a node are never granted."""
+    """The number of hugepages of `size_kb` KiB on a node that are never granted."""
 
     node_id: int
     size_kb: int
@@ -86,7 +85,7 @@ Ids = Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], BeforeVal
 
 
 class Settings(BaseModel):
-    """The options, each with its default; see the operator's documentation for what they mean."""
+    """The options, each with its default; the README explains them."""
 
     model_config = ConfigDict(
         alias_generator=lambda name: name.replace("_", "-"),
@@ -154,7 +153,7 @@ class Settings(BaseModel):
 
     @cached_property
     def _reserved_pages(self) -> dict[tuple[int, int], int]:
-        """A get_memory_info asks for each node and size, so looking through all entries would be quadratic."""
+        """A get_memory_info needs each node and size, so searching all entries each time would be quadratic."""
         return {(entry.node_id, entry.size_kb): entry.pages for entry in self.reserved_hugepages}
 
 

@@ -1,4 +1,4 @@
-"""The daemon that a command asks, and the exit codes of the ways in which asking fails."""
+"""Connects a command to the daemon, and gives each kind of failure its exit code."""
 
 from __future__ import annotations
 

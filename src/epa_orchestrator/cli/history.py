@@ -25,7 +25,7 @@ def history(
 ) -> None:
     """Show the changes to claims and hugepage records.
 
-    It reads the daemon's database, which needs the right to read it, but no running daemon.
+    It reads the daemon's database. You need permission to read that file, but no running daemon.
     """
     from epa_orchestrator.state import database_files
     from epa_orchestrator.state.errors import StateError

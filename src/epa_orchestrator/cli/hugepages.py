@@ -1,4 +1,4 @@
-"""The command `hugepages`: the hugepages of every NUMA node, and the records of their users."""
+"""The command `hugepages`: the hugepages of every NUMA node, and the services' records."""
 
 from __future__ import annotations
 

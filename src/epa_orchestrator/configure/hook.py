@@ -1,7 +1,7 @@
 """The configure hook: makes snapd's proposed options the daemon's settings, or refuses them with one sentence.
 
 It runs as the snap's configure, install and post-refresh hooks. SIGHUP makes a running daemon read the new settings. A
-daemon that does not run reads them when it starts, which the next client causes.
+daemon that does not run reads them when the next client starts it.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _notify_daemon(state_directory: Path) -> None:
 
 
 def _current_settings(file: Path) -> Settings:
-    """The current settings; the defaults when there are none yet, or when only a change can make them valid again."""
+    """The current settings; the defaults when there are none yet, or when they are not valid."""
     try:
         return load_settings(file)
     except SettingsError:

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 #: After this time (seconds) of decisions a batch commits what is decided.
 _LONG: Final = 0.05
-#: The event loop decides for this time (seconds) at most, because others wait for it.
+#: The event loop decides for this time (seconds) at most, because all clients wait for it.
 _TURN: Final = 0.003
 
 
@@ -56,7 +56,7 @@ class Batch:
 
     `ledger` is the ledger before the batch, and after a commit the committed one; `seen`, where CPUs were last seen, is
     the same. `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
-    time (seconds) of the slowest decision, `known_quick` tells whether decisions like these have been quick before, and
+    time (seconds) of the slowest decision, `known_quick` says whether decisions like these have been quick before, and
     `store_problem` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
     """
 
@@ -85,7 +85,7 @@ class Batch:
         return not self.left and self._after is self.ledger
 
     def carry_out(self) -> None:
-        """Look at the host, decide, and commit."""
+        """Read the host, decide, and commit."""
         try:
             pools = self._host.pools()
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
@@ -94,20 +94,20 @@ class Batch:
         self.begin(pools, _LONG)
         self._commit_changes()
 
-    def begin(self, pools: Pools, enough: float = _TURN) -> None:
-        """Decide on the pools as they are now, for `enough` seconds."""
+    def begin(self, pools: Pools, seconds: float = _TURN) -> None:
+        """Decide on the pools as they are now, for some seconds."""
         try:
             self.pools = pools
             self._after = self.ledger = self.ledger.on(pools.cores)
-            self._decide_all(pools, enough)
+            self._decide_all(pools, seconds)
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
 
-    def go_on(self, enough: float = _TURN) -> None:
-        """Decide more of what is left, for `enough` seconds."""
+    def go_on(self, seconds: float = _TURN) -> None:
+        """Decide more of what is left, for some seconds."""
         try:
             if self.pools is not None:
-                self._decide_all(self.pools, enough)
+                self._decide_all(self.pools, seconds)
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
 
@@ -131,7 +131,7 @@ class Batch:
         else:
             self.ledger, self.seen = self._after, seen
 
-    def _decide_all(self, pools: Pools, enough: float) -> None:
+    def _decide_all(self, pools: Pools, seconds: float) -> None:
         waiting, now = self.left, time.time()
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
@@ -145,7 +145,7 @@ class Batch:
             ended = time.monotonic()
             self.slowest = max(self.slowest, ended - before)
             before = ended
-            if ended - begin > enough:
+            if ended - begin > seconds:
                 break
         self._seconds += before - begin
 

@@ -57,7 +57,7 @@ class Current:
         return self.ledger
 
     def lose_state(self, reason: str) -> str:
-        """Change nothing from now on, because the state on disk is not the one in memory; the problem in a sentence."""
+        """Change nothing from now on, because the state on disk is not the one in memory; returns the sentence."""
         assert self.store is not None
         self.problem = (
             f"The state database {self.store.path} can no longer be written, because {reason}: make sure that no other"

@@ -62,19 +62,19 @@ class ClaimParts:
         self._pools: dict[PoolName, Parts] = {"isolated": Parts(), "general": Parts()}
 
     def use(self, claims: Mapping[str, Claim], granted: CpuSet, most: int | None = None) -> bool:
-        """Make these the present claims, and `granted` the CPUs of all pools; whether that is done.
+        """Use these claims, and `granted` as the CPUs of all pools; returns whether all claims are encoded.
 
-        With `most` only so many claims are encoded; call it again for the others.
+        With `most`, it encodes at most that many claims: call it again for the rest.
         """
         if granted is not self._granted and granted != self._granted:
             self._forget_withheld(granted.mask ^ self._granted.mask)
             self._granted = granted
         changes = _changes(self._claims, claims)
-        now = changes[:most]
-        for service, claim in now:
+        due = changes[:most]
+        for service, claim in due:
             for pool, parts in self._pools.items():
                 parts.put(service, _encode(claim, granted) if claim is not None and claim.pool == pool else None)
-        self._claims = claims if len(now) == len(changes) else _with(self._claims, now)
+        self._claims = claims if len(due) == len(changes) else _with(self._claims, due)
         return self._claims is claims
 
     def _forget_withheld(self, cpus: int) -> None:
@@ -122,17 +122,17 @@ class PageParts:
         return self._nodes.get(node_id, b"{}")
 
     def use(self, pages: Mapping[str, Mapping[PageKind, int]], most: int | None = None) -> bool:
-        """Make these the present records; whether that is done. With `most` only so many services are encoded."""
+        """Use these records; returns whether all are encoded. With `most`, it encodes at most that many services."""
         changes = _changes(self._pages, pages)
-        now = changes[:most]
-        for service, counts in now:
+        due = changes[:most]
+        for service, counts in due:
             parts = _encode_pages(service, counts or {})
             earlier = {node_id for node_id, _ in self._pages.get(service, ())}
             for node_id in earlier.union(parts):
                 self._parts.setdefault(node_id, Parts()).put(service, parts.get(node_id))
                 self._touched.add(node_id)
-        if len(now) < len(changes):
-            self._pages = _with(self._pages, now)
+        if len(due) < len(changes):
+            self._pages = _with(self._pages, due)
             return False
         self._pages = pages
         self._join_touched()

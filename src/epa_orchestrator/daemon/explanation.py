@@ -1,4 +1,4 @@
-"""Explanation: why a request gets its CPUs, or which rule refuses it, in the words of the wire."""
+"""Explanation: why a request gets its CPUs, or which rule refuses it, as the protocol's models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from epa_orchestrator.protocol.answers import Explanation, Scope
 
 
 def of_grant(grant: Grant) -> Explanation | None:
-    """Why the granted CPUs; None for a release, which chooses nothing."""
+    """Why the request gets these CPUs; None for a release."""
     if grant.task is None:
         return None
     return _explanation(grant.task, grant.candidates, _decided_by(grant.task, grant.candidates))
@@ -72,8 +72,8 @@ def _comparison(task: Task, candidates: tuple[CpuSet, ...]) -> str:
     if len(candidates) == 1 and task.own:
         return f"It has the best CPUs that are free in {_named(task, best)}."
     if len(candidates) == 1:
-        verb = "has" if len(_nodes(task, best)) == 1 else "have"
-        return f"{_named(task, best)} alone {verb} such CPUs, among choices of as few and as close NUMA nodes."
+        verb = "is" if len(_nodes(task, best)) == 1 else "are"
+        return f"Only {_named(task, best)} {verb} possible: other choices need more NUMA nodes, or more distant ones."
     return _difference(task, best, candidates[1])
 
 

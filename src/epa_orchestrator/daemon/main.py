@@ -201,7 +201,7 @@ async def _start_serving(keeper: SocketKeeper) -> None:
 
 def _background(keeper: SocketKeeper) -> Iterator[Coroutine[Any, Any, None]]:
     """The jobs that run as long as the daemon."""
-    yield keep_running("looking after the socket file", keeper.watch)
+    yield keep_running("checking the socket file", keeper.watch)
     if (interval := systemd.watchdog_interval()) is not None:
         yield keep_running("feeding the watchdog", lambda: _feed_watchdog(interval))
 
@@ -269,8 +269,8 @@ def _max_connections() -> int:
 def _allow_files() -> int:
     """Raise the limit on open files to the number that we need, if allowed. Returns the lower of both."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = Limits.connections + _OTHER_FDS
-    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    needed = Limits.connections + _OTHER_FDS
+    allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return allowed

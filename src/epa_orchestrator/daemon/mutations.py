@@ -1,7 +1,7 @@
-"""Mutations: what each request that changes something makes of the ledger, and the answer that it gets.
+"""Mutations: how each mutation changes the ledger, and the answer to it.
 
-This is where a request of the wire meets the rooms that decide. Everything that has to be read from the host (the NUMA
-node of a device, the kernel's hugepages) is read here; the decisions in `allocation` get plain values.
+Everything that has to be read from the host (the NUMA node of a device, the kernel's hugepages) is read here; the
+decisions in `allocation` get plain values.
 """
 
 from __future__ import annotations

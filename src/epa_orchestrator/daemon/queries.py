@@ -34,8 +34,8 @@ class Queries:
     """Answers readings from a ledger.
 
     `problem` says why nothing else is served, None when all is well; with `ledger_known` false the claims are not known
-    either, and no CPU counts as free. `ledger` is probably the first one to be asked about, and `configured` the CPUs
-    of its pools: its parts are encoded ahead. `review` knows the outdated placements.
+    either, and no CPU counts as free. The first answer will probably be about `ledger`, whose pools have the
+    CPUs `configured`: its parts are encoded ahead. `review` knows the outdated placements.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Queries:
         self._prepared.clear()
 
     def prepare(self, ledger: Ledger, pools: Pools, request: Reading) -> bool:
-        """Encode some of what has changed since the last answer; whether that is all, so that `answer` is quick."""
+        """Encode some of the parts that changed; returns whether all are encoded, so that `answer` is quick."""
         if isinstance(request, GetMemoryInfo):
             return self._pages.use(ledger.pages, _ENCODED_AT_ONCE)
         return self._claims.use(ledger.claims, pools.configured, _ENCODED_AT_ONCE)

@@ -41,14 +41,14 @@ class _Waiting(NamedTuple):
 
 
 class Reader:
-    """Answers readings. `worker` looks at a changed host; `looked` is called after that."""
+    """Answers readings. `worker` reads a changed host; `on_host_read` is called after that."""
 
     def __init__(
-        self, current: Current, review: Review, worker: Worker, looked: Callable[[], None], *, ledger_known: bool
+        self, current: Current, review: Review, worker: Worker, on_host_read: Callable[[], None], *, ledger_known: bool
     ) -> None:
         self._current = current
         self._worker = worker
-        self._looked = looked
+        self._on_host_read = on_host_read
         pools = current.known_pools()
         self._queries = Queries(
             current.host,
@@ -60,7 +60,7 @@ class Reader:
             configured=pools.configured if pools else EMPTY,
         )
         self._waiting_for_host: list[_Waiting] = []
-        self._looking_at_host = False
+        self._reading_host = False
         self._waiting_for_encoding: deque[tuple[Pools, _Waiting]] = deque()
 
     def fail(self, problem: str) -> None:
@@ -72,8 +72,8 @@ class Reader:
         waiting, pools = _Waiting(request, peer, reply), self._current.known_pools()
         if pools is None:
             self._waiting_for_host.append(waiting)
-            if not self._looking_at_host:
-                self._look_at_host()
+            if not self._reading_host:
+                self._read_host()
         elif not self._waiting_for_encoding and self._encode(pools, request):
             self._answer(pools, waiting)
         else:
@@ -92,7 +92,7 @@ class Reader:
             send(reply, answer, peer, request, "served")
 
     def _encode(self, pools: Pools, request: Reading) -> bool:
-        """Encode some of the parts that changed; whether the request can be answered."""
+        """Encode some of the parts that changed; returns whether the request can be answered."""
         try:
             return self._queries.prepare(self._current.ledger_on(pools), pools, request)
         except Exception:  # a bug; answering fails in the same way and reports it
@@ -117,22 +117,22 @@ class Reader:
                 asyncio.get_running_loop().call_soon(self._encode_and_answer)
                 return
 
-    def _look_at_host(self) -> None:
+    def _read_host(self) -> None:
         """Discover the host in another thread, then answer the requests that wait for it.
 
         Not in the thread that commits: a disk that does not respond must not block readings.
         """
-        self._looking_at_host = True
+        self._reading_host = True
         waiting, self._waiting_for_host = self._waiting_for_host, []
         ledger = self._current.ledger
         found: list[tuple[Pools, Ledger]] = []
 
-        def look() -> None:
+        def read() -> None:
             pools = self._current.host.pools()
             found.append((pools, ledger.on(pools.cores)))  # takes 10 ms with 2,000 claims that have their cores alone
 
         def done(error: Exception | None) -> None:
-            self._looking_at_host = False
+            self._reading_host = False
             if found:
                 pools, ledger_there = found[0]
                 if self._current.ledger is ledger:
@@ -141,10 +141,10 @@ class Reader:
             else:
                 self._refuse(waiting, error)
             if self._waiting_for_host:
-                self._look_at_host()
-            self._looked()
+                self._read_host()
+            self._on_host_read()
 
-        self._worker.run(look, done)
+        self._worker.run(read, done)
 
     def _refuse(self, waiting: Iterable[_Waiting], error: Exception | None) -> None:
         if isinstance(error, SysfsError):

@@ -27,7 +27,7 @@ BACKLOG: Final = 4096
 PRIVATE_NAME: Final = ".socket"
 #: The size of sun_path (unix(7)) without the terminating zero.
 _MAX_PATH_BYTES: Final = 107
-#: How many times an obstacle is moved aside: a hostile snap can put the next one there meanwhile.
+#: How many times an obstacle is moved aside: a hostile snap can put the next one there at once.
 _ATTEMPTS: Final = 50
 _DIRECTORY: Final = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 #: The extended attribute with the access control list (acl(5)), which can exclude users whatever the mode is.

@@ -1,4 +1,4 @@
-"""Upkeep: the work of quiet moments, when no change was requested for a while.
+"""Upkeep: work for quiet moments, when no change was requested for a while.
 
 It finds outdated placements, stores where CPUs were last seen, and removes old events from the store.
 """
@@ -114,11 +114,11 @@ class Upkeep:
             self.review()
 
     def review(self) -> None:
-        """Judge in another thread which claims would now be placed otherwise, in quiet moments until all are judged."""
+        """Judge in another thread which claims would now be placed differently, in quiet moments until all are judged."""
         if self._reviewing or self._closing or (pools := self._current.known_pools()) is None:
             return
         self._reviewed_at = time.monotonic()
-        self._review.look_at(self._current.ledger_on(pools), pools)
+        self._review.use(self._current.ledger_on(pools), pools)
         pending = self._review.pending(_JUDGED_AT_ONCE)
         if pending is None:
             return

@@ -36,7 +36,7 @@ def node_of_device(sysfs: Sysfs, machine: Machine, name: str) -> int:
         return with_cpus[0]
     if text is None:
         raise DeviceError(f"near={name}: the network interface is not a device itself: name the physical one below it")
-    raise DeviceError(f"near={name}: the kernel does not know its NUMA node (it says {text}): name the node instead")
+    raise DeviceError(f"near={name}: the kernel does not know its NUMA node (it reports {text}): name the node instead")
 
 
 def _numa_node(sysfs: Sysfs, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Hugepages: the kernel's counts of them, by NUMA node and page size.
+"""Hugepages: the kernel's counts, by NUMA node and page size.
 
 Source: Documentation/admin-guide/mm/hugetlbpage.rst of the Linux kernel.
 """

@@ -1,4 +1,4 @@
-"""Where facts about a host come from: a sysfs tree, or a recording of one.
+"""Sysfs: the files with the facts about a host, from a sysfs tree or from a recording of one.
 
 This room reads files and directory entries below the sysfs root only through `Sysfs`. So a host can be recorded with
 exactly the files that discovery read, attached to a bug report, and served elsewhere with `serve --machine`.
@@ -143,7 +143,7 @@ def count_in(sysfs: Sysfs, path: str) -> int:
 
 
 def number(text: str | None) -> int:
-    """The number that a file's text is, 0 where it is none."""
+    """The number in a file's text, 0 if it is not a number."""
     return int(text) if text is not None and is_number(text) else 0
 
 

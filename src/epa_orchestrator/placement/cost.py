@@ -12,7 +12,7 @@ from epa_orchestrator.placement.topology import Domain, Topology
 
 
 class Level(NamedTuple):
-    """How a level is called where people read it, and the kind of domain that it is counted in."""
+    """The label of a level in texts, and the kind of domain that it is counted in."""
 
     label: str
     domain: Domain
@@ -21,8 +21,8 @@ class Level(NamedTuple):
 class Cost(NamedTuple):
     """The levels that are counted of a choice, one row each; `levels` selects those that a policy compares.
 
-    A core is *shared* when another owner has threads of it (or they are reserved), *fresh* when the service opens a
-    core that nobody used, *split* when the service leaves threads of it free; a CPU is *stacked* when the service has
+    A core is *shared* when another owner has threads of it (or they are reserved), *fresh* when the service opens an
+    unused core, *split* when the service leaves threads of it free; a CPU is *stacked* when the service has
     another thread of its core. CPUs *left over* are free CPUs that are not chosen, in the same L3 domains or NUMA
     nodes. The balances are sums of squares, of the CPUs per NUMA node and per L3 domain: least when spread evenly.
     """
@@ -50,7 +50,7 @@ LEVELS: Final[dict[str, Level]] = {
     name: hint.__metadata__[0] for name, hint in get_type_hints(Cost, include_extras=True).items()
 }
 
-#: What people read instead of a level's name.
+#: The labels of the levels by name.
 LABELS: Final[dict[str, str]] = {name: level.label for name, level in LEVELS.items()}
 
 #: The compared levels, most important first: a level's name, and 1 when less of it is better, -1 when more is.

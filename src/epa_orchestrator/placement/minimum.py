@@ -1,4 +1,4 @@
-"""Minimum: how many NUMA nodes and L3 domains a claim would need at least if no other service had any CPU."""
+"""Minimum: the fewest NUMA nodes and L3 domains that a claim would need if no other service had any CPU."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from epa_orchestrator.placement.topology import Cell, Topology
 #: threads, whole cores only, give 0, 2 or 4 CPUs: 0b10101. Any number up to 4 is 0b11111.
 Sizes = int
 
-#: How many sets of nodes are looked at, largest nodes first; all of them on machines of up to 12 nodes.
+#: How many sets of nodes are tried, largest nodes first; all of them on machines of up to 12 nodes.
 _MAX_NODE_SETS: Final = 1024
 
 
@@ -80,7 +80,7 @@ def _fewest_l3s(domains: Sequence[Sizes], count: int) -> int | None:
     if all(map(_has_no_gap, domains)):  # the roomiest domains are the fewest
         room = accumulate(sorted(map(_largest, domains), reverse=True))
         return next((number for number, total in enumerate(room, 1) if total >= count), None)
-    sizes_of = [_up_to(0)]  # entry n: the sizes of n of the domains that were looked at
+    sizes_of = [_up_to(0)]  # entry n: the sizes of n of the domains so far
     for sizes in sorted(domains, reverse=True):
         sizes_of.append(0)
         for number in range(len(sizes_of) - 1, 0, -1):

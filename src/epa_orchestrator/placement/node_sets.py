@@ -18,7 +18,7 @@ _MAX_SETS_OF_ONE: Final = 16384
 
 
 def max_sets(count: int) -> int:
-    """How many sets of nodes are compared one by one for a request of so many CPUs."""
+    """How many sets of nodes are compared one by one for a request of `count` CPUs."""
     return min(max(_MAX_SETS_OF_ONE // max(count, 1), 16), 1024)
 
 

@@ -14,7 +14,7 @@ from epa_orchestrator.placement.topology import Topology
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule that a candidate breaks: the option with its value, and in words what it allows and what it got."""
+    """A rule that a candidate breaks: the option, its value, and a text about what it allows and what is needed."""
 
     option: str
     value: str
@@ -68,10 +68,10 @@ def _broken_thread_rule(task: Task, chosen: CpuSet) -> Rule | None:
     ]
     if policy == "require":
         parts = sum(1 for core in cores if core & ~chosen.mask)
-        reason = f"allows whole cores only, and of {_number(parts, 'core')} the service would have a part"
+        reason = f"allows whole cores only, but the service would have only a part of {_number(parts, 'core')}"
     else:
         parts = sum(1 for core in cores if core & of_others or (core & chosen.mask).bit_count() > 1)
-        reason = f"allows one thread of a core that nobody else uses, and {_number(parts, 'core')} would not be so"
+        reason = f"allows one thread per core and no shared core, and {_number(parts, 'core')} would break this"
     return Rule("cpu-thread-policy", policy, reason) if parts else None
 
 
@@ -98,7 +98,7 @@ class Limits(NamedTuple):
     l3_domains: int
 
     def allow(self, topology: Topology, chosen: CpuSet) -> bool:
-        """Whether the CPUs are in no more domains."""
+        """Whether the CPUs are in no more domains than these."""
         return (
             len(topology.nodes_of(chosen.mask)) <= self.numa_nodes and _count_l3s(topology, chosen) <= self.l3_domains
         )

@@ -30,7 +30,7 @@ EXPLAINED_CANDIDATES: Final = 5
 
 _MAX_CAPACITIES: Final = 256
 
-#: Recent refusals: they take the longest to find, and refused clients ask again.
+#: Recent refusals: they take the longest to find, and refused clients repeat their requests.
 _refusals: Final[dict[Task, Unplaceable]] = {}
 _MAX_REFUSALS: Final = 64
 
@@ -91,17 +91,17 @@ def _candidates(task: Task, most: int = 1) -> list[CpuSet]:
     availability, count = _availability(task)
     if not _fits_in_pool(task, weights, availability, count, allowed):
         return []
-    looked_at = 0
+    compared = 0
     for alike in _node_sets(task, availability, count, allowed):
         costs = sorted([_cost_of_best(weights, nodes, availability, count) for nodes in alike])
         feasible = (value for value in costs if weights.feasible(value))
         choices = (CpuSet.from_mask(availability.held | weights.chosen(value)) for value in feasible)
         if task.policy.rules:
-            choices = (each for each in choices if allowed.allow(task.topology, each))
+            choices = (cpus for cpus in choices if allowed.allow(task.topology, cpus))
         if found := list(islice(choices, most)):
             return found
-        looked_at += len(alike)
-        if looked_at > max_sets(count):
+        compared += len(alike)
+        if compared > max_sets(count):
             break
     return _in_few_l3s(task)
 
@@ -115,11 +115,11 @@ def _in_few_l3s(task: Task) -> list[CpuSet]:
     if policy.uncore_cache_alignment != "require" or policy.numa_policy == "none":
         return []
     anywhere = replace(task, policy=replace(policy, numa_policy="none"))
-    return [each for each in _candidates(anywhere) if broken_rule(task, each) is None]
+    return [cpus for cpus in _candidates(anywhere) if broken_rule(task, cpus) is None]
 
 
 def _fits_in_pool(task: Task, weights: Weights, availability: Availability, count: int, allowed: Limits) -> bool:
-    """Whether the whole pool has such CPUs, as far as a quick check shows: it avoids a search of every node set."""
+    """Whether the whole pool can meet the request, by a quick check that avoids a search of every node set."""
     if task.policy.uncore_cache_alignment == "require" and _room_in_l3s(task, availability, allowed) < count:
         return False
     if task.policy.cpu_thread_policy not in ("require", "isolate"):
@@ -167,7 +167,7 @@ def _node_sets(task: Task, availability: Availability, count: int, allowed: Limi
 
 
 def _anywhere(everywhere: NodeSet, limit: int, most_sets: int) -> list[NodeSet]:
-    """All nodes as one set, or each set of as many as a claim may shrink to when these are not too many."""
+    """All sets of `limit` nodes, or all nodes as one set when these sets would be too many."""
     size = min(limit, len(everywhere))
     return list(combinations(everywhere, size)) if comb(len(everywhere), size) <= most_sets else [everywhere]
 

@@ -4,7 +4,7 @@ A table is a list whose entry n is the cost of the best choice of n CPUs, as one
 of the cost vector, each in a field of its own, the most important on top; its low bits hold the chosen CPUs, so that of
 equal choices the one with the lower CPU ids is the smaller number. Such costs add up, and the best choice from two
 disjoint parts is made of best choices from each. So small tables are folded into larger ones (the knapsack recurrence,
-a min-plus convolution), which is exact whatever the policy. Tables of a few cores and of domains are remembered, as
+a min-plus convolution), which is exact for every policy. Tables of a few cores and of domains are remembered, as
 little changes from one request to the next.
 """
 
@@ -58,7 +58,7 @@ class Weights:
         self.nesting: tuple[Kind, ...] = tuple(kind for kind in topology.nesting if kind in compared_in) or ("l3",)
 
     def feasible(self, value: int) -> bool:
-        """Whether a cost is that of a choice, and not of none."""
+        """Whether a cost is that of a possible choice."""
         return value < self.infeasible >> 1
 
     def chosen(self, value: int) -> int:
@@ -107,7 +107,7 @@ def best(weights: Weights, cells: tuple[Cell, ...], availability: Availability, 
 
 
 class _Domain(NamedTuple):
-    """The cells of one package, NUMA node or L3 domain, their threads as a mask, and what remembers their tables."""
+    """The cells of a package, NUMA node or L3 domain, their threads as a mask, and a function that remembers tables."""
 
     cells: tuple[Cell, ...]
     threads: int

@@ -1,4 +1,4 @@
-"""Answers: the models of what goes back to a client, and their bytes on the wire.
+"""Answers: the models of the answers, and their bytes on the wire.
 
 The daemon makes an answer from a model, and the client reads it with the same one. The fields' descriptions are those
 of docs/protocol.md.
@@ -26,7 +26,7 @@ FEATURES: Final = (
 
 
 class Answer(BaseModel):
-    """What every answer has."""
+    """The fields that all answers have in common."""
 
     model_config = ConfigDict(frozen=True, defer_build=True)
 
@@ -73,8 +73,8 @@ class Placement(BaseModel):
     shared_cores: int = Field(description="How many cores it shares with another owner.")
     withheld_cpus: str | None = Field(
         default=None,
-        description="The CPUs that nobody gets as long as the service has these, a CPU list; left out if longer"
-        " than 1024 characters. The listing always has it.",
+        description="The CPUs withheld from all services because of this claim, a CPU list; left out if longer than"
+        " 1024 characters. The listing always has it.",
     )
 
 
@@ -92,7 +92,7 @@ class ErrorAnswer(Answer):
 
 
 class Allocated(Answer):
-    """What the answers to the allocating actions have in common."""
+    """The fields that the answers to the allocating actions have in common."""
 
     placement: Placement | None = Field(
         default=None, description="Where the granted CPUs are; left out when none were granted."
@@ -229,7 +229,7 @@ class Allocation(BaseModel):
     is_explicit: bool = Field(description="Whether `allocate_numa_cores` granted some of them.")
     preemption_policy: PreemptionPolicy = Field(description="The service's policy.")
     withheld_cpus: str | None = Field(
-        default=None, description="The CPUs that nobody gets as long as the service has these, a CPU list."
+        default=None, description="The CPUs withheld from all services because of this claim, a CPU list."
     )
 
 

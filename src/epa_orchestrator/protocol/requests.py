@@ -261,7 +261,7 @@ def _may_become_utf8(data: bytes | bytearray) -> bool:
 
 
 def validate(document: dict[str, Any]) -> Request:
-    """The request that a JSON object is.
+    """The request in a JSON object.
 
     Raises ProtocolError.
     """

@@ -86,7 +86,7 @@ class Content:
         return status.st_mtime_ns == self._modified and status.st_size == self._size
 
     def is_unchanged(self) -> bool:
-        """Whether both are as remembered: so nobody else has written them, as far as this can be seen in 2 µs."""
+        """Whether both are as remembered: a quick sign (2 µs) that no other process has written them."""
         status = os.fstat(self._database)
         return (
             status.st_mtime_ns == self._modified

@@ -68,7 +68,7 @@ class History:
         self._drop(count)
 
     def drop_surplus(self) -> None:
-        """Drop events over MAX_EVENTS, but not so many that it takes long."""
+        """Drop events over MAX_EVENTS, a limited number at once."""
         self._drop(min(self._surplus(), _MOST_DROPPED))
 
     @property

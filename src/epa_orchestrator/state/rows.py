@@ -60,15 +60,15 @@ def claim_of(row: Row) -> Claim:
     service, pool, cpus, explicit, policy, *rest = cast("tuple[str, PoolName, str, str, PreemptionPolicy, str]", row)
     if pool not in get_args(PoolName) or policy not in get_args(PreemptionPolicy):
         raise ValueError(f"the claim of service '{service}' names an unknown pool or preemption policy")
-    claimed, asked_for = CpuSet.parse(cpus), CpuSet.parse(explicit)
+    claimed, explicit_cpus = CpuSet.parse(cpus), CpuSet.parse(explicit)
     if not rest or not rest[0]:
-        return Claim(service, pool, claimed, asked_for, policy)
+        return Claim(service, pool, claimed, explicit_cpus, policy)
     placement = _placement_of(service, rest[0])
     return Claim(
         service,
         pool,
         claimed,
-        asked_for,
+        explicit_cpus,
         policy,
         withheld=CpuSet.parse(placement.withheld),
         placed_by=placement.policy,
@@ -86,7 +86,7 @@ def claim_json(claim: Claim | None) -> str | None:
     """A claim in the history."""
     if claim is None:
         return None
-    # None of these texts holds anything that JSON escapes, and this is an eighth of what json.dumps takes.
+    # None of these texts holds anything that JSON escapes, and this is eight times as fast as json.dumps.
     withheld = f',"withheld":"{claim.withheld}"' if claim.withheld else ""
     return (
         f'{{"pool":"{claim.pool}","cpus":"{claim.cpus}","explicit":"{claim.explicit}","policy":"{claim.preemption_policy}"'

@@ -1,7 +1,7 @@
 """Store: the database while it is open for writing; it stages changes and commits them with one sync.
 
 A change is durable when `commit` returns (write-ahead log, `synchronous=FULL`), and each one leaves an event with its
-time, the peer that asked for it, and the record before and after. A commit takes effect only on the state that this
+time, the peer that requested it, and the record before and after. A commit takes effect only on the state that this
 store wrote last, and the files are checked before and after it. So the store never overwrites a change by another
 process.
 """
@@ -27,9 +27,8 @@ from epa_orchestrator.state.schema import CLAIM_COLUMNS, SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
 
-#: After so many pages in the log (estimated: four for a commit, and more for each change by its size) they are moved
-#: into the database.
-#: SQLite's own checkpoints, within a commit, would look as if others had written the database.
+#: After this number of pages in the log (estimated: four for a commit, and more for each change by its size) they are
+#: moved into the database. SQLite's own checkpoints, within a commit, would look as if others had written the database.
 _PAGES_PER_CHECKPOINT: Final = 1000
 _PAGES_PER_COMMIT: Final = 4
 
@@ -134,11 +133,11 @@ class Store:
             self._content.remember_log()
 
     def in_place(self) -> bool:
-        """Whether the names of the files that this store opened still lead to them; any thread may ask."""
+        """Whether the names of the files that this store opened still lead to them; for any thread."""
         return self._files.in_place()
 
     def untouched(self) -> bool:
-        """Whether nobody else has written the files, as far as can be seen; not to be asked during a commit."""
+        """Whether no other process has written the files, by a quick check; not during a commit."""
         return self._content is None or self._content.is_unchanged()
 
     def verify(self) -> None:
@@ -169,7 +168,7 @@ class Store:
         return self._history.has_surplus
 
     def close(self) -> None:
-        """Close the database; whatever was not committed is lost."""
+        """Close the database; staged changes are lost."""
         with contextlib.suppress(sqlite3.Error):
             self._db.close()
         if self._content is not None:

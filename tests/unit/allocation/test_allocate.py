@@ -447,5 +447,5 @@ class TestRepeated:
 
 def test_siblings_in_the_other_pool_are_somebody_elses() -> None:
     at = pools(isolated="2-7", cpu_pool="10-15", cpu_thread_policy="isolate")
-    with pytest.raises(Refused, match="2 cores would not be so"):
+    with pytest.raises(Refused, match="2 cores would break this"):
         allocate(Ledger(), at.isolated, Terms("a"), 2)

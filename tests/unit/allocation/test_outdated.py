@@ -264,40 +264,40 @@ def test_a_review_finds_what_judging_each_claim_finds() -> None:
         at = pools(**options)
         for change in (Change(), Change((ClaimChange(CLAIMS[0], None),)), Change((ClaimChange(None, CLAIMS[0]),))):
             ledger = ledger.apply(change)
-            review.look_at(ledger, at)
+            review.use(ledger, at)
             assert worked_through(review) == at_once(ledger, at), options
             assert review.pending(1) is None
 
 
 def test_claims_of_the_same_policy_cost_nothing() -> None:
     review = Review()
-    review.look_at(Ledger.of(CLAIMS[:3], {}), pools())
+    review.use(Ledger.of(CLAIMS[:3], {}), pools())
     assert review.pending(1) is None
     assert review.revision == 0
 
 
 def test_a_hugepage_record_starts_no_review() -> None:
     review, at, ledger = Review(), pools(cpu_thread_policy="isolate"), Ledger.of(CLAIMS, {})
-    review.look_at(ledger, at)
+    review.use(ledger, at)
     worked_through(review)
-    review.look_at(ledger.apply(Change(pages=PagesChange("a", (0, 2048), 0, 1))), at)
+    review.use(ledger.apply(Change(pages=PagesChange("a", (0, 2048), 0, 1))), at)
     assert review.pending(1) is None
 
 
 def test_a_verdict_stands_until_the_next_one() -> None:
     review, at, ledger = Review(), pools(cpu_thread_policy="isolate"), Ledger.of(CLAIMS, {})
-    review.look_at(ledger, at)
+    review.use(ledger, at)
     found = worked_through(review)
     assert {"pair", "apart"} & found
     freed = ledger.apply(Change((ClaimChange(CLAIMS[4], None),)))
-    review.look_at(freed, at)
+    review.use(freed, at)
     assert review.pending(1) is not None
     assert review.outdated == found - {"isolated"}
     # One that changes itself, or whose policy does, has none.
     moved = claim("2-3,10", service="pair")
-    review.look_at(Ledger.of([moved, *CLAIMS[2:]], {}), at)
+    review.use(Ledger.of([moved, *CLAIMS[2:]], {}), at)
     assert review.outdated == found - {"pair", "apart"}
-    review.look_at(ledger, pools(cpu_thread_policy="require"))
+    review.use(ledger, pools(cpu_thread_policy="require"))
     assert not review.outdated - {"isolated"}
 
 
@@ -306,7 +306,7 @@ def test_all_claims_get_their_turn_though_the_state_changes_all_the_time() -> No
     with_it, without = Ledger.of(CLAIMS, {}), Ledger.of(CLAIMS[:4], {})
     expected = at_once(without, at)
     for number in range(len(CLAIMS)):
-        review.look_at((with_it, without)[number % 2], at)
+        review.use((with_it, without)[number % 2], at)
         pending = review.pending(1)
         assert pending is not None
         review.take(pending, pending.judge(lambda: True))
@@ -315,21 +315,21 @@ def test_all_claims_get_their_turn_though_the_state_changes_all_the_time() -> No
 
 def test_the_revision_counts_the_changes_of_what_is_outdated() -> None:
     review, at = Review(), pools(cpu_thread_policy="isolate")
-    review.look_at(Ledger.of(CLAIMS[:1], {}), at)
+    review.use(Ledger.of(CLAIMS[:1], {}), at)
     assert (review.revision, worked_through(review), review.revision) == (0, {"pair"}, 1)
-    review.look_at(Ledger(), at)
+    review.use(Ledger(), at)
     assert (review.outdated, review.revision) == (set(), 2)
 
 
 def test_verdicts_from_elsewhere_count_for_claims_that_have_not_changed() -> None:
     review, at, ledger = Review(), pools(cpu_thread_policy="isolate"), Ledger.of(CLAIMS[:2], {})
-    review.look_at(ledger, at)
+    review.use(ledger, at)
     pending = review.pending(10)
     assert pending is not None
     assert [each.service for each in pending.claims] == ["pair", "apart"]
     verdicts = pending.judge(lambda: False)
     changed = ledger.apply(Change((ClaimChange(CLAIMS[0], claim("2", service="pair")),)))
-    review.look_at(changed, at)
+    review.use(changed, at)
     review.take(pending, verdicts)
     assert "pair" not in review.outdated
     waiting = review.pending(10)
@@ -340,7 +340,7 @@ def test_verdicts_from_elsewhere_count_for_claims_that_have_not_changed() -> Non
 
 def test_a_later_claim_of_the_same_service_is_not_shown_as_outdated() -> None:
     review, at, ledger = Review(), pools(cpu_thread_policy="isolate"), Ledger.of(CLAIMS[:1], {})
-    review.look_at(ledger, at)
+    review.use(ledger, at)
     worked_through(review)
     assert review.services_with_outdated(ledger.claims) == {"pair"}
     changed = ledger.apply(Change((ClaimChange(CLAIMS[0], claim("2", service="pair")),)))

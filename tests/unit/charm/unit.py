@@ -134,9 +134,9 @@ class Workload:
         self._fail("options")
         return self.config
 
-    def ensure_config(self, wanted: dict[str, Any]) -> None:
+    def ensure_config(self, requested: dict[str, Any]) -> None:
         self._call("ensure_config")
-        self.config = wanted
+        self.config = requested
 
     def connections(self) -> list[Connection]:
         self._fail("connections")

@@ -172,7 +172,7 @@ def test_explain(daemon: Daemon) -> None:
     lines = daemon.text("explain", "nova", "2").splitlines()
     assert lines[:2] == [
         "nova would get CPUs 2-3",
-        "NUMA node 0 alone has such CPUs, among choices of as few and as close NUMA nodes.",
+        "Only NUMA node 0 is possible: other choices need more NUMA nodes, or more distant ones.",
     ]
     cells = {cells[0]: cells[1] for cells in rows(lines)}
     assert (cells["on NUMA nodes"], cells["CPUs"], cells["CPUs left over in its L3 domains"]) == ("0", "2-3", "4")
@@ -205,7 +205,7 @@ def test_explain_json(arguments: list[str], daemon: Daemon) -> None:
 REFUSED = ("nova", "3", "--cpu-thread-policy", "require")
 
 
-RULE = "cpu-thread-policy=require allows whole cores only, and of 1 core the service would have a part"
+RULE = "cpu-thread-policy=require allows whole cores only, but the service would have only a part of 1 core"
 
 
 def test_explain_of_a_refusal(daemon: Daemon) -> None:

@@ -60,7 +60,7 @@ def explained(grant: Grant) -> Explanation:
     return found
 
 
-ALONE = "among choices of as few and as close NUMA nodes."
+ONLY = "other choices need more NUMA nodes, or more distant ones."
 
 
 @pytest.mark.parametrize(
@@ -112,8 +112,8 @@ ALONE = "among choices of as few and as close NUMA nodes."
             "NUMA node 0 and NUMA node 1 are equally good; the lower CPU ids decide.",
             ["2,10", "6,14"],
         ),
-        (5, held(), pools(), NO_WISHES, None, f"NUMA node 1 alone has such CPUs, {ALONE}", ["4-6,12-13"]),
-        (9, held(), pools(), NO_WISHES, None, f"NUMA nodes 0-1 alone have such CPUs, {ALONE}", ["2-6,10-13"]),
+        (5, held(), pools(), NO_WISHES, None, f"Only NUMA node 1 is possible: {ONLY}", ["4-6,12-13"]),
+        (9, held(), pools(), NO_WISHES, None, f"Only NUMA nodes 0-1 are possible: {ONLY}", ["2-6,10-13"]),
         (
             2,
             held(a="2-3"),
@@ -228,7 +228,7 @@ def test_a_release_chooses_nothing() -> None:
             held(),
             {"cpu_thread_policy": "require"},
             "cpu-thread-policy",
-            "cpu-thread-policy=require allows whole cores only, and of 1 core the service would have a part",
+            "cpu-thread-policy=require allows whole cores only, but the service would have only a part of 1 core",
             "0",
             "2-3,10",
         ),
@@ -237,7 +237,7 @@ def test_a_release_chooses_nothing() -> None:
             held(b="2,5-7"),
             {"cpu_thread_policy": "isolate"},
             "cpu-thread-policy",
-            "cpu-thread-policy=isolate allows one thread of a core that nobody else uses, and 3 cores would not be so",
+            "cpu-thread-policy=isolate allows one thread per core and no shared core, and 3 cores would break this",
             "1",
             "4,12-14",
         ),

@@ -187,7 +187,7 @@ def test_near_a_node_or_a_device(action: str, near: int | str) -> None:
         (2, "near=2: NUMA node 2 does not exist"),
         ("3c:00.0", "near=3c:00.0: this machine shows no PCI device 0000:3c:00.0"),
         ("eth1", "near=eth1: the network interface does not exist"),
-        ("00:1f.6", "near=00:1f.6: the kernel does not know its NUMA node (it says -1): name the node instead"),
+        ("00:1f.6", "near=00:1f.6: the kernel does not know its NUMA node (it reports -1): name the node instead"),
     ],
 )
 def test_near_what_is_not_there(near: int | str, sentence: str) -> None:

@@ -173,7 +173,7 @@ def test_a_listing_runs_no_placement() -> None:
     readings = Queries(at, None, ledger_known=True, review=review)
     first = answer(readings, ledger, LIST)
     assert json.loads(first)["outdated_placements"] == []
-    review.look_at(ledger, at.pools())
+    review.use(ledger, at.pools())
     for expected in (["s0"], [f"s{n}" for n in range(8)]):
         pending = review.pending(8)
         assert pending is not None

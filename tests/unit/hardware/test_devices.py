@@ -63,10 +63,10 @@ def test_where_one_node_has_cpus_there_is_no_doubt(name: str, shape: Shape) -> N
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("00:1f.6", r"near=00:1f\.6: the kernel does not know its NUMA node \(it says -1\): name the node instead"),
-        ("eno1", r"near=eno1: the kernel does not know its NUMA node \(it says -1\): name the node instead"),
-        ("af:00.0", r"near=af:00\.0: the kernel does not know its NUMA node \(it says 7\)"),
-        ("d8:00.0", r"near=d8:00\.0: the kernel does not know its NUMA node \(it says none\)"),
+        ("00:1f.6", r"near=00:1f\.6: the kernel does not know its NUMA node \(it reports -1\): name the node instead"),
+        ("eno1", r"near=eno1: the kernel does not know its NUMA node \(it reports -1\): name the node instead"),
+        ("af:00.0", r"near=af:00\.0: the kernel does not know its NUMA node \(it reports 7\)"),
+        ("d8:00.0", r"near=d8:00\.0: the kernel does not know its NUMA node \(it reports none\)"),
         ("3c:00.0", r"near=3c:00\.0: this machine shows no PCI device 0000:3c:00\.0"),
         ("0001:3b:00.0", r"near=0001:3b:00\.0: this machine shows no PCI device 0001:3b:00\.0"),
         ("0000:3C:00.0", r"near=0000:3C:00\.0: this machine shows no PCI device 0000:3c:00\.0"),

@@ -128,7 +128,7 @@ EXPLANATION = Explanation(
     policy={"numa-policy": "best-effort", "prefer-closest-numa-nodes": True, "near": 1},
     room={"0": 4, "1": 8},
     scopes=[Scope(numa_nodes="0", cpus="2-3", cost={"numa_nodes": 1, "lowest_cpu": 2})],
-    decided_by="NUMA node 0 alone has such CPUs.",
+    decided_by="Only NUMA node 0 is possible.",
 )
 
 
