@@ -1,4 +1,4 @@
-"""Names: the values that requests, settings and claims have in common."""
+"""Names: the names of pools and preemption policies, which requests, settings and claims have in common."""
 
 from __future__ import annotations
 

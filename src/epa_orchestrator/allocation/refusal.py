@@ -1,4 +1,4 @@
-"""Refusal: the error that a decision raises to refuse a request."""
+"""Refusal: the error that a decision raises to refuse a request; its sentences are in `allocate` and `hugepages`."""
 
 from __future__ import annotations
 

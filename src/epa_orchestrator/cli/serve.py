@@ -1,4 +1,4 @@
-"""The command `serve`."""
+"""The command `serve`: runs the daemon, on this host or on a recorded machine."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Upkeep: work for quiet moments, when no change was requested for a while.
+"""Upkeep: work that no request asks for, most of it in quiet moments, when no change was requested for a while.
 
-It finds outdated placements, stores where CPUs were last seen, and removes old events from the store.
+It finds outdated placements (also soon after a listing), stores where CPUs were last seen, removes old events from the
+store, and checks once a second that the database was not replaced.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class Upkeep:
             self.review()
 
     def review(self) -> None:
-        """Judge in another thread which claims would now be placed differently, in quiet moments until all are judged."""
+        """Judge in another thread which claims would now be placed differently; while it is quiet, until all are."""
         if self._reviewing or self._closing or (pools := self._current.known_pools()) is None:
             return
         self._reviewed_at = time.monotonic()

@@ -1,4 +1,4 @@
-"""Discovery: reads the machine from one sysfs root.
+"""Discovery: reads packages, NUMA nodes, L3 caches, cores and hugepage sizes from one sysfs root.
 
 Where a kernel does not offer a file as a CPU list, the mask of the same name is read. Sources:
 Documentation/ABI/testing/sysfs-devices-system-cpu, Documentation/ABI/stable/sysfs-devices-node and

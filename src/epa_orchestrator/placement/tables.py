@@ -1,4 +1,4 @@
-"""Tables: the best way to take any number of CPUs from a few cores, an L3 domain, a NUMA node or several nodes.
+"""Tables: which CPUs inside a set of NUMA nodes are best, for any number of them.
 
 A table is a list whose entry n is the cost of the best choice of n CPUs, as one integer. Its high bits hold the levels
 of the cost vector, each in a field of its own, the most important on top; its low bits hold the chosen CPUs, so that of
