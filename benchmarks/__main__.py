@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The command line of the benchmarks: `python -m benchmarks --help`."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Compares the daemon of this checkout with an earlier one: `python -m benchmarks.compare EARLIER`.
 
 EARLIER is the directory of the earlier sources. Both daemons run at once and are measured in turn, so that both see the

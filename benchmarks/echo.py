@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The floor under every request: a server that does nothing but answer, `python -m benchmarks.echo SOCKET BYTES`.
 
 It is a bare `asyncio.Protocol` without streams: it answers the first bytes that arrive with a prepared payload, and

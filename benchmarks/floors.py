@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The floor under every change: how often SQLite can commit one row to this disk so that it survives a power cut.
 
 The rows go into a new database, whose log still grows. That costs the file system more than to overwrite an existing

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The load: clients that behave like real ones, and leave most of a small machine to the daemon that they measure.
 
 Each request is a connection of its own: connect, one send, read to EOF, close. One client is a plain blocking loop.

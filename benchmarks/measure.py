@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Runs the measurements: for each size a daemon, an echo server and commits, in turn.
 
 The daemon and its floors are measured in several short rounds, and the fastest round counts: other work on the machine

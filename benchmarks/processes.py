@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Starts the processes that are measured, the daemon and the echoes, waits for them, and always ends them."""
 
 from __future__ import annotations

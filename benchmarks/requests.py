@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The measured requests, as the clients send them, and the machines of three sizes."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The results of a run of the benchmarks, and whether they reach the aims of the project."""
 
 from __future__ import annotations

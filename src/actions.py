@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The charm's actions: each shows or changes one thing, and fails with a sentence."""
 
 from __future__ import annotations

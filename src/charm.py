@@ -1,4 +1,6 @@
 #!/usr/bin/env python3
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
 """The charm epa-orchestrator: handles Juju's events, reconciles the machine with the configuration, sets the status."""
 
 from __future__ import annotations

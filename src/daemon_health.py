@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The daemon, asked over its socket: whether it works, which CPUs and hugepages are held, and releasing them."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Which CPUs the host's kernel isolates, and what is wrong with that."""
 
 from __future__ import annotations

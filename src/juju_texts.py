@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Texts for Juju, cut to what its hook tools take: each text is one argument of at most 128 KiB (execve(2))."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Access to snapd: calls that its library lacks, and retries of failures that go away by themselves."""
 
 from __future__ import annotations

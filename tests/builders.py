@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Builders: pools, claims and ledgers on one small machine, for the tests of the rooms that decide."""
 
 from __future__ import annotations

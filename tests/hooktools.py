@@ -1,4 +1,6 @@
 #!/usr/bin/env python3
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
 """Stands in for Juju's hook tools: answers the charm from a file, and records the calls that change something in Juju.
 
 This file runs under each tool's name on the charm's machine, so it needs nothing but Python. `EPA_HOOKS` names a

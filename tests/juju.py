@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The environment that Juju gives a charm's dispatch, and the outcome that the hook tools record."""
 
 from __future__ import annotations

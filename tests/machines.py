@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The machines that tests run on: synthetic ones, and recorded real ones when the checkout has them next to it."""
 
 from __future__ import annotations

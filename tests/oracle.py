@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The promises of placement, a second time: plainly and slowly, over sets of ints, by trying every set of CPUs.
 
 It shares only the policy and the machine with the program. The words are those of the operator's documentation and of

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Checks charmcraft.yaml against charmcraft's schema, and the packed charm with `charmcraft analyze`.
 
 `python -m tools.check_charm`. The analyzer does not expand the variable in the dispatch that charmcraft generates, so

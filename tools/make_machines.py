@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Writes the recorded machines that ship with the package: `python tools/make_machines.py [--check]`."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Packs the charm with the snap inside it: with `charmcraft pack` if that runs here, else by following charmcraft.yaml.
 
 `python -m tools.pack_charm [--snap FILE] [--python 3.12] [--output FILE]`. charmcraft packs only on Ubuntu 24.04 with

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Packs the snap without snapcraft and without the store, by following the parts of snap/snapcraft.yaml.
 
 `python -m tools.pack_snap [--python 3.12] [--output FILE]`. Each part's `override-build` runs as snapcraft runs it,

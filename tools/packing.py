@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Helpers for packing the snap and the charm: the Python that they are packed for, and running commands."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Builds the sysfs files of synthetic machines, so that tests, benchmarks and shipped recordings need no hardware."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Writes the parts of the protocol's documents that come from the models: `python tools/write_protocol.py [--check]`.
 
 docs/protocol.schema.json is the JSON Schema of all requests and answers. In docs/protocol.md it is each table below a

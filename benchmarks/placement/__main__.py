@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The command line: `python -m benchmarks.placement --help`."""
 
 from __future__ import annotations

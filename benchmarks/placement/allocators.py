@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The allocators that see the streams: the daemon's own under several policies, and those it is compared with."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A bound on acceptance: how many requests could be placed if the whole stream were known before it begins.
 
 An integer program chooses which requests to accept and on which NUMA node, each for its whole life, so that no node is

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The machines that streams are replayed on: one for each way in which NUMA nodes, L3 domains and cores can nest."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Judges one choice against the best possible one, by definitions of its own that share no code with placement.
 
 The possible choices depend on the allocator. One that resizes in place must keep the CPUs of a growing claim

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """kubelet's CPU assignment, from its published description; for comparison only.
 
 Sources: KEP-3570 (CPU Manager), KEP-4800 (prefer-align-cpus-by-uncorecache) and KEP-693 (Topology Manager) in

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Runs the measurements: streams and bounds in several processes, and then, with the machine to itself, the times."""
 
 from __future__ import annotations

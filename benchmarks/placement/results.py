@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The results, their means over all setups, and whether they reach the aims."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Streams of requests: open loop, so that what arrives does not depend on what was granted.
 
 Claims arrive as a Poisson process, live for lognormal times (mean 1, which is the unit of time), and are as large as

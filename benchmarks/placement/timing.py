@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """How long one decision takes, compared with the simplest allocator.
 
 It is the processor time of the thread: a decision only computes, so on a quiet machine that is the time that passes,

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Runs the command epa-orchestrator, also as `python -m epa_orchestrator`."""
 
 import gc

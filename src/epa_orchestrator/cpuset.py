@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """CpuSet: an immutable set of CPU ids, with the kernel's two notations in and out."""
 
 from __future__ import annotations

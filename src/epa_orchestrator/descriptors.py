@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Descriptors: keeps away the file descriptors that the other end of a socket passes (SCM_RIGHTS, unix(7)).
 
 Receiving such a message, or closing a socket that still holds one, may close the passed file for the last time, and

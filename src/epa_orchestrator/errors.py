@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Errors whose message is one sentence: for a client on the wire, an operator, or the log."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Files: reads a small file of untrusted origin whole, with a limit on its size, and without waiting."""
 
 from __future__ import annotations

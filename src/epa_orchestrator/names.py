@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Names: the names of pools and preemption policies, which requests, settings and claims have in common."""
 
 from __future__ import annotations

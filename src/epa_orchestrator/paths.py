@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Paths of the socket, the state and the settings, and the log level: from the environment, or their defaults."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Fixtures: the packed charm, shared by all tests, and a machine and a unit for each test."""
 
 from __future__ import annotations

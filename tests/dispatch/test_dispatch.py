@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The packed charm works as Juju runs it, from its first hook to its last."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A unit of the packed charm: a machine made of stand-ins, and the charm's own dispatch on it.
 
 The charm runs unmodified, with the paths of a real machine. Each dispatch has its own mount namespace, in which

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A stand-in for snapd and for the command `snap`, with every answer and every failure that a test needs.
 
 `snaps` is what is installed and what the store has, `troubles` are the failures to come, `snapd` answers requests and

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Serves the stand-in for snapd at a socket, and puts it in the place of the host's snapd."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The stand-in's answers to requests of the REST API and to the command `snap`."""
 
 from __future__ import annotations

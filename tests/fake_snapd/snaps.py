@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The snaps that the stand-in for snapd has installed, and the store that it asks."""
 
 from __future__ import annotations

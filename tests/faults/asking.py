@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Requests to an orchestrator in this process, without a socket."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Claims as a client sees them, the requests and answers about them, and the exception for a broken promise."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The cuts of a recorded story, and the judge of the state that a start finds after each."""
 
 from __future__ import annotations

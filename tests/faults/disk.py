@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A simulated disk on which a recording is played, and what may remain of it after a power cut.
 
 What was synced is there after the cut. Of everything else, any part may be there: a write whole, not at all, or in

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A process that only changes a store, as fast as it can, for a recording of many changes.
 
 `python -m tests.faults.driver DIRECTORY LOG BAD_SYNCS STATES SEED CHANGES`: changes the store in a directory, marks its

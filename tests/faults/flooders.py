@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Clients of another user that misbehave as fast as they can, each in a process of its own."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The behaviours of hostile, odd, slow and broken servers: in connections, in whole answers, and in single fields."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Random changes of genuine answers: of their values, their structure and their bytes."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A server on a real Unix socket that gives genuine answers, or behaves in a hostile way on request."""
 
 from __future__ import annotations

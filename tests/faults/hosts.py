@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Hosts for the simulation: a simulated machine whose CPUs, nodes and isolation change."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Model: the claims and records that a daemon's answers imply, worked out without the daemon's own code.
 
 The simulation shows it every request with its answer, and then what the daemon lists and what it has stored. It raises

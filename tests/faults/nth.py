@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Makes the nth call of a kind fail in a running daemon, and collects the outcomes."""
 
 from __future__ import annotations

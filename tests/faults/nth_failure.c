@@ -1,3 +1,6 @@
+/* SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+ * SPDX-License-Identifier: Apache-2.0 */
+
 /* Makes the nth call of a kind fail, once, in a process that runs; loaded with LD_PRELOAD.
  *
  * The file NTH_CONTROL is shared memory between the test and the process: nth.py's Control writes what is to fail there,

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A process that opens the state in a directory as a starting daemon does, once for each line that it reads."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Compiles the C libraries that are loaded into a daemon's process with LD_PRELOAD."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+/* SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+ * SPDX-License-Identifier: Apache-2.0 */
+
 /* Writes down all that a process does to the files below RECORD_DIR, so that a power cut can be played at each step.
  *
  * Loaded with LD_PRELOAD. Each change that succeeded, and each sync, is one record at the end of RECORD_LOG, in the

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Record what a process does to the files of a directory: each change and each sync, in order, with its data."""
 
 from __future__ import annotations

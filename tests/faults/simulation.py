@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Simulation: one seed makes a machine and a story of steps, which runs on the daemon's parts in this process.
 
 A story has requests, options and hosts that change between them, disks that fail, and restarts. A step is plain data

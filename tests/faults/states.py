@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """States that tests of faults compare: claims and hugepage records at one moment, in a form that JSON can hold."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+/* SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+ * SPDX-License-Identifier: Apache-2.0 */
+
 /* Stops a process before each system call that touches a name or a socket, until the test lets it continue; loaded with
  * LD_PRELOAD. While the file STEP_ON exists, the main thread connects to the Unix socket STEP_SOCKET before such a call,
  * sends the call's name, and waits for one byte. */

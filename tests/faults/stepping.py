@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Runs a function between two system calls of a running daemon, with a library that is loaded into its process."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Stories: machines and steps for the simulation, drawn from a seed."""
 
 from __future__ import annotations

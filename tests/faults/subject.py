@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The daemon whose calls fail, the checks of it afterwards, and the loop over all n."""
 
 from __future__ import annotations

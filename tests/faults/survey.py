@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Survey: runs the stories of many seeds, and shows each broken promise with a short story.
 
 `python -m tests.faults.survey FIRST COUNT STEPS` runs the stories of the seeds from FIRST on; with `wide` at the end,

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Budgets of decisions and commits in CPU time: for each kind of request, for batches of refusals, and for the history.
 
 Milliseconds are those of a machine on which `_calibrate` takes `_REFERENCE_MS`; slower machines get more.

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Budgets in CPU time of a listing, a get_memory_info and an import; costs must grow no faster than the state.
 
 Each cost is the least of several, in CPU time of this process, so that other work on the machine changes little. Most

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The costs of bytes and connections in CPU time of the daemon; the tests print the figures (pytest -rP)."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Other users flood the daemon: root is served, slow readers are not cut off, and the log stays short.
 
 The CPU time of a flood is measured by test_budgets_wire.

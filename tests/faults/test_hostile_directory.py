@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A hostile snap in the socket's directory: the daemon gets its socket back from every obstacle at every moment.
 
 Obstacles of every kind replace every name in the directory before each system call by which the daemon looks after its

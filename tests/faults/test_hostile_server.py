@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """For every answer of a server, the client, the command line and the charm end in time, without a traceback.
 
 A snap that may write the socket's directory can put its own server there, and root's commands ask it.

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The nth open, socket, accept, sync or other call fails, for all n: the daemon answers, logs it, and keeps its state.
 
 One call fails once, in a real daemon that serves requests, puts its socket back, reads its settings or tidies.

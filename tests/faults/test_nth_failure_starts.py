@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The nth call fails while a daemon starts or stops: it serves or ends with one sentence, and the state is unchanged.
 
 Each n needs a start, so the short form takes a sample.

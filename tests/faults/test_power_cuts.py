@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Power cuts at every step: the next start needs no help, and has exactly the acknowledged state.
 
 What a daemon or a store does is recorded; then the disk is rebuilt as it may be after a cut at each step, and opened by

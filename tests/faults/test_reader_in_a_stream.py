@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Readers of the database while the daemon changes it at full speed: every reading is of one moment, and verifies."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """SIGKILL at random moments under 64 clients: no acknowledged change is lost, and no CPU has two owners.
 
 The listening socket is the test's, as systemd's would be, so that clients wait while the daemon is started again. Each

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The simulation: stories from fixed seeds keep every promise, with `--long` from fresh seeds for many minutes."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Two writers of one state: no CPU has two owners, and nothing that was acknowledged is missing after a SIGKILL.
 
 The other writer is a second daemon, a person who restores or deletes files, or a process that writes the database.

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Processes whose stories are recorded: a daemon with a client, and one that only opens the state."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Wider stories: more kinds of machines and steps than `stories` draws, whose seeds stay what they are.
 
 Machines of up to four packages, with cores of two types or CPUs in no NUMA node; limits on services and records; other

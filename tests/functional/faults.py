@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Make writes and syncs of the daemon fail while it runs, by a library that is loaded into its process."""
 
 from __future__ import annotations

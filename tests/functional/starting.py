@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Start a daemon, and see whether it serves or gives up."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The part of systemd: listening on the socket, handing it over, and receiving notifications."""
 
 from __future__ import annotations

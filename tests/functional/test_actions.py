@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`allocate_cores`, `allocate_cores_percent` and `list_allocations`: fields, sizes, owners and preemption policies."""
 
 from __future__ import annotations

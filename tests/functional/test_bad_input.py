@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Wrong requests of every kind: each is refused with one clear sentence, and changes nothing."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """64 clients at once: no CPU and no page is granted twice, and every listing agrees with itself."""
 
 from __future__ import annotations

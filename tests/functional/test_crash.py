@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """SIGKILL at any moment: acknowledged changes survive, refused ones do not come back, and no CPU has two owners."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """CPUs that go offline, leave their pool or disappear stay owned until released, and no other service gets them."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`allocate_hugepages` and `get_memory_info`: records, and the kernel's own count of free pages."""
 
 from __future__ import annotations

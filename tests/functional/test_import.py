@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The import of the older daemon's `state.json`: once and as a whole, or not at all."""
 
 from __future__ import annotations

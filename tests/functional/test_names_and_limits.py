@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Names that look alike, services and records beyond the limits, and settings files that are not valid."""
 
 from __future__ import annotations

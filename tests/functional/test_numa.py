@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`allocate_numa_cores`: claims in one node, and which CPUs of other services they reclaim."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Only root and the users that the settings name may change claims; the kernel vouches for their credentials."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The pools `isolated` and `general`: their CPUs, which never mix, and their services, each of which is in one pool."""
 
 from __future__ import annotations

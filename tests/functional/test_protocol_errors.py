@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The tables of errors in docs/protocol.md hold every sentence that the daemon refuses with, and its actions."""
 
 from __future__ import annotations

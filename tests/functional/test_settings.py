@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The operator's settings: when the daemon reads them, and which it refuses."""
 
 from __future__ import annotations

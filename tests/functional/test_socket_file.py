@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The socket file: its mode, its return after a loss, and a second daemon with the same directories."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Starting with a recorded machine, without isolated CPUs, and with too few files."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """SIGTERM: every request that has reached the daemon is answered before it ends."""
 
 from __future__ import annotations

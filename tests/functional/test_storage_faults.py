@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A full, read-only or failing disk, and a damaged database: the daemon answers with an error and loses nothing."""
 
 from __future__ import annotations

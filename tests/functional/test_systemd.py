@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The daemon under systemd: readiness, the watchdog, and socket activation."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The socket as real clients use it, in whole requests and in pieces, and as bad clients misuse it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Fixtures for a real controller: the packed charm and the model.
 
 `EPA_CHARM` names the packed charm if dist has several or none. The options of pytest-jubilant choose the

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """On a real controller: deploy the charm with its principal, configure it, run its actions, and remove it.
 
 The tests run in order and build on each other. The machines of the cloud may or may not isolate CPUs.

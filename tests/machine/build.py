@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Builds the machine that the tests boot, from Debian's packages alone: a kernel, systemd, snapd.
 
     python -m tests.machine.build [WORKDIR]

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The machine, booted once for all tests: under emulation a boot takes a minute."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The agent in the guest: runs commands and copies files for the host over a virtio-serial port, without a network.
 
 It runs inside the guest as root, with the standard library alone. Each request is one line, a JSON object with an "id":

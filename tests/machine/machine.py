@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Boots the virtual machine, and runs commands and copies files in it.
 
 `python -m tests.machine.build` builds the machine. Most hosts that run tests are virtual machines themselves, where

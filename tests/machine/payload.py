@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The files at /job in the machine: the charm as Juju unpacks it, and snaps."""
 
 from __future__ import annotations

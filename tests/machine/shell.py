@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A shell in the machine for developers, used by hand or by a script that sends one command at a time.
 
     python -m tests.machine.shell [--files DIR]

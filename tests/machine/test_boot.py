@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The machine itself works, so that a failure of a later test is the charm's."""
 
 from __future__ import annotations

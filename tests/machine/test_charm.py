@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The packed charm on a real machine: its hooks, snapd, confinement, a kernel that isolates CPUs, a daemon.
 
 The tests run in order: each continues from the machine as the test before left it.

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A unit of the charm inside the machine: sets its configuration, and runs its hooks as Juju does."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """CpuSet reads and writes the kernel's list and mask formats, refuses other texts, and agrees with Python's sets."""
 
 from __future__ import annotations

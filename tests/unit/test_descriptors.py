@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """File descriptors in a message are found, also when the socket adds credentials to every message."""
 
 from __future__ import annotations

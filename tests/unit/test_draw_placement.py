@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The pictures of placement are those that the code draws now, and show every CPU and every request."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Errors are one line that no terminal acts on, and the tree in the docstring of EpaError lists all of them."""
 
 from __future__ import annotations

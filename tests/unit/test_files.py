@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Files: only regular files of a limited size are read, without waiting."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Imports run downward only: each room may use those in the rows above its own."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Names: the values that the wire, the settings and the database have in common."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Paths and log level follow from the environment, inside a snap and outside."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Allocate: how each request for CPUs changes the ledger.
 
 Pure decisions: each returns a `Grant`, or raises `Refused`, and then nothing has happened. The rules are those of

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Claims: what a service owns, and the changes of it that a request makes."""
 
 from __future__ import annotations

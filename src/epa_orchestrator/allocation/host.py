@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Host: the machine as it is now, re-read when the kernel's `online` or `isolated` CPUs have changed."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Hugepages: how many a service may have on a NUMA node, and the record of it.
 
 A record counts the pages that a service was promised. The kernel only knows which pages are in use, so pages that are

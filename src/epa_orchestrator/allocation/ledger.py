@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Ledger: who owns which CPUs and hugepages at one moment.
 
 A `Ledger` never changes: a decision yields a `Change`, and applying that yields the next ledger.

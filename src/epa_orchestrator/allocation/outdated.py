@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Outdated: which claims the settings in use would place differently. Such claims are reported, never moved.
 
 Judging a claim places it once more, which takes 2 ms on 4,096 CPUs, and 250 ms for a claim of half of them. So a

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Pools: which CPUs may be granted, for the machine as it is and the operator's settings."""
 
 from __future__ import annotations

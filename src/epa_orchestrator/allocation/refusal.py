@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Refusal: the error that a decision raises to refuse a request; its sentences are in `allocate` and `hugepages`."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Service names: which service a name means, and which names a new service may not have. Pure.
 
 Two spellings of one name are one service, and a name with invisible parts is an error, so that nobody releases the

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Settings: everything that the operator tunes, by its kebab-case name, checked as a whole.
 
 The names and values are those of the options table in the README.

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The application behind the command epa-orchestrator: every command, `--version`, and the last resort for errors."""
 
 from __future__ import annotations

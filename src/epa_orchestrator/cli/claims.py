@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The commands `allocate`, `explain` and `release`: a service's CPUs."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Connects a command to the daemon, and gives each kind of failure its exit code."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The command `hugepages`: the hugepages of every NUMA node, and the services' records."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The commands `status` and `list`: how full each pool is, and which service holds which CPUs."""
 
 from __future__ import annotations

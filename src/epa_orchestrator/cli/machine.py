@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The command `machine`: shows a machine as the daemon discovers it, and records it."""
 
 from __future__ import annotations

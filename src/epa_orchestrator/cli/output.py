@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Output that all commands share: lines, JSON, and failures as one sentence with an exit code."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The machine that a command reads: this host, a recording, or one of the recordings that ship."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Client: asks a running daemon. One exchange over the socket, its answer checked against the protocol.
 
 It trusts no answer, and never sends a request by itself. The command line and the charm use it. Its public names are

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Checks of a server's bytes: they become the answer to a request, or one sentence about the mistake in them.
 
 A snap that may write the socket's directory can put its own server there, so the client trusts no server. The

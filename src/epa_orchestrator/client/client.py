@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A client of the daemon's socket: one method for each action, one connection for each request."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """One exchange over a Unix socket: a request and its whole answer, within one deadline."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The configure hook: makes snapd's proposed options the daemon's settings, or refuses them with one sentence.
 
 It runs as the snap's configure, install and post-refresh hooks. SIGHUP makes a running daemon read the new settings. A

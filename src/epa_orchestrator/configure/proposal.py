@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Proposal: whether proposed settings may replace the current ones, on this host and with these claims.
 
 Only changed settings are judged: an operator can change one setting even when another no longer fits the machine.

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Background: runs jobs as long as the daemon runs, and starts them again when they end."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Batch: the mutations that wait together, decided one after the other and committed with one sync.
 
 A commit runs in a thread of its own, and so do decisions that may take long (see pace), so neither a hard placement

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Connection: one client of the socket, from its first byte to the end of its answer; one request each.
 
 It works on the event loop's readiness callbacks, without asyncio's streams. No client can delay another one: nothing

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Current: the state that the daemon serves from at this moment, shared by the parts that read and change it."""
 
 from __future__ import annotations

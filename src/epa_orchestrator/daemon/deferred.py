@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Deferred: calls that share a small part of each turn of the event loop.
 
 The connections of users who may only read go through here, so that the backlog, where root may wait, is emptied first.

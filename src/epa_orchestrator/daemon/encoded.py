@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Encoded: the parts of answers that show claims and hugepage records, as JSON that is encoded once per change.
 
 With 2,000 claims a listing takes 22 ms to encode, so the part of each service is kept until its claim changes.

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Explanation: why a request gets its CPUs, or which rule refuses it, as the protocol's models."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Logs: one line on stderr for each request, at a low cost, and without ever waiting for a reader of stderr.
 
 The lines of one turn of the event loop are written together; warnings and errors are written at once. While nobody

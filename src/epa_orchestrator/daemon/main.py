@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Main: puts the daemon together, from the state on disk to the socket, and runs it until a signal stops it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Mutations: how each mutation changes the ledger, and the answer to it.
 
 Everything that has to be read from the host (the NUMA node of a device, the kernel's hugepages) is read here; the

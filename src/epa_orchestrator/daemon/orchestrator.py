@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Orchestrator: takes one request from its model to its committed answer.
 
 Readings are answered from the committed ledger (see reader). Changes gather while a batch of them is under way (see

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Pace: whether the event loop decides mutations itself, or leaves them to the worker's thread.
 
 Long decisions belong into the worker's thread, but the two threads wait for each other: where a decision takes 0.1 ms,

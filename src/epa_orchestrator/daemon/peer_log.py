@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Peer log: the log lines about clients. Those of root are all logged, those of other users only in part.
 
 In each second a few lines of each other user are logged. The others are counted, and one line at the end of the second

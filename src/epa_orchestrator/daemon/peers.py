@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Peers: the process at the other end of a connection, as the kernel reports it, and whether it may change claims."""
 
 from __future__ import annotations

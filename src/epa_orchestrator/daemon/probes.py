@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Probes: connections of the daemon to its own socket, which show where the socket file leads.
 
 Neither an inode number nor the credentials of a connected socket show that: the kernel reuses inode numbers, and the

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Queries: the answers to requests that change nothing, from parts that are encoded once per change."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Quotas: how many connections each user may have, and which one is closed for a new one. No user can lock out others.
 
 There are three shares: one for root and the daemon's own user, one for the users that the settings allow to change

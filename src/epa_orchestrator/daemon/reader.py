@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Reader: serves the requests that change nothing, from the committed ledger.
 
 Most are answered at once. Those that come before the host is known, or before everything that changed is encoded, wait

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Server: accepts connections within quotas, and closes those that have passed their deadline.
 
 Most clients connect and write at once, so a connection of root is read as soon as it is accepted: a reading is answered

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Socket file: makes, opens and removes the daemon's socket in a directory that other snaps may write.
 
 Nothing in that directory is trusted; this module only renames and removes there. The socket is made in a private

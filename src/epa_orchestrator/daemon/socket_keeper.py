@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Socket keeper: makes the server listen, and puts the socket file back when it no longer leads to the daemon."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Systemd: readiness, watchdog, and listening sockets that systemd hands over.
 
 Sources: sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3). Without systemd nothing here has an effect.

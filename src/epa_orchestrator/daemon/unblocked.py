@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Unblocked: writes to a shared file descriptor and never waits for its reader.
 
 `O_NONBLOCK` would apply to the whole open file description, which the terminal or the program that started us may

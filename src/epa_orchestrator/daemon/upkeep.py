@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Upkeep: work that no request asks for, most of it in quiet moments, when no change was requested for a while.
 
 It finds outdated placements (also soon after a listing), stores where CPUs were last seen, removes old events from the

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Worker: one thread for calls that block, such as a sync, which hands each result back to the event loop.
 
 An eventfd wakes the loop. `call_soon_threadsafe` would be simpler; a lone change then takes 6 to 11 % more CPU time

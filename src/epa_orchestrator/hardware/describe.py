@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Describe: turns a discovered machine into JSON, for scripts and bug reports."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Devices: the NUMA node that a PCI device or a network interface is attached to, read from sysfs."""
 
 from __future__ import annotations

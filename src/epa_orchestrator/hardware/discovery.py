@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Discovery: reads packages, NUMA nodes, L3 caches, cores and hugepage sizes from one sysfs root.
 
 Where a kernel does not offer a file as a CPU list, the mask of the same name is read. Sources:

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Hugepages: the kernel's counts, by NUMA node and page size.
 
 Source: Documentation/admin-guide/mm/hugetlbpage.rst of the Linux kernel.

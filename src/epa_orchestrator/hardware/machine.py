@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Machine: a host's packages, NUMA nodes, L3 domains, cores and threads, each as a set of CPUs.
 
 Nothing is derived from ids: real machines have gaps in them, interleave them over nodes, and number L3 caches in an

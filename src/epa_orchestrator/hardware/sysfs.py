@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Sysfs: the files with the facts about a host, from a sysfs tree or from a recording of one.
 
 This room reads files and directory entries below the sysfs root only through `Sysfs`. So a host can be recorded with

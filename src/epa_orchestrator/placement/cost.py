@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Cost: how good a choice of CPUs is for a claim, as a vector whose levels a policy selects and puts in order."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Node sets: the sets of NUMA nodes that are compared for a request, smallest and closest first."""
 
 from __future__ import annotations

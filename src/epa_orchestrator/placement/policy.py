@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Placement policy: the options that shape placement, the wishes of a request, and how the two are combined."""
 
 from __future__ import annotations

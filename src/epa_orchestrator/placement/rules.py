@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Rules: which values of the options refuse a request, what they allow, and the refusal that names the broken one."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Search: which CPUs a request gets, as a pure function of the topology, free and own CPUs, the count and the policy.
 
 The sets of NUMA nodes that can hold the request are compared, smallest and closest first (`node_sets`). The best choice

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Summary: in which domains the CPUs of a claim are, as numbers for people."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Tables: which CPUs inside a set of NUMA nodes are best, for any number of them.
 
 A table is a list whose entry n is the cost of the best choice of n CPUs, as one integer. Its high bits hold the levels

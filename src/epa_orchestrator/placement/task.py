@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Task: one request to place, with everything that decides which CPUs it gets."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Topology: the CPUs that a pool may grant, cut into cells along packages, NUMA nodes and L3 caches.
 
 A *cell* is the set of CPUs that share all three. Cells never overlap, on any machine: sub-NUMA clustering puts several

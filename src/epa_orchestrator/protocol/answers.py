@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Answers: the models of the answers, and their bytes on the wire.
 
 The daemon makes an answer from a model, and the client reads it with the same one. The fields' descriptions are those

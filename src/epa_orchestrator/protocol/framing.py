@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Framing: collects what arrives on a connection until it is one request, at a cost that is linear in its bytes.
 
 Only the parser reads bytes a second time, and it runs only when it can come to a result: on the first piece, when the

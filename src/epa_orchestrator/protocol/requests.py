@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Requests: the models of the requests of protocol 1.0, and how bytes become one of them.
 
 A request is one JSON object. `parse` turns bytes into a model, reports that more bytes are needed, or raises

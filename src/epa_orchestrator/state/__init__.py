@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """State: the ledger on disk. The database of claims, hugepage records and events, and the lock on its directory.
 
 `opening` creates and opens the database, `store` writes changes into it, `loading` reads the ledger back, and `history`

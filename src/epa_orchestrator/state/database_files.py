@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Database files: the names of a SQLite database's files, and whether others have replaced or written them.
 
 Writes to a file that was moved, deleted or replaced succeed, but are lost; so are writes to a log that was emptied.

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Events: the lines of the history, decoded from rows that may be damaged. Pure.
 
 The history grants nothing, so its rows have no checksums as claims have. A row may hold anything: the columns that can

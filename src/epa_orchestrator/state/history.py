@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """History: adds an event for each change, drops the oldest events within limits, and reads the events back."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Legacy state: reads the older daemon's state file, whole or not at all, when this daemon first starts.
 
 Other snaps can write the directory that it lies in, so its size and content are not trusted, and reading stops at the

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Loading: reads the database into a ledger, verifies it as a whole, and never changes it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Lock: lets one daemon use a state directory, and lets other processes find that daemon.
 
 It is a record lock of fcntl(2): the kernel names its holder, where a file could name a wrong process. The lock is lost

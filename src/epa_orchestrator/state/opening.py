@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Opening: creates the database, and opens it for writing, as the only process that does.
 
 A database that cannot be read or does not verify is never changed, replaced or emptied.

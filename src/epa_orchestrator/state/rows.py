@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Rows: claims and hugepage records as the database and the history hold them. Pure; every row has a checksum.
 
 SQLite does not notice a byte that was changed inside a value, so each row carries a checksum of its values, and the

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Schema: the tables of the database, its version, and the upgrade of an older database."""
 
 from __future__ import annotations

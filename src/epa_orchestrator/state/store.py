@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Store: the database while it is open for writing; it stages changes and commits them with one sync.
 
 A change is durable when `commit` returns (write-ahead log, `synchronous=FULL`), and each one leaves an event with its

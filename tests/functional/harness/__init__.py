@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Start, feed and judge a real daemon from the outside; the contract is all that this package knows of it."""
 
 from .asking import (

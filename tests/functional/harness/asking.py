@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Requests and answers on the wire, and what an answer must look like."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The fixture of the placement tests: a started daemon on eight cores, with its state in memory."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The values of each placement option, and the pairs of values that contradict each other."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A changed setting moves no claim; claims that it would place otherwise are listed."""
 
 from __future__ import annotations

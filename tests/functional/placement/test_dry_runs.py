@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A dry run has the answer of the real request, and changes nothing."""
 
 from __future__ import annotations

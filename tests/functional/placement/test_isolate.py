@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`cpu-thread-policy=isolate`: withheld siblings."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Pairs of option values: those that contradict each other are refused, all others serve requests."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Claims: what a claim keeps when it loses CPUs, and the service that a change is about."""
 
 from __future__ import annotations

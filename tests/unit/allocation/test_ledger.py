@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Ledger: what it derives from claims, and the changes that it refuses."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The two pools: what is configured, what of it is eligible, and when nothing can be granted from one."""
 
 from __future__ import annotations

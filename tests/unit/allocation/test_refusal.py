@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Refusal: the sentence of a request that is not granted, with the details of placement."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Random requests against a model that keeps the ownership rules the slow way."""
 
 from __future__ import annotations

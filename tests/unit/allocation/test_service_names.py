@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Names: two spellings are one service, and invisible characters are refused."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Every option of the operator's table, with its values and default; mistakes are named with option and remedy."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Withheld threads: the siblings that a claim keeps from all other services under `cpu-thread-policy=isolate`."""
 
 from __future__ import annotations

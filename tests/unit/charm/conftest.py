@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Fixtures: a unit with stand-ins for its workload; the workload with a stand-in for snapd and a real daemon."""
 
 from __future__ import annotations

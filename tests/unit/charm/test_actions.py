@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Actions: the results of those that succeed, and the sentence of those that fail."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Where the charm takes the snap from: the resource, the store, or the file inside the charm."""
 
 from __future__ import annotations

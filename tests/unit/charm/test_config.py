@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The charm's options and action parameters: the meaning of each value, and the error for each mistake."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The daemon's health, claims and releases, asked of a real daemon and of servers that answer something else."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The host's isolation as read from its sysfs tree, and whether systemd reports a container."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Texts for Juju are cut to the size that its hook tools take."""
 
 from __future__ import annotations

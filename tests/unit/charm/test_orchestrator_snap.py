@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Options, connections and removal of the snap, against a stand-in for snapd."""
 
 from __future__ import annotations

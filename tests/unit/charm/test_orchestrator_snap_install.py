@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Installing the snap from each source, and what snapd and the store can refuse."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """charmcraft.yaml and snapcraft.yaml agree with the code, and each module imports only what its role allows."""
 
 from __future__ import annotations
@@ -5,6 +8,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -181,3 +185,16 @@ def test_snap_may_read_all_paths_of_discovery() -> None:
     source = (ROOT / "src" / "epa_orchestrator" / "hardware" / "machine.py").read_text("utf-8")
     for path in re.findall(r'"(devices/[a-z_/]+)"', source):
         assert any(f"/sys/{path}".startswith(f"{directory}/") for directory in readable), path
+
+
+def test_every_source_file_names_its_licence() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
+    sources = [ROOT / name for name in listed if name.endswith((".py", ".c"))]
+    without = [
+        path.relative_to(ROOT).as_posix()
+        for path in sources
+        if path.exists()
+        and (text := path.read_text("utf-8"))
+        and "SPDX-License-Identifier: Apache-2.0" not in text[:200]
+    ]
+    assert without == []

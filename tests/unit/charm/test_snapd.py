@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Calls of snapd and its command: results, retries and errors, against a stand-in for snapd."""
 
 from __future__ import annotations

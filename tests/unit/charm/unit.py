@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A unit of the charm, with stand-ins for its workload and its machine."""
 
 from __future__ import annotations

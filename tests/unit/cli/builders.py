@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Tools for tests of the command line: a command, a daemon, a hostile server, and readers of printed tables."""
 
 from __future__ import annotations

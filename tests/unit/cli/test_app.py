@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The command line as a whole: help, version, wrong use, and output that cannot be shown or written."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`allocate`, `explain` and `release` send the options as fields, and show the answer as text and as JSON."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Commands that ask a daemon find its socket, and end with an exit code when it refuses or does not answer."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`history` shows the changes in the state database, with damaged values marked, without a daemon."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`hugepages` shows the hugepages of every NUMA node, and sets or removes a record."""
 
 from __future__ import annotations

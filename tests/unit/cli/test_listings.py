@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`status` and `list` show the pools and claims of a daemon, as text and as JSON."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`machine` shows this host or a recorded machine as the daemon would discover it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Options have one sentence of help, and the earlier name of --preemption-policy still works."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """`--machine` takes a recording by file or by name, and `machine --record` writes one."""
 
 from __future__ import annotations

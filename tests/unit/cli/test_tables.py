@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Tables show the values of the answers, and nothing in them acts on the terminal."""
 
 from __future__ import annotations

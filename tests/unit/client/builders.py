@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Tools for tests of the client: a server under the test's control, and answers as a daemon sends them."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The client reads answers strictly, and an invalid answer becomes one sentence.
 
 tests/faults/test_hostile_server.py has a long table of invalid answers; these tests cover the rest.

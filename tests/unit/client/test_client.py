@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The client sends requests of the protocol, understands every answer, and turns every failure into a sentence."""
 
 from __future__ import annotations

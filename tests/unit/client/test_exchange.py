@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """An exchange reads a whole answer or ends within its deadline, whatever the server does."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Tools for tests of the configure hook: an installed snap on a synthetic host."""
 
 from __future__ import annotations

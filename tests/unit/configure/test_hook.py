@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The hook reads the proposed options from snapctl, applies them, and reports a refusal in one sentence."""
 
 from __future__ import annotations

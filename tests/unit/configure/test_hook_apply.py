@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Options that fit become the settings; others are refused, and no file changes."""
 
 from __future__ import annotations

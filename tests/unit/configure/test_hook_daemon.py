@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A running daemon uses accepted options at once, and a daemon that cannot be notified makes the change fail."""
 
 from __future__ import annotations

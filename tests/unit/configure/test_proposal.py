@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Changed settings are refused when they do not fit the machine, or take CPUs or pages from claims."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """An orchestrator on a real store, for the tests of the modules that serve requests."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Sockets, obstacles and a socket keeper for the tests of the daemon's socket."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Background: each end of a job is logged with its reason, and the job is started again."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Batch: one commit for all waiting mutations, and an answer to each whatever goes wrong."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Deferred: calls run in their order, and only as many in each turn as fit into its part."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Encoded: the parts of claims in a listing are encoded once per change, in order."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Explanation: why these CPUs, or which rule refuses them, in sentences and in the numbers that were compared."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Logs: the lines of a turn are written together, warnings at once, and nothing waits for a reader."""
 
 from __future__ import annotations

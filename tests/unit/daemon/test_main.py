@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Main: the state that a start opens, for every condition of the files on disk."""
 
 from __future__ import annotations

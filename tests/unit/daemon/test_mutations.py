@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Decisions: what a request makes of the ledger, and the whole answer that it gets."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Pace: the loop decides only small requests, where decisions on the present pools have been quick."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Peer log: logs all lines of root, a few of each other user, and a count of the rest."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Peers: the kernel reports who has connected, and the settings decide who may change claims."""
 
 from __future__ import annotations

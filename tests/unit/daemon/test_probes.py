@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Probes: a server recognises only its own probes among the connections that it accepts."""
 
 from __future__ import annotations

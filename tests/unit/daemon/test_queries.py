@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Queries: prepared answers equal those of the models, and stay current."""
 
 from __future__ import annotations

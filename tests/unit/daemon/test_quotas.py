@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Quotas: which users may have one more connection, and which idle connection is closed for it."""
 
 from __future__ import annotations

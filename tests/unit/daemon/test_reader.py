@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Reader: listings wait for nothing but their own parts, and never for the disk."""
 
 from __future__ import annotations

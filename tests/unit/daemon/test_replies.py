@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Replies: an answer leaves and its outcome is logged; a failing connection stops nobody else."""
 
 from __future__ import annotations

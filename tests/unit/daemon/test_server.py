@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Server: quotas, deadlines and turns, on a real socket. The tests control when answers come."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Random requests, restarts and failing disks: totals are consistent and a restart is invisible."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The socket file: only the daemon's own socket is opened and removed, and a served path is recognised."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The socket keeper: puts the socket file back, goes on after errors, and removes only its own file."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The socket keeper: proves by a connection whether the socket file leads to this daemon."""
 
 from __future__ import annotations

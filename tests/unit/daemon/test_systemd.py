@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Systemd: messages over its datagram socket, the watchdog's interval, and sockets that it hands over."""
 
 from __future__ import annotations

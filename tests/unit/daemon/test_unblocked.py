@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Unblocked: the writer never waits, whatever is at the other end."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Upkeep: outdated placements are found, CPUs that were seen are stored, and a replaced database is noticed."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Worker: calls run one after the other in another thread, and the event loop handles the end of each."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A discovered machine as JSON: every fact of it, its sets as CPU lists."""
 
 from __future__ import annotations

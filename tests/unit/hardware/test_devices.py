@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Devices: the NUMA node of a PCI device or a network interface, and an error that says why it is unknown."""
 
 from __future__ import annotations

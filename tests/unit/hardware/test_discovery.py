@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Discovery: shipped, recorded and synthetic machines give their facts, also from damaged or old sysfs trees."""
 
 from __future__ import annotations

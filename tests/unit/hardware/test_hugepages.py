@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Hugepages: the kernel's counts as they are now, also on a kernel without node directories."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Machine: the cores that offline CPUs were in, and the distances between nodes."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A sysfs tree and a recording of it answer alike, and what is no recording is refused with a sentence."""
 
 from __future__ import annotations

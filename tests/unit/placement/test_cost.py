@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Cost: what is counted of a claim's CPUs, and in which order a policy compares it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Search: compared with every possible choice on small machines, by definitions that share no code with placement."""
 
 from __future__ import annotations

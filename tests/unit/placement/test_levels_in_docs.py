@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The table of levels in docs/placement.md: the compared levels in their order, and the options that switch them."""
 
 from __future__ import annotations

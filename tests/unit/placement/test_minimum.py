@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Minimum: the fewest NUMA nodes and L3 domains of an empty pool that hold a number of CPUs."""
 
 from __future__ import annotations

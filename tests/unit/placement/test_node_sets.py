@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Node sets: which sets of NUMA nodes are compared for a request, and in which order."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Every option of placement and each of its values: CPUs worked out by hand, on named machines."""
 
 from __future__ import annotations

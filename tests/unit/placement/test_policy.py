@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Policy: which wishes of a request replace the operator's options."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Search: what must hold of every answer, on large and unusual machines."""
 
 from __future__ import annotations

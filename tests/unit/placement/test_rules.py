@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Rules: which rule a choice breaks, the limits that a policy sets, and the sentence of a refusal."""
 
 from __future__ import annotations

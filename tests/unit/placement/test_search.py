@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Search: the CPUs that requests get, worked out by hand."""
 
 from __future__ import annotations

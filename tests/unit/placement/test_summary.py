@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Summary: the domains that a claim's CPUs are in, counted; the module loads no discovery."""
 
 from __future__ import annotations

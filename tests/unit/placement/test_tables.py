@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Tables: a fold is the best of all divisions, and each entry is the best choice."""
 
 from __future__ import annotations

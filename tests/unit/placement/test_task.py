@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Task: a request to place, and the cost of a choice for it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Topology: a pool's CPUs cut into cells, on machines where nodes, L3 domains and cores nest in every way."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Requests in bytes, and what becomes of them: what the tests of the protocol have in common."""
 
 from __future__ import annotations

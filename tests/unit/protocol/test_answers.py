@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The models of answers: the fields and the bytes that clients rely on."""
 
 from __future__ import annotations

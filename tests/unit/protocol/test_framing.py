@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Framing: the pieces of a request do not change the result, and the cost is linear in its bytes."""
 
 from __future__ import annotations

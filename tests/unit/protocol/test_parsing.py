@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Parsing: bytes become a request, an error of one sentence, or wait for more."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The models of requests: which values they accept, what they refuse with which sentence, and what numbers mean."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A small ledger, changes of it, and the database that holds it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """A database of the ledger in `builders`, and the store that writes it."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Database files: every change of a name is noticed, also right after a check, and every change of the content."""
 
 from __future__ import annotations

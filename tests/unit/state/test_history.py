@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """History: each change leaves an event, and the oldest events are dropped within limits."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Legacy state: the older daemon's file is read whole or refused, also when other programs have changed it."""
 
 from __future__ import annotations

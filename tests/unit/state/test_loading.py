@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Loading: a database that does not verify is refused, and reading never changes or waits for a file."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Lock: one daemon uses a state directory, and others find it by its process id."""
 
 from __future__ import annotations

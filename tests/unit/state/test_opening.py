@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Opening: a database is created whole or not at all, and one process writes it."""
 
 from __future__ import annotations

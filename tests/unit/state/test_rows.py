@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Rows: claims and records come back as they were, and derived values are not written."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Store: a committed change comes back, and a change by another process is never overwritten."""
 
 from __future__ import annotations
