@@ -1,4 +1,4 @@
-"""Events: each reconciles the machine with the configuration, or leaves it alone."""
+"""Events: each reconciles the machine with the configuration, or does nothing."""
 
 from __future__ import annotations
 
