@@ -170,7 +170,7 @@ class TestStreams:
         assert sum(1 for life in lives.values() if len(life) > 2) in range(60, 130)
 
     @pytest.mark.parametrize("profile", list(PROFILES))
-    def test_what_is_asked_for_is_the_load(self, profile: str) -> None:
+    def test_the_requested_cpus_are_the_load(self, profile: str) -> None:
         events = stream(replace(SCENARIO, profile=profile, load=0.75, requests=20_000))
         last = max(event.time for event in events if event.kind == "allocate")
         counts: dict[int, tuple[float, int]] = {}
@@ -262,7 +262,7 @@ class TestJudge:
         assert needed("0-2,4-7,8", "8", 4) == 2  # 8 must stay, and its domain has no more
         assert needed("0-2,4-7,8-11", "8", 4) == 1
 
-    def test_who_may_move_has_more_to_choose_from(self) -> None:
+    def test_an_allocator_that_moves_claims_has_more_choices(self) -> None:
         machine = of(Shape(packages=2))
         growing = {"free": mask("4-7"), "own": mask("0-1"), "count": 3}
         assert case_of(machine, **growing, in_place=True) == Case(3, mask("0-1,4-7"), mask("0-1"), mask("2-3"))

@@ -73,7 +73,7 @@ def test_every_cpu_appears_once(name: str) -> None:
 
 
 @every_picture
-def test_the_legend_says_what_was_asked_for(name: str) -> None:
+def test_the_legend_names_each_request(name: str) -> None:
     assert legend(read(name)) == {request.letter: request.asked for request in REQUESTS}
 
 
@@ -87,7 +87,7 @@ def test_every_request_is_drawn_with_all_its_cpus_or_refused(name: str) -> None:
 
 
 @every_picture
-def test_the_cpus_of_nobody_are_counted(name: str) -> None:
+def test_cpus_without_an_owner_are_counted(name: str) -> None:
     picture = read(name)
     owners = Counter(cpu.get("data-owner") for cpu in groups(picture, "cpu"))
     said = " ".join(each.text or "" for each in picture.iter(f"{SVG}text") if each.get("class") == "rest")

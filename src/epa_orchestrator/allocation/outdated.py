@@ -84,7 +84,7 @@ class Review:
         before = self._ledger.claims if same_policy else _NO_CLAIMS
         self._sort_out(before, ledger.claims, pools.settings.placement)
         self._ledger, self._pools = ledger, pools
-        # Claims without a verdict first, then the oldest verdicts: each gets its turn while the ledger changes.
+        # Claims without a verdict first, then the oldest verdicts: each gets its turn even if the ledger changes.
         unjudged = {service: claim for service, claim in self._contested.items() if service not in self._judged}
         self._left = unjudged | self._judged
 

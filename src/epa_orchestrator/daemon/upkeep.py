@@ -118,7 +118,7 @@ class Upkeep:
             self.review()
 
     def review(self) -> None:
-        """Judge in another thread which claims would now be placed differently; while it is quiet, until all are."""
+        """Judge in another thread which claims would now be placed differently, until all are judged."""
         if self._reviewing or self._closing or (pools := self._current.known_pools()) is None:
             return
         self._reviewed_at = time.monotonic()

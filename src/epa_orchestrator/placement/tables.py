@@ -110,7 +110,7 @@ def best(weights: Weights, cells: tuple[Cell, ...], availability: Availability, 
 
 
 class _Domain(NamedTuple):
-    """The cells of a package, NUMA node or L3 domain, their threads as a mask, and a function that remembers tables."""
+    """The cells of one package, NUMA node or L3 domain, their threads as a mask, and the cached table function."""
 
     cells: tuple[Cell, ...]
     threads: int

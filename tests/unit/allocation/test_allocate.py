@@ -52,7 +52,7 @@ def test_default_size(isolated: str, count: int) -> None:
     assert cores(ledger, "a", 0, at=at) == (ledger, granted)
 
 
-def test_default_size_counts_what_is_free_and_own() -> None:
+def test_default_size_counts_free_and_own_cpus() -> None:
     # 12 isolated CPUs, 2 held by another: floor(0.8 * 10) = 8.
     ledger, granted = cores(holding(claim("b", "2,10")), "a", 0)
     assert len(cpus(granted)) == 8
@@ -147,7 +147,7 @@ class TestNode:
         assert granted == "3,10-11"
         assert str(ledger.claims["b"].cpus) == "2"
 
-    def test_a_non_preemptive_request_takes_from_nobody(self) -> None:
+    def test_a_non_preemptive_request_reclaims_nothing(self) -> None:
         with pytest.raises(Refused, match="CPUs 2,10 are held by other services"):
             node_cores(holding(claim("b", "2,10")), "a", 0, 3, "non-preemptive")
 
@@ -200,7 +200,7 @@ class TestDefaultSize:
             ("isolate", 4),  # floor(0.8 * 5)
         ],
     )
-    def test_beside_another(self, threads: str, size: int) -> None:
+    def test_with_another_service(self, threads: str, size: int) -> None:
         at = pools(cpu_thread_policy=threads)
         ledger, granted = cores(holding(claim("b", "2")), "a", 0, at=at)
         assert len(cpus(granted)) == size
@@ -214,7 +214,7 @@ class TestDefaultSize:
 
     @pytest.mark.parametrize("after", ["prefer", "share", "require", "isolate"])
     @pytest.mark.parametrize("before", ["prefer", "share", "require", "isolate"])
-    def test_a_repetition_changes_nothing_although_the_first_changed_the_size(self, before: str, after: str) -> None:
+    def test_a_repetition_changes_nothing_when_the_first_changed_the_size(self, before: str, after: str) -> None:
         """Another took CPUs of it and went, so that the default is more than the claim has left."""
         left = claim("a", "4-6", withheld="12-14") if before == "isolate" else claim("a", "4-5,12-13")
         ledger = holding(replace(left, placed_by=pools(cpu_thread_policy=before).settings.placement))
@@ -253,7 +253,7 @@ class TestResizing:
             ("reallocate", 3, "2-3,10"),
         ],
     )
-    def test_what_is_kept(self, resize: str, count: int, granted: str) -> None:
+    def test_keeps_the_best_part(self, resize: str, count: int, granted: str) -> None:
         assert cores(self.LEDGER, "a", count, at=pools(resize_policy=resize))[1] == granted
 
     @pytest.mark.parametrize(("resize", "granted"), [("in-place", "5"), ("reallocate", "4")])
@@ -278,7 +278,7 @@ class TestResizing:
             assert owned_and_withheld(ledger) == {"a": ("2", withheld)}
             assert ledger.claims["a"].placed_by == at.settings.placement
 
-    def test_what_was_chosen_in_another_node_stays_placed_as_it_was(self) -> None:
+    def test_cpus_in_another_node_keep_their_placement(self) -> None:
         first, _ = node_cores(Ledger(), "a", 0, 1)
         at = pools(resize_policy="reallocate", cpu_thread_policy="isolate")
         second, _ = node_cores(first, "a", 1, 1, at=at)
@@ -366,7 +366,7 @@ class TestWishes:
         grant = wish("a", 2, Wishes(cpu_thread_policy="isolate"), holding(claim("a", "2-3")))
         assert grant.claim is not None
         assert (str(grant.cpus), str(grant.claim.withheld)) == ("2-3", "10-11")
-        with pytest.raises(Refused, match="cpu-thread-policy=isolate allows one thread of a core"):
+        with pytest.raises(Refused, match="cpu-thread-policy=isolate allows one thread per core"):
             wish("a", 2, Wishes(cpu_thread_policy="isolate"), holding(claim("a", "2-3"), claim("b", "10")))
 
 
@@ -440,7 +440,7 @@ class TestRepeated:
         ledger, at = self.placed(count, pools()), pools(**change)
         assert not allocate(ledger, at.isolated, Terms("a", None, self.NEAR), count).change
 
-    def test_a_claim_that_only_grew_was_placed_by_the_policy_that_placed_it_first(self) -> None:
+    def test_a_grown_claim_keeps_the_policy_that_first_placed_it(self) -> None:
         ledger, at = self.placed(2, pools()), pools(numa_allocation_strategy="spread")
         grown = allocate(ledger, at.isolated, Terms("a"), 4).claim
         assert grown is not None

@@ -1,7 +1,4 @@
-# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
-# SPDX-License-Identifier: Apache-2.0
-
-"""The host is looked at for every request, read anew only when it has changed, and its nodes are remembered."""
+"""The host is checked for every request, read again only when it has changed, and its nodes are remembered."""
 
 from __future__ import annotations
 
@@ -98,7 +95,7 @@ def test_the_same_object_as_long_as_nothing_has_changed(made: Fixture) -> None:
     assert made.tree.asked == 4, "`online` and `isolated`, twice"
 
 
-def test_files_written_anew_with_the_same_text_change_nothing(made: Fixture) -> None:
+def test_files_rewritten_with_the_same_text_change_nothing(made: Fixture) -> None:
     pools = made.host.pools()
     made.show(SHAPE)
     assert made.host.pools() is pools
@@ -293,7 +290,7 @@ def test_recovery_is_seen_at_once(path: str, made: Fixture) -> None:
     assert isolated(made) == ("1-3,5-7", "1-3,5-7")
 
 
-def test_recovery_is_seen_when_neither_online_nor_isolated_tells_of_it(made: Fixture) -> None:
+def test_recovery_is_seen_without_a_change_of_online_or_isolated(made: Fixture) -> None:
     before = made.host.pools()
     made.write(f"{CPU}/present", "rubbish")
     made.write(f"{CPU}/online", "0-6")
@@ -324,7 +321,7 @@ def test_the_settings_hold_for_an_unreadable_host_too(made: Fixture) -> None:
     assert general.problem == made.host.pools().isolated.problem
 
 
-def test_what_is_found_and_what_is_not_is_logged_once(made: Fixture, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_found_and_a_lost_machine_are_logged_once(made: Fixture, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         made.host.pools()
         made.host.pools()

@@ -1,7 +1,4 @@
-# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
-# SPDX-License-Identifier: Apache-2.0
-
-"""Review: which claims the settings in use would place otherwise, and that nothing else makes a claim outdated."""
+"""Review: which claims the settings in use would place differently, and that nothing else makes a claim outdated."""
 
 from __future__ import annotations
 
@@ -112,7 +109,7 @@ def test_after_a_change(own: str, policy: dict[str, Any], expected: bool) -> Non
         {"numa_allocation_strategy": "distribute"},
     ],
 )
-def test_what_others_released_does_not_count_after_a_change_either(own: str, policy: dict[str, Any]) -> None:
+def test_released_cpus_do_not_count_after_a_change_either(own: str, policy: dict[str, Any]) -> None:
     """CPUs 2 and 10 would be better under both policies."""
     assert not judged(claim(own), at=pools(**policy))
 
@@ -129,7 +126,7 @@ def test_what_others_released_does_not_count_after_a_change_either(own: str, pol
         ("2,10", "require", "", "prefer", False),
     ],
 )
-def test_what_a_claim_withholds_counts_as_its_own(
+def test_withheld_threads_count_as_the_claims_own(
     own: str, before: str, withheld: str, after: str, expected: bool
 ) -> None:
     held = claim(own, withheld=withheld, cpu_thread_policy=before)
@@ -215,7 +212,7 @@ def test_a_claim_of_the_defaults_is_what_older_databases_have() -> None:
 
 
 @pytest.mark.parametrize("own", ["4", "4-6", "7"])
-def test_a_claim_that_its_service_resized_against_its_earlier_wish_is_not_outdated(own: str) -> None:
+def test_a_claim_resized_against_its_earlier_wish_is_not_outdated(own: str) -> None:
     """The service asked for whole cores first, then for another number without that wish; no option changed."""
     assert not judged(claim(own, cpu_thread_policy="require"), at=pools())
 
@@ -304,7 +301,7 @@ def test_a_verdict_stands_until_the_next_one() -> None:
     assert not review.outdated - {"isolated"}
 
 
-def test_all_claims_get_their_turn_though_the_state_changes_all_the_time() -> None:
+def test_all_claims_get_their_turn_while_the_state_keeps_changing() -> None:
     review, at = Review(), pools(cpu_thread_policy="isolate")
     with_it, without = Ledger.of(CLAIMS, {}), Ledger.of(CLAIMS[:4], {})
     expected = at_once(without, at)

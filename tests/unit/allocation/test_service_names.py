@@ -74,7 +74,7 @@ def test_a_name_that_normalising_makes_too_long_is_refused() -> None:
     assert problem(name) == f"must have at most {MAX_NAME_LENGTH} characters in Unicode's form NFC, not 400"
 
 
-def test_the_ranges_are_in_order_and_have_as_many_code_points_as_unicode_says() -> None:
+def test_the_ranges_are_in_order_and_have_unicodes_number_of_code_points() -> None:
     """DerivedCoreProperties.txt: "Total code points: 4174"."""
     edges = [edge for pair in DEFAULT_IGNORABLE for edge in pair]
     assert edges == sorted(edges)

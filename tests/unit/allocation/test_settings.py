@@ -318,7 +318,7 @@ def test_reserved_pages_count_for_their_node_and_size() -> None:
 
 
 @pytest.mark.parametrize("option", [name for name in CHOICES if name.replace("-", "_") in POLICY_FIELDS])
-def test_what_shapes_placement_is_in_its_policy(option: str) -> None:
+def test_options_of_placement_are_in_its_policy(option: str) -> None:
     for value in CHOICES[option]:
         assert getattr(parse_settings({option: value}).placement, option.replace("-", "_")) == value
 

@@ -113,7 +113,7 @@ class TestWithheld:
             ("10-11", 2),
         ],
     )
-    def test_what_another_keeps_is_never_withheld(self, held: str, count: int, reclaim: str) -> None:
+    def test_the_cpus_of_another_service_are_never_withheld(self, held: str, count: int, reclaim: str) -> None:
         """Whether the other one loses the siblings, too, or the request is refused."""
         at = pools(cpu_thread_policy="isolate", numa_reclaim=reclaim)
         try:
@@ -124,14 +124,14 @@ class TestWithheld:
         rebuilt = Ledger.of(ledger.claims.values(), {}, ledger.cores)
         assert (rebuilt.claimed, rebuilt.withheld) == (ledger.claimed, ledger.withheld)
 
-    def test_a_core_of_which_somebody_has_a_part_is_not_for_isolation(self) -> None:
+    def test_isolate_takes_no_core_of_which_another_service_has_a_part(self) -> None:
         ledger = holding(claim("b", "2,7"))
-        with pytest.raises(Refused, match="cpu-thread-policy=isolate allows one thread of a core that nobody else"):
+        with pytest.raises(Refused, match="cpu-thread-policy=isolate allows one thread per core and no shared core"):
             self.isolated(5, ledger)
         assert owned_and_withheld(self.isolated(4, ledger))["a"] == ("3-6", "11-14")
 
 
-def test_what_is_withheld_and_offline_stays_so_when_the_claim_grows() -> None:
+def test_an_offline_withheld_thread_stays_withheld_when_the_claim_grows() -> None:
     at = pools(cpu_thread_policy="isolate")
     ledger, known = allocate(Ledger(), at.isolated, Terms("a"), 2).ledger, at.cores
     pool = replace(pools(offline="10", cpu_thread_policy="isolate").isolated, cores=known)
@@ -140,7 +140,7 @@ def test_what_is_withheld_and_offline_stays_so_when_the_claim_grows() -> None:
     assert "10" in str(grown.withheld)
 
 
-def test_a_withheld_thread_of_an_older_database_that_is_offline_at_first_stays_withheld() -> None:
+def test_an_offline_withheld_thread_of_an_older_database_stays_withheld() -> None:
     old = [claim("a", "2-3", withheld="10-11")]
     ledger = Ledger.of(old, {}).on(pools(offline="10").cores)
     assert owned_and_withheld(ledger) == {"a": ("2-3", "10-11")}
@@ -149,7 +149,7 @@ def test_a_withheld_thread_of_an_older_database_that_is_offline_at_first_stays_w
     assert str(ledger.claims["a"].alone) == "2-3"
 
 
-def test_a_thread_of_a_core_that_is_not_known_any_more_is_neither_withheld_nor_free_for_its_claim() -> None:
+def test_a_thread_of_an_unknown_core_is_neither_withheld_nor_free() -> None:
     ledger = holding(replace(claim("a", "2"), alone=cpus("2")))
     assert owned_and_withheld(ledger) == {"a": ("2", "10")}
     alone = pools(offline="10", isolated="2-3,10")

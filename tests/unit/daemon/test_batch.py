@@ -177,7 +177,7 @@ def test_a_batch_that_takes_long_commits_what_it_has(opened: Store, monkeypatch:
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_what_there_was_no_time_for_on_the_loop_is_decided_and_committed_with_the_rest(
+def test_finish_decides_the_rest_and_commits_all(
     path: Path, opened: Store, monkeypatch: pytest.MonkeyPatch, broken: bool
 ) -> None:
     host = Host(RecordedSysfs(build(SHAPE)), Settings())

@@ -34,7 +34,7 @@ def claim(service: str, cpus: str, **fields: Any) -> Claim:
     return Claim(service, "isolated", CpuSet.parse(cpus), EMPTY, "legacy", **fields)
 
 
-def test_what_is_withheld_is_encoded_again_only_where_cpus_left_or_joined_the_pools() -> None:
+def test_withheld_cpus_are_encoded_again_only_where_pools_changed() -> None:
     at = host(cpu_thread_policy="isolate")
     claims = {
         name: claim(name, own, withheld=CpuSet.parse(other)) for name, own, other in (("a", "1", "5"), ("b", "2", "6"))

@@ -156,7 +156,7 @@ ONLY = "other choices need more NUMA nodes, or more distant ones."
         (2, held(), pools(), NO_WISHES, 1, "The request names NUMA node 1; these are the best CPUs in it.", ["4,12"]),
     ],
 )
-def test_what_decided(
+def test_says_what_decided(
     count: int, ledger: Ledger, at: Pools, wishes: Wishes, node: int | None, sentence: str, cpus: list[str]
 ) -> None:
     found = explained(granted(count, ledger, at, wishes, node))
@@ -273,7 +273,7 @@ def test_a_release_chooses_nothing() -> None:
         ),
     ],
 )
-def test_what_refused(
+def test_names_the_rule_that_refused(
     count: int, ledger: Ledger, options: dict[str, Any], rule: str, sentence: str, nodes: str, cpus: str
 ) -> None:
     """The best choice without the rule is shown, and it is the only one."""

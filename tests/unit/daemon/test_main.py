@@ -60,7 +60,7 @@ def test_first_start_makes_an_empty_database(locations: Locations) -> None:
     assert database(locations).exists()
 
 
-def test_the_first_start_imports_the_older_daemons_claims_and_a_later_one_does_not(locations: Locations) -> None:
+def test_only_the_first_start_imports_the_older_daemons_claims(locations: Locations) -> None:
     leave_legacy_state(locations, json.dumps(CLAIMS))
     for _ in range(2):
         state, _ = open_state(locations)

@@ -1,7 +1,4 @@
-# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
-# SPDX-License-Identifier: Apache-2.0
-
-"""Decisions: what a request makes of the ledger, and the whole answer that it gets."""
+"""Mutations: how a request changes the ledger, and its whole answer."""
 
 from __future__ import annotations
 
@@ -81,7 +78,7 @@ def refused(asked: Mutation, ledger: Ledger | None = None, at: Host | None = Non
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_what_older_clients_read_is_as_it_was(action: str) -> None:
+def test_the_fields_of_older_clients_are_unchanged(action: str) -> None:
     found = decided(request(action))
     text = found.answer.encode().decode()
     assert text.endswith(ANSWERS[action])
@@ -113,7 +110,7 @@ def test_shared_cores_are_those_with_a_thread_of_another() -> None:
     assert (found["allocated_cores"], found["placement"]["shared_cores"]) == (str(last), 1)
 
 
-def test_of_a_claim_in_several_nodes_the_answer_by_node_places_those_of_the_node() -> None:
+def test_the_placement_of_a_numa_answer_is_that_of_its_node() -> None:
     at = host(cpu_thread_policy="isolate")
     ledger = decided(request("allocate_numa_cores"), at=at).ledger
     found = answer(request("allocate_numa_cores", numa_node=1, num_of_cores=1), ledger, at)
@@ -193,11 +190,11 @@ def test_near_a_node_or_a_device(action: str, near: int | str) -> None:
         ("00:1f.6", "near=00:1f.6: the kernel does not know its NUMA node (it reports -1): name the node instead"),
     ],
 )
-def test_near_what_is_not_there(near: int | str, sentence: str) -> None:
+def test_refuses_near_something_that_does_not_exist(near: int | str, sentence: str) -> None:
     assert refused(request("allocate_cores", near=near)) == {"version": "1.0", "error": sentence}
 
 
-def test_wishes_beside_what_the_operator_wants() -> None:
+def test_wishes_that_contradict_or_weaken_the_operators_options() -> None:
     at = host(cpu_distribution="cores")
     contradicting = refused(request("allocate_cores", cpu_thread_policy="require", explain=True), at=at)
     assert set(contradicting) == {"version", "error"}
@@ -338,7 +335,7 @@ def test_a_hugepage_record_too_many_is_refused() -> None:
     assert decided(request("allocate_cores"), ledger, at).change, "CPUs are no records"
 
 
-def test_at_the_limit_it_is_still_told_first_what_else_is_wrong() -> None:
+def test_other_mistakes_are_reported_before_the_limit() -> None:
     at = host(max_services=1)
     assert refused(request("allocate_cores", num_of_cores=20), holding("b"), at)["error"] == (
         "Insufficient CPUs available. Requested: 20, Available: 11"

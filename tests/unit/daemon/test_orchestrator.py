@@ -182,9 +182,7 @@ def test_many_answers_leave_the_loop_to_others_in_between(tmp_path: Path) -> Non
     run(tmp_path, body)
 
 
-def test_what_a_slow_disk_commits_into_a_database_that_was_replaced_meanwhile_is_not_acknowledged(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_commit_into_a_replaced_database_is_not_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def body(orchestrator: Orchestrator, counting: Counting) -> None:
         moves = stopped_disk(counting, monkeypatch)
         changed = asyncio.ensure_future(ask(orchestrator, cores("a", 1)))

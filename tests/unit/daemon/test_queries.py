@@ -214,7 +214,7 @@ def test_many_changes_are_prepared_in_steps() -> None:
         assert answer(readings, ledger, request) == answer(Queries(at, None, ledger_known=True), ledger, request)
 
 
-def test_what_changes_during_the_preparation_is_answered_as_it_is_in_the_end() -> None:
+def test_changes_during_the_preparation_are_in_the_answer() -> None:
     at = host(Shape(cores_per_l3=1024, isolated="0-1023", hugepages={2048: (4096, 4096)}))
     first = Ledger.of([claim(f"s{n}", f"{n}") for n in range(450)], {f"s{n}": {(0, 2048): 1} for n in range(450)})
     last = Ledger.of([claim(f"s{n}", f"{n}") for n in range(0, 500, 2)], {f"s{n}": {(0, 2048): 2} for n in range(7)})

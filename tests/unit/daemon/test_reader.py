@@ -58,7 +58,7 @@ def test_a_listing_after_many_changes_leaves_the_loop_to_others_in_between(tmp_p
     asyncio.run(main())
 
 
-def test_a_disk_that_stands_still_keeps_no_reading_waiting_after_a_change_of_settings(
+def test_a_blocked_disk_delays_no_reading_after_a_change_of_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body(orchestrator: Orchestrator, counting: Counting) -> None:
@@ -88,7 +88,7 @@ class Failing(RecordedSysfs):
         return super().read(path)
 
 
-def test_a_mistake_in_discovery_is_told_to_those_who_wait_and_the_next_are_served(
+def test_a_bug_in_discovery_is_reported_and_later_requests_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sysfs = Failing(build(SHAPE))
@@ -98,8 +98,8 @@ def test_a_mistake_in_discovery_is_told_to_those_who_wait_and_the_next_are_serve
         before = await ask(orchestrator, cores("a", 2))
         sysfs.broken = True
         answers = await asyncio.wait_for(ask(orchestrator, cores("a", 4), cores("b", 1), LIST), 30)
-        told = "Internal error: nothing was changed; please report it with the daemon's log"
-        assert answers == [{"version": "1.0", "error": told}] * 3
+        sentence = "Internal error: nothing was changed; please report it with the daemon's log"
+        assert answers == [{"version": "1.0", "error": sentence}] * 3
         assert not orchestrator.busy
         sysfs.broken = False
         assert await ask(orchestrator, cores("a", 2)) == before

@@ -402,7 +402,7 @@ async def sent_by_a_refused_client(b: Bench, pass_on: Callable[[socket.socket, b
 @as_root
 @pytest.mark.parametrize("refused", [True, False], ids=["refused by the kernel", "on an older kernel"])
 @pytest.mark.parametrize("send", [sent_first, sent_after_the_request, sent_after_a_mistake, sent_by_a_refused_client])
-def test_a_passed_descriptor_that_is_slow_to_close_delays_nobody(
+def test_a_passed_descriptor_that_is_slow_to_close_delays_no_client(
     send: Callable[..., Awaitable[None]], path: Path, monkeypatch: pytest.MonkeyPatch, *, refused: bool
 ) -> None:
     if not refused:

@@ -1,7 +1,4 @@
-# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
-# SPDX-License-Identifier: Apache-2.0
-
-"""The socket file: stale ones are replaced, live ones left alone, and a lost one is put back."""
+"""The socket file: stale ones are replaced, live ones are kept, and a lost one is put back."""
 
 from __future__ import annotations
 

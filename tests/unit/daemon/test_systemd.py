@@ -94,7 +94,7 @@ def test_messages_are_sent_when_no_file_descriptor_is_left(manager: socket.socke
     assert [manager.recv(4096), manager.recv(4096)] == [b"READY=1", b"WATCHDOG=1"]
 
 
-def test_a_first_message_without_a_descriptor_is_lost_and_the_next_one_sent(manager: socket.socket) -> None:
+def test_a_message_without_a_descriptor_is_lost_and_the_next_one_sent(manager: socket.socket) -> None:
     systemd._notifier().close()
     systemd._notifier.cache_clear()
     with no_descriptor_left():

@@ -35,7 +35,7 @@ def test_a_database_that_is_replaced_is_noticed_without_a_change(
     run(tmp_path, body)
 
 
-def test_where_cpus_are_is_stored_although_the_host_was_looked_at_before(tmp_path: Path) -> None:
+def test_stores_where_cpus_are_when_the_host_was_read_before_the_start(tmp_path: Path) -> None:
     async def main() -> None:
         path = tmp_path / database_files.FILE_NAME
         opening.create(path, Ledger(), PEER, 1.0)
@@ -58,7 +58,7 @@ async def listed(orchestrator: Orchestrator, outdated: list[str]) -> Answer:
     return listing
 
 
-def test_a_listing_names_the_claims_that_the_settings_would_place_otherwise(tmp_path: Path) -> None:
+def test_a_listing_names_the_outdated_placements(tmp_path: Path) -> None:
     """Nothing moves by itself, whatever is set; a claim that its service requests again is judged again."""
 
     def use(orchestrator: Orchestrator, **options: str) -> None:

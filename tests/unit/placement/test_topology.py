@@ -90,7 +90,7 @@ def test_l3_spans_nodes(scope: Literal["node", "package", "none"], spans: bool) 
     assert whole(made_up(Shape(nodes_per_package=2, l3_scope=scope))).l3_spans_nodes is spans
 
 
-def test_an_l3_domain_of_two_nodes_spans_none_when_the_pool_has_one_of_them() -> None:
+def test_an_l3_domain_of_two_nodes_spans_none_in_a_pool_of_one_node() -> None:
     machine = made_up(Shape(nodes_per_package=2, cores_per_l3=2, l3_scope="package"))
     assert not build_topology(machine, CpuSet.parse("2-3"), EMPTY).l3_spans_nodes
 

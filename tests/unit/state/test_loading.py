@@ -123,9 +123,7 @@ def test_reading_a_damaged_database_with_a_log_leaves_both_alone(path: Path, ope
         ({"withheld": 5}, "'withheld' cannot be 5"),
     ],
 )
-def test_an_unknown_placement_is_refused_although_its_checksum_is_right(
-    path: Path, placement: object, sentence: str
-) -> None:
+def test_an_unknown_placement_with_a_right_checksum_is_refused(path: Path, placement: object, sentence: str) -> None:
     text = placement if isinstance(placement, str) else json.dumps(placement)
     row = ("a", "isolated", "2-3", "2", "legacy", text)
     total = load(path).checksum ^ checksum((*row[:-1], "")) ^ checksum(row)

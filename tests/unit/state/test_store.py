@@ -111,9 +111,7 @@ def test_a_change_by_another_process_is_not_overwritten(path: Path, opened: Stor
         opened.stage(GONE, PEER, "allocate_cores", 2.0)
 
 
-def test_a_change_by_another_process_that_leaves_the_claims_alone_does_not_stop_the_store(
-    path: Path, opened: Store
-) -> None:
+def test_a_foreign_change_outside_the_claims_does_not_stop_the_store(path: Path, opened: Store) -> None:
     run_sql(path, "UPDATE event SET service = 'damaged'")
     assert not opened.untouched()
     opened.verify()
