@@ -203,6 +203,6 @@ def _echo(value: object) -> str:
         case dict():
             return "an object"
         case str():
-            return f"'{value[:40]}'"
+            return repr(value[:40])
         case _:
             return json.dumps(value)[:40]

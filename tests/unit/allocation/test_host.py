@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The host is checked for every request, read again only when it has changed, and its nodes are remembered."""
 
 from __future__ import annotations

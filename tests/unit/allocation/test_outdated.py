@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Review: which claims the settings in use would place differently, and that nothing else makes a claim outdated."""
 
 from __future__ import annotations

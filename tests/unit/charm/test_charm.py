@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Events: each reconciles the machine with the configuration, or does nothing."""
 
 from __future__ import annotations

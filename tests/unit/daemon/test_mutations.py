@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Mutations: how a request changes the ledger, and its whole answer."""
 
 from __future__ import annotations

@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """The socket file: stale ones are replaced, live ones are kept, and a lost one is put back."""
 
 from __future__ import annotations

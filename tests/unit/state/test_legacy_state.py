@@ -437,3 +437,9 @@ def test_any_well_formed_state_is_read_unchanged(services: dict[str, tuple[str, 
         name: (claim.preemption_policy, claim.pool, set(claim.cpus), set(claim.explicit))
         for name, claim in ledger.claims.items()
     } == {name: (policy, pool, owned[name], explicit[name]) for name, (policy, pool, _, _) in services.items()}
+
+
+def test_a_value_with_control_characters_is_shown_escaped(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    path.write_text(json.dumps({"version": "\n\x1b[31mX"}))
+    assert r"version is '\n\x1b[31mX'" in refusal(path)

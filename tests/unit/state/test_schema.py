@@ -1,3 +1,6 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
 """Schema: an older database keeps everything when it is upgraded, and is not changed when it is only read."""
 
 from __future__ import annotations
