@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import ClassVar, Final, Literal, NamedTuple
 
 from epa_orchestrator.errors import EpaError
 
@@ -55,6 +55,9 @@ class PlacementPolicy:
     cpu_distribution: CpuDistribution = "packed"
     prefer_core_type: PreferCoreType = "none"
     near: int | None = None
+
+    #: How pydantic reads a stored policy (see state/rows): an unknown option is refused.
+    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid", "strict": True}
 
     @property
     def rules(self) -> tuple[str, ...]:

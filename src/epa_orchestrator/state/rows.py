@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import cast, get_args
+from typing import Annotated, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from epa_orchestrator.allocation.claims import Claim, PageKind
 from epa_orchestrator.cpuset import CpuSet
@@ -26,6 +26,13 @@ from epa_orchestrator.placement.policy import DEFAULT_POLICY, NO_WISHES, Placeme
 Row = tuple[object, ...]
 
 
+def _require_object(value: object) -> object:
+    """Refuse a list, which pydantic takes for the fields of a named tuple in order."""
+    if not isinstance(value, dict | Wishes):
+        raise ValueError("must be an object")
+    return cast("object", value)
+
+
 class _Placement(BaseModel):
     """How a claim was placed: the JSON in the column `placement`, without members that have their default value.
 
@@ -33,12 +40,12 @@ class _Placement(BaseModel):
     is read, because that takes 1 ms and many databases have no record.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, defer_build=True)
+    model_config = ConfigDict(extra="ignore", strict=True, defer_build=True)
 
     alone: str = ""
     withheld: str = ""
     policy: PlacementPolicy = DEFAULT_POLICY
-    wishes: Wishes = NO_WISHES
+    wishes: Annotated[Wishes, BeforeValidator(_require_object)] = NO_WISHES
 
 
 def checksum(row: Row | None) -> int:

@@ -82,6 +82,16 @@ def test_a_wish_for_an_option_of_the_operator_is_refused(option: str) -> None:
         claim_placed({"wishes": {option: getattr(PlacementPolicy(), option)}})
 
 
+@pytest.mark.parametrize("wishes", [[], ["none"], "none", 1, None])
+def test_wishes_that_are_no_object_are_refused(wishes: object) -> None:
+    with pytest.raises(ValueError, match=r"^the claim of service 'a': 'wishes' cannot be"):
+        claim_placed({"wishes": wishes})
+
+
+def test_a_member_that_a_later_daemon_may_add_is_ignored() -> None:
+    assert claim_placed({"reason": "unknown here"}) == CLAIM
+
+
 def test_the_history_shows_withheld_cpus() -> None:
     shown = json.loads(rows.claim_json(replace(CLAIM, withheld=CpuSet.parse("10-11"))) or "")
     assert shown == {"pool": "isolated", "cpus": "2-3", "explicit": "2", "policy": "legacy", "withheld": "10-11"}
