@@ -83,12 +83,24 @@ class Pools:
     `unconfigured` stands for the general pool while it is not configured: claims in it can be listed and released.
     """
 
-    machine: Machine | None
-    settings: Settings
     isolated: Pool
     general: Pool | None
     unconfigured: Pool
-    cores: Cores
+
+    @property
+    def machine(self) -> Machine | None:
+        """The machine; None when it cannot be read."""
+        return self.isolated.machine
+
+    @property
+    def settings(self) -> Settings:
+        """The operator's settings."""
+        return self.isolated.settings
+
+    @property
+    def cores(self) -> Cores:
+        """The threads of each core that has several."""
+        return self.isolated.cores
 
     def get(self, name: PoolName) -> Pool | None:
         """The pool of this name, None for an unconfigured one."""
@@ -122,9 +134,8 @@ def build_pools(machine: Machine | None, problem: str | None, settings: Settings
         problem=f"{NO_GENERAL_CPUS}: cpu-pool is not configured",
     )
     if general is None:
-        return Pools(machine, settings, _next_to(isolated, EMPTY), None, unconfigured, known)
-    both = _next_to(isolated, general.eligible), _next_to(general, isolated.eligible)
-    return Pools(machine, settings, *both, unconfigured, known)
+        return Pools(_next_to(isolated, EMPTY), None, unconfigured)
+    return Pools(_next_to(isolated, general.eligible), _next_to(general, isolated.eligible), unconfigured)
 
 
 def _next_to(pool: Pool, other: CpuSet) -> Pool:

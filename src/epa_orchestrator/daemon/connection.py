@@ -4,7 +4,7 @@
 """Connection: one client of the socket, from its first byte to the end of its answer; one request each.
 
 It works on the event loop's readiness callbacks, without asyncio's streams. No client can delay another one: nothing
-here waits, every phase has a deadline, and each callback does at most one read or write.
+here waits, every phase has a deadline, and each callback does a few reads and writes at most.
 """
 
 from __future__ import annotations

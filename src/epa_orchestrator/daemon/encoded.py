@@ -61,22 +61,22 @@ class ClaimParts:
 
     def __init__(self) -> None:
         self._claims: Mapping[str, Claim] = {}
-        self._granted = EMPTY
+        self._configured = EMPTY
         self._pools: dict[PoolName, Parts] = {"isolated": Parts(), "general": Parts()}
 
-    def use(self, claims: Mapping[str, Claim], granted: CpuSet, most: int | None = None) -> bool:
-        """Use these claims, and `granted` as the CPUs of all pools; returns whether all claims are encoded.
+    def use(self, claims: Mapping[str, Claim], configured: CpuSet, most: int | None = None) -> bool:
+        """Use these claims, and `configured` as the CPUs of all pools; returns whether all claims are encoded.
 
         With `most`, it encodes at most that many claims: call it again for the rest.
         """
-        if granted is not self._granted and granted != self._granted:
-            self._forget_withheld(granted.mask ^ self._granted.mask)
-            self._granted = granted
+        if configured is not self._configured and configured != self._configured:
+            self._forget_withheld(configured.mask ^ self._configured.mask)
+            self._configured = configured
         changes = _changes(self._claims, claims)
         due = changes[:most]
         for service, claim in due:
             for pool, parts in self._pools.items():
-                parts.put(service, _encode(claim, granted) if claim is not None and claim.pool == pool else None)
+                parts.put(service, _encode(claim, configured) if claim is not None and claim.pool == pool else None)
         self._claims = claims if len(due) == len(changes) else _with(self._claims, due)
         return self._claims is claims
 
@@ -93,7 +93,7 @@ class ClaimParts:
         return self._pools[pool]
 
 
-def _encode(claim: Claim, granted: CpuSet) -> bytes:
+def _encode(claim: Claim, configured: CpuSet) -> bytes:
     allocation = Allocation(
         service_name=claim.service,
         pool=claim.pool,
@@ -101,7 +101,7 @@ def _encode(claim: Claim, granted: CpuSet) -> bytes:
         cores_count=len(claim.cpus),
         is_explicit=bool(claim.explicit),
         preemption_policy=claim.preemption_policy,
-        withheld_cpus=str(claim.withheld & granted) or None,
+        withheld_cpus=str(claim.withheld & configured) or None,
     )
     return allocation.model_dump_json(exclude_none=True).encode()
 

@@ -126,28 +126,27 @@ def _no_room(things: str, option: str, most: int) -> str:
 
 def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Decision:
     pool = find_pool(ledger, pools, request.pool)
-    terms = Terms(request.service_name, request.preemption_policy)
-    node = _node_cpus(host, pools, request) if isinstance(request, AllocateNumaCores) else None
-    if not request.is_release:
-        choices = EXPLAINED_CANDIDATES if request.explain else 1
-        terms = terms._replace(wishes=_wishes(host, pools, request), choices=choices)
-    grant = _grant(ledger, pool, terms, request, node)
+    if isinstance(request, AllocateNumaCores):
+        node = _node_cpus(host, pools, request)
+        grant = _grant_in_node(ledger, pool, _terms(host, pools, request), node, request)
+    else:
+        grant = _grant(ledger, pool, _terms(host, pools, request), request)
     _check_pool(grant, pool)
     return Decision(grant.change, grant.ledger, _answer(pools.configured, pool, request, grant))
 
 
-def _grant(ledger: Ledger, pool: Pool, terms: Terms, request: Allocating, node: NodeCpus | None) -> Grant:
-    if node is not None:
-        if request.is_release:
-            return allocate.release_in_node(ledger, pool.name, terms, node)
-        assert isinstance(request, AllocateNumaCores)
-        return allocate.allocate_in_node(ledger, pool, terms, node, request.count)
+def _grant(ledger: Ledger, pool: Pool, terms: Terms, request: AllocateCores | AllocateCoresPercent) -> Grant:
     if request.is_release:
         return allocate.release(ledger, pool.name, terms.service)
     if isinstance(request, AllocateCoresPercent):
         return allocate.allocate_percent(ledger, pool, terms, request.percent)
-    assert isinstance(request, AllocateCores)
     return allocate.allocate(ledger, pool, terms, request.count)
+
+
+def _grant_in_node(ledger: Ledger, pool: Pool, terms: Terms, node: NodeCpus, request: AllocateNumaCores) -> Grant:
+    if request.is_release:
+        return allocate.release_in_node(ledger, pool.name, terms, node)
+    return allocate.allocate_in_node(ledger, pool, terms, node, request.count)
 
 
 def _check_pool(grant: Grant, pool: Pool) -> None:
@@ -163,9 +162,14 @@ def _check_pool(grant: Grant, pool: Pool) -> None:
             raise LedgerError(f"CPUs {gained} of service '{change.service}' are not eligible in pool {pool.name}")
 
 
-def _wishes(host: Host, pools: Pools, request: Allocating) -> Wishes:
+def _terms(host: Host, pools: Pools, request: Allocating) -> Terms:
+    """The terms of a request; a release has no wishes."""
+    if request.is_release:
+        return Terms(request.service_name, request.preemption_policy)
     near = _near(host, pools, request)
-    return Wishes(request.numa_policy, request.cpu_thread_policy, request.uncore_cache_alignment, near)
+    wishes = Wishes(request.numa_policy, request.cpu_thread_policy, request.uncore_cache_alignment, near)
+    choices = EXPLAINED_CANDIDATES if request.explain else 1
+    return Terms(request.service_name, request.preemption_policy, wishes, choices)
 
 
 def _near(host: Host, pools: Pools, request: Allocating) -> int | None:

@@ -96,7 +96,8 @@ class Store:
     def commit(self) -> None:
         """Make the staged changes durable. Blocks until the disk has them; may run in another thread.
 
-        Raises CommitError, having undone them. Raises DatabaseChanged when they went into files that others replaced.
+        Raises CommitError, having undone them; DatabaseChanged when another process has changed or replaced the
+        database, which after the commit leaves the changes in the replaced files.
         """
         try:
             self.verify()

@@ -155,5 +155,6 @@ def test_a_thread_of_an_unknown_core_is_neither_withheld_nor_free() -> None:
     alone = pools(offline="10", isolated="2-3,10")
     ledger = Ledger.of([*ledger.on({}).claims.values(), claim("b", "10")], {})
     assert owned_and_withheld(ledger) == {"a": ("2", ""), "b": ("10", "")}
-    grown, chosen = cores(ledger, "a", 2, at=replace(alone, cores={}))
+    unknown = replace(alone, isolated=replace(alone.isolated, cores={}))
+    grown, chosen = cores(ledger, "a", 2, at=unknown)
     assert (chosen, str(grown.claims["b"].cpus)) == ("2-3", "10")

@@ -8,11 +8,9 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from typer.testing import CliRunner, Result
 from epa_orchestrator.cli.app import app
 from epa_orchestrator.client import Client, DaemonError
 from tests.functional.harness import Process, clean_environment, wait_until
+from tests.unit.client.builders import FakeServer
 
 #: Every command that asks a daemon.
 ASKING = (
@@ -168,7 +167,7 @@ class Daemon(Command):
         return True
 
 
-class HostileServer:
+class HostileServer(FakeServer):
     """Answers or refuses every request, with terminal escapes in each text."""
 
     ESCAPES = "\x1b[31m\x1b]0;t\x07\x9b2J\r\u202e"
@@ -177,31 +176,16 @@ class HostileServer:
         self, path: Path, *, refuse: bool = False, escapes: str = ESCAPES, features: Sequence[str] = ()
     ) -> None:
         path.parent.mkdir(parents=True)
+        super().__init__(path)
         self._refuse = refuse
         self._escapes = escapes
         self._features = features
-        self.requests: list[dict[str, Any]] = []
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
+        self.handler = lambda connection: connection.sendall(json.dumps(self._answer(self.requests[-1])).encode())
 
-    def stop(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listener.accept()
-            except OSError:
-                return
-            with connection:
-                request = json.loads(connection.recv(65_536))
-                self.requests.append(request)
-                connection.sendall(json.dumps(self._answer(request)).encode())
+    @property
+    def requests(self) -> list[dict[str, Any]]:
+        """The requests in the order of their arrival."""
+        return [json.loads(request) for request in self.received]
 
     def _answer(self, request: dict[str, Any]) -> dict[str, Any]:
         name = f"a{self._escapes}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import logging
 import os
 import resource
 import socket
@@ -18,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from epa_orchestrator.daemon import socket_keeper
 from epa_orchestrator.daemon.socket_file import ListenError
 
 from .sockets import (
@@ -32,18 +30,7 @@ from .sockets import (
     run,
 )
 
-
-@pytest.fixture
-def path(directory: Path) -> Path:
-    (directory / "data").mkdir()
-    return directory / "data" / "epa.sock"
-
-
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:  # pyright: ignore[reportUnusedFunction]
-    """No time-outs: a proof that waits for a foreign server hangs instead of passing late."""
-    monkeypatch.setattr(socket_keeper, "_PROOF_TIMEOUT", 1e9)
-    caplog.set_level(logging.INFO)
+pytestmark = pytest.mark.usefixtures("patient_proofs")
 
 
 # --- start ---

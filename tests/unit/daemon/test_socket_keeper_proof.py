@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 import subprocess
@@ -20,18 +19,7 @@ from epa_orchestrator.daemon.socket_file import SocketFile
 
 from .sockets import LISTING, answer_at, fill, keeping, listening_at, open_files, run
 
-
-@pytest.fixture
-def path(directory: Path) -> Path:
-    (directory / "data").mkdir()
-    return directory / "data" / "epa.sock"
-
-
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:  # pyright: ignore[reportUnusedFunction]
-    """No time-outs: a proof that waits for a foreign server hangs instead of passing late."""
-    monkeypatch.setattr(socket_keeper, "_PROOF_TIMEOUT", 1e9)
-    caplog.set_level(logging.INFO)
+pytestmark = pytest.mark.usefixtures("patient_proofs")
 
 
 def test_its_own_file_leads_to_it(path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -181,8 +181,8 @@ def test_an_answer_does_not_depend_on_the_caches(name: str) -> None:
     def check(request: Request) -> None:
         answer = outcome(request.task)
         forget()
-        anew = build_topology(request.machine, request.machine.online, EMPTY)
-        assert outcome(replace(request.task, topology=anew)) == answer
+        fresh = build_topology(request.machine, request.machine.online, EMPTY)
+        assert outcome(replace(request.task, topology=fresh)) == answer
 
     check_requests(name, check)
 
