@@ -24,10 +24,10 @@ from epa_orchestrator.allocation.pools import Pools, build_pools  # noqa: E402
 from epa_orchestrator.allocation.refusal import Refused  # noqa: E402
 from epa_orchestrator.allocation.settings import parse_settings  # noqa: E402
 from epa_orchestrator.cpuset import EMPTY, CpuSet  # noqa: E402  (importable only now, when run as a script)
+from epa_orchestrator.daemon.summary import summarize  # noqa: E402
 from epa_orchestrator.hardware.discovery import read_machine  # noqa: E402
 from epa_orchestrator.hardware.machine import Machine  # noqa: E402
 from epa_orchestrator.hardware.sysfs import RecordedSysfs  # noqa: E402
-from epa_orchestrator.placement.summary import summarize  # noqa: E402
 from tools.synthetic import Shape, build  # noqa: E402
 
 PICTURES: Final = ROOT / "docs" / "pictures"
@@ -107,7 +107,7 @@ def outcome(options: Mapping[str, str]) -> Outcome:
 def _where(pools: Pools, cpus: CpuSet, available: CpuSet) -> str:
     """Where a service's CPUs are, in words, when the available ones are free for it."""
     found = summarize(pools.isolated.topology(), cpus, available | cpus)
-    parts = [f"NUMA {'node' if len(found.numa_nodes) == 1 else 'nodes'} {found.numa_nodes}"]
+    parts = [f"NUMA {'node' if found.numa_nodes.isdigit() else 'nodes'} {found.numa_nodes}"]
     parts.append(_number(found.l3_domains, "L3 domain"))
     if found.whole_cores:
         parts.append(_number(found.whole_cores, "whole core"))

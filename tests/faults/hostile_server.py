@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 from epa_orchestrator.protocol.answers import (
     Allocation,
     Answer,
+    Candidate,
     CoresAnswer,
     Explanation,
     HugepagesAnswer,
@@ -28,7 +29,6 @@ from epa_orchestrator.protocol.answers import (
     PercentAnswer,
     Placement,
     PoolSummary,
-    Scope,
 )
 
 Json: TypeAlias = dict[str, Any]
@@ -183,11 +183,11 @@ def _grant(request: Json) -> Answer:
     placement = Placement(
         numa_nodes="0", packages=1, l3_domains=1, whole_cores=1, shared_cores=0, withheld_cpus="" if granted else None
     )
-    scope = Scope(numa_nodes="0", cpus=granted, cost={"numa_nodes": 1, "lowest_cpu": 2})
+    candidate = Candidate(numa_nodes="0", cpus=granted, cost={"numa_nodes": 1, "lowest_cpu": 2})
     explanation = Explanation(
         policy={"numa-policy": "best-effort", "prefer-closest-numa-nodes": True, "near": 0},
         room={"0": 4, "1": 8},
-        scopes=[scope, scope],
+        scopes=[candidate, candidate],
         decided_by="Only NUMA node 0 is possible.",
     )
     common: Json = {

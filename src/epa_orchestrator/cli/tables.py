@@ -74,9 +74,9 @@ def explanation(found: Explanation, *, refused: bool) -> Iterable[ConsoleRendera
 
 def _choices(found: Explanation, *, refused: bool) -> Table:
     """One column for each choice, one row for each level at which some choice costs something."""
-    scopes = found.scopes[:_CHOICES]
-    first, *others = scopes
-    all_equal = all(scope.cost == first.cost for scope in others)
+    candidates = found.scopes[:_CHOICES]
+    first, *others = candidates
+    all_equal = all(each.cost == first.cost for each in others)
     title = "The best choices; the first difference decides"
     if refused:
         title = "The best choice without that rule"
@@ -84,9 +84,9 @@ def _choices(found: Explanation, *, refused: bool) -> Table:
         title = "The best choices, which are equally good" if others else "The choice"
     columns = ("", "best" if refused else "chosen", *("next best" for _ in others))
     table = _table(columns, title)
-    table.add_row("on NUMA nodes", *(_text(scope.numa_nodes) for scope in scopes))
-    table.add_row("CPUs", *(_text(scope.cpus.replace(",", ", ")) for scope in scopes), end_section=True)
-    levels = {name: [scope.cost.get(name, 0) for scope in scopes] for name in first.cost}
+    table.add_row("on NUMA nodes", *(_text(each.numa_nodes) for each in candidates))
+    table.add_row("CPUs", *(_text(each.cpus.replace(",", ", ")) for each in candidates), end_section=True)
+    levels = {name: [each.cost.get(name, 0) for each in candidates] for name in first.cost}
     deciding = next((name for name, values in levels.items() if others and values[0] != values[1]), None)
     for name, values in levels.items():
         if any(values):

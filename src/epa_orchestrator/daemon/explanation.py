@@ -13,7 +13,7 @@ from epa_orchestrator.placement.cost import LABELS
 from epa_orchestrator.placement.rules import Unplaceable
 from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import NO_NODE
-from epa_orchestrator.protocol.answers import Explanation, Scope
+from epa_orchestrator.protocol.answers import Candidate, Explanation
 
 
 def of_grant(grant: Grant) -> Explanation | None:
@@ -35,7 +35,7 @@ def _explanation(task: Task, candidates: tuple[CpuSet, ...], decided_by: str) ->
     return Explanation(
         policy=_policy(task),
         room={str(node.id): (node.cpus & available).bit_count() for node in nodes},
-        scopes=[_scope(task, each) for each in candidates],
+        scopes=[_candidate(task, each) for each in candidates],
         decided_by=decided_by,
     )
 
@@ -44,9 +44,9 @@ def _policy(task: Task) -> dict[str, str | bool | int]:
     return {name.replace("_", "-"): value for name, value in asdict(task.policy).items() if value is not None}
 
 
-def _scope(task: Task, cpus: CpuSet) -> Scope:
+def _candidate(task: Task, cpus: CpuSet) -> Candidate:
     cost = task.cost(cpus)
-    return Scope(
+    return Candidate(
         numa_nodes=str(_nodes(task, cpus)), cpus=str(cpus), cost={name: getattr(cost, name) for name, _ in task.levels}
     )
 

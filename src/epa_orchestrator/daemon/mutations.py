@@ -9,7 +9,7 @@ decisions in `allocation` get plain values.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 from epa_orchestrator.allocation import allocate, hugepages, service_names
 from epa_orchestrator.allocation.allocate import Grant, Terms, find_pool
@@ -20,13 +20,12 @@ from epa_orchestrator.allocation.pools import NodeCpus, Pool, Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.daemon import explanation
+from epa_orchestrator.daemon import explanation, summary
 from epa_orchestrator.hardware.devices import DeviceError
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import Wishes
 from epa_orchestrator.placement.search import EXPLAINED_CANDIDATES
-from epa_orchestrator.placement.summary import summarize
 from epa_orchestrator.protocol.answers import (
     Answer,
     CoresAnswer,
@@ -45,9 +44,6 @@ from epa_orchestrator.protocol.requests import (
     Allocating,
     Mutation,
 )
-
-#: The longest list of withheld CPUs (characters) in an answer, so that the answer fits into one recv(4096).
-_LONG: Final = 1024
 
 
 class Decision(NamedTuple):
@@ -221,7 +217,7 @@ def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant) -
         remaining_available_cpus=len(free),
         pool=pool.name,
         preemption_policy=grant.claim.preemption_policy if grant.claim else None,
-        placement=_placement(configured, free, grant),
+        placement=summary.of_grant(grant, free, configured),
         dry_run=request.dry_run or None,
         explanation=explanation.of_grant(grant) if request.explain else None,
     )
@@ -243,23 +239,6 @@ def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant) -
                 num_of_cores=request.num_of_cores,
                 cores_allocated=str(grant.cpus),
             )
-
-
-def _placement(configured: CpuSet, free: CpuSet, grant: Grant) -> Placement | None:
-    """Where the granted CPUs are; None for a release. `configured` are the CPUs of all pools."""
-    if grant.task is None or grant.claim is None:
-        return None
-    claim = grant.claim
-    withheld = str(claim.withheld & configured)
-    found = summarize(grant.task.topology, grant.cpus, free | claim.cpus | claim.withheld)
-    return Placement(
-        numa_nodes=str(found.numa_nodes),
-        packages=found.packages,
-        l3_domains=found.l3_domains,
-        whole_cores=found.whole_cores,
-        shared_cores=found.shared_cores,
-        withheld_cpus=withheld if len(withheld) <= _LONG else None,
-    )
 
 
 # --- hugepages ---------------------------------------------------------------------------------------------------

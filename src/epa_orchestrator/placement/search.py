@@ -4,7 +4,7 @@
 """Search: which CPUs a request gets, as a pure function of the topology, free and own CPUs, the count and the policy.
 
 The sets of NUMA nodes that can hold the request are compared, smallest and closest first (`node_sets`). The best choice
-inside each set is worked out exactly (`tables`): that is a *candidate*, which the wire calls a scope. Candidates are
+inside each set is worked out exactly (`tables`): that is a *candidate*, one of the wire's `scopes`. Candidates are
 compared by one cost vector (`cost`), whose levels the policy selects. A service keeps what it holds: growing adds to
 it, shrinking takes from it, and the same count changes nothing. Rules that refuse (`rules`) exclude candidates.
 

@@ -40,7 +40,7 @@ class Answer(BaseModel):
         return self.model_dump_json().encode()
 
 
-class Scope(BaseModel):
+class Candidate(BaseModel):
     """A candidate: the best CPUs of some NUMA nodes, and what they cost."""
 
     numa_nodes: str = Field(description="The NUMA nodes of the CPUs, as a list of ids.")
@@ -59,7 +59,7 @@ class Explanation(BaseModel):
     room: dict[str, int] = Field(
         description="By NUMA node, how many CPUs the service could have: free ones, its own, and those it may take."
     )
-    scopes: list[Scope] = Field(description="At most five candidates, the best one first.")
+    scopes: list[Candidate] = Field(description="At most five candidates, the best one first.")
     decided_by: str = Field(description="A sentence that says what decided.")
     rule: str | None = Field(
         default=None, description="The option whose rule refused the request; `null` when the request was granted."

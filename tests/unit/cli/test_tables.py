@@ -21,13 +21,13 @@ from epa_orchestrator.names import PreemptionPolicy
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import (
     Allocation,
+    Candidate,
     Explanation,
     Listing,
     MemoryAnswer,
     NodeHugepages,
     PageCapacity,
     PoolSummary,
-    Scope,
 )
 from epa_orchestrator.state.events import Event
 from tests.machines import made_up
@@ -146,11 +146,11 @@ def test_outdated_placements_are_listed_below_the_table() -> None:
     assert text.endswith("4 CPUs held, 2 of 6 free The current settings would place these differently: nova, ovs")
 
 
-def scope(nodes: str, cpus: str, **cost: int) -> Scope:
-    return Scope(numa_nodes=nodes, cpus=cpus, cost=cost)
+def scope(nodes: str, cpus: str, **cost: int) -> Candidate:
+    return Candidate(numa_nodes=nodes, cpus=cpus, cost=cost)
 
 
-def explanation(*scopes: Scope, decided_by: str = "Because.", rule: str | None = None) -> Explanation:
+def explanation(*scopes: Candidate, decided_by: str = "Because.", rule: str | None = None) -> Explanation:
     policy: dict[str, str | bool | int] = {"numa-policy": "none", "prefer-closest-numa-nodes": True, "near": 1}
     return Explanation(policy=policy, room={"0": 4, "1": 8}, scopes=list(scopes), decided_by=decided_by, rule=rule)
 
@@ -200,7 +200,7 @@ def test_unknown_level_of_a_newer_daemon_is_shown_by_its_name() -> None:
 def test_explanation_does_not_act_on_the_terminal(field: str, name: str) -> None:
     """A snap that may write the socket's directory can put its own server there."""
     hostile = (
-        Scope.model_validate({"numa_nodes": "0", "cpus": "2", "cost": {"lowest_cpu": 2}} | {field: name})
+        Candidate.model_validate({"numa_nodes": "0", "cpus": "2", "cost": {"lowest_cpu": 2}} | {field: name})
         if field != "cost"
         else scope("0", "2", **{name: 1})
     )

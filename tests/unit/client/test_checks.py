@@ -21,6 +21,7 @@ from epa_orchestrator.client.checks import InvalidAnswerError
 from epa_orchestrator.cpuset import MAX_CPU_ID
 from epa_orchestrator.protocol.answers import (
     Allocation,
+    Candidate,
     CoresAnswer,
     Explanation,
     HugepagesAnswer,
@@ -31,12 +32,11 @@ from epa_orchestrator.protocol.answers import (
     PercentAnswer,
     Placement,
     PoolSummary,
-    Scope,
 )
 
 MODELS = (
     *(Allocation, CoresAnswer, Explanation, HugepagesAnswer, Listing, ListingHead, MemoryAnswer, NumaCoresAnswer),
-    *(PercentAnswer, Placement, PoolSummary, Scope),
+    *(PercentAnswer, Placement, PoolSummary, Candidate),
 )
 
 

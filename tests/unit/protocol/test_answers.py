@@ -18,6 +18,7 @@ from epa_orchestrator.protocol.answers import (
     Allocated,
     Allocation,
     Answer,
+    Candidate,
     CoresAnswer,
     ErrorAnswer,
     Explanation,
@@ -31,7 +32,6 @@ from epa_orchestrator.protocol.answers import (
     PercentAnswer,
     Placement,
     PoolSummary,
-    Scope,
     encode_memory,
 )
 
@@ -130,7 +130,7 @@ PLACEMENT = Placement(
 EXPLANATION = Explanation(
     policy={"numa-policy": "best-effort", "prefer-closest-numa-nodes": True, "near": 1},
     room={"0": 4, "1": 8},
-    scopes=[Scope(numa_nodes="0", cpus="2-3", cost={"numa_nodes": 1, "lowest_cpu": 2})],
+    scopes=[Candidate(numa_nodes="0", cpus="2-3", cost={"numa_nodes": 1, "lowest_cpu": 2})],
     decided_by="Only NUMA node 0 is possible.",
 )
 

@@ -1,18 +1,16 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Summary: the domains that a claim's CPUs are in, counted; the module loads no discovery."""
+"""Summary: the domains that a claim's CPUs are in, counted."""
 
 from __future__ import annotations
-
-import subprocess
-import sys
 
 import pytest
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.placement.summary import PlacementSummary, summarize
+from epa_orchestrator.daemon.summary import summarize
 from epa_orchestrator.placement.topology import build_topology
+from epa_orchestrator.protocol.answers import Placement
 from tests.machines import made_up, synthetic
 from tools.synthetic import Shape
 
@@ -33,16 +31,11 @@ EIGHT_CORES = Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=
 def test_summary(cpus: str, own_or_free: str, nodes: str, counts: tuple[int, int, int, int]) -> None:
     topology = build_topology(made_up(EIGHT_CORES), CpuSet(range(16)), EMPTY)
     found = summarize(topology, CpuSet.parse(cpus), CpuSet.parse(own_or_free))
-    assert found == PlacementSummary(CpuSet.parse(nodes), *counts)
+    names = ("packages", "l3_domains", "whole_cores", "shared_cores")
+    assert found == Placement(numa_nodes=nodes, **dict(zip(names, counts, strict=True)))
 
 
 def test_a_cpu_in_no_node_adds_no_node() -> None:
     machine = synthetic("offline-node")  # the even CPUs are in no node
     topology = build_topology(machine, machine.online, EMPTY)
-    assert str(summarize(topology, CpuSet([4, 5]), machine.online).numa_nodes) == "1"
-
-
-def test_the_module_loads_no_discovery() -> None:
-    program = "import sys, epa_orchestrator.placement.summary; print([m for m in sys.modules if 'hardware' in m])"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert ran.stdout == "[]\n"
+    assert summarize(topology, CpuSet([4, 5]), machine.online).numa_nodes == "1"
