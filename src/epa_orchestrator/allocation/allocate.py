@@ -72,7 +72,7 @@ def find_pool(ledger: Ledger, pools: Pools, name: PoolName) -> Pool:
 
 
 def allocate(ledger: Ledger, pool: Pool, terms: Terms, count: int | None) -> Grant:
-    """Grant the service `count` CPUs in all, or the default size when None, in place of what it holds."""
+    """Grant the service `count` CPUs in all, or the default size when None."""
     ledger = ledger.on(pool.cores)
     claim = _claim_in(ledger, pool.name, terms.service)
     held = claim.cpus if claim else EMPTY
@@ -98,7 +98,7 @@ def allocate_percent(ledger: Ledger, pool: Pool, terms: Terms, percent: int) -> 
 
 
 def allocate_in_node(ledger: Ledger, pool: Pool, terms: Terms, node: NodeCpus, count: int) -> Grant:
-    """Grant the service exactly `count` CPUs of a NUMA node, in place of what it holds in that node.
+    """Grant the service exactly `count` CPUs of a NUMA node in all; what it holds in other nodes stays.
 
     Free CPUs come first. Under the preemption policy `legacy`, and as the setting `numa-reclaim` allows, CPUs that are
     still missing are reclaimed from claims of other services.
@@ -171,7 +171,7 @@ def _require_usable(pool: Pool, service: str, held: CpuSet) -> None:
 
 
 def _require_available(pool: Pool, service: str, held: CpuSet) -> None:
-    """Refuse to replace CPUs that are offline or have left the pool: their owner may be running on them."""
+    """Refuse to change a claim with CPUs that are offline or have left the pool: their owner may be running on them."""
     if unavailable := held - pool.eligible:
         raise Refused(
             f"Service '{service}' holds CPUs {unavailable}, which are offline or no longer in pool {pool.name}:"

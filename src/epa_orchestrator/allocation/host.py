@@ -30,7 +30,7 @@ class _Built(NamedTuple):
 
 
 class Host:
-    """Checks a sysfs root for each request, and discovers the machine again only when something has changed.
+    """Checks a sysfs root at each reading and each batch, and discovers the machine again only after a change.
 
     It remembers where each CPU was last `seen`; `seen` stays the same object as long as it does not change. Discovery
     after a change takes 0.1 s with a thousand CPUs, so an event loop uses `known_pools` and leaves `pools` to another

@@ -49,7 +49,7 @@ def allocate(
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Give a service CPUs, which replace the CPUs that it holds."""
+    """Give a service CPUs: COUNT in all, those that it holds included."""
     fields = {
         "pool": pool,
         "preemption_policy": policy if preemption_policy is None else preemption_policy,

@@ -40,7 +40,8 @@ def history(
     try:
         events = read_events(path, service, limit)
     except StateError as error:
-        fail(f"The state database {path} {error}")
+        hint = "" if machine or path.exists() else ". If the daemon serves a recorded machine, add --machine NAME"
+        fail(f"The state database {path} {error}{hint}")
     if json_:
         print_json([_event_document(event) for event in events])
     else:

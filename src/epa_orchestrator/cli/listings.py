@@ -55,10 +55,11 @@ def list_claims(pool: PoolOption = "isolated", socket: SocketOption = None, json
 
 def _say_pool(listing: Listing) -> None:
     pool = listing.cpu_pool
+    services = "1 service" if listing.total_allocations == 1 else f"{listing.total_allocations} services"
     say(
         f"pool {listing.pool}: CPUs {pool.eligible_cpus or 'none'};"
         f" {listing.remaining_available_cpus} of {listing.total_available_cpus} free,"
-        f" {listing.total_allocated_cpus} held by {listing.total_allocations} services"
+        f" {listing.total_allocated_cpus} held by {services}"
     )
     if pool.unavailable_allocated_cpus:
         say(

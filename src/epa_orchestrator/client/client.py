@@ -86,7 +86,7 @@ class Client:
         return self._request(MemoryAnswer, action="get_memory_info")
 
     def allocate(self, service: str, count: int, pool: str = "isolated", **more: Any) -> CoresAnswer:
-        """Replace what the service holds by `count` CPUs: 0 means the default size, -1 none.
+        """Give the service `count` CPUs in all: 0 means the default size, -1 none.
 
         `more` are further fields of the request, such as `preemption_policy` and `dry_run`, for all three methods.
         """
@@ -95,7 +95,7 @@ class Client:
         )
 
     def allocate_percent(self, service: str, percent: int, pool: str = "isolated", **more: Any) -> PercentAnswer:
-        """Replace what the service holds by a percentage of the pool: 0 or -1 means none."""
+        """Give the service a percentage of the pool in all: 0 or -1 means none."""
         return self._request(
             PercentAnswer, action="allocate_cores_percent", service_name=service, percent=percent, pool=pool, **more
         )
@@ -103,7 +103,7 @@ class Client:
     def allocate_in_node(
         self, service: str, node_id: int, count: int, pool: str = "isolated", **more: Any
     ) -> NumaCoresAnswer:
-        """Replace what the service holds in a NUMA node by `count` CPUs of that node: -1 means none."""
+        """Give the service `count` CPUs of a NUMA node in all: -1 means none of that node."""
         fields = {"numa_node": node_id, "num_of_cores": count, "pool": pool, **more}
         return self._request(NumaCoresAnswer, action="allocate_numa_cores", service_name=service, **fields)
 

@@ -126,12 +126,12 @@ def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) 
         node = _node_cpus(host, pools, request)
         grant = _grant_in_node(ledger, pool, _terms(host, pools, request), node, request)
     else:
-        grant = _grant(ledger, pool, _terms(host, pools, request), request)
+        grant = _grant_in_pool(ledger, pool, _terms(host, pools, request), request)
     _check_pool(grant, pool)
     return Decision(grant.change, grant.ledger, _answer(pools.configured, pool, request, grant))
 
 
-def _grant(ledger: Ledger, pool: Pool, terms: Terms, request: AllocateCores | AllocateCoresPercent) -> Grant:
+def _grant_in_pool(ledger: Ledger, pool: Pool, terms: Terms, request: AllocateCores | AllocateCoresPercent) -> Grant:
     if request.is_release:
         return allocate.release(ledger, pool.name, terms.service)
     if isinstance(request, AllocateCoresPercent):

@@ -127,7 +127,7 @@ class AllocationFields(CommonFields):
 
 
 class AllocateCores(AllocationFields):
-    """Replace all CPUs that the service holds."""
+    """Give the service a number of CPUs in all."""
 
     action: Literal["allocate_cores"]
     num_of_cores: Count = Field(
@@ -147,7 +147,7 @@ class AllocateCores(AllocationFields):
 
 
 class AllocateCoresPercent(AllocationFields):
-    """Replace all CPUs that the service holds by a percentage of the pool."""
+    """Give the service a percentage of the pool's CPUs in all."""
 
     action: Literal["allocate_cores_percent"]
     percent: Annotated[int, Field(ge=-1, le=100)] = Field(
@@ -161,7 +161,7 @@ class AllocateCoresPercent(AllocationFields):
 
 
 class AllocateNumaCores(AllocationFields):
-    """Replace the CPUs that the service holds in one NUMA node."""
+    """Give the service a number of CPUs in one NUMA node; what it holds in other nodes stays."""
 
     action: Literal["allocate_numa_cores"]
     numa_node: Id = Field(description="The NUMA node.")

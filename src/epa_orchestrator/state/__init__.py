@@ -4,6 +4,7 @@
 """State: the ledger on disk. The database of claims, hugepage records and events, and the lock on its directory.
 
 `opening` creates and opens the database, `store` writes changes into it, `loading` reads the ledger back, and `history`
-the events; `legacy_state` imports the older daemon's file. This room stores changes that are decided elsewhere, and
-never overwrites a file that it does not understand.
+the events. `legacy_state` reads the older daemon's file; at the first start daemon/main.py creates the database with
+its claims. This room stores changes that are decided elsewhere, and never overwrites a file that it does not
+understand.
 """

@@ -188,6 +188,8 @@ def _mistake(error: ValidationError, of_service: str = "") -> str:
             return f"{where} is missing"
         case "string_too_long":
             return f"{where} has more than {_MAX_LIST} characters"
+        case "string_unicode":
+            return f"{where} is not valid Unicode"
         case "model_type" | "dict_type":
             return f"{where} is not a JSON object"
         case _:

@@ -14,8 +14,8 @@ import pytest
 from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from tests.functional.harness import Daemon, Json
-from tests.machines import real_machine_files, write_real_machine
-from tools.synthetic import Shape
+from tests.machines import KUNPENG_DISTANCES, real_machine_files, write_real_machine
+from tools.synthetic import Shape, build_hybrid, write_tree
 
 # Two packages, each one node with two L3 domains of two cores; CPUs n and n + 8 share a core:
 #   node 0: {0,1,8,9} {2,3,10,11}; node 1: {4,5,12,13} {6,7,14,15}
@@ -36,6 +36,13 @@ SYSTEM: Final = Shape(1, 1, 1, 4, 2, isolated="1-3,5-7")
 FOUR: Final = Shape(1, 1, 1, 4, 1, isolated="0-3")
 #: Two packages of two nodes, each of three cores with four adjacent threads.
 POWER: Final = Shape(2, 2, 1, 3, 4, siblings="adjacent", isolated="0-47")
+#: In the shape of large real machines: L3 domains of 8 cores, three in a node; sub-NUMA clustering, where two nodes
+#: share an L3; nodes of 32 single-threaded cores at different distances.
+EPYC: Final = Shape(2, 4, 3, 8, 2, l3_ids="scattered", isolated="0-383")
+XEON: Final = Shape(2, 2, 1, 10, 2, l3_scope="package", numbering="interleaved", isolated="0-79")
+KUNPENG: Final = Shape(2, 2, 1, 32, distances=KUNPENG_DISTANCES, isolated="0-127")
+#: Four cores with two adjacent threads.
+FOUR_CORES: Final = Shape(1, 1, 1, 4, 2, siblings="adjacent", isolated="0-7")
 
 
 def write(daemon: Daemon, path: str, text: str) -> None:
@@ -61,6 +68,14 @@ def real_daemon(name: str, settings: Json) -> Daemon:
     shutil.rmtree(daemon.host.root)
     write_real_machine(json.loads(path.read_text()), daemon.host.root.parent)
     write(daemon, "devices/system/cpu/isolated", str(read_machine(SysfsTree(daemon.host.root)).online))
+    return daemon
+
+
+def hybrid_daemon() -> Daemon:
+    """A daemon on six performance cores, CPUs 0-11, and eight efficiency cores, CPUs 12-19; all are isolated."""
+    daemon = Daemon()
+    shutil.rmtree(daemon.host.root)
+    write_tree(build_hybrid(6, 8) | {"devices/system/cpu/isolated": "0-19"}, daemon.host.root)
     return daemon
 
 

@@ -16,9 +16,19 @@ from tests.functional.harness import parse_cpus
 from tools.synthetic import Shape
 
 from .asking import ask, cores, numa, outcome, percent
-from .hosts import CLUSTERS, EIGHT, POWER, machine_daemon, real_daemon
+from .hosts import CLUSTERS, EIGHT, EPYC, FOUR_CORES, KUNPENG, POWER, XEON, hybrid_daemon, machine_daemon, real_daemon
 from .whereabouts import check_placement
 
+#: Machines, each with its reserved CPUs.
+MADE_UP: Final = {
+    "eight": (EIGHT, "3"),
+    "clusters": (CLUSTERS, ""),
+    "power": (POWER, "1,9"),
+    "epyc": (EPYC, ""),
+    "xeon": (XEON, "1"),
+    "kunpeng": (KUNPENG, "5"),
+    "four cores": (FOUR_CORES, ""),
+}
 REAL: Final = {
     "epyc9654-2s-nps4-384t": "",
     "clx-2s-snc2-80t": "1",
@@ -30,10 +40,7 @@ REAL: Final = {
 }
 
 
-@pytest.mark.parametrize(
-    ("machine", "reserved"), [(EIGHT, "3"), (CLUSTERS, ""), (POWER, "1,9"), *REAL.items()],
-    ids=["eight", "clusters", "power", *REAL],
-)  # fmt: skip
+@pytest.mark.parametrize(("machine", "reserved"), [*MADE_UP.values(), *REAL.items()], ids=[*MADE_UP, *REAL])
 def test_answers_say_where_the_cpus_are(machine: str | Shape, reserved: str) -> None:
     with machine_daemon(machine, {"reserved-cpus": reserved}) as daemon:
         daemon.start()
@@ -50,14 +57,17 @@ def test_answers_say_where_the_cpus_are(machine: str | Shape, reserved: str) -> 
                 refused += 1
             else:
                 check_placement(daemon, machine_, answer, parse_cpus(reserved))
-        assert refused == (2 if machine == "s390-z16-8t" else 0), "only four cores are too few for service e"
+        assert refused == (2 if machine in (FOUR_CORES, "s390-z16-8t") else 0), (
+            "only four cores are too few for service e"
+        )
         for service, (action, fields) in [("a", cores(-1)), ("b", percent(0)), ("c", numa(node, -1))]:
             assert "placement" not in daemon.ok(action, service_name=service, **fields)
 
 
-def test_core_types_of_a_hybrid_machine_are_known() -> None:
+@pytest.mark.parametrize("real", [False, True], ids=["made up", "real"])
+def test_core_types_of_a_hybrid_machine_are_known(real: bool) -> None:
     # CPUs 0-11 are the threads of six performance cores, CPUs 12-19 are efficiency cores.
-    with real_daemon("raptorlake-i7-1370p-20t", {}) as daemon:
+    with real_daemon("raptorlake-i7-1370p-20t", {}) if real else hybrid_daemon() as daemon:
         daemon.start()
         for value, expected in (("none", "0-1"), ("performance", "0-1"), ("efficiency", "12-13")):
             daemon.reload({"prefer-core-type": value})

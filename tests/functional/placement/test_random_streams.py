@@ -17,7 +17,7 @@ from tests.functional.harness import Json, parse_cpus
 from tools.synthetic import Shape
 
 from .asking import Request, cores, numa, outcome, percent
-from .hosts import EIGHT, POWER, machine_daemon
+from .hosts import EIGHT, EPYC, POWER, machine_daemon
 from .option_values import VALUES, contradict
 from .whereabouts import check_placement
 
@@ -45,7 +45,9 @@ def random_request(rng: random.Random, nodes: list[int]) -> tuple[str, Request, 
     return rng.choice("abcdefgh"), request, rng.random() < 0.25
 
 
-@pytest.mark.parametrize("machine", [EIGHT, POWER, "epyc9654-2s-nps4-384t"], ids=["eight", "power", "epyc"])
+@pytest.mark.parametrize(
+    "machine", [EIGHT, POWER, EPYC, "epyc9654-2s-nps4-384t"], ids=["eight", "power", "epyc", "real epyc"]
+)
 def test_random_requests_keep_every_promise(machine: str | Shape) -> None:
     rng = random.Random(f"placement of {machine}")
     with machine_daemon(machine, {}) as daemon:

@@ -90,8 +90,12 @@ def test_history_of_a_recorded_machine_outside_a_snap(daemon: Daemon, offline: C
         result = offline.run("history", "--limit", "1", "--machine", machine, "--json", env=outside)
         assert result.exit_code == 0
         assert json.loads(result.stdout)[0]["after"]["cpus"] == "2-3"
-    assert "common/state.db" in offline.failure(1, "history", env=outside)
-    assert "machines/vm-9/state.db" in offline.failure(1, "history", "--machine", "vm-9", env=outside)
+    sentence = offline.failure(1, "history", env=outside)
+    assert "common/state.db" in sentence
+    assert "add --machine NAME" in sentence
+    sentence = offline.failure(1, "history", "--machine", "vm-9", env=outside)
+    assert "machines/vm-9/state.db" in sentence
+    assert "add --machine" not in sentence
 
 
 def test_history_without_a_database(offline: Command) -> None:

@@ -16,8 +16,8 @@ def test_status(daemon: Daemon) -> None:
     daemon.run("allocate", "ovs", "1", "--pool", "general")
     assert daemon.text("status").splitlines() == [
         f"serving at {daemon.socket}",
-        "pool isolated: CPUs 2-7; 4 of 6 free, 2 held by 1 services",
-        "pool general: CPUs 1; 0 of 1 free, 1 held by 1 services",
+        "pool isolated: CPUs 2-7; 4 of 6 free, 2 held by 1 service",
+        "pool general: CPUs 1; 0 of 1 free, 1 held by 1 service",
     ]
 
 

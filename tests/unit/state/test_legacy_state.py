@@ -179,6 +179,11 @@ BAD_DOCUMENTS: list[tuple[object, tuple[str, ...]]] = [
         for section in ("allocations", "explicit_allocations", "preemption_policies", "allocation_pools")
         for bad in NO_TEXTS
     ),
+    # half of a surrogate pair, which JSON can hold and UTF-8 cannot
+    *(
+        (cores(**{"allocations": {"a": "1"}, section: {"a": "\ud800"}}), (section, "'a'", "is not valid Unicode"))
+        for section in ("allocations", "explicit_allocations", "preemption_policies", "allocation_pools")
+    ),
     # bad CPU lists
     *(
         (cores(allocations={"svc": bad}), ("svc", "CPU"))
@@ -213,7 +218,7 @@ BAD_DOCUMENTS: list[tuple[object, tuple[str, ...]]] = [
     # names
     *(
         (cores(allocations={bad: "1"}), ("allocations", "service name", "255"))
-        for bad in ("", "x" * 256, "a\nb", "a\x1b[2J", "\u202e")
+        for bad in ("", "x" * 256, "a\nb", "a\x1b[2J", "\u202e", "\ud800")
     ),
     (cores(allocations={"a\x1b[2J": 5}), ("allocations",)),
     (cores(allocations={"y" * 10_000: 5}), ("allocations",)),
