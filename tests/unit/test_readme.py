@@ -43,7 +43,7 @@ def choices(annotation: Any) -> set[str]:
     if get_origin(annotation) is Literal:
         return set(get_args(annotation))
     if get_origin(annotation) in (Union, UnionType):
-        return set().union(*map(choices, get_args(annotation)))
+        return {value for each in get_args(annotation) for value in choices(each)}
     return set()
 
 
