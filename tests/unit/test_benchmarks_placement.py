@@ -83,7 +83,7 @@ class TestKubelet:
             (Shape(l3_per_node=3), "1-11", 7, "4-10"),
             # The part is looked for behind the whole domain, and then from the start.
             (Shape(l3_per_node=3), "0-1,4-7,11", 6, "0-1,4-7"),
-            # Nothing fits: single CPUs, from wherever they are.
+            # Nothing fits: the lowest single CPUs, in any part.
             (Shape(l3_per_node=3), "0-1,4-5,8-9", 3, "0-1,4"),
             # In a part, whole cores come first (cores are 0,4 1,5 2,6 3,7).
             (Shape(threads_per_core=2), "0-3,5-7", 3, "0-1,5"),
@@ -290,7 +290,7 @@ class TestReplay:
         )
 
     def test_an_allocator_that_moves(self) -> None:
-        """kubelet allocates anew: 4 CPUs no longer fit beside the others in 0-3, and both CPUs move."""
+        """kubelet allocates all CPUs again: 4 no longer fit next to the others in 0-3, and both CPUs move."""
         machine = of(Shape(packages=2))
         events = [
             Event(0.0, "allocate", 0, 2),

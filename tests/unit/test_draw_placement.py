@@ -158,8 +158,8 @@ def test_the_refusals_on_the_page_are_the_daemons() -> None:
 @pytest.mark.parametrize(("service", "count", "expected"), [("vm-b", 5, "6-8,30-31"), ("ovs-dpdk", 2, "0,24")])
 def test_the_claims_on_the_page_grow_and_shrink_so(service: str, count: int, expected: str) -> None:
     found = outcome({})
-    top = build_topology(found.machine, found.machine.isolated, EMPTY)
-    assert str(choose(top, found.free, found.granted[service], count)) == expected
+    topology = build_topology(found.machine, found.machine.isolated, EMPTY)
+    assert str(choose(topology, found.free, found.granted[service], count)) == expected
     assert expected in PAGE.read_text("utf-8")
 
 

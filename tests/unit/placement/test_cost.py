@@ -26,7 +26,7 @@ def mask(text: str) -> int:
     return CpuSet.parse(text).mask
 
 
-def top(reserved: str = "") -> Topology:
+def topology(reserved: str = "") -> Topology:
     machine = made_up(EIGHT_CORES)
     return build_topology(machine, machine.online - CpuSet.parse(reserved), CpuSet.parse(reserved))
 
@@ -56,30 +56,30 @@ def hybrid() -> Topology:
     ],
 )  # fmt: skip
 def test_counts(free: str, own: str, chosen: str, expected: dict[str, int]) -> None:
-    vector = cost(top(), mask(free), mask(own), mask(chosen), PlacementPolicy())
+    vector = cost(topology(), mask(free), mask(own), mask(chosen), PlacementPolicy())
     assert {name: value for name, value in vector._asdict().items() if value} == expected
 
 
 def test_a_core_with_a_reserved_thread_is_shared() -> None:
-    vector = cost(top(reserved="8"), mask("0-7,9-15"), 0, mask("0"), PlacementPolicy())
+    vector = cost(topology(reserved="8"), mask("0-7,9-15"), 0, mask("0"), PlacementPolicy())
     assert (vector.shared_cores, vector.fresh_cores, vector.split_cores) == (1, 0, 0)
 
 
 def test_reclaimed_cpus_are_those_of_others_that_are_new() -> None:
-    vector = cost(top(), mask("1,8-9"), mask("0"), mask("0-1,8"), PlacementPolicy(), mask("0-1,9"))
+    vector = cost(topology(), mask("1,8-9"), mask("0"), mask("0-1,8"), PlacementPolicy(), mask("0-1,9"))
     assert vector.reclaimed_cpus == 1
 
 
 @pytest.mark.parametrize(("near", "distance"), [(None, 0), (0, 2 * 10 + 32), (1, 2 * 32 + 10)])
 def test_near_distance_counts_every_cpu(near: int | None, distance: int) -> None:
-    assert cost(top(), mask("0-15"), 0, mask("0,4,8"), PlacementPolicy(near=near)).near_distance == distance
+    assert cost(topology(), mask("0-15"), 0, mask("0,4,8"), PlacementPolicy(near=near)).near_distance == distance
 
 
 def test_other_type_is_that_of_the_type_not_preferred() -> None:
     values: list[Any] = ["none", "performance", "efficiency"]
     expected = [0, mask("2-3"), mask("0-1")]
     assert [other_type(hybrid(), PlacementPolicy(prefer_core_type=value)) for value in values] == expected
-    assert [other_type(top(), PlacementPolicy(prefer_core_type=value)) for value in values] == [0, 0, 0]
+    assert [other_type(topology(), PlacementPolicy(prefer_core_type=value)) for value in values] == [0, 0, 0]
 
 
 DEFAULT = (

@@ -130,10 +130,10 @@ def _twelve_nodes(seed: int) -> Machine:
 @pytest.mark.parametrize("seed", range(4))
 def test_every_set_of_twelve_nodes_is_compared(seed: int) -> None:
     machine = _twelve_nodes(seed)
-    top = build_topology(machine, machine.online, EMPTY)
+    topology = build_topology(machine, machine.online, EMPTY)
     where = oracle.world(machine, frozenset(machine.online))
     for count, near in itertools.product(range(1, len(machine.online) + 1), (None, 3)):
-        task = Task(top, machine.online, EMPTY, count, PlacementPolicy(near=near))
+        task = Task(topology, machine.online, EMPTY, count, PlacementPolicy(near=near))
         asked = oracle.Question(where, frozenset(machine.online), frozenset(), count, task.policy)
         assert oracle.rank(asked, frozenset(place(task)[0])) == asked.answer(), (count, near)
 
@@ -143,9 +143,9 @@ def test_every_set_of_twelve_packages_is_compared() -> None:
     machine = with_packages(made_up(Shape(1, 1, 1, 12)), map(str, range(12)))
     types: tuple[CoreType, ...] = ("performance",) * 6 + ("efficiency",) * 6
     cores = tuple(replace(core, type=kind) for core, kind in zip(machine.cores, types, strict=True))
-    top = build_topology(replace(machine, cores=cores), machine.online, EMPTY)
+    topology = build_topology(replace(machine, cores=cores), machine.online, EMPTY)
     policy = PlacementPolicy(prefer_core_type="efficiency")
-    found = [str(choose(top, machine.online, EMPTY, count, policy)) for count in (4, 5, 6, 7)]
+    found = [str(choose(topology, machine.online, EMPTY, count, policy)) for count in (4, 5, 6, 7)]
     assert found == ["6-9", "6-10", "6-11", "0,6-11"]
 
 

@@ -48,8 +48,8 @@ def test_minimum_of_the_pool(count: int, threads: CpuThreadPolicy, expected: tup
 
 
 def test_minimum_of_one_node() -> None:
-    top = pool(EIGHT_CORES)
-    assert [minimum_domains(top, count, "prefer", 1) for count in (4, 8, 9)] == [
+    topology = pool(EIGHT_CORES)
+    assert [minimum_domains(topology, count, "prefer", 1) for count in (4, 8, 9)] == [
         MinimumDomains(1, 1),
         MinimumDomains(1, 2),
         None,
@@ -57,17 +57,17 @@ def test_minimum_of_one_node() -> None:
 
 
 def test_a_core_with_a_reserved_thread_is_not_whole() -> None:
-    top = pool(EIGHT_CORES, "0", "0")
-    assert minimum_domains(top, 8, "require") == MinimumDomains(1, 2)  # node 1
-    assert minimum_domains(top, 14, "require") == MinimumDomains(2, 4)
-    assert minimum_domains(top, 16, "require") is None
-    assert minimum_domains(top, 15, "prefer") == MinimumDomains(2, 4)
-    assert (whole_core_sizes(top, (1 << 16) - 2).bit_count(), free_cores(top, (1 << 16) - 2)) == (8, 7)
+    topology = pool(EIGHT_CORES, "0", "0")
+    assert minimum_domains(topology, 8, "require") == MinimumDomains(1, 2)  # node 1
+    assert minimum_domains(topology, 14, "require") == MinimumDomains(2, 4)
+    assert minimum_domains(topology, 16, "require") is None
+    assert minimum_domains(topology, 15, "prefer") == MinimumDomains(2, 4)
+    assert (whole_core_sizes(topology, (1 << 16) - 2).bit_count(), free_cores(topology, (1 << 16) - 2)) == (8, 7)
 
 
 def test_two_nodes_below_one_l3_domain_need_one_l3_domain() -> None:
-    top = pool(Shape(packages=2, nodes_per_package=2, cores_per_l3=4, l3_scope="package"))
-    assert [minimum_domains(top, count, "prefer") for count in (4, 5, 8, 9)] == [
+    topology = pool(Shape(packages=2, nodes_per_package=2, cores_per_l3=4, l3_scope="package"))
+    assert [minimum_domains(topology, count, "prefer") for count in (4, 5, 8, 9)] == [
         MinimumDomains(1, 1),
         MinimumDomains(2, 1),
         MinimumDomains(2, 1),
@@ -87,16 +87,16 @@ def test_the_node_with_fewer_l3_domains_counts() -> None:
     [("", [0], 0), ("0,8", [0, 2], 1), ("0-1,8", [0, 2], 1), ("0-1,8-9", [0, 2, 4], 2), ("0-7", [0], 0)],
 )
 def test_whole_core_sizes_and_free_cores(available: str, sizes: list[int], cores: int) -> None:
-    top, mask = pool(EIGHT_CORES), CpuSet.parse(available).mask
-    assert list(CpuSet.from_mask(whole_core_sizes(top, mask))) == sizes
-    assert free_cores(top, mask) == cores
+    topology, mask = pool(EIGHT_CORES), CpuSet.parse(available).mask
+    assert list(CpuSet.from_mask(whole_core_sizes(topology, mask))) == sizes
+    assert free_cores(topology, mask) == cores
 
 
 def test_cores_of_two_widths() -> None:
     machine = synthetic("raptorlake")  # six cores of two threads, eight of one
-    top = build_topology(machine, machine.online, EMPTY)
-    assert whole_core_sizes(top, machine.online.mask) == (1 << 21) - 1
-    assert [minimum_domains(top, count, "isolate") for count in (14, 15)] == [MinimumDomains(1, 1), None]
+    topology = build_topology(machine, machine.online, EMPTY)
+    assert whole_core_sizes(topology, machine.online.mask) == (1 << 21) - 1
+    assert [minimum_domains(topology, count, "isolate") for count in (14, 15)] == [MinimumDomains(1, 1), None]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_minimum_is_that_of_trying_every_set(shape: Shape, threads: CpuThreadPol
     machine = made_up(shape)
     for away, reserved in (("", ""), ("0", "0"), ("0,4", "4")):
         eligible, kept = machine.online - CpuSet.parse(away), CpuSet.parse(reserved) & machine.online
-        top = build_topology(machine, eligible, kept)
+        topology = build_topology(machine, eligible, kept)
         where = oracle.world(machine, frozenset(eligible), frozenset(kept))
         for count in range(1, len(eligible) + 2):
-            assert minimum_domains(top, count, threads) == oracle.minimum(where, count, threads), (away, count)
+            assert minimum_domains(topology, count, threads) == oracle.minimum(where, count, threads), (away, count)

@@ -72,29 +72,35 @@ def test_nodes_that_a_claim_is_in_stay() -> None:
 
 
 def test_packages_and_distance_of_nodes() -> None:
-    top = pool(FOUR_NODES)
-    assert (packages_of(top, (0, 1)), packages_of(top, (1, 2))) == ({0}, {0, 1})
-    assert [node_distance(top, scope) for scope in ((0,), (0, 1), (1, 0), (1, 2), (0, 1, 2))] == [0, 12, 12, 32, 76]
+    topology = pool(FOUR_NODES)
+    assert (packages_of(topology, (0, 1)), packages_of(topology, (1, 2))) == ({0}, {0, 1})
+    assert [node_distance(topology, scope) for scope in ((0,), (0, 1), (1, 0), (1, 2), (0, 1, 2))] == [
+        0,
+        12,
+        12,
+        32,
+        76,
+    ]
 
 
 @pytest.mark.parametrize("need", [200, 300])
 def test_too_many_sets_are_grown_from_each_node(need: int) -> None:
     machine = synthetic("uv2000")  # 24 nodes of 16
-    top = build_topology(machine, machine.online, EMPTY)
+    topology = build_topology(machine, machine.online, EMPTY)
     size = -(-need // 16)
 
-    found = next(node_sets(Demand(top, dict.fromkeys(top.nodes, 16), (), need, 24), closest=True))
+    found = next(node_sets(Demand(topology, dict.fromkeys(topology.nodes, 16), (), need, 24), closest=True))
     assert found
     assert all(len(set(scope)) == size for scope in found)
-    assert len({node_distance(top, scope) for scope in found}) == 1
+    assert len({node_distance(topology, scope) for scope in found}) == 1
 
 
 def test_a_set_grown_by_closeness_holds_the_request() -> None:
     # 13 of 24 nodes have two CPUs, every other one; the others one. 24 need 12 of the roomy ones at least.
     shape = Shape(packages=12, nodes_per_package=2, cores_per_l3=2)
-    top = pool(shape)
-    capacity = {node: 2 if node % 2 == 0 or node == 23 else 1 for node in top.nodes}
-    found = next(node_sets(Demand(top, capacity, (), 24, 24), closest=True))
+    topology = pool(shape)
+    capacity = {node: 2 if node % 2 == 0 or node == 23 else 1 for node in topology.nodes}
+    found = next(node_sets(Demand(topology, capacity, (), 24, 24), closest=True))
     assert all(len(scope) == 12 and sum(capacity[node] for node in scope) >= 24 for scope in found)
     # Nodes 22 and 23 are of one package, so eleven packages; a set without 22 or 23 has twelve.
-    assert {len(packages_of(top, scope)) for scope in found} == {11}
+    assert {len(packages_of(topology, scope)) for scope in found} == {11}

@@ -49,8 +49,8 @@ EIGHT_CORES = Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=
     ],
 )
 def test_first_placement(free: str, count: int, expected: str, why: str) -> None:
-    top = build_topology(made_up(EIGHT_CORES), cpus("0-15"), EMPTY)
-    assert str(choose(top, cpus(free), EMPTY, count)) == expected, why
+    topology = build_topology(made_up(EIGHT_CORES), cpus("0-15"), EMPTY)
+    assert str(choose(topology, cpus(free), EMPTY, count)) == expected, why
 
 
 @pytest.mark.parametrize(
@@ -65,8 +65,8 @@ def test_first_placement(free: str, count: int, expected: str, why: str) -> None
     ],
 )
 def test_growing(free: str, own: str, count: int, expected: str, why: str) -> None:
-    top = build_topology(made_up(EIGHT_CORES), cpus("0-15"), EMPTY)
-    assert str(choose(top, cpus(free), cpus(own), count)) == expected, why
+    topology = build_topology(made_up(EIGHT_CORES), cpus("0-15"), EMPTY)
+    assert str(choose(topology, cpus(free), cpus(own), count)) == expected, why
 
 
 @pytest.mark.parametrize(
@@ -81,45 +81,45 @@ def test_growing(free: str, own: str, count: int, expected: str, why: str) -> No
     ],
 )
 def test_shrinking(own: str, count: int, expected: str, why: str) -> None:
-    top = build_topology(made_up(EIGHT_CORES), cpus("0-15"), EMPTY)
-    assert str(choose(top, cpus("0-15") - cpus(own), cpus(own), count)) == expected, why
+    topology = build_topology(made_up(EIGHT_CORES), cpus("0-15"), EMPTY)
+    assert str(choose(topology, cpus("0-15") - cpus(own), cpus(own), count)) == expected, why
 
 
 def test_several_nodes_are_of_one_package_first() -> None:
     # Four nodes of one 2-thread core, two packages. Nodes 0 and 1 are package 0, nodes 2 and 3 are package 1.
-    top = build_topology(made_up(Shape(2, 2, 1, 1, 2)), cpus("0-7"), EMPTY)
-    assert str(choose(top, cpus("1-3,5-7"), EMPTY, 4)) == "2-3,6-7"
+    topology = build_topology(made_up(Shape(2, 2, 1, 1, 2)), cpus("0-7"), EMPTY)
+    assert str(choose(topology, cpus("1-3,5-7"), EMPTY, 4)) == "2-3,6-7"
 
 
 def test_several_nodes_are_the_closest_ones() -> None:
     # Three packages with a node each: 0 and 2 are neighbours, 1 is far from both.
     distances = ((10, 30, 20), (30, 10, 30), (20, 30, 10))
-    top = build_topology(made_up(Shape(3, 1, 1, 2, 1, distances=distances)), cpus("0-5"), EMPTY)
-    assert str(choose(top, cpus("0-5"), EMPTY, 4)) == "0-1,4-5"
+    topology = build_topology(made_up(Shape(3, 1, 1, 2, 1, distances=distances)), cpus("0-5"), EMPTY)
+    assert str(choose(topology, cpus("0-5"), EMPTY, 4)) == "0-1,4-5"
 
 
 def test_fewest_l3_domains_then_least_left_over() -> None:
     # L3 domains of 4 with 4, 3, 2, 3 CPUs free: 5 CPUs need two, and 3 + 2 leaves none over.
-    top = build_topology(made_up(Shape(l3_per_node=4, cores_per_l3=4)), cpus("0-15"), EMPTY)
+    topology = build_topology(made_up(Shape(l3_per_node=4, cores_per_l3=4)), cpus("0-15"), EMPTY)
     free = cpus("0-3,4-6,8-9,12-14")
-    assert str(choose(top, free, EMPTY, 5)) == "4-6,8-9"
+    assert str(choose(topology, free, EMPTY, 5)) == "4-6,8-9"
 
 
 def test_odd_width_takes_the_narrow_core() -> None:
     machine = synthetic("raptorlake")  # cores 0-1 ... 10-11, then 12 to 19 alone
-    top = build_topology(machine, machine.online, EMPTY)
-    assert str(choose(top, machine.online, EMPTY, 3)) == "0-1,12"
+    topology = build_topology(machine, machine.online, EMPTY)
+    assert str(choose(topology, machine.online, EMPTY, 3)) == "0-1,12"
 
 
 def test_core_with_a_reserved_thread_is_not_whole() -> None:
-    top = build_topology(made_up(Shape(cores_per_l3=2, threads_per_core=2)), cpus("0-1,3"), cpus("2"))
-    assert str(choose(top, cpus("0-1,3"), EMPTY, 2)) == "1,3"
+    topology = build_topology(made_up(Shape(cores_per_l3=2, threads_per_core=2)), cpus("0-1,3"), cpus("2"))
+    assert str(choose(topology, cpus("0-1,3"), EMPTY, 2)) == "1,3"
 
 
 def beside_a_reclaimable_thread(**policy: Any) -> Task:
     """Another service has 4, the sibling of 0, and could lose it. Nobody uses cores 1,5 and 2,6 and 3,7."""
-    top = build_topology(made_up(Shape(cores_per_l3=4, threads_per_core=2)), cpus("0-7"), EMPTY)
-    return Task(top, cpus("0-7"), EMPTY, 1, PlacementPolicy(**policy), reclaimable=cpus("4"), node=0)
+    topology = build_topology(made_up(Shape(cores_per_l3=4, threads_per_core=2)), cpus("0-7"), EMPTY)
+    return Task(topology, cpus("0-7"), EMPTY, 1, PlacementPolicy(**policy), reclaimable=cpus("4"), node=0)
 
 
 @pytest.mark.parametrize("threads", ["prefer", "isolate"])
@@ -136,39 +136,39 @@ def test_a_core_with_a_reclaimable_thread_breaks_isolate() -> None:
     assert broken_rule(beside_a_reclaimable_thread(cpu_thread_policy="isolate"), cpus("0")) is not None
 
 
-def refusal(top: Topology, free: str, count: int, **policy: Any) -> str:
+def refusal(topology: Topology, free: str, count: int, **policy: Any) -> str:
     with pytest.raises(Unplaceable) as refused:
-        choose(top, cpus(free), EMPTY, count, PlacementPolicy(**policy))
+        choose(topology, cpus(free), EMPTY, count, PlacementPolicy(**policy))
     return str(refused.value)
 
 
 def test_a_refusal_names_the_one_rule_that_forbids_the_request() -> None:
     # Two nodes of four free cores each: five threads on cores of their own take both.
-    top = build_topology(made_up(EIGHT_CORES), cpus("0-15"), EMPTY)
+    topology = build_topology(made_up(EIGHT_CORES), cpus("0-15"), EMPTY)
     rules = {"cpu_thread_policy": "isolate", "numa_policy": "single-numa-node"}
-    sentence = refusal(top, "0-15", 5, **rules)
+    sentence = refusal(topology, "0-15", 5, **rules)
     assert "numa-policy=single-numa-node allows 1 NUMA node, and 2 would be needed" in sentence
     assert "isolate" not in sentence
 
 
 def test_a_rule_on_whole_cores_is_not_named_for_a_number_of_whole_cores() -> None:
-    top = build_topology(made_up(EIGHT_CORES), cpus("0-15"), EMPTY)
-    assert "numa-policy" in refusal(top, "0-15", 10, cpu_thread_policy="require", numa_policy="single-numa-node")
+    topology = build_topology(made_up(EIGHT_CORES), cpus("0-15"), EMPTY)
+    assert "numa-policy" in refusal(topology, "0-15", 10, cpu_thread_policy="require", numa_policy="single-numa-node")
 
 
 def test_more_nodes_may_have_fewer_l3_domains() -> None:
     # Node 0 has four L3 domains with half of their CPUs free; nodes 1 to 8 one that is wholly free in each.
     shape = Shape(packages=9, l3_per_node=4, cores_per_l3=4)
-    top = build_topology(made_up(shape), CpuSet(range(shape.cpus)), EMPTY)
+    topology = build_topology(made_up(shape), CpuSet(range(shape.cpus)), EMPTY)
     half = CpuSet(cpu for cpu in range(16) if cpu % 4 < 2)
     whole = CpuSet(16 * node + cpu for node in range(1, 9) for cpu in range(4))
-    chosen = choose(top, half | whole, EMPTY, 8, PlacementPolicy(uncore_cache_alignment="require"))
+    chosen = choose(topology, half | whole, EMPTY, 8, PlacementPolicy(uncore_cache_alignment="require"))
     assert len({cpu // 4 for cpu in chosen}) == 2
 
 
 def test_without_whole_l3_domains_the_rule_refuses() -> None:
     shape = Shape(packages=9, l3_per_node=4, cores_per_l3=4)
-    top = build_topology(made_up(shape), CpuSet(range(shape.cpus)), EMPTY)
+    topology = build_topology(made_up(shape), CpuSet(range(shape.cpus)), EMPTY)
     half = CpuSet(cpu for cpu in range(16) if cpu % 4 < 2)
-    refused = refusal(top, str(half), 8, uncore_cache_alignment="require")
+    refused = refusal(topology, str(half), 8, uncore_cache_alignment="require")
     assert "uncore-cache-alignment=require allows 2 L3 domains, and 4 would be needed" in refused

@@ -97,8 +97,8 @@ def test_folding_nothing() -> None:
 def test_table_of_a_core(
     policy: PlacementPolicy, take: str, others: str, held: str, available: str, expected: list[str | None]
 ) -> None:
-    top = pool(EIGHT_CORES)
-    weights = weights_of(top, policy)
+    topology = pool(EIGHT_CORES)
+    weights = weights_of(topology, policy)
     availability = Availability(*(CpuSet.parse(text).mask for text in (take, others, held, available)))
     entries = _core_table(weights, CpuSet.parse("0,8").mask, availability)
     chosen = [str(CpuSet.from_mask(weights.chosen(value))) if weights.feasible(value) else None for value in entries]
@@ -118,17 +118,17 @@ POLICIES = (
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("seed", range(3))
 def test_every_entry_of_a_node_table_is_the_best_choice(policy: PlacementPolicy, seed: int) -> None:
-    top, rng = pool(Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=2)), random.Random(seed)
-    node, weights = top.nodes[0], weights_of(top, policy)
+    topology, rng = pool(Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=2)), random.Random(seed)
+    node, weights = topology.nodes[0], weights_of(topology, policy)
     free = CpuSet(rng.sample(range(16), 11))
     inside = CpuSet.from_mask(free.mask & node.cpus)
-    left = {l3: (cpus & free.mask).bit_count() for l3, cpus in top.l3_cpus.items()}
+    left = {l3: (cpus & free.mask).bit_count() for l3, cpus in topology.l3_cpus.items()}
     depth = weights.nesting.index("node")
     entries = _domain_table(weights, _domain(node.cells), depth, Availability(free.mask, 0, 0, free.mask), left, 16)
     assert len(entries) == len(inside) + 1
     for number, value in enumerate(entries[1:], 1):
         choices = [CpuSet(each).mask for each in itertools.combinations(inside, number)]
-        ranks = {each: rank(cost(top, free.mask, 0, each, policy), levels(policy)) for each in choices}
+        ranks = {each: rank(cost(topology, free.mask, 0, each, policy), levels(policy)) for each in choices}
         assert ranks[weights.chosen(value)] == min(ranks.values())
 
 
@@ -146,20 +146,20 @@ def test_entries_of_a_fold_from_an_offset() -> None:
 
 
 def test_more_cpus_than_there_are_is_infeasible() -> None:
-    top = pool(EIGHT_CORES)
-    weights = weights_of(top, PlacementPolicy())
+    topology = pool(EIGHT_CORES)
+    weights = weights_of(topology, PlacementPolicy())
     availability = Availability(0b111, 0, 0, 0b111)
-    assert not weights.feasible(best(weights, top.cells, availability, 4))
-    assert weights.chosen(best(weights, top.cells, availability, 3)) == 0b111
+    assert not weights.feasible(best(weights, topology.cells, availability, 4))
+    assert weights.chosen(best(weights, topology.cells, availability, 3)) == 0b111
 
 
 def test_of_equal_choices_the_lowest_ids_are_best() -> None:
-    top = pool(Shape(cores_per_l3=8))
-    weights = weights_of(top, PlacementPolicy())
+    topology = pool(Shape(cores_per_l3=8))
+    weights = weights_of(topology, PlacementPolicy())
     for free in (0b11111111, 0b10110110):
         availability = Availability(free, 0, 0, free)
         expected = CpuSet(list(CpuSet.from_mask(free))[:3]).mask
-        assert weights.chosen(best(weights, top.cells, availability, 3)) == expected
+        assert weights.chosen(best(weights, topology.cells, availability, 3)) == expected
 
 
 @pytest.mark.parametrize("cores", [64, 65, 256, 257, 2048])

@@ -19,13 +19,13 @@ from tests.machines import made_up
 from tools.synthetic import Shape, build
 
 
-def cells(top: Topology) -> list[tuple[int, int, str]]:
+def cells(topology: Topology) -> list[tuple[int, int, str]]:
     """(package, node, CPUs) of each cell."""
-    return [(cell.package, cell.node, str(CpuSet.from_mask(cell.cpus))) for cell in top.cells]
+    return [(cell.package, cell.node, str(CpuSet.from_mask(cell.cpus))) for cell in topology.cells]
 
 
-def cores(top: Topology) -> list[str]:
-    return [str(CpuSet.from_mask(core)) for cell in top.cells for core in cell.cores]
+def cores(topology: Topology) -> list[str]:
+    return [str(CpuSet.from_mask(core)) for cell in topology.cells for core in cell.cores]
 
 
 def whole(machine: Machine) -> Topology:
@@ -33,21 +33,21 @@ def whole(machine: Machine) -> Topology:
 
 
 def test_several_l3_domains_in_a_node() -> None:
-    top = whole(made_up(Shape(l3_per_node=2, cores_per_l3=2)))
-    assert cells(top) == [(0, 0, "0-1"), (0, 0, "2-3")]
+    topology = whole(made_up(Shape(l3_per_node=2, cores_per_l3=2)))
+    assert cells(topology) == [(0, 0, "0-1"), (0, 0, "2-3")]
 
 
 def test_several_nodes_below_an_l3_domain() -> None:
-    top = whole(made_up(Shape(nodes_per_package=2, cores_per_l3=2, l3_scope="package")))
-    assert cells(top) == [(0, 0, "0-1"), (0, 1, "2-3")]
-    assert {cell.l3 for cell in top.cells} == {0}
-    assert top.l3_cpus == {0: 0b1111}
+    topology = whole(made_up(Shape(nodes_per_package=2, cores_per_l3=2, l3_scope="package")))
+    assert cells(topology) == [(0, 0, "0-1"), (0, 1, "2-3")]
+    assert {cell.l3 for cell in topology.cells} == {0}
+    assert topology.l3_cpus == {0: 0b1111}
 
 
 def test_cpus_without_l3_share_one_by_package_and_node() -> None:
-    top = whole(made_up(Shape(packages=2, nodes_per_package=2, cores_per_l3=2, l3_scope="none")))
-    assert cells(top) == [(0, 0, "0-1"), (0, 1, "2-3"), (1, 2, "4-5"), (1, 3, "6-7")]
-    assert len(top.l3_cpus) == 4
+    topology = whole(made_up(Shape(packages=2, nodes_per_package=2, cores_per_l3=2, l3_scope="none")))
+    assert cells(topology) == [(0, 0, "0-1"), (0, 1, "2-3"), (1, 2, "4-5"), (1, 3, "6-7")]
+    assert len(topology.l3_cpus) == 4
 
 
 def test_online_cpus_in_no_node_are_a_node_of_their_own() -> None:
@@ -57,31 +57,33 @@ def test_online_cpus_in_no_node_are_a_node_of_their_own() -> None:
 
 def test_domains_hold_only_what_the_pool_may_grant() -> None:
     machine = made_up(Shape(cores_per_l3=4, threads_per_core=2))  # siblings 0 and 4, 1 and 5, ...
-    top = build_topology(machine, CpuSet.parse("1-3,5"), EMPTY)
-    assert cells(top) == [(0, 0, "1-3,5")]
-    assert cores(top) == ["1,5", "2", "3"]
+    topology = build_topology(machine, CpuSet.parse("1-3,5"), EMPTY)
+    assert cells(topology) == [(0, 0, "1-3,5")]
+    assert cores(topology) == ["1,5", "2", "3"]
 
 
 def test_reserved_thread_stays_in_its_core_but_not_in_the_cell() -> None:
     machine = made_up(Shape(cores_per_l3=2, threads_per_core=2))
-    top = build_topology(machine, CpuSet.parse("0-1,3"), CpuSet.parse("2"))
-    assert cells(top) == [(0, 0, "0-1,3")]
-    assert cores(top) == ["0,2", "1,3"]
+    topology = build_topology(machine, CpuSet.parse("0-1,3"), CpuSet.parse("2"))
+    assert cells(topology) == [(0, 0, "0-1,3")]
+    assert cores(topology) == ["0,2", "1,3"]
 
 
 def test_a_core_of_reserved_threads_only_is_left_out() -> None:
-    top = build_topology(made_up(Shape(cores_per_l3=2, threads_per_core=2)), CpuSet.parse("1,3"), CpuSet.parse("0,2"))
-    assert cores(top) == ["1,3"]
+    topology = build_topology(
+        made_up(Shape(cores_per_l3=2, threads_per_core=2)), CpuSet.parse("1,3"), CpuSet.parse("0,2")
+    )
+    assert cores(topology) == ["1,3"]
 
 
 def test_a_node_in_two_packages_is_two_cells() -> None:
     machine = made_up(Shape(l3_per_node=2, cores_per_l3=2))
     packages = (Package("0", CpuSet.parse("0-1")), Package("1", CpuSet.parse("2-3")))
-    top = whole(replace(machine, packages=packages))
-    assert cells(top) == [(0, 0, "0-1"), (1, 0, "2-3")]
-    assert top.nodes[0].packages == {0, 1}
-    assert top.nesting == ("node", "package", "l3")
-    assert not top.l3_spans_nodes
+    topology = whole(replace(machine, packages=packages))
+    assert cells(topology) == [(0, 0, "0-1"), (1, 0, "2-3")]
+    assert topology.nodes[0].packages == {0, 1}
+    assert topology.nesting == ("node", "package", "l3")
+    assert not topology.l3_spans_nodes
     assert whole(machine).nesting == ("package", "node", "l3")
 
 
@@ -104,9 +106,9 @@ def test_core_types() -> None:
 
 def test_distances_of_nodes_without_cpus_of_the_pool() -> None:
     machine = made_up(Shape(packages=2, cores_per_l3=2, memory_only_nodes=1))
-    top = build_topology(machine, CpuSet.parse("2-3"), EMPTY)
-    assert list(top.nodes) == [1]
-    assert top.distance == {0: {1: 32}, 1: {1: 10}, 2: {1: 17}}
+    topology = build_topology(machine, CpuSet.parse("2-3"), EMPTY)
+    assert list(topology.nodes) == [1]
+    assert topology.distance == {0: {1: 32}, 1: {1: 10}, 2: {1: 17}}
 
 
 def test_parts_hold_all_cores_of_a_cell_once() -> None:
@@ -117,6 +119,11 @@ def test_parts_hold_all_cores_of_a_cell_once() -> None:
 
 
 def test_width_and_nodes_of_some_cpus() -> None:
-    top = build_topology(made_up(Shape(packages=2)), CpuSet.parse("1-5"), CpuSet.parse("6"))
-    assert top.width == 7
-    assert [[node.id for node in top.nodes_of(mask)] for mask in (0b10, 0b110000, 0b11000, 0)] == [[0], [1], [0, 1], []]
+    topology = build_topology(made_up(Shape(packages=2)), CpuSet.parse("1-5"), CpuSet.parse("6"))
+    assert topology.width == 7
+    assert [[node.id for node in topology.nodes_of(mask)] for mask in (0b10, 0b110000, 0b11000, 0)] == [
+        [0],
+        [1],
+        [0, 1],
+        [],
+    ]
