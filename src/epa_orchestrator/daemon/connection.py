@@ -39,7 +39,7 @@ _INT: Final = struct.Struct("i")
 
 
 @dataclass(frozen=True)
-class Limits:
+class ConnectionLimits:
     """How many connections may be open at once, and how long each step may take (seconds)."""
 
     connections: int = 2048
@@ -57,7 +57,7 @@ class Limits:
 class Shared:
     """The state that all connections share, and the open connections."""
 
-    def __init__(self, orchestrator: Orchestrator, limits: Limits) -> None:
+    def __init__(self, orchestrator: Orchestrator, limits: ConnectionLimits) -> None:
         self.orchestrator = orchestrator
         self.limits = limits
         self.loop = asyncio.get_running_loop()

@@ -28,7 +28,7 @@ from epa_orchestrator.daemon.background import keep_running
 from epa_orchestrator.daemon.current import State
 from epa_orchestrator.daemon.logs import log_to_stderr, set_level
 from epa_orchestrator.daemon.orchestrator import Orchestrator
-from epa_orchestrator.daemon.server import Limits, Server
+from epa_orchestrator.daemon.server import ConnectionLimits, Server
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
 from epa_orchestrator.errors import EpaError
@@ -163,7 +163,7 @@ async def _serve(locations: Locations, settings: Settings, state: State, host: H
     _warn_about_pools(locations, host)
     orchestrator = Orchestrator(host, settings, state)
     try:
-        server = Server(orchestrator, Limits(connections=_max_connections()))
+        server = Server(orchestrator, ConnectionLimits(connections=_max_connections()))
         stopped = _handle_signals(_Reload(locations, orchestrator))
         keeper = SocketKeeper(server, SocketFile(locations.socket_path))
         _tune_garbage_collector()
@@ -266,13 +266,13 @@ def _warn_about_pools(locations: Locations, host: Host) -> None:
 
 def _max_connections() -> int:
     """The number of connections that the limit on open files allows."""
-    return max(min(Limits.connections, _allow_files() - _OTHER_FDS), 1)
+    return max(min(ConnectionLimits.connections, _allow_files() - _OTHER_FDS), 1)
 
 
 def _allow_files() -> int:
     """Raise the limit on open files to the number that we need, if allowed. Returns the lower of both."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = Limits.connections + _OTHER_FDS
+    needed = ConnectionLimits.connections + _OTHER_FDS
     allowed = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
     if soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))

@@ -22,7 +22,7 @@ from typing import Final
 
 from epa_orchestrator import descriptors
 from epa_orchestrator.daemon import peer_log
-from epa_orchestrator.daemon.connection import Connection, Limits, Shared
+from epa_orchestrator.daemon.connection import Connection, ConnectionLimits, Shared
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.peers import Standing, peer_of, standing_of
 from epa_orchestrator.daemon.probes import Probes
@@ -44,9 +44,9 @@ _ERROR_LINE_SECONDS: Final = 1.0
 class Server:
     """Serves an orchestrator on listening sockets."""
 
-    def __init__(self, orchestrator: Orchestrator, limits: Limits | None = None) -> None:
+    def __init__(self, orchestrator: Orchestrator, limits: ConnectionLimits | None = None) -> None:
         self.orchestrator = orchestrator
-        self.limits = limits or Limits()
+        self.limits = limits or ConnectionLimits()
         self.loop = asyncio.get_running_loop()
         self._pid = os.getpid()
         self._shared = Shared(orchestrator, self.limits)

@@ -22,7 +22,7 @@ import pytest
 
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon.orchestrator import Orchestrator
-from epa_orchestrator.daemon.server import Limits, Server
+from epa_orchestrator.daemon.server import ConnectionLimits, Server
 from epa_orchestrator.daemon.socket_file import BACKLOG
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import Reading, Request
@@ -63,7 +63,7 @@ class Answering:
 class Bench:
     """A server on a socket, and clients of it."""
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: ConnectionLimits) -> None:
         self.orchestrator = Answering()
         self.server = Server(cast("Orchestrator", self.orchestrator), limits)
         self.listener = listening_at(path, BACKLOG)
@@ -91,8 +91,8 @@ class Bench:
 
 
 @contextlib.asynccontextmanager
-async def bench(path: Path, limits: Limits | None = None) -> AsyncGenerator[Bench]:
-    made = Bench(path / "s", limits or Limits())
+async def bench(path: Path, limits: ConnectionLimits | None = None) -> AsyncGenerator[Bench]:
+    made = Bench(path / "s", limits or ConnectionLimits())
     try:
         yield made
     finally:
@@ -137,7 +137,7 @@ def is_open(client: socket.socket) -> bool:
 
 def test_waiting_changes_leave_room_for_readings(path: Path) -> None:
     async def run() -> None:
-        async with bench(path, Limits(connections=64)) as b:
+        async with bench(path, ConnectionLimits(connections=64)) as b:
             waiting = [b.connect(CHANGE) for _ in range(24)]
             await settle()
             assert await error_of(b.connect(CHANGE)) == "Too many changes wait to be stored: try again in a moment"
@@ -154,7 +154,7 @@ def test_waiting_changes_leave_room_for_readings(path: Path) -> None:
 
 def test_closes_no_connection_that_waits_for_its_commit(path: Path) -> None:
     async def run() -> None:
-        async with bench(path, Limits(connections=8)) as b:
+        async with bench(path, ConnectionLimits(connections=8)) as b:
             waiting = [b.connect(CHANGE) for _ in range(3)]
             silent = b.connect()
             await asyncio.sleep(1.1)
@@ -168,7 +168,7 @@ def test_closes_no_connection_that_waits_for_its_commit(path: Path) -> None:
 
 def test_refuses_a_connection_while_all_others_are_young(path: Path) -> None:
     async def run() -> None:
-        async with bench(path, Limits(connections=8)) as b:
+        async with bench(path, ConnectionLimits(connections=8)) as b:
             silent = [b.connect() for _ in range(4)]
             await settle()
             assert await error_of(b.connect(LISTING)) == (
@@ -182,7 +182,7 @@ def test_refuses_a_connection_while_all_others_are_young(path: Path) -> None:
 @as_root
 def test_other_users_take_no_room_from_root_or_from_each_other(path: Path) -> None:
     async def run() -> None:
-        async with bench(path, Limits(connections=64)) as b:
+        async with bench(path, ConnectionLimits(connections=64)) as b:
             flood = [b.connect(uid=UID) for _ in range(10)]
             await settle()
             assert list(map(is_open, flood)) == [True] * 4 + [False] * 6
@@ -200,7 +200,7 @@ def test_other_users_take_no_room_from_root_or_from_each_other(path: Path) -> No
 @as_root
 def test_closes_an_idle_connection_of_the_same_user_for_a_new_one(path: Path) -> None:
     async def run() -> None:
-        async with bench(path, Limits(connections=64)) as b:
+        async with bench(path, ConnectionLimits(connections=64)) as b:
             neighbour = b.connect(uid=UID + 1)
             idle, *busy = [b.connect(b"{", uid=UID) for _ in range(4)]
             await asyncio.sleep(0.8)
@@ -220,7 +220,7 @@ def long_answer(bytes_in_all: int) -> bytes:
 
 def test_a_client_that_reads_on_keeps_its_connection(path: Path) -> None:
     async def run() -> None:
-        async with bench(path, Limits(connections=64, write_timeout=1.0)) as b:
+        async with bench(path, ConnectionLimits(connections=64, write_timeout=1.0)) as b:
             b.orchestrator.answer = long_answer(600_000)
             client = b.connect(LISTING)
             read, begin = 0, time.monotonic()
@@ -236,7 +236,7 @@ def test_a_client_that_reads_on_keeps_its_connection(path: Path) -> None:
 
 def test_closes_the_connection_of_a_client_that_stops_reading(path: Path) -> None:
     async def run() -> None:
-        async with bench(path, Limits(connections=64, write_timeout=0.5)) as b:
+        async with bench(path, ConnectionLimits(connections=64, write_timeout=0.5)) as b:
             b.orchestrator.answer = long_answer(2_000_000)
             client = b.connect(LISTING)
             await settle()
@@ -249,7 +249,7 @@ def test_closes_the_connection_of_a_client_that_stops_reading(path: Path) -> Non
 
 def test_a_slow_reader_is_not_idle(path: Path) -> None:
     async def run() -> None:
-        async with bench(path, Limits(connections=4)) as b:
+        async with bench(path, ConnectionLimits(connections=4)) as b:
             b.orchestrator.answer = long_answer(600_000)
             reader, silent = b.connect(LISTING), b.connect()
             await settle()
@@ -354,7 +354,7 @@ def test_no_turn_is_long(scene: Callable[[Bench], Awaitable[float]], path: Path)
     async def run(number: int) -> float:
         place = path / str(number)
         place.mkdir()
-        async with bench(place, Limits(read_timeout=1.0)) as b:
+        async with bench(place, ConnectionLimits(read_timeout=1.0)) as b:
             return await scene(b)
 
     gc.disable()
@@ -409,7 +409,7 @@ def test_a_passed_descriptor_that_is_slow_to_close_delays_no_client(
         monkeypatch.setattr("epa_orchestrator.descriptors._SO_PASSRIGHTS", 0xFFFF)
 
     async def scene() -> None:
-        async with bench(path, Limits(connections=32)) as b:
+        async with bench(path, ConnectionLimits(connections=32)) as b:
             with lingering_socket() as lingering:
 
                 def pass_on(client: socket.socket, data: bytes) -> None:
