@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
-"""The charm epa-orchestrator: handles Juju's events, reconciles the machine with the configuration, sets the status."""
+"""The charm epa-orchestrator: Juju's events, which snap to install, one reconcile of the machine, one status."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The snap epa-orchestrator as a workload: install it, set its options, connect its plugs and slots, remove it.
+"""The snap epa-orchestrator as a workload: install it from a given source, set its options, connect it, remove it.
 
 This module knows nothing of Juju. It raises `CharmError` for problems that the operator has to fix. Failures that go
 away by themselves are retried a few times (see `snapd`), then raised as the library's own `snap.Error`.

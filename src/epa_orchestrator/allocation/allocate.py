@@ -100,8 +100,8 @@ def allocate_percent(ledger: Ledger, pool: Pool, terms: Terms, percent: int) -> 
 def allocate_in_node(ledger: Ledger, pool: Pool, terms: Terms, node: NodeCpus, count: int) -> Grant:
     """Grant the service exactly `count` CPUs of a NUMA node in all; what it holds in other nodes stays.
 
-    Free CPUs come first. Under the preemption policy `legacy`, and as the setting `numa-reclaim` allows, CPUs that are
-    still missing are reclaimed from claims of other services.
+    A service whose own claim is `legacy` may also take reclaimable CPUs of others, as the option `numa-reclaim` says:
+    with `if-needed` only as many as free CPUs do not suffice for, with `always` as if they were free.
     """
     ledger = ledger.on(pool.cores)
     claim = _claim_in(ledger, pool.name, terms.service)

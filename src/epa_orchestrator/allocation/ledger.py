@@ -8,7 +8,7 @@ A `Ledger` never changes: a decision yields a `Change`, and applying that yields
 - A CPU has at most one owner, whatever the pool.
 - A service's claim lives in one pool. `explicit` CPUs were requested by NUMA node and are never reclaimed.
 - A claim placed with one thread per core (`isolate`) withholds the other threads of its cores from all other services.
-  These follow from the claim and the machine's cores; they are derived, never stored.
+  These follow from the claim and the machine's cores: they are derived, and stored only where that fails (see `rows`).
 - free = eligible in the pool, minus the claimed and the withheld CPUs.
 
 Every change is checked against these rules when it is applied, so a bug elsewhere ends in a `LedgerError`, never in a

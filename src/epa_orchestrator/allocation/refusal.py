@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Refusal: the error that a decision raises to refuse a request; its sentences are in `allocate` and `hugepages`."""
+"""Refusal: the error that a decision raises to refuse a request; the sentences are where it is raised."""
 
 from __future__ import annotations
 

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Connection: one client of the socket, from its first byte to the end of its answer; one request each.
+"""Connection: one client of the socket, from its first byte to the end of its answer, and how long each step may take.
 
-It works on the event loop's readiness callbacks, without asyncio's streams. No client can delay another one: nothing
-here waits, every phase has a deadline, and each callback does a few reads and writes at most.
+Each client sends one request. The connection works on the event loop's readiness callbacks, without asyncio's streams.
+No client can delay another one: nothing here waits, every phase has a deadline, and each callback does a few reads and
+writes at most.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Mutations: how each mutation changes the ledger, and the answer to it.
+"""Mutations: from one request that changes something to its decision and its answer.
 
-Everything that has to be read from the host (the NUMA node of a device, the kernel's hugepages) is read here; the
-decisions in `allocation` get plain values.
+What a decision needs is found here: the service, the pool, the wishes, and what has to be read from the host (the NUMA
+node of a device, the kernel's hugepages). The decision itself is made in `allocation`, from plain values.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Server: accepts connections within quotas, and closes those that have passed their deadline.
+"""Server: accepts connections within quotas, and asks the open ones regularly whether their time is over.
 
-Most clients connect and write at once, so a connection of root is read as soon as it is accepted: a reading is answered
-in the same turn of the loop. A client over its quota is refused at once, because in the backlog it would delay root's
-connections. Accepting and sweeping end their turn after a few milliseconds.
+Most clients connect and write at once, so a connection of a user who may change claims is read as soon as it is
+accepted: a reading is answered in the same turn of the loop. A client over its quota is refused at once, because in the
+backlog it would delay root's connections. Accepting and sweeping end their turn after a few milliseconds.
 """
 
 from __future__ import annotations

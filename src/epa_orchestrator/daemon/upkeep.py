@@ -4,7 +4,7 @@
 """Upkeep: work that no request asks for, most of it in quiet moments, when no change was requested for a while.
 
 It finds outdated placements (also soon after a listing), stores where CPUs were last seen, removes old events from the
-store, and checks once a second that the database was not replaced.
+store, and checks once a second that no other process replaced or wrote the database.
 """
 
 from __future__ import annotations
@@ -196,7 +196,7 @@ class Upkeep:
         self._run_alone(lambda: more.append(store.tidy()), done)
 
     def _check_state(self) -> None:
-        """Notice a replaced database even when nothing is written."""
+        """Notice a replaced database, and one that others have written while no change is under way."""
         store = self._current.store
         if store is not None and self._current.problem is None:
             if not store.in_place():

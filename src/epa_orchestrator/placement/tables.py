@@ -62,7 +62,7 @@ class Weights:
 
     def feasible(self, value: int) -> bool:
         """Whether a cost is that of a possible choice."""
-        return value < self.infeasible >> 1
+        return value < self.infeasible >> 1  # half, as other terms, some of them negative, are added to `infeasible`
 
     def chosen(self, value: int) -> int:
         """The CPUs, as a mask, of the choice that has this cost; see `_mirrored`."""
@@ -151,6 +151,10 @@ def _table_of_cells(
     left_here: tuple[int, ...],
     limit: int,
 ) -> Table:
+    """The table of one package, NUMA node or L3 domain: those of its parts folded, with its own levels added.
+
+    `left_here` has the takeable CPUs in the L3 domain of each cell; `limit` is the most CPUs that the table needs.
+    """
     left = {cell.l3: count for cell, count in zip(cells, left_here, strict=True)}
     if depth + 1 < len(weights.nesting):
         domains = _domains(weights, cells, depth + 1)

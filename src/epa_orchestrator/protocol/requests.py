@@ -93,8 +93,9 @@ class AllocationFields(CommonFields):
     pool: PoolName = Field(default="isolated", description="The pool that the CPUs come from.")
     preemption_policy: PreemptionPolicy | None = Field(
         default=None,
-        description="Whether requests for a NUMA node may take CPUs of this service. `null` keeps the service's policy;"
-        " a new service gets that of the option `default-preemption-policy`, which is `legacy` unless set.",
+        description="Whether requests for a NUMA node may take CPUs of this service, and its own such requests CPUs of"
+        " others. `null` keeps the service's policy; a new service gets that of the option"
+        " `default-preemption-policy`, which is `legacy` unless set.",
     )
     dry_run: bool = Field(default=False, description="Answer as if the request were served, and change nothing.")
     explain: bool = Field(

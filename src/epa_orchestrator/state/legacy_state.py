@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Legacy state: reads the older daemon's state file, whole or not at all, when this daemon first starts.
+"""Legacy state: reads the older daemon's state file, whole or not at all, as long as this daemon has no database.
 
 Other snaps can write the directory that it lies in, so its size and content are not trusted, and reading stops at the
 first mistake.
