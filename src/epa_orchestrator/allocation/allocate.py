@@ -101,7 +101,7 @@ def allocate_in_node(ledger: Ledger, pool: Pool, terms: Terms, node: NodeCpus, c
     """Grant the service exactly `count` CPUs of a NUMA node in all; what it holds in other nodes stays.
 
     A service whose own claim is `legacy` may also take reclaimable CPUs of others, as the option `numa-reclaim` says:
-    with `if-needed` only as many as free CPUs do not suffice for, with `always` as if they were free.
+    with `if-needed` only those that are missing when free CPUs do not suffice, with `always` as if they were free.
     """
     ledger = ledger.on(pool.cores)
     claim = _claim_in(ledger, pool.name, terms.service)

@@ -23,23 +23,10 @@ from epa_orchestrator.daemon.queries import Queries
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.protocol.answers import MemoryAnswer, NodeHugepages, PageCapacity
 from epa_orchestrator.protocol.requests import Reading, validate
+from tests.unit.daemon.hosts import SHAPE, host
 from tools.synthetic import Shape, build
 
-SHAPE = Shape(
-    packages=2,
-    cores_per_l3=4,
-    threads_per_core=2,
-    isolated="0-15",
-    hugepages={2048: (64, 60), 1048576: (4, 4)},
-    memory_only_nodes=1,
-)
-
 Pages = dict[str, dict[PageKind, int]]
-
-
-def host(shape: Shape = SHAPE, **options: object) -> Host:
-    named = {name.replace("_", "-"): value for name, value in options.items()}
-    return Host(RecordedSysfs(build(shape)), parse_settings(named))
 
 
 def reading(action: str, **fields: object) -> Reading:
