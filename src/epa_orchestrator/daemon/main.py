@@ -33,6 +33,7 @@ from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.machine import LastSeen
+from epa_orchestrator.hardware.settled import UnsettledError
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import database_files, loading, opening
@@ -216,7 +217,7 @@ async def _feed_watchdog(interval: float) -> None:
 
 
 class _Reload:
-    """Reads the settings again. When they have a mistake, the ones in use stay."""
+    """Reads the settings and the machine again. When the settings have a mistake, the ones in use stay."""
 
     def __init__(self, locations: Locations, orchestrator: Orchestrator) -> None:
         self._locations = locations
@@ -232,6 +233,7 @@ class _Reload:
             set_level(settings.log_level or paths.log_level())
             self._orchestrator.use(settings)
             log.info("settings read again")
+        self._orchestrator.read_host_again()
         systemd.notify("READY=1")
 
 
@@ -252,7 +254,11 @@ def _handle_signals(reload: Callable[[], None]) -> asyncio.Future[None]:
 
 
 def _warn_about_pools(locations: Locations, host: Host) -> None:
-    pools = host.pools()
+    try:
+        pools = host.pools()
+    except UnsettledError as error:
+        log.warning("%s", error)  # each request tries again
+        return
     if pools.machine is not None and not pools.machine.isolated:
         advice = "" if locations.recorded else "; to try it on a made-up machine: epa-orchestrator serve --machine vm-8"
         log.warning(
@@ -260,8 +266,8 @@ def _warn_about_pools(locations: Locations, host: Host) -> None:
             locations.sysfs_name,
             advice,
         )
-    if pools.general is not None and pools.general.problem is not None:
-        log.warning("%s", pools.general.problem)
+    for warning in host.warnings():
+        log.warning("%s", warning)
 
 
 def _max_connections() -> int:
