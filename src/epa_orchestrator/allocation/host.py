@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from typing import Final, NamedTuple
@@ -58,7 +59,7 @@ class Host:
         self._order = 0
         self._built: _Built | None = None
         self.seen = seen or LastSeen()
-        self.due = 0.0
+        self.due = math.inf
 
     def use(self, settings: Settings) -> None:
         """Use other settings from now on."""

@@ -43,8 +43,9 @@ from epa_orchestrator.state.lock import Locked, sole_daemon
 log = logging.getLogger(__name__)
 
 #: How long (seconds) a placement in another thread may hold the interpreter lock while the event loop waits for it. A
-#: listing takes the lock about four times, so Python's default of 5 ms would add 20 ms to each.
-_SWITCH_INTERVAL = 0.0005
+#: request gives the lock away with each system call, and the check of the host makes three for each file: with Python's
+#: default of 5 ms it would take up to 150 ms on a host of eight nodes, with this value up to 5 ms.
+_SWITCH_INTERVAL = 0.0001
 #: Python's default is 700. A few requests allocate that many objects.
 _ALLOCATIONS_PER_COLLECTION = 10_000
 #: File descriptors that are not connections: the database, its log, the lock, listeners, those of the event loop.

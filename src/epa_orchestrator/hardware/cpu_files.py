@@ -18,7 +18,7 @@ CPU_DIR: Final = "devices/system/cpu"
 #: The kernel prints this for a list that it has not allocated, because no CPU is in it.
 _NO_LIST: Final = "(null)"
 
-_NUMBERED: Final = re.compile(rf"[a-z]+([0-9]{{1,{MOST_DIGITS}}})", re.ASCII)
+_NUMBER: Final = re.compile(rf"[0-9]{{1,{MOST_DIGITS}}}", re.ASCII)
 
 
 class MachineError(EpaError):
@@ -85,5 +85,5 @@ def read_topology(sysfs: Sysfs, list_path: str, mask_path: str) -> CpuSet | None
 
 def numbers(names: Iterable[str], prefix: str) -> list[int]:
     """The n of the names `<prefix><n>`, ascending; impossibly high ones are left out."""
-    numbered = (_NUMBERED.fullmatch(name) for name in names if name.startswith(prefix))
-    return sorted(n for match in numbered if match and (n := int(match[1])) <= MAX_CPU_ID)
+    ends = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    return sorted(n for end in ends if _NUMBER.fullmatch(end) and (n := int(end)) <= MAX_CPU_ID)
