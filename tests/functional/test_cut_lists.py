@@ -13,7 +13,7 @@ CPU, NODE = "devices/system/cpu", "devices/system/node"
 
 #: The lists that each request checks: a list that loses its end under a running daemon is noticed at once.
 CHECKED = [f"{CPU}/online", f"{CPU}/isolated", f"{NODE}/online", f"{NODE}/node1/cpulist"]
-OTHERS = [f"{CPU}/present", f"{CPU}/cpu1/topology/thread_siblings_list", f"{CPU}/cpu1/cache/index3/shared_cpu_list"]
+OTHERS = [f"{CPU}/present", f"{CPU}/cpu0/topology/thread_siblings_list", f"{CPU}/cpu0/cache/index3/shared_cpu_list"]
 
 GRANTS = [
     ("allocate_cores", {"num_of_cores": 1}),
@@ -24,18 +24,10 @@ GRANTS = [
 ]
 
 
-def cut(daemon: Daemon, path: str) -> None:
-    """Take the newline away, as a file system does that cuts the list."""
-    file = daemon.host.root / path
-    new = file.with_name(f"{file.name}.new")
-    new.write_text(file.read_text().removesuffix("\n"))
-    new.replace(file)
-
-
 @pytest.mark.parametrize("path", [*CHECKED, *OTHERS])
 def test_nothing_is_granted_after_a_start(path: str) -> None:
     with Daemon(SMALL, {"cpu-pool": "0,8"}) as daemon:
-        cut(daemon, path)
+        daemon.host.cut(path)
         daemon.start()
         for action, fields in GRANTS:
             assert f"sysfs {path} is cut short" in daemon.refused(action, service_name="svc", **fields)
@@ -45,7 +37,7 @@ def test_nothing_is_granted_after_a_start(path: str) -> None:
 @pytest.mark.parametrize("path", CHECKED)
 def test_list_that_loses_its_end_is_noticed_at_once(path: str, daemon: Daemon) -> None:
     held = daemon.cores("svc", 2)
-    cut(daemon, path)
+    daemon.host.cut(path)
     assert f"sysfs {path} is cut short" in daemon.refused("allocate_cores", service_name="other", num_of_cores=1)
     assert daemon.claims() == {"svc": held}
     daemon.ok("get_memory_info")
@@ -55,10 +47,9 @@ def test_list_that_loses_its_end_is_noticed_at_once(path: str, daemon: Daemon) -
 
 @pytest.mark.parametrize("path", CHECKED)
 def test_whole_list_is_noticed_at_once(path: str, daemon: Daemon) -> None:
-    cut(daemon, path)
+    daemon.host.cut(path)
     daemon.refused("allocate_cores", service_name="svc", num_of_cores=1)
-    with (daemon.host.root / path).open("a") as file:
-        file.write("\n")
+    daemon.host.restore()
     assert len(daemon.cores("svc", 12)) == 12
     daemon.cores("svc", -1)
 
@@ -66,6 +57,6 @@ def test_whole_list_is_noticed_at_once(path: str, daemon: Daemon) -> None:
 def test_cut_list_of_siblings_is_noticed_on_sighup() -> None:
     with Daemon(SMALL) as daemon:
         daemon.start()
-        cut(daemon, OTHERS[1])
+        daemon.host.cut(OTHERS[1])
         daemon.reload({})
         wait_until(lambda: "error" in daemon.call("allocate_cores", service_name="svc", num_of_cores=1), "the problem")
