@@ -11,14 +11,19 @@ from epa_orchestrator.state import database_files, loading
 
 from .harness import SMALL, Daemon, format_cpus, parse_cpus, wait_until
 
+#: Requests of a service that holds four CPUs of node 0.
 REPLACING = [
-    ("allocate_cores", {"num_of_cores": 0}),
     ("allocate_cores", {"num_of_cores": 1}),
-    ("allocate_cores", {"num_of_cores": 4}),
     ("allocate_cores", {"num_of_cores": 6}),
     ("allocate_cores_percent", {"percent": 50}),
-    ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 4}),
     ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 2}),
+    ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 5}),
+]
+REPEATING = [
+    ("allocate_cores", {"num_of_cores": 0}),
+    ("allocate_cores", {"num_of_cores": 4}),
+    ("allocate_cores_percent", {"percent": 33}),
+    ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 4}),
 ]
 
 
@@ -58,6 +63,13 @@ class TestUnavailableCpu:
     def test_claim_cannot_be_replaced(self, daemon: Daemon, how: str, action: str, fields: dict[str, int]) -> None:
         self.prepare(daemon, how)
         assert "release it first" in daemon.refused(action, service_name="svc", **fields)
+
+    @pytest.mark.parametrize(("action", "fields"), REPEATING)
+    def test_claim_can_be_asked_for_again(self, daemon: Daemon, how: str, action: str, fields: dict[str, int]) -> None:
+        held, _ = self.prepare(daemon, how)
+        daemon.ok(action, service_name="svc", explain=True, **fields)
+        daemon.ok(action, service_name="svc", dry_run=True, explain=True, **fields)
+        assert daemon.claims() == {"svc": held}
 
     @pytest.mark.parametrize(
         ("action", "fields"),
@@ -155,6 +167,10 @@ def test_claims_in_a_missing_node_can_be_released(daemon: Daemon) -> None:
     daemon.start()
     assert daemon.claims() == {"kept": kept, "lost": lost}
     daemon.ok("get_memory_info")
+    assert daemon.numa("lost", 1, 2) == lost
+    assert daemon.refused("allocate_numa_cores", service_name="lost", numa_node=1, num_of_cores=1) == (
+        "NUMA node 1 does not exist"
+    )
     daemon.ok("allocate_numa_cores", service_name="lost", numa_node=1, num_of_cores=-1)
     assert daemon.claims() == {"kept": kept}
     assert daemon.pages("lost", 1, 2048, -1)["message"] == "Removed recorded hugepage allocation"
@@ -184,11 +200,19 @@ class TestUnreadableTopology:
         for action, fields in (
             ("allocate_cores", {"num_of_cores": 1}),
             ("allocate_cores_percent", {"percent": 1}),
-            ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 1}),
+            ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 2}),
             ("allocate_hugepages", {"node_id": 0, "size_kb": 2048, "hugepages_requested": 1}),
         ):
             for name in ("a", "new"):
                 daemon.refused(action, service_name=name, **fields)
+
+    def test_claims_can_be_asked_for_again(self, daemon: Daemon, *, restarted: bool) -> None:
+        cpus = self.prepare(daemon, restarted)
+        assert daemon.cores("a", 0) == daemon.cores("a", 2) == cpus["a"]
+        assert daemon.numa("b", 1, 1) == cpus["b"] & daemon.host.isolated_in(1)
+        answer = daemon.ok("allocate_cores", service_name="c", num_of_cores=2, explain=True)
+        assert (answer["total_available_cpus"], answer["shared_cpus"]) == (0, "")
+        assert daemon.claims() == cpus
 
     def test_claims_can_be_released(self, daemon: Daemon, *, restarted: bool) -> None:
         cpus = self.prepare(daemon, restarted)
