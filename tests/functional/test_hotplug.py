@@ -247,3 +247,49 @@ def test_restart_remembers_cores_seen_by_listings(killed: bool) -> None:
         daemon.start()
         assert daemon.entry("alone")["withheld_cpus"] == "9"
         assert 9 not in daemon.cores("others", len(daemon.host.isolated) - 2)
+
+
+class TestIsolatedClaim:
+    """A service had CPUs of node 0 to itself before the host showed their siblings."""
+
+    def prepare(self, daemon: Daemon) -> None:
+        daemon.host.set_offline({9, 10})
+        assert daemon.cores("alone", 2, cpu_thread_policy="isolate", near=0) == {1, 2}
+
+    def outdated(self, daemon: Daemon) -> list[str]:
+        return daemon.ok("list_allocations")["outdated_placements"]
+
+    @pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+    def test_withholds_siblings_that_come_online(self, daemon: Daemon, *, restarted: bool) -> None:
+        self.prepare(daemon)
+        daemon.host.set_offline(())
+        if restarted:
+            daemon.restart()
+        assert daemon.cores("other", 8) == daemon.host.isolated - {1, 2, 9, 10}
+        assert daemon.entry("alone")["withheld_cpus"] == "9-10"
+        assert self.outdated(daemon) == []
+
+    def test_is_outdated_when_another_service_owns_a_sibling(self, daemon: Daemon) -> None:
+        self.prepare(daemon)
+        daemon.host.set_offline(daemon.host.isolated - {9})
+        assert daemon.cores("other", 1) == {9}
+        daemon.host.set_offline(())
+        assert daemon.entry("alone")["withheld_cpus"] == "10"
+        wait_until(lambda: self.outdated(daemon) == ["alone"], "the broken promise is listed")
+        daemon.cores("other", -1)
+        wait_until(lambda: self.outdated(daemon) == [], "the promise is kept again")
+        assert daemon.entry("alone")["withheld_cpus"] == "9-10"
+
+    def test_is_outdated_when_the_system_uses_a_sibling(self, daemon: Daemon) -> None:
+        self.prepare(daemon)
+        daemon.host.set_isolated(daemon.host.isolated - {9})
+        daemon.host.set_offline(())
+        wait_until(lambda: self.outdated(daemon) == ["alone"], "the broken promise is listed")
+
+    def test_withholds_other_siblings_after_a_reboot_with_other_numbers(self, daemon: Daemon) -> None:
+        self.prepare(daemon)
+        daemon.stop()
+        daemon.host.become(siblings="adjacent", isolated="1-15")
+        daemon.start()
+        assert daemon.entry("alone")["withheld_cpus"] == "3"
+        wait_until(lambda: self.outdated(daemon) == ["alone"], "CPU 0, the sibling of 1, is not isolated")
