@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from epa_orchestrator.state import database_files, loading
@@ -252,16 +254,19 @@ def test_restart_remembers_cores_seen_by_listings(killed: bool) -> None:
 class TestIsolatedClaim:
     """A service had CPUs of node 0 to itself before the host showed their siblings."""
 
-    def prepare(self, daemon: Daemon) -> None:
-        daemon.host.set_offline({9, 10})
-        assert daemon.cores("alone", 2, cpu_thread_policy="isolate", near=0) == {1, 2}
+    @pytest.fixture
+    def daemon(self) -> Iterator[Daemon]:
+        with Daemon(SMALL) as daemon:
+            daemon.host.set_offline({9, 10})
+            daemon.start()
+            assert daemon.cores("alone", 2, cpu_thread_policy="isolate", near=0) == {1, 2}
+            yield daemon
 
     def outdated(self, daemon: Daemon) -> list[str]:
         return daemon.ok("list_allocations")["outdated_placements"]
 
     @pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
     def test_withholds_siblings_that_come_online(self, daemon: Daemon, *, restarted: bool) -> None:
-        self.prepare(daemon)
         daemon.host.set_offline(())
         if restarted:
             daemon.restart()
@@ -270,7 +275,6 @@ class TestIsolatedClaim:
         assert self.outdated(daemon) == []
 
     def test_is_outdated_when_another_service_owns_a_sibling(self, daemon: Daemon) -> None:
-        self.prepare(daemon)
         daemon.host.set_offline(daemon.host.isolated - {9})
         assert daemon.cores("other", 1) == {9}
         daemon.host.set_offline(())
@@ -281,14 +285,13 @@ class TestIsolatedClaim:
         assert daemon.entry("alone")["withheld_cpus"] == "9-10"
 
     def test_is_outdated_when_the_system_uses_a_sibling(self, daemon: Daemon) -> None:
-        self.prepare(daemon)
         daemon.host.set_isolated(daemon.host.isolated - {9})
         daemon.host.set_offline(())
         wait_until(lambda: self.outdated(daemon) == ["alone"], "the broken promise is listed")
 
     def test_withholds_other_siblings_after_a_reboot_with_other_numbers(self, daemon: Daemon) -> None:
-        self.prepare(daemon)
         daemon.stop()
+        daemon.host.set_offline(())
         daemon.host.become(siblings="adjacent", isolated="1-15")
         daemon.start()
         assert daemon.entry("alone")["withheld_cpus"] == "3"
