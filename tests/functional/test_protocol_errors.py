@@ -43,6 +43,8 @@ HELD_ELSEWHERE: Final = {
     "The request came in more than {MAX_PIECES} pieces: send it in one write": "unit/protocol/test_framing.py",
     "Too many connections are open for user 0: close some of them, or try again later": "unit/daemon/test_server.py",
     "had to make room": "unit/daemon/test_server.py",
+    "change all the time: try again": "unit/hardware/test_settled.py",
+    "cannot be read: in a snap, run: sudo snap connect": "unit/hardware/test_hugepages.py",
     "Too many changes wait to be stored: try again in a moment": "unit/daemon/test_server.py",
     "Nothing was changed because the state could not be stored: ": "unit/daemon/test_batch.py",
     "Internal error: nothing was changed; please report it with the daemon's log": "unit/daemon/test_reader.py",

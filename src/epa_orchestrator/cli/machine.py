@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from epa_orchestrator.cli.options import JsonOption, MachineOption
 from epa_orchestrator.cli.output import fail, print_json
 from epa_orchestrator.cli.recordings import open_machine, write_recording
+
+if TYPE_CHECKING:
+    from epa_orchestrator.hardware.sysfs import Recorder
 
 
 def machine(
@@ -30,11 +33,12 @@ def machine(
     try:
         found = read_machine(recorder)
         pages = {node_id: read_hugepages(recorder, node_id) for node_id in found.node_ids}
-    except (MachineError, SysfsError) as error:
+    except MachineError as error:
+        _record(record, name, recorder)  # served, it shows the same error
         fail(str(error))
-    if record is not None:
-        write_recording(record, name, recorder)
-        typer.echo(f"recorded to {record}; serve it with: epa-orchestrator serve --machine {record}", err=True)
+    except SysfsError as error:
+        fail(str(error))
+    _record(record, name, recorder)
     if json_:
         from epa_orchestrator.hardware.describe import describe
 
@@ -43,3 +47,9 @@ def machine(
         from epa_orchestrator.cli import tables
 
         tables.console().print(*tables.machine(found, pages))
+
+
+def _record(file: Path | None, name: str, recorder: Recorder) -> None:
+    if file is not None:
+        write_recording(file, name, recorder)
+        typer.echo(f"recorded to {file}; serve it with: epa-orchestrator serve --machine {file}", err=True)

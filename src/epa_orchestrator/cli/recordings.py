@@ -40,7 +40,8 @@ def write_recording(path: Path, name: str, recorder: Recorder) -> None:
     """Write what a recorder has read as a file that `--machine` takes."""
     from epa_orchestrator.hardware.sysfs import dump_recording
 
-    text = dump_recording(name, f"Recorded by epa-orchestrator {__version__}.", recorder.files, recorder.entries)
+    description = f"Recorded by epa-orchestrator {__version__}."
+    text = dump_recording(name, description, recorder.files, recorder.entries, recorder.hidden)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -73,6 +73,16 @@ def test_host_without_cpus_is_an_error(offline: Command) -> None:
         assert "sysfs shows no CPUs" in offline.failure(1, *arguments, env={"EPA_SYSFS": str(offline.base / "sys")})
 
 
+def test_recording_of_a_host_with_a_cut_list_shows_the_same_error(offline: Command) -> None:
+    write_tree(build(Shape(isolated="1-3")), offline.base / "sys")
+    (offline.base / "sys/devices/system/cpu/isolated").write_text("1-3")
+    file = offline.base / "recorded.json"
+    first = offline.run("machine", "--record", str(file), env={"EPA_SYSFS": str(offline.base / "sys")})
+    assert first.exit_code == 1
+    assert "cpu/isolated is cut short after '1-3'" in first.stderr
+    assert offline.failure(1, "machine", "--machine", str(file)) in first.stderr
+
+
 @pytest.mark.parametrize("arguments", [["machine"], ["machine", "--json"]])
 def test_unreadable_host_is_an_error(arguments: list[str], offline: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container whose lxcfs has died: its files in /sys then fail with ENOTCONN."""
