@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -228,6 +229,50 @@ class TestUnreadableTopology:
         daemon.host.restore()
         assert len(daemon.numa("d", 0, 3)) == 3
         assert daemon.ok("list_allocations")["total_available_cpus"] == 12
+
+
+class TestChangeThatOnlineDoesNotShow:
+    """Nodes and cores change while the lists of online and isolated CPUs stay as they are."""
+
+    def test_new_node_has_its_hugepages(self, daemon: Daemon) -> None:
+        daemon.host.become(memory_only_nodes=2)
+        daemon.host.set_pages(3, 2048, total=512, free=512)
+        assert daemon.free_pages(3, 2048) == 512
+        daemon.pages("db", 3, 2048, 4)
+        assert daemon.free_pages(3, 2048) == 508
+        daemon.pages("db", 3, 2048, -1)
+
+    def test_node_that_disappears_is_refused(self, daemon: Daemon) -> None:
+        daemon.host.become(memory_only_nodes=0)
+        assert "node2" not in daemon.ok("get_memory_info")["numa_hugepages"]
+        sentence = daemon.refused(
+            "allocate_hugepages", service_name="db", node_id=2, size_kb=2048, hugepages_requested=1
+        )
+        assert sentence == "NUMA node 2 not found"
+
+    def test_cpu_is_granted_in_the_node_that_it_is_in_now(self, daemon: Daemon) -> None:
+        daemon.host.put("devices/system/node/node0/cpulist", "0-3,5,8-11")
+        daemon.host.put("devices/system/node/node1/cpulist", "4,6-7,12-15")
+        assert daemon.numa("other", 1, 5) == {6, 7, 13, 14, 15}
+        assert daemon.numa("svc", 0, 7) == {1, 2, 3, 5, 9, 10, 11}
+
+    def test_other_siblings_count_after_sighup(self, daemon: Daemon) -> None:
+        for cpu in (1, 2):
+            daemon.host.put(f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", "1-2")
+        for cpu in (9, 10):
+            daemon.host.put(f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", "9-10")
+        daemon.reload({})
+        assert daemon.numa("svc", 0, 2) == {1, 2}
+
+    def test_sighup_with_a_mistake_in_the_settings_reads_the_host_too(self) -> None:
+        with Daemon(SMALL) as daemon:
+            daemon.start()
+            daemon.configure("{")
+            for cpu in (1, 2):
+                daemon.host.put(f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", "1-2")
+            daemon.send_signal(signal.SIGHUP)
+            wait_until(lambda: "the settings in use stay as they are" in daemon.log(), "the signal is handled")
+            assert daemon.numa("svc", 0, 2) == {1, 2}
 
 
 @pytest.mark.parametrize("killed", [False, True])
