@@ -41,7 +41,7 @@ LOSSES = {
 }
 
 
-@pytest.fixture(params=LOSSES.values(), ids=LOSSES.keys())
+@pytest.fixture(params=LOSSES.values(), ids=list(LOSSES))
 def lossy(request: pytest.FixtureRequest) -> Pool:
     """The isolated pool of a host that has lost CPUs."""
     at: Pools = request.param

@@ -80,9 +80,8 @@ def counted_minimum(
             room.setdefault(where.node[cpu], Counter())[where.l3[cpu]] += 1 if threads == "isolate" else len(core)
     if threads == "require" and count % min(len(core) for core in where.core.values()):
         return None
-    places = (
-        [room] if mixed else [{key: room[key] for key in room if (key < 0) is nowhere} for nowhere in (False, True)]
-    )
+    known, unknown = ({key: room[key] for key in room if (key < 0) is nowhere} for nowhere in (False, True))
+    places = [room] if mixed else [known, unknown]
     return min((found for each in places if (found := _fewest(each, count)) is not None), default=None)
 
 
