@@ -90,6 +90,9 @@ class Placement(BaseModel):
         description="The CPUs withheld from all services because of this claim, a CPU list; left out if longer than"
         " 1024 characters. The listing always has it.",
     )
+    nodeless_cpus: int | None = Field(
+        default=None, description="How many of the CPUs are in no NUMA node, as far as the kernel knows, if any are."
+    )
 
 
 class ErrorAnswer(Answer):
@@ -282,7 +285,9 @@ class ListingHead(Answer):
     remaining_available_cpus: int = Field(description="How many CPUs of the pool are free.")
     cpu_pool: PoolSummary = Field(description="The CPUs of the pool.")
     outdated_placements: tuple[str, ...] = Field(
-        default=(), description="The services that would now get other CPUs, because the options have changed."
+        default=(),
+        description="The services that would now get other CPUs because the options have changed, or whose promise"
+        " (a core to itself, a rule of the options) the machine cannot keep as it is now.",
     )
     state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 

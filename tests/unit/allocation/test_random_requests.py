@@ -119,6 +119,18 @@ class Requests(RuleBasedStateMachine):
                 assert claim.preemption_policy == "legacy"
                 left = self.ledger.claims[name].cpus if name in self.ledger.claims else EMPTY
                 assert (claim.cpus - left) <= grant.cpus - claim.explicit
+        self.names_every_loss(before, grant)
+
+    def names_every_loss(self, before: Ledger, grant: Grant) -> None:
+        """The change has each service whose CPUs changed, with what it had and what it has left."""
+        after = grant.ledger
+        had = {name: claim.cpus for name, claim in before.claims.items()}
+        has = {name: claim.cpus for name, claim in after.claims.items()}
+        changed = {name for name in had.keys() | has.keys() if had.get(name) != has.get(name)}
+        changes = {change.service: change for change in grant.change.claims}
+        assert changed <= changes.keys()
+        for name, change in changes.items():
+            assert (change.before, change.after) == (before.claims.get(name), after.claims.get(name))
 
     def held(self, service: str) -> CpuSet:
         return self.ledger.claims[service].cpus if service in self.ledger.claims else EMPTY
