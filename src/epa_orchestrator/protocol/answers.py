@@ -91,7 +91,9 @@ class Placement(BaseModel):
         " 1024 characters. The listing always has it.",
     )
     nodeless_cpus: int | None = Field(
-        default=None, description="How many of the CPUs are in no NUMA node, as far as the kernel knows, if any are."
+        default=None,
+        exclude_if=operator.not_,
+        description="How many of the CPUs are in no NUMA node that the kernel shows; left out when all are in one.",
     )
 
 
@@ -286,8 +288,8 @@ class ListingHead(Answer):
     cpu_pool: PoolSummary = Field(description="The CPUs of the pool.")
     outdated_placements: tuple[str, ...] = Field(
         default=(),
-        description="The services that would now get other CPUs because the options have changed, or whose promise"
-        " (a core to itself, a rule of the options) the machine cannot keep as it is now.",
+        description="The services that would now get other CPUs because the options have changed, and those with a core"
+        " to itself, or CPUs by a rule of the options, where the machine cannot keep this promise as it is now.",
     )
     state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 
