@@ -126,7 +126,7 @@ def test_list_of_a_pool_that_is_not_configured(read_only: Daemon) -> None:
 def test_list_shows_withheld_cpus(daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "2", "--cpu-thread-policy", "isolate")
     (row,) = table(daemon.text("list"))
-    assert (row["CPUs"], row["Withheld"]) == ("2,4", "3,5")
+    assert (row["CPUs"], row["Withheld"]) == ("2, 4", "3, 5")
     assert "2 CPUs held, 2 of 6 free" in daemon.text("list")
     assert daemon.json("list")["allocations"][0]["withheld_cpus"] == "3,5"
-    assert "2,4 (withholds 3,5)" in daemon.text("history", "--limit", "1")
+    assert "2, 4 (withholds 3, 5)" in daemon.text("history", "--limit", "1")

@@ -124,7 +124,7 @@ def test_allocations() -> None:
     table = tables.allocations(
         listing(allocation("nova"), allocation("ovs", "4,7", explicit=True, policy="non-preemptive"))
     )
-    assert rows(table) == [["nova", "2-3", "2", "no", "legacy"], ["ovs", "4,7", "2", "yes", "non-preemptive"]]
+    assert rows(table) == [["nova", "2-3", "2", "no", "legacy"], ["ovs", "4, 7", "2", "yes", "non-preemptive"]]
     text = shown(table)
     assert "Pool isolated" in text
     assert "4 CPUs held, 2 of 6 free" in text
@@ -133,7 +133,7 @@ def test_allocations() -> None:
 def test_withheld_cpus_have_a_column_only_when_there_are_some() -> None:
     withholding = allocation("ovs").model_copy(update={"withheld_cpus": "10-11"})
     table = tables.allocations(listing(allocation("nova", "4,7"), withholding))
-    assert rows(table) == [["nova", "4,7", "2", "no", "legacy", ""], ["ovs", "2-3", "2", "no", "legacy", "10-11"]]
+    assert rows(table) == [["nova", "4, 7", "2", "no", "legacy", ""], ["ovs", "2-3", "2", "no", "legacy", "10-11"]]
     assert "Withheld" in shown(table)
     assert "Withheld" not in shown(tables.allocations(listing(allocation("nova"))))
 
@@ -393,5 +393,5 @@ def test_long_names_and_lists_are_folded() -> None:
     text = shown(tables.allocations(listing(allocation("n" * 255, cpus))), width=80)
     cells = [line.strip("│").split("│") for line in text.splitlines() if line.startswith("│")]
     assert "".join(row[0].strip() for row in cells) == "n" * 255
-    assert "".join(row[1].strip() for row in cells) == cpus
+    assert "".join(row[1].replace(" ", "") for row in cells) == cpus
     assert all(len(line) <= 80 for line in text.splitlines())
