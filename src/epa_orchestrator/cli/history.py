@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from epa_orchestrator import paths
+from epa_orchestrator.cli.connect import without_daemon
 from epa_orchestrator.cli.options import JsonOption
 from epa_orchestrator.cli.output import fail, print_json
 
@@ -30,6 +31,11 @@ def history(
 
     It reads the daemon's database. You need permission to read that file, but no running daemon.
     """
+    with without_daemon():
+        _show(service, limit, machine, as_json=json_)
+
+
+def _show(service: str | None, limit: int, machine: str | None, *, as_json: bool) -> None:
     from epa_orchestrator.state import database_files
     from epa_orchestrator.state.errors import StateError
     from epa_orchestrator.state.history import read_events
@@ -42,7 +48,7 @@ def history(
     except StateError as error:
         hint = "" if machine or path.exists() else ". If the daemon serves a recorded machine, add --machine NAME"
         fail(f"The state database {path} {error}{hint}")
-    if json_:
+    if as_json:
         print_json([_event_document(event) for event in events])
     else:
         from epa_orchestrator.cli import tables

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import typer
-
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import JsonOption, PoolOption, SocketOption
-from epa_orchestrator.cli.output import EXIT_READ_ONLY, print_json, say
+from epa_orchestrator.cli.output import end_if_read_only, print_json, say
 
 if TYPE_CHECKING:
     from epa_orchestrator.protocol.answers import Listing
@@ -36,9 +34,7 @@ def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
         say(f"serving at {client.path}")
         for listing in listings:
             _say_pool(listing)
-    if problem is not None:
-        say(f"READ-ONLY: {problem}", err=True)
-        raise typer.Exit(EXIT_READ_ONLY)
+    end_if_read_only(problem)
 
 
 def list_claims(pool: PoolOption = "isolated", socket: SocketOption = None, json_: JsonOption = False) -> None:
@@ -51,6 +47,7 @@ def list_claims(pool: PoolOption = "isolated", socket: SocketOption = None, json
         from epa_orchestrator.cli import tables
 
         tables.console().print(tables.allocations(listing))
+    end_if_read_only(listing.state_error)
 
 
 def _say_pool(listing: Listing) -> None:
