@@ -27,6 +27,7 @@ class _Built(NamedTuple):
     isolation: tuple[str | None, str | None]
     settings: Settings
     pools: Pools
+    warnings: tuple[str, ...]
 
 
 class Host:
@@ -69,11 +70,18 @@ class Host:
             built = self._built
             if built is None or built.settings is not settings or (self._machine, self._problem) != (machine, problem):
                 pools = build_pools(self._machine, self._problem, settings, self.seen.cores)
-                built = _Built(isolation, settings, pools)
+                built = _Built(isolation, settings, pools, self._find_warnings(pools))
             if built.isolation != isolation:
                 built = built._replace(isolation=isolation)
             self._built = built
             return built.pools
+
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about the host and the settings that the operator should know, as of the present pools.
+
+        The same object as long as the pools are; () before the first reading.
+        """
+        return self._built.warnings if self._built is not None else ()
 
     def hugepages(self, node_id: int) -> tuple[Hugepages, ...]:
         """The kernel's hugepage counts on a node as they are now."""
@@ -86,6 +94,12 @@ class Host:
     def node_of_device(self, machine: Machine, name: str) -> int:
         """The NUMA node of a PCI device or a network interface. Raises DeviceError."""
         return node_of_device(self._sysfs, machine, name)
+
+    def _find_warnings(self, pools: Pools) -> tuple[str, ...]:
+        """The warnings for these pools. It runs after each reading of the host and each change of the settings."""
+        general = pools.general
+        found = [general.problem if general is not None and pools.machine is not None else None]
+        return tuple([warning for warning in found if warning is not None])
 
     def _discover(self) -> None:
         known = self._machine, self._problem

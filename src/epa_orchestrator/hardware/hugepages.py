@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from epa_orchestrator.hardware.sysfs import MOST_DIGITS, NODE_DIR, Sysfs, count_in, number
+from epa_orchestrator.hardware.sysfs import MOST_DIGITS, NODE_DIR, Sysfs, count_in, is_number, number
 
 _ALL_NODES: Final = "kernel/mm/hugepages"
 _SIZE = re.compile(rf"hugepages-([0-9]{{1,{MOST_DIGITS}}})kB", re.ASCII)
@@ -45,6 +45,16 @@ def read_hugepages_of(sysfs: Sysfs, node_id: int, size_kb: int) -> Hugepages | N
     if found is None and _is_whole_machine(sysfs, node_id):
         return _read_size(sysfs, _ALL_NODES, size_kb)
     return found
+
+
+def read_promised(sysfs: Sysfs, size_kb: int) -> int | None:
+    """The pages of one size (KiB) that the kernel has promised to processes and not handed out yet, on all nodes.
+
+    The kernel keeps this count (`resv_hugepages`) for the whole host only, and a confined snap may be unable to read
+    it: None then.
+    """
+    text = sysfs.read(f"{_ALL_NODES}/hugepages-{size_kb}kB/resv_hugepages")
+    return int(text) if text is not None and is_number(text) else None
 
 
 def _read_size(sysfs: Sysfs, directory: str, size_kb: int) -> Hugepages | None:

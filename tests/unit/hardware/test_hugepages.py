@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages, read_hugepages_of
+from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages, read_hugepages_of, read_promised
 from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsTree
 from tools.synthetic import Shape, build
 
@@ -50,3 +50,9 @@ def test_one_size_of_a_kernel_without_nodes() -> None:
     pages = "kernel/mm/hugepages/hugepages-1048576kB"
     sysfs = RecordedSysfs({f"{pages}/nr_hugepages": "4", f"{pages}/free_hugepages": "1"})
     assert read_hugepages_of(sysfs, 0, 1048576) == Hugepages(1048576, 4, 1)
+
+
+@pytest.mark.parametrize(("text", "promised"), [("3", 3), ("0", 0), (None, None), ("-1", None), ("", None)])
+def test_promised_pages_of_one_size(text: str | None, promised: int | None) -> None:
+    path = "kernel/mm/hugepages/hugepages-2048kB/resv_hugepages"
+    assert read_promised(RecordedSysfs({path: text} if text is not None else {}), 2048) == promised
