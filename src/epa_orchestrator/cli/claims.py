@@ -129,6 +129,7 @@ def explain(
                 print_json({"error": str(error), "explanation": error.explanation.model_dump(exclude_none=True)})
             else:
                 _show_explanation(error.explanation, refused=True)
+            warn(error.warnings)
             fail(str(error))
     warn(answer.warnings)
     show_taken(service, answer.taken, "would lose")
@@ -147,6 +148,8 @@ def _check_amount(count: int | None, percent: int | None, numa_node: int | None,
         raise typer.BadParameter("--default-size goes with neither COUNT, --percent nor --numa-node: leave them out")
     if count is None and percent is None and not default_size:
         raise typer.BadParameter("say how many CPUs: give COUNT, --percent or --default-size")
+    if count == 0:
+        raise typer.BadParameter("COUNT must be at least 1, not 0: --default-size gives the default size")
 
 
 def _wishes(

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from epa_orchestrator import paths
-from epa_orchestrator.cli.output import EXIT_READ_ONLY, EXIT_REFUSED, EXIT_UNREACHABLE, end_if_read_only, fail
+from epa_orchestrator.cli.output import (
+    EXIT_READ_ONLY,
+    EXIT_REFUSED,
+    EXIT_UNREACHABLE,
+    end_if_read_only,
+    fail,
+    warn,
+)
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
@@ -31,6 +38,7 @@ def connect(socket: Path | None) -> Generator[Client]:
     try:
         yield client
     except RefusedByDaemon as error:
+        warn(error.warnings)
         _end_refused(client, str(error))
     except DaemonError as error:
         fail(str(error), EXIT_UNREACHABLE)

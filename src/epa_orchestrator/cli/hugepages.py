@@ -11,7 +11,7 @@ import typer
 
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import JsonOption, SocketOption
-from epa_orchestrator.cli.output import end_if_read_only, print_json, say
+from epa_orchestrator.cli.output import end_if_read_only, print_json, say, warn
 
 
 def hugepages(
@@ -30,6 +30,7 @@ def hugepages(
     with connect(socket) as client:
         if service is None or count is None:
             memory = client.memory_info()
+            warn(memory.warnings)
             if json_:
                 print_json(memory.model_dump(exclude_none=True))
             else:
@@ -39,6 +40,7 @@ def hugepages(
             end_if_read_only(memory.state_error)
             return
         answer = client.set_hugepages(service, node, size, count)
+    warn(answer.warnings)
     if json_:
         print_json(answer.model_dump())
     else:

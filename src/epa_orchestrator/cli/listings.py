@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import JsonOption, PoolOption, SocketOption
-from epa_orchestrator.cli.output import end_if_read_only, print_json, say
+from epa_orchestrator.cli.output import end_if_read_only, print_json, say, warn
 
 if TYPE_CHECKING:
     from epa_orchestrator.protocol.answers import Listing
+
+#: Fields of a listing that `status --json` does not repeat for each pool.
+_NOT_IN_STATUS: Final = {"allocations", "version", "warnings"}
 
 
 def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
@@ -22,18 +25,21 @@ def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
         if general := client.general_listing():
             listings.append(general)
     problem = listings[0].state_error
+    warnings = list(dict.fromkeys(warning for listing in listings for warning in listing.warnings))
     if json_:
         print_json(
             {
                 "socket": str(client.path),
                 "state_error": problem,
-                "pools": {each.pool: each.model_dump(exclude={"allocations", "version"}) for each in listings},
+                **({"warnings": warnings} if warnings else {}),
+                "pools": {each.pool: each.model_dump(exclude=_NOT_IN_STATUS) for each in listings},
             }
         )
     else:
         say(f"serving at {client.path}")
         for listing in listings:
             _say_pool(listing)
+        warn(warnings, err=False)
     end_if_read_only(problem)
 
 
@@ -41,6 +47,7 @@ def list_claims(pool: PoolOption = "isolated", socket: SocketOption = None, json
     """Show which service holds which CPUs."""
     with connect(socket) as client:
         listing = client.list_allocations(pool)
+    warn(listing.warnings)
     if json_:
         print_json(listing.model_dump(exclude_none=True))
     else:

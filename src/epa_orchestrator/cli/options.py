@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 ServiceArgument = Annotated[str, typer.Argument(help="The service that gets the CPUs.")]
-CountArgument = Annotated[int | None, typer.Argument(help="The number of CPUs.", min=1)]
+CountArgument = Annotated[int | None, typer.Argument(help="The number of CPUs.", min=0)]
 DefaultSizeOption = Annotated[
     bool, typer.Option("--default-size", help="Give the default size, which depends on what is free, instead of COUNT.")
 ]

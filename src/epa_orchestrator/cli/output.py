@@ -23,10 +23,10 @@ def say(text: str, *, err: bool = False) -> None:
     typer.echo(printable(text), err=err)
 
 
-def warn(warnings: Iterable[str]) -> None:
-    """Print an answer's warnings on stderr."""
+def warn(warnings: Iterable[str], *, err: bool = True) -> None:
+    """Print an answer's warnings, each on its own line."""
     for warning in warnings:
-        say(f"warning: {warning}", err=True)
+        say(f"warning: {warning}", err=err)
 
 
 def print_json(document: Any) -> None:

@@ -15,7 +15,7 @@ import typer
 
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import JsonOption, SocketOption
-from epa_orchestrator.cli.output import end_if_read_only, fail, print_json, say
+from epa_orchestrator.cli.output import end_if_read_only, fail, print_json, say, warn
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
@@ -56,6 +56,7 @@ def release(
                     f"Nothing was released: service '{service}' holds CPUs {claim.allocated_cores}, none of them in"
                     f" NUMA node {numa_node}"
                 )
+    warn(answer.warnings)
     if json_:
         print_json(json.loads(answer.encode()))
     else:

@@ -102,7 +102,7 @@ def _choices(found: Explanation, *, refused: bool) -> Table:
 
 def hugepages(answer: MemoryAnswer) -> Table:
     """The hugepages of every NUMA node, and the services that they are recorded for."""
-    table = FittedTable(("Node", "Size (KiB)", "Total", "Free", "Recorded for"), "Hugepages")
+    table = FittedTable(("Node", "Size (KiB)", "Total", "Free", "Recorded for"), "Hugepages", _left_out(answer))
     for node, pages in answer.numa_hugepages.items():
         if not pages.capacity and not pages.allocations:
             table.add_row(_text(node), "-", "0", "0", "")
@@ -115,6 +115,15 @@ def hugepages(answer: MemoryAnswer) -> Table:
             total, free = sizes.get(size, ("gone", "0"))
             table.add_row(_text(node), str(size), total, free, _text(", ".join(holders.get(size, ()))))
     return table
+
+
+def _left_out(answer: MemoryAnswer) -> str | None:
+    """What a long answer leaves out: nodes and sizes without any pages."""
+    if answer.left_out is None:
+        return None
+    places = [f"on nodes {_breakable(answer.left_out.nodes)}"] if answer.left_out.nodes else []
+    places += [f"of {size} KiB on nodes {_breakable(nodes)}" for size, nodes in answer.left_out.sizes_kb.items()]
+    return f"No pages {'; '.join(places)}"
 
 
 def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable[Table]:

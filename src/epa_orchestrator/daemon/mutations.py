@@ -128,7 +128,21 @@ def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) 
     else:
         grant = _grant_in_pool(ledger, pool, _terms(host, pools, request), request)
     _check_pool(grant, pool)
-    return Decision(grant.change, grant.ledger, _answer(pools.configured, pool, request, grant))
+    taken = {service: str(cpus) for service, cpus in grant.change.taken_by(request.service_name).items()}
+    if request.may_take is not None:
+        _require_agreement(taken, request)
+    return Decision(grant.change, grant.ledger, _answer(pools.configured, pool, request, grant, taken))
+
+
+def _require_agreement(taken: dict[str, str], request: Allocating) -> None:
+    """Refuse to take other CPUs than the request agrees to."""
+    agreed = request.may_take or {}
+    if more := {service: cpus for service, cpus in taken.items() if agreed.get(service) != cpus}:
+        losses = ", ".join(f"CPUs {cpus} from '{service}'" for service, cpus in more.items())
+        raise Refused(
+            f"The request would take {losses}, which its may_take does not allow: repeat it with what a dry run takes"
+            " now, or without may_take"
+        )
 
 
 def _grant_in_pool(ledger: Ledger, pool: Pool, terms: Terms, request: AllocateCores | AllocateCoresPercent) -> Grant:
@@ -206,10 +220,11 @@ class _Common(TypedDict):
     preemption_policy: PreemptionPolicy | None
     placement: Placement | None
     dry_run: bool | None
+    taken: dict[str, str]
     explanation: Explanation | None
 
 
-def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant) -> Answer:
+def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant, taken: dict[str, str]) -> Answer:
     free = grant.ledger.free(pool)
     common = _Common(
         service_name=request.service_name,
@@ -219,6 +234,7 @@ def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant) -
         preemption_policy=grant.claim.preemption_policy if grant.claim else None,
         placement=summary.of_grant(grant, free, configured),
         dry_run=request.dry_run or None,
+        taken=taken,
         explanation=explanation.of_grant(grant) if request.explain else None,
     )
     match request:

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+
+import pytest
 
 from epa_orchestrator.protocol.answers import FEATURES
 from tests.unit.cli.builders import Daemon, table
@@ -114,13 +117,33 @@ def test_list_json(daemon: Daemon) -> None:
     assert (general["pool"], general["allocations"]) == ("general", [])
 
 
-def test_list_of_a_read_only_daemon(read_only: Daemon) -> None:
-    assert "0 CPUs held, 0 of 6 free" in read_only.text("list")
-    assert "state.json" in read_only.json("list")["state_error"]
+@pytest.fixture(scope="module")
+def warned() -> Iterator[Daemon]:
+    """A daemon whose settings give its listings a warning."""
+    made = Daemon({"cpu-pool": "900"})
+    yield made
+    made.stop()
 
 
-def test_list_of_a_pool_that_is_not_configured(read_only: Daemon) -> None:
-    assert "general is not configured" in read_only.failure(1, "list", "--pool", "general")
+def test_status_shows_each_warning_on_its_own_line(warned: Daemon) -> None:
+    """Warnings do not change the exit code."""
+    *_, warning = warned.text("status").splitlines()
+    assert warning.startswith("warning: ")
+    assert "pool general" in warning
+
+
+def test_status_json_has_the_warnings_once(warned: Daemon) -> None:
+    document = warned.json("status")
+    (warning,) = document["warnings"]
+    assert "pool general" in warning
+    assert all("warnings" not in pool for pool in document["pools"].values())
+
+
+def test_list_shows_warnings_on_stderr(warned: Daemon) -> None:
+    result = warned.run("list")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: ")
+    assert json.loads(warned.run("list", "--json").stdout)["warnings"] == [result.stderr[len("warning: ") : -1]]
 
 
 def test_list_shows_withheld_cpus(daemon: Daemon) -> None:
