@@ -73,13 +73,5 @@ class Change(NamedTuple):
     claims: tuple[ClaimChange, ...] = ()
     pages: PagesChange | None = None
 
-    def taken_by(self, service: str) -> dict[str, CpuSet]:
-        """The CPUs that other services lose to this one, by their names."""
-        return {
-            before.service: before.cpus - (after.cpus if after else EMPTY)
-            for before, after in self.claims
-            if before is not None and before.service != service
-        }
-
     def __bool__(self) -> bool:
         return bool(self.claims) or self.pages is not None

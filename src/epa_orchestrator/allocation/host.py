@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from itertools import chain
 from typing import NamedTuple
 
 from epa_orchestrator.allocation.pools import Pools, build_pools
@@ -14,7 +18,13 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.hardware.devices import node_of_device
 from epa_orchestrator.hardware.discovery import MachineError, read_isolation, read_machine
-from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages, read_hugepages_of
+from epa_orchestrator.hardware.hugepages import (
+    Hugepages,
+    read_free,
+    read_hugepages,
+    read_hugepages_of,
+    read_promised,
+)
 from epa_orchestrator.hardware.machine import LastSeen, Machine
 from epa_orchestrator.hardware.sysfs import Sysfs
 
@@ -46,6 +56,8 @@ class Host:
         self._machine: Machine | None = None
         self._problem: str | None = None
         self._built: _Built | None = None
+        #: The sizes (KiB) of hugepages on the host, as of the last reading.
+        self._page_sizes: tuple[int, ...] = ()
         self.seen = seen or LastSeen()
 
     def use(self, settings: Settings) -> None:
@@ -83,13 +95,43 @@ class Host:
         """
         return self._built.warnings if self._built is not None else ()
 
+    def hugepages_by_node(self, node_ids: Iterable[int]) -> dict[int, tuple[Hugepages, ...]]:
+        """The kernel's hugepage counts on all nodes as they are now."""
+        # Promised pages first: one that is handed out in between counts twice then, where the other order would show
+        # it as free.
+        promised = {size: read_promised(self._sysfs, size) or 0 for size in self._page_sizes}
+        counts = {node_id: read_hugepages(self._sysfs, node_id) for node_id in node_ids}
+        if not any(promised.values()):
+            return counts
+        free = Counter[int]()
+        for pages in chain.from_iterable(counts.values()):
+            free[pages.size_kb] += pages.free
+        return {
+            node_id: tuple([_promise(each, promised.get(each.size_kb, 0), free[each.size_kb]) for each in pages])
+            for node_id, pages in counts.items()
+        }
+
     def hugepages(self, node_id: int) -> tuple[Hugepages, ...]:
-        """The kernel's hugepage counts on a node as they are now."""
-        return read_hugepages(self._sysfs, node_id)
+        """The kernel's hugepage counts on one node as they are now."""
+        sizes = [pages.size_kb for pages in read_hugepages(self._sysfs, node_id)]
+        return tuple([pages for size in sizes if (pages := self.hugepages_of(node_id, size)) is not None])
 
     def hugepages_of(self, node_id: int, size_kb: int) -> Hugepages | None:
         """The kernel's counts for one size (KiB) on a node as they are now, None where it has no such pages."""
-        return read_hugepages_of(self._sysfs, node_id, size_kb)
+        promised = read_promised(self._sysfs, size_kb) or 0
+        pages = read_hugepages_of(self._sysfs, node_id, size_kb)
+        if pages is None or not promised:
+            return pages
+        free = pages.free
+        for other in self._node_ids():
+            if free - pages.free >= promised:
+                break
+            free += read_free(self._sysfs, other, size_kb) if other != node_id else 0
+        return _promise(pages, promised, free)
+
+    def _node_ids(self) -> tuple[int, ...]:
+        machine = self._machine
+        return tuple(machine.node_ids) if machine is not None else ()
 
     def node_of_device(self, machine: Machine, name: str) -> int:
         """The NUMA node of a PCI device or a network interface. Raises DeviceError."""
@@ -97,9 +139,24 @@ class Host:
 
     def _find_warnings(self, pools: Pools) -> tuple[str, ...]:
         """The warnings for these pools. It runs after each reading of the host and each change of the settings."""
-        general = pools.general
-        found = [general.problem if general is not None and pools.machine is not None else None]
+        if pools.machine is None:
+            return ()
+        general = pools.general.problem if pools.general is not None else None
+        found = (general, pools.default_size_warning, self._find_unreadable_promises(pools.machine))
         return tuple([warning for warning in found if warning is not None])
+
+    def _find_unreadable_promises(self, machine: Machine) -> str | None:
+        """The warning that promised hugepages are not seen, of sizes that the host has pages of."""
+        counts = [pages for node_id in machine.node_ids for pages in read_hugepages(self._sysfs, node_id)]
+        self._page_sizes = tuple(sorted({pages.size_kb for pages in counts}))
+        used = sorted({pages.size_kb for pages in counts if pages.total})
+        unreadable = [f"{size} KB" for size in used if read_promised(self._sysfs, size) is None]
+        if not unreadable:
+            return None
+        return (
+            f"Hugepages of {', '.join(unreadable)} that the kernel has promised to processes count as free, because"
+            " resv_hugepages in /sys/kernel/mm/hugepages cannot be read"
+        )
 
     def _discover(self) -> None:
         known = self._machine, self._problem
@@ -135,3 +192,11 @@ class Host:
         if seen != self.seen:
             # Equal cores stay the same object, so that the ledger sees quickly that they have not changed.
             self.seen = seen._replace(cores=self.seen.cores) if seen.cores == self.seen.cores else seen
+
+
+def _promise(pages: Hugepages, promised: int, free: int) -> Hugepages:
+    """The counts of a node, with what of the `promised` pages of the host only this node can provide.
+
+    `promised` and `free` are of all nodes: the kernel does not say where promised pages will be.
+    """
+    return replace(pages, promised=max(promised - (free - pages.free), 0))

@@ -21,6 +21,8 @@ _MAX_TOPOLOGIES: Final = 16
 #: Shipped hypervisors search for the second half of this sentence: the host has no CPU pinning.
 NO_ISOLATED_CPUS: Final = "No CPUs available: No Isolated CPUs configured"
 NO_GENERAL_CPUS: Final = "No CPUs available in pool general"
+#: What it means for openstack-hypervisor, which sends `num_of_cores: 0`, when no CPU is left.
+NOTHING_TO_SHARE: Final = "shared_cpus is then empty, and openstack-hypervisor pins no guests"
 
 
 class NodeCpus(NamedTuple):
@@ -105,6 +107,20 @@ class Pools:
     def get(self, name: PoolName) -> Pool | None:
         """The pool of this name, None for an unconfigured one."""
         return self.isolated if name == "isolated" else self.general
+
+    @property
+    def default_size_warning(self) -> str | None:
+        """The warning that a request for the default size leaves no CPU to share."""
+        settings = self.settings
+        if settings.default_allocation_percent == 100:
+            option = "default-allocation-percent=100"
+        elif (
+            settings.large_system_reserved_cpus == 0 and len(self.isolated.configured) > settings.large_system_threshold
+        ):
+            option = "large-system-reserved-cpus=0"
+        else:
+            return None
+        return f"{option} grants every free CPU to a service that asks for the default size: {NOTHING_TO_SHARE}"
 
     @cached_property
     def eligible(self) -> CpuSet:

@@ -20,11 +20,15 @@ _SIZE = re.compile(rf"hugepages-([0-9]{{1,{MOST_DIGITS}}})kB", re.ASCII)
 
 @dataclass(frozen=True)
 class Hugepages:
-    """The hugepages of one size (KiB) on one node, as the kernel counts them."""
+    """The hugepages of one size (KiB) on one node, as the kernel counts them.
+
+    `promised` are those of the free ones that the kernel has promised to processes, and can only hand out here.
+    """
 
     size_kb: int
     total: int
     free: int
+    promised: int = 0
 
 
 def read_hugepages(sysfs: Sysfs, node_id: int) -> tuple[Hugepages, ...]:
@@ -55,6 +59,11 @@ def read_promised(sysfs: Sysfs, size_kb: int) -> int | None:
     """
     text = sysfs.read(f"{_ALL_NODES}/hugepages-{size_kb}kB/resv_hugepages")
     return int(text) if text is not None and is_number(text) else None
+
+
+def read_free(sysfs: Sysfs, node_id: int, size_kb: int) -> int:
+    """The free pages of one size (KiB) on a node that has a directory of its own."""
+    return count_in(sysfs, f"{NODE_DIR}/node{node_id}/hugepages/hugepages-{size_kb}kB/free_hugepages")
 
 
 def _read_size(sysfs: Sysfs, directory: str, size_kb: int) -> Hugepages | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from functools import cache, cached_property
 from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import (
@@ -29,6 +30,7 @@ from pydantic_core import from_json
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.names import MAX_NAME_LENGTH, PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import CpuThreadPolicy, NumaPolicy, UncoreCacheAlignment
+from epa_orchestrator.protocol.quoting import about_unknown_fields, cut, quote
 
 VERSION: Final = "1.0"
 
@@ -47,14 +49,16 @@ _EXPECTED: Final = {
     "less_than_equal": "at most {le}",
 }
 _NOT_BLANK: Final = re.compile(rb"\S")
-#: How many characters of a client's own text an error repeats.
-_ECHO: Final = 80
 #: Numbers of CPUs, nodes and pages are far below; the bound keeps them inside what SQLite and clients can hold.
 _MOST: Final = 2**31 - 1
 
 
 class ProtocolError(EpaError):
-    """A request that cannot be served as it is."""
+    """A request that cannot be served as it is; `warnings` are about its unknown fields."""
+
+    def __init__(self, sentence: str, warnings: tuple[str, ...] = ()) -> None:
+        super().__init__(sentence)
+        self.warnings = warnings
 
 
 def _printable(name: str) -> str:
@@ -85,6 +89,11 @@ class CommonFields(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True, defer_build=True)
 
     version: Literal["1.0"] = Field(default=VERSION, description="The version of the protocol.")
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings about the request, for its answer: `validate` puts those about unknown fields here."""
+        return ()
 
 
 class AllocationFields(CommonFields):
@@ -130,7 +139,7 @@ class AllocationFields(CommonFields):
         try:
             return validate_field(value)
         except ValidationError:
-            raise ValueError(f"must be a NUMA node, a PCI address or a network interface, not {_echo(value)}") from None
+            raise ValueError(f"must be a NUMA node, a PCI address or a network interface, not {quote(value)}") from None
 
 
 class AllocateCores(AllocationFields):
@@ -279,11 +288,36 @@ def validate(document: dict[str, Any]) -> Request:
     action = document.get("action")
     model = _MODELS.get(action) if isinstance(action, str) else None
     if model is None:
-        raise ProtocolError(f"Unknown action: {_echo(action)}" if "action" in document else "Field 'action' is missing")
+        shown = cut(action) if isinstance(action, str) else quote(action)
+        raise ProtocolError(f"Unknown action: {shown}" if "action" in document else "Field 'action' is missing")
     try:
-        return model.model_validate(document)
+        request = model.model_validate(document)
     except ValidationError as error:
-        raise ProtocolError(_sentence(error)) from None
+        raise ProtocolError(_sentence(error), _warnings(model, document)) from None
+    except ProtocolError as error:
+        error.warnings = _warnings(model, document)
+        raise
+    if len(request.model_fields_set) < len(document):
+        vars(request)["warnings"] = _warnings(model, document)
+    return request
+
+
+def _warnings(model: type[Request], document: dict[str, Any]) -> tuple[str, ...]:
+    """The warnings about fields that have no effect, because the action does not have them.
+
+    Without those that are null and that another action has: some clients send one form for all actions.
+    """
+    return about_unknown_fields(
+        name
+        for name, value in document.items()
+        if name not in model.model_fields and (value is not None or name not in _all_fields())
+    )
+
+
+@cache
+def _all_fields() -> frozenset[str]:
+    """The fields of all actions."""
+    return frozenset(name for model in _MODELS.values() for name in model.model_fields)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -301,10 +335,4 @@ def _sentence(error: ValidationError) -> str:
         case "string_too_short" | "string_too_long":
             return f"{field} must have 1 to {MAX_NAME_LENGTH} characters, not {len(value)}"
         case _:
-            return f"{field} must be {_EXPECTED[kind].format(**context)}, not {_echo(value)}"
-
-
-def _echo(value: object) -> str:
-    """A client's own value for a sentence, cut short."""
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _ECHO else text[:_ECHO] + "…"
+            return f"{field} must be {_EXPECTED[kind].format(**context)}, not {quote(value)}"
