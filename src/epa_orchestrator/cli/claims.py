@@ -182,9 +182,18 @@ def _request_with_consent(service: str, request: Callable[..., Granted]) -> Gran
 
     The request names what a dry run would take. If it would take anything else by now, the daemon refuses it.
     """
+    from epa_orchestrator.client import RefusedByDaemon
+
     tried, _ = request(dry_run=True)
-    require_consent(service, tried.taken)
-    return request(may_take=tried.taken)
+    if tried.taken:
+        warn(tried.warnings)
+        require_consent(service, tried.taken)
+    try:
+        return request(may_take=tried.taken)
+    except RefusedByDaemon as error:
+        if "may_take" in str(error):
+            fail(f"Nothing was changed: {error}. Run the command again to be asked again, or add --take")
+        raise
 
 
 def _request_cpus(

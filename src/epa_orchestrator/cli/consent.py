@@ -26,8 +26,6 @@ def require_consent(service: str, taken: Mapping[str, str]) -> None:
 
     Without a terminal nobody can answer, so the command ends.
     """
-    if not taken:
-        return
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         losses = "; ".join(_losses(service, taken, "would lose"))
         fail(f"Nothing was changed, because other services would lose CPUs: {losses}. Add --take to allow it")

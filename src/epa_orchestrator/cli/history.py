@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -17,6 +17,10 @@ from epa_orchestrator.cli.output import fail, print_json
 
 if TYPE_CHECKING:
     from epa_orchestrator.state.events import Event
+
+
+#: The fields of an event about CPUs that one service takes from another; JSON has them when they are not empty.
+_TAKINGS: Final = ("taken_from", "taken_from_others", "taken_by")
 
 
 def history(
@@ -67,6 +71,7 @@ def _event_document(event: Event) -> dict[str, Any]:
         **event.peer._asdict(),
         "action": event.action,
     }
+    document |= {name: value for name in _TAKINGS if (value := getattr(event, name))}
     if not event.damaged:
         return document
     return document | dict.fromkeys(event.damaged) | {"damaged": list(event.damaged)}

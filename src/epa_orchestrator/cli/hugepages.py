@@ -30,7 +30,6 @@ def hugepages(
     with connect(socket) as client:
         if service is None or count is None:
             memory = client.memory_info()
-            warn(memory.warnings)
             if json_:
                 print_json(memory.model_dump(exclude_none=True))
             else:

@@ -47,7 +47,6 @@ def list_claims(pool: PoolOption = "isolated", socket: SocketOption = None, json
     """Show which service holds which CPUs."""
     with connect(socket) as client:
         listing = client.list_allocations(pool)
-    warn(listing.warnings)
     if json_:
         print_json(listing.model_dump(exclude_none=True))
     else:

@@ -28,7 +28,7 @@ def machine(
 
 def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
     from epa_orchestrator.hardware.discovery import MachineError, read_machine
-    from epa_orchestrator.hardware.hugepages import read_hugepages
+    from epa_orchestrator.hardware.hugepages import read_hugepages, read_promised
     from epa_orchestrator.hardware.sysfs import Recorder, SysfsError
 
     sysfs, name = open_machine(machine)
@@ -36,6 +36,8 @@ def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
     try:
         found = read_machine(recorder)
         pages = {node_id: read_hugepages(recorder, node_id) for node_id in found.node_ids}
+        for size_kb in {each.size_kb for counts in pages.values() for each in counts}:
+            read_promised(recorder, size_kb)  # for the recording: the daemon reads it
     except (MachineError, SysfsError) as error:
         fail(str(error))
     if record is not None:

@@ -163,7 +163,7 @@ def history(events: list[Event]) -> Table:
             "at": when,
             "service": event.service,
             "before": _held(event.before),
-            "after": _held(event.after),
+            "after": f"{_held(event.after)}{_takings(event)}",
             "action": event.action,
             "peer": f"pid {process} uid {user}",
         }
@@ -193,6 +193,14 @@ def _core_types(found: Machine) -> str:
 
 def _option_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _takings(event: Event) -> str:
+    """Who took which CPUs from whom in the event, as the end of a text."""
+    took = [f"; took {_breakable(cpus)} from {service}" for service, cpus in event.taken_from.items()]
+    lost = [f"; lost {_breakable(cpus)} to {service}" for service, cpus in event.taken_by.items()]
+    others = [f"; took CPUs from {event.taken_from_others} more services"] if event.taken_from_others else []
+    return "".join([*took, *others, *lost])
 
 
 def _held(record: dict[str, object] | None) -> str:

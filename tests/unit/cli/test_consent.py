@@ -10,11 +10,14 @@ import json
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import typer
 
 from epa_orchestrator.cli.consent import require_consent, show_taken
+from epa_orchestrator.client import Client
+from epa_orchestrator.protocol.answers import NumaCoresAnswer
 from tests.unit.cli.builders import Daemon
 
 #: With the CPUs as in `full`, this takes CPUs 6-7.
@@ -156,11 +159,18 @@ def test_request_that_takes_nothing_is_refused_when_it_would_take_by_now(
 ) -> None:
     """The free CPUs go to another service between the dry run and the request."""
 
-    def require(*_: object) -> None:
-        daemon.client.allocate("ceph", 6)
+    send = Client.allocate_in_node
 
-    monkeypatch.setattr("epa_orchestrator.cli.claims.require_consent", require)
-    assert "would take CPUs 2-3 from 'ceph'" in daemon.failure(1, *TAKING)
+    def send_and_be_overtaken(client: Client, *args: Any, **fields: Any) -> NumaCoresAnswer:
+        answer = send(client, *args, **fields)
+        if fields.get("dry_run"):
+            daemon.client.allocate("ceph", 6)
+        return answer
+
+    monkeypatch.setattr(Client, "allocate_in_node", send_and_be_overtaken)
+    sentence = daemon.failure(1, *TAKING)
+    assert "would take CPUs 2-3 from 'ceph'" in sentence
+    assert sentence.endswith("Run the command again to be asked again, or add --take")
     assert held(daemon) == {"ceph": "2-7"}
 
 
