@@ -159,24 +159,23 @@ class Batch:
             change, after, answer, outcome = decide(ledger, self._host, pools, request)
             encoded = answer.encode()
         except SysfsError as error:
-            return Change(), ledger, error_answer(str(error), request), str(error)
+            return Change(), ledger, error_answer(str(error)), str(error)
         except Refused as refused:
             return Change(), ledger, refusal(request, refused).encode(), str(refused)
         except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", request.action, peer.pid)
-            return Change(), ledger, error_answer(INTERNAL_ERROR, request), INTERNAL_ERROR
+            return Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR
         return change, after, encoded, outcome
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""
         sentence = self._sentence(error)
-
-        def failed(waiting: Waiting) -> Decided:
-            return Decided(waiting, error_answer(sentence, waiting.request), sentence, tentative=True)
-
+        answer = error_answer(sentence)
         self._after = self.ledger
-        self.decided = [failed(each.waiting) if each.tentative else each for each in self.decided]
-        self.decided += [failed(waiting) for waiting in self.left]
+        self.decided = [
+            each._replace(answer=answer, outcome=sentence) if each.tentative else each for each in self.decided
+        ]
+        self.decided += [Decided(waiting, answer, sentence, tentative=True) for waiting in self.left]
         self.left = ()
 
     def _sentence(self, error: Exception) -> str:

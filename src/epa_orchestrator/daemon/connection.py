@@ -145,7 +145,7 @@ class Connection:
         try:
             request = self._request.feed(piece)
         except ProtocolError as error:
-            self._fail(str(error), error.warnings)
+            self._fail(str(error))
             return
         if request is None:
             self._watch_input()
@@ -204,7 +204,7 @@ class Connection:
         self._unwatch()
         refusal = None if isinstance(request, Reading) else self._begin_change()
         if refusal is not None:
-            self._fail(refusal, request.warnings)
+            self._fail(refusal)
             return
         self._phase = _Phase.WAITING
         self._shared.orchestrator.submit(request, self._peer, self._reply)
@@ -241,18 +241,17 @@ class Connection:
 
     def _fail_unfinished(self, sentence: str) -> None:
         """Answer an incomplete request with the mistake in it, or with this sentence when it has none."""
-        warnings: tuple[str, ...] = ()
         try:
             if self._request:
                 self._request.check()
         except ProtocolError as error:
-            sentence, warnings = str(error), error.warnings
-        self._fail(sentence, warnings)
+            sentence = str(error)
+        self._fail(sentence)
 
-    def _fail(self, sentence: str, warnings: tuple[str, ...] = ()) -> None:
+    def _fail(self, sentence: str) -> None:
         """Answer with an error. No other answer was sent before."""
         peer_log.note(*self._peer, "refused: %s", sentence)
-        self._send(ErrorAnswer(error=sentence, warnings=warnings).encode(), self._linger)
+        self._send(ErrorAnswer(error=sentence).encode(), self._linger)
 
     def _send(self, answer: bytes, then: Callable[[], None]) -> None:
         """Send the answer in one write. A rest that does not fit follows as the client reads."""

@@ -75,8 +75,7 @@ def refusal(request: Mutation, refused: Refused) -> ErrorAnswer:
     """The answer to a request that is refused, with the reasons if it asked for them."""
     explain = not isinstance(request, AllocateHugepages) and request.explain
     unplaceable = refused.unplaceable if explain else None
-    reasons = unplaceable and explanation.of_refusal(unplaceable)
-    return ErrorAnswer(error=str(refused), explanation=reasons, warnings=request.warnings)
+    return ErrorAnswer(error=str(refused), explanation=unplaceable and explanation.of_refusal(unplaceable))
 
 
 # --- the service -------------------------------------------------------------------------------------------------

@@ -73,8 +73,8 @@ class Orchestrator:
                 self._upkeep.review_for_listing()
         elif self._current.problem is not None:
             problem = self._current.problem
-            sentence = f"{problem}; until then only list_allocations and get_memory_info are served"
-            send(reply, error_answer(sentence, request), peer, request, problem)
+            answer = error_answer(f"{problem}; until then only list_allocations and get_memory_info are served")
+            send(reply, answer, peer, request, problem)
         else:
             self._waiting.append(Waiting(request, peer, reply))
             if self._alone and not self._busy:  # the turn in which others could join would cost a lone client 16 µs

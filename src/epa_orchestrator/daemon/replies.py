@@ -22,9 +22,9 @@ INTERNAL_ERROR: Final = "Internal error: nothing was changed; please report it w
 Reply = Callable[[bytes], None]
 
 
-def error_answer(sentence: str, request: Request) -> bytes:
-    """The refusal of a request on the wire."""
-    return ErrorAnswer(error=sentence, warnings=request.warnings).encode()
+def error_answer(sentence: str) -> bytes:
+    """A refusal on the wire."""
+    return ErrorAnswer(error=sentence).encode()
 
 
 def send(reply: Reply, answer: bytes, peer: Peer, request: Request, outcome: str) -> None:
@@ -38,4 +38,4 @@ def send(reply: Reply, answer: bytes, peer: Peer, request: Request, outcome: str
 
 def send_error(reply: Reply, sentence: str, peer: Peer, request: Request) -> None:
     """Send an error, and log it."""
-    send(reply, error_answer(sentence, request), peer, request, sentence)
+    send(reply, error_answer(sentence), peer, request, sentence)

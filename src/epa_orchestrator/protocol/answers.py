@@ -39,7 +39,8 @@ class Answer(BaseModel):
     warnings: tuple[str, ...] = Field(
         default=(),
         exclude_if=operator.not_,
-        description="Sentences about what the client or the operator should look at; left out when empty.",
+        description="Sentences for the client or the operator, about what was granted, and fields that the daemon does"
+        " not know. A refusal has none.",
     )
 
     def encode(self) -> bytes:

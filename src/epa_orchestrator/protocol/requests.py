@@ -54,11 +54,7 @@ _MOST: Final = 2**31 - 1
 
 
 class ProtocolError(EpaError):
-    """A request that cannot be served as it is; `warnings` are about its unknown fields."""
-
-    def __init__(self, sentence: str, warnings: tuple[str, ...] = ()) -> None:
-        super().__init__(sentence)
-        self.warnings = warnings
+    """A request that cannot be served as it is."""
 
 
 def _printable(name: str) -> str:
@@ -293,10 +289,7 @@ def validate(document: dict[str, Any]) -> Request:
     try:
         request = model.model_validate(document)
     except ValidationError as error:
-        raise ProtocolError(_sentence(error), _warnings(model, document)) from None
-    except ProtocolError as error:
-        error.warnings = _warnings(model, document)
-        raise
+        raise ProtocolError(_sentence(error)) from None
     if len(request.model_fields_set) < len(document):
         vars(request)["warnings"] = _warnings(model, document)
     return request

@@ -334,3 +334,101 @@ def test_a_found_and_a_lost_machine_are_logged_once(made: Fixture, caplog: pytes
     found, lost = (record.getMessage() for record in caplog.records)
     assert found == "machine: CPUs 0-7 online, 1-3,5-7 isolated, 2 packages, 2 NUMA nodes, 2 L3 domains, 8 cores"
     assert "cannot be read" in lost
+
+
+# --- promised hugepages ---
+
+PROMISED = "kernel/mm/hugepages/hugepages-2048kB/resv_hugepages"
+
+
+@pytest.mark.parametrize(("promised", "on_each_node"), [(0, 0), (3, 0), (4, 0), (6, 2), (8, 4), (20, 16)])
+def test_promised_pages_count_where_other_nodes_cannot_provide_them(
+    made: Fixture, promised: int, on_each_node: int
+) -> None:
+    """Each of the two nodes has four free pages."""
+    made.host.pools()
+    made.write(PROMISED, str(promised))
+    every = made.host.hugepages_by_node([0, 1])
+    assert [pages.promised for node_id in (0, 1) for pages in every[node_id]] == [on_each_node] * 2
+    assert {node_id: made.host.hugepages(node_id) for node_id in (0, 1)} == every
+
+
+def test_other_nodes_are_read_only_for_promised_pages(made: Fixture) -> None:
+    made.host.pools()
+    made.tree.asked = 0
+    made.host.hugepages_of(0, 2048)
+    assert made.tree.asked == 3  # promised, total and free
+
+
+def test_other_nodes_are_read_until_they_can_provide_what_is_promised(made: Fixture) -> None:
+    made.become(packages=8, isolated="1-3")
+    made.host.pools()
+    made.write(PROMISED, "6")
+    made.tree.asked = 0
+    made.host.hugepages_of(0, 2048)
+    assert made.tree.asked == 3 + 2
+
+
+# --- warnings ---
+
+
+def test_a_host_without_problems_has_no_warnings(made: Fixture) -> None:
+    made.host.pools()
+    assert made.host.warnings() == ()
+
+
+def test_warnings_are_the_same_object_until_something_changes(made: Fixture) -> None:
+    made.host.use(parse_settings({"default-allocation-percent": 100}))
+    made.host.pools()
+    warnings = made.host.warnings()
+    made.host.pools()
+    assert made.host.warnings() is warnings
+
+
+def test_promised_pages_that_cannot_be_read_are_a_warning(made: Fixture) -> None:
+    (made.root / PROMISED).unlink()
+    made.host.pools()
+    assert made.host.warnings() == (
+        "Hugepages of 2048 KB that the kernel has promised to processes count as free, because resv_hugepages in"
+        " /sys/kernel/mm/hugepages cannot be read",
+    )
+
+
+def test_sizes_without_pages_need_no_warning(made: Fixture) -> None:
+    made.become(hugepages={2048: (0, 0)})
+    (made.root / PROMISED).unlink()
+    made.host.pools()
+    assert made.host.warnings() == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "warning"),
+    [
+        ({"default-allocation-percent": 100}, "default-allocation-percent=100 grants every free CPU"),
+        ({"large-system-threshold": 4, "large-system-reserved-cpus": 0}, "large-system-reserved-cpus=0 grants every"),
+        ({"cpu-pool": "1"}, "No CPUs available in pool general: cpu-pool overlaps the isolated CPUs 1"),
+    ],
+)
+def test_options_that_leave_nothing_to_share_or_grant_are_warnings(
+    made: Fixture, options: dict[str, object], warning: str
+) -> None:
+    made.host.pools()
+    made.host.use(parse_settings(options))
+    made.host.pools()
+    (found,) = made.host.warnings()
+    assert found.startswith(warning)
+
+
+@pytest.mark.parametrize("options", [{"default-allocation-percent": 99}, {"large-system-reserved-cpus": 0}])
+def test_options_that_leave_cpus_to_share_are_no_warning(made: Fixture, options: dict[str, object]) -> None:
+    made.host.use(parse_settings(options))
+    made.host.pools()
+    assert made.host.warnings() == ()
+
+
+def test_a_warning_goes_with_its_cause(made: Fixture) -> None:
+    made.host.use(parse_settings({"default-allocation-percent": 100}))
+    made.host.pools()
+    made.host.use(parse_settings({}))
+    made.host.pools()
+    assert made.host.warnings() == ()
