@@ -151,9 +151,9 @@ def test_wishes(command: str, option: str, value: str, cpus: str, daemon: Daemon
         ("--near", "1", "near=1: NUMA node 1 does not exist"),  # a number is a NUMA node, not the name of an interface
         ("--near", "eth9", "near=eth9: the network interface does not exist"),
         ("--near", "0000:3b:00.0", "near=0000:3b:00.0: this machine shows no PCI device 0000:3b:00.0"),
-        ("--near", "a/b", "Field 'near' must be a NUMA node, a PCI address or a network interface, not a/b"),
+        ("--near", "a/b", "Field 'near' must be a NUMA node, a PCI address or a network interface, not \"a/b\""),
         ("--near", "-1", "near=-1: the network interface does not exist"),
-        ("--near", "9" * 5000, "Field 'near' must be a NUMA node, a PCI address or a network interface, not 999"),
+        ("--near", "9" * 5000, "Field 'near' must be a NUMA node, a PCI address or a network interface, not \"999"),
         ("--numa-policy", "packed", "Field 'numa_policy' must be "),
         ("--cpu-thread-policy", "", "Field 'cpu_thread_policy' must be "),
         ("--uncore-cache-alignment", "None", "Field 'uncore_cache_alignment' must be "),

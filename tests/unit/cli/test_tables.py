@@ -23,6 +23,7 @@ from epa_orchestrator.protocol.answers import (
     Allocation,
     Candidate,
     Explanation,
+    LeftOut,
     Listing,
     MemoryAnswer,
     NodeHugepages,
@@ -249,6 +250,12 @@ def test_hugepages() -> None:
         ["node0", "1048576", "2", "0", "a: 2"],
         ["node1", "-", "0", "0", ""],
     ]
+
+
+def test_nodes_and_sizes_that_a_long_answer_leaves_out_are_below_the_table() -> None:
+    left_out = LeftOut(sizes_kb={"1048576": "0-1,3"}, nodes="4-7")
+    text = shown(tables.hugepages(MemoryAnswer(service_name="", numa_hugepages={}, left_out=left_out)))
+    assert " ".join(text.split()).endswith("No pages on nodes 4-7; of 1048576 KiB on nodes 0-1, 3")
 
 
 def test_table_of_hugepages_takes_linear_time() -> None:
