@@ -26,6 +26,7 @@ FEATURES: Final = (
     "placement-hints",
     "dry-run",
     "explain",
+    "may-take",
 )
 
 
