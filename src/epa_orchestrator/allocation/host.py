@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from epa_orchestrator.allocation.pools import Pools, build_pools
+from epa_orchestrator.allocation.pools import Pool, Pools, build_pools
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.hardware.devices import node_of_device
@@ -97,9 +98,10 @@ class Host:
 
     def _find_warnings(self, pools: Pools) -> tuple[str, ...]:
         """The warnings for these pools. It runs after each reading of the host and each change of the settings."""
-        general = pools.general
-        found = [general.problem if general is not None and pools.machine is not None else None]
-        return tuple([warning for warning in found if warning is not None])
+        found = [*pools.settings.warnings]
+        if pools.general is not None and pools.machine is not None:
+            found += _of_general_pool(pools.general, pools.machine)
+        return tuple(found)
 
     def _discover(self) -> None:
         known = self._machine, self._problem
@@ -135,3 +137,12 @@ class Host:
         if seen != self.seen:
             # Equal cores stay the same object, so that the ledger sees quickly that they have not changed.
             self.seen = seen._replace(cores=self.seen.cores) if seen.cores == self.seen.cores else seen
+
+
+def _of_general_pool(pool: Pool, machine: Machine) -> Iterator[str]:
+    """The warnings about the pool `general`."""
+    # The warnings of the settings name unusable options already.
+    if pool.problem is not None and pool.settings.unusable.keys().isdisjoint(("cpu-pool", "reserved-cpus")):
+        yield pool.problem
+    if missing := pool.configured - machine.present:
+        yield f"cpu-pool names CPUs {missing}, which this machine does not have: remove them from cpu-pool"

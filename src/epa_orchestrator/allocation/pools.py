@@ -147,18 +147,30 @@ def _isolated(machine: Machine | None, problem: str | None, settings: Settings, 
     if machine is None:
         return Pool("isolated", "isolated", EMPTY, EMPTY, problem, settings, machine, cores)
     configured = machine.isolated - settings.reserved_cpus
-    problem = None if configured else NO_ISOLATED_CPUS
-    return Pool("isolated", "isolated", configured, configured & machine.online, problem, settings, machine, cores)
+    unknown = _unknown_reservation(settings)
+    eligible = EMPTY if unknown else configured & machine.online
+    problem = unknown if configured else NO_ISOLATED_CPUS
+    return Pool("isolated", "isolated", configured, eligible, problem, settings, machine, cores)
 
 
 def _general(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores) -> Pool | None:
-    if not settings.cpu_pool:
+    unusable = settings.unusable.get("cpu-pool")
+    if not settings.cpu_pool and unusable is None:
         return None
     configured = settings.cpu_pool - settings.reserved_cpus
+    unknown = f"{NO_GENERAL_CPUS}: {unusable}" if unusable else _unknown_reservation(settings)
     overlap = configured & machine.isolated if machine else EMPTY
-    eligible = configured & machine.online if machine and not overlap else EMPTY
-    if overlap:
+    eligible = configured & machine.online if machine and not overlap and not unknown else EMPTY
+    if unknown:
+        problem = unknown
+    elif overlap:
         problem = f"{NO_GENERAL_CPUS}: cpu-pool overlaps the isolated CPUs {overlap}; take them out of cpu-pool"
     elif machine:
         problem = None if eligible else NO_GENERAL_CPUS
     return Pool("general", "configured", configured, eligible, problem, settings, machine, cores)
+
+
+def _unknown_reservation(settings: Settings) -> str | None:
+    """Why no pool grants CPUs while it is not known which ones are reserved; None when that is known."""
+    reason = settings.unusable.get("reserved-cpus")
+    return f"No CPUs can be granted, because the reserved ones are not known: {reason}" if reason else None
