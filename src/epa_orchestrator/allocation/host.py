@@ -71,7 +71,9 @@ class Host:
             built = self._built
             if built is None or built.settings is not settings or (self._machine, self._problem) != (machine, problem):
                 pools = build_pools(self._machine, self._problem, settings, self.seen.cores)
-                built = _Built(isolation, settings, pools, self._find_warnings(pools))
+                warnings = self._find_warnings(pools)
+                _log_new(warnings, built.warnings if built is not None else ())
+                built = _Built(isolation, settings, pools, warnings)
             if built.isolation != isolation:
                 built = built._replace(isolation=isolation)
             self._built = built
@@ -137,6 +139,12 @@ class Host:
         if seen != self.seen:
             # Equal cores stay the same object, so that the ledger sees quickly that they have not changed.
             self.seen = seen._replace(cores=self.seen.cores) if seen.cores == self.seen.cores else seen
+
+
+def _log_new(warnings: tuple[str, ...], known: tuple[str, ...]) -> None:
+    for warning in warnings:
+        if warning not in known:
+            log.warning("%s", warning)
 
 
 def _of_general_pool(pool: Pool, machine: Machine) -> Iterator[str]:

@@ -195,15 +195,15 @@ class Settings(BaseModel):
 
     def _instead(self, options: list[str]) -> str:
         """What the daemon does instead of using these options."""
-        effects = [effect for option, effect in _NOT_GRANTED.items() if option in options]
         if len(options) > 1:
-            effects.append("the other options have safe values")
-        elif options[0] not in option_names():
-            effects.append("it is ignored")
-        elif not effects:
-            value = self.value(options[0])
-            effects.append(f"{options[0]} is {'empty' if value in ((), None) else value}")
-        return ", and ".join(effects)
+            return "no CPUs and no hugepages are granted, and all options have safe values"
+        option = options[0]
+        if option in _NOT_GRANTED:
+            return _NOT_GRANTED[option]
+        if option not in option_names():
+            return "it is ignored"
+        value = self.value(option)
+        return f"{option} is {'empty' if value in ((), None) else value}"
 
     def value(self, option: str) -> object:
         """The value of an option by its kebab-case name."""

@@ -156,7 +156,7 @@ def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
 
 
 async def _serve(locations: Locations, settings: Settings, state: State, host: Host) -> None:
-    _warn_about_host(locations, host)
+    _warn_about_isolation(locations, host)
     orchestrator = Orchestrator(host, settings, state)
     try:
         server = Server(orchestrator, ConnectionLimits(connections=_max_connections()))
@@ -249,7 +249,7 @@ def _handle_signals(reload: Callable[[], None]) -> asyncio.Future[None]:
     return stopped
 
 
-def _warn_about_host(locations: Locations, host: Host) -> None:
+def _warn_about_isolation(locations: Locations, host: Host) -> None:
     pools = host.pools()
     if pools.machine is not None and not pools.machine.isolated:
         advice = "" if locations.recorded else "; to try it on a made-up machine: epa-orchestrator serve --machine vm-8"
@@ -258,8 +258,6 @@ def _warn_about_host(locations: Locations, host: Host) -> None:
             locations.sysfs_name,
             advice,
         )
-    for warning in host.warnings():
-        log.warning("%s", warning)
 
 
 def _max_connections() -> int:

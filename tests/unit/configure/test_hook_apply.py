@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import resource
+import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -105,13 +106,27 @@ def test_invalid_settings_can_be_replaced(installed: Snap) -> None:
     assert load_settings(installed.settings) == parse_settings(USED)
 
 
-def test_unreadable_host_prevents_only_options_that_need_it(installed: Snap) -> None:
+def test_unreadable_host_prevents_no_options(installed: Snap) -> None:
     installed.sys = installed.base / "nothing"
-    assert installed.refusal({"cpu-pool": "0"}, NotAcceptable) == (
-        "cpu-pool cannot be checked against the machine: sysfs shows no CPUs: devices/system/cpu is missing or cannot"
-        " be listed; in a snap, connect its plugs"
-    )
-    installed.put({"numa-reclaim": "never"})
+    options = {"cpu-pool": "0,64", "reserved-cpus": "1", "reserved-hugepages": "0:2048:99"}
+    installed.put(options)
+    assert load_settings(installed.settings) == parse_settings(options)
+
+
+def test_claims_count_while_the_host_is_unreadable(installed: Snap) -> None:
+    installed.claim("6")
+    installed.sys = installed.base / "nothing"
+    assert "6 (held by nova)" in installed.refusal({"reserved-cpus": "6"}, NotAcceptable)
+
+
+def test_hugepages_of_nodes_that_cannot_be_listed_are_not_judged(installed: Snap) -> None:
+    """Before its plug is connected, a snap may read files of the nodes, but no directories."""
+    nodes = installed.sys / "devices" / "system" / "node"
+    for pages in nodes.glob("node*/hugepages"):
+        shutil.rmtree(pages)
+    assert "has no hugepages" in installed.refusal({"reserved-hugepages": "0:2048:1"}, NotAcceptable)
+    shutil.rmtree(nodes)
+    installed.put({"reserved-hugepages": "0:2048:1"})
 
 
 @pytest.mark.parametrize(
