@@ -202,11 +202,10 @@ def _read_host(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> HostStat
     return HostState(machine, _read_hugepages(sysfs, nodes), ledger, "; ".join(problems))
 
 
-def _read_hugepages(sysfs: Sysfs, nodes: set[int]) -> dict[int, tuple[Hugepages, ...]]:
-    """The hugepages of these NUMA nodes, without the nodes that a snap cannot read before its plug is connected."""
-    hugepages = {node_id: read_hugepages(sysfs, node_id) for node_id in nodes}
+def _read_hugepages(sysfs: Sysfs, nodes: set[int]) -> dict[int, tuple[Hugepages, ...] | None]:
+    """The hugepages of these NUMA nodes; None where a snap cannot read them before its plug is connected."""
     nodes_are_listed = bool(sysfs.names(NODE_DIR))
-    return {node_id: sizes for node_id, sizes in hugepages.items() if sizes or nodes_are_listed}
+    return {node_id: read_hugepages(sysfs, node_id) or (() if nodes_are_listed else None) for node_id in nodes}
 
 
 def _read_claims(database: Path) -> Ledger:

@@ -30,11 +30,11 @@ class HostState:
     """The host that settings have to fit: its machine, its hugepages by NUMA node, and its claims.
 
     `machine` and `ledger` are None when they cannot be read; `problem` says why. `hugepages` covers the NUMA nodes on
-    which the proposal reserves pages, as far as they can be read.
+    which the proposal reserves pages; a node whose hugepages cannot be read has None.
     """
 
     machine: Machine | None
-    hugepages: Mapping[int, tuple[Hugepages, ...]]
+    hugepages: Mapping[int, tuple[Hugepages, ...] | None]
     ledger: Ledger | None
     problem: str = ""
 
@@ -53,8 +53,8 @@ def _check_machine(option: str, proposed: Settings, host: HostState) -> None:
         return
     if option == "reserved-hugepages":
         for entry in proposed.reserved_hugepages:
-            if entry.node_id in host.hugepages:
-                _check_hugepages(entry, host.hugepages[entry.node_id])
+            if (sizes := host.hugepages.get(entry.node_id, ())) is not None:
+                _check_hugepages(entry, sizes)
         return
     cpus: CpuSet = proposed.cpu_pool if option == "cpu-pool" else proposed.reserved_cpus
     if unknown := cpus - host.machine.present:
@@ -121,7 +121,7 @@ def _check_hugepage_records(current: Settings, proposed: Settings, host: HostSta
             continue
         if host.ledger is None:
             raise NotAcceptable(f"Hugepages cannot be reserved while the claims cannot be read: {host.problem}")
-        totals = [pages.total for pages in host.hugepages.get(node_id, ()) if pages.size_kb == size_kb]
+        totals = [pages.total for pages in host.hugepages.get(node_id) or () if pages.size_kb == size_kb]
         if not totals:
             continue
         total = totals[0]

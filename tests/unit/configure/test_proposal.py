@@ -162,7 +162,7 @@ def test_options_are_not_judged_by_a_machine_that_cannot_be_read(proposed: dict[
 
 
 def test_hugepages_are_not_judged_by_a_node_that_cannot_be_read() -> None:
-    propose({}, {"reserved-hugepages": "0:2048:999"}, HostState(MACHINE, {}, LEDGER))
+    propose({}, {"reserved-hugepages": "0:2048:999"}, HostState(MACHINE, {0: None}, LEDGER))
 
 
 @pytest.mark.parametrize(("current", "proposed"), [({}, {"numa-reclaim": "never"}), (POOL, POOL), ({}, {})])
