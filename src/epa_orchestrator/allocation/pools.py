@@ -106,6 +106,20 @@ class Pools:
         """The pool of this name, None for an unconfigured one."""
         return self.isolated if name == "isolated" else self.general
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about unusable options, and about options that no longer fit the machine."""
+        general, machine = self.general, self.machine
+        if general is None or machine is None:
+            return self.settings.warnings
+        found = [*self.settings.warnings]
+        # The warnings of the settings name unusable options already.
+        if general.problem is not None and self.settings.unusable.keys().isdisjoint(("cpu-pool", "reserved-cpus")):
+            found.append(general.problem)
+        if gone := general.configured - machine.present:
+            found.append(f"cpu-pool names CPUs {gone}, which this machine does not have: remove them from cpu-pool")
+        return tuple(found)
+
     @cached_property
     def eligible(self) -> CpuSet:
         """All CPUs that some pool may grant."""

@@ -38,8 +38,8 @@ from epa_orchestrator.documents import parse_document
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file, sync_directory
 from epa_orchestrator.hardware.discovery import MachineError, read_machine
-from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages
-from epa_orchestrator.hardware.sysfs import NODE_DIR, Sysfs, SysfsTree
+from epa_orchestrator.hardware.hugepages import Hugepages, are_hidden, read_hugepages
+from epa_orchestrator.hardware.sysfs import Sysfs, SysfsTree
 from epa_orchestrator.state import database_files, loading, opening
 from epa_orchestrator.state.errors import LegacyStateError, StateError
 from epa_orchestrator.state.legacy_state import read_legacy_state
@@ -203,9 +203,8 @@ def _read_host(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> HostStat
 
 
 def _read_hugepages(sysfs: Sysfs, nodes: set[int]) -> dict[int, tuple[Hugepages, ...] | None]:
-    """The hugepages of these NUMA nodes; None where a snap cannot read them before its plug is connected."""
-    nodes_are_listed = bool(sysfs.names(NODE_DIR))
-    return {node_id: read_hugepages(sysfs, node_id) or (() if nodes_are_listed else None) for node_id in nodes}
+    """The hugepages of these NUMA nodes; None where a snap may not read them before its plug is connected."""
+    return {node_id: None if are_hidden(sysfs, node_id) else read_hugepages(sysfs, node_id) for node_id in nodes}
 
 
 def _read_claims(database: Path) -> Ledger:

@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import resource
-import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ import pytest
 from epa_orchestrator.allocation.settings import SettingsError, load_settings, parse_settings
 from epa_orchestrator.configure.hook import ConfigureError
 from epa_orchestrator.configure.proposal import NotAcceptable
+from epa_orchestrator.hardware.sysfs import SysfsTree
 from tests.unit.configure.builders import USED, Snap
 
 
@@ -119,14 +119,14 @@ def test_claims_count_while_the_host_is_unreadable(installed: Snap) -> None:
     assert "6 (held by nova)" in installed.refusal({"reserved-cpus": "6"}, NotAcceptable)
 
 
-def test_hugepages_of_nodes_that_cannot_be_listed_are_not_judged(installed: Snap) -> None:
+def test_hidden_hugepages_are_not_judged(installed: Snap, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before its plug is connected, a snap may read files of the nodes, but no directories."""
-    nodes = installed.sys / "devices" / "system" / "node"
-    for pages in nodes.glob("node*/hugepages"):
-        shutil.rmtree(pages)
-    assert "has no hugepages" in installed.refusal({"reserved-hugepages": "0:2048:1"}, NotAcceptable)
-    shutil.rmtree(nodes)
-    installed.put({"reserved-hugepages": "0:2048:1"})
+    assert "has no hugepages" in installed.refusal({"reserved-hugepages": "0:4:1"}, NotAcceptable)
+    names = SysfsTree.names
+    monkeypatch.setattr(
+        SysfsTree, "names", lambda self, directory: None if "hugepages" in directory else names(self, directory)
+    )
+    installed.put({"reserved-hugepages": "0:4:1"})
 
 
 @pytest.mark.parametrize(
