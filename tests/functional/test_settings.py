@@ -63,7 +63,8 @@ def test_reserved_cpu_stays_with_its_owner(daemon: Daemon) -> None:
     wait_until(lambda: daemon.ok("list_allocations")["total_available_cpus"] == 11, "the settings are read")
     assert daemon.claims() == {"svc": held}
     assert daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"] == str(min(held))
-    assert "release it first" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=2)
+    assert daemon.cores("svc", 2) == held
+    assert "release it first" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=3)
     daemon.cores("svc", -1)
     assert min(held) not in daemon.cores("svc", 11)
 
@@ -152,6 +153,7 @@ def test_unknown_reservation_grants_no_cpus(settings: Json | str) -> None:
                 assert str(daemon.settings_path) in sentence
                 assert "No Isolated CPUs configured" not in sentence, "a hypervisor would stop pinning"
         assert daemon.claims() == {"svc": held}
+        assert daemon.cores("svc", 2) == daemon.cores("svc", 0) == held, "nothing new"
         daemon.cores("host", -1, pool="general")
         daemon.cores("svc", -1)
 

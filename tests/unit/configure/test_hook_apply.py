@@ -123,9 +123,11 @@ def test_hidden_hugepages_are_not_judged(installed: Snap, monkeypatch: pytest.Mo
     """Before its plug is connected, a snap may read files of the nodes, but no directories."""
     assert "has no hugepages" in installed.refusal({"reserved-hugepages": "0:4:1"}, NotAcceptable)
     names = SysfsTree.names
-    monkeypatch.setattr(
-        SysfsTree, "names", lambda self, directory: None if "hugepages" in directory else names(self, directory)
-    )
+
+    def hide(tree: SysfsTree, directory: str) -> list[str] | None:
+        return None if directory.endswith("hugepages") else names(tree, directory)
+
+    monkeypatch.setattr(SysfsTree, "names", hide)
     installed.put({"reserved-hugepages": "0:4:1"})
 
 
