@@ -156,18 +156,19 @@ class Host:
             problem = reading.problem and _UNREADABLE + reading.problem
             pools = build_pools(reading.machine, problem, settings, self.seen.cores)
         warnings = self._find_warnings(pools)
-        if built is not None and warnings == built.warnings:
-            warnings = built.warnings
+        known = built.warnings if built is not None else ()
+        if warnings == known:
+            warnings = known
+        for warning in warnings:
+            if warning not in known:
+                log.warning("%s", warning)
         self._built = _Built(reading, order, settings, pools, warnings)
         return pools
 
     def _find_warnings(self, pools: Pools) -> tuple[str, ...]:
         """The warnings for these pools. It runs after each reading of the host and each change of the settings."""
-        if pools.machine is None:
-            return ()
-        general = pools.general.problem if pools.general else None
-        found = (*find_blind_spots(self._sysfs, pools.machine), general, pools.default_size_warning)
-        return tuple([warning for warning in found if warning is not None])
+        blind_spots = find_blind_spots(self._sysfs, pools.machine) if pools.machine is not None else ()
+        return (*pools.warnings, *blind_spots)
 
     def _note(self, reading: Reading) -> None:
         machine = reading.machine

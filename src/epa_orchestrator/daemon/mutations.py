@@ -276,7 +276,11 @@ def _decide_hugepages(ledger: Ledger, host: Host, pools: Pools, request: Allocat
         kernel = _kernel_pages(host, pools, request)
         reserved = pools.settings.reserved_pages(*kind)
         count = request.hugepages_requested
-        change = hugepages.record(ledger, kernel, reserved, request.service_name, request.node_id, count)
+        try:
+            change = hugepages.record(ledger, kernel, reserved, request.service_name, request.node_id, count)
+        except Refused as refusal:
+            reason = pools.settings.unusable.get("reserved-hugepages")
+            raise Refused(f"{refusal}: {reason}" if reason else str(refusal)) from None
         message = f"Successfully set allocation request to {count} hugepages"
     answer = HugepagesAnswer(
         service_name=request.service_name,
