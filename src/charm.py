@@ -173,19 +173,16 @@ class EpaOrchestratorCharm(ops.CharmBase):
         def step() -> Plan:
             wanted = self._source(config)
             plan = installation.plan(wanted, FileSource(self.charm_dir / BUNDLED), record.offer, refresh=refresh)
-            if plan.source is None:
-                installation.hold()
-            else:
+            if plan.source is not None:
                 self.unit.status = ops.MaintenanceStatus(f"installing the snap from {plan.source}")
                 installation.install(plan.source)
             return plan
 
         plan = self._try(findings, step)
-        if plan is not None:
-            findings.not_refreshed = plan.unreachable
-        else:
+        new = findings.blocking[problems[0] :] + findings.waiting[problems[1] :]
+        findings.not_refreshed = new[0] if plan is None else plan.unreachable
+        if plan is None or plan.source is None:
             self._try(findings, installation.hold)
-            findings.not_refreshed = (findings.blocking[problems[0] :] + findings.waiting[problems[1] :])[0]
         return plan
 
     def _set_up(self, findings: Findings, config: CharmConfig, record: Record, plan: Plan | None) -> None:
@@ -220,8 +217,9 @@ class EpaOrchestratorCharm(ops.CharmBase):
 
     @staticmethod
     def _note_temporary(findings: Findings, error: Exception) -> None:
-        log.warning("%s", error)
-        findings.waiting.append(f"waiting for snapd, the next event tries again: {error}")
+        reason = f"snapd is busy or slow ({error})" if isinstance(error, snap.Error) else str(error)
+        log.warning("%s", reason)
+        findings.waiting.append(f"{reason}; the next event tries again")
 
     def _source(self, config: CharmConfig) -> Source:
         """Where the snap comes from: the attached resource, else the store if a channel is set, else the charm.

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import re
 from pathlib import Path
@@ -95,8 +94,6 @@ def install(source: Source) -> None:
     try:
         _install(source)
     except snap.APIError as error:
-        with contextlib.suppress(snap.Error):  # the failed install is the more useful error
-            hold()
         if snapd.is_busy(error):
             raise
         raise _explain(source, error) from error

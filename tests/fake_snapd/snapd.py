@@ -144,7 +144,7 @@ class Snapd:
         """Make an earlier revision the current one, as `snap revert` does: its data are those that it left."""
         snap = self._kept[revision]
         snap.tracking, snap.held = self.snaps[name].tracking, self.snaps[name].held
-        self._link(snap, None)
+        self._link(snap, None, revision)
 
     def _enter(self, what: str) -> None:
         self.requests.append(what)
@@ -254,11 +254,12 @@ class Snapd:
             snap.plugs |= {} if older else {"topology": "system-files"}
             snap.slots = {"epa-info": "content"}
             self.connections.setdefault(((name, "network-bind"), ("", "network-bind")), "-")
-        self._link(snap, old.revision if old else None)
+        # snapd plans the change before a file gets its revision.
+        self._link(snap, old.revision if old else None, "unset" if revision.startswith("x") else revision)
 
-    def _link(self, snap: Snap, old: str | None) -> None:
+    def _link(self, snap: Snap, old: str | None, shown: str) -> None:
         self.snaps[snap.name] = self._kept[snap.revision] = snap
-        summary = f'Make snap "{snap.name}" ({snap.revision}) available to the system'
+        summary = f'Make snap "{snap.name}" ({shown}) available to the system'
         at = datetime.now(UTC).isoformat()
         task = {"kind": "link-snap", "summary": summary, "status": "Done", "ready-time": at}
         self.history.append({"kind": "refresh-snap", "status": "Done", "tasks": [task]})
