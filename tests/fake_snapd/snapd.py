@@ -63,6 +63,8 @@ class Snapd:
         self._troubles: list[tuple[str, Trouble]] = []
         self._changes: dict[str, tuple[int, str]] = {}
         self._files: dict[str, int] = {}
+        #: Whether downloads end too early.
+        self.cut_downloads = False
         #: The changes of the past, as snapd shows them: each made a revision of our snap the current one.
         self.history: list[Json] = []
         self._kept: dict[str, Snap] = {}
@@ -138,7 +140,7 @@ class Snapd:
             "Snap-Sha3-384": hashlib.sha3_384(content).hexdigest(),
             "Snap-Length": str(len(content)),
         }
-        return headers, b"" if is_peek else content
+        return headers, b"" if is_peek else content[:-1] if self.cut_downloads else content
 
     def revert(self, name: str, revision: str) -> None:
         """Make an earlier revision the current one, as `snap revert` does: its data are those that it left."""

@@ -26,6 +26,7 @@ from .unit import (
     Workload,
     info,
     public_functions,
+    warnings_of,
 )
 
 
@@ -139,21 +140,17 @@ def test_temporary_error_fails_remove_so_that_juju_retries_it(error: snap.Error,
     assert caught.value.__cause__ is error
 
 
-def warnings(unit: Unit) -> list[str]:
-    return [line.message for line in unit.ctx.juju_log if line.level == "WARNING"]
-
-
 def test_remove_removes_the_snap_without_a_warning(settled: Unit) -> None:
     before = testing.BlockedStatus("as it was")
     after = settled.ctx.run(settled.event("remove"), settled.state(before))
     assert settled.workload.calls == ["remove"]
-    assert warnings(settled) == []
+    assert warnings_of(settled) == []
     assert after.unit_status == before
 
 
 def test_remove_logs_why_the_snap_stays(settled: Unit) -> None:
     settled.workload.reason_to_stay = "CPUs or hugepages are still held by nova, ovs"
     settled.run("remove")
-    assert warnings(settled) == [
+    assert warnings_of(settled) == [
         "the snap epa-orchestrator stays on the machine: CPUs or hugepages are still held by nova, ovs"
     ]

@@ -53,10 +53,9 @@ def test_silent_snapd_is_temporary(fake: Snapd, monkeypatch: pytest.MonkeyPatch)
     assert "did not answer" in temporary(lambda: store_offer.look(STABLE))
 
 
-def test_incomplete_download_is_temporary(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fake.store, "content", lambda _name, _revision: b"half of a snap")
-    monkeypatch.setattr(snapd_api.hashlib, "sha3_384", snapd_api.hashlib.sha3_256)
-    assert store_offer.look(STABLE) == Offer(5, is_ours=False)
+def test_incomplete_download_is_temporary(fake: Snapd) -> None:
+    fake.cut_downloads = True
+    assert "the download of epa-orchestrator is incomplete" in temporary(lambda: store_offer.look(STABLE))
 
 
 def test_missing_revision_is_reported(fake: Snapd) -> None:

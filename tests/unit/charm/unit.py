@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,8 @@ class Workload:
         self.held = Holdings([listing()], memory())
         self.reason_to_stay: str | None = None
         self.next_revision = 1
+        #: The function that takes too long.
+        self.slow = ""
 
     def installed(self) -> snap.InstalledInfo | None:
         self._fail("installed")
@@ -226,6 +229,8 @@ class Workload:
         self._fail(what.partition(" ")[0])
 
     def _fail(self, what: str) -> None:
+        if what == self.slow:
+            time.sleep(20)
         if what in self.errors:
             raise self.errors[what]
 
@@ -307,3 +312,8 @@ class Unit:
             self.ctx.run(self.ctx.on.action(action, params=params), self.state())
         assert not self.ctx.action_results
         return caught.value.message
+
+
+def warnings_of(unit: Unit) -> list[str]:
+    """The warnings in Juju's log."""
+    return [line.message for line in unit.ctx.juju_log if line.level == "WARNING"]
