@@ -57,8 +57,8 @@ class Intrusion(NamedTuple):
         when = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(self.at))
         return (
             f"choose which claims count: run 'juju run {unit} settle-claims keep=ours' or 'juju run {unit}"
-            f" settle-claims keep=older': the older daemon (revision {self.revision}) ran on {when}, and knew nothing of"
-            " the claims that this one holds"
+            f" settle-claims keep=older': the older daemon (revision {self.revision}) ran on {when}, and knew nothing"
+            " of the claims that this one holds"
         )
 
 

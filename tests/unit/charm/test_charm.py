@@ -57,7 +57,7 @@ RECONCILING = (
 @pytest.mark.parametrize("event", RECONCILING)
 def test_event_installs_configures_and_connects_the_snap(event: str, unit: Unit) -> None:
     assert unit.status(event) == OK
-    assert unit.workload.calls == ["install" if event == "upgrade_charm" else "install", *STEPS]
+    assert unit.workload.calls == ["install", *STEPS]
     assert unit.workload.source == FileSource(unit.bundled)
     assert unit.workload.plugs == [HYPERVISOR]
     assert unit.workload.isolated == [CpuSet.parse("2-3")]

@@ -115,8 +115,8 @@ def test_refused_topology_plug_is_a_remark(ours: Snapd) -> None:
     del ours.connections[(NAME, "topology"), ("", "system-files")]
     ours.fail_next("POST connect", ChangeFails("cannot perform the following tasks:\n- Connect (no)"))
     assert orchestrator_snap.connect_host() == (
-        f"run 'sudo snap connect {NAME}:topology': failed to connect {NAME}:topology (cannot perform the following tasks:"
-        " - Connect (no)): requests for CPUs near a device are refused until then"
+        f"run 'sudo snap connect {NAME}:topology': failed to connect {NAME}:topology (cannot perform the following"
+        " tasks: - Connect (no)): requests for CPUs near a device are refused until then"
     )
     assert orchestrator_snap.connect_host() == ""
 
