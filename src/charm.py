@@ -119,14 +119,14 @@ class EpaOrchestratorCharm(ops.CharmBase):
         Raises CharmError.
         """
         record = orchestrator_snap.record()
+        if owner := ownership.other_owner(record, self.unit.name):
+            raise CharmError(ownership.refusal(owner, self.app.name))
         if not record.intruder:
             raise CharmError("nothing has to be settled: the older daemon did not run while this one held claims")
         done = "the claims of this daemon stay"
         if keep == "older":
             aside = older_daemon.take_over(record.intruder)
-            done = (
-                f"the claims of the older daemon (revision {record.intruder}) are imported; the others are in {aside}"
-            )
+            done = f"imported the older daemon's claims (revision {record.intruder}); those of this one are in {aside}"
         settled = dataclasses.replace(record, intruder="", intruded=0.0, settled=time.time())
         orchestrator_snap.save(settled)
         self._statuses(self._reconcile(_ACTION_TIME))

@@ -154,6 +154,12 @@ def test_second_application_cannot_refresh_the_snap(foreign: Unit) -> None:
     assert foreign.failure("refresh-snap") == ownership.refusal("first/2", "epa-orchestrator")
 
 
+def test_second_application_cannot_settle_claims(foreign: Unit) -> None:
+    foreign.workload.written = Record(unit="first/2", model="m", intruder="3", intruded=1.0)
+    assert foreign.failure("settle-claims", {"keep": "older"}) == ownership.refusal("first/2", "epa-orchestrator")
+    assert foreign.workload.calls == []
+
+
 # --- the older daemon ran in between ---
 
 
@@ -182,7 +188,7 @@ def test_claims_of_the_older_daemon_can_be_taken_over(settled: Unit) -> None:
     text, _ = settled.act("settle-claims", {"keep": "older"})
     assert settled.workload.taken_over == "3"
     assert text == (
-        "imported the claims of the older daemon (revision 3); those of this one are in"
+        "imported the older daemon's claims (revision 3); those of this one are in"
         " /var/snap/epa-orchestrator/common/state.db.replaced"
     )
     assert settled.status() == OK
