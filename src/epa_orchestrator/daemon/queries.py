@@ -30,6 +30,7 @@ class _Prepared(NamedTuple):
     ledger: Ledger
     pool: Pool
     revision: int
+    warnings: tuple[str, ...]
     answer: bytes
 
 
@@ -38,7 +39,8 @@ class Queries:
 
     `problem` says why nothing else is served, None when all is well; with `ledger_known` false the claims are not known
     either, and no CPU counts as free. The first answer will probably be about `ledger`, whose pools have the
-    CPUs `configured`: its parts are encoded ahead. `review` knows the outdated placements.
+    CPUs `configured`: its parts are encoded ahead. `review` knows the outdated placements. Listings show `warnings`,
+    and those of the host.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Queries:
         ledger: Ledger | None = None,
         configured: CpuSet = EMPTY,
         review: Review | None = None,
+        warnings: tuple[str, ...] = (),
     ) -> None:
         self._host = host
         self._problem = problem
@@ -58,6 +61,7 @@ class Queries:
         self._claims = ClaimParts()
         self._pages = PageParts()
         self._review = review or Review()
+        self._warnings = warnings
         if ledger is not None:
             self._claims.use(ledger.claims, configured)
             self._pages.use(ledger.pages)
@@ -103,13 +107,13 @@ class Queries:
 
     def _listing(self, ledger: Ledger, pools: Pools, pool: Pool) -> bytes:
         found = self._prepared.get(pool.name)
-        revision = self._review.revision
-        if found is None or found.ledger is not ledger or found.pool is not pool or found.revision != revision:
-            found = _Prepared(ledger, pool, revision, self._build(ledger, pools, pool))
+        made_of = ledger, pool, self._review.revision, self._warnings + self._host.warnings()
+        if found is None or not _is_made_of(found, *made_of):
+            found = _Prepared(*made_of, self._build(ledger, pools, pool, made_of[-1]))
             self._prepared[pool.name] = found
         return found.answer
 
-    def _build(self, ledger: Ledger, pools: Pools, pool: Pool) -> bytes:
+    def _build(self, ledger: Ledger, pools: Pools, pool: Pool, warnings: tuple[str, ...]) -> bytes:
         self._claims.use(ledger.claims, pools.configured)
         parts = self._claims.of_pool(pool.name)
         services = parts.services()
@@ -129,5 +133,13 @@ class Queries:
             ),
             outdated_placements=tuple([service for service in services if service in outdated]) if outdated else (),
             state_error=self._problem,
+            warnings=warnings,
         )
         return head.encode_with(parts.in_order())
+
+
+def _is_made_of(prepared: _Prepared, ledger: Ledger, pool: Pool, revision: int, warnings: tuple[str, ...]) -> bool:
+    """Whether a listing that was made earlier is still the one to send."""
+    if prepared.ledger is not ledger or prepared.pool is not pool:
+        return False
+    return prepared.revision == revision and prepared.warnings == warnings

@@ -9,7 +9,8 @@ of docs/protocol.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -34,10 +35,20 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True)
 
     version: str = Field(default=VERSION, description="The version of the protocol, always `1.0`.")
+    warnings: tuple[str, ...] = Field(
+        default=(),
+        exclude_if=operator.not_,
+        description="Sentences about what the client or the operator should look at; left out when empty.",
+    )
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
-        return self.model_dump_json().encode()
+        return add_warnings(self.model_dump_json(exclude={"warnings"}).encode(), self.warnings)
+
+
+def add_warnings(answer: bytes, warnings: Sequence[str]) -> bytes:
+    """An encoded answer without warnings, with these as its last field; so a refusal begins as clients expect it."""
+    return b"".join((answer[:-1], b',"warnings":', to_json(warnings), b"}")) if warnings else answer
 
 
 class Candidate(BaseModel):
@@ -91,7 +102,7 @@ class ErrorAnswer(Answer):
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
-        return self.model_dump_json(exclude_none=True).encode()
+        return add_warnings(self.model_dump_json(exclude={"warnings"}, exclude_none=True).encode(), self.warnings)
 
 
 class Allocated(Answer):
@@ -101,16 +112,26 @@ class Allocated(Answer):
         default=None, description="Where the granted CPUs are; left out when none were granted."
     )
     dry_run: bool | None = Field(default=None, description="`true` when nothing was changed because of `dry_run`.")
+    taken: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        exclude_if=operator.not_,
+        description="The services that lose CPUs to this request, and which, a CPU list; left out when there are none.",
+    )
     explanation: Explanation | None = Field(
         default=None, description="Why these CPUs, if the request asked with `explain` and got some."
     )
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
-        left_out: dict[str, Any] = {name: True for name in Allocated.model_fields if getattr(self, name) is None}
+        left_out: dict[str, Any] = {name: True for name in _LEFT_OUT if getattr(self, name) is None}
         if self.placement is not None and self.placement.withheld_cpus is None:
             left_out["placement"] = {"withheld_cpus"}
-        return self.model_dump_json(exclude=left_out).encode()
+        left_out["warnings"] = True
+        return add_warnings(self.model_dump_json(exclude=left_out).encode(), self.warnings)
+
+
+#: The fields of an allocating answer that are left out instead of null.
+_LEFT_OUT: Final = ("placement", "dry_run", "explanation")
 
 
 class CoresAnswer(Allocated):
@@ -186,16 +207,28 @@ class NodeHugepages(BaseModel):
     )
 
 
+class LeftOut(BaseModel):
+    """What an answer leaves out because it would be too long: only what has no hugepages and no records."""
+
+    sizes_kb: dict[str, str] = Field(
+        description="By size in KiB, the nodes whose `capacity` lacks the size, a list of ids: they have no such pages."
+    )
+    nodes: str = Field(description="The nodes without any hugepages that are left out as a whole, a list of ids.")
+
+
 class MemoryAnswer(Answer):
     """The answer to get_memory_info."""
 
     service_name: str = Field(description="As requested; empty if the request had none.")
     numa_hugepages: dict[str, NodeHugepages] = Field(description="By NUMA node, as `node0`, the hugepages.")
+    left_out: LeftOut | None = Field(
+        default=None, description="What would make the answer longer than 4,095 bytes, and is left out."
+    )
     state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
-        return self.model_dump_json(exclude_none=True).encode()
+        return add_warnings(self.model_dump_json(exclude={"warnings"}, exclude_none=True).encode(), self.warnings)
 
 
 def encode_memory(
@@ -255,8 +288,9 @@ class ListingHead(Answer):
 
     def encode_with(self, allocations: list[bytes]) -> bytes:
         """The whole listing; `allocations` are encoded `Allocation`s in order."""
-        head = self.model_dump_json(exclude_none=True).encode()
-        return b"".join((head[:-1], b',"allocations":[', b",".join(allocations), b"]}"))
+        head = self.model_dump_json(exclude={"warnings"}, exclude_none=True).encode()
+        warnings = b',"warnings":' + to_json(self.warnings) if self.warnings else b""
+        return b"".join((head[:-1], b',"allocations":[', b",".join(allocations), b"]", warnings, b"}"))
 
 
 class Listing(ListingHead):

@@ -203,6 +203,7 @@ class GetMemoryInfo(CommonFields):
     service_name: ServiceName | None = Field(
         default=None, description="Comes back in the answer, and has no other effect."
     )
+    node_id: Id | None = Field(default=None, description="The NUMA node to list; `null` lists all.")
 
 
 class AllocateHugepages(CommonFields):
