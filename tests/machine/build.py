@@ -23,7 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from tests.machine.machine import BUILT, MIB, SEARCH, Machine, MachineError, Shape, qemu
+from tests.machine.emulator import MachineError
+from tests.machine.machine import BUILT, MIB, SEARCH, Machine, Shape, qemu
 
 #: The release in the guest, whatever the host's is.
 SUITE: Final = "trixie"
