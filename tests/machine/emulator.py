@@ -212,7 +212,7 @@ class Emulator:
         timeout: float = 300,
         check: bool = True,
     ) -> Result:
-        """Run a script in the guest's bash as root."""
+        """Run a script in the guest's bash as root; a bare machine has no bash."""
         what = {"shell": text, "env": dict(env or {}), "cwd": cwd, "stdin": stdin, "timeout": timeout}
         return self._run(what, text, timeout, check)
 

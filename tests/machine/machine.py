@@ -35,9 +35,13 @@ MIB: Final = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-    """The guest's hardware and kernel options. Memory is in MiB; hugepages are of 2 MiB, per node."""
+    """The guest's hardware and kernel options. Memory is in MiB; hugepages are of 2 MiB, per node.
+
+    QEMU knows clusters of cores for Arm only.
+    """
 
     sockets: int = 2
+    clusters: int = 1
     cores: int = 4
     threads: int = 2
     nodes: int = 2
@@ -49,11 +53,12 @@ class Shape:
     @property
     def cpus(self) -> int:
         """The number of logical CPUs."""
-        return self.sockets * self.cores * self.threads
+        return self.sockets * self.clusters * self.cores * self.threads
 
     def arguments(self) -> list[str]:
         """QEMU's arguments for the hardware."""
-        smp = f"{self.cpus},sockets={self.sockets},cores={self.cores},threads={self.threads}"
+        clusters = f",clusters={self.clusters}" if self.clusters > 1 else ""
+        smp = f"{self.cpus},sockets={self.sockets}{clusters},cores={self.cores},threads={self.threads}"
         arguments = ["-smp", smp, "-m", f"{self.memory}M"]
         share = self.cpus // self.nodes
         for node in range(self.nodes):
