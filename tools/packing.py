@@ -82,7 +82,8 @@ def check_architecture(directory: Path, target: str) -> None:
         order = "big" if header[5:6] == b"\2" else "little"
         machine = int.from_bytes(header[18:20], order)
         if header[:4] != b"\x7fELF" or machine != expected:
-            raise PackError(f"{file.relative_to(directory)} is no library for {target}: run `pip cache purge`, pack again")
+            name = file.relative_to(directory)
+            raise PackError(f"{name} is no library for {target}: run `pip cache purge` and pack again")
 
 
 def run(command: list[str], cwd: Path, environment: Mapping[str, str] | None = None) -> None:
