@@ -218,6 +218,12 @@ def refuse_hugepages(daemon: Daemon) -> Iterator[Provoked]:
     yield refuse(daemon, "allocate_hugepages", node_id=7, size_kb=2048, hugepages_requested=1)
     yield refuse(daemon, "allocate_hugepages", node_id=0, size_kb=64, hugepages_requested=1)
     yield refuse(daemon, "allocate_hugepages", node_id=0, size_kb=2048, hugepages_requested=65)
+    yield refuse(daemon, "get_memory_info", node_id=7)
+    daemon.pages("svc", 0, 2048, 8)
+    daemon.host.set_pages(0, 2048, 2, 2)
+    yield refuse(daemon, "allocate_hugepages", node_id=0, size_kb=2048, hugepages_requested=8)
+    daemon.release_everything()
+    daemon.host.reset()
 
 
 def refuse_too_many(daemon: Daemon) -> Iterator[Provoked]:

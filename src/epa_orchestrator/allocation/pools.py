@@ -21,6 +21,8 @@ _MAX_TOPOLOGIES: Final = 16
 #: Shipped hypervisors search for the second half of this sentence: the host has no CPU pinning.
 NO_ISOLATED_CPUS: Final = "No CPUs available: No Isolated CPUs configured"
 NO_GENERAL_CPUS: Final = "No CPUs available in pool general"
+#: What it means for openstack-hypervisor, which sends `num_of_cores: 0`, when no CPU is left.
+NOTHING_TO_SHARE: Final = "shared_cpus is then empty, and openstack-hypervisor pins no guests"
 
 
 class NodeCpus(NamedTuple):
@@ -108,17 +110,29 @@ class Pools:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about unusable options, and about options that no longer fit the machine."""
+        """Sentences about unusable options, and about options that do not fit the machine or the clients."""
+        found = [*self.settings.warnings, self._default_size_warning]
         general, machine = self.general, self.machine
-        if general is None or machine is None:
-            return self.settings.warnings
-        found = [*self.settings.warnings]
-        # The warnings of the settings name unusable options already.
-        if general.problem is not None and self.settings.unusable.keys().isdisjoint(("cpu-pool", "reserved-cpus")):
-            found.append(general.problem)
-        if gone := general.configured - machine.present:
-            found.append(f"cpu-pool names CPUs {gone}, which this machine does not have: remove them from cpu-pool")
-        return tuple(found)
+        if general is not None and machine is not None:
+            # The warnings of the settings name unusable options already.
+            if self.settings.unusable.keys().isdisjoint(("cpu-pool", "reserved-cpus")):
+                found.append(general.problem)
+            if gone := general.configured - machine.present:
+                found.append(f"cpu-pool names CPUs {gone}, which this machine does not have: remove them from cpu-pool")
+        return tuple([warning for warning in found if warning is not None])
+
+    @property
+    def _default_size_warning(self) -> str | None:
+        """The warning that a request for the default size leaves no CPU to share."""
+        settings = self.settings
+        is_large = len(self.isolated.configured) > settings.large_system_threshold
+        if settings.default_allocation_percent == 100:
+            option = "default-allocation-percent=100"
+        elif settings.large_system_reserved_cpus == 0 and is_large:
+            option = "large-system-reserved-cpus=0"
+        else:
+            return None
+        return f"{option} grants every free CPU to a service that asks for the default size: {NOTHING_TO_SHARE}"
 
     @cached_property
     def eligible(self) -> CpuSet:
