@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.settings import Settings, parse_settings
+from epa_orchestrator.allocation.usable_settings import usable_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.machine import Machine
 from tests.machines import made_up
@@ -202,3 +203,55 @@ def test_pools_are_disjoint_and_online_and_leave_out_what_is_reserved(
         assert set(pools.general.eligible) == (set() if overlap else (pool - reserved) & online)
         assert (pools.general.problem is None) == bool(pools.general.eligible)
         assert not pools.general.eligible & pools.isolated.eligible
+
+
+# --- unusable options ---
+
+
+def pools_with_mistakes(options: dict[str, object]) -> Pools:
+    """The pools of a machine with isolated CPUs 2-5."""
+    return build_pools(made_up(Shape(cores_per_l3=8, isolated="2-5")), None, usable_settings(options))
+
+
+def test_no_pool_grants_cpus_while_the_reserved_ones_are_not_known() -> None:
+    pools = pools_with_mistakes({"reserved-cpus": "x", "cpu-pool": "6-7"})
+    assert pools.general is not None
+    for pool in (pools.isolated, pools.general):
+        assert pool.configured
+        assert pool.eligible == EMPTY
+        assert str(pool.problem).startswith("No CPUs can be granted, because the reserved ones are not known: reserved")
+        assert NO_PINNING not in str(pool.problem)
+    assert len(pools.warnings) == 1
+
+
+def test_unusable_cpu_pool_is_a_general_pool_that_grants_nothing() -> None:
+    pools = pools_with_mistakes({"cpu-pool": "x"})
+    assert pools.general is not None
+    assert pools.general.configured == pools.general.eligible == EMPTY
+    assert str(pools.general.problem).startswith("No CPUs available in pool general: cpu-pool='x' is not valid")
+    assert str(pools.isolated.eligible) == "2-5"
+    assert len(pools.warnings) == 1
+
+
+def test_host_without_isolated_cpus_says_so_even_while_the_reserved_ones_are_not_known() -> None:
+    pools = build_pools(made_up(Shape(cores_per_l3=8)), None, usable_settings({"reserved-cpus": "x"}))
+    assert NO_PINNING in str(pools.isolated.problem)
+
+
+@pytest.mark.parametrize(
+    ("pool", "warnings"),
+    [
+        ("6-7", ()),
+        ("0,8", ("cpu-pool names CPUs 8, which this machine does not have: remove them from cpu-pool",)),
+        (
+            "5-6",
+            ("No CPUs available in pool general: cpu-pool overlaps the isolated CPUs 5; take them out of cpu-pool",),
+        ),
+    ],
+)
+def test_warnings_name_what_is_wrong_with_cpu_pool(pool: str, warnings: tuple[str, ...]) -> None:
+    assert pools_of(Shape(cores_per_l3=8, isolated="2-5"), cpu_pool=pool).warnings == warnings
+
+
+def test_machine_that_cannot_be_read_gives_no_warning_about_cpu_pool() -> None:
+    assert build_pools(None, "unreadable", parse_settings({"cpu-pool": "0,99"})).warnings == ()
