@@ -67,7 +67,6 @@ COMMANDS: Final = [
     ["allocate", "a", "2", "--dry-run"],
     ["explain", "a", "2"],
     ["release", "a"],
-    ["release", "a", "--numa-node", "0"],
     ["hugepages"],
     ["hugepages", "a", "--count", "1"],
 ]

@@ -150,6 +150,9 @@ def test_bundled_snap_is_staged_under_the_name_in_the_code() -> None:
 
 # --- snapcraft.yaml ---
 
+#: The plugs that read the host.
+PLUGS = ["sys-devices-system-node", "topology"]
+
 
 def test_snap_has_the_version_of_the_package() -> None:
     assert SNAPCRAFT["version"] == epa_orchestrator.__version__
@@ -179,7 +182,25 @@ def test_hook_is_executable_and_runs_configure(hook: str) -> None:
     path = ROOT / "snap" / "hooks" / hook
     assert os.access(path, os.X_OK)
     assert "epa_orchestrator.configure" in path.read_text("utf-8")
-    assert SNAPCRAFT["hooks"][hook]["plugs"] == ["topology"]
+    assert SNAPCRAFT["hooks"][hook]["plugs"] == PLUGS
+
+
+@pytest.mark.parametrize("app", ["daemon", "epa-orchestrator"])
+def test_app_has_both_plugs_that_read_the_host(app: str) -> None:
+    assert [plug for plug in SNAPCRAFT["apps"][app]["plugs"] if plug != "network-bind"] == PLUGS
+
+
+def test_node_plug_is_that_of_the_older_snap() -> None:
+    """snapd keeps a connection over a refresh by the plug's name."""
+    assert SNAPCRAFT["plugs"]["sys-devices-system-node"] == {
+        "interface": "system-files",
+        "read": ["/sys/devices/system/node"],
+    }
+
+
+def test_only_the_hook_of_a_refresh_replays() -> None:
+    hooks = {path.name for path in (ROOT / "snap" / "hooks").iterdir() if "--replay" in path.read_text("utf-8")}
+    assert hooks == {"post-refresh"}
 
 
 def test_no_other_hooks_exist() -> None:
