@@ -243,7 +243,10 @@ def test_snap_comes_from_the_channel_while_it_is_set(installed: Unit, host: Host
     snapd.store.publish(NAME, "latest/edge", 7, "3.0")
     host.client.allocate("nova", 2)
     outcome = installed.configure(snap_channel="edge")
-    assert outcome.statuses == [("maintenance", "installing the snap from latest/edge in the store"), ACTIVE]
+    assert outcome.statuses == [
+        ("maintenance", "installing the snap from revision 7 in latest/edge in the store"),
+        ACTIVE,
+    ]
     assert (outcome.version, revision_of(host), snapd.snaps[NAME].tracking) == ("3.0", "7", "latest/edge")
     pinned = ["--revision", "7"]
     assert snapd.commands_of("refresh") == [["refresh", "--amend", "--channel", "latest/edge", *pinned, NAME]]
