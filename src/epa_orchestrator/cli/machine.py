@@ -22,7 +22,7 @@ def machine(
 ) -> None:
     """Show the CPUs, NUMA nodes and hugepages that the daemon finds."""
     from epa_orchestrator.hardware.discovery import MachineError, read_machine
-    from epa_orchestrator.hardware.hugepages import read_hugepages
+    from epa_orchestrator.hardware.hugepages import read_hugepages, read_promised
     from epa_orchestrator.hardware.sysfs import Recorder, SysfsError
 
     sysfs, name = open_machine(machine)
@@ -30,6 +30,8 @@ def machine(
     try:
         found = read_machine(recorder)
         pages = {node_id: read_hugepages(recorder, node_id) for node_id in found.node_ids}
+        for size in {each.size_kb for counts in pages.values() for each in counts}:
+            read_promised(recorder, size)  # for the recording
     except (MachineError, SysfsError) as error:
         fail(str(error))
     if record is not None:
