@@ -9,10 +9,7 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
-from itertools import chain
 from typing import Final, NamedTuple
 
 from epa_orchestrator.allocation.pools import Pools, build_pools
@@ -21,15 +18,9 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.hardware.blind_spots import find_blind_spots
 from epa_orchestrator.hardware.devices import node_of_device
-from epa_orchestrator.hardware.hugepages import (
-    HiddenHugepagesError,
-    Hugepages,
-    read_free,
-    read_hugepages,
-    read_hugepages_of,
-    read_promised,
-)
+from epa_orchestrator.hardware.hugepages import HiddenHugepagesError, Hugepages
 from epa_orchestrator.hardware.machine import LastSeen, Machine
+from epa_orchestrator.hardware.promised import count_by_node, count_of_size, count_on_node
 from epa_orchestrator.hardware.settled import Reading, UnsettledError, read_settled
 from epa_orchestrator.hardware.sysfs import Sysfs
 
@@ -69,8 +60,6 @@ class Host:
         self._lock = threading.Lock()
         self._order = 0
         self._built: _Built | None = None
-        #: The sizes (KiB) of hugepages on the host, as of the last reading.
-        self._page_sizes: tuple[int, ...] = ()
         self.seen = seen or LastSeen()
         self.due = math.inf
 
@@ -119,47 +108,25 @@ class Host:
 
     def hugepages_by_node(self, node_ids: Iterable[int]) -> dict[int, tuple[Hugepages, ...]]:
         """The kernel's hugepage counts on all nodes as they are now."""
-        # Promised pages first: one that is handed out in between counts twice then, where the other order would show
-        # it as free.
-        promised = {size: read_promised(self._sysfs, size) or 0 for size in self._page_sizes}
-        counts = {node_id: read_hugepages(self._sysfs, node_id) for node_id in node_ids}
-        if not any(promised.values()):
-            return counts
-        free = Counter[int]()
-        for pages in chain.from_iterable(counts.values()):
-            free[pages.size_kb] += pages.free
-        return {
-            node_id: tuple([_promise(each, promised.get(each.size_kb, 0), free[each.size_kb]) for each in pages])
-            for node_id, pages in counts.items()
-        }
+        return count_by_node(self._sysfs, node_ids)
 
     def hugepages(self, node_id: int) -> tuple[Hugepages, ...]:
         """The kernel's hugepage counts on one node as they are now."""
-        sizes = [pages.size_kb for pages in read_hugepages(self._sysfs, node_id)]
-        return tuple([pages for size in sizes if (pages := self.hugepages_of(node_id, size)) is not None])
+        return count_on_node(self._sysfs, node_id, self._node_ids())
 
     def hugepages_of(self, node_id: int, size_kb: int) -> Hugepages | None:
         """The kernel's counts for one size (KiB) on a node as they are now, None where it has no such pages.
 
         Raises Refused where this process may not read them.
         """
-        promised = read_promised(self._sysfs, size_kb) or 0
         try:
-            pages = read_hugepages_of(self._sysfs, node_id, size_kb)
+            return count_of_size(self._sysfs, node_id, size_kb, self._node_ids())
         except HiddenHugepagesError as error:
             raise Refused(str(error)) from None
-        if pages is None or not promised:
-            return pages
-        free = pages.free
-        for other in self._node_ids():
-            if free - pages.free >= promised:
-                break
-            free += read_free(self._sysfs, other, size_kb) if other != node_id else 0
-        return _promise(pages, promised, free)
 
     def _node_ids(self) -> tuple[int, ...]:
-        machine = self._built.reading.machine if self._built is not None else None
-        return tuple(machine.node_ids) if machine is not None else ()
+        machine = self._built.pools.machine if self._built is not None else None
+        return machine.node_ids if machine is not None else ()
 
     def node_of_device(self, machine: Machine, name: str) -> int:
         """The NUMA node of a PCI device or a network interface. Raises DeviceError."""
@@ -189,35 +156,19 @@ class Host:
             problem = reading.problem and _UNREADABLE + reading.problem
             pools = build_pools(reading.machine, problem, settings, self.seen.cores)
         warnings = self._find_warnings(pools)
-        if built is not None and warnings == built.warnings:
-            warnings = built.warnings
+        known = built.warnings if built is not None else ()
+        if warnings == known:
+            warnings = known
+        for warning in warnings:
+            if warning not in known:
+                log.warning("%s", warning)
         self._built = _Built(reading, order, settings, pools, warnings)
         return pools
 
     def _find_warnings(self, pools: Pools) -> tuple[str, ...]:
         """The warnings for these pools. It runs after each reading of the host and each change of the settings."""
-        if pools.machine is None:
-            return ()
-        found = (
-            *find_blind_spots(self._sysfs, pools.machine),
-            self._find_unreadable_promises(pools.machine),
-            pools.general.problem if pools.general else None,
-            pools.default_size_warning,
-        )
-        return tuple([warning for warning in found if warning is not None])
-
-    def _find_unreadable_promises(self, machine: Machine) -> str | None:
-        """The warning that promised hugepages are not seen, of sizes that the host has pages of."""
-        counts = [pages for node_id in machine.node_ids for pages in read_hugepages(self._sysfs, node_id)]
-        self._page_sizes = tuple(sorted({pages.size_kb for pages in counts}))
-        used = sorted({pages.size_kb for pages in counts if pages.total})
-        unreadable = [f"{size} KB" for size in used if read_promised(self._sysfs, size) is None]
-        if not unreadable:
-            return None
-        return (
-            f"Hugepages of {', '.join(unreadable)} that the kernel has promised to processes count as free, because"
-            " resv_hugepages in /sys/kernel/mm/hugepages cannot be read"
-        )
+        blind_spots = find_blind_spots(self._sysfs, pools.machine) if pools.machine is not None else ()
+        return (*pools.warnings, *blind_spots)
 
     def _note(self, reading: Reading) -> None:
         machine = reading.machine
@@ -246,14 +197,6 @@ class Host:
         if seen != self.seen:
             # Equal cores stay the same object, so that the ledger sees quickly that they have not changed.
             self.seen = seen._replace(cores=self.seen.cores) if seen.cores == self.seen.cores else seen
-
-
-def _promise(pages: Hugepages, promised: int, free: int) -> Hugepages:
-    """The counts of a node, with what of the `promised` pages of the host only this node can provide.
-
-    `promised` and `free` are of all nodes: the kernel does not say where promised pages will be.
-    """
-    return replace(pages, promised=max(promised - (free - pages.free), 0))
 
 
 def _is_same(reading: Reading, other: Reading) -> bool:

@@ -91,7 +91,10 @@ def _difference(task: Task, best: CpuSet, second: CpuSet) -> str:
 
 def _named(task: Task, cpus: CpuSet) -> str:
     nodes = _nodes(task, cpus)
-    return f"NUMA node{'s' * (len(nodes) != 1)} {nodes or 'unknown'}"
+    if len(nodes) == len(task.topology.nodes_of(cpus.mask)):
+        return f"NUMA node{'s' * (len(nodes) != 1)} {nodes}"
+    unknown = "CPUs in no NUMA node"
+    return f"NUMA node{'s' * (len(nodes) != 1)} {nodes} with {unknown}" if nodes else unknown
 
 
 def _nodes(task: Task, cpus: CpuSet) -> CpuSet:

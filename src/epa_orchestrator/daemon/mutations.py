@@ -131,6 +131,8 @@ def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) 
         grant = _grant_in_pool(ledger, pool, _terms(host, pools, request), request)
     _check_pool(grant, pool)
     taken = taken_by(grant.change)
+    if taken and request.may_take is not None:
+        _require_agreement(taken, request.may_take)
     answer = _answer(pools.configured, pool, request, grant, taken)
     return Decision(grant.change, grant.ledger, answer, _outcome(request, taken))
 
@@ -160,6 +162,16 @@ def _check_pool(grant: Grant, pool: Pool) -> None:
         gained = change.after.cpus - change.before.cpus if change.before else change.after.cpus
         if change.after.pool != pool.name or not gained <= pool.eligible:
             raise LedgerError(f"CPUs {gained} of service '{change.service}' are not eligible in pool {pool.name}")
+
+
+def _require_agreement(taken: Taken, agreed: dict[str, str]) -> None:
+    """Refuse to take other CPUs than the request agrees to."""
+    more = {service: cpus for service, cpus in taken.services.items() if agreed.get(service) != cpus}
+    if more or taken.others:
+        raise Refused(
+            f"The request would take {taken._replace(services=more)}, which its may_take does not allow: repeat it with"
+            " what a dry run takes now, or without may_take"
+        )
 
 
 def _outcome(request: Allocating, taken: Taken) -> str:
@@ -264,7 +276,11 @@ def _decide_hugepages(ledger: Ledger, host: Host, pools: Pools, request: Allocat
         kernel = _kernel_pages(host, pools, request)
         reserved = pools.settings.reserved_pages(*kind)
         count = request.hugepages_requested
-        change = hugepages.record(ledger, kernel, reserved, request.service_name, request.node_id, count)
+        try:
+            change = hugepages.record(ledger, kernel, reserved, request.service_name, request.node_id, count)
+        except Refused as refusal:
+            reason = pools.settings.unusable.get("reserved-hugepages")
+            raise Refused(f"{refusal}: {reason}" if reason else str(refusal)) from None
         message = f"Successfully set allocation request to {count} hugepages"
     answer = HugepagesAnswer(
         service_name=request.service_name,

@@ -47,8 +47,7 @@ class HiddenHugepagesError(EpaError):
 def read_hugepages(sysfs: Sysfs, node_id: int) -> tuple[Hugepages, ...]:
     """The current counts on a node, by size; () where it has no hugepages, or where `are_hidden`."""
     directory = _directory(sysfs, node_id)
-    sizes = sorted(int(match[1]) for match in map(_SIZE.fullmatch, sysfs.names(directory) or ()) if match)
-    pages = (_read_size(sysfs, directory, size) for size in sizes)
+    pages = (_read_size(sysfs, directory, size) for size in _sizes_in(sysfs, directory))
     return tuple(size for size in pages if size is not None)
 
 
@@ -62,6 +61,11 @@ def read_hugepages_of(sysfs: Sysfs, node_id: int, size_kb: int) -> Hugepages | N
     if found is None and sysfs.exists(f"{directory}/hugepages-{size_kb}kB/nr_hugepages") is not False:
         raise HiddenHugepagesError(f"The hugepages of NUMA node {node_id} cannot be read: {CONNECT_NODE_PLUG}")
     return found
+
+
+def page_sizes(sysfs: Sysfs) -> list[int]:
+    """The sizes (KiB) of hugepages that the kernel has, ascending; [] where this process may not list them."""
+    return _sizes_in(sysfs, _ALL_NODES)
 
 
 def are_hidden(sysfs: Sysfs, node_id: int) -> bool:
@@ -82,6 +86,10 @@ def read_promised(sysfs: Sysfs, size_kb: int) -> int | None:
 def read_free(sysfs: Sysfs, node_id: int, size_kb: int) -> int:
     """The free pages of one size (KiB) on a node that has a directory of its own."""
     return count_in(sysfs, f"{NODE_DIR}/node{node_id}/hugepages/hugepages-{size_kb}kB/free_hugepages")
+
+
+def _sizes_in(sysfs: Sysfs, directory: str) -> list[int]:
+    return sorted(int(match[1]) for match in map(_SIZE.fullmatch, sysfs.names(directory) or ()) if match)
 
 
 def _read_size(sysfs: Sysfs, directory: str, size_kb: int) -> Hugepages | None:

@@ -26,6 +26,7 @@ FEATURES: Final = (
     "placement-hints",
     "dry-run",
     "explain",
+    "may-take",
 )
 
 
@@ -90,6 +91,11 @@ class Placement(BaseModel):
         default=None,
         description="The CPUs withheld from all services because of this claim, a CPU list; left out if longer than"
         " 1024 characters. The listing always has it.",
+    )
+    nodeless_cpus: int | None = Field(
+        default=None,
+        exclude_if=operator.not_,
+        description="How many of the CPUs are in no NUMA node that the kernel shows; left out when all are in one.",
     )
 
 
@@ -270,7 +276,9 @@ class ListingHead(Answer):
     remaining_available_cpus: int = Field(description="How many CPUs of the pool are free.")
     cpu_pool: PoolSummary = Field(description="The CPUs of the pool.")
     outdated_placements: tuple[str, ...] = Field(
-        default=(), description="The services that would now get other CPUs, because the options have changed."
+        default=(),
+        description="The services that would now get other CPUs because the options have changed, and those with a core"
+        " to itself, or CPUs by a rule of the options, where the machine cannot keep this promise as it is now.",
     )
     state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 

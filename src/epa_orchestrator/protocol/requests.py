@@ -44,6 +44,7 @@ _EXPECTED: Final = {
     "int_from_float": "a JSON integer",
     "bool_type": "true or false",
     "string_type": "a string",
+    "dict_type": "a JSON object",
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",
 }
@@ -103,6 +104,11 @@ class AllocationFields(CommonFields):
         " `default-preemption-policy`, which is `legacy` unless set.",
     )
     dry_run: bool = Field(default=False, description="Answer as if the request were served, and change nothing.")
+    may_take: dict[str, str] | None = Field(
+        default=None,
+        description="The CPUs of other services that the request may take, as `taken` in the answer to a dry run. If it"
+        " would take any others, it is refused: `{}` takes none. `null` takes what the rules allow.",
+    )
     explain: bool = Field(
         default=False, description="Add `explanation` to the answer: why these CPUs, or which rule refuses."
     )
