@@ -32,7 +32,7 @@ def summarize(topology: Topology, cpus: CpuSet, own_or_free: CpuSet, withheld: s
     cells = [cell for cell in topology.cells if cell.cpus & mask]
     cores = [core for cell in cells for core in cell.cores if core & mask]
     return Placement(
-        numa_nodes=str(CpuSet([cell.node for cell in cells if cell.node != NO_NODE])),
+        numa_nodes=str(CpuSet([node.id for node in topology.nodes_of(mask) if node.id != NO_NODE])),
         packages=len({cell.package for cell in cells}),
         l3_domains=len({cell.l3 for cell in cells}),
         whole_cores=sum([not core & ~mask for core in cores]),

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Discovery: reads packages, NUMA nodes, L3 caches, cores and hugepage sizes from one sysfs root.
+"""Discovery: reads packages, NUMA nodes, L3 and L2 caches, cores and hugepage sizes from one sysfs root.
 
 Where a kernel does not offer a file as a CPU list, the mask of the same name is read. Sources:
 Documentation/ABI/testing/sysfs-devices-system-cpu, Documentation/ABI/stable/sysfs-devices-node and
@@ -11,10 +11,10 @@ Documentation/admin-guide/cputopology.rst of the Linux kernel.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from epa_orchestrator.cpuset import EMPTY, MAX_CPU_ID, CpuSet
+from epa_orchestrator.cpuset import EMPTY, MAX_CPU_ID, CpuSet, lowest
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.machine import Core, Machine, NumaNode, Package
 from epa_orchestrator.hardware.sysfs import MOST_DIGITS, NODE_DIR, Sysfs, count_in, is_number
@@ -61,8 +61,9 @@ def read_machine(sysfs: Sysfs) -> Machine:
         isolated=_decisive(sysfs, "isolated") or EMPTY,
         packages=_packages(sysfs, online, siblings),
         nodes=_nodes(sysfs, present),
-        l3_domains=tuple(domain for domain in _groups(online, lambda cpu: _l3_domain(sysfs, cpu)) if domain),
+        l3_domains=tuple(domain for domain in _groups(online, lambda cpu: _cache_domain(sysfs, cpu, 3)) if domain),
         cores=_cores(sysfs, siblings),
+        l2_clusters=_l2_clusters(sysfs, online, siblings),
     )
 
 
@@ -115,15 +116,29 @@ def _siblings(sysfs: Sysfs, cpu: int) -> CpuSet:
     return (siblings or EMPTY) | CpuSet((cpu,))
 
 
-def _l3_domain(sysfs: Sysfs, cpu: int) -> CpuSet:
-    """The CPUs that share the L3 cache of this one, empty when the kernel knows of none."""
+def _cache_domain(sysfs: Sysfs, cpu: int, level: int) -> CpuSet:
+    """The CPUs that share the data cache of this level with this one, empty when the kernel knows of none."""
     cache = f"{_CPU_DIR}/cpu{cpu}/cache"
-    for index in _numbers(sysfs, cache, "index"):
-        if sysfs.read(f"{cache}/index{index}/level") == "3":
-            return (
-                _cpus(sysfs, f"{cache}/index{index}/shared_cpu_list", f"{cache}/index{index}/shared_cpu_map") or EMPTY
-            )
-    return EMPTY
+    usual = [f"{cache}/index{level}"]  # 0 and 1 are those of level 1; listing a directory takes longer than a look
+    index = _data_cache(sysfs, usual, level) or _data_cache(
+        sysfs, [f"{cache}/index{number}" for number in _numbers(sysfs, cache, "index")], level
+    )
+    if index is None:
+        return EMPTY
+    return _cpus(sysfs, f"{index}/shared_cpu_list", f"{index}/shared_cpu_map") or EMPTY
+
+
+def _data_cache(sysfs: Sysfs, indexes: Iterable[str], level: int) -> str | None:
+    """The first of these directories that describes a cache of this level for data."""
+    of_level = (index for index in indexes if sysfs.read(f"{index}/level") == str(level))
+    return next((index for index in of_level if sysfs.read(f"{index}/type") != "Instruction"), None)
+
+
+def _l2_clusters(sysfs: Sysfs, online: CpuSet, cores: tuple[CpuSet, ...]) -> tuple[CpuSet, ...]:
+    """The L2 caches that several cores share."""
+    core_of = {cpu: core for core in cores for cpu in core}
+    domains = _groups(online, lambda cpu: _cache_domain(sysfs, cpu, 2))
+    return tuple(domain for domain in domains if domain and domain - core_of[lowest(domain.mask)])
 
 
 def _packages(sysfs: Sysfs, online: CpuSet, cores: tuple[CpuSet, ...]) -> tuple[Package, ...]:
