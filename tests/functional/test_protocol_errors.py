@@ -173,7 +173,7 @@ def refuse_the_wrong_pool(daemon: Daemon) -> Iterator[Provoked]:
     daemon.cores("svc", 1, pool="general")
     yield refuse(daemon, "allocate_cores", num_of_cores=1)
     daemon.reload({})
-    yield refuse(daemon, "allocate_cores", num_of_cores=1, pool="general")
+    yield refuse(daemon, "allocate_cores", num_of_cores=2, pool="general")
     daemon.release_everything()
     yield refuse(daemon, "allocate_cores", num_of_cores=1, pool="general")
     yield refuse(daemon, "list_allocations", pool="general")

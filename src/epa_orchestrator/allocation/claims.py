@@ -36,7 +36,9 @@ class Claim:
     alone: CpuSet = EMPTY
 
     def without(self, cpus: CpuSet) -> Claim | None:
-        """The claim after losing some CPUs, None when none are left."""
+        """The claim after losing some CPUs: itself when it has none of them, None when none are left."""
+        if not self.cpus & cpus:
+            return self
         left = self.cpus - cpus
         if not left:
             return None
@@ -56,6 +58,12 @@ class ClaimChange(NamedTuple):
         claim = self.after or self.before
         assert claim is not None
         return claim.service
+
+    @property
+    def lost(self) -> CpuSet:
+        """The CPUs that the service loses."""
+        before = self.before.cpus if self.before else EMPTY
+        return before - self.after.cpus if self.after else before
 
 
 class PagesChange(NamedTuple):

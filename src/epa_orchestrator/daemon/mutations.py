@@ -123,7 +123,7 @@ def _no_room(things: str, option: str, most: int) -> str:
 def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Decision:
     pool = find_pool(ledger, pools, request.pool)
     if isinstance(request, AllocateNumaCores):
-        node = _node_cpus(host, pools, request)
+        node = NodeCpus(request.numa_node, host.seen.nodes.get(request.numa_node, EMPTY))
         grant = _grant_in_node(ledger, pool, _terms(host, pools, request), node, request)
     else:
         grant = _grant_in_pool(ledger, pool, _terms(host, pools, request), request)
@@ -170,27 +170,14 @@ def _terms(host: Host, pools: Pools, request: Allocating) -> Terms:
 
 def _near(host: Host, pools: Pools, request: Allocating) -> int | None:
     """The NUMA node that the request wants its CPUs near to."""
-    if request.near is None or pools.machine is None:
+    if not isinstance(request.near, str):
+        return request.near
+    if pools.machine is None:
         return None
-    if isinstance(request.near, str):
-        try:
-            return host.node_of_device(pools.machine, request.near)
-        except DeviceError as error:
-            raise Refused(str(error)) from None
-    if pools.machine.node(request.near) is None:
-        raise Refused(f"near={request.near}: NUMA node {request.near} does not exist")
-    return request.near
-
-
-def _node_cpus(host: Host, pools: Pools, request: AllocateNumaCores) -> NodeCpus:
-    """The node of a request. A release may name a node that is gone, and any node while sysfs is unreadable."""
-    node_id, machine = request.numa_node, pools.machine
-    if machine is None and not request.is_release:
-        raise Refused(str(pools.isolated.problem))
-    seen = host.seen.nodes.get(node_id)
-    if machine is not None and (seen is None or (machine.node(node_id) is None and not request.is_release)):
-        raise Refused(f"NUMA node {node_id} does not exist")
-    return NodeCpus(node_id, seen or EMPTY)
+    try:
+        return host.node_of_device(pools.machine, request.near)
+    except DeviceError as error:
+        raise Refused(str(error)) from None
 
 
 # --- the answer about CPUs ---------------------------------------------------------------------------------------

@@ -140,14 +140,14 @@ class Requests(RuleBasedStateMachine):
         own = self.held(service)
         terms = Terms(service, policy, wishes)
         try:
-            grant = allocate(self.ledger, pool, terms, count)
+            grant = allocate(self.ledger, pool, terms, count or None)
         except Refused:
             return
         self.respects(grant, own, wishes)
         assert count == 0 or len(grant.cpus) == count
         assert grant.cpus <= own or own <= grant.cpus
         self.decide(service, grant, own if len(grant.cpus) >= len(own) else EMPTY)
-        again = allocate(self.ledger, pool, terms, count)
+        again = allocate(self.ledger, pool, terms, count or None)
         assert (again.change, again.cpus) == (Change(), grant.cpus)
 
     @rule(

@@ -62,17 +62,17 @@ def test_cores_of_the_operating_system_are_shared(policy: str, count: int, cpus:
             "require",
             13,
             (
-                "13 CPUs cannot be placed: cpu-thread-policy=require allows whole cores only, but the service would have"
-                " only a part of 1 core: the operating system runs on CPUs 0 of these cores. Otherwise the best choice"
-                " would be 1,4-15 ("
+                "13 CPUs cannot be placed: cpu-thread-policy=require allows whole cores only, but the service would"
+                " have only a part of 1 core: the operating system runs on CPUs 0 of these cores. Otherwise the"
+                " best choice would be 1,4-15 ("
             ),
         ),
         (
             "isolate",
             7,
             (
-                "7 CPUs cannot be placed: cpu-thread-policy=isolate allows one thread per core and no shared core, and 3"
-                " cores would break this. Otherwise the best choice would be 4-10 ("
+                "7 CPUs cannot be placed: cpu-thread-policy=isolate allows one thread per core and no shared core, and"
+                " 3 cores would break this. Otherwise the best choice would be 4-10 ("
             ),
         ),
     ],
