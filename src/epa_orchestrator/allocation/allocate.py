@@ -54,14 +54,6 @@ class Grant(NamedTuple):
     task: Task | None = None
     candidates: tuple[CpuSet, ...] = ()
 
-    @property
-    def taken(self) -> dict[str, CpuSet]:
-        """The CPUs that other services lose, by service in the order of their names."""
-        if self.claim is None:  # a release
-            return {}
-        losses = [each for each in self.change.claims if each.service != self.claim.service]
-        return {loss.service: loss.lost for loss in sorted(losses, key=lambda loss: loss.service)}
-
 
 class Terms(NamedTuple):
     """The service that gets the CPUs, and how. None and no wishes leave it to the claim and the operator.

@@ -59,12 +59,6 @@ class ClaimChange(NamedTuple):
         assert claim is not None
         return claim.service
 
-    @property
-    def lost(self) -> CpuSet:
-        """The CPUs that the service loses."""
-        before = self.before.cpus if self.before else EMPTY
-        return before - self.after.cpus if self.after else before
-
 
 class PagesChange(NamedTuple):
     """One service's hugepage count for a node and size before and after; 0 for no record."""

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 from epa_orchestrator.cpuset import CpuSet, iter_bits, lowest_bits, union
 from epa_orchestrator.placement.cost import LEVELS, Cost, levels, other_type
 from epa_orchestrator.placement.policy import PlacementPolicy
-from epa_orchestrator.placement.topology import Cell, Kind, Part, Topology
+from epa_orchestrator.placement.topology import NO_NODE, Cell, Kind, Part, Topology
 
 Table = list[int]
 
@@ -45,7 +45,8 @@ class Weights:
     """
 
     def __init__(self, topology: Topology, policy: PlacementPolicy, *, shrinking: bool, sparing: bool) -> None:
-        compared = levels(policy, shrinking=shrinking, sparing=sparing, clustered=bool(topology.l2_cpus))
+        clustered, nodeless = bool(topology.l2_cpus), NO_NODE in topology.nodes
+        compared = levels(policy, shrinking=shrinking, sparing=sparing, nodeless=nodeless, clustered=clustered)
         weight = dict.fromkeys(LEVELS, 0)
         for place, (name, sign) in enumerate(reversed(compared)):
             weight[name] = sign << topology.width + _FIELD * place
@@ -57,7 +58,7 @@ class Weights:
         self.one_thread = policy.cpu_thread_policy == "isolate"
         self.other_type_cpus = other_type(topology, policy)
         self.near_distance = topology.distance[policy.near] if policy.near is not None else {}
-        self.further = _further(topology, self.near_distance)
+        self.in_later_nodes = _in_later_nodes(self)
         compared_in = {level.domain for name, level in LEVELS.items() if weight[name]}
         #: The kinds of domains that are compared, those that contain the others first.
         self.nesting: tuple[Kind, ...] = tuple(kind for kind in topology.nesting if kind in compared_in) or ("l3",)
@@ -72,16 +73,22 @@ class Weights:
         return int(f"{mirrored:0{self.width}b}"[::-1], 2) if self.width else 0
 
 
-def _further(topology: Topology, near_distance: dict[int, int]) -> tuple[tuple[int, int], ...]:
-    """The CPUs of nodes that are not the first of their node group, and how much more distant than the first they are.
+def _in_later_nodes(weights: Weights) -> tuple[tuple[int, int], ...]:
+    """The CPUs of nodes that are not the first of their node group, and what each costs more than one of the first.
 
-    The table of a node group has one distance, that of its first node.
+    The table of a node group counts all its CPUs as those of the first node.
     """
-    if not (topology.cores_span_nodes and near_distance):
+    topology, weight = weights.topology, weights.of
+    if not (topology.cores_span_nodes and (weight.near_distance or weight.nodeless_cpus)):
         return ()
-    first = {node.id: min(cell.node for cell in node.cells) for node in topology.nodes.values()}
+
+    def cost_of_cpu(node: int) -> int:
+        distance = weights.near_distance.get(node, 0)
+        return weight.near_distance * distance + (weight.nodeless_cpus if node == NO_NODE else 0)
+
+    first = {node.id: node.cells[0].node for node in topology.nodes.values()}
     return tuple(
-        (node.cpus, near_distance[node.id] - near_distance[first[node.id]])
+        (node.cpus, cost_of_cpu(node.id) - cost_of_cpu(first[node.id]))
         for node in topology.nodes.values()
         if node.id != first[node.id]
     )
@@ -195,6 +202,8 @@ def _table_of_cells(
         case "node":
             once = weight.numa_nodes + weight.scope_left_over * availability.takeable.bit_count()
             each = weight.near_distance * weights.near_distance.get(cells[0].node, 0) - weight.scope_left_over
+            if cells[0].node == NO_NODE:
+                each += weight.nodeless_cpus
             return _with_terms(table, held, once, each, weight.numa_balance)
         case "l3":
             once = weight.l3_domains + weight.l3_left_over * left[cells[0].l3]
@@ -234,7 +243,7 @@ def _core_table(weights: Weights, core: int, availability: Availability) -> Tabl
             )
             for reclaimed in range(max(n - most_free, 0), min(n, most_reclaimed) + 1)
         ]
-        if weights.further:  # then it matters which threads of the core are chosen
+        if weights.in_later_nodes:  # then it matters which threads of the core are chosen
             mixes += [
                 _core_cost(weights, core, availability, threads & free, threads & reclaimable)
                 for threads in _subsets(free | reclaimable, n)
@@ -270,8 +279,8 @@ def _core_cost(weights: Weights, core: int, availability: Availability, free: in
         value += weight.reclaimed_cpus * reclaimed.bit_count()
     if core & weights.other_type_cpus:
         value += weight.other_type_cpus * count
-    if weights.further:
-        value += weight.near_distance * sum([more * (taken & cpus).bit_count() for cpus, more in weights.further])
+    if weights.in_later_nodes:
+        value += sum([more * (taken & cpus).bit_count() for cpus, more in weights.in_later_nodes])
     return value - _mirrored(free | reclaimed, weights.width)
 
 

@@ -25,7 +25,8 @@ from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.placement.policy import PlacementPolicy, Wishes
-from tests.builders import NODE, claim, cores, cpus, holding, node_cores, owned_and_withheld, pools
+from tests.builders import NODE, SHAPE, claim, cores, cpus, holding, node_cores, owned_and_withheld, pools
+from tests.machines import made_up
 
 SETTINGS = parse_settings({"cpu-pool": "1,9"})
 
@@ -40,7 +41,7 @@ LOSSES = {
 }
 
 
-@pytest.fixture(params=LOSSES.values(), ids=LOSSES.keys())
+@pytest.fixture(params=LOSSES.values(), ids=list(LOSSES))
 def lossy(request: pytest.FixtureRequest) -> Pool:
     """The isolated pool of a host that has lost CPUs."""
     at: Pools = request.param
@@ -132,7 +133,8 @@ class TestWithUnavailableCpus:
 class TestNodeThatIsGone:
     """The machine has become one without node 1, in which `a` holds CPU 4."""
 
-    AT = build_pools(replace(pools(offline="4-7,12-15").machine, nodes=pools().machine.nodes[:1]), None, SETTINGS)
+    MACHINE = made_up(replace(SHAPE, offline="4-7,12-15"))
+    AT = build_pools(replace(MACHINE, nodes=MACHINE.nodes[:1]), None, SETTINGS)
 
     def test_the_number_held_there_changes_nothing(self) -> None:
         ledger = holding(claim("a", "2-4", explicit="4"))
