@@ -41,6 +41,16 @@ def with_node_cpus(machine: Machine, parts: Sequence[str]) -> Machine:
     return replace(machine, nodes=tuple(replace(node, cpus=CpuSet.parse(part)) for node, part in nodes))
 
 
+def with_cores(machine: Machine, parts: Iterable[str]) -> Machine:
+    """The machine with these cores."""
+    return replace(machine, cores=tuple(Core(CpuSet.parse(part)) for part in parts))
+
+
+def with_l2_clusters(machine: Machine, parts: Iterable[str]) -> Machine:
+    """The machine with these L2 clusters."""
+    return replace(machine, l2_clusters=tuple(map(CpuSet.parse, parts)))
+
+
 # --- synthetic machines in the shape of real ones ---
 
 KUNPENG_DISTANCES: Final = ((10, 16, 32, 33), (16, 10, 25, 32), (32, 25, 10, 16), (33, 32, 16, 10))
@@ -109,8 +119,8 @@ def _power7() -> Machine:
 
 
 def _raptorlake() -> Machine:
-    """Cores 0-1 to 10-11 for performance, 12 to 19 for efficiency; one L3."""
-    return read_machine(RecordedSysfs(build_hybrid(performance_cores=6, efficiency_cores=8)))
+    """Cores 0-1 to 10-11 for performance, 12 to 19 for efficiency, four of these with an L2; one L3."""
+    return read_machine(RecordedSysfs(build_hybrid(performance_cores=6, efficiency_cores=8, cores_per_l2=4)))
 
 
 def _ryzen() -> Machine:
@@ -177,6 +187,8 @@ SYNTHETIC: Final[dict[str, Callable[[], Machine]]] = {
     "opteron": _opteron,
     "power7": _power7,
     "raptorlake": _raptorlake,
+    "arm-clusters": lambda: made_up(Shape(2, 1, 1, 16, l3_scope="none", cores_per_l2=4)),
+    "crossed-cores": lambda: with_cores(made_up(Shape(1, 2, 1, 8)), [f"{n},{n + 8}" for n in range(8)]),
     "ryzen": _ryzen,
     "uv2000": _uv2000,
     "sophon": _sophon,

@@ -10,12 +10,13 @@ It shares only the policy and the machine with the program. The words are those 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
 
-from epa_orchestrator.hardware.machine import Machine
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.hardware.machine import Core, Machine
 from epa_orchestrator.placement.policy import PlacementPolicy
 
 Cpus = frozenset[int]
@@ -24,12 +25,16 @@ NOTHING: Cpus = frozenset()
 
 @dataclass(eq=False)
 class World:
-    """Where each CPU of a pool is: names of its package, NUMA node and L3 domain, and the threads of its core."""
+    """Where each CPU of a pool is: names of its package, NUMA node, L3 domain and L2 cluster; the threads of its core.
+
+    A core is in the package, the L3 domain and the L2 cluster of its first thread that has one, with all its threads.
+    """
 
     machine: Machine
     package: dict[int, int]
     node: dict[int, int]
     l3: dict[int, Hashable]
+    l2: dict[int, int | None]
     core: dict[int, Cpus]
     core_type: dict[int, str | None]
     known_minimum: dict[tuple[int, str, int | None, bool], tuple[int, int] | None] = field(
@@ -42,18 +47,39 @@ class World:
 
 
 def world(machine: Machine, eligible: Cpus, reserved: Cpus = NOTHING) -> World:
-    package = {cpu: next((n for n, p in enumerate(machine.packages) if cpu in p.cpus), 0) for cpu in eligible}
-    node = {cpu: next((each.id for each in machine.nodes if cpu in each.cpus), -1) for cpu in eligible}
-    l3s = {cpu: [n for n, domain in enumerate(machine.l3_domains) if cpu in domain] for cpu in eligible}
     cores = {cpu: next(core for core in machine.cores if cpu in core.cpus) for cpu in eligible}
+    packages = _of_cores([each.cpus for each in machine.packages], cores)
+    package = {cpu: packages[cpu] or 0 for cpu in eligible}
+    node = {cpu: next((each.id for each in machine.nodes if cpu in each.cpus), -1) for cpu in eligible}
+    l3s = _of_cores(machine.l3_domains, cores)
+    without_l3 = _groups([{node[cpu] for cpu in core.cpus if cpu in eligible} for core in cores.values()])
     return World(
         machine,
         package,
         node,
-        {cpu: l3s[cpu][0] if l3s[cpu] else (package[cpu], node[cpu]) for cpu in eligible},
+        {cpu: (package[cpu], without_l3[node[cpu]]) if l3s[cpu] is None else l3s[cpu] for cpu in eligible},
+        _of_cores(machine.l2_clusters, cores),
         {cpu: frozenset(core.cpus) & (eligible | reserved) for cpu, core in cores.items()},
         {cpu: core.type for cpu, core in cores.items()},
     )
+
+
+def _of_cores(domains: Sequence[CpuSet], cores: dict[int, Core]) -> dict[int, int | None]:
+    """By CPU: the number of the domain that its core is in."""
+    return {
+        cpu: next((n for thread in core.cpus for n, domain in enumerate(domains) if thread in domain), None)
+        for cpu, core in cores.items()
+    }
+
+
+def _groups(joined: list[set[int]]) -> dict[int, Cpus]:
+    """By node: the nodes that have cores in common with it, directly or through others."""
+    groups = {node: {node} for nodes in joined for node in nodes}
+    for _ in groups:
+        for nodes in joined:
+            together = set[int]().union(*(groups[node] for node in nodes))
+            groups.update((node, together) for node in together)
+    return {node: frozenset(group) for node, group in groups.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +93,7 @@ class Question:
     policy: PlacementPolicy
     last_resort: Cpus = NOTHING
     node: int | None = None
+    around: Cpus = NOTHING
 
     @property
     def shrinking(self) -> bool:
@@ -86,8 +113,8 @@ class Question:
 
 
 def others(asked: Question, chosen: Cpus, core: Cpus) -> Cpus:
-    """The threads of a core that another service has, or that are reserved."""
-    return core - (asked.free - asked.last_resort) - asked.own - chosen
+    """The threads of a core that another service or the operating system has, or that are reserved."""
+    return core - (asked.free - asked.last_resort) - asked.own - asked.around - chosen
 
 
 def cost(asked: Question, chosen: Cpus) -> dict[str, int]:
@@ -115,6 +142,7 @@ def cost(asked: Question, chosen: Cpus) -> dict[str, int]:
         "split_cores": sum(not core <= chosen for core in unshared),
         "l3_domains": len(l3s),
         "l3_balance": sum(count**2 for count in l3s.values()),
+        "l2_clusters": len({where.l2[cpu] for cpu in chosen} - {None}),
         "l3_left_over": sum(where.l3[cpu] in l3s for cpu in left),
         "scope_left_over": sum(where.node[cpu] in nodes for cpu in left),
         "lowest_cpu": min(chosen),
@@ -129,7 +157,7 @@ def _of_other_type(asked: Question) -> Cpus:
     return frozenset(cpu for cpu, kind in asked.world.core_type.items() if kind not in (wanted, None))
 
 
-def order(policy: PlacementPolicy, *, shrinking: bool) -> list[str]:
+def order(policy: PlacementPolicy, *, shrinking: bool, clustered: bool) -> list[str]:
     """The components that are compared, most important first; "-" before one of which more is better."""
     numa = policy.numa_policy != "none"
     even_nodes = policy.numa_allocation_strategy == "distribute"
@@ -152,6 +180,7 @@ def order(policy: PlacementPolicy, *, shrinking: bool) -> list[str]:
             (numa, "numa_balance" if even_nodes else "-numa_balance"),
             (policy.prefer_core_type != "none", "other_type_cpus"),
             (alignment != "none" or even_l3s, "l3_balance" if even_l3s else "-l3_balance"),
+            (clustered and not even_l3s, "l2_clusters"),
             *((True, name) for name in cores),
         ]
     else:
@@ -169,6 +198,7 @@ def order(policy: PlacementPolicy, *, shrinking: bool) -> list[str]:
             *((True, name) for name in cores),
             (even_l3s, "l3_balance"),
             (alignment == "prefer" and not even_l3s, "l3_domains"),
+            (clustered and not even_l3s, "l2_clusters"),
             (alignment != "none", more + "l3_left_over"),
             (numa, more + "scope_left_over"),
         ]
@@ -177,7 +207,8 @@ def order(policy: PlacementPolicy, *, shrinking: bool) -> list[str]:
 
 def rank(asked: Question, chosen: Cpus) -> tuple[int, ...]:
     vector = cost(asked, chosen)
-    names = order(asked.policy, shrinking=asked.shrinking)
+    clustered = any(cluster is not None for cluster in asked.world.l2.values())
+    names = order(asked.policy, shrinking=asked.shrinking, clustered=clustered)
     if not asked.world.has_nodeless_cpus:
         names = [name for name in names if name != "nodeless_cpus"]
     return tuple(-vector[name[1:]] if name.startswith("-") else vector[name] for name in names)

@@ -37,6 +37,8 @@ class Shape:
     l3_per_node: int = 1
     cores_per_l3: int = 4
     threads_per_core: int = 1
+    #: How many cores share an L2, adjacent ones of a package.
+    cores_per_l2: int = 1
     #: "node": each node has `l3_per_node` L3 domains. "package": the L3 domains of a package are one that spans its
     #: nodes, as with Intel's sub-NUMA clustering. "none": no L3 is reported.
     l3_scope: Literal["node", "package", "none"] = "node"
@@ -104,6 +106,12 @@ def build(shape: Shape) -> dict[str, str]:
     packages = _united((core.package, threads[number]) for number, core in enumerate(cores))
     caches = _united((core.l3, threads[number]) for number, core in enumerate(cores))
     cache_ids = _l3_ids(shape)
+    l2_ids: dict[tuple[int, int], int] = {}  # the first core of each L2
+    l2_of = [
+        l2_ids.setdefault((core.package, core.core_id // shape.cores_per_l2), number)
+        for number, core in enumerate(cores)
+    ]
+    l2_caches = _united((l2_of[number], threads[number]) for number in range(len(cores)))
     for number, core in enumerate(cores):
         for thread in range(shape.threads_per_core):
             cpu = _cpu_id(shape, number, thread)
@@ -113,17 +121,18 @@ def build(shape: Shape) -> dict[str, str]:
             if cpu not in online:
                 continue  # the kernel removes the rest of an offline CPU's directory
             files |= _topology(directory + "topology/", core, threads[number], packages[core.package])
-            files |= _cache(directory + "cache/index2/", 2, shape.l2, number, threads[number])
+            files |= _cache(directory + "cache/index2/", 2, shape.l2, l2_of[number], l2_caches[l2_of[number]])
             if shape.l3_scope != "none":
                 files |= _cache(directory + "cache/index3/", 3, shape.l3, cache_ids[core.l3], caches[core.l3])
     nodes = _united((core.node, threads[number]) for number, core in enumerate(cores))
     return files | _node_files(shape, nodes)
 
 
-def build_hybrid(performance_cores: int, efficiency_cores: int) -> dict[str, str]:
+def build_hybrid(performance_cores: int, efficiency_cores: int, cores_per_l2: int = 1) -> dict[str, str]:
     """The files of an Intel hybrid processor: cores of two adjacent threads, then cores of one, below one L3.
 
-    The PMUs cpu_core and cpu_atom name the types (`perf-intel-hybrid` in the documentation of perf).
+    `cores_per_l2` cores of one thread share an L2; a module of a real processor has four, or two. The PMUs cpu_core and
+    cpu_atom name the types (`perf-intel-hybrid` in the documentation of perf).
     """
     performance = 2 * performance_cores
     files = build(Shape(cores_per_l3=performance + efficiency_cores))
@@ -132,6 +141,12 @@ def build_hybrid(performance_cores: int, efficiency_cores: int) -> dict[str, str
         first = cpu - cpu % 2
         files[directory + "core_id"] = str(first)
         files[directory + "thread_siblings_list"] = files[directory + "core_cpus_list"] = f"{first}-{first + 1}"
+        files[f"devices/system/cpu/cpu{cpu}/cache/index2/shared_cpu_list"] = f"{first}-{first + 1}"
+    for place in range(efficiency_cores):
+        first = performance + place - place % cores_per_l2
+        last = min(first + cores_per_l2, performance + efficiency_cores) - 1
+        cache = f"devices/system/cpu/cpu{performance + place}/cache/index2/"
+        files[cache + "shared_cpu_list"] = str(CpuSet(range(first, last + 1)))
     return files | {
         "devices/cpu_core/cpus": str(CpuSet(range(performance))),
         "devices/cpu_atom/cpus": str(CpuSet(range(performance, performance + efficiency_cores))),

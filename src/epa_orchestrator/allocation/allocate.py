@@ -33,7 +33,7 @@ from epa_orchestrator.allocation.pools import NodeCpus, Pool, Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.allocation.sizes import default_size, percent_of
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet, union
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import NO_WISHES, ContradictionError, PlacementPolicy, Wishes, with_wishes
 from epa_orchestrator.placement.rules import Unplaceable, broken_rule
@@ -151,20 +151,25 @@ def _allocate_in_node(
     eligible = eligible_in_node(pool, node, count)
     require_available(pool, terms.service, held_there)
     preemption_policy = preemption_policy_after(pool, claim, terms.preemption_policy)
-    free = _free_for(ledger, pool, claim) & node.cpus
+    policy = _placement_policy(pool, terms)
+    topology = pool.topology(ledger.claimed - held)
+    free_anywhere = _free_for(ledger, pool, claim)
+    usable = eligible
+    if topology.cores_span_nodes and policy.cpu_thread_policy == "isolate":
+        usable -= _threads_of(pool, held - node.cpus)  # the service has its one thread of these cores
+    free = free_anywhere & usable
     reclaimable = EMPTY
     # A request for no more than the service holds in the node reclaims nothing.
     if count > len(held_there) and preemption_policy == "legacy" and pool.settings.numa_reclaim != "never":
-        reclaimable = (ledger.reclaimable[pool.name] - held) & eligible
+        reclaimable = (ledger.reclaimable[pool.name] - held) & usable
     available = len(free) + len(held_there) + len(reclaimable)
     if count > available:
         raise Refused(
             f"NUMA node {node.id} has {available} CPUs that can be given to this service, but {count} were requested:"
             f" CPUs {eligible - free - held_there - reclaimable} are held by other services"
         )
-    topology = pool.topology(ledger.claimed - held)
-    policy = _placement_policy(pool, terms)
-    whole = Task(topology, free | reclaimable, held_there, count, policy, reclaimable, node.id)
+    around = (free_anywhere | held) - node.cpus
+    whole = Task(topology, free | reclaimable, held_there, count, policy, reclaimable, node.id, around=around)
     task = _task(pool.settings, whole)
     candidates = _place(task, claim, terms)
     chosen = candidates[0]
@@ -209,6 +214,11 @@ def release_in_node(ledger: Ledger, pool: PoolName, terms: Terms, node: NodeCpus
     if after and terms.preemption_policy == "non-preemptive":
         after = replace(after, preemption_policy=terms.preemption_policy)
     return _grant(ledger, claim, after, EMPTY)
+
+
+def _threads_of(pool: Pool, cpus: CpuSet) -> CpuSet:
+    """All threads of the cores of these CPUs."""
+    return CpuSet.from_mask(union(pool.cores.get(cpu, 1 << cpu) for cpu in cpus))
 
 
 def _free_for(ledger: Ledger, pool: Pool, claim: Claim | None) -> CpuSet:

@@ -199,7 +199,7 @@ def _policy(placement: PlacementPolicy, claim: Claim) -> PlacementPolicy | None:
 def _in_node(topology: Topology, free: CpuSet, claim: Claim, policy: PlacementPolicy, node: Node) -> Task:
     """The part of a claim that lies in one NUMA node, as a request for that node."""
     cpus = CpuSet.from_mask(node.cpus)
-    return Task(topology, free & cpus, EMPTY, len(claim.cpus & cpus), policy, node=node.id)
+    return Task(topology, free & cpus, EMPTY, len(claim.cpus & cpus), policy, node=node.id, around=free - cpus)
 
 
 def _is_placed_differently(task: Task, claim: Claim) -> bool:

@@ -35,8 +35,9 @@ class Pool:
     """A named set of CPUs, and what a decision about them depends on.
 
     `configured` are the CPUs that the operator or the kernel names, `eligible` those of them that are online. `problem`
-    is a sentence when nothing can be granted from the pool at all. `neighbours` are CPUs outside of the pool that
-    others may run on: reserved ones, and those that the other pool may grant. `cores` has the threads of each core that
+    is a sentence when nothing can be granted from the pool at all. `system` are the CPUs that the operating system runs
+    on: online ones that are neither in a pool nor reserved. `neighbours` are all CPUs outside of the pool that others
+    may run on: these, reserved ones, and those that the other pool may grant. `cores` has the threads of each core that
     has several, including those that are offline or in no pool.
     """
 
@@ -49,6 +50,7 @@ class Pool:
     machine: Machine | None
     cores: Cores
     neighbours: CpuSet = EMPTY
+    system: CpuSet = EMPTY
     _around_claims: dict[int, Topology] = field(default_factory=dict[int, Topology], init=False, compare=False)
 
     @cached_property
@@ -73,7 +75,7 @@ class Pool:
 
     def _build_topology(self, outside: CpuSet) -> Topology:
         assert self.machine is not None
-        return build_topology(self.machine, self.eligible, self.neighbours | outside, self.cores)
+        return build_topology(self.machine, self.eligible, self.neighbours | outside, self.cores, self.system)
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,9 @@ def build_pools(machine: Machine | None, problem: str | None, settings: Settings
 
 def _next_to(pool: Pool, other: CpuSet) -> Pool:
     """The pool next to another one with these eligible CPUs."""
-    return replace(pool, neighbours=(other | pool.settings.reserved_cpus) - pool.eligible)
+    others = (other | pool.settings.reserved_cpus) - pool.eligible
+    system = pool.machine.online - pool.eligible - others if pool.machine else EMPTY
+    return replace(pool, neighbours=others | system, system=system)
 
 
 def _isolated(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores) -> Pool:

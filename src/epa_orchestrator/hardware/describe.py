@@ -29,5 +29,6 @@ def describe(machine: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> dict[
             for node in machine.nodes
         ],
         "l3_domains": [str(domain) for domain in machine.l3_domains],
+        "l2_clusters": [str(cluster) for cluster in machine.l2_clusters],
         "cores": [{"cpus": str(core.cpus), "type": core.type} for core in machine.cores],
     }

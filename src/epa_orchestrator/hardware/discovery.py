@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Discovery: reads packages, NUMA nodes, L3 caches, cores and hugepage sizes from one sysfs root.
+"""Discovery: reads packages, NUMA nodes, L3 and L2 caches, cores and hugepage sizes from one sysfs root.
 
 Where a kernel does not offer a file as a CPU list, the mask of the same name is read. Sources:
 Documentation/ABI/testing/sysfs-devices-system-cpu, Documentation/ABI/stable/sysfs-devices-node and
@@ -10,9 +10,9 @@ Documentation/admin-guide/cputopology.rst of the Linux kernel.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet, lowest
 from epa_orchestrator.hardware.cpu_files import CPU_DIR, MachineError, numbers, read_cpus, read_decisive, read_topology
 from epa_orchestrator.hardware.machine import Core, Machine, Package
 from epa_orchestrator.hardware.nodes import read_nodes
@@ -40,8 +40,9 @@ def read_machine(sysfs: Sysfs) -> Machine:
         isolated=read_decisive(sysfs, f"{CPU_DIR}/isolated") or EMPTY,
         packages=_packages(sysfs, online, siblings),
         nodes=read_nodes(sysfs, present, online),
-        l3_domains=tuple(domain for domain in _groups(online, lambda cpu: _l3_domain(sysfs, cpu)) if domain),
+        l3_domains=tuple(domain for domain in _groups(online, lambda cpu: _cache_domain(sysfs, cpu, 3)) if domain),
         cores=_cores(sysfs, siblings),
+        l2_clusters=_l2_clusters(sysfs, online, siblings),
     )
 
 
@@ -78,14 +79,29 @@ def _siblings(sysfs: Sysfs, cpu: int) -> CpuSet:
     return (siblings or EMPTY) | CpuSet((cpu,))
 
 
-def _l3_domain(sysfs: Sysfs, cpu: int) -> CpuSet:
-    """The CPUs that share the L3 cache of this one, empty when the kernel knows of none."""
+def _cache_domain(sysfs: Sysfs, cpu: int, level: int) -> CpuSet:
+    """The CPUs that share the data cache of this level with this one, empty when the kernel knows of none."""
     caches = f"{CPU_DIR}/cpu{cpu}/cache"
-    for index in numbers(sysfs.names(caches) or (), "index"):
-        cache = f"{caches}/index{index}"
-        if sysfs.read(f"{cache}/level") == "3":
-            return read_topology(sysfs, f"{cache}/shared_cpu_list", f"{cache}/shared_cpu_map") or EMPTY
-    return EMPTY
+    # Indexes 0 and 1 are usually those of level 1. To list a directory takes longer than to look there first.
+    cache = _data_cache(sysfs, [f"{caches}/index{level}"], level) or _data_cache(
+        sysfs, [f"{caches}/index{number}" for number in numbers(sysfs.names(caches) or (), "index")], level
+    )
+    if cache is None:
+        return EMPTY
+    return read_topology(sysfs, f"{cache}/shared_cpu_list", f"{cache}/shared_cpu_map") or EMPTY
+
+
+def _data_cache(sysfs: Sysfs, caches: Iterable[str], level: int) -> str | None:
+    """The first of these directories that describes a cache of this level for data."""
+    of_level = (cache for cache in caches if sysfs.read(f"{cache}/level") == str(level))
+    return next((cache for cache in of_level if sysfs.read(f"{cache}/type") != "Instruction"), None)
+
+
+def _l2_clusters(sysfs: Sysfs, online: CpuSet, cores: tuple[CpuSet, ...]) -> tuple[CpuSet, ...]:
+    """The L2 caches that several cores share."""
+    core_of = {cpu: core for core in cores for cpu in core}
+    domains = _groups(online, lambda cpu: _cache_domain(sysfs, cpu, 2))
+    return tuple(domain for domain in domains if domain and domain - core_of[lowest(domain.mask)])
 
 
 def _packages(sysfs: Sysfs, online: CpuSet, cores: tuple[CpuSet, ...]) -> tuple[Package, ...]:

@@ -73,8 +73,9 @@ class Core:
 class Machine:
     """The host's CPUs and the domains that they are in.
 
-    Packages, cores and L3 domains hold online CPUs; a node may list offline ones, as the kernel's own files may. A CPU
-    can be in no L3 domain (the kernel knows of none), and in no node.
+    Packages, cores, L3 domains and L2 clusters hold online CPUs; a node may list offline ones, as the kernel's own
+    files may. A CPU can be in no L3 domain (the kernel knows of none), and in no node. An L2 cluster is an L2 cache
+    that several cores share, so a machine with one L2 per core has none.
     """
 
     present: CpuSet
@@ -84,6 +85,7 @@ class Machine:
     nodes: tuple[NumaNode, ...]
     l3_domains: tuple[CpuSet, ...]
     cores: tuple[Core, ...]
+    l2_clusters: tuple[CpuSet, ...] = ()
 
     @cached_property
     def node_ids(self) -> tuple[int, ...]:

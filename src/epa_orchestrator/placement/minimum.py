@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import accumulate, combinations, islice
 from typing import Final, NamedTuple
 
-from epa_orchestrator.cpuset import iter_bits
+from epa_orchestrator.cpuset import iter_bits, union
 from epa_orchestrator.placement.policy import CpuThreadPolicy
 from epa_orchestrator.placement.topology import NO_NODE, Cell, Node, Topology
 
@@ -38,17 +38,16 @@ def minimum_domains(
     CPUs in no NUMA node count as one node more. Unless `mixed`, they are not taken together with those of others.
     """
     nodes = [node for node in topology.nodes.values() if node_id in (None, node.id)]
-    sizes = {cell: _sizes(cell, threads) for node in nodes for cell in node.cells}
-    if not _contains(_sums(sizes.values()), count):
+    if not _contains(_sums(_sizes_of(nodes, threads).values()), count):
         return None
-    room = {node: sum(_largest(sizes[cell]) for cell in node.cells) for node in nodes}
+    room = {node: _room(node, threads) for node in nodes}
     nodes.sort(key=lambda node: -room[node])
     for number in range(1, len(nodes) + 1):
         if sum(room[node] for node in nodes[:number]) < count:
             continue
         allowed = (chosen for chosen in combinations(nodes, number) if mixed or not is_mixed(chosen))
         sets = islice(allowed, _MAX_NODE_SETS)
-        by_l3 = {_sizes_by_l3([cell for node in chosen for cell in node.cells], sizes) for chosen in sets}
+        by_l3 = {_sizes_by_l3(_sizes_of(chosen, threads)) for chosen in sets}
         fewest = [found for found in (_fewest_l3s(each, count) for each in by_l3) if found is not None]
         if fewest:
             return MinimumDomains(number, min(fewest))
@@ -71,19 +70,39 @@ def free_cores(topology: Topology, available: int) -> int:
     return sum(1 for cell in topology.cells for core in cell.cores if not core & ~available)
 
 
-def _sizes(cell: Cell, threads: CpuThreadPolicy) -> Sizes:
-    """The numbers of CPUs of a cell that a claim can have under a thread policy."""
-    if threads not in ("require", "isolate"):
-        return _up_to(cell.cpus.bit_count())
-    whole = [core for core in cell.cores if not core & ~cell.cpus]
-    return _sums(_none_or(core.bit_count() if threads == "require" else 1) for core in whole)
+def _room(node: Node, threads: CpuThreadPolicy) -> int:
+    """The most CPUs of a node that a claim can have; of cores with threads in other nodes, too, its part of them."""
+    whole = [core for cell in node.cells for core in _whole_cores(cell) if core & node.cpus]
+    if threads == "isolate":
+        return len(whole)
+    return (union(whole) & node.cpus if threads == "require" else node.cpus).bit_count()
 
 
-def _sizes_by_l3(cells: Iterable[Cell], sizes: dict[Cell, Sizes]) -> tuple[Sizes, ...]:
+def _sizes_of(nodes: Sequence[Node], threads: CpuThreadPolicy) -> dict[Cell, Sizes]:
+    """The numbers of CPUs of each cell that a claim in these nodes can have."""
+    cpus = union(node.cpus for node in nodes)
+    return {cell: _sizes(cell, cell.cpus & cpus, threads) for node in nodes for cell in node.cells}
+
+
+@lru_cache(1024)
+def _sizes(cell: Cell, cpus: int, threads: CpuThreadPolicy) -> Sizes:
+    """The numbers of these CPUs of a cell that a claim can have under a thread policy."""
+    if threads == "require":
+        return _sums(_none_or(core.bit_count()) for core in cell.cores if not core & ~cpus)
+    if threads == "isolate":
+        return _up_to(sum(1 for core in _whole_cores(cell) if core & cpus))
+    return _up_to(cpus.bit_count())
+
+
+def _whole_cores(cell: Cell) -> list[int]:
+    return [core for core in cell.cores if not core & ~cell.cpus]
+
+
+def _sizes_by_l3(sizes: dict[Cell, Sizes]) -> tuple[Sizes, ...]:
     """The sizes of each L3 domain, in an order that makes similar sets of nodes equal."""
     by_l3: dict[int, list[Sizes]] = {}
-    for cell in cells:
-        by_l3.setdefault(cell.l3, []).append(sizes[cell])
+    for cell, sizes_of_cell in sizes.items():
+        by_l3.setdefault(cell.l3, []).append(sizes_of_cell)
     return tuple(sorted(_sums(each) for each in by_l3.values()))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import CpuSet, union
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.placement.minimum import is_mixed, minimum_domains
 from epa_orchestrator.placement.task import Task
@@ -65,17 +65,19 @@ def _broken_thread_rule(task: Task, chosen: CpuSet) -> Rule | None:
     policy = task.policy.cpu_thread_policy
     if policy not in ("require", "isolate"):
         return None
-    of_others = ~((task.free - task.reclaimable) | task.own | chosen).mask
+    of_others = ~((task.free - task.reclaimable) | task.own | task.around | chosen).mask
     cores = [
         core for cell in task.topology.cells if cell.cpus & chosen.mask for core in cell.cores if core & chosen.mask
     ]
     if policy == "require":
-        parts = sum(1 for core in cores if core & ~chosen.mask)
-        reason = f"allows whole cores only, but the service would have only a part of {_number(parts, 'core')}"
+        broken = [core for core in cores if core & ~chosen.mask]
+        reason = f"allows whole cores only, but the service would have only a part of {_number(len(broken), 'core')}"
     else:
-        parts = sum(1 for core in cores if core & of_others or (core & chosen.mask).bit_count() > 1)
-        reason = f"allows one thread per core and no shared core, and {_number(parts, 'core')} would break this"
-    return Rule("cpu-thread-policy", policy, reason) if parts else None
+        broken = [core for core in cores if core & of_others or (core & chosen.mask).bit_count() > 1]
+        reason = f"allows one thread per core and no shared core, and {_number(len(broken), 'core')} would break this"
+    if of_system := union(broken) & task.topology.system:
+        reason += f": the operating system runs on CPUs {CpuSet.from_mask(of_system)} of these cores"
+    return Rule("cpu-thread-policy", policy, reason) if broken else None
 
 
 def _broken_numa_rule(task: Task, chosen: CpuSet) -> Rule | None:

@@ -20,7 +20,7 @@ from itertools import combinations, islice
 from math import comb
 from typing import Final
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet, union
 from epa_orchestrator.placement.node_sets import Demand, NodeSet, max_sets, node_distance, node_sets
 from epa_orchestrator.placement.policy import DEFAULT_POLICY, CpuThreadPolicy, PlacementPolicy
 from epa_orchestrator.placement.rules import Limits, Unplaceable, broken_rule, limits
@@ -99,6 +99,8 @@ def _candidates(task: Task, most: int = 1) -> list[CpuSet]:
         costs = sorted([_cost_of_best(weights, nodes, availability, count) for nodes in alike])
         feasible = (value for value in costs if weights.feasible(value))
         choices = (CpuSet.from_mask(availability.held | weights.chosen(value)) for value in feasible)
+        if task.topology.cores_span_nodes:  # the tables count a node group as one node
+            choices = iter(sorted(choices, key=task.rank))
         if task.policy.rules:
             choices = (cpus for cpus in choices if allowed.allow(task.topology, cpus))
         if found := list(islice(choices, most)):
@@ -146,6 +148,7 @@ def _room_in_l3s(task: Task, availability: Availability, allowed: Limits) -> int
 def _availability(task: Task) -> tuple[Availability, int]:
     """The CPUs to choose from, and how many are chosen."""
     own_or_free = task.free.mask | task.own.mask
+    own_or_free |= task.around.mask
     if task.shrinking:
         # Nothing is taken from others then, so a core with one of their threads counts as shared.
         without_others = own_or_free & ~(task.reclaimable.mask & ~task.own.mask)
@@ -176,7 +179,7 @@ def _anywhere(everywhere: NodeSet, limit: int, most_sets: int) -> list[NodeSet]:
 
 
 def _capacities(task: Task, availability: Availability) -> dict[int, int]:
-    """How many CPUs of each node can be taken at most."""
+    """How many CPUs of each node can be taken at most; cores of several nodes count in each of them."""
     threads = task.policy.cpu_thread_policy
     return {
         node.id: _capacity(node, availability.within(node.threads), threads) for node in task.topology.nodes.values()
@@ -186,6 +189,7 @@ def _capacities(task: Task, availability: Availability) -> dict[int, int]:
 @lru_cache(_MAX_CAPACITIES)
 def _capacity(node: Node, availability: Availability, threads: CpuThreadPolicy) -> int:
     takeable, _, held, own_or_free = availability
+    takeable &= node.cpus
     if threads not in ("require", "isolate"):
         return takeable.bit_count()
     cores = [core for cell in node.cells for core in cell.cores if core & takeable and not core & ~own_or_free]
@@ -197,12 +201,15 @@ def _capacity(node: Node, availability: Availability, threads: CpuThreadPolicy) 
 def _cells(topology: Topology, nodes: NodeSet) -> tuple[Cell, ...]:
     if len(nodes) == 1:
         return topology.nodes[nodes[0]].cells
-    return tuple([cell for node in nodes for cell in topology.nodes[node].cells])
+    # A dictionary, as nodes that share cores share cells.
+    return tuple(dict.fromkeys([cell for node in nodes for cell in topology.nodes[node].cells]))
 
 
 def _cost_of_best(weights: Weights, nodes: NodeSet, availability: Availability, count: int) -> int:
     """The cost of the best choice in a node set, for comparison with those of other node sets."""
-    value = best(weights, _cells(weights.topology, nodes), availability, count)
+    topology = weights.topology
+    within = union(topology.nodes[node].cpus for node in nodes) if topology.cores_span_nodes else -1
+    value = best(weights, _cells(topology, nodes), availability, count, within)
     if weights.of.node_distance and len(nodes) > 1:
-        value += weights.of.node_distance * node_distance(weights.topology, nodes)
+        value += weights.of.node_distance * node_distance(topology, nodes)
     return value

@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from functools import lru_cache
+from itertools import combinations
 from operator import add
 from typing import Final, NamedTuple
 
-from epa_orchestrator.cpuset import lowest_bits, union
+from epa_orchestrator.cpuset import CpuSet, iter_bits, lowest_bits, union
 from epa_orchestrator.placement.cost import LEVELS, Cost, levels, other_type
 from epa_orchestrator.placement.policy import PlacementPolicy
 from epa_orchestrator.placement.topology import NO_NODE, Cell, Kind, Part, Topology
@@ -44,7 +45,8 @@ class Weights:
     """
 
     def __init__(self, topology: Topology, policy: PlacementPolicy, *, shrinking: bool, sparing: bool) -> None:
-        compared = levels(policy, shrinking=shrinking, sparing=sparing, nodeless=NO_NODE in topology.nodes)
+        clustered, nodeless = bool(topology.l2_cpus), NO_NODE in topology.nodes
+        compared = levels(policy, shrinking=shrinking, sparing=sparing, clustered=clustered, nodeless=nodeless)
         weight = dict.fromkeys(LEVELS, 0)
         for place, (name, sign) in enumerate(reversed(compared)):
             weight[name] = sign << topology.width + _FIELD * place
@@ -56,6 +58,8 @@ class Weights:
         self.one_thread = policy.cpu_thread_policy == "isolate"
         self.other_type_cpus = other_type(topology, policy)
         self.near_distance = topology.distance[policy.near] if policy.near is not None else {}
+        self.nodeless_cpus = topology.nodes[NO_NODE].cpus if nodeless else 0
+        self.further = _further(topology, self.near_distance)
         compared_in = {level.domain for name, level in LEVELS.items() if weight[name]}
         #: The kinds of domains that are compared, those that contain the others first.
         self.nesting: tuple[Kind, ...] = tuple(kind for kind in topology.nesting if kind in compared_in) or ("l3",)
@@ -68,6 +72,21 @@ class Weights:
         """The CPUs, as a mask, of the choice that has this cost; see `_mirrored`."""
         mirrored = -value & (1 << self.width) - 1
         return int(f"{mirrored:0{self.width}b}"[::-1], 2) if self.width else 0
+
+
+def _further(topology: Topology, near_distance: dict[int, int]) -> tuple[tuple[int, int], ...]:
+    """The CPUs of nodes that are not the first of their node group, and how much more distant than the first they are.
+
+    The table of a node group has one distance, that of its first node.
+    """
+    if not (topology.cores_span_nodes and near_distance):
+        return ()
+    first = {node.id: min(cell.node for cell in node.cells) for node in topology.nodes.values()}
+    return tuple(
+        (node.cpus, near_distance[node.id] - near_distance[first[node.id]])
+        for node in topology.nodes.values()
+        if node.id != first[node.id]
+    )
 
 
 @lru_cache(64)
@@ -94,15 +113,23 @@ class Availability(NamedTuple):
         """The part that concerns these CPUs."""
         return Availability(self.takeable & mask, self.reclaimable & mask, self.held & mask, self.own_or_free & mask)
 
+    def taken_within(self, mask: int) -> Availability:
+        """The same with only these CPUs to take; other services keep the rest of what they could lose."""
+        not_lost = self.reclaimable & ~mask
+        return Availability(self.takeable & mask, self.reclaimable & mask, self.held, self.own_or_free & ~not_lost)
 
-def best(weights: Weights, cells: tuple[Cell, ...], availability: Availability, count: int) -> int:
+
+def best(weights: Weights, cells: tuple[Cell, ...], availability: Availability, count: int, within: int = -1) -> int:
     """The cost of the best choice of `count` CPUs from some NUMA nodes; infeasible when there is none.
 
-    The nodes contain all that is kept. The cost lacks `node_distance`, which is the same for all choices from them.
+    The nodes contain all that is kept. `within` are their CPUs, where cells have CPUs of others too. The cost lacks
+    `node_distance`, which is the same for all choices from them.
     """
     limit = max(32, 1 << (count - 1).bit_length())
     takeable, l3_cpus = availability.takeable, weights.topology.l3_cpus
     left = {cell.l3: (l3_cpus[cell.l3] & takeable).bit_count() for cell in cells}
+    if within != -1:
+        availability = availability.taken_within(within)
     tables = [_domain_table(weights, domain, 0, availability, left, limit) for domain in _domains(weights, cells, 0)]
     if len(tables) == 1:
         return tables[0][count] if count < len(tables[0]) else weights.infeasible
@@ -110,7 +137,7 @@ def best(weights: Weights, cells: tuple[Cell, ...], availability: Availability, 
 
 
 class _Domain(NamedTuple):
-    """The cells of one package, NUMA node or L3 domain, their threads as a mask, and the cached table function."""
+    """The cells of one domain (a node group stands for its nodes), their threads, and the cached table function."""
 
     cells: tuple[Cell, ...]
     threads: int
@@ -151,7 +178,7 @@ def _table_of_cells(
     left_here: tuple[int, ...],
     limit: int,
 ) -> Table:
-    """The table of one package, NUMA node or L3 domain: those of its parts folded, with its own levels added.
+    """The table of one domain: those of its parts folded, with its own levels added.
 
     `left_here` has the takeable CPUs in the L3 domain of each cell; `limit` is the most CPUs that the table needs.
     """
@@ -170,12 +197,12 @@ def _table_of_cells(
         case "node":
             once = weight.numa_nodes + weight.scope_left_over * availability.takeable.bit_count()
             each = weight.near_distance * weights.near_distance.get(cells[0].node, 0) - weight.scope_left_over
-            if cells[0].node == NO_NODE:
-                each += weight.nodeless_cpus
             return _with_terms(table, held, once, each, weight.numa_balance)
         case "l3":
             once = weight.l3_domains + weight.l3_left_over * left[cells[0].l3]
             return _with_terms(table, held, once, -weight.l3_left_over, weight.l3_balance)
+        case "l2":
+            return _with_terms(table, held, weight.l2_clusters if cells[0].l2 >= 0 else 0)
 
 
 _remembered_tables: Final = tuple([(size, lru_cache(most)(_table_of_cells)) for size, most in _MAX_TABLES])
@@ -209,8 +236,17 @@ def _core_table(weights: Weights, core: int, availability: Availability) -> Tabl
             )
             for reclaimed in range(max(n - most_free, 0), min(n, most_reclaimed) + 1)
         ]
+        if weights.further:  # then it matters which threads of the core are chosen
+            mixes += [
+                _core_cost(weights, core, availability, threads & free, threads & reclaimable)
+                for threads in _subsets(free | reclaimable, n)
+            ]
         table.append(min(mixes))
     return table
+
+
+def _subsets(threads: int, count: int) -> list[int]:
+    return [CpuSet(chosen).mask for chosen in combinations(iter_bits(threads), count)]
 
 
 def _core_cost(weights: Weights, core: int, availability: Availability, free: int, reclaimed: int) -> int:
@@ -236,6 +272,10 @@ def _core_cost(weights: Weights, core: int, availability: Availability, free: in
         value += weight.reclaimed_cpus * reclaimed.bit_count()
     if core & weights.other_type_cpus:
         value += weight.other_type_cpus * count
+    if taken & weights.nodeless_cpus:
+        value += weight.nodeless_cpus * (taken & weights.nodeless_cpus).bit_count()
+    if weights.further:
+        value += weight.near_distance * sum([more * (taken & cpus).bit_count() for cpus, more in weights.further])
     return value - _mirrored(free | reclaimed, weights.width)
 
 

@@ -20,7 +20,8 @@ class Task:
 
     `reclaimable` are CPUs of `free` that would have to be taken from other services; `sparing` allows it only when the
     rest of `free` does not suffice. `node` is the id of the only NUMA node that the CPUs are in, when the request names
-    one.
+    one. `around` are CPUs in other nodes that are free or the service's own: these cannot be chosen, but a core that
+    has them is not shared with another owner for that.
     """
 
     topology: Topology
@@ -31,6 +32,7 @@ class Task:
     reclaimable: CpuSet = EMPTY
     node: int | None = None
     sparing: bool = True
+    around: CpuSet = EMPTY
 
     def __post_init__(self) -> None:
         if not 0 <= self.count <= len(self.free) + len(self.own):
@@ -44,14 +46,16 @@ class Task:
     @cached_property
     def levels(self) -> Levels:
         """The levels by which candidates are compared."""
+        clustered, nodeless = bool(self.topology.l2_cpus), NO_NODE in self.topology.nodes
         return levels(
-            self.policy, shrinking=self.shrinking, sparing=self.sparing, nodeless=NO_NODE in self.topology.nodes
+            self.policy, shrinking=self.shrinking, sparing=self.sparing, clustered=clustered, nodeless=nodeless
         )
 
     def cost(self, chosen: CpuSet) -> Cost:
         """The cost vector of a candidate."""
         free, own = (self.free | self.own, EMPTY) if self.shrinking else (self.free, self.own)
-        return cost(self.topology, free.mask, own.mask, chosen.mask, self.policy, self.reclaimable.mask)
+        masks = free.mask, own.mask, chosen.mask
+        return cost(self.topology, *masks, self.policy, self.reclaimable.mask, self.around.mask)
 
     def rank(self, chosen: CpuSet) -> tuple[int, ...]:
         """The compared levels of the cost vector: of two candidates the one with the smaller rank is better."""

@@ -84,7 +84,7 @@ class Placement(BaseModel):
     packages: int = Field(description="How many packages they are in.")
     l3_domains: int = Field(description="How many L3 domains they are in.")
     whole_cores: int = Field(description="How many cores the service has with all threads.")
-    shared_cores: int = Field(description="How many cores it shares with another owner.")
+    shared_cores: int = Field(description="How many cores it shares with another owner or the operating system.")
     withheld_cpus: str | None = Field(
         default=None,
         description="The CPUs withheld from all services because of this claim, a CPU list; left out if longer than"

@@ -164,10 +164,27 @@ def test_a_reserved_thread_makes_its_core_a_shared_one() -> None:
 
 
 def test_a_claimed_cpu_outside_of_all_pools_makes_its_core_a_shared_one() -> None:
-    pool = pools_of(Shape(cores_per_l3=2, threads_per_core=2, isolated="0-1")).isolated
+    machine = made_up(Shape(cores_per_l3=2, threads_per_core=2, isolated="0-1", offline="2-3"))
+    known = {1: 0b1010, 3: 0b1010}
+    pool = build_pools(machine, None, parse_settings({}), known).isolated
     alone, shared = pool.topology().cells[0], pool.topology(CpuSet([3])).cells[0]
     assert {CpuSet.from_mask(core) for core in alone.cores} == {CpuSet([0]), CpuSet([1])}
     assert {CpuSet.from_mask(core) for core in shared.cores} == {CpuSet([0]), CpuSet([1, 3])}
+
+
+def test_the_operating_system_has_what_is_online_and_in_no_pool() -> None:
+    shape = Shape(cores_per_l3=4, threads_per_core=2, isolated="4-5", offline="3")
+    pools = pools_of(shape, cpu_pool="6", reserved_cpus="0,5")
+    assert pools.general is not None
+    assert str(pools.isolated.system) == str(pools.general.system) == "1-2,7"
+    assert str(pools.isolated.neighbours) == "0-2,5-7"
+    assert str(pools.general.neighbours) == "0-2,4-5,7"
+
+
+def test_a_thread_of_the_operating_system_makes_its_core_a_shared_one() -> None:
+    pool = pools_of(Shape(cores_per_l3=2, threads_per_core=2, isolated="0-1,3")).isolated
+    assert {CpuSet.from_mask(core) for core in pool.topology().cells[0].cores} == {CpuSet([0, 2]), CpuSet([1, 3])}
+    assert CpuSet.from_mask(pool.topology().system) == CpuSet([2])
 
 
 def test_a_topology_is_built_once() -> None:

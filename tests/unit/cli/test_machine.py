@@ -46,6 +46,7 @@ def test_machine_json(offline: Command) -> None:
             }
         ],
         "l3_domains": ["0-7"],
+        "l2_clusters": [],
         "cores": [{"cpus": f"{cpu}-{cpu + 1}", "type": None} for cpu in (0, 2, 4, 6)],
     }
 

@@ -103,7 +103,10 @@ ONLY = "other choices need more NUMA nodes, or more distant ones."
             pools(),
             NO_WISHES,
             None,
-            "NUMA node 1 was chosen over NUMA node 0 for its cores shared with another owner: 0 against 2.",
+            (
+                "NUMA node 1 was chosen over NUMA node 0 for its cores shared with another owner or the operating"
+                " system: 0 against 2."
+            ),
             ["4,12", "3,10"],
         ),
         (

@@ -52,6 +52,7 @@ def test_describes_every_fact(tmp_path: Path) -> None:
             {"id": 2, "cpus": "", "distances": [17, 17, 10], "memory_kb": 1048576, "hugepages": []},
         ],
         "l3_domains": ["0-1,4-5", "2-3,7"],
+        "l2_clusters": [],
         "cores": [
             {"cpus": "0,4", "type": None},
             {"cpus": "1,5", "type": None},

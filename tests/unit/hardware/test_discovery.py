@@ -18,7 +18,7 @@ from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.sysfs import RecordedSysfs, Recorder, dump_recording, load_recording
 from tests.machines import made_up, real_machine, real_machine_files, real_sysfs, write_real_machine
 from tools.make_machines import MACHINES
-from tools.synthetic import Shape, build
+from tools.synthetic import Shape, build, build_hybrid
 
 REAL = real_machine_files()
 
@@ -37,6 +37,7 @@ def found(machine: Machine) -> dict[str, object]:
         "smt_widths": sorted({len(core.cpus) for core in machine.cores}),
         "n_sockets": len(machine.packages),
         "n_l3": len(machine.l3_domains),
+        "shared_l2_sizes": sorted({len(cluster) for cluster in machine.l2_clusters}),
         "node_ids": str(CpuSet(machine.node_ids)),
         "node_cpus": {str(node.id): str(node.cpus) for node in machine.nodes},
         "node_memtotal_kb": {str(node.id): node.memory_kb for node in machine.nodes},
@@ -50,6 +51,9 @@ def expected(facts: dict[str, Any], machine: Machine) -> dict[str, object]:
     facts = dict(facts)
     facts["isolated"] = facts["isolated"] or ""
     facts["n_l3"] = facts["n_l3"] or 0
+    l2_sizes = {kind: cache["cpus_per_domain"] for kind, cache in facts["caches"].items() if kind in ("L2", "L2d")}
+    widest_core = max(facts["smt_widths"])
+    facts["shared_l2_sizes"] = [size for sizes in l2_sizes.values() for size in sizes if size > widest_core]
     if facts["n_nodes"] == 0:  # no node directory: everything is node 0
         facts |= {"node_ids": "0", "node_cpus": {"0": facts["cpus_present"]}, "node_memtotal_kb": {"0": None}}
         facts |= {"distances": [[]], "cpuless_nodes": ""}
@@ -206,6 +210,42 @@ def test_masks_stand_in_for_lists() -> None:
 def test_without_node_directory_all_is_node_0() -> None:
     machine = read_machine(RecordedSysfs(without(build(Shape(packages=2, cores_per_l3=2)), "system/node")))
     assert [(node.id, str(node.cpus)) for node in machine.nodes] == [(0, "0-3")]
+
+
+def test_l2_caches_of_several_cores_are_clusters() -> None:
+    machine = made_up(Shape(l3_per_node=2, cores_per_l3=4, threads_per_core=2, cores_per_l2=2))
+    assert [str(cluster) for cluster in machine.l2_clusters] == ["0-1,8-9", "2-3,10-11", "4-5,12-13", "6-7,14-15"]
+
+
+def test_modules_of_a_hybrid_machine_are_clusters() -> None:
+    machine = read_machine(RecordedSysfs(build_hybrid(performance_cores=2, efficiency_cores=8, cores_per_l2=4)))
+    assert [str(cluster) for cluster in machine.l2_clusters] == ["4-7", "8-11"]
+
+
+def test_an_l2_of_one_core_is_no_cluster() -> None:
+    assert made_up(Shape(threads_per_core=2)).l2_clusters == ()
+    assert read_machine(RecordedSysfs(without(build(Shape(cores_per_l2=2)), "/cache/"))).l2_clusters == ()
+
+
+def test_a_cluster_with_one_core_online_is_none() -> None:
+    assert [str(each) for each in made_up(Shape(cores_per_l2=2, offline="3")).l2_clusters] == ["0-1"]
+
+
+def _l2_file(text: str, new: str) -> dict[str, str]:
+    """The files of two clusters of two cores, with a part of each path replaced."""
+    return {path.replace(text, new): content for path, content in build(Shape(cores_per_l2=2)).items()}
+
+
+def test_an_l2_for_instructions_is_not_read() -> None:
+    files = _l2_file("", "") | {f"devices/system/cpu/cpu{cpu}/cache/index2/type": "Instruction" for cpu in range(4)}
+    assert read_machine(RecordedSysfs(files)).l2_clusters == ()
+
+
+@pytest.mark.parametrize("index", ["index1", "index4", "index10"])
+def test_an_l2_may_have_any_index(index: str) -> None:
+    machine = read_machine(RecordedSysfs(_l2_file("/index2/", f"/{index}/")))
+    assert [str(cluster) for cluster in machine.l2_clusters] == ["0-1", "2-3"]
+    assert [str(domain) for domain in machine.l3_domains] == ["0-3"]
 
 
 def test_without_cache_files_there_is_no_l3() -> None:

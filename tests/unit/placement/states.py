@@ -24,7 +24,7 @@ from epa_orchestrator.placement.policy import (
 from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import build_topology
 from tests import oracle
-from tests.machines import KUNPENG_DISTANCES, made_up, with_packages
+from tests.machines import KUNPENG_DISTANCES, made_up, with_cores, with_l2_clusters, with_packages
 from tools.synthetic import Shape
 
 
@@ -48,6 +48,32 @@ def _first_l3_only(machine: Machine) -> Machine:
 def _first_node_only(machine: Machine) -> Machine:
     return replace(machine, nodes=machine.nodes[:1])
 
+
+def _first_threads_in_l3(machine: Machine) -> Machine:
+    """The kernel shows an L3 for the first thread of each core only."""
+    first = CpuSet(min(core.cpus) for core in machine.cores)
+    return replace(machine, l3_domains=tuple(domain & first for domain in machine.l3_domains))
+
+
+#: Cores with threads in two NUMA nodes.
+CROSSED = (
+    with_cores(made_up(Shape(1, 2, 1, 4, l3_scope="package")), [*(f"{n},{n + 4}" for n in range(4))]),
+    with_cores(made_up(Shape(2, 1, 1, 6)), ["0,6", "1,7", "2,8", "3", "4-5", "9", "10-11"]),
+    with_cores(made_up(Shape(1, 3, 1, 4, distances=((10, 12, 20), (12, 10, 30), (20, 30, 10)))),
+               ["0-1", "2-3", "4-5", "6,8", "7,9", "10-11"]),
+    with_cores(made_up(Shape(1, 4, 1, 3, l3_scope="none")), [*(f"{n},{n + 6}" for n in range(6))]),
+)  # fmt: skip
+
+#: Cores that share an L2: pairs of cores, modules of a hybrid machine, clusters of Arm's in nodes without an L3.
+CLUSTERED = (
+    with_l2_clusters(made_up(Shape(1, 1, 2, 3, 2)), ["0-1,6-7", "3-4,9-10"]),
+    with_l2_clusters(made_up(Shape(1, 1, 1, 12)), ["0-3", "4-7", "8-11"]),
+    with_l2_clusters(made_up(Shape(2, 1, 1, 6, l3_scope="none")), ["0-2", "3-5", "6-7", "8-9", "10-11"]),
+    with_l2_clusters(_hybrid(), ["4-7", "8-11"]),
+    with_l2_clusters(made_up(Shape(1, 2, 1, 3, 2, l3_scope="package")), ["0-1,6-7", "3-4,9-10"]),
+    # An L2 across L3 domains.
+    with_l2_clusters(made_up(Shape(1, 1, 4, 3)), ["0-5", "6-11"]),
+)
 
 ONE_WAY = ((10, 30, 20), (20, 10, 40), (25, 15, 10))
 
@@ -101,6 +127,10 @@ SMALL = (
     with_packages(made_up(Shape(1, 1, 2, 3, 2)), ["0-1,6-7", "2-5,8-11"]),
     with_packages(made_up(Shape(1, 2, 1, 3, 2, l3_scope="package")), ["0-2,6-8", "3-5,9-11"]),
     with_packages(made_up(Shape(1, 3, 1, 2, 2, l3_scope="package")), ["0-2,6-8", "3-5,9-11"]),
+    _first_threads_in_l3(made_up(Shape(1, 1, 3, 2, 2))),
+    _first_threads_in_l3(made_up(Shape(1, 2, 1, 2, 3))),
+    *CROSSED,
+    *CLUSTERED,
 )
 
 CHOICES: dict[str, tuple[object, ...]] = {
@@ -135,15 +165,17 @@ class State:
     count: int
     policy: PlacementPolicy
     node: int | None
+    around: CpuSet
 
     def task(self) -> Task:
         topology = build_topology(self.machine, self.eligible, self.reserved)
-        return Task(topology, self.free, self.own, self.count, self.policy, self.last_resort, self.node)
+        asked = self.free, self.own, self.count, self.policy, self.last_resort, self.node
+        return Task(topology, *asked, around=self.around)
 
     def question(self) -> oracle.Question:
         where = oracle.world(self.machine, frozenset(self.eligible), frozenset(self.reserved))
-        free, own, last = (frozenset(each) for each in (self.free, self.own, self.last_resort))
-        return oracle.Question(where, free, own, self.count, self.policy, last, self.node)
+        free, own, last, around = map(frozenset, (self.free, self.own, self.last_resort, self.around))
+        return oracle.Question(where, free, own, self.count, self.policy, last, self.node, around)
 
 
 def random_state(rng: random.Random, *, taking: bool) -> State:
@@ -155,12 +187,13 @@ def random_state(rng: random.Random, *, taking: bool) -> State:
         eligible, reserved = machine.online - away, CpuSet(cpu for cpu in away if rng.random() < 0.5)
         own, other = holdings(rng, machine, eligible)
         free = eligible - own - other
-        node, last_resort = None, EMPTY
+        node, last_resort, around = None, EMPTY, EMPTY
         if rng.random() < (0.6 if taking else 0.2):
             nodes = [each.id for each in machine.nodes if each.cpus & eligible]
             node = rng.choice(nodes)
             inside = machine.nodes[machine.node_ids.index(node)].cpus
             last_resort = CpuSet(cpu for cpu in other & inside if taking and rng.random() < 0.5)
+            around = (free | own) - inside
             free, own = free & inside | last_resort, own & inside
         near = machine.node_ids if rng.random() < 0.2 else ()
         if not free | own:
@@ -170,7 +203,7 @@ def random_state(rng: random.Random, *, taking: bool) -> State:
             if count < len(own):
                 free, last_resort = free - last_resort, EMPTY
             policy = random_policy(rng, near)
-            return State(machine, eligible, reserved, free, own, last_resort, count, policy, node)
+            return State(machine, eligible, reserved, free, own, last_resort, count, policy, node, around)
 
 
 def holdings(rng: random.Random, machine: Machine, eligible: CpuSet) -> tuple[CpuSet, CpuSet]:

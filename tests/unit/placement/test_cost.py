@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.machine import Core
+from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.placement.cost import Cost, cost, levels, other_type, rank
 from epa_orchestrator.placement.policy import PlacementPolicy
 from epa_orchestrator.placement.topology import Topology, build_topology
-from tests.machines import made_up
-from tools.synthetic import Shape
+from tests.machines import made_up, with_cores
+from tools.synthetic import Shape, build_hybrid
 
 # Package/node 0: L3 {0,1,8,9}, L3 {2,3,10,11};  package/node 1: L3 {4,5,12,13}, L3 {6,7,14,15}; siblings 8 apart.
 EIGHT_CORES = Shape(packages=2, l3_per_node=2, cores_per_l3=2, threads_per_core=2)
@@ -68,6 +70,22 @@ def test_a_core_with_a_reserved_thread_is_shared() -> None:
 def test_reclaimed_cpus_are_those_of_others_that_are_new() -> None:
     vector = cost(topology(), mask("1,8-9"), mask("0"), mask("0-1,8"), PlacementPolicy(), mask("0-1,9"))
     assert vector.reclaimed_cpus == 1
+
+
+def test_only_l2_caches_of_several_cores_are_clusters() -> None:
+    # Cores 0-1 and 2-3, then clusters 4-7 and 8-11.
+    machine = read_machine(RecordedSysfs(build_hybrid(performance_cores=2, efficiency_cores=8, cores_per_l2=4)))
+    pool = build_topology(machine, machine.online, EMPTY)
+    counts = [cost(pool, mask("0-11"), 0, mask(cpus), PlacementPolicy()).l2_clusters for cpus in ("0-3", "3-4", "7-8")]
+    assert counts == [0, 1, 2]
+
+
+def test_a_core_in_two_nodes_counts_once() -> None:
+    # Siblings n and n+4; node 0 has 0-3, node 1 has 4-7. CPU 5 is another's.
+    machine = with_cores(made_up(Shape(nodes_per_package=2)), [f"{n},{n + 4}" for n in range(4)])
+    pool = build_topology(machine, machine.online, EMPTY)
+    vector = cost(pool, mask("0-4,6-7"), 0, mask("0-1,4"), PlacementPolicy())
+    assert (vector.numa_nodes, vector.shared_cores, vector.split_cores, vector.stacked_cpus) == (2, 1, 0, 1)
 
 
 @pytest.mark.parametrize(("near", "distance"), [(None, 0), (0, 2 * 10 + 32), (1, 2 * 32 + 10)])
@@ -123,6 +141,26 @@ def test_levels_of_a_claim_that_gains(changed: dict[str, Any], expected: str) ->
 @pytest.mark.parametrize(
     ("changed", "expected"),
     [
+        ({}, DEFAULT.replace("l3_domains", "l3_domains l2_clusters")),
+        ({"uncore_cache_alignment": "none"}, DEFAULT.replace("l3_domains l3_left_over", "l2_clusters")),
+        ({"uncore_cache_alignment": "require"},
+         ("numa_nodes l3_domains packages reclaimed_cpus node_distance shared_cores split_cores l2_clusters"
+         " l3_left_over scope_left_over lowest_cpu")),
+        ({"cpu_distribution": "caches"}, DEFAULT.replace("l3_domains", "l3_balance")),
+    ],
+)  # fmt: skip
+def test_levels_where_cores_share_an_l2(changed: dict[str, Any], expected: str) -> None:
+    assert _words(levels(PlacementPolicy(**changed), clustered=True)) == expected
+
+
+def test_levels_of_a_claim_that_shrinks_where_cores_share_an_l2() -> None:
+    expected = "packages -numa_balance -l3_balance l2_clusters shared_cores split_cores lowest_cpu"
+    assert _words(levels(PlacementPolicy(), shrinking=True, clustered=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
         ({}, "packages -numa_balance -l3_balance shared_cores split_cores lowest_cpu"),
         ({"numa_policy": "none"}, "packages -l3_balance shared_cores split_cores lowest_cpu"),
         ({"numa_allocation_strategy": "distribute"},
@@ -150,8 +188,8 @@ def test_cpus_in_no_node_are_a_level_where_there_are_any(shrinking: bool, expect
 
 
 def test_rank_negates_levels_of_which_more_is_better() -> None:
-    vector = Cost(*range(1, 18))
-    assert rank(vector, (("numa_nodes", 1), ("l3_left_over", -1), ("lowest_cpu", 1))) == (2, -15, 17)
+    vector = Cost(*range(1, 19))
+    assert rank(vector, (("numa_nodes", 1), ("l3_left_over", -1), ("lowest_cpu", 1))) == (2, -16, 18)
 
 
 def _words(compared: tuple[tuple[str, int], ...]) -> str:

@@ -71,7 +71,7 @@ def counted_minimum(
 ) -> tuple[int, int] | None:
     """The same as `oracle.minimum`, quickly: the roomiest nodes, and the roomiest L3 domains in them.
 
-    For whole cores this is right only where all cores have as many threads.
+    For whole cores this is right only where all cores have as many threads, and never where a core is in two nodes.
     """
     room = dict[int, Counter[Hashable]]()
     for core in set(where.core.values()):
@@ -127,7 +127,8 @@ def random_request(machine: Machine, rng: random.Random) -> Request:
     own, other = holdings(rng, machine, machine.online)
     free = machine.online - own - other
     policy = random_policy(rng, machine.node_ids if rng.random() < 0.2 else ())
-    if policy.cpu_thread_policy == "require" and len({len(core) for core in where.core.values()}) > 1:
+    uneven = policy.cpu_thread_policy == "require" and len({len(core) for core in where.core.values()}) > 1
+    if uneven or topology.cores_span_nodes:
         policy = replace(policy, numa_policy="best-effort", uncore_cache_alignment="prefer")  # see counted_minimum
     node = None
     if rng.random() < 0.2:
