@@ -3,9 +3,10 @@
 
 """Packs the charm with the snap inside it: with `charmcraft pack` if that runs here, else by following charmcraft.yaml.
 
-`python -m tools.pack_charm [--snap FILE] [--python 3.12] [--output FILE]`. charmcraft packs only on Ubuntu 24.04 with
-python3-apt. Elsewhere this script lays out the same zip with charmcraft's own models and dispatch, and with wheels for
-the given Python: for tests, not for publishing.
+`python -m tools.pack_charm [--arch arm64] [--snap FILE] [--python 3.12] [--output FILE]`. charmcraft packs only on
+Ubuntu 24.04 with python3-apt, and only for that machine's architecture. Elsewhere this script lays out the same zip
+with charmcraft's own models and dispatch, and with wheels for the given Python and architecture: for tests, not for
+publishing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -29,9 +31,11 @@ from charmcraft.models.project import PlatformCharm
 from craft_cli import EmitterMode, emit
 
 from tools.packing import (
+    ARCHITECTURES,
     ROOT,
     PackError,
     architecture,
+    check_architecture,
     document,
     drop_foreign_bytecode,
     python_environment,
@@ -43,22 +47,29 @@ from tools.packing import (
 #: The Python of ubuntu@24.04, the charm's base.
 BASE_PYTHON: Final = "3.12"
 
+#: The packages that have no wheel. They are pure Python, so what pip builds here runs on every architecture.
+_BUILT: Final = ("charmhelpers==",)
 
-def pack(output: Path, snap: Path | None, python: str = BASE_PYTHON) -> Path:
+
+def pack(output: Path, snap: Path | None, python: str = BASE_PYTHON, target: str | None = None) -> Path:
     """Lay out the charm as charmcraft does, with `snap` inside (None: an empty file), and zip it into `output`.
 
-    Raises PackError.
+    `target` is the architecture of the charm and its snap (None: this machine's). Raises PackError.
     """
     project = document(ROOT / const.CHARMCRAFT_FILENAME)
+    target = target or architecture()
+    if target not in project["platforms"]:
+        raise PackError(f"charmcraft.yaml has no platform {target}: use one of {', '.join(project['platforms'])}")
     output.parent.mkdir(parents=True, exist_ok=True)
     with workplace() as place:
         stage = place / "charm"
         stage.mkdir()
-        environment = python_environment(python, place)
+        environment = python_environment(python, target, place)
         for name, part in cast("dict[str, Any]", project["parts"]).items():
             _build(name, part, stage, environment, python, snap)
         drop_foreign_bytecode(stage, python)
-        _write_metadata(project, stage)
+        check_architecture(stage, target)
+        _write_metadata(project, stage, target)
         with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(path for path in stage.rglob("*") if path.is_file()):
                 archive.write(file, file.relative_to(stage))
@@ -94,19 +105,25 @@ def _build(
 def _install(requirements: list[str], venv: Path, environment: dict[str, str], python: str) -> None:
     """Make the virtual environment with packages and without programs, as charmcraft does."""
     packages = venv / "lib" / f"python{python}" / "site-packages"
-    listed = [word for file in requirements for word in ("--requirement", file)]
-    command = ["python3", "-m", "pip", "install", "--quiet", "--target", str(packages), *listed]
-    run(command, ROOT, environment)
+    command = ["python3", "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(packages), "--requirement"]
+    locked = "\n".join((ROOT / file).read_text("utf-8") for file in requirements)
+    blocks = re.split(r"\n(?=[a-z])", locked)
+    with workplace() as place:
+        built, wheels = place / "built.txt", place / "wheels.txt"
+        built.write_text("\n".join(block for block in blocks if block.startswith(_BUILT)), encoding="utf-8")
+        wheels.write_text("\n".join(block for block in blocks if not block.startswith(_BUILT)), encoding="utf-8")
+        run([*command, str(built)], ROOT, {"PATH": environment["PATH"]})
+        run([*command, str(wheels)], ROOT, environment)
     shutil.rmtree(packages / "bin", ignore_errors=True)
     home = Path(sys.base_prefix, "bin") if python == running_python() else Path("/usr/bin")
     settings = f"home = {home}\ninclude-system-site-packages = false\nversion = {python}\n"
     (venv / "pyvenv.cfg").write_text(settings, encoding="utf-8")
 
 
-def _write_metadata(project: dict[str, Any], stage: Path) -> None:
+def _write_metadata(project: dict[str, Any], stage: Path, target: str) -> None:
     manifest = {
         "charmcraft-version": importlib.import_module("charmcraft").__version__,
-        "bases": [{"name": "ubuntu", "channel": "24.04", "architectures": [architecture()]}],
+        "bases": [{"name": "ubuntu", "channel": "24.04", "architectures": [target]}],
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # about members of charmcraft that we do not use
@@ -124,24 +141,29 @@ def _write_metadata(project: dict[str, Any], stage: Path) -> None:
     emit.ended_ok()
 
 
+def _packed(snap: Path, target: str) -> Path:
+    if not snap.is_file():
+        raise PackError(f"{snap} is missing: pack the snap first (python -m tools.pack_snap --arch {target})")
+    return snap
+
+
 def main() -> int:
     """Pack, and print the path of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", choices=ARCHITECTURES, help="the architecture to pack for (default: this machine's)")
     parser.add_argument("--snap", type=Path, help="the snap to put inside (default: the snap in dist)")
     parser.add_argument("--python", help="the Python to pack for (default: the base's own); never runs charmcraft")
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
-    name = f"epa-orchestrator_ubuntu@24.04-{architecture()}.charm"
-    snap: Path = arguments.snap or ROOT / "dist" / f"epa-orchestrator_{architecture()}.snap"
-    if not snap.is_file():
-        print(f"error: {snap} is missing: pack the snap first (python -m tools.pack_snap)", file=sys.stderr)
-        return 1
     try:
-        if charmcraft_runs() and not (arguments.python or arguments.snap or arguments.output):
+        target: str = arguments.arch or architecture()
+        name = f"epa-orchestrator_ubuntu@24.04-{target}.charm"
+        snap = _packed(arguments.snap or ROOT / "dist" / f"epa-orchestrator_{target}.snap", target)
+        if charmcraft_runs() and not (arguments.arch or arguments.python or arguments.snap or arguments.output):
             run(["charmcraft", "pack", "--destructive-mode", "--output", "dist"], ROOT)
             print(ROOT / "dist" / name)
         else:
-            print(pack(arguments.output or ROOT / "dist" / name, snap, arguments.python or BASE_PYTHON))
+            print(pack(arguments.output or ROOT / "dist" / name, snap, arguments.python or BASE_PYTHON, target))
     except (PackError, subprocess.SubprocessError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -3,9 +3,10 @@
 
 """Packs the snap without snapcraft and without the store, by following the parts of snap/snapcraft.yaml.
 
-`python -m tools.pack_snap [--python 3.12] [--output FILE]`. Each part's `override-build` runs as snapcraft runs it,
-with CRAFT_PART_INSTALL as the directory for its files. The rest of snapcraft.yaml becomes meta/snap.yaml. The script
-refuses parts and members that it does not know.
+`python -m tools.pack_snap [--arch arm64] [--python 3.12] [--output FILE]`. Each part's `override-build` runs as
+snapcraft runs it, with CRAFT_PART_INSTALL as the directory for its files. The rest of snapcraft.yaml becomes
+meta/snap.yaml. The script refuses parts and members that it does not know. For another architecture than this
+machine's, pip takes the wheels of that architecture.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from typing import Any, Final, cast
 import yaml
 
 from tools.packing import (
+    ARCHITECTURES,
     ROOT,
     PackError,
     architecture,
+    check_architecture,
     document,
     drop_foreign_bytecode,
     python_environment,
@@ -40,25 +43,29 @@ _SAME: Final = (
 _ONLY_SNAPCRAFT: Final = ("platforms", "parts", "compression")
 
 
-def pack(output: Path, python: str | None = None, version: str | None = None) -> Path:
-    """Pack the snap for this machine's architecture into `output`; `version` replaces the version of snapcraft.yaml.
+def pack(output: Path, python: str | None = None, version: str | None = None, target: str | None = None) -> Path:
+    """Pack the snap for the architecture `target` (None: this machine's) into `output`.
 
-    Raises PackError.
+    `version` replaces the version of snapcraft.yaml. Raises PackError.
     """
     project = document(ROOT / "snap" / "snapcraft.yaml")
     if unknown := sorted(set(project) - {*_SAME, *_ONLY_SNAPCRAFT}):
         raise PackError(f"snapcraft.yaml has members that this script does not know: {', '.join(unknown)}")
     project["version"] = version or project["version"]
     python = python or BASE_PYTHON[project["base"]]
+    target = target or architecture()
+    if target not in project["platforms"]:
+        raise PackError(f"snapcraft.yaml has no platform {target}: use one of {', '.join(project['platforms'])}")
     output.parent.mkdir(parents=True, exist_ok=True)
     options = ["-noappend", "-comp", project["compression"], "-all-root", "-no-xattrs", "-quiet", "-no-progress"]
     with workplace() as place:
         stage = place / "snap"
         stage.mkdir()
         for name, part in cast("dict[str, Any]", project["parts"]).items():
-            _build(name, part, stage, python_environment(python, place))
+            _build(name, part, stage, python_environment(python, target, place))
         drop_foreign_bytecode(stage, python)
-        _write_meta(project, stage)
+        check_architecture(stage, target)
+        _write_meta(project, stage, target)
         run(["mksquashfs", str(stage), str(output), *options], ROOT)
     return output
 
@@ -75,23 +82,25 @@ def _build(name: str, part: dict[str, Any], stage: Path, environment: dict[str, 
         shutil.rmtree(stage / entry[1:], ignore_errors=True)
 
 
-def _write_meta(project: dict[str, Any], stage: Path) -> None:
+def _write_meta(project: dict[str, Any], stage: Path, target: str) -> None:
     """Write meta/snap.yaml and the hooks."""
     meta = stage / "meta"
     shutil.copytree(ROOT / "snap" / "hooks", meta / "hooks")
-    description = {key: project[key] for key in _SAME if key in project} | {"architectures": [architecture()]}
+    description = {key: project[key] for key in _SAME if key in project} | {"architectures": [target]}
     (meta / "snap.yaml").write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
 
 
 def main() -> int:
     """Pack, and print the path of the file."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", choices=ARCHITECTURES, help="the architecture to pack for (default: this machine's)")
     parser.add_argument("--python", help="the Python to pack for (default: the base's own)")
     parser.add_argument("--output", type=Path, default=None)
     arguments = parser.parse_args()
     try:
-        output = arguments.output or ROOT / "dist" / f"epa-orchestrator_{architecture()}.snap"
-        print(pack(output, arguments.python))
+        target: str = arguments.arch or architecture()
+        output = arguments.output or ROOT / "dist" / f"epa-orchestrator_{target}.snap"
+        print(pack(output, arguments.python, target=target))
     except PackError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

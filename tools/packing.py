@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Helpers for packing the snap and the charm: the Python that they are packed for, and running commands."""
+"""Helpers for packing: the Python and the architecture that a package is for, and running commands."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ import yaml
 
 ROOT: Final = Path(__file__).parents[1]
 
-#: The supported architectures, by the kernel's name; values are Debian's names.
-_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
+#: The supported architectures, by Debian's name: the kernel's name, and the number of the machine in ELF files.
+ARCHITECTURES: Final = {"amd64": ("x86_64", 62), "arm64": ("aarch64", 183), "s390x": ("s390x", 22)}
+
+#: The versions of glibc whose wheels run on the base: 2.17 is the oldest that wheels are built for, core24 has 2.39.
+_GLIBC_MINORS: Final = range(39, 16, -1)
 
 
 class PackError(Exception):
@@ -31,10 +34,10 @@ class PackError(Exception):
 
 def architecture() -> str:
     """This machine's architecture, by Debian's name."""
-    try:
-        return _ARCHITECTURES[platform.machine()]
-    except KeyError:
-        raise PackError(f"unsupported architecture {platform.machine()}: use {' or '.join(_ARCHITECTURES)}") from None
+    for name, (machine, _) in ARCHITECTURES.items():
+        if machine == platform.machine():
+            return name
+    raise PackError(f"unsupported architecture {platform.machine()}: use one of {', '.join(ARCHITECTURES)}")
 
 
 def document(path: Path) -> dict[str, Any]:
@@ -54,22 +57,33 @@ def workplace() -> Generator[Path]:
         yield Path(directory)
 
 
-def python_environment(version: str, workplace: Path) -> dict[str, str]:
+def python_environment(version: str, target: str, workplace: Path) -> dict[str, str]:
     """Environment variables that make `python3 -m pip install --target` install for a Python such as 3.12.
 
-    If this machine has that Python with pip, `python3` becomes it. Otherwise `python3` is the running Python, which
-    downloads wheels for the other version but cannot compile for it, so the packed program starts slower.
+    `target` is the architecture of that Python. If this machine has the Python with pip, `python3` becomes it.
+    Otherwise `python3` is the running Python, which downloads wheels for the other version but cannot compile for it,
+    so the packed program starts slower. Compiled files are the same on all architectures.
     """
     interpreter = _interpreter(version)
+    environment = {"PIP_ONLY_BINARY": ":all:"}
+    if target != architecture():
+        environment |= {"PIP_PLATFORM": " ".join(_wheel_platforms(target)), "PIP_PYTHON_VERSION": version}
     if interpreter is None:
         print(f"Python {version} with pip is not on this machine: the package is not compiled and starts slower")
-        return {
-            "PATH": _path_with(Path(sys.executable), workplace),
-            "PIP_PYTHON_VERSION": version,
-            "PIP_ONLY_BINARY": ":all:",
-            "PYTHONDONTWRITEBYTECODE": "1",
-        }
-    return {"PATH": _path_with(interpreter, workplace), "PIP_ONLY_BINARY": ":all:"}
+        environment |= {"PIP_PYTHON_VERSION": version, "PYTHONDONTWRITEBYTECODE": "1"}
+    return environment | {"PATH": _path_with(interpreter or Path(sys.executable), workplace)}
+
+
+def check_architecture(directory: Path, target: str) -> None:
+    """Raise PackError if a library in the directory is for another architecture than `target`."""
+    _, expected = ARCHITECTURES[target]
+    for file in sorted([*directory.rglob("*.so"), *directory.rglob("*.so.[0-9]*")]):
+        header = file.read_bytes()[:20]
+        order = "big" if header[5:6] == b"\2" else "little"
+        machine = int.from_bytes(header[18:20], order)
+        if header[:4] != b"\x7fELF" or machine != expected:
+            name = file.relative_to(directory)
+            raise PackError(f"{name} is no library for {target}: run `pip cache purge` and pack again")
 
 
 def run(command: list[str], cwd: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -89,6 +103,12 @@ def drop_foreign_bytecode(directory: Path, version: str) -> None:
     for file in directory.rglob("*.pyc"):
         if not file.name.endswith(tag):
             file.unlink()
+
+
+def _wheel_platforms(target: str) -> list[str]:
+    """The platforms of the wheels that run on the base, the best first."""
+    machine, _ = ARCHITECTURES[target]
+    return [*(f"manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS), f"manylinux2014_{machine}"]
 
 
 def _interpreter(version: str) -> Path | None:

@@ -17,16 +17,13 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from tests.machine.machine import BUILT, MIB, SEARCH, Machine, MachineError, Shape, qemu
-
-#: The release in the guest, whatever the host's is.
-SUITE: Final = "trixie"
+from tests.machine.emulator import MachineError
+from tests.machine.machine import BUILT, MIB, Machine, Shape, qemu
+from tests.machine.parts import SUITE, BuildError, Parts, find, remove, strip, write
 
 DISK_SIZE: Final = 3072 * MIB
 
@@ -185,50 +182,13 @@ SNAPD_BALLAST: Final = ("snapd", "snapd-aa-*", "snap-gdb*", "snapd-apparmor", "s
 PROBE: Final = 20
 
 
-class BuildError(Exception):
-    """The machine cannot be built on this host."""
-
-
-class Builder:
+class Builder(Parts):
     """The steps of the build; each makes one file or directory below the work directory."""
-
-    def __init__(self, work: Path) -> None:
-        self._work = work
-        self._start = time.monotonic()
-
-    def say(self, text: str) -> None:
-        """Print the progress."""
-        print(f"[{time.monotonic() - self._start:4.0f} s] {text}", flush=True)
-
-    def call(self, *argv: str | Path, cwd: Path | None = None) -> str:
-        """Run a program and return its output; its errors go to the build's log."""
-        environment = os.environ | {"PATH": SEARCH, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"}
-        with (self._work / "build.log").open("a") as log:
-            try:
-                done = subprocess.run(
-                    argv, check=False, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=log, text=True
-                )
-            except FileNotFoundError:
-                raise BuildError(f"the program {argv[0]} is missing: install it") from None
-            log.write(done.stdout)
-        if done.returncode:
-            raise BuildError(f"{argv[0]} ended with status {done.returncode}: see {self._work / 'build.log'}")
-        return done.stdout
-
-    def make(self, name: str, maker: Callable[[Path], None]) -> Path:
-        """Make a file or directory unless it exists; it gets its name when it is complete."""
-        target, part = self._work / name, self._work / f"{name}.part"
-        if not target.exists():
-            self.say(name)
-            remove(part)
-            maker(part)
-            part.rename(target)
-        return target
 
     def build(self) -> None:
         """Build all parts."""
         self._work.mkdir(parents=True, exist_ok=True)
-        self.tools()
+        self.install(TOOLS)
         self.make("kernel", self.kernel)
         with ThreadPoolExecutor() as pool:
             trees = [
@@ -245,19 +205,10 @@ class Builder:
         self.make("root.img", self.disk)
         self.say(f"ready: {self._work}")
 
-    def tools(self) -> None:
-        """Install missing programs on the host, and refresh apt's lists if a later step needs them."""
-        missing = [package for tool, package in TOOLS.items() if not shutil.which(tool, path=SEARCH)]
-        if missing or not (self._work / "kernel").exists():
-            self.say("apt-get update")
-            self.call("apt-get", "update")
-        if missing:
-            self.say(f"apt-get install {' '.join(missing)}")
-            self.call("apt-get", "install", "-y", "--no-install-recommends", *missing)
-
     def kernel(self, part: Path) -> None:
         """Unpack the kernel for virtual machines of the host's release, and a static busybox for the initrd."""
         part.mkdir()
+        self.call("apt-get", "update")
         depends = self.call("apt-cache", "depends", "linux-image-cloud-amd64").split()
         images = [word for word in depends if word.startswith("linux-image-")][1:]
         if not images:
@@ -269,11 +220,7 @@ class Builder:
 
     def debootstrap(self, part: Path, packages: str) -> None:
         """Unpack a small Debian from the mirror of this host's apt."""
-        which = ("Created-By: Packages", "Label: Debian")
-        mirrors = self.call("apt-get", "indextargets", "--format", "$(REPO_URI)", *which).split()
-        if not mirrors:
-            raise BuildError("apt on this host has no mirror of Debian")
-        self.call("debootstrap", "--variant=minbase", f"--include={packages}", SUITE, part, mirrors[0])
+        self.call("debootstrap", "--variant=minbase", f"--include={packages}", SUITE, part, self.mirror())
 
     def modules(self) -> Path:
         """The directory of the kernel's modules, named after its release."""
@@ -387,36 +334,6 @@ def configure(tree: Path) -> None:
     for unit in MASKED:
         remove(units / unit)
         (units / unit).symlink_to("/dev/null")
-
-
-def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Write a file and the directories above it; replace a symbolic link instead of following it out of the tree."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.write_text(text)
-    path.chmod(mode)
-
-
-def find(tree: Path, pattern: str) -> Path:
-    """The first file that matches: releases differ in its directory."""
-    for path in sorted(tree.glob(pattern)):
-        return path
-    raise BuildError(f"{tree} has no {pattern}: remove that directory, and try again")
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a directory, if it exists."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def strip(tree: Path, ballast: Sequence[str]) -> None:
-    """Remove the files that match these patterns."""
-    for pattern in ballast:
-        for path in tree.glob(pattern):
-            remove(path)
 
 
 def unpack(module: Path, directory: Path) -> str:

@@ -22,7 +22,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.machine.machine import BUILT, CommandError, Machine, MachineError, Shape
+from tests.machine.emulator import CommandError, MachineError
+from tests.machine.machine import BUILT, Machine, Shape
 
 
 def copy(machine: Machine, words: list[str]) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.machine.machine import CommandError, Machine
+from tests.machine.emulator import CommandError
+from tests.machine.machine import Machine
 
 
 def read(machine: Machine, path: str) -> str:

@@ -9,6 +9,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from epa_orchestrator.allocation.pools import Pools, build_pools
@@ -17,8 +18,9 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.hardware.blind_spots import find_blind_spots
 from epa_orchestrator.hardware.devices import node_of_device
-from epa_orchestrator.hardware.hugepages import HiddenHugepagesError, Hugepages, read_hugepages, read_hugepages_of
+from epa_orchestrator.hardware.hugepages import HiddenHugepagesError, Hugepages
 from epa_orchestrator.hardware.machine import LastSeen, Machine
+from epa_orchestrator.hardware.promised import count_by_node, count_of_size, count_on_node
 from epa_orchestrator.hardware.settled import Reading, UnsettledError, read_settled
 from epa_orchestrator.hardware.sysfs import Sysfs
 
@@ -104,9 +106,13 @@ class Host:
         """
         return self._built.warnings if self._built is not None else ()
 
+    def hugepages_by_node(self, node_ids: Iterable[int]) -> dict[int, tuple[Hugepages, ...]]:
+        """The kernel's hugepage counts on all nodes as they are now."""
+        return count_by_node(self._sysfs, node_ids)
+
     def hugepages(self, node_id: int) -> tuple[Hugepages, ...]:
-        """The kernel's hugepage counts on a node as they are now."""
-        return read_hugepages(self._sysfs, node_id)
+        """The kernel's hugepage counts on one node as they are now."""
+        return count_on_node(self._sysfs, node_id, self._node_ids())
 
     def hugepages_of(self, node_id: int, size_kb: int) -> Hugepages | None:
         """The kernel's counts for one size (KiB) on a node as they are now, None where it has no such pages.
@@ -114,9 +120,13 @@ class Host:
         Raises Refused where this process may not read them.
         """
         try:
-            return read_hugepages_of(self._sysfs, node_id, size_kb)
+            return count_of_size(self._sysfs, node_id, size_kb, self._node_ids())
         except HiddenHugepagesError as error:
             raise Refused(str(error)) from None
+
+    def _node_ids(self) -> tuple[int, ...]:
+        machine = self._built.pools.machine if self._built is not None else None
+        return machine.node_ids if machine is not None else ()
 
     def node_of_device(self, machine: Machine, name: str) -> int:
         """The NUMA node of a PCI device or a network interface. Raises DeviceError."""
@@ -146,17 +156,19 @@ class Host:
             problem = reading.problem and _UNREADABLE + reading.problem
             pools = build_pools(reading.machine, problem, settings, self.seen.cores)
         warnings = self._find_warnings(pools)
-        if built is not None and warnings == built.warnings:
-            warnings = built.warnings
+        known = built.warnings if built is not None else ()
+        if warnings == known:
+            warnings = known
+        for warning in warnings:
+            if warning not in known:
+                log.warning("%s", warning)
         self._built = _Built(reading, order, settings, pools, warnings)
         return pools
 
     def _find_warnings(self, pools: Pools) -> tuple[str, ...]:
         """The warnings for these pools. It runs after each reading of the host and each change of the settings."""
-        if pools.machine is None:
-            return ()
-        found = [*find_blind_spots(self._sysfs, pools.machine), pools.general.problem if pools.general else None]
-        return tuple([warning for warning in found if warning is not None])
+        blind_spots = find_blind_spots(self._sysfs, pools.machine) if pools.machine is not None else ()
+        return (*pools.warnings, *blind_spots)
 
     def _note(self, reading: Reading) -> None:
         machine = reading.machine

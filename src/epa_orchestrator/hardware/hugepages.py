@@ -29,11 +29,15 @@ _SIZE = re.compile(rf"hugepages-([0-9]{{1,{MOST_DIGITS}}})kB", re.ASCII)
 
 @dataclass(frozen=True)
 class Hugepages:
-    """The hugepages of one size (KiB) on one node, as the kernel counts them."""
+    """The hugepages of one size (KiB) on one node, as the kernel counts them.
+
+    `promised` are those of the free ones that the kernel has promised to processes, and can only hand out here.
+    """
 
     size_kb: int
     total: int
     free: int
+    promised: int = 0
 
 
 class HiddenHugepagesError(EpaError):
@@ -43,8 +47,7 @@ class HiddenHugepagesError(EpaError):
 def read_hugepages(sysfs: Sysfs, node_id: int) -> tuple[Hugepages, ...]:
     """The current counts on a node, by size; () where it has no hugepages, or where `are_hidden`."""
     directory = _directory(sysfs, node_id)
-    sizes = sorted(int(match[1]) for match in map(_SIZE.fullmatch, sysfs.names(directory) or ()) if match)
-    pages = (_read_size(sysfs, directory, size) for size in sizes)
+    pages = (_read_size(sysfs, directory, size) for size in _sizes_in(sysfs, directory))
     return tuple(size for size in pages if size is not None)
 
 
@@ -60,6 +63,11 @@ def read_hugepages_of(sysfs: Sysfs, node_id: int, size_kb: int) -> Hugepages | N
     return found
 
 
+def page_sizes(sysfs: Sysfs) -> list[int]:
+    """The sizes (KiB) of hugepages that the kernel has, ascending; [] where this process may not list them."""
+    return _sizes_in(sysfs, _ALL_NODES)
+
+
 def are_hidden(sysfs: Sysfs, node_id: int) -> bool:
     """Whether this process may not see which hugepages a node has."""
     return sysfs.names(_directory(sysfs, node_id)) is None
@@ -73,6 +81,15 @@ def read_promised(sysfs: Sysfs, size_kb: int) -> int | None:
     """
     text = sysfs.read(f"{_ALL_NODES}/hugepages-{size_kb}kB/resv_hugepages")
     return int(text) if text is not None and is_number(text) else None
+
+
+def read_free(sysfs: Sysfs, node_id: int, size_kb: int) -> int:
+    """The free pages of one size (KiB) on a node that has a directory of its own."""
+    return count_in(sysfs, f"{NODE_DIR}/node{node_id}/hugepages/hugepages-{size_kb}kB/free_hugepages")
+
+
+def _sizes_in(sysfs: Sysfs, directory: str) -> list[int]:
+    return sorted(int(match[1]) for match in map(_SIZE.fullmatch, sysfs.names(directory) or ()) if match)
 
 
 def _read_size(sysfs: Sysfs, directory: str, size_kb: int) -> Hugepages | None:

@@ -10,7 +10,7 @@ of docs/protocol.md.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -26,6 +26,7 @@ FEATURES: Final = (
     "placement-hints",
     "dry-run",
     "explain",
+    "may-take",
 )
 
 
@@ -38,7 +39,8 @@ class Answer(BaseModel):
     warnings: tuple[str, ...] = Field(
         default=(),
         exclude_if=operator.not_,
-        description="Sentences about what the client or the operator should look at; left out when empty.",
+        description="Sentences for the client or the operator, about what was granted, and fields that the daemon does"
+        " not know. A refusal has none.",
     )
 
     def encode(self) -> bytes:
@@ -236,19 +238,6 @@ class MemoryAnswer(Answer):
         return add_warnings(self.model_dump_json(exclude={"warnings"}, exclude_none=True).encode(), self.warnings)
 
 
-def encode_memory(
-    service_name: str, nodes: Iterable[tuple[int, list[PageCapacity], bytes]], state_error: str | None
-) -> bytes:
-    """The bytes of a `MemoryAnswer`; `nodes` are node ids, each with its capacity and its encoded allocations."""
-    members = [
-        b'"node%d":{"capacity":%b,"allocations":%b}' % (node_id, to_json(capacity), allocations)
-        for node_id, capacity, allocations in nodes
-    ]
-    end = b"" if state_error is None else b',"state_error":' + to_json(state_error)
-    head = b'{"version":%b,"service_name":%b,"numa_hugepages":{' % (to_json(VERSION), to_json(service_name))
-    return b"".join((head, b",".join(members), b"}", end, b"}"))
-
-
 class PoolSummary(BaseModel):
     """The CPUs of a pool, as CPU lists."""
 
@@ -294,10 +283,9 @@ class ListingHead(Answer):
     state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 
     def encode_with(self, allocations: list[bytes]) -> bytes:
-        """The whole listing; `allocations` are encoded `Allocation`s in order."""
+        """The whole listing without warnings; `allocations` are encoded `Allocation`s in order."""
         head = self.model_dump_json(exclude={"warnings"}, exclude_none=True).encode()
-        warnings = b',"warnings":' + to_json(self.warnings) if self.warnings else b""
-        return b"".join((head[:-1], b',"allocations":[', b",".join(allocations), b"]", warnings, b"}"))
+        return b"".join((head[:-1], b',"allocations":[', b",".join(allocations), b"]}"))
 
 
 class Listing(ListingHead):
