@@ -40,6 +40,13 @@ def lose(daemon: Daemon, cpu: int, how: str) -> None:
         daemon.host.set_isolated(daemon.host.isolated - {cpu})
 
 
+def make_siblings(daemon: Daemon, first: int, last: int) -> None:
+    """Show these CPUs, and those between, as the threads of one core with one L2 cache."""
+    for cpu in range(first, last + 1):
+        for file in ("topology/thread_siblings_list", "cache/index2/shared_cpu_list"):
+            daemon.host.put(f"devices/system/cpu/cpu{cpu}/{file}", f"{first}-{last}")
+
+
 @pytest.mark.parametrize("how", ["offline", "online file only", "out of the pool"])
 class TestUnavailableCpu:
     """A service holds CPUs of node 0, and one of them becomes unavailable."""
@@ -257,10 +264,8 @@ class TestChangeThatOnlineDoesNotShow:
         assert daemon.numa("svc", 0, 7) == {1, 2, 3, 5, 9, 10, 11}
 
     def test_other_siblings_count_after_sighup(self, daemon: Daemon) -> None:
-        for cpu in (1, 2):
-            daemon.host.put(f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", "1-2")
-        for cpu in (9, 10):
-            daemon.host.put(f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", "9-10")
+        make_siblings(daemon, 1, 2)
+        make_siblings(daemon, 9, 10)
         daemon.reload({})
         assert daemon.numa("svc", 0, 2) == {1, 2}
 
@@ -268,8 +273,8 @@ class TestChangeThatOnlineDoesNotShow:
         with Daemon(SMALL) as daemon:
             daemon.start()
             daemon.configure("{")
-            for cpu in (1, 2):
-                daemon.host.put(f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", "1-2")
+            make_siblings(daemon, 1, 2)
+            make_siblings(daemon, 9, 10)
             daemon.send_signal(signal.SIGHUP)
             wait_until(lambda: "the settings in use stay as they are" in daemon.log(), "the signal is handled")
             assert daemon.numa("svc", 0, 2) == {1, 2}

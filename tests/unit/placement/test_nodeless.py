@@ -120,3 +120,13 @@ def test_the_minimum_of_a_mix(mixed: bool, expected: MinimumDomains | None) -> N
 def test_sets_with_the_unknown_place_are_the_last_of_their_size(closest: bool) -> None:
     found = list(node_sets(Demand(FIRST, {NO_NODE: 4, 1: 4, 2: 4}, (), 4, 3), closest=closest))
     assert found == [[(1,), (2,)], [(NO_NODE,)], [(1, 2)], [(NO_NODE, 1), (NO_NODE, 2)], [(NO_NODE, 1, 2)]]
+
+
+def test_a_core_with_one_thread_in_no_node_is_counted_by_thread() -> None:
+    """Of the cores 0,2 and 1,3 the host shows a node for CPUs 0-1 only, and none for their siblings."""
+    machine = made_up(Shape(cores_per_l3=2, threads_per_core=2))
+    machine = replace(machine, nodes=(replace(machine.nodes[0], cpus=CpuSet([0, 1])),))
+    at = build_topology(machine, machine.online, EMPTY)
+    assert task(at, "0-3", 3).cost(CpuSet([0, 2, 3])).nodeless_cpus == 2
+    assert place(task(at, "0-3", 2))[0] == CpuSet([0, 1])
+    assert place(task(at, "0-3", 3))[0] == CpuSet([0, 1, 2])
