@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import ops
 from charmlibs import snap
@@ -15,13 +15,17 @@ from charmlibs import snap
 import daemon_health
 import isolation
 import orchestrator_snap
-from config import ReleaseParams
+from config import ReleaseParams, SettleParams
+from deadline import deadline
 from epa_orchestrator.cli import tables
 from epa_orchestrator.hardware.describe import describe
 from epa_orchestrator.hardware.hugepages import read_hugepages
 from epa_orchestrator.hardware.sysfs import SysfsError, SysfsTree
-from errors import CharmError
+from errors import CharmError, TemporaryError
 from juju_texts import action_results, truncate
+
+#: How long (seconds) an action may take. Sunbeam waits 600 s for refresh-snap.
+_TIME: Final = 560.0
 
 
 def _fail_on_error(
@@ -32,8 +36,9 @@ def _fail_on_error(
     @functools.wraps(act)
     def handler(actions: Actions, event: ops.ActionEvent) -> None:
         try:
-            act(actions, event)
-        except (CharmError, SysfsError, snap.Error) as error:
+            with deadline(_TIME):
+                act(actions, event)
+        except (CharmError, TemporaryError, SysfsError, snap.Error) as error:
             event.fail(truncate(str(error)))
 
     return handler
@@ -42,16 +47,21 @@ def _fail_on_error(
 class Actions(ops.Object):
     """Handles the action events of a charm."""
 
-    def __init__(self, charm: ops.CharmBase, refresh_snap: Callable[[], None]) -> None:
+    def __init__(
+        self, charm: ops.CharmBase, refresh_snap: Callable[[], list[str]], settle_claims: Callable[[str], str]
+    ) -> None:
         super().__init__(charm, "actions")
-        #: Reconciles with the newest snap; raises CharmError.
+        #: Reconciles with the newest snap, and returns what else is wrong; raises CharmError.
         self._refresh_snap = refresh_snap
+        #: Settles which claims count, and returns what was done; raises CharmError.
+        self._settle_claims = settle_claims
         for event, handler in (
             (charm.on.list_allocations_action, self._on_list_allocations),
             (charm.on.show_machine_action, self._on_show_machine),
             (charm.on.release_action, self._on_release),
             (charm.on.refresh_snap_action, self._on_refresh_snap),
             (charm.on.get_status_action, self._on_get_status),
+            (charm.on.settle_claims_action, self._on_settle_claims),
         ):
             self.framework.observe(event, handler)
 
@@ -71,7 +81,7 @@ class Actions(ops.Object):
         if host.machine is None:
             raise CharmError(str(host.problem))
         pages = {node_id: read_hugepages(SysfsTree("/sys"), node_id) for node_id in host.machine.node_ids}
-        remarks = [host.problem] if host.problem else host.notes
+        remarks = [each for each in (host.problem, host.container_note, *host.notes) if each]
         text = tables.plain(*tables.machine(host.machine, pages), *remarks)
         event.set_results(action_results(text, describe(host.machine, pages) | {"remarks": remarks}))
 
@@ -91,11 +101,18 @@ class Actions(ops.Object):
     @_fail_on_error
     def _on_refresh_snap(self, event: ops.ActionEvent) -> None:
         before = orchestrator_snap.installed()
-        self._refresh_snap()
+        problems = self._refresh_snap()
         after = orchestrator_snap.installed()
         old, new = [info.revision if info else "none" for info in (before, after)]
         text = f"revision {old} before, {new} now, version {after.version if after else 'none'}"
-        event.set_results(action_results(text, {"before": old, "after": new}))
+        document = {"before": old, "after": new, "problems": problems}
+        event.set_results(action_results("\n".join([text, *problems]), document))
+
+    @_fail_on_error
+    def _on_settle_claims(self, event: ops.ActionEvent) -> None:
+        params = event.load_params(SettleParams, errors="fail")
+        done = self._settle_claims(params.keep)
+        event.set_results(action_results(done, {"keep": params.keep, "done": done}))
 
     @_fail_on_error
     def _on_get_status(self, event: ops.ActionEvent) -> None:

@@ -5,21 +5,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, TypeVar
 
 import ops
-import pydantic
+from charmlibs import snap
 
 import daemon_health
+import installation
 import isolation
+import older_daemon
 import orchestrator_snap
+import ownership
 from actions import Actions
-from config import CharmConfig, describe_error
-from errors import CharmError
+from charm_record import Record
+from config import CharmConfig
+from deadline import DeadlineError, deadline
+from errors import CharmError, TemporaryError
+from installation import Plan
 from juju_texts import truncate
-from orchestrator_snap import FileSource, Source, StoreSource
+from older_daemon import Intrusion
+from snap_sources import FileSource, Source, StoreSource
 
 log = logging.getLogger(__name__)
 
@@ -27,20 +38,47 @@ PRINCIPAL = "sunbeam-machine"
 RESOURCE = "epa-orchestrator-snap"
 BUNDLED = "epa-orchestrator.snap"
 
+#: How long (seconds) the reconcile of a hook may take. Sunbeam waits 30 minutes for a refresh.
+_HOOK_TIME: Final = 900.0
+#: The same for an action.
+_ACTION_TIME: Final = 420.0
+#: How long the checks for the status may take, after either of them.
+_STATUS_TIME: Final = 120.0
+
+_RESULT = TypeVar("_RESULT")
+
+
+@dataclass
+class Findings:
+    """What an event has found."""
+
+    #: Problems that the operator has to fix.
+    blocking: list[str] = field(default_factory=list[str])
+    #: Problems that go away by themselves.
+    waiting: list[str] = field(default_factory=list[str])
+    #: What the operator should know although everything works.
+    notes: list[str] = field(default_factory=list[str])
+    #: Why the snap could not be installed or refreshed; empty if it was.
+    not_refreshed: str = "the snap was not looked at"
+    #: Whether the daemon is this unit's, and can be asked.
+    owned: bool = True
+
 
 class EpaOrchestratorCharm(ops.CharmBase):
     """Keeps the snap installed, configured and connected, and reports problems in the unit's status.
 
-    Nothing is stored between events: each event looks up everything that its status says. An event that looks up
-    nothing (stop, remove, most actions) leaves the status as it is.
+    Nothing is stored between events but a record in the snap's own configuration: each event looks up everything that
+    its status says. An event that looks up nothing (stop, remove, most actions) leaves the status as it is.
     """
 
     def __init__(self, framework: ops.Framework) -> None:
         super().__init__(framework)
-        self._tracing = ops.tracing.Tracing(self, "charm-tracing", ca_relation_name="receive-ca-cert")
-        self._actions = Actions(self, refresh_snap=self._refresh_snap)
-        #: The problems that this event has found; None if it has checked nothing.
-        self._problems: list[str] | None = None
+        self._tracing = ops.tracing.Tracing(self, "tracing", ca_relation_name="receive-ca-cert")
+        self._actions = Actions(self, refresh_snap=self._refresh_snap, settle_claims=self._settle_claims)
+        #: What this event has found; None if it has checked nothing.
+        self._findings: Findings | None = None
+        #: The statuses that follow from it, worked out once.
+        self._known_statuses: list[ops.StatusBase] | None = None
         principal = self.on[PRINCIPAL]
         for event in (
             self.on.install,
@@ -57,62 +95,142 @@ class EpaOrchestratorCharm(ops.CharmBase):
         framework.observe(self.on.remove, self._on_remove)
 
     def _on_event(self, _: ops.EventBase) -> None:
-        self._reconcile()
+        self._reconcile(_HOOK_TIME)
 
     def _on_upgrade_charm(self, _: ops.UpgradeCharmEvent) -> None:
-        self._reconcile(refresh=True)
+        self._reconcile(_HOOK_TIME, refresh=True)
 
     def _on_principal_broken(self, _: ops.RelationBrokenEvent) -> None:
-        self._problems = []  # set the status, and change nothing: Juju may be removing this unit
+        self._findings = Findings()  # set the status, and change nothing: Juju may be removing this unit
 
-    def _refresh_snap(self) -> None:
-        self._reconcile(refresh=True)
-        if self._problems:
-            raise CharmError(self._problems[0])
+    def _refresh_snap(self) -> list[str]:
+        """Reconcile with the newest snap; returns what else is wrong.
 
-    def _reconcile(self, *, refresh: bool = False) -> None:
-        """Make the machine match the configuration, and note problems that the operator has to fix."""
-        self._problems = []
+        Raises CharmError when the snap itself could not be refreshed.
+        """
+        findings = self._reconcile(_ACTION_TIME, refresh=True)
+        if findings.not_refreshed:
+            raise CharmError(findings.not_refreshed)
+        return [status.message for status in self._statuses(findings) if status.message]
+
+    def _settle_claims(self, keep: str) -> str:
+        """Settle which claims count after the older daemon ran; returns what was done.
+
+        Raises CharmError.
+        """
+        record = orchestrator_snap.record()
+        if owner := ownership.other_owner(record, self.unit.name):
+            raise CharmError(ownership.refusal(owner, self.app.name))
+        if not record.intruder:
+            raise CharmError("nothing has to be settled: the older daemon did not run while this one held claims")
+        done = "the claims of this daemon stay"
+        if keep == "older":
+            aside = older_daemon.take_over(record.intruder)
+            done = f"imported the older daemon's claims (revision {record.intruder}); those of this one are in {aside}"
+        settled = dataclasses.replace(record, intruder="", intruded=0.0, settled=time.time())
+        orchestrator_snap.save(settled)
+        self._statuses(self._reconcile(_ACTION_TIME))
+        return done
+
+    def _reconcile(self, seconds: float, *, refresh: bool = False) -> Findings:
+        """Make the machine match the configuration in at most this time, and note what is wrong."""
+        self._findings = findings = Findings()
         try:
-            config = CharmConfig.from_juju(self.config)
-        except pydantic.ValidationError as error:
-            self._problems.append(describe_error(error))
-            return
-        self._try(lambda: self._install(config, refresh=refresh))
-        self._try(lambda: self._set_up(config))
+            with deadline(seconds):
+                self._reconcile_machine(findings, refresh=refresh)
+        except DeadlineError as error:
+            self._note_temporary(findings, error)
+            findings.not_refreshed = findings.not_refreshed and findings.waiting[-1]
+        return findings
 
-    def _set_up(self, config: CharmConfig) -> None:
+    def _reconcile_machine(self, findings: Findings, *, refresh: bool) -> None:
+        config = CharmConfig.from_juju(self.config, {name: each.default for name, each in self.meta.config.items()})
+        findings.blocking += config.problems.values()
+        record = self._try(findings, orchestrator_snap.record)
+        if record is None:
+            findings.not_refreshed = (findings.blocking + findings.waiting)[-1]
+            return
+        if owner := ownership.other_owner(record, self.unit.name):
+            findings.owned = False
+            findings.blocking = [ownership.refusal(owner, self.app.name)]
+            findings.not_refreshed = findings.blocking[0]
+            return
+        settled = record.settled
+        intrusion = self._try(findings, lambda: older_daemon.find(settled))
+        plan = self._install(findings, config, record, refresh=refresh)
+        if intrusion is not None:
+            record = dataclasses.replace(record, intruder=intrusion.revision, intruded=intrusion.at)
+        if plan is not None and plan.offer is not None:
+            record = dataclasses.replace(record, offered=plan.offer.revision, accepted=plan.offer.is_ours)
+        self._set_up(findings, config, record, plan)
+        if record.intruder:
+            findings.blocking.append(Intrusion(record.intruder, record.intruded).sentence(self.unit.name))
+
+    def _install(self, findings: Findings, config: CharmConfig, record: Record, *, refresh: bool) -> Plan | None:
+        """Install what the configuration asks for, if it has to change; returns None if that fails."""
+        problems = len(findings.blocking), len(findings.waiting)
+
+        def step() -> Plan:
+            wanted = self._source(config)
+            plan = installation.plan(wanted, FileSource(self.charm_dir / BUNDLED), record.offer, refresh=refresh)
+            if plan.source is not None:
+                self.unit.status = ops.MaintenanceStatus(f"installing the snap from {plan.source}")
+                installation.install(plan.source)
+            return plan
+
+        plan = self._try(findings, step)
+        new = findings.blocking[problems[0] :] + findings.waiting[problems[1] :]
+        findings.not_refreshed = new[0] if plan is None else plan.unreachable
+        if plan is None or plan.source is None:
+            self._try(findings, installation.hold)
+        return plan
+
+    def _set_up(self, findings: Findings, config: CharmConfig, record: Record, plan: Plan | None) -> None:
         """Connect and configure the installed snap; after a failed install that is an earlier one, if any."""
-        info = orchestrator_snap.installed()
-        if info is None:
+        info = self._try(findings, orchestrator_snap.installed)
+        if info is None or not self._try(findings, orchestrator_snap.installed_is_ours):
             return
         self.unit.set_workload_version(info.version)
-        self._try(orchestrator_snap.connect_topology)
+        if plan is not None and plan.note:
+            findings.notes.append(f"{plan.note}; version {info.version} runs (revision {info.revision})")
+        findings.notes.append(self._try(findings, orchestrator_snap.connect_host) or "")
         daemon_health.ensure_started()
-        self._try(lambda: orchestrator_snap.ensure_config(config.snap_options))
-        self._try(lambda: orchestrator_snap.connect_consumers(config.connect_plugs))
+        mine = dataclasses.replace(record, unit=self.unit.name, model=self.model.uuid)
+        self._try(findings, lambda: orchestrator_snap.save(mine))
+        options = config.snap_options
+        if options is not None:
+            self._try(findings, lambda: orchestrator_snap.ensure_config(options))
+        self._try(findings, lambda: orchestrator_snap.connect_consumers(config.connect_plugs))
 
-    def _try(self, step: Callable[[], object]) -> None:
-        """Take a step, and note a problem that the operator has to fix, so that the later steps are still taken."""
+    def _try(self, findings: Findings, step: Callable[[], _RESULT]) -> _RESULT | None:
+        """Take a step, and note a problem, so that the later steps are still taken; returns None then."""
         try:
-            step()
+            return step()
         except CharmError as error:
             log.error("%s", error)
-            self._problems = [*(self._problems or []), str(error)]
+            findings.blocking.append(str(error))
+        except DeadlineError:
+            raise
+        except (TemporaryError, snap.Error) as error:
+            self._note_temporary(findings, error)
+        return None
 
-    def _install(self, config: CharmConfig, *, refresh: bool) -> None:
-        source = self._source(config)
-        if not orchestrator_snap.is_installed_from(source) or (refresh and isinstance(source, StoreSource)):
-            self.unit.status = ops.MaintenanceStatus(f"installing the snap from {source}")
-            orchestrator_snap.install(source, refresh=refresh)
-        else:
-            orchestrator_snap.hold()
+    @staticmethod
+    def _note_temporary(findings: Findings, error: Exception) -> None:
+        reason = f"snapd is busy or slow ({error})" if isinstance(error, snap.Error) else str(error)
+        log.warning("%s", reason)
+        findings.waiting.append(f"{reason}; the next event tries again")
 
     def _source(self, config: CharmConfig) -> Source:
-        """Where the snap comes from: the attached resource, else the store if a channel is set, else the charm."""
+        """Where the snap comes from: the attached resource, else the store if a channel is set, else the charm.
+
+        Raises CharmError when the options do not say it.
+        """
         resource = self._resource()
         if resource is not None and resource.stat().st_size:
             return FileSource(resource)
+        if not config.names_a_source:
+            raise CharmError("the snap stays as it is until its options are valid")
         if config.snap_channel:
             return StoreSource(config.snap_channel, config.snap_revision)
         return FileSource(self.charm_dir / BUNDLED)
@@ -130,26 +248,43 @@ class EpaOrchestratorCharm(ops.CharmBase):
             raise CharmError(f"failed to fetch the resource {RESOURCE}: attach it again ({error})") from error
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
-        for status in [] if self._problems is None else self._statuses(self._problems):
+        for status in [] if self._findings is None else self._statuses(self._findings):
             event.add_status(status)
 
-    def _statuses(self, problems: list[str]) -> list[ops.StatusBase]:
+    def _statuses(self, findings: Findings) -> list[ops.StatusBase]:
         """All statuses of the unit, the most important first; Juju shows the first of the worst kind."""
-        blocking = [*problems]
-        if not self.model.relations[PRINCIPAL]:
-            blocking.append(f"missing relation {PRINCIPAL}: run 'juju integrate {self.app.name} {PRINCIPAL}'")
-        host = isolation.read()
-        if not problems:
+        if self._known_statuses is None:
             try:
-                daemon_health.check(host.isolated)
-            except CharmError as error:
-                blocking.append(str(error))
+                with deadline(_STATUS_TIME):
+                    self._check(findings)
+            except DeadlineError as error:
+                self._note_temporary(findings, error)
+            active = "; ".join(note for note in findings.notes if note)
+            self._known_statuses = [
+                *(ops.BlockedStatus(truncate(text)) for text in findings.blocking),
+                *(ops.WaitingStatus(truncate(text)) for text in findings.waiting),
+                ops.ActiveStatus(truncate(active)),
+            ]
+        return self._known_statuses
+
+    def _check(self, findings: Findings) -> None:
+        """Add what the relations, the daemon and the host say."""
+        has_problems = bool(findings.blocking or findings.waiting)
+        if not self.model.relations[PRINCIPAL]:
+            findings.blocking.append(f"missing relation {PRINCIPAL}: run 'juju integrate {self.app.name} {PRINCIPAL}'")
+        if not findings.owned:
+            return
+        host = isolation.read()
+        if not has_problems:
+            self._try(findings, lambda: daemon_health.check(host.isolated))
         if host.problem is not None and (host.machine is None or self.config["require-isolated-cpus"]):
-            blocking.append(host.problem)
-        return [*(ops.BlockedStatus(truncate(text)) for text in blocking), ops.ActiveStatus(host.problem or "")]
+            findings.blocking.append(host.problem)
+        findings.notes[:0] = [host.problem or "", host.container_note]
 
     def _on_remove(self, _: ops.RemoveEvent) -> None:
-        reason = orchestrator_snap.remove()
+        with deadline(_HOOK_TIME):
+            owner = ownership.other_owner(orchestrator_snap.record(), self.unit.name)
+            reason = f"it belongs to {owner}" if owner else orchestrator_snap.remove()
         if reason is not None:
             log.warning("the snap %s stays on the machine: %s", orchestrator_snap.NAME, reason)
 

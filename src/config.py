@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import pydantic
 
 from epa_orchestrator.allocation.settings import SettingsError, option_names, parse_settings
 
+_SNAP_NAME: Final = "epa-orchestrator"
 _RISKS: Final = ("stable", "candidate", "beta", "edge")
 _WORD: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 #: A store channel, [track/]risk[/branch] or a track alone; see snapcraft's documentation on channels.
@@ -53,31 +54,60 @@ def _channel(text: str) -> str:
     return "/".join(words)
 
 
+def _snap_name(name: str) -> str:
+    if name != _SNAP_NAME:
+        raise ValueError(f"the snap is always {_SNAP_NAME}: reset this option")
+    return name
+
+
 class CharmConfig(pydantic.BaseModel):
-    """The charm's options; those that it only passes on to the daemon are in `snap_options`."""
+    """The charm's options. One that is not valid has its default here, and is named in `problems`."""
 
-    model_config = pydantic.ConfigDict(extra="allow", frozen=True)
+    model_config = pydantic.ConfigDict(extra="ignore", frozen=True)
 
+    snap_name: Annotated[str, pydantic.AfterValidator(_snap_name)] = _SNAP_NAME
     snap_channel: Annotated[str, pydantic.AfterValidator(_channel)] = ""
     snap_revision: Annotated[int, pydantic.Field(ge=0)] = 0
     connect_plugs: Annotated[tuple[Plug, ...], pydantic.BeforeValidator(_plugs)] = ()
     require_isolated_cpus: bool = False
+    #: The daemon's options whose value in Juju is not the default, by their names in the snap; None if they are not
+    #: valid.
+    snap_options: dict[str, Any] | None = {}
+    #: What is wrong with each option that is not valid, with the remedy.
+    problems: dict[str, str] = {}
 
     @classmethod
-    def from_juju(cls, options: Mapping[str, Any]) -> CharmConfig:
-        """Check Juju's options.
+    def from_juju(cls, options: Mapping[str, Any], defaults: Mapping[str, Any]) -> CharmConfig:
+        """Check Juju's options; `defaults` are those of charmcraft.yaml.
 
-        ops' own `load_config` passes only declared fields, and only the daemon declares its options.
-
-        Raises pydantic.ValidationError.
+        ops' own `load_config` passes only declared fields, and only the daemon declares its options. It also refuses
+        all options for one mistake.
         """
-        return cls.model_validate({name.replace("-", "_"): value for name, value in options.items()})
+        own = {name.replace("-", "_"): value for name, value in options.items() if name in _OWN}
+        problems: dict[str, str] = {}
+        for _ in range(len(own) + 1):
+            try:
+                cls.model_validate(own)
+            except pydantic.ValidationError as error:
+                field, sentence = _first_mistake(error)
+                problems[field.replace("_", "-")] = sentence
+                own.pop(field)
+                if field == "snap_channel":  # a revision means nothing without its channel
+                    own.pop("snap_revision", None)
+        changed = {
+            name: options[name] for name in option_names() if name in options and options[name] != defaults.get(name)
+        }
+        try:
+            parse_settings(changed)
+        except SettingsError as error:
+            problems["daemon"] = str(error)
+        snap_options = None if "daemon" in problems else changed
+        return cls(**own, snap_options=snap_options, problems=problems)
 
     @property
-    def snap_options(self) -> dict[str, Any]:
-        """The daemon's options by their names in the snap."""
-        given = {name.replace("_", "-"): value for name, value in (self.__pydantic_extra__ or {}).items()}
-        return {name: given[name] for name in option_names() if name in given}
+    def names_a_source(self) -> bool:
+        """Whether the options say where the snap comes from; without that, an installed snap stays."""
+        return not {"snap-channel", "snap-revision"} & self.problems.keys()
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> CharmConfig:
@@ -85,20 +115,26 @@ class CharmConfig(pydantic.BaseModel):
             raise ValueError(
                 f"snap-revision={self.snap_revision} needs a snap-channel: set both, or reset snap-revision"
             )
-        try:
-            parse_settings(self.snap_options)
-        except SettingsError as error:
-            raise ValueError(str(error)) from None
         return self
 
 
-def describe_error(error: pydantic.ValidationError) -> str:
-    """The first mistake, in one sentence with the option, its value and the remedy."""
+_OWN: Final = ("snap-name", "snap-channel", "snap-revision", "connect-plugs", "require-isolated-cpus")
+
+
+def _first_mistake(error: pydantic.ValidationError) -> tuple[str, str]:
+    """The field of the first mistake, and a sentence with the option, its value and the remedy."""
     first = error.errors(include_url=False)[0]
     reason = str(first.get("ctx", {}).get("error", first["msg"]))
     if not first["loc"]:
-        return reason
-    return f"{str(first['loc'][0]).replace('_', '-')}={str(first['input'])[:60]!r} is not valid: {reason}"
+        return "snap_revision", reason
+    field = str(first["loc"][0])
+    return field, f"{field.replace('_', '-')}={str(first['input'])[:60]!r} is not valid: {reason}"
+
+
+class SettleParams(pydantic.BaseModel):
+    """The parameters of the action settle-claims."""
+
+    keep: Literal["ours", "older"]
 
 
 class ReleaseParams(pydantic.BaseModel):

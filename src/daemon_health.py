@@ -79,8 +79,8 @@ def check(isolated: CpuSet) -> None:
     reserved = CpuSet.parse(str(snapd.options(SNAP).get("reserved-cpus", "")))
     if unseen := isolated - reserved - CpuSet.parse(listing.cpu_pool.configured_cpus):
         raise CharmError(
-            f"the daemon does not see the isolated CPUs {unseen}: run 'sudo snap connect {SNAP}:topology', then see"
-            f" 'snap logs {SNAP}'"
+            f"the daemon does not see the isolated CPUs {unseen}: run 'sudo snap connect"
+            f" {SNAP}:sys-devices-system-node', then see 'snap logs {SNAP}'"
         )
     if general and general.cpu_pool.configured_cpus and not general.cpu_pool.eligible_cpus:
         raise CharmError(

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.discovery import MachineError, read_machine
 from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError, SysfsTree
+
+_DETECT_VIRT: Final = "/usr/bin/systemd-detect-virt"
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,17 @@ class Isolation:
             return None
         if self.container:
             return (
-                "no isolated CPUs: pinning requests will be refused; this is a container: set isolcpus= on the"
-                " host's kernel command line and reboot the host"
+                "no isolated CPUs: pinning requests will be refused; set isolcpus= on the host's kernel command line"
+                " and reboot the host"
             )
         return "no isolated CPUs: pinning requests will be refused; set isolcpus= on the kernel command line and reboot"
+
+    @property
+    def container_note(self) -> str:
+        """What is different in a container; empty outside of one."""
+        if not self.container:
+            return ""
+        return "this is a container: isolation belongs to the host, and an orchestrator there would grant the same CPUs"
 
     @property
     def notes(self) -> list[str]:
@@ -68,7 +78,7 @@ def read(sysfs: Sysfs | None = None) -> Isolation:
 def _in_container() -> bool:
     """Whether systemd-detect-virt(1) says that this is a container."""
     try:
-        done = subprocess.run(["systemd-detect-virt", "--container", "--quiet"], check=False, timeout=30)
+        done = subprocess.run([_DETECT_VIRT, "--container", "--quiet"], check=False, timeout=30)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0

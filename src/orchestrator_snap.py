@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The snap epa-orchestrator as a workload: install it from a given source, set its options, connect it, remove it.
+"""The installed snap as a workload: its options, its connections, its removal, and the charm's record in it.
 
 This module knows nothing of Juju. It raises `CharmError` for problems that the operator has to fix. Failures that go
 away by themselves are retried a few times (see `snapd`), then raised as the library's own `snap.Error`.
@@ -9,63 +9,34 @@ away by themselves are retried a few times (see `snapd`), then raised as the lib
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
+import dataclasses
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from charmlibs import snap
 
+import charm_record
 import daemon_health
+import snap_file
 import snapd
+from charm_record import Record
 from errors import CharmError
 from snapd import Connection, with_retries
 
 log = logging.getLogger(__name__)
 
-NAME: Final = daemon_health.SNAP
-#: The base snap. Installing from a file works only if the base is installed or the store can be reached.
-BASE: Final = "core24"
+NAME: Final = snap_file.NAME
 #: The slot that other snaps connect to.
 SLOT: Final = "epa-info"
-#: The plug through which the daemon reads the host's topology. snapd does not connect it automatically.
-PLUG: Final = "topology"
+#: The plugs through which the daemon reads the host; snapd connects neither of them automatically. The first has the
+#: name that the older snap's plug has, so that its connection survives the refresh.
+NODE_PLUG: Final = "sys-devices-system-node"
+TOPOLOGY_PLUG: Final = "topology"
 
-_INSTALLED_FILES: Final = Path("/var/lib/snapd/snaps")
 _MOUNT_PROFILES: Final = Path("/run/snapd/ns")
-_STORE_DOWN: Final = re.compile(
-    r"unable to contact snap store|persistent network error|no such host|dial tcp|store unavail|net/http|deadline"
-)
-#: Messages of the command `snap`; the library has an exception for each.
-_NOT_IN_STORE: Final = re.compile(r"snap .* not found")
-_NO_CHANNEL: Final = re.compile(r"not available on|no snap revision|cannot find .* channel|revision not available")
-
-
-class FileSource(NamedTuple):
-    """The snap in a file: the attached resource, or the file inside the charm."""
-
-    path: Path
-
-    def __str__(self) -> str:
-        """The source in a status message."""
-        return f"the file {self.path.name}"
-
-
-class StoreSource(NamedTuple):
-    """The snap in a store channel (track/risk, as snapd writes it); revision 0 stands for the newest."""
-
-    channel: str
-    revision: int = 0
-
-    def __str__(self) -> str:
-        """The source in a status message."""
-        return (f"revision {self.revision} in " if self.revision else "") + f"{self.channel} in the store"
-
-
-Source = FileSource | StoreSource
 
 
 def installed() -> snap.InstalledInfo | None:
@@ -73,64 +44,46 @@ def installed() -> snap.InstalledInfo | None:
     return snapd.installed(NAME)
 
 
-def is_installed_from(source: Source) -> bool:
-    """Whether the installed snap comes from this source; a newer revision in the same channel makes no difference."""
+def installed_is_ours() -> bool:
+    """Whether the snap is installed and is not the older one."""
     info = installed()
-    if info is None:
-        return False
-    if isinstance(source, FileSource):
-        return _have_same_content(source.path, _INSTALLED_FILES / f"{NAME}_{info.revision}.snap")
-    # snapd keeps the channel of a store snap that a file has replaced: only a store revision is a number.
-    from_channel = info.revision.isdecimal() and info.tracking == source.channel
-    return from_channel and source.revision in (0, int(info.revision))
-
-
-def install(source: Source, *, refresh: bool = False) -> None:
-    """Install the snap from the source, in place of the installed one if there is one, and hold it.
-
-    With `refresh`, a snap that already comes from this channel is refreshed to the channel's newest revision.
-
-    Raises CharmError.
-    """
-    try:
-        _install(source, refresh=refresh)
-    except snap.APIError as error:
-        with contextlib.suppress(snap.Error):  # the failed install is the more useful error
-            hold()
-        if snapd.is_busy(error):
-            raise
-        raise CharmError(_explain_install_error(source, error)) from error
-    hold()
-
-
-def hold() -> None:
-    """Keep snapd from refreshing this snap, and no other, by itself."""
-    if (info := installed()) is not None and info.hold is None:
-        with_retries(lambda: snap.hold(NAME))
+    return info is not None and snap_file.is_ours(info.revision)
 
 
 def options() -> dict[str, Any]:
-    """The options that are set in the snap."""
-    return snapd.options(NAME)
+    """The options that are set in the snap, without the charm's record."""
+    return {name: value for name, value in snapd.options(NAME).items() if name != charm_record.KEY}
 
 
-def ensure_config(requested: dict[str, Any]) -> None:
-    """Set these options in one step; the configure hook refuses all or none.
+def record() -> Record:
+    """The charm's record in the snap; an empty one if the snap is not installed."""
+    return Record() if installed() is None else charm_record.parse(snapd.options(NAME))
+
+
+def save(new: Record) -> None:
+    """Write the charm's record if it differs from the one that is there.
 
     Raises CharmError.
     """
-    current = options()
-    changed = {name: value for name, value in requested.items() if current.get(name) != value}
-    if not changed:
-        return
-    try:
-        with_retries(lambda: snap.set(NAME, changed))
-    except snap.APIError as error:
-        if 'no "configure" hook' in error.message:
-            raise CharmError(f"the installed snap {NAME} is too old for this charm: reset snap-channel") from error
-        if not isinstance(error, snap.ChangeError):
-            raise
-        raise CharmError(_hook_message(error.message)) from error
+    if new != record():
+        _set({charm_record.KEY: new.document()})
+
+
+def ensure_config(requested: Mapping[str, Any]) -> None:
+    """Set these options, and unset those that the charm set earlier; the configure hook refuses all or none.
+
+    An option that was set with `snap set` keeps its value until it is requested here.
+
+    Raises CharmError.
+    """
+    current, before = options(), record()
+    set_now = {name: value for name, value in requested.items() if current.get(name) != value}
+    unset_now = {
+        name: None for name, value in before.options.items() if name not in requested and current.get(name) == value
+    }
+    after = dataclasses.replace(before, options=dict(requested))
+    if set_now or unset_now or after != before:
+        _set({**set_now, **unset_now, charm_record.KEY: after.document()})
 
 
 def connections() -> list[Connection]:
@@ -138,24 +91,32 @@ def connections() -> list[Connection]:
     return snapd.connections(NAME)
 
 
-def connect_topology() -> None:
-    """Connect the plug through which the daemon reads the host's topology.
+def connect_host() -> str:
+    """Connect the plugs through which the daemon reads the host, those that the snap has.
+
+    Returns what is missing without the plug `topology`, if that alone cannot be connected; else an empty text.
 
     Raises CharmError.
     """
-    plug = (NAME, PLUG)
-    if not any(each.plug == plug and each.slot is not None for each in connections()):
-        _connect(plug, None, f"run 'sudo snap connect {NAME}:{PLUG}'; a snap older than this charm has no such plug")
+    unconnected = {each.plug[1] for each in connections() if each.plug[0] == NAME and each.slot is None}
+    if NODE_PLUG in unconnected:
+        _connect((NAME, NODE_PLUG), None, f"run 'sudo snap connect {NAME}:{NODE_PLUG}'")
+    if TOPOLOGY_PLUG in unconnected:
+        try:
+            _connect((NAME, TOPOLOGY_PLUG), None, "requests for CPUs near a device are refused until then")
+        except CharmError as error:
+            return f"run 'sudo snap connect {NAME}:{TOPOLOGY_PLUG}': {error}"
+    return ""
 
 
 def connect_consumers(plugs: Iterable[tuple[str, str]]) -> None:
-    """Connect these plugs of other snaps if they are installed, and reconnect those that a refresh left stale.
+    """Connect these plugs of other snaps if they are installed, and reconnect all that a refresh left stale.
 
     Raises CharmError about all plugs that cannot be connected, after trying each.
     """
-    connected = {each.plug for each in connections() if each.slot == f"{NAME}:{SLOT}"}
+    connected = [each.plug for each in connections() if each.slot == f"{NAME}:{SLOT}"]
     problems: list[str] = []
-    for plug in plugs:
+    for plug in dict.fromkeys((*plugs, *connected)):
         try:
             if snapd.installed(plug[0]) is not None:
                 _ensure_connected(plug, connected=plug in connected)
@@ -179,7 +140,7 @@ def remove() -> str | None:
     # Only now: no other snap can claim anything after the answer.
     reason = daemon_health.reason_to_keep_snap()
     for each in connected:
-        if each.plug == (NAME, PLUG):
+        if each.plug in ((NAME, NODE_PLUG), (NAME, TOPOLOGY_PLUG)):
             _disconnect(each)
     with_retries(lambda: snap.unhold(NAME))
     if reason is None:
@@ -187,67 +148,17 @@ def remove() -> str | None:
     return reason
 
 
-def _install(source: Source, *, refresh: bool) -> None:
-    info = installed()
-    if isinstance(source, FileSource):
-        _install_file(source.path)
-    elif info is not None and info.revision.startswith("x"):
-        _replace_file_by_store(source)
-    else:
-        revision = source.revision or None
-        with_retries(lambda: snap.ensure_installed(NAME, source.channel, revision=revision, update=refresh))
-
-
-def _install_file(path: Path) -> None:
-    if not path.is_file() or not path.stat().st_size:
-        raise CharmError(
-            f"the charm contains no snap ({path.name}): attach the resource {NAME}-snap, or set snap-channel"
-        )
-    snapd.run("install", "--dangerous", str(path))
-
-
-def _replace_file_by_store(source: StoreSource) -> None:
-    pin = ["--revision", str(source.revision)] if source.revision else []
-    snapd.run("refresh", "--amend", "--channel", source.channel, *pin, NAME)
-
-
-def _explain_install_error(source: Source, error: snap.APIError) -> str:
-    reason = " ".join(error.message.split())
-    if isinstance(source, StoreSource):
-        if isinstance(error, snap.NotInStoreError) or _NOT_IN_STORE.search(reason):
-            return f"the store has no snap {NAME}: reset snap-channel to use the snap in the charm"
-        unavailable = isinstance(error, snap.ChannelNotAvailableError | snap.RevisionNotAvailableError)
-        if unavailable or _NO_CHANNEL.search(reason):
-            return f"there is no {source} ({reason[:200]}): set another channel or revision, or reset snap-channel"
-    elif snapd.installed(BASE) is None:
-        return (
-            f"the base snap {BASE} is not installed and cannot be downloaded: run 'sudo snap install {BASE}', or"
-            f" without a network 'sudo snap ack' and 'sudo snap install' with its files ({reason[:200]})"
-        )
-    if _STORE_DOWN.search(reason):
-        return (
-            f"the store cannot be reached for {source} ({reason[:200]}): fix the machine's network or the model's"
-            " snap-http-proxy, or reset snap-channel"
-        )
-    return f"failed to install the snap from {source}: {reason[:400]}"
+def _set(changes: dict[str, Any]) -> None:
+    try:
+        with_retries(lambda: snap.set(NAME, changes))
+    except snap.ChangeError as error:
+        raise CharmError(_hook_message(error.message)) from error
 
 
 def _hook_message(message: str) -> str:
     """The configure hook's own message, without snapd's words around it."""
     found = re.search(r'run hook "configure":\s*(?:-+\s*)?(.*?)\s*(?:-{3,})?\s*\)?\s*$', message, re.DOTALL)
     return " ".join((found[1] if found else message).split())
-
-
-def _have_same_content(path: Path, other: Path) -> bool:
-    try:
-        return path.stat().st_size == other.stat().st_size and _digest(path) == _digest(other)
-    except FileNotFoundError:
-        return False
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _ensure_connected(plug: tuple[str, str], *, connected: bool) -> None:

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import re
 import subprocess
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -19,6 +21,9 @@ from errors import CharmError
 
 log = logging.getLogger(__name__)
 
+#: What the operator has to do where there is no snapd.
+MISSING: Final = "snapd is not installed: run 'sudo apt install snapd'"
+
 _COMMAND: Final = "/usr/bin/snap"
 _COMMAND_TIMEOUT: Final = 900.0
 _ATTEMPTS: Final = 4
@@ -27,6 +32,10 @@ _PAUSE: Final = 15.0
 _BUSY: Final = re.compile(r"change in progress|device not yet seeded|snapd is about to reboot|daemon is restarting")
 #: snapd's words when the store is too slow.
 _SLOW_STORE: Final = re.compile(r"Client\.Timeout|context deadline exceeded|request canceled")
+
+#: Messages of the command `snap`; the library has an exception for each.
+_NOT_IN_STORE: Final = re.compile(r"snap .* not found")
+_NO_CHANNEL: Final = re.compile(r"not available on|no snap revision|cannot find .* channel|revision not available")
 
 _RESULT = TypeVar("_RESULT")
 
@@ -84,7 +93,7 @@ def with_retries(action: Callable[[], _RESULT]) -> _RESULT:
         try:
             return _call(action)
         except snap.SocketNotFoundError as error:
-            raise CharmError("snapd is not installed: run 'sudo apt install snapd'") from error
+            raise CharmError(MISSING) from error
         except snap.Error as error:
             if not _is_temporary(error):
                 raise
@@ -96,6 +105,17 @@ def with_retries(action: Callable[[], _RESULT]) -> _RESULT:
 def is_busy(error: snap.Error) -> bool:
     """Whether snapd failed only because it is busy with something else."""
     return bool(_BUSY.search(str(error)))
+
+
+def says_not_in_store(error: snap.Error) -> bool:
+    """Whether the store has no snap of this name."""
+    return isinstance(error, snap.NotInStoreError) or bool(_NOT_IN_STORE.search(str(error)))
+
+
+def says_no_channel(error: snap.Error) -> bool:
+    """Whether the store has the snap, but neither in this channel nor with this revision."""
+    unavailable = isinstance(error, snap.ChannelNotAvailableError | snap.RevisionNotAvailableError)
+    return unavailable or bool(_NO_CHANNEL.search(str(error)))
 
 
 def _is_temporary(error: snap.Error) -> bool:
@@ -145,6 +165,9 @@ def _environment() -> dict[str, str]:
 
     They concern the command itself. snapd has its own proxy for the store: the model's `snap-http-proxy`.
     """
-    proxies = {name: os.environ.get(f"JUJU_CHARM_{name.upper()}") for name in ("http_proxy", "https_proxy", "no_proxy")}
-    given = {name: value for name, value in proxies.items() if value}
-    return {**os.environ, **given, **{name.upper(): value for name, value in given.items()}}
+    with warnings.catch_warnings():
+        # charmhelpers imports distutils, which warns on Python 3.11. On 3.12 only setuptools has it.
+        warnings.simplefilter("ignore")
+        importlib.import_module("setuptools")
+        hookenv: Any = importlib.import_module("charmhelpers.core.hookenv")
+    return {**os.environ, **(hookenv.env_proxy_settings(["http", "https", "no_proxy"]) or {})}

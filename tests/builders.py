@@ -52,8 +52,9 @@ def holding(*claims: Claim) -> Ledger:
 def cores(
     ledger: Ledger, service: str, count: int, policy: PreemptionPolicy | None = None, at: Pools | None = None
 ) -> tuple[Ledger, str]:
+    """A count of 0 means the default size."""
     at = at or pools()
-    grant = allocate(ledger, at.isolated, Terms(service, policy), count)
+    grant = allocate(ledger, at.isolated, Terms(service, policy), count or None)
     return grant.ledger, str(grant.cpus)
 
 

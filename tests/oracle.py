@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import combinations
 
 from epa_orchestrator.hardware.machine import Machine
@@ -31,9 +32,13 @@ class World:
     l3: dict[int, Hashable]
     core: dict[int, Cpus]
     core_type: dict[int, str | None]
-    known_minimum: dict[tuple[int, str, int | None], tuple[int, int] | None] = field(
-        default_factory=dict[tuple[int, str, int | None], tuple[int, int] | None]
+    known_minimum: dict[tuple[int, str, int | None, bool], tuple[int, int] | None] = field(
+        default_factory=dict[tuple[int, str, int | None, bool], tuple[int, int] | None]
     )
+
+    @cached_property
+    def has_nodeless_cpus(self) -> bool:
+        return -1 in self.node.values()
 
 
 def world(machine: Machine, eligible: Cpus, reserved: Cpus = NOTHING) -> World:
@@ -98,6 +103,7 @@ def cost(asked: Question, chosen: Cpus) -> dict[str, int]:
     return {
         "packages": len({where.package[cpu] for cpu in chosen}),
         "numa_nodes": len(nodes),
+        "nodeless_cpus": nodes[-1],
         "reclaimed_cpus": len(chosen & asked.last_resort - own),
         "near_distance": 0 if policy.near is None else sum(distance(policy.near, where.node[cpu]) for cpu in chosen),
         "node_distance": sum(distance(a, b) for a in nodes for b in nodes if a < b),
@@ -139,6 +145,7 @@ def order(policy: PlacementPolicy, *, shrinking: bool) -> list[str]:
             cores.append("split_cores")
     if shrinking:
         rows = [
+            (numa, "nodeless_cpus"),
             (alignment == "require", "l3_domains"),
             (closest, "packages"),
             (near, "near_distance"),
@@ -151,6 +158,7 @@ def order(policy: PlacementPolicy, *, shrinking: bool) -> list[str]:
         more = "-" if policy.numa_allocation_strategy == "spread" else ""
         rows = [
             (numa, "numa_nodes"),
+            (numa, "nodeless_cpus"),
             (alignment == "require", "l3_domains"),
             (closest, "packages"),
             (True, "reclaimed_cpus"),
@@ -170,6 +178,8 @@ def order(policy: PlacementPolicy, *, shrinking: bool) -> list[str]:
 def rank(asked: Question, chosen: Cpus) -> tuple[int, ...]:
     vector = cost(asked, chosen)
     names = order(asked.policy, shrinking=asked.shrinking)
+    if not asked.world.has_nodeless_cpus:
+        names = [name for name in names if name != "nodeless_cpus"]
     return tuple(-vector[name[1:]] if name.startswith("-") else vector[name] for name in names)
 
 
@@ -184,25 +194,35 @@ def broken(asked: Question, chosen: Cpus) -> str | None:
     ):
         return "cpu-thread-policy"
     if asked.node is None and policy.numa_policy in ("single-numa-node", "restricted"):
-        nodes = len({where.node[cpu] for cpu in chosen})
-        if policy.numa_policy == "single-numa-node" and nodes > 1:
+        nodes = {where.node[cpu] for cpu in chosen}
+        if len(nodes) > 1 and (policy.numa_policy == "single-numa-node" or -1 in nodes):
             return "numa-policy"
-        least = minimum(where, asked.count, policy.cpu_thread_policy)
-        if policy.numa_policy == "restricted" and least and nodes > least[0]:
+        least = minimum(where, asked.count, policy.cpu_thread_policy, mixed=False)
+        if policy.numa_policy == "restricted" and least and len(nodes) > least[0]:
             return "numa-policy"
     if policy.uncore_cache_alignment == "require":
-        least = minimum(where, asked.count, policy.cpu_thread_policy, asked.node)
+        mixed = asked.node is not None or policy.numa_policy not in ("single-numa-node", "restricted")
+        least = minimum(where, asked.count, policy.cpu_thread_policy, asked.node, mixed=mixed)
         if least and len({where.l3[cpu] for cpu in chosen}) > least[1]:
             return "uncore-cache-alignment"
     return None
 
 
-def minimum(where: World, count: int, threads: str, node: int | None = None) -> tuple[int, int] | None:
-    """The fewest NUMA nodes, and in so many the fewest L3 domains, of `count` CPUs of an empty pool (or node)."""
-    key = count, threads, node
+def minimum(
+    where: World, count: int, threads: str, node: int | None = None, *, mixed: bool = True
+) -> tuple[int, int] | None:
+    """The fewest NUMA nodes, and in so many the fewest L3 domains, of `count` CPUs of an empty pool (or node).
+
+    Unless `mixed`, CPUs in no node are not taken together with others.
+    """
+    mixed = mixed or not where.has_nodeless_cpus
+    key = count, threads, node, mixed
     if key not in where.known_minimum:
         cpus = sorted(cpu for cpu in where.core if node in (None, where.node[cpu]))
-        where.known_minimum[key] = min(_found(where, map(frozenset, combinations(cpus, count)), threads), default=None)
+        choices = (frozenset(each) for each in combinations(cpus, count))
+        if not mixed:
+            choices = (each for each in choices if len({where.node[cpu] < 0 for cpu in each}) == 1)
+        where.known_minimum[key] = min(_found(where, choices, threads), default=None)
     return where.known_minimum[key]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -45,6 +46,9 @@ from tools.packing import (
 
 #: The Python of ubuntu@24.04, the charm's base.
 BASE_PYTHON: Final = "3.12"
+
+#: The packages that have no wheel. They are pure Python, so what pip builds here runs on every architecture.
+_BUILT: Final = ("charmhelpers==",)
 
 
 def pack(output: Path, snap: Path | None, python: str = BASE_PYTHON, target: str | None = None) -> Path:
@@ -101,9 +105,15 @@ def _build(
 def _install(requirements: list[str], venv: Path, environment: dict[str, str], python: str) -> None:
     """Make the virtual environment with packages and without programs, as charmcraft does."""
     packages = venv / "lib" / f"python{python}" / "site-packages"
-    listed = [word for file in requirements for word in ("--requirement", file)]
-    command = ["python3", "-m", "pip", "install", "--quiet", "--target", str(packages), *listed]
-    run(command, ROOT, environment)
+    command = ["python3", "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(packages), "--requirement"]
+    locked = "\n".join((ROOT / file).read_text("utf-8") for file in requirements)
+    blocks = re.split(r"\n(?=[a-z])", locked)
+    with workplace() as place:
+        built, wheels = place / "built.txt", place / "wheels.txt"
+        built.write_text("\n".join(block for block in blocks if block.startswith(_BUILT)), encoding="utf-8")
+        wheels.write_text("\n".join(block for block in blocks if not block.startswith(_BUILT)), encoding="utf-8")
+        run([*command, str(built)], ROOT, {"PATH": environment["PATH"]})
+        run([*command, str(wheels)], ROOT, environment)
     shutil.rmtree(packages / "bin", ignore_errors=True)
     home = Path(sys.base_prefix, "bin") if python == running_python() else Path("/usr/bin")
     settings = f"home = {home}\ninclude-system-site-packages = false\nversion = {python}\n"

@@ -54,6 +54,8 @@ class Shape:
     #: The same for every node, but for the nodes in `node_hugepages`. None: the kernel knows no hugepages.
     hugepages: Hugepages | None = None
     node_hugepages: Mapping[int, Hugepages] = field(default_factory=dict[int, Hugepages])
+    #: By size (KiB), the pages that the kernel has promised on all nodes; 0 of the others.
+    promised: Mapping[int, int] = field(default_factory=dict[int, int])
     memory_only_nodes: int = 0
     memory_kb: int = 64 << 20
     l2: str = "1024K"
@@ -239,6 +241,7 @@ def _node_files(shape: Shape, cpus: Mapping[int, CpuSet]) -> dict[str, str]:
             files[size + "nr_hugepages"] = str(total)
             files[size + "free_hugepages"] = str(free)
             files[size + "surplus_hugepages"] = "0"
+            files[f"kernel/mm/hugepages/hugepages-{size_kb}kB/resv_hugepages"] = str(shape.promised.get(size_kb, 0))
     return files
 
 

@@ -55,6 +55,8 @@ SHARED: Final[tuple[type[BaseModel], ...]] = (CommonFields, AllocationFields, An
 
 #: Fields of answers with the default null that are sent all the same.
 _SENT_AS_NULL: Final = {"rule"}
+#: Fields of answers that are left out when they are empty.
+_LEFT_OUT_WHEN_EMPTY: Final = {"warnings", "taken"}
 
 _TABLE: Final = re.compile(r"(<!-- fields: (\w+) -->\n)\n*(?:\|.*\n)*\n*")
 
@@ -97,7 +99,9 @@ def _as_sent(answer: Schema) -> Schema:
     properties: dict[str, Schema] = {}
     required: list[str] = []
     for name, field in answer["properties"].items():
-        if "default" not in field or field["default"] is not None or name in _SENT_AS_NULL:
+        if name in _LEFT_OUT_WHEN_EMPTY:
+            properties[name] = {key: value for key, value in field.items() if key != "default"}
+        elif "default" not in field or field["default"] is not None or name in _SENT_AS_NULL:
             required.append(name)
             properties[name] = {key: value for key, value in field.items() if key != "default"}
         else:

@@ -52,6 +52,7 @@ def test_from_the_first_hook_to_the_last(unit: Unit, host: Host) -> None:
     assert outcome.version == "2.0"
     assert host.snapd.commands_of("install") == [["install", "--dangerous", str(unit.charm / BUNDLED)]]
     assert host.snapd.slot_of((NAME, "topology")) == ":system-files"
+    assert host.snapd.slot_of((NAME, "sys-devices-system-node")) == ":system-files"
     unit.related = True
     outcome = unit.relation("created")
     assert (outcome.statuses, outcome.version) == ([ACTIVE], "2.0")
@@ -89,6 +90,7 @@ def test_remove_leaves_nothing_without_claims(installed: Unit, host: Host) -> No
     assert installed.hook("remove").statuses == []
     assert is_removed(host)
     assert sorted(host.snapd.commands_of("disconnect")) == [
+        ["disconnect", "--forget", f"{NAME}:sys-devices-system-node", ":system-files"],
         ["disconnect", "--forget", f"{NAME}:topology", ":system-files"],
         ["disconnect", "--forget", f"{CONSUMER}:epa-info", f"{NAME}:epa-info"],
     ]
@@ -118,6 +120,7 @@ def test_actions_show_release_and_refresh(installed: Unit, host: Host) -> None:
     assert outcome.document["isolated-cpus"] == "2-7"
     assert outcome.document["connections"] == {
         f"{NAME}:network-bind": ":network-bind",
+        f"{NAME}:sys-devices-system-node": ":system-files",
         f"{NAME}:topology": ":system-files",
     }
     assert "health: the daemon answers" in outcome.results["text"]
@@ -136,7 +139,7 @@ def test_actions_show_release_and_refresh(installed: Unit, host: Host) -> None:
     outcome = installed.action("refresh-snap")
     assert outcome.failure is None
     assert outcome.results["text"] == "revision x1 before, x1 now, version 2.0"
-    assert outcome.document == {"before": "x1", "after": "x1"}
+    assert outcome.document == {"before": "x1", "after": "x1", "problems": []}
     assert outcome.status == ACTIVE
 
 
@@ -155,21 +158,56 @@ def test_impossible_actions_fail_with_a_sentence(unit: Unit, host: Host) -> None
     assert outcome.document["remarks"] == []
 
 
-def test_invalid_option_blocks_and_changes_nothing(installed: Unit, host: Host) -> None:
-    before, requests = host.settings(), len(host.snapd.requests)
+def test_invalid_option_blocks_and_stops_neither_hold_nor_repair(installed: Unit, host: Host) -> None:
+    host.snapd.add_consumer()
+    before = host.settings()
     for options, sentence in (
         ({"numa_policy": "best"}, "numa-policy='best' is not valid: set it to "),
         ({"connect_plugs": "nova"}, "connect-plugs='nova' is not valid: 'nova' is not snap:plug; separate such pairs"),
         ({"snap_revision": 4}, "snap-revision=4 needs a snap-channel: set both, or reset snap-revision"),
+        ({"snap_name": "other"}, "snap-name='other' is not valid: the snap is always epa-orchestrator"),
     ):
-        outcome = installed.configure(**options, log_level="debug")
+        host.snapd.snaps[NAME].held = False
+        host.snapd.connections.pop(((NAME, "topology"), ("", "system-files")))
+        outcome = installed.configure(**options)
         assert blocked(outcome).startswith(sentence)
+        assert host.snapd.snaps[NAME].held
+        assert host.snapd.slot_of((NAME, "topology")) == ":system-files"
         installed.config.clear()
     assert host.settings() == before
-    assert host.snapd.request_count("PUT conf") == 1, "the first hook sets the options"
-    assert len(host.snapd.requests) == requests
+    assert revision_of(host) == "x1"
     assert host.client.allocate("nova", 1).cores_allocated == 1
     assert installed.hook("config-changed").statuses == [ACTIVE]
+
+
+def test_options_of_snap_set_stay_and_those_of_juju_go_when_reset(installed: Unit, host: Host) -> None:
+    host.snapd.handle("PUT", f"/v2/snaps/{NAME}/conf", {"allowed-uids": "64060", "resize-policy": "reallocate"})
+    assert installed.configure(reserved_cpus="7", allowed_gids="64060").statuses == [ACTIVE]
+    assert host.settings() == {
+        "allowed-gids": "64060",
+        "allowed-uids": "64060",
+        "reserved-cpus": "7",
+        "resize-policy": "reallocate",
+    }
+    installed.config.clear()
+    assert installed.hook("config-changed").statuses == [ACTIVE]
+    assert host.settings() == {"allowed-uids": "64060", "resize-policy": "reallocate"}
+    assert host.snapd.snaps[NAME].options["charm"]["unit"] == "epa-orchestrator/0"
+
+
+def test_second_application_on_the_machine_is_blocked(installed: Unit, host: Host) -> None:
+    (host.root / "var/lib/juju/agents/unit-first-0").mkdir()
+    host.snapd.snaps[NAME].options["charm"]["unit"] = "first/0"
+    requests = len(host.snapd.commands)
+    sentence = blocked(installed.configure(reserved_cpus="7"))
+    assert sentence.startswith("run 'juju remove-application epa-orchestrator': the unit first/0 already runs the snap")
+    assert len(host.snapd.commands) == requests
+    assert "reserved-cpus" not in host.settings()
+    installed.hook("remove")
+    assert NAME in host.snapd.snaps
+    (host.root / "var/lib/juju/agents/unit-first-0").rmdir()
+    assert installed.hook("update-status").statuses == [ACTIVE]
+    assert host.settings()["reserved-cpus"] == "7"
 
 
 def test_options_reach_the_daemon_unless_they_take_cpus_from_claims(installed: Unit, host: Host) -> None:
@@ -184,7 +222,7 @@ def test_options_reach_the_daemon_unless_they_take_cpus_from_claims(installed: U
     assert host.settings() == before
     assert host.client.list_allocations().cpu_pool.eligible_cpus == "2-6"
     assert installed.configure(reserved_cpus="").statuses == [ACTIVE]
-    assert host.settings()["reserved-cpus"] == ""
+    assert "reserved-cpus" not in host.settings()
     assert host.client.list_allocations().cpu_pool.eligible_cpus == "2-7"
 
 
@@ -207,7 +245,8 @@ def test_snap_comes_from_the_channel_while_it_is_set(installed: Unit, host: Host
     outcome = installed.configure(snap_channel="edge")
     assert outcome.statuses == [("maintenance", "installing the snap from latest/edge in the store"), ACTIVE]
     assert (outcome.version, revision_of(host), snapd.snaps[NAME].tracking) == ("3.0", "7", "latest/edge")
-    assert snapd.commands_of("refresh") == [["refresh", "--amend", "--channel", "latest/edge", NAME]]
+    pinned = ["--revision", "7"]
+    assert snapd.commands_of("refresh") == [["refresh", "--amend", "--channel", "latest/edge", *pinned, NAME]]
     assert snapd.snaps[NAME].held
     outcome = installed.configure(snap_channel="2.4/stable")
     sentence = blocked(outcome)
@@ -231,15 +270,13 @@ def test_missing_isolation_is_shown_and_blocks_if_required(installed: Unit, host
     assert installed.hook("update-status").statuses == [ACTIVE]
 
 
-def test_remedy_in_a_container_is_the_hosts_command_line(installed: Unit, host: Host) -> None:
+def test_unit_in_a_container_is_active_and_says_what_is_different(installed: Unit, host: Host) -> None:
     installed.become_container()
+    here = "this is a container: isolation belongs to the host, and an orchestrator there would grant the same CPUs"
+    assert installed.hook("update-status").statuses == [("active", here)]
     host.isolate("")
-    status, message = installed.hook("update-status").status
-    assert status == "active"
-    assert (
-        message
-        == NO_ISOLATED + "this is a container: set isolcpus= on the host's kernel command line and reboot the host"
-    )
+    remedy = "set isolcpus= on the host's kernel command line and reboot the host"
+    assert installed.hook("update-status").statuses == [("active", f"{NO_ISOLATED}{remedy}; {here}")]
 
 
 def test_stopped_daemon_blocks_until_it_runs_again(installed: Unit, host: Host) -> None:
@@ -304,7 +341,8 @@ def test_failed_install_blocks_until_it_succeeds(unit: Unit, host: Host) -> None
     del host.snapd.snaps[BASE]
     host.snapd.store.down = True
     assert blocked(unit.hook("start")).startswith(f"the base snap {BASE} is not installed and cannot be downloaded")
-    sentence = blocked(unit.configure(snap_channel="latest/stable"))
+    status, sentence = unit.configure(snap_channel="latest/stable").status
+    assert status == "waiting"
     assert sentence.startswith("the store cannot be reached for latest/stable in the store (")
     assert NAME not in host.snapd.snaps
     host.snapd.store.down = False

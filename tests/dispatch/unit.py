@@ -22,6 +22,7 @@ from typing import Any, Final
 
 import yaml
 
+from epa_orchestrator.allocation.settings import option_names
 from epa_orchestrator.client.client import Client
 from epa_orchestrator.configure.hook import apply_options
 from epa_orchestrator.errors import EpaError
@@ -56,7 +57,7 @@ WAYS_IN: Final = (["unshare", "--mount"], ["unshare", "--map-root-user", "--moun
 
 def make_root(root: Path) -> Path:
     """Make the directories of the fake root."""
-    for directory in ("sys", "run", "var/lib/snapd/snaps", "var/snap", "bin", "tools"):
+    for directory in ("sys", "run", "var/lib/snapd/snaps", "var/lib/juju/agents", "var/snap", "bin", "tools"):
         (root / directory).mkdir(parents=True)
     write_program(root / "bin" / "snap", Path("/run/snapd.socket"))
     return root
@@ -76,6 +77,9 @@ class Host:
         self.snapd.configure_hook = self._configure
         self.snapd.on_revision = self._run_revision
         self.snapd.on_removed = self._remove
+        self.snapd.on_service = self._start_or_stop
+        #: What the older daemon writes into its state file when it starts.
+        self.older_state: dict[str, Any] = {}
         self.service: Service | None = None
         self.isolate("2-7")
 
@@ -106,9 +110,10 @@ class Host:
         return self._snap / "current" / "settings.json"
 
     def _configure(self, options: dict[str, Any]) -> str | None:
-        """Run the code of the snap's configure hook."""
+        """Run the code of the snap's configure hook, which asks snapd only for the options that it knows."""
+        known = {name: value for name, value in options.items() if name in option_names()}
         try:
-            apply_options(options, self._settings, self._snap / "common", SysfsTree(self.root / "sys"))
+            apply_options(known, self._settings, self._snap / "common", SysfsTree(self.root / "sys"))
         except EpaError as error:
             return str(error)
         return None
@@ -123,10 +128,22 @@ class Host:
             _copy(self._snap / old, data)
         (self._snap / "current").unlink(missing_ok=True)
         (self._snap / "current").symlink_to(snap.revision)
+        if snap.older:
+            (data / "data").mkdir(exist_ok=True)
+            (data / "data" / "state.json").write_text(json.dumps(self.older_state), encoding="utf-8")
+            self.service = None
+            return
         environment = {"EPA_SYSFS": str(self.root / "sys"), "EPA_SETTINGS": str(self._settings)}
         self.service = Service(data, self._snap / "common", **environment)
         assert self._configure(snap.options) is None
         self.service.start()
+
+    def _start_or_stop(self, name: str, action: str) -> None:
+        if name != NAME or self.service is None:
+            return
+        self.service.stop()
+        if action != "stop":
+            self.service.start()
 
     def _remove(self, name: str) -> None:
         if name == NAME:
@@ -165,12 +182,12 @@ class Unit:
         tools = self.host.root / "tools"
         hooktools.install(tools)
         (tools / "python3").symlink_to(sys.executable)
-        _write_program(tools / "systemd-detect-virt", "exit 1")
+        _write_program(self.host.root / "bin" / "systemd-detect-virt", "exit 1")
         self.attach("")
 
     def become_container(self) -> None:
         """Make systemd report that this machine is a container."""
-        _write_program(self.host.root / "tools" / "systemd-detect-virt", "exit 0")
+        _write_program(self.host.root / "bin" / "systemd-detect-virt", "exit 0")
 
     def attach(self, version: str) -> None:
         """Attach a resource; without a version an empty file, as on Charmhub."""
@@ -179,6 +196,11 @@ class Unit:
             write_snap(self._resource, version)
         else:
             self._resource.touch()
+
+    def attach_older(self) -> None:
+        """Attach the older snap."""
+        self._resource.unlink(missing_ok=True)
+        write_snap(self._resource, "1.0", older=True)
 
     def bundle(self, version: str) -> None:
         """Put another snap, or an empty file, into the charm, as its next revision may."""

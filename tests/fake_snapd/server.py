@@ -20,6 +20,7 @@ import pytest
 from charmlibs.snap import _client as snapd_client
 
 import snapd as workload_snapd
+import snapd_api
 from tests.fake_snapd.snapd import Snapd
 from tests.fake_snapd.snaps import Json
 from tests.fake_snapd.troubles import ChangeFails, FailedRequest, Refusal, Silence
@@ -33,8 +34,14 @@ class _Handler(BaseHTTPRequestHandler):
         snapd = self._snapd()
         length = int(self.headers.get("Content-Length") or 0)
         body = json.loads(self.rfile.read(length) or b"{}")
+        path = urllib.parse.urlsplit(self.path).path
+        headers, content, status = {"Content-Type": "application/json"}, b"", 200
+        answer: Json = {}
         try:
-            answer = snapd.handle(self.command, urllib.parse.urlsplit(self.path).path, body)
+            if path == "/v2/download":
+                headers, content = snapd.download(body)
+            else:
+                answer = snapd.handle(self.command, path, body)
         except FailedRequest as error:
             match error.trouble:
                 case Silence.HANG:
@@ -44,11 +51,13 @@ class _Handler(BaseHTTPRequestHandler):
                     return
                 case ChangeFails(text) | Refusal(text) as trouble:
                     answer = _error(trouble if isinstance(trouble, Refusal) else Refusal(text))
-        encoded = json.dumps(answer).encode()
-        self.send_response(answer.get("status-code", 200))
-        self.send_header("Content-Length", str(len(encoded)))
+        if answer:
+            content, status = json.dumps(answer).encode(), answer.get("status-code", 200)
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(encoded)
+        self.wfile.write(content)
 
     do_GET = do_POST = do_PUT = _serve  # noqa: N815
 
@@ -133,6 +142,7 @@ def replace_snapd(monkeypatch: pytest.MonkeyPatch) -> Generator[Snapd]:
         monkeypatch.setattr(workload_snapd, "_COMMAND", str(write_program(base / "snap", socket)))
         monkeypatch.setattr(workload_snapd, "_PAUSE", 0.01)
         monkeypatch.setattr(snapd_client, "_SOCKET_PATH", str(socket))
+        monkeypatch.setattr(snapd_api, "SOCKET", socket)
         monkeypatch.setattr(snapd_client, "_POLL_INTERVAL", 0.01)
         monkeypatch.setattr(snapd_client, "_CONNECTION_RETRY_BUDGET", 0)
         with serving(Snapd(base / "snaps", base / "ns"), socket) as snapd:

@@ -6,13 +6,25 @@
 from __future__ import annotations
 
 import fnmatch
-import json
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias
 
-from tests.fake_snapd.snaps import BASE, CONSUMER, NAME, NO_STORE, Json, Snap, Store, full_channel, requested_revision
+from tests.fake_snapd.snaps import (
+    BASE,
+    CONSUMER,
+    NAME,
+    NO_STORE,
+    Json,
+    Snap,
+    Store,
+    full_channel,
+    read_snap,
+    requested_revision,
+)
 from tests.fake_snapd.troubles import ChangeFails, FailedRequest, Refusal, Silence, Trouble, refusal
 
 #: A snap and the name of its plug or slot; the system's slots have no snap.
@@ -51,6 +63,11 @@ class Snapd:
         self._troubles: list[tuple[str, Trouble]] = []
         self._changes: dict[str, tuple[int, str]] = {}
         self._files: dict[str, int] = {}
+        #: Whether downloads end too early.
+        self.cut_downloads = False
+        #: The changes of the past, as snapd shows them: each made a revision of our snap the current one.
+        self.history: list[Json] = []
+        self._kept: dict[str, Snap] = {}
 
     def fail_next(self, what: str, trouble: Trouble, times: int = 1) -> None:
         """Make the next matching requests fail; patterns are "POST install", "GET *", "snap refresh", "*"."""
@@ -96,6 +113,8 @@ class Snapd:
                 ends = _end(body["plugs"][0], "plug"), _end(body["slots"][0], "slot")
                 action = {"connect": self._connect, "disconnect": self._disconnect}[body["action"]]
                 return self._async(f"{method} {body['action']}", lambda: action(*ends))
+            case "GET", ["changes"]:
+                return self._sync(f"{method} changes", lambda: list(self.history))
             case "GET", ["changes", change]:
                 return self._sync(f"{method} change", lambda: self._change(change))
             case "GET", ["apps"]:
@@ -106,6 +125,28 @@ class Snapd:
                 )
             case _:
                 raise refusal("not found", status=404)
+
+    def download(self, body: Json) -> tuple[dict[str, str], bytes]:
+        """The headers and the body of the answer to a download."""
+        is_peek = body.get("header-peek", False)
+        with self._lock:
+            self._enter("POST peek" if is_peek else "POST download")
+            name = body["snap-name"]
+            revision = self.store.find(name, full_channel(body["channel"]), requested_revision(body))
+            content = self.store.content(name, revision)
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Content-Disposition": f"attachment; filename={name}_{revision}.snap",
+            "Snap-Sha3-384": hashlib.sha3_384(content).hexdigest(),
+            "Snap-Length": str(len(content)),
+        }
+        return headers, b"" if is_peek else content[:-1] if self.cut_downloads else content
+
+    def revert(self, name: str, revision: str) -> None:
+        """Make an earlier revision the current one, as `snap revert` does: its data are those that it left."""
+        snap = self._kept[revision]
+        snap.tracking, snap.held = self.snaps[name].tracking, self.snaps[name].held
+        self._link(snap, None, revision)
 
     def _enter(self, what: str) -> None:
         self.requests.append(what)
@@ -187,7 +228,9 @@ class Snapd:
         channel = full_channel(body.get("channel") or "latest/stable")
         revision = self.store.find(name, channel, requested_revision(body))
         self._ensure_base(name)
-        self._use(name, str(revision), self.store.versions[name][revision], b"")
+        older = name == NAME and revision in self.store.older
+        content = self.store.content(name, revision)
+        self._use(name, str(revision), self.store.versions[name][revision], content, older=older)
         self.snaps[name].tracking = channel
 
     def _ensure_base(self, name: str) -> None:
@@ -200,20 +243,29 @@ class Snapd:
             )
         self.snaps.setdefault(BASE, Snap(BASE, "1", "20240101", "latest/stable"))
 
-    def _use(self, name: str, revision: str, version: str, content: bytes) -> None:
-        """Make this revision the current one; connections, options and the consumers' mounts stay."""
+    def _use(self, name: str, revision: str, version: str, content: bytes, *, older: bool = False) -> None:
+        """Make this new revision the current one; connections, options and the consumers' mounts stay."""
         old = self.snaps.get(name)
         self.blobs.mkdir(parents=True, exist_ok=True)
         (self.blobs / f"{name}_{revision}.snap").write_bytes(content)
-        snap = Snap(name, revision, version)
+        snap = Snap(name, revision, version, older=older)
         if old is not None:
-            snap.tracking, snap.held, snap.options = old.tracking, old.held, old.options
+            snap.tracking, snap.held, snap.options = old.tracking, old.held, dict(old.options)
         if name == NAME:
-            snap.plugs = {"network-bind": "network-bind", "topology": "system-files"}
+            snap.plugs = {"network-bind": "network-bind", "sys-devices-system-node": "system-files"}
+            snap.plugs |= {} if older else {"topology": "system-files"}
             snap.slots = {"epa-info": "content"}
             self.connections.setdefault(((name, "network-bind"), ("", "network-bind")), "-")
-        self.snaps[name] = snap
-        self.on_revision(snap, old.revision if old else None)
+        # snapd plans the change before a file gets its revision.
+        self._link(snap, old.revision if old else None, "unset" if revision.startswith("x") else revision)
+
+    def _link(self, snap: Snap, old: str | None, shown: str) -> None:
+        self.snaps[snap.name] = self._kept[snap.revision] = snap
+        summary = f'Make snap "{snap.name}" ({shown}) available to the system'
+        at = datetime.now(UTC).isoformat()
+        task = {"kind": "link-snap", "summary": summary, "status": "Done", "ready-time": at}
+        self.history.append({"kind": "refresh-snap", "status": "Done", "tasks": [task]})
+        self.on_revision(snap, old)
 
     def _remove(self, name: str) -> None:
         del self.snaps[name]
@@ -229,6 +281,8 @@ class Snapd:
 
     def _configure(self, name: str, changes: Json) -> None:
         snap = self._installed(name)
+        if snap.older:
+            raise FailedRequest(ChangeFails(f'snap "{name}" has no "configure" hook'))
         proposed = {key: value for key, value in {**snap.options, **changes}.items() if value is not None}
         if refusal := self.configure_hook(proposed):
             account = f"\n-----\n{refusal}\n-----" if "\n" in refusal else refusal
@@ -285,15 +339,14 @@ class Snapd:
 
     def _command_install(self, option: str, file: str) -> str:
         assert option == "--dangerous"
-        content = Path(file).read_bytes()
-        try:
-            described = json.loads(content)
-        except ValueError:
-            raise refusal(f'cannot open snap file: cannot process snap or snapdir "{file}"') from None
+        described = read_snap(Path(file))
+        if described is None:
+            raise refusal(f'cannot open snap file: cannot process snap or snapdir "{file}"')
         name = described["name"]
         self._ensure_base(name)
         self._files[name] = self._files.get(name, 0) + 1
-        self._use(name, f"x{self._files[name]}", described["version"], content)
+        content, older = Path(file).read_bytes(), "hooks" not in described
+        self._use(name, f"x{self._files[name]}", described["version"], content, older=older)
         return f"{name} {described['version']} installed\n"
 
     def _command_refresh(self, *arguments: str) -> str:

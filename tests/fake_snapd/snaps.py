@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
-import json
+import functools
+import subprocess
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
+
+import yaml
 
 from tests.fake_snapd.troubles import refusal
 
@@ -31,6 +35,8 @@ class Snap:
     tracking: str = ""
     held: bool = False
     options: Json = field(default_factory=dict[str, Any])
+    #: Whether this is the older snap: without hooks, without a socket, with fewer plugs.
+    older: bool = False
     #: Interface by name.
     plugs: dict[str, str] = field(default_factory=dict[str, str])
     slots: dict[str, str] = field(default_factory=dict[str, str])
@@ -43,11 +49,19 @@ class Store:
     down: bool = False
     versions: dict[str, dict[int, str]] = field(default_factory=dict[str, dict[int, str]])
     channels: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    #: The revisions that are the older snap.
+    older: set[int] = field(default_factory=set[int])
 
-    def publish(self, name: str, channel: str, revision: int, version: str) -> None:
+    def publish(self, name: str, channel: str, revision: int, version: str, *, older: bool = False) -> None:
         """Release a revision to a channel; the channel's older revisions stay available."""
         self.versions.setdefault(name, {})[revision] = version
         self.channels.setdefault(name, {})[channel] = revision
+        if older:
+            self.older.add(revision)
+
+    def content(self, name: str, revision: int) -> bytes:
+        """The file of a revision."""
+        return snap_content(self.versions[name][revision], name, older=revision in self.older)
 
     def find(self, name: str, channel: str, revision: int | None) -> int:
         """The revision that an install gets."""
@@ -63,10 +77,34 @@ class Store:
         return self.channels[name][channel] if revision is None else revision
 
 
-def write_snap(path: Path, version: str, name: str = NAME) -> Path:
-    """Write a file that the stand-in can install as a snap."""
-    path.write_text(json.dumps({"name": name, "version": version}), encoding="utf-8")
+@functools.cache
+def snap_content(version: str, name: str = NAME, *, older: bool = False) -> bytes:
+    """A snap file with nothing but meta/snap.yaml; the same arguments give the same bytes."""
+    meta: Json = {"name": name, "version": version, "apps": {"daemon": {"command": "bin/daemon", "daemon": "simple"}}}
+    if not older:
+        meta["apps"]["daemon"]["sockets"] = {"epa": {"listen-stream": "$SNAP_DATA/data/epa.sock"}}
+        meta["hooks"] = {"configure": {}, "install": {}, "post-refresh": {}}
+    with tempfile.TemporaryDirectory() as directory:
+        stage = Path(directory, "stage", "meta")
+        stage.mkdir(parents=True)
+        (stage / "snap.yaml").write_text(yaml.safe_dump(meta), encoding="utf-8")
+        snap = Path(directory, "made.snap")
+        command = ["mksquashfs", str(stage.parent), str(snap), "-quiet", "-no-progress", "-all-root"]
+        subprocess.run([*command, "-all-time", "0", "-mkfs-time", "0"], check=True, stdout=subprocess.DEVNULL)
+        return snap.read_bytes()
+
+
+def write_snap(path: Path, version: str, name: str = NAME, *, older: bool = False) -> Path:
+    """Write a snap file."""
+    path.write_bytes(snap_content(version, name, older=older))
     return path
+
+
+def read_snap(path: Path) -> Json | None:
+    """The file's meta/snap.yaml; None if the file is no snap."""
+    command = ["unsquashfs", "-no-progress", "-cat", str(path), "meta/snap.yaml"]
+    done = subprocess.run(command, capture_output=True, check=False)
+    return yaml.safe_load(done.stdout) if done.returncode == 0 else None
 
 
 def requested_revision(body: Json) -> int | None:

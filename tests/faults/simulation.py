@@ -17,7 +17,7 @@ import shutil
 import sqlite3
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,8 +55,17 @@ class LookedAt:
     def read(self, path: str) -> str | None:
         return self._now.read(path)
 
-    def names(self, directory: str) -> list[str]:
+    def read_list(self, path: str) -> str | None:
+        return self._now.read_list(path)
+
+    def contents(self, paths: Iterable[str]) -> tuple[object, ...]:
+        return self._now.contents(paths)
+
+    def names(self, directory: str) -> list[str] | None:
         return self._now.names(directory)
+
+    def exists(self, path: str) -> bool | None:
+        return self._now.exists(path)
 
 
 class FaultyConnection(sqlite3.Connection):

@@ -24,13 +24,15 @@ import pytest
 from typer.testing import CliRunner
 
 import daemon_health
-import orchestrator_snap
+import installation
+import snap_file
 from epa_orchestrator.cli.app import app
 from epa_orchestrator.client import client as client_module
 from epa_orchestrator.client.client import Client, DaemonError, RefusedByDaemon, Unreachable
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.protocol.answers import Answer
 from errors import CharmError
+from snap_sources import FileSource
 from tests.fake_snapd.server import replace_snapd
 from tests.fake_snapd.snaps import write_snap
 from tests.functional.harness import clean_environment
@@ -65,7 +67,6 @@ COMMANDS: Final = [
     ["allocate", "a", "2", "--dry-run"],
     ["explain", "a", "2"],
     ["release", "a"],
-    ["release", "a", "--numa-node", "0"],
     ["hugepages"],
     ["hugepages", "a", "--count", "1"],
 ]
@@ -105,10 +106,10 @@ def small_limit() -> Iterator[None]:
 def charm(server: HostileServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[pytest.MonkeyPatch]:
     """The charm's workload, with its snap installed, and the hostile server where the daemon should be."""
     with pytest.MonkeyPatch.context() as patch, replace_snapd(patch) as fake:
-        patch.setattr(orchestrator_snap, "_INSTALLED_FILES", fake.blobs)
+        patch.setattr(snap_file, "INSTALLED_FILES", fake.blobs)
         patch.setattr(daemon_health, "SOCKET", server.path)
         file = write_snap(tmp_path_factory.mktemp("snap") / "epa-orchestrator.snap", "2.0")
-        orchestrator_snap.install(orchestrator_snap.FileSource(file))
+        installation.install(FileSource(file))
         yield patch
 
 

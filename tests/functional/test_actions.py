@@ -377,6 +377,7 @@ def test_listing_of_no_claims(daemon: Daemon) -> None:
             "placement-hints",
             "dry-run",
             "explain",
+            "may-take",
         ],
         "outdated_placements": [],
         "allocations": [],

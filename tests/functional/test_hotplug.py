@@ -5,20 +5,28 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 
 from epa_orchestrator.state import database_files, loading
 
 from .harness import SMALL, Daemon, format_cpus, parse_cpus, wait_until
 
+#: Requests of a service that holds four CPUs of node 0.
 REPLACING = [
-    ("allocate_cores", {"num_of_cores": 0}),
     ("allocate_cores", {"num_of_cores": 1}),
-    ("allocate_cores", {"num_of_cores": 4}),
     ("allocate_cores", {"num_of_cores": 6}),
     ("allocate_cores_percent", {"percent": 50}),
-    ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 4}),
     ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 2}),
+    ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 5}),
+]
+REPEATING = [
+    ("allocate_cores", {"num_of_cores": 0}),
+    ("allocate_cores", {"num_of_cores": 4}),
+    ("allocate_cores_percent", {"percent": 33}),
+    ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 4}),
 ]
 
 
@@ -58,6 +66,13 @@ class TestUnavailableCpu:
     def test_claim_cannot_be_replaced(self, daemon: Daemon, how: str, action: str, fields: dict[str, int]) -> None:
         self.prepare(daemon, how)
         assert "release it first" in daemon.refused(action, service_name="svc", **fields)
+
+    @pytest.mark.parametrize(("action", "fields"), REPEATING)
+    def test_claim_can_be_asked_for_again(self, daemon: Daemon, how: str, action: str, fields: dict[str, int]) -> None:
+        held, _ = self.prepare(daemon, how)
+        daemon.ok(action, service_name="svc", explain=True, **fields)
+        daemon.ok(action, service_name="svc", dry_run=True, explain=True, **fields)
+        assert daemon.claims() == {"svc": held}
 
     @pytest.mark.parametrize(
         ("action", "fields"),
@@ -155,6 +170,10 @@ def test_claims_in_a_missing_node_can_be_released(daemon: Daemon) -> None:
     daemon.start()
     assert daemon.claims() == {"kept": kept, "lost": lost}
     daemon.ok("get_memory_info")
+    assert daemon.numa("lost", 1, 2) == lost
+    assert daemon.refused("allocate_numa_cores", service_name="lost", numa_node=1, num_of_cores=1) == (
+        "NUMA node 1 does not exist"
+    )
     daemon.ok("allocate_numa_cores", service_name="lost", numa_node=1, num_of_cores=-1)
     assert daemon.claims() == {"kept": kept}
     assert daemon.pages("lost", 1, 2048, -1)["message"] == "Removed recorded hugepage allocation"
@@ -184,11 +203,19 @@ class TestUnreadableTopology:
         for action, fields in (
             ("allocate_cores", {"num_of_cores": 1}),
             ("allocate_cores_percent", {"percent": 1}),
-            ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 1}),
+            ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 2}),
             ("allocate_hugepages", {"node_id": 0, "size_kb": 2048, "hugepages_requested": 1}),
         ):
             for name in ("a", "new"):
                 daemon.refused(action, service_name=name, **fields)
+
+    def test_claims_can_be_asked_for_again(self, daemon: Daemon, *, restarted: bool) -> None:
+        cpus = self.prepare(daemon, restarted)
+        assert daemon.cores("a", 0) == daemon.cores("a", 2) == cpus["a"]
+        assert daemon.numa("b", 1, 1) == cpus["b"] & daemon.host.isolated_in(1)
+        answer = daemon.ok("allocate_cores", service_name="c", num_of_cores=2, explain=True)
+        assert (answer["total_available_cpus"], answer["shared_cpus"]) == (0, "")
+        assert daemon.claims() == cpus
 
     def test_claims_can_be_released(self, daemon: Daemon, *, restarted: bool) -> None:
         cpus = self.prepare(daemon, restarted)
@@ -202,6 +229,50 @@ class TestUnreadableTopology:
         daemon.host.restore()
         assert len(daemon.numa("d", 0, 3)) == 3
         assert daemon.ok("list_allocations")["total_available_cpus"] == 12
+
+
+class TestChangeThatOnlineDoesNotShow:
+    """Nodes and cores change while the lists of online and isolated CPUs stay as they are."""
+
+    def test_new_node_has_its_hugepages(self, daemon: Daemon) -> None:
+        daemon.host.become(memory_only_nodes=2)
+        daemon.host.set_pages(3, 2048, total=512, free=512)
+        assert daemon.free_pages(3, 2048) == 512
+        daemon.pages("db", 3, 2048, 4)
+        assert daemon.free_pages(3, 2048) == 508
+        daemon.pages("db", 3, 2048, -1)
+
+    def test_node_that_disappears_is_refused(self, daemon: Daemon) -> None:
+        daemon.host.become(memory_only_nodes=0)
+        assert "node2" not in daemon.ok("get_memory_info")["numa_hugepages"]
+        sentence = daemon.refused(
+            "allocate_hugepages", service_name="db", node_id=2, size_kb=2048, hugepages_requested=1
+        )
+        assert sentence == "NUMA node 2 not found"
+
+    def test_cpu_is_granted_in_the_node_that_it_is_in_now(self, daemon: Daemon) -> None:
+        daemon.host.put("devices/system/node/node0/cpulist", "0-3,5,8-11")
+        daemon.host.put("devices/system/node/node1/cpulist", "4,6-7,12-15")
+        assert daemon.numa("other", 1, 5) == {6, 7, 13, 14, 15}
+        assert daemon.numa("svc", 0, 7) == {1, 2, 3, 5, 9, 10, 11}
+
+    def test_other_siblings_count_after_sighup(self, daemon: Daemon) -> None:
+        for cpu in (1, 2):
+            daemon.host.put(f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", "1-2")
+        for cpu in (9, 10):
+            daemon.host.put(f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", "9-10")
+        daemon.reload({})
+        assert daemon.numa("svc", 0, 2) == {1, 2}
+
+    def test_sighup_with_a_mistake_in_the_settings_reads_the_host_too(self) -> None:
+        with Daemon(SMALL) as daemon:
+            daemon.start()
+            daemon.configure("{")
+            for cpu in (1, 2):
+                daemon.host.put(f"devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", "1-2")
+            daemon.send_signal(signal.SIGHUP)
+            wait_until(lambda: "the settings in use stay as they are" in daemon.log(), "the signal is handled")
+            assert daemon.numa("svc", 0, 2) == {1, 2}
 
 
 @pytest.mark.parametrize("killed", [False, True])
@@ -223,3 +294,50 @@ def test_restart_remembers_cores_seen_by_listings(killed: bool) -> None:
         daemon.start()
         assert daemon.entry("alone")["withheld_cpus"] == "9"
         assert 9 not in daemon.cores("others", len(daemon.host.isolated) - 2)
+
+
+class TestIsolatedClaim:
+    """A service had CPUs of node 0 to itself before the host showed their siblings."""
+
+    @pytest.fixture
+    def daemon(self) -> Iterator[Daemon]:
+        with Daemon(SMALL) as daemon:
+            daemon.host.set_offline({9, 10})
+            daemon.start()
+            assert daemon.cores("alone", 2, cpu_thread_policy="isolate", near=0) == {1, 2}
+            yield daemon
+
+    def outdated(self, daemon: Daemon) -> list[str]:
+        return daemon.ok("list_allocations")["outdated_placements"]
+
+    @pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
+    def test_withholds_siblings_that_come_online(self, daemon: Daemon, *, restarted: bool) -> None:
+        daemon.host.set_offline(())
+        if restarted:
+            daemon.restart()
+        assert daemon.cores("other", 8) == daemon.host.isolated - {1, 2, 9, 10}
+        assert daemon.entry("alone")["withheld_cpus"] == "9-10"
+        assert self.outdated(daemon) == []
+
+    def test_is_outdated_when_another_service_owns_a_sibling(self, daemon: Daemon) -> None:
+        daemon.host.set_offline(daemon.host.isolated - {9})
+        assert daemon.cores("other", 1) == {9}
+        daemon.host.set_offline(())
+        assert daemon.entry("alone")["withheld_cpus"] == "10"
+        wait_until(lambda: self.outdated(daemon) == ["alone"], "the broken promise is listed")
+        daemon.cores("other", -1)
+        wait_until(lambda: self.outdated(daemon) == [], "the promise is kept again")
+        assert daemon.entry("alone")["withheld_cpus"] == "9-10"
+
+    def test_is_outdated_when_the_system_uses_a_sibling(self, daemon: Daemon) -> None:
+        daemon.host.set_isolated(daemon.host.isolated - {9})
+        daemon.host.set_offline(())
+        wait_until(lambda: self.outdated(daemon) == ["alone"], "the broken promise is listed")
+
+    def test_withholds_other_siblings_after_a_reboot_with_other_numbers(self, daemon: Daemon) -> None:
+        daemon.stop()
+        daemon.host.set_offline(())
+        daemon.host.become(siblings="adjacent", isolated="1-15")
+        daemon.start()
+        assert daemon.entry("alone")["withheld_cpus"] == "3"
+        wait_until(lambda: self.outdated(daemon) == ["alone"], "CPU 0, the sibling of 1, is not isolated")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from .harness import Daemon
+from .harness import Daemon, Json, error_of
 
 
 def request(daemon: Daemon, count: int, service: str = "svc", node: int = 0, size: int = 2048) -> str:
@@ -139,7 +139,6 @@ def test_refuses_an_unknown_size(daemon: Daemon, node: int, size: int) -> None:
         (64, 0, 0),
         (8, 8, 0),  # fewer pages than recorded
         (8, 3, 0),
-        (0, 0, 0),
         (128, 128, 118),
     ],
 )
@@ -199,3 +198,86 @@ def test_reserved_hugepages_are_never_granted(reserved: str, free: int) -> None:
             f"NUMA node 0 size 2048 KB only has {free} free hugepages, requested additional 61"
         )
         request(daemon, 60)
+
+
+# --- promised pages -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("promised", "free"),
+    [
+        (0, (64, 32)),
+        (32, (64, 32)),  # all of them may lie on node 1
+        (40, (56, 32)),  # 8 can only lie on node 0
+        (64, (32, 32)),
+        (70, (26, 26)),  # 6 can only lie on node 1
+        (96, (0, 0)),
+        (1000, (0, 0)),
+    ],
+)
+def test_promised_pages_that_can_only_lie_on_a_node_are_not_free_there(
+    daemon: Daemon, promised: int, free: tuple[int, int]
+) -> None:
+    daemon.host.become(promised={2048: promised})
+    assert (daemon.free_pages(0, 2048), daemon.free_pages(1, 2048)) == free
+    assert refused(daemon, free[0] + 1) == (
+        f"NUMA node 0 size 2048 KB only has {free[0]} free hugepages, requested additional {free[0] + 1}"
+    )
+    if free[0]:
+        request(daemon, free[0])
+
+
+def test_promised_pages_count_as_used_by_those_who_recorded_them(daemon: Daemon) -> None:
+    request(daemon, 60)
+    daemon.host.become(promised={2048: 60})  # the service has mapped its pages, and touches none yet
+    assert daemon.free_pages(0, 2048) == 4
+
+
+def test_promised_pages_of_another_size_do_not_count(daemon: Daemon) -> None:
+    daemon.host.become(promised={1048576: 4})
+    assert (daemon.free_pages(0, 2048), daemon.free_pages(0, 1048576)) == (64, 0)
+
+
+# --- more than the node has -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [8, 7, 3])
+def test_a_record_for_more_than_the_node_has_is_not_repeated(daemon: Daemon, count: int) -> None:
+    request(daemon, 8)
+    daemon.host.set_pages(0, 2048, 2, 2)
+    assert refused(daemon, count) == (
+        f"NUMA node 0 size 2048 KB only has 2 hugepages in all, requested {count}: request fewer, or -1 to remove the"
+        " record"
+    )
+    assert recorded(daemon) == {"svc": {"2048": 8}}
+
+
+@pytest.mark.parametrize(("count", "left"), [(2, {"svc": {"2048": 2}}), (1, {"svc": {"2048": 1}}), (-1, {})])
+def test_a_record_can_be_lowered_to_what_the_node_has(daemon: Daemon, count: int, left: Json) -> None:
+    request(daemon, 8)
+    daemon.host.set_pages(0, 2048, 2, 2)
+    request(daemon, count)
+    assert recorded(daemon) == left
+
+
+# --- one node, and answers that fit ---------------------------------------------------------------------------------
+
+
+def test_one_node_is_listed_on_request(daemon: Daemon) -> None:
+    request(daemon, 4)
+    every = daemon.ok("get_memory_info")["numa_hugepages"]
+    assert daemon.ok("get_memory_info", node_id=0)["numa_hugepages"] == {"node0": every["node0"]}
+    assert daemon.ok("get_memory_info", node_id=None)["numa_hugepages"] == every
+
+
+def test_one_node_counts_promised_pages_as_all_nodes_do(daemon: Daemon) -> None:
+    daemon.host.become(promised={2048: 70})
+    every = daemon.ok("get_memory_info")["numa_hugepages"]
+    for node_id in (0, 1, 2):
+        assert daemon.ok("get_memory_info", node_id=node_id)["numa_hugepages"] == {
+            f"node{node_id}": every[f"node{node_id}"]
+        }
+
+
+def test_a_node_that_does_not_exist_is_refused(daemon: Daemon) -> None:
+    assert error_of(daemon.call("get_memory_info", node_id=9)) == "NUMA node 9 not found"

@@ -149,6 +149,87 @@ def test_later_state_is_ignored() -> None:
         daemon.start()
         assert daemon.claims() == {}
         assert "state_error" not in daemon.ok("list_allocations")
+        (warning,) = daemon.ok("list_allocations")["warnings"]
+        assert "state.json was written after this daemon took over" in warning
+        assert "services that hold no CPUs here: 'svc'" in warning
+        assert warning in daemon.log()
+
+
+def test_later_state_is_named_until_it_is_removed() -> None:
+    with Daemon() as daemon:
+        daemon.start()
+        daemon.stop()
+        path = old_state(daemon, with_cpus(allocations={"svc": "1,9"}))
+        for end in (daemon.stop, daemon.kill, daemon.stop):
+            daemon.start()
+            daemon.cores("new", 2)
+            assert len(daemon.ok("list_allocations")["warnings"]) == 1
+            end()
+        path.unlink()
+        daemon.start()
+        assert "warnings" not in daemon.ok("list_allocations")
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "link", "huge"])
+def test_later_state_that_is_no_file_stops_nothing(kind: str) -> None:
+    with Daemon() as daemon:
+        daemon.start()
+        daemon.stop()
+        path = daemon.data / "data" / "state.json"
+        match kind:
+            case "directory":
+                path.mkdir()
+            case "pipe":
+                os.mkfifo(path)
+            case "link":
+                path.symlink_to("/dev/zero")
+            case _:
+                with path.open("wb") as file:
+                    file.truncate(1 << 40)
+        daemon.start()
+        assert len(daemon.ok("list_allocations")["warnings"]) == 1
+        daemon.cores("svc", 2)
+
+
+def test_imported_state_is_not_named_later() -> None:
+    with Daemon() as daemon:
+        old_state(daemon, with_cpus(allocations={"svc": "1,9"}))
+        for end in (daemon.stop, daemon.kill, daemon.stop):
+            daemon.start()
+            assert "warnings" not in daemon.ok("list_allocations")
+            end()
+
+
+def test_records_that_own_nothing_are_left_out_and_named() -> None:
+    with Daemon() as daemon:
+        state = with_cpus(
+            allocations={"good": "1", "": "2", "x" * 256: "3", "a\nb": "5", "none": ""},
+            preemption_policies={"gone": "non-preemptive"},
+            allocation_pools={"gone": "general"},
+        ) | {
+            "hugepages_db": {
+                "allocations": {
+                    "good": [
+                        {"node_id": 0, "size_kb": 2048, "count": -5},
+                        {"node_id": 1, "size_kb": 2048, "count": 2},
+                    ]
+                }
+            }
+        }
+        path = old_state(daemon, state)
+        daemon.start()
+        assert daemon.claims() == {"good": {1}}
+        memory = daemon.ok("get_memory_info")["numa_hugepages"]
+        assert (memory["node0"]["allocations"], memory["node1"]["allocations"]) == ({}, {"good": {"2048": 2}})
+        warnings = daemon.ok("list_allocations")["warnings"]
+        assert len(warnings) == 7
+        for warning, named in zip(
+            warnings, ("''", "'xxx", "'a\N{REPLACEMENT CHARACTER}b'", "'none'", "'gone'", "'gone'", "-5"), strict=True
+        ):
+            assert named in warning
+            assert str(path) in warning
+            assert warning in daemon.log()
+        assert daemon.cores("svc", 11) >= {2, 3, 5}
 
 
 def test_imports_cpus_outside_the_pool() -> None:
@@ -183,15 +264,14 @@ MALFORMED: Final[dict[str, tuple[Any, str]]] = {
     ),
     "unknown policy": (with_cpus(allocations={"svc-1": "1"}, preemption_policies={"svc-1": "sometimes"}), "sometimes"),
     "unknown pool": (with_cpus(allocations={"svc-1": "1"}, allocation_pools={"svc-1": "swimming"}), "swimming"),
-    "policy without CPUs": (
-        with_cpus(allocations={"good": "1"}, preemption_policies={"svc-1": "non-preemptive"}),
+    "explicit CPUs without a claim": (
+        with_cpus(allocations={"good": "1"}, explicit_allocations={"svc-1": "2"}),
         "svc-1",
     ),
     "two owners": (with_cpus(allocations={"svc-1": "1-3", "svc-2": "3,5"}), "svc-"),
-    "bad service name": (with_cpus(allocations={"a\nb": "1"}), "state.json"),
     "pages as object": (with_pages({"svc-1": {"node_id": 0, "size_kb": 2048, "count": 4}}), "svc-1"),
     "count as text": (with_pages({"svc-1": [{"node_id": 0, "size_kb": 2048, "count": "4"}]}), "svc-1"),
-    "negative count": (with_pages({"svc-1": [{"node_id": 0, "size_kb": 2048, "count": -4}]}), "svc-1"),
+    "count as fraction": (with_pages({"svc-1": [{"node_id": 0, "size_kb": 2048, "count": 4.5}]}), "svc-1"),
 }
 
 CHANGES: Final = [

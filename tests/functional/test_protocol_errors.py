@@ -173,7 +173,7 @@ def refuse_the_wrong_pool(daemon: Daemon) -> Iterator[Provoked]:
     daemon.cores("svc", 1, pool="general")
     yield refuse(daemon, "allocate_cores", num_of_cores=1)
     daemon.reload({})
-    yield refuse(daemon, "allocate_cores", num_of_cores=1, pool="general")
+    yield refuse(daemon, "allocate_cores", num_of_cores=2, pool="general")
     daemon.release_everything()
     yield refuse(daemon, "allocate_cores", num_of_cores=1, pool="general")
     yield refuse(daemon, "list_allocations", pool="general")
@@ -218,6 +218,12 @@ def refuse_hugepages(daemon: Daemon) -> Iterator[Provoked]:
     yield refuse(daemon, "allocate_hugepages", node_id=7, size_kb=2048, hugepages_requested=1)
     yield refuse(daemon, "allocate_hugepages", node_id=0, size_kb=64, hugepages_requested=1)
     yield refuse(daemon, "allocate_hugepages", node_id=0, size_kb=2048, hugepages_requested=65)
+    yield refuse(daemon, "get_memory_info", node_id=7)
+    daemon.pages("svc", 0, 2048, 8)
+    daemon.host.set_pages(0, 2048, 2, 2)
+    yield refuse(daemon, "allocate_hugepages", node_id=0, size_kb=2048, hugepages_requested=8)
+    daemon.release_everything()
+    daemon.host.reset()
 
 
 def refuse_too_many(daemon: Daemon) -> Iterator[Provoked]:
@@ -272,6 +278,20 @@ def refuse_after_a_failed_import(importing: Daemon) -> Iterator[Provoked]:
     yield refuse(importing, "allocate_numa_cores", numa_node=0, num_of_cores=1)
 
 
+def refuse_with_unusable_options(unsure: Daemon) -> Iterator[Provoked]:
+    for option in ("reserved-cpus", "cpu-pool", "reserved-hugepages"):
+        unsure.configure({"cpu-pool": "0,8"} | {option: "x"})
+        unsure.start()
+        match option:
+            case "reserved-cpus":
+                yield refuse(unsure, "allocate_cores", num_of_cores=1)
+            case "cpu-pool":
+                yield refuse(unsure, "allocate_cores", num_of_cores=1, pool="general")
+            case _:
+                yield refuse(unsure, "allocate_hugepages", node_id=0, size_kb=2048, hugepages_requested=1)
+        unsure.stop()
+
+
 SCENARIOS: Final = (
     refuse_bad_bytes,
     refuse_bad_fields,
@@ -294,7 +314,7 @@ def provoked() -> list[Provoked]:
     with Daemon(SMALL, SETTINGS) as daemon:
         daemon.start()
         found = [each for scenario in SCENARIOS for each in scenario(daemon)]
-    for scenario in (refuse_without_a_database, refuse_after_a_failed_import):
+    for scenario in (refuse_without_a_database, refuse_after_a_failed_import, refuse_with_unusable_options):
         with Daemon() as daemon:
             found += scenario(daemon)
     return found

@@ -13,7 +13,6 @@ import pytest
 from epa_orchestrator.state.lock import daemon_pid
 
 from .harness import Daemon, Json, wait_until
-from .starting import run_to_exit
 
 
 def test_sighup_during_the_start_reads_the_settings() -> None:
@@ -64,7 +63,8 @@ def test_reserved_cpu_stays_with_its_owner(daemon: Daemon) -> None:
     wait_until(lambda: daemon.ok("list_allocations")["total_available_cpus"] == 11, "the settings are read")
     assert daemon.claims() == {"svc": held}
     assert daemon.ok("list_allocations")["cpu_pool"]["unavailable_allocated_cpus"] == str(min(held))
-    assert "release it first" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=2)
+    assert daemon.cores("svc", 2) == held
+    assert "release it first" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=3)
     daemon.cores("svc", -1)
     assert min(held) not in daemon.cores("svc", 11)
 
@@ -103,13 +103,131 @@ BAD_SETTINGS: Final[dict[str, tuple[Json | str, tuple[str, ...]]]] = {
 
 
 @pytest.mark.parametrize(("settings", "named"), BAD_SETTINGS.values(), ids=BAD_SETTINGS.keys())
-def test_invalid_settings_end_the_start(settings: Json | str, named: tuple[str, ...]) -> None:
+def test_daemon_with_invalid_settings_serves_and_says_so(settings: Json | str, named: tuple[str, ...]) -> None:
     with Daemon() as daemon:
         daemon.configure(settings)
-        sentence = run_to_exit(daemon.environment)
+        daemon.start()
+        listing = daemon.ok("list_allocations")
         for name in named:
-            assert name in sentence
-        assert not daemon.socket_path.exists()
+            assert name in " ".join(listing["warnings"])
+            assert name in daemon.log()
+        assert "state_error" not in listing
+
+
+def test_missing_settings_file_is_named() -> None:
+    with Daemon() as daemon:
+        daemon.configure({})
+        daemon.settings_path.unlink()
+        daemon.start()
+        (warning,) = daemon.ok("list_allocations")["warnings"]
+        assert "cannot be read: No such file" in warning
+        assert "No CPUs can be granted" in daemon.refused("allocate_cores", service_name="svc", num_of_cores=1)
+
+
+def test_valid_options_are_used_next_to_an_invalid_one() -> None:
+    with Daemon(settings={"cpu-pool": "0,4", "reserved-cpus": "3", "numa-policy": "sideways", "later": 1}) as daemon:
+        daemon.start()
+        assert 3 not in daemon.cores("svc", 11)
+        assert daemon.cores("host", 2, pool="general") == {0, 4}
+        assert len(daemon.ok("list_allocations")["warnings"]) == 2
+
+
+CPU_REQUESTS: Final = (
+    *(("allocate_cores", {"num_of_cores": count}) for count in (0, 1, 100)),
+    ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 1}),
+    ("allocate_cores_percent", {"percent": 1}),
+)
+
+
+@pytest.mark.parametrize("settings", [{"reserved-cpus": "x", "cpu-pool": "0,4"}, "{"], ids=["option", "file"])
+def test_unknown_reservation_grants_no_cpus(settings: Json | str) -> None:
+    with Daemon(settings={"cpu-pool": "0,4"}) as daemon:
+        daemon.start()
+        held = daemon.cores("svc", 2)
+        daemon.cores("host", 1, pool="general")
+        daemon.configure(settings)
+        daemon.restart()
+        for pool in ("isolated", "general"):
+            for action, fields in CPU_REQUESTS:
+                sentence = daemon.refused(action, service_name="new", pool=pool, **fields)
+                assert str(daemon.settings_path) in sentence
+                assert "No Isolated CPUs configured" not in sentence, "a hypervisor would stop pinning"
+        assert daemon.claims() == {"svc": held}
+        assert daemon.cores("svc", 2) == daemon.cores("svc", 0) == held, "nothing new"
+        daemon.cores("host", -1, pool="general")
+        daemon.cores("svc", -1)
+
+
+def test_unusable_cpu_pool_leaves_the_isolated_pool_alone() -> None:
+    with Daemon(settings={"cpu-pool": "0,4"}) as daemon:
+        daemon.start()
+        daemon.cores("host", 1, pool="general")
+        daemon.configure({"cpu-pool": "0-"})
+        daemon.restart()
+        assert daemon.cores("svc", 12) == daemon.host.isolated
+        for action, fields in CPU_REQUESTS:
+            sentence = daemon.refused(action, service_name="new", pool="general", **fields)
+            assert sentence.startswith("No CPUs available in pool general: settings file")
+        assert daemon.claims("general") == {"host": {0}}
+        daemon.cores("host", -1, pool="general")
+
+
+def test_unusable_reserved_hugepages_grant_no_hugepages() -> None:
+    with Daemon(settings={"reserved-hugepages": "0:2048"}) as daemon:
+        daemon.start()
+        sentence = daemon.refused(
+            "allocate_hugepages", service_name="svc", node_id=0, size_kb=2048, hugepages_requested=1
+        )
+        assert "only has 0 free hugepages" in sentence
+        assert "reserved-hugepages" in sentence
+        capacity = daemon.ok("get_memory_info")["numa_hugepages"]["node0"]["capacity"]
+        assert {size["free"] for size in capacity} == {0}
+        daemon.cores("svc", 1)
+
+
+def test_unusable_numa_reclaim_takes_nothing_from_others() -> None:
+    with Daemon(settings={"numa-reclaim": "sometimes"}) as daemon:
+        daemon.start()
+        daemon.cores("svc", 12)
+        daemon.refused("allocate_numa_cores", service_name="new", numa_node=0, num_of_cores=1)
+
+
+def test_corrected_settings_end_the_warning_without_a_restart() -> None:
+    with Daemon(settings={"reserved-cpus": "x", "numa-policy": "sideways"}) as daemon:
+        daemon.start()
+        daemon.configure({"reserved-cpus": "3", "numa-policy": "sideways", "cpu-pool": "0"})
+        daemon.send_signal(signal.SIGHUP)
+        wait_until(lambda: daemon.ok("list_allocations")["total_available_cpus"] == 11, "the valid ones are used")
+        assert len(daemon.ok("list_allocations")["warnings"]) == 1
+        daemon.configure({"reserved-cpus": "3"})
+        daemon.send_signal(signal.SIGHUP)
+        wait_until(lambda: "warnings" not in daemon.ok("list_allocations"), "nothing is wrong")
+
+
+def test_cpus_that_are_gone_from_cpu_pool_are_named() -> None:
+    with Daemon(settings={"cpu-pool": "0,99"}) as daemon:
+        daemon.start()
+        (warning,) = daemon.ok("list_allocations")["warnings"]
+        assert warning == "cpu-pool names CPUs 99, which this machine does not have: remove them from cpu-pool"
+        assert warning in daemon.log()
+        assert daemon.cores("host", 1, pool="general") == {0}
+
+
+@pytest.mark.parametrize(("value", "cpus"), [("isolated", None), (" 0 - 0 ,\t4 ", {0, 4})])
+def test_cpu_pool_is_read_as_the_older_snap_reads_it(value: str, cpus: set[int] | None) -> None:
+    with Daemon(settings={"cpu-pool": value}) as daemon:
+        daemon.start()
+        assert "warnings" not in daemon.ok("list_allocations")
+        if cpus is None:
+            assert "is not configured" in daemon.refused("list_allocations", pool="general")
+        else:
+            assert daemon.cores("host", len(cpus), pool="general") == cpus
+
+
+def test_lists_of_ids_may_be_text() -> None:
+    with Daemon(settings={"allowed-uids": "1000,1001", "allowed-gids": ""}) as daemon:
+        daemon.start()
+        assert "warnings" not in daemon.ok("list_allocations")
 
 
 def test_invalid_settings_on_sighup_change_nothing() -> None:

@@ -10,6 +10,9 @@ docs/protocol.md. The steps of an allocation:
 2. Find the CPUs that are free for it, and how many it gets.
 3. Place them (`placement.search`), under the operator's placement policy and the request's wishes.
 4. Describe the claim afterwards, and what other services lose.
+
+A request for what the service holds is no replacement: whatever would refuse it (CPUs that are offline, a pool with a
+problem, an option that has changed), the service keeps its CPUs, because guests run on them.
 """
 
 from __future__ import annotations
@@ -17,19 +20,25 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
+from epa_orchestrator.allocation.checks import (
+    claim_in,
+    eligible_in_node,
+    preemption_policy_after,
+    require_available,
+    require_usable,
+)
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import NodeCpus, Pool, Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings
+from epa_orchestrator.allocation.sizes import default_size, percent_of
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.names import PoolName, PreemptionPolicy
-from epa_orchestrator.placement.minimum import free_cores, whole_core_sizes
 from epa_orchestrator.placement.policy import NO_WISHES, ContradictionError, PlacementPolicy, Wishes, with_wishes
 from epa_orchestrator.placement.rules import Unplaceable, broken_rule
 from epa_orchestrator.placement.search import place
 from epa_orchestrator.placement.task import Task
-from epa_orchestrator.placement.topology import Topology
 
 
 class Grant(NamedTuple):
@@ -72,20 +81,32 @@ def find_pool(ledger: Ledger, pools: Pools, name: PoolName) -> Pool:
 
 
 def allocate(ledger: Ledger, pool: Pool, terms: Terms, count: int | None) -> Grant:
-    """Grant the service `count` CPUs in all, or the default size when None."""
+    """Grant the service `count` CPUs in all, or the default size when None, but then no fewer than it holds."""
     ledger = ledger.on(pool.cores)
-    claim = _claim_in(ledger, pool.name, terms.service)
+    claim = claim_in(ledger, pool.name, terms.service)
+    try:
+        return _allocate(ledger, pool, terms, claim, count)
+    except Refused as refused:
+        if claim is None or count not in (None, len(claim.cpus)):
+            raise
+        return _keep(ledger, pool, terms, claim, claim.cpus, EMPTY, refused)
+
+
+def _allocate(ledger: Ledger, pool: Pool, terms: Terms, claim: Claim | None, count: int | None) -> Grant:
     held = claim.cpus if claim else EMPTY
-    _require_usable(pool, terms.service, held)
+    require_usable(pool, terms.service, held)
     free = _free_for(ledger, pool, claim)
     policy = _placement_policy(pool, terms)
     topology = pool.topology(ledger.claimed - held) if pool.eligible else None
-    size = count or _default_size(pool, topology, free | held, policy, claim, terms)
+    placed_by = claim.placed_by if claim and not _has_new_wishes(claim, terms) else None
+    size = count or default_size(pool.settings, topology, free, held, policy, placed_by)
     if size > len(free) + len(held):
         raise Refused(f"Insufficient CPUs available. Requested: {size}, Available: {len(free) + len(held)}")
-    preemption_policy = _preemption_policy(pool, claim, terms)
+    preemption_policy = preemption_policy_after(pool, claim, terms.preemption_policy)
     assert topology is not None
-    task = _task(pool.settings, Task(topology, free, held, size, policy))
+    task = Task(topology, free, held, size, policy)
+    if count is not None:  # the default size grows in place under every option
+        task = _task(pool.settings, task)
     candidates = _place(task, claim, terms)
     chosen = candidates[0]
     after = _placed(Claim(terms.service, pool.name, chosen, EMPTY, preemption_policy), claim, task, chosen, terms)
@@ -93,8 +114,16 @@ def allocate(ledger: Ledger, pool: Pool, terms: Terms, count: int | None) -> Gra
 
 
 def allocate_percent(ledger: Ledger, pool: Pool, terms: Terms, percent: int) -> Grant:
-    """Grant the service `percent` (1 to 100) of the pool's eligible CPUs, rounded up."""
-    return allocate(ledger, pool, terms, max(-(-len(pool.eligible) * percent // 100), 1))
+    """Grant the service `percent` (1 to 100) of the pool's eligible CPUs, rounded up.
+
+    When the service's own CPUs are offline, the request is still one for what it holds if it was before.
+    """
+    count = percent_of(pool.eligible, percent)
+    claim = ledger.claims.get(terms.service)
+    if claim is not None and percent_of(pool.eligible | claim.cpus, percent) == len(claim.cpus):
+        unavailable = claim.cpus - pool.eligible
+        count = len(claim.cpus) if unavailable else count
+    return allocate(ledger, pool, terms, count)
 
 
 def allocate_in_node(ledger: Ledger, pool: Pool, terms: Terms, node: NodeCpus, count: int) -> Grant:
@@ -104,12 +133,24 @@ def allocate_in_node(ledger: Ledger, pool: Pool, terms: Terms, node: NodeCpus, c
     with `if-needed` only those that are missing when free CPUs do not suffice, with `always` as if they were free.
     """
     ledger = ledger.on(pool.cores)
-    claim = _claim_in(ledger, pool.name, terms.service)
+    claim = claim_in(ledger, pool.name, terms.service)
+    try:
+        return _allocate_in_node(ledger, pool, terms, claim, node, count)
+    except Refused as refused:
+        if claim is None or count != len(claim.cpus & node.cpus):
+            raise
+        held_there = claim.cpus & node.cpus
+        return _keep(ledger, pool, terms, claim, held_there, claim.explicit | held_there, refused)
+
+
+def _allocate_in_node(
+    ledger: Ledger, pool: Pool, terms: Terms, claim: Claim | None, node: NodeCpus, count: int
+) -> Grant:
     held = claim.cpus if claim else EMPTY
     held_there = held & node.cpus
-    eligible = _eligible_in_node(pool, node, count)
-    _require_available(pool, terms.service, held_there)
-    preemption_policy = _preemption_policy(pool, claim, terms)
+    eligible = eligible_in_node(pool, node, count)
+    require_available(pool, terms.service, held_there)
+    preemption_policy = preemption_policy_after(pool, claim, terms.preemption_policy)
     free = _free_for(ledger, pool, claim) & node.cpus
     reclaimable = EMPTY
     # A request for no more than the service holds in the node reclaims nothing.
@@ -133,75 +174,41 @@ def allocate_in_node(ledger: Ledger, pool: Pool, terms: Terms, node: NodeCpus, c
     return _grant(ledger, claim, after, chosen, _losses(ledger, chosen & reclaimable), task, candidates)
 
 
+def _keep(
+    ledger: Ledger, pool: Pool, terms: Terms, claim: Claim, kept: CpuSet, explicit: CpuSet, refused: Refused
+) -> Grant:
+    """Leave the service the CPUs that it holds and asks for, although `refused` says why it could not get them now.
+
+    Raises `refused` when the request has new wishes: nobody can tell whether these CPUs fulfil them.
+    """
+    if _has_new_wishes(claim, terms):
+        raise refused
+    after = replace(
+        claim, explicit=explicit, preemption_policy=preemption_policy_after(pool, claim, terms.preemption_policy)
+    )
+    online = kept & pool.eligible
+    if not online:
+        return _grant(ledger, claim, after, kept)
+    topology = pool.topology(ledger.claimed - claim.cpus)
+    task = Task(topology, _free_for(ledger, pool, claim), online, len(online), pool.settings.placement)
+    return _grant(ledger, claim, after, kept, (), task, (online,))
+
+
 def release(ledger: Ledger, pool: PoolName, service: str) -> Grant:
     """Take from the service all that it holds; no change when it holds nothing."""
-    return _grant(ledger, _claim_in(ledger, pool, service), None, EMPTY)
+    return _grant(ledger, claim_in(ledger, pool, service), None, EMPTY)
 
 
 def release_in_node(ledger: Ledger, pool: PoolName, terms: Terms, node: NodeCpus) -> Grant:
-    """Take from the service what it holds in a NUMA node.
+    """Take from the service what it holds in a NUMA node; no change when it holds nothing there.
 
     The preemption policy of the terms can protect the rest of the claim, but never removes its protection.
     """
-    claim = _claim_in(ledger, pool, terms.service)
+    claim = claim_in(ledger, pool, terms.service)
     after = claim.without(node.cpus) if claim else None
     if after and terms.preemption_policy == "non-preemptive":
         after = replace(after, preemption_policy=terms.preemption_policy)
     return _grant(ledger, claim, after, EMPTY)
-
-
-# --- checks ------------------------------------------------------------------------------------------------------
-
-
-def _claim_in(ledger: Ledger, pool: PoolName, service: str) -> Claim | None:
-    """The service's claim, which must be in this pool."""
-    claim = ledger.claims.get(service)
-    if claim is not None and claim.pool != pool:
-        raise Refused(
-            f"Service '{service}' holds CPUs in pool {claim.pool}: release that allocation in its pool,"
-            f" with pool {claim.pool}, before it uses pool {pool}"
-        )
-    return claim
-
-
-def _require_usable(pool: Pool, service: str, held: CpuSet) -> None:
-    if pool.problem is not None:
-        raise Refused(pool.problem)
-    _require_available(pool, service, held)
-
-
-def _require_available(pool: Pool, service: str, held: CpuSet) -> None:
-    """Refuse to change a claim with CPUs that are offline or have left the pool: their owner may be running on them."""
-    if unavailable := held - pool.eligible:
-        raise Refused(
-            f"Service '{service}' holds CPUs {unavailable}, which are offline or no longer in pool {pool.name}:"
-            " release it first"
-        )
-
-
-def _eligible_in_node(pool: Pool, node: NodeCpus, count: int) -> CpuSet:
-    """The pool's CPUs in a node. Refuses a request for more than these."""
-    if pool.problem is not None:
-        raise Refused(pool.problem)
-    eligible = pool.eligible & node.cpus
-    if not eligible:
-        raise Refused(f"No eligible CPUs available in NUMA node {node.id}")
-    if count > len(eligible):
-        raise Refused(f"NUMA node {node.id} only has {len(eligible)} eligible CPUs, but {count} were requested")
-    return eligible
-
-
-def _preemption_policy(pool: Pool, claim: Claim | None, terms: Terms) -> PreemptionPolicy:
-    """The preemption policy of the claim after the request."""
-    requested = terms.preemption_policy
-    if claim is None:
-        return requested or pool.settings.default_preemption_policy
-    if requested == "legacy" and claim.preemption_policy == "non-preemptive":
-        raise Refused(f"Service '{claim.service}' is non-preemptive: release its CPUs before it goes back to legacy")
-    return requested or claim.preemption_policy
-
-
-# --- how many ----------------------------------------------------------------------------------------------------
 
 
 def _free_for(ledger: Ledger, pool: Pool, claim: Claim | None) -> CpuSet:
@@ -210,40 +217,14 @@ def _free_for(ledger: Ledger, pool: Pool, claim: Claim | None) -> CpuSet:
     return free | (claim.withheld & pool.eligible) if claim else free
 
 
-def _default_size(
-    pool: Pool,
-    topology: Topology | None,
-    available: CpuSet,
-    policy: PlacementPolicy,
-    claim: Claim | None,
-    terms: Terms,
-) -> int:
-    """The default size for a request.
-
-    A repeated request keeps its size although the operator has changed the thread policy since.
-    """
-    size = _size_under(pool, topology, available, policy)
-    if claim is None or _has_new_wishes(claim, terms):
-        return size
-    return len(claim.cpus) if len(claim.cpus) == _size_under(pool, topology, available, claim.placed_by) else size
-
-
-def _size_under(pool: Pool, topology: Topology | None, available: CpuSet, policy: PlacementPolicy) -> int:
-    """The default size, of CPUs that the thread policy can grant."""
-    if topology is not None and policy.cpu_thread_policy == "isolate":
-        return pool.settings.default_size(free_cores(topology, available.mask))
-    size = pool.settings.default_size(len(available))
-    if topology is not None and policy.cpu_thread_policy == "require":
-        possible = whole_core_sizes(topology, available.mask) & (1 << size + 1) - 1
-        return (possible.bit_length() - 1) or size
-    return size
-
-
-# --- placing -----------------------------------------------------------------------------------------------------
+# --- placing ------------------------------------------------------------------------------------------------------
 
 
 def _placement_policy(pool: Pool, terms: Terms) -> PlacementPolicy:
-    """The placement policy in force for the request."""
+    """The placement policy in force for the request. Refuses wishes that it contradicts or that the machine lacks."""
+    near = terms.wishes.near
+    if near is not None and pool.machine is not None and pool.machine.node(near) is None:
+        raise Refused(f"near={near}: NUMA node {near} does not exist")
     try:
         return with_wishes(pool.settings.placement, terms.wishes)
     except ContradictionError as error:

@@ -36,7 +36,9 @@ class Claim:
     alone: CpuSet = EMPTY
 
     def without(self, cpus: CpuSet) -> Claim | None:
-        """The claim after losing some CPUs, None when none are left."""
+        """The claim after losing some CPUs: itself when it has none of them, None when none are left."""
+        if not self.cpus & cpus:
+            return self
         left = self.cpus - cpus
         if not left:
             return None

@@ -1,114 +1,190 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Host: the machine as it is now, re-read when the kernel's `online` or `isolated` CPUs have changed."""
+"""Host: the machine as it is now, read again when the kernel's lists of CPUs and nodes have changed, or on request."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
-from typing import NamedTuple
+import time
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from epa_orchestrator.allocation.pools import Pools, build_pools
+from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY
+from epa_orchestrator.hardware.blind_spots import find_blind_spots
 from epa_orchestrator.hardware.devices import node_of_device
-from epa_orchestrator.hardware.discovery import MachineError, read_isolation, read_machine
-from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages, read_hugepages_of
+from epa_orchestrator.hardware.hugepages import HiddenHugepagesError, Hugepages
 from epa_orchestrator.hardware.machine import LastSeen, Machine
+from epa_orchestrator.hardware.promised import count_by_node, count_of_size, count_on_node
+from epa_orchestrator.hardware.settled import Reading, UnsettledError, read_settled
 from epa_orchestrator.hardware.sysfs import Sysfs
 
 log = logging.getLogger(__name__)
 
 
-class _Built(NamedTuple):
-    """Pools, and what they were built from."""
+#: How often (seconds) the whole machine is read again although its lists show no change: a cache or a core can change
+#: alone.
+_READ_EVERY: Final = 60.0
+#: The same after a change: the kernel shows the caches of a CPU a moment after it has listed the CPU as online.
+_READ_AFTER_CHANGE: Final = 1.0
 
-    isolation: tuple[str | None, str | None]
+_UNREADABLE: Final = "No CPUs can be granted because the machine cannot be read: "
+
+
+class _Built(NamedTuple):
+    """Pools, and what they were built from; `order` is the number of the last call of `look_again` before that."""
+
+    reading: Reading
+    order: int
     settings: Settings
     pools: Pools
+    warnings: tuple[str, ...]
 
 
 class Host:
-    """Checks a sysfs root at each reading and each batch, and discovers the machine again only after a change.
+    """Checks the kernel's lists at each reading and each batch, and discovers the machine again after a change.
 
     It remembers where each CPU was last `seen`; `seen` stays the same object as long as it does not change. Discovery
-    after a change takes 0.1 s with a thousand CPUs, so an event loop uses `known_pools` and leaves `pools` to another
-    thread.
+    takes 0.1 s with a thousand CPUs, so an event loop uses `known_pools` and leaves `pools` and `read_again` to another
+    thread. `due` is the time (`time.monotonic`) for the next `read_again` in an idle moment.
     """
 
     def __init__(self, sysfs: Sysfs, settings: Settings, seen: LastSeen | None = None) -> None:
         self._sysfs = sysfs
         self._settings = settings
         self._lock = threading.Lock()
-        self._isolation: tuple[str | None, str | None] | None = None
-        self._machine: Machine | None = None
-        self._problem: str | None = None
+        self._order = 0
         self._built: _Built | None = None
         self.seen = seen or LastSeen()
+        self.due = math.inf
 
     def use(self, settings: Settings) -> None:
         """Use other settings from now on."""
         self._settings = settings
 
+    def look_again(self) -> None:
+        """Let the next look read the whole machine, whatever its lists show."""
+        self._order += 1
+
     def known_pools(self) -> Pools | None:
         """The present pools; None where discovery is needed first."""
         built = self._built
-        if built is None or built.settings is not self._settings or built.pools.machine is None:
+        if built is None or built.settings is not self._settings or not self._is_as_read(built):
             return None
-        return built.pools if read_isolation(self._sysfs) == built.isolation else None
+        return built.pools
 
     def pools(self) -> Pools:
-        """The pools as they are now; the same object as long as nothing has changed."""
+        """The pools as they are now; the same object as long as nothing has changed.
+
+        Raises SysfsError.
+        """
         with self._lock:
-            isolation, settings = read_isolation(self._sysfs), self._settings
-            machine, problem = self._machine, self._problem
-            if isolation != self._isolation or machine is None:
-                self._discover()
-                self._isolation = isolation
             built = self._built
-            if built is None or built.settings is not settings or (self._machine, self._problem) != (machine, problem):
-                pools = build_pools(self._machine, self._problem, settings, self.seen.cores)
-                built = _Built(isolation, settings, pools)
-            if built.isolation != isolation:
-                built = built._replace(isolation=isolation)
-            self._built = built
+            if built is None or not self._is_as_read(built):
+                return self._read()
+            if built.settings is not self._settings:
+                return self._build(built.reading, built.order)
             return built.pools
 
+    def read_again(self) -> None:
+        """Read the whole machine; other threads use the pools as they were until it is read.
+
+        Raises SysfsError.
+        """
+        with self._lock:
+            self._read()
+
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about the host and the settings that the operator should know, as of the present pools.
+
+        The same object as long as the pools are; () before the first reading.
+        """
+        return self._built.warnings if self._built is not None else ()
+
+    def hugepages_by_node(self, node_ids: Iterable[int]) -> dict[int, tuple[Hugepages, ...]]:
+        """The kernel's hugepage counts on all nodes as they are now."""
+        return count_by_node(self._sysfs, node_ids)
+
     def hugepages(self, node_id: int) -> tuple[Hugepages, ...]:
-        """The kernel's hugepage counts on a node as they are now."""
-        return read_hugepages(self._sysfs, node_id)
+        """The kernel's hugepage counts on one node as they are now."""
+        return count_on_node(self._sysfs, node_id, self._node_ids())
 
     def hugepages_of(self, node_id: int, size_kb: int) -> Hugepages | None:
-        """The kernel's counts for one size (KiB) on a node as they are now, None where it has no such pages."""
-        return read_hugepages_of(self._sysfs, node_id, size_kb)
+        """The kernel's counts for one size (KiB) on a node as they are now, None where it has no such pages.
+
+        Raises Refused where this process may not read them.
+        """
+        try:
+            return count_of_size(self._sysfs, node_id, size_kb, self._node_ids())
+        except HiddenHugepagesError as error:
+            raise Refused(str(error)) from None
+
+    def _node_ids(self) -> tuple[int, ...]:
+        machine = self._built.pools.machine if self._built is not None else None
+        return machine.node_ids if machine is not None else ()
 
     def node_of_device(self, machine: Machine, name: str) -> int:
         """The NUMA node of a PCI device or a network interface. Raises DeviceError."""
         return node_of_device(self._sysfs, machine, name)
 
-    def _discover(self) -> None:
-        known = self._machine, self._problem
+    def _is_as_read(self, built: _Built) -> bool:
+        reading = built.reading
+        return reading.machine is not None and built.order == self._order and reading.signs.hold(self._sysfs)
+
+    def _read(self) -> Pools:
+        order, before = self._order, self._built.reading if self._built is not None else None
         try:
-            self._machine, self._problem = read_machine(self._sysfs), None
-        except (MachineError, ValueError) as error:  # ValueError: a number of thousands of digits, or the like
-            self._machine = None
-            self._problem = f"No CPUs can be granted because the machine cannot be read: {error}"
-        if (self._machine, self._problem) == known:
-            return
-        if self._machine is None:
-            log.error("%s", self._problem)
+            reading = read_settled(self._sysfs, before)
+        except UnsettledError:
+            self.look_again()  # the lists may look as before when they have settled
+            raise
+        if before is None or not _is_same(reading, before):
+            self._note(reading)
+        self.due = time.monotonic() + (_READ_EVERY if before in (None, reading) else _READ_AFTER_CHANGE)
+        return self._build(reading, order)
+
+    def _build(self, reading: Reading, order: int) -> Pools:
+        built, settings = self._built, self._settings
+        if built is not None and built.settings is settings and _is_same(reading, built.reading):
+            pools = built.pools
         else:
-            self._remember(self._machine)
-            log.info(
-                "machine: CPUs %s online, %s isolated, %d packages, %d NUMA nodes, %d L3 domains, %d cores",
-                self._machine.online,
-                self._machine.isolated or "none",
-                len(self._machine.packages),
-                len(self._machine.nodes),
-                len(self._machine.l3_domains),
-                len(self._machine.cores),
-            )
+            problem = reading.problem and _UNREADABLE + reading.problem
+            pools = build_pools(reading.machine, problem, settings, self.seen.cores)
+        warnings = self._find_warnings(pools)
+        known = built.warnings if built is not None else ()
+        if warnings == known:
+            warnings = known
+        for warning in warnings:
+            if warning not in known:
+                log.warning("%s", warning)
+        self._built = _Built(reading, order, settings, pools, warnings)
+        return pools
+
+    def _find_warnings(self, pools: Pools) -> tuple[str, ...]:
+        """The warnings for these pools. It runs after each reading of the host and each change of the settings."""
+        blind_spots = find_blind_spots(self._sysfs, pools.machine) if pools.machine is not None else ()
+        return (*pools.warnings, *blind_spots)
+
+    def _note(self, reading: Reading) -> None:
+        machine = reading.machine
+        if machine is None:
+            log.error("%s%s", _UNREADABLE, reading.problem)
+            return
+        self._remember(machine)
+        log.info(
+            "machine: CPUs %s online, %s isolated, %d packages, %d NUMA nodes, %d L3 domains, %d cores",
+            machine.online,
+            machine.isolated or "none",
+            len(machine.packages),
+            len(machine.nodes),
+            len(machine.l3_domains),
+            len(machine.cores),
+        )
 
     def _remember(self, machine: Machine) -> None:
         placed = EMPTY
@@ -121,3 +197,8 @@ class Host:
         if seen != self.seen:
             # Equal cores stay the same object, so that the ledger sees quickly that they have not changed.
             self.seen = seen._replace(cores=self.seen.cores) if seen.cores == self.seen.cores else seen
+
+
+def _is_same(reading: Reading, other: Reading) -> bool:
+    """Whether two readings found the same machine, or the same problem; texts that mean the same may differ."""
+    return (reading.machine, reading.problem) == (other.machine, other.problem)

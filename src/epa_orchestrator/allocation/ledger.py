@@ -103,7 +103,7 @@ class Ledger:
     def _use_cores(self, cores: Cores) -> None:
         self.cores = cores
         claims = [_with_alone(claim, cores) for claim in self.claims.values()]
-        self._kept = {claim.service: kept for claim in claims if (kept := self._cores_of(claim))}
+        self._kept = {claim.service: kept for claim in claims if (kept := self.threads_of(claim))}
         # What is known of a core may be lost, and then nothing of it is withheld any more.
         self.claims = {
             claim.service: claim
@@ -134,7 +134,7 @@ class Ledger:
         for after in [change.after for change in changes if change.after is not None]:
             self._check(claims, after)
             claims[after.service] = after
-            if threads := self._cores_of(after):
+            if threads := self.threads_of(after):
                 kept[after.service] = threads
             self.claimed |= after.cpus
             owned[after.pool] |= after.cpus
@@ -154,10 +154,6 @@ class Ledger:
             raise LedgerError(f"the claim of service '{claim.service}' names an unknown pool")
         if both := claim.cpus & self.claimed:
             raise LedgerError(f"CPUs {both} of service '{claim.service}' are owned by another service as well")
-
-    def _cores_of(self, claim: Claim) -> int:
-        """The threads of the cores that a claim has to itself, its own ones too."""
-        return _threads(self.cores, claim.alone) if claim.alone else claim.withheld.mask
 
     def _withhold(self) -> None:
         """Derive what each claim withholds: the threads of its cores that no service owns.
@@ -190,6 +186,10 @@ class Ledger:
             del recorded[change.kind]
         self.pages, self.recorded = pages, recorded
 
+    def threads_of(self, claim: Claim) -> int:
+        """The threads of the cores that a claim was promised for itself, its own ones too, as a mask."""
+        return _threads(self.cores, claim.alone) if claim.alone else claim.withheld.mask
+
     def free(self, pool: Pool) -> CpuSet:
         """The CPUs of a pool that no service owns or withholds."""
         return pool.eligible - self.claimed - self.withheld
@@ -198,11 +198,15 @@ class Ledger:
 def _with_alone(claim: Claim, cores: Cores) -> Claim:
     """The claim with `alone` derived from `withheld`, if it is from a database that had no `alone`.
 
-    This takes the cores of all withheld threads, and the kernel shows no core for a thread that is offline.
+    This takes the cores of all withheld threads, and the kernel shows no core for a thread that is offline. Where the
+    cores have other threads by now than those that were withheld, the policy of the claim says what it was promised.
     """
     if claim.alone or not claim.withheld or not all(cpu in cores for cpu in claim.withheld):
         return claim
-    return replace(claim, alone=CpuSet(cpu for cpu in claim.cpus if cores.get(cpu, 0) & claim.withheld.mask))
+    alone = CpuSet(cpu for cpu in claim.cpus if cores.get(cpu, 0) & claim.withheld.mask)
+    if claim.placed_by.cpu_thread_policy == "isolate" and claim.withheld.mask & ~_threads(cores, alone):
+        alone = claim.cpus
+    return replace(claim, alone=alone)
 
 
 def _threads(cores: Cores, cpus: CpuSet) -> int:

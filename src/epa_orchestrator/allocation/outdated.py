@@ -3,6 +3,9 @@
 
 """Outdated: which claims the settings in use would place differently. Such claims are reported, never moved.
 
+So are claims with a promise that the machine no longer keeps as it is now: a core that others have threads of, a rule
+about whole cores, NUMA nodes or L3 domains.
+
 Judging a claim places it once more, which takes 2 ms on 4,096 CPUs, and 250 ms for a claim of half of them. So a
 `Review` only keeps the verdicts, and another thread judges the claims, a few at a time.
 """
@@ -61,7 +64,8 @@ class Review:
         self.revision = 0
         self._ledger = Ledger()
         self._pools: Pools | None = None
-        #: The claims that were placed by a policy other than the one in use: only these are judged.
+        #: The claims that were placed by a policy other than the one in use, or that were promised something: only
+        #: these are judged.
         self._contested: dict[str, Claim] = {}
         #: Claims with a verdict, the oldest verdict first; and claims that wait for one on the present ledger.
         self._judged: dict[str, Claim] = {}
@@ -112,7 +116,7 @@ class Review:
             self._forget(service)
             if policy is None:
                 self._set(claim, verdict=True)
-            elif policy != claim.placed_by:
+            elif policy != claim.placed_by or policy.rules or claim.alone or claim.withheld:
                 self._contested[service] = claim
 
     def _forget(self, service: str) -> None:
@@ -139,24 +143,47 @@ class Review:
 
 
 def is_outdated(ledger: Ledger, pool: Pool, claim: Claim) -> bool:
-    """Whether a claim was placed by another policy, and the policy in use would choose better CPUs of those free now.
+    """Whether a claim breaks a promise on the machine as it is now, or the policy in use would choose better CPUs.
 
-    "Better" is measured by the policy in use, and also against what the other policy would choose now: CPUs that have
-    become free since do not count. A claim with CPUs that are not eligible is never outdated.
+    The promises are a core to itself, and the rules of the policy in use. "Better" is measured by the policy in use if
+    another one placed the claim, and also against what the other policy would choose now: CPUs that have become free
+    since do not count. A claim with CPUs that are not eligible is only judged by its promises.
     """
     policy = _policy(pool.settings.placement, claim)
     if policy is None:
         return True
-    if policy == claim.placed_by or not claim.cpus <= pool.eligible:
+    if not pool.eligible:
+        return False
+    if _shares_a_core(ledger, pool, claim):
+        return True
+    is_contested = policy != claim.placed_by and claim.cpus <= pool.eligible
+    if not policy.rules and not is_contested:
         return False
     topology = pool.topology(ledger.claimed - claim.cpus)
-    if policy.near is not None and policy.near not in topology.distance:
-        return False  # the machine came back without that node
     free = ledger.free(pool) | (claim.withheld & pool.eligible) | claim.cpus
-    if not claim.explicit:
-        return _is_placed_differently(Task(topology, free, EMPTY, len(claim.cpus), policy), claim)
-    nodes = topology.nodes_of(claim.cpus.mask)
-    return any(_is_placed_differently(_in_node(topology, free, claim, policy, node), claim) for node in nodes)
+    tasks = [Task(topology, free, EMPTY, len(claim.cpus), policy)]
+    if claim.explicit:
+        tasks = [_in_node(topology, free, claim, policy, node) for node in topology.nodes_of(claim.cpus.mask)]
+    if any(broken_rule(task, claim.cpus & task.free & pool.eligible) is not None for task in tasks):
+        return True
+    # The machine may have come back without the node that the claim is to be near.
+    return is_contested and _known(topology, policy) and any(_is_placed_differently(task, claim) for task in tasks)
+
+
+def _shares_a_core(ledger: Ledger, pool: Pool, claim: Claim) -> bool:
+    """Whether a CPU that was promised a core to itself shares it: a thread of it is used by others, or by the claim.
+
+    Others are other services, and whoever runs on online CPUs that are not in the pool.
+    """
+    if not claim.alone:
+        return False
+    online = pool.machine.online if pool.machine else EMPTY
+    used = ledger.claimed | pool.neighbours | (online - pool.eligible)
+    siblings = ledger.threads_of(claim) & ~claim.alone.mask
+    if siblings & used.mask:
+        return True
+    cores = {threads for cpu in claim.alone if (threads := ledger.cores.get(cpu))}
+    return any((threads & claim.alone.mask).bit_count() > 1 for threads in cores)
 
 
 def _policy(placement: PlacementPolicy, claim: Claim) -> PlacementPolicy | None:
@@ -176,21 +203,20 @@ def _in_node(topology: Topology, free: CpuSet, claim: Claim, policy: PlacementPo
 
 
 def _is_placed_differently(task: Task, claim: Claim) -> bool:
+    """Whether the policy of the task would choose better CPUs than the claim has, and than the claim's own policy."""
     held = claim.cpus & task.free
-    if broken_rule(task, held) is not None:
-        return True
     chosen = _chosen(task)
     if chosen is None or _rank(task, chosen) >= _rank(task, held):
         return False
-    if not _known(task, claim.placed_by):
+    if not _known(task.topology, claim.placed_by):
         return True
     before = _chosen(replace(task, policy=claim.placed_by))
     # The claim may have been resized to what the other policy cannot place: then there is nothing to compare with.
     return before is not None and _rank(task, chosen) < _rank(task, before)
 
 
-def _known(task: Task, policy: PlacementPolicy) -> bool:
-    return policy.near is None or policy.near in task.topology.distance
+def _known(topology: Topology, policy: PlacementPolicy) -> bool:
+    return policy.near is None or policy.near in topology.distance
 
 
 def _chosen(task: Task) -> CpuSet | None:

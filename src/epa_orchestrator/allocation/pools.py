@@ -21,6 +21,8 @@ _MAX_TOPOLOGIES: Final = 16
 #: Shipped hypervisors search for the second half of this sentence: the host has no CPU pinning.
 NO_ISOLATED_CPUS: Final = "No CPUs available: No Isolated CPUs configured"
 NO_GENERAL_CPUS: Final = "No CPUs available in pool general"
+#: What it means for openstack-hypervisor, which sends `num_of_cores: 0`, when no CPU is left.
+NOTHING_TO_SHARE: Final = "shared_cpus is then empty, and openstack-hypervisor pins no guests"
 
 
 class NodeCpus(NamedTuple):
@@ -106,6 +108,32 @@ class Pools:
         """The pool of this name, None for an unconfigured one."""
         return self.isolated if name == "isolated" else self.general
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about unusable options, and about options that do not fit the machine or the clients."""
+        found = [*self.settings.warnings, self._default_size_warning]
+        general, machine = self.general, self.machine
+        if general is not None and machine is not None:
+            # The warnings of the settings name unusable options already.
+            if self.settings.unusable.keys().isdisjoint(("cpu-pool", "reserved-cpus")):
+                found.append(general.problem)
+            if gone := general.configured - machine.present:
+                found.append(f"cpu-pool names CPUs {gone}, which this machine does not have: remove them from cpu-pool")
+        return tuple([warning for warning in found if warning is not None])
+
+    @property
+    def _default_size_warning(self) -> str | None:
+        """The warning that a request for the default size leaves no CPU to share."""
+        settings = self.settings
+        is_large = len(self.isolated.configured) > settings.large_system_threshold
+        if settings.default_allocation_percent == 100:
+            option = "default-allocation-percent=100"
+        elif settings.large_system_reserved_cpus == 0 and is_large:
+            option = "large-system-reserved-cpus=0"
+        else:
+            return None
+        return f"{option} grants every free CPU to a service that asks for the default size: {NOTHING_TO_SHARE}"
+
     @cached_property
     def eligible(self) -> CpuSet:
         """All CPUs that some pool may grant."""
@@ -147,18 +175,30 @@ def _isolated(machine: Machine | None, problem: str | None, settings: Settings, 
     if machine is None:
         return Pool("isolated", "isolated", EMPTY, EMPTY, problem, settings, machine, cores)
     configured = machine.isolated - settings.reserved_cpus
-    problem = None if configured else NO_ISOLATED_CPUS
-    return Pool("isolated", "isolated", configured, configured & machine.online, problem, settings, machine, cores)
+    unknown = _unknown_reservation(settings)
+    eligible = EMPTY if unknown else configured & machine.online
+    problem = unknown if configured else NO_ISOLATED_CPUS
+    return Pool("isolated", "isolated", configured, eligible, problem, settings, machine, cores)
 
 
 def _general(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores) -> Pool | None:
-    if not settings.cpu_pool:
+    unusable = settings.unusable.get("cpu-pool")
+    if not settings.cpu_pool and unusable is None:
         return None
     configured = settings.cpu_pool - settings.reserved_cpus
+    unknown = f"{NO_GENERAL_CPUS}: {unusable}" if unusable else _unknown_reservation(settings)
     overlap = configured & machine.isolated if machine else EMPTY
-    eligible = configured & machine.online if machine and not overlap else EMPTY
-    if overlap:
+    eligible = configured & machine.online if machine and not overlap and not unknown else EMPTY
+    if unknown:
+        problem = unknown
+    elif overlap:
         problem = f"{NO_GENERAL_CPUS}: cpu-pool overlaps the isolated CPUs {overlap}; take them out of cpu-pool"
     elif machine:
         problem = None if eligible else NO_GENERAL_CPUS
     return Pool("general", "configured", configured, eligible, problem, settings, machine, cores)
+
+
+def _unknown_reservation(settings: Settings) -> str | None:
+    """Why no pool grants CPUs while it is not known which ones are reserved; None when that is known."""
+    reason = settings.unusable.get("reserved-cpus")
+    return f"No CPUs can be granted, because the reserved ones are not known: {reason}" if reason else None

@@ -3,16 +3,20 @@
 
 """Settings: everything that the operator tunes, by its kebab-case name, checked as a whole.
 
-The names and values are those of the options table in the README.
+The names and values are those of the options table in the README. A change of options is refused as a whole
+(`parse_settings`); `usable_settings` is for a daemon that has to start with what is there.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.documents import DuplicateKeyError, parse_document
@@ -32,9 +36,39 @@ from epa_orchestrator.placement.policy import (
 #: The most bytes of a settings file; all options together have a few KiB.
 MAX_BYTES: Final = 1024 * 1024
 
+#: A key that the charm keeps for itself in the snap's configuration. It is no option.
+_CHARM_RECORD: Final = "charm"
+
+#: The value of `cpu-pool` that means no general pool: the name of the default in the older snap.
+_NO_GENERAL_POOL: Final = "isolated"
+
+#: Blanks next to a dash or a comma, which people write in CPU lists and the kernel does not.
+_BLANKS: Final = re.compile(r"\s*([-,])\s*", re.ASCII)
+
+#: What is not granted while an option is unusable, because the default could grant what the operator reserves.
+_NOT_GRANTED: Final[Mapping[str, str]] = {
+    "reserved-cpus": "no CPUs are granted",
+    "cpu-pool": "pool general grants no CPUs",
+    "reserved-hugepages": "no hugepages are granted",
+}
+
+#: The most unusable options that are named.
+_MOST_WARNINGS: Final = 20
+
+#: More hugepages of a size than any NUMA node has.
+_ALL_PAGES: Final = 2**63
+
 
 class SettingsError(EpaError):
     """Settings that cannot be used; the message names option, value and remedy."""
+
+
+class _ContradictionError(ValueError):
+    """Two options contradict each other; `option` is the one without a rule that refuses requests."""
+
+    def __init__(self, sentence: str, option: str) -> None:
+        super().__init__(sentence)
+        self.option = option
 
 
 class ReservedHugepages(NamedTuple):
@@ -53,7 +87,11 @@ def _cpu_list(value: object) -> CpuSet:
         value = str(value)
     if not isinstance(value, str):
         raise ValueError("give a CPU list such as 2-5,8")
-    return CpuSet.parse(value)
+    return CpuSet.parse(_BLANKS.sub(r"\1", value))
+
+
+def _cpu_pool(value: object) -> CpuSet:
+    return EMPTY if isinstance(value, str) and value.strip() == _NO_GENERAL_POOL else _cpu_list(value)
 
 
 def _reserved_hugepages(value: object) -> tuple[ReservedHugepages, ...]:
@@ -84,6 +122,7 @@ def _ids(value: object) -> tuple[object, ...]:
 
 
 CpuList = Annotated[CpuSet, BeforeValidator(_cpu_list)]
+CpuPool = Annotated[CpuSet, BeforeValidator(_cpu_pool)]
 Ids = Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], BeforeValidator(_ids)]
 
 
@@ -98,7 +137,7 @@ class Settings(BaseModel):
         arbitrary_types_allowed=True,
     )
 
-    cpu_pool: CpuList = EMPTY
+    cpu_pool: CpuPool = EMPTY
     reserved_cpus: CpuList = EMPTY
     numa_policy: NumaPolicy = "best-effort"
     numa_allocation_strategy: NumaAllocationStrategy = "packed"
@@ -120,12 +159,51 @@ class Settings(BaseModel):
     allowed_gids: Ids = ()
     log_level: Literal["debug", "info", "warning", "error"] | None = None
 
+    _unusable: Mapping[str, str] = PrivateAttr(default_factory=dict[str, str])
+
     @model_validator(mode="after")
     def _consistent(self) -> Settings:
         if (both := self.placement.contradiction()) is not None:
-            one, other = (f"{field.replace('_', '-')}={value}" for field, value in both)
-            raise ValueError(f"{one} contradicts {other}: change one of the two")
+            (rule, value), (preference, other_value) = ((field.replace("_", "-"), value) for field, value in both)
+            sentence = f"{rule}={value} contradicts {preference}={other_value}: change one of the two"
+            raise _ContradictionError(sentence, preference)
         return self
+
+    def without(self, unusable: Mapping[str, str]) -> Settings:
+        """These settings, which have safe values for the `unusable` options; each comes with the reason."""
+        settings = self.model_copy()
+        settings._unusable = unusable  # noqa: SLF001
+        return settings
+
+    @property
+    def unusable(self) -> Mapping[str, str]:
+        """The options that were given and cannot be used, each with a sentence that says why."""
+        return self._unusable
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about the unusable options, and what the daemon does instead."""
+        options_by_reason: dict[str, list[str]] = {}
+        for option, reason in self.unusable.items():
+            options_by_reason.setdefault(reason, []).append(option)
+        found = [
+            f"{reason}; until this is corrected, {self._instead(options)}"
+            for reason, options in options_by_reason.items()
+        ]
+        more = len(found) - _MOST_WARNINGS
+        return (*found[:_MOST_WARNINGS], f"{more} more options cannot be used") if more > 0 else tuple(found)
+
+    def _instead(self, options: list[str]) -> str:
+        """What the daemon does instead of using these options."""
+        if len(options) > 1:
+            return "no CPUs and no hugepages are granted, and all options have safe values"
+        option = options[0]
+        if option in _NOT_GRANTED:
+            return _NOT_GRANTED[option]
+        if option not in option_names():
+            return "it is ignored"
+        value = self.value(option)
+        return f"{option} is {'empty' if value in ((), None) else value}"
 
     def value(self, option: str) -> object:
         """The value of an option by its kebab-case name."""
@@ -151,8 +229,13 @@ class Settings(BaseModel):
         return max(available - self.large_system_reserved_cpus, 1)
 
     def reserved_pages(self, node_id: int, size_kb: int) -> int:
-        """How many hugepages of this size are never granted on this node."""
-        return self._reserved_pages.get((node_id, size_kb), 0)
+        """How many hugepages of this size are never granted on this node: all, while the option is unusable."""
+        return self._reserved_pages.get((node_id, size_kb), self._reserved_elsewhere)
+
+    @cached_property
+    def _reserved_elsewhere(self) -> int:
+        """How many hugepages are reserved of each node and size that the option does not name."""
+        return _ALL_PAGES if "reserved-hugepages" in self.unusable else 0
 
     @cached_property
     def _reserved_pages(self) -> dict[tuple[int, int], int]:
@@ -165,13 +248,10 @@ def parse_settings(document: object) -> Settings:
 
     Raises SettingsError.
     """
-    if not isinstance(document, dict):
-        raise SettingsError('settings must be one JSON object of options, such as {"cpu-pool": "2-5"}')
-    options = {name: value for name, value in cast("dict[str, Any]", document).items() if value is not None}
     try:
-        return Settings.model_validate(options)
+        return Settings.model_validate(given_options(document))
     except ValidationError as error:
-        raise SettingsError(_sentence(error)) from None
+        raise SettingsError(next(mistakes(error))[1]) from None
 
 
 def load_settings(path: str | Path | None) -> Settings:
@@ -181,6 +261,18 @@ def load_settings(path: str | Path | None) -> Settings:
     """
     if path is None:
         return Settings()
+    document = read_options(path)
+    try:
+        return parse_settings(document)
+    except SettingsError as error:
+        raise SettingsError(f"settings file {path}: {error}") from None
+
+
+def read_options(path: str | Path) -> dict[str, Any]:
+    """The options in a settings file as they are, valid or not.
+
+    Raises SettingsError.
+    """
     try:
         document = parse_document(read_regular_file(path, MAX_BYTES, follow_link=True))
     except OSError as error:
@@ -192,27 +284,47 @@ def load_settings(path: str | Path | None) -> Settings:
     except ValueError as error:
         raise SettingsError(f"settings file {path} is not JSON: {error}") from None
     try:
-        return parse_settings(document)
+        return given_options(document)
     except SettingsError as error:
         raise SettingsError(f"settings file {path}: {error}") from None
 
 
-def _sentence(error: ValidationError) -> str:
-    """The first mistake in one sentence."""
-    first = error.errors(include_url=False, include_context=True)[0]
-    if not first["loc"]:
-        return str(first.get("ctx", {}).get("error", first["msg"]))
-    option = str(first["loc"][0])
-    if first["type"] == "extra_forbidden":
+def given_options(document: object) -> dict[str, Any]:
+    """The options of a document that are set.
+
+    Raises SettingsError.
+    """
+    if not isinstance(document, dict):
+        raise SettingsError('settings must be one JSON object of options, such as {"cpu-pool": "2-5"}')
+    options = cast("dict[str, Any]", document)
+    return {name: value for name, value in options.items() if value is not None and name != _CHARM_RECORD}
+
+
+def mistakes(error: ValidationError) -> Iterator[tuple[str, str]]:
+    """The options with mistakes, each with its first mistake in one sentence."""
+    seen: set[str] = set()
+    for mistake in error.errors(include_url=False, include_context=True):
+        reason = mistake.get("ctx", {}).get("error")
+        if isinstance(reason, _ContradictionError):
+            yield reason.option, str(reason)
+            return
+        option = str(mistake["loc"][0])
+        if option not in seen:
+            seen.add(option)
+            yield option, _sentence(option, mistake)
+
+
+def _sentence(option: str, mistake: ErrorDetails) -> str:
+    if mistake["type"] == "extra_forbidden":
         return f"there is no option '{option[:60]}'; the options are {', '.join(sorted(option_names()))}"
-    context = first.get("ctx", {})
-    if first["type"] == "literal_error":
+    context = mistake.get("ctx", {})
+    if mistake["type"] == "literal_error":
         reason = f"set it to {context['expected']}"
-    elif first["type"] == "value_error":
+    elif mistake["type"] == "value_error":
         reason = str(context["error"])
     else:
-        reason = first["msg"][0].lower() + first["msg"][1:]
-    return f"{option}={str(first['input'])[:60]!r} is not valid: {reason}"
+        reason = mistake["msg"][0].lower() + mistake["msg"][1:]
+    return f"{option}={str(mistake['input'])[:60]!r} is not valid: {reason}"
 
 
 def option_names() -> list[str]:

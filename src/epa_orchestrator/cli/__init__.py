@@ -7,7 +7,8 @@ It never decides anything: it prints the answers of a daemon, or the findings of
 
 - serve: `serve`
 - listings: `status` and `list`
-- claims: `allocate`, `explain` and `release`
+- claims: `allocate` and `explain`
+- release: `release`
 - hugepages: `hugepages`
 - machine: `machine`
 - history: `history`

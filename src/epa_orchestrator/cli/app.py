@@ -13,12 +13,13 @@ from typing import Annotated, Final
 import typer
 
 from epa_orchestrator import __version__
-from epa_orchestrator.cli.claims import allocate, explain, release
+from epa_orchestrator.cli.claims import allocate, explain
 from epa_orchestrator.cli.history import history
 from epa_orchestrator.cli.hugepages import hugepages
 from epa_orchestrator.cli.listings import list_claims, status
 from epa_orchestrator.cli.machine import machine
 from epa_orchestrator.cli.output import EXIT_REFUSED
+from epa_orchestrator.cli.release import release
 from epa_orchestrator.cli.serve import serve
 
 _HELP: Final = """Hand out a host's isolated CPUs and hugepages to its services, and show who holds them.

@@ -1,19 +1,22 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The commands `allocate`, `explain` and `release`: a service's CPUs."""
+"""The commands `allocate` and `explain`: the CPUs that a service gets, or would get."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from epa_orchestrator.cli.connect import connect
+from epa_orchestrator.cli.consent import require_consent, show_taken
 from epa_orchestrator.cli.options import (
     CountArgument,
     CpuThreadPolicyOption,
+    DefaultSizeOption,
     JsonOption,
     NearOption,
     NumaNodeOption,
@@ -26,16 +29,21 @@ from epa_orchestrator.cli.options import (
     SocketOption,
     UncoreCacheAlignmentOption,
 )
-from epa_orchestrator.cli.output import fail, print_json, say
+from epa_orchestrator.cli.output import fail, print_json, say, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from epa_orchestrator.client import Client
     from epa_orchestrator.protocol.answers import Allocated, CoresAnswer, Explanation, NumaCoresAnswer, PercentAnswer
+
+    Granted = tuple[CoresAnswer | PercentAnswer | NumaCoresAnswer, str]
 
 
 def allocate(
     service: ServiceArgument,
-    count: CountArgument = 0,
+    count: CountArgument = None,
+    default_size: DefaultSizeOption = False,
     percent: PercentOption = None,
     numa_node: NumaNodeOption = None,
     preemption_policy: PreemptionPolicyOption = None,
@@ -45,19 +53,35 @@ def allocate(
     uncore_cache_alignment: UncoreCacheAlignmentOption = None,
     near: NearOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the CPUs, and change nothing.")] = False,
+    take: Annotated[
+        bool, typer.Option("--take", help="Take CPUs of other services without a question, as the rules allow.")
+    ] = False,
     pool: PoolOption = "isolated",
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Give a service CPUs: COUNT in all, those that it holds included."""
+    """Give a service CPUs: COUNT in all, those that it holds included.
+
+    If other services would lose CPUs to it, the command asks first.
+    """
+    _check_amount(count, percent, numa_node, default_size=default_size)
     fields = {
         "pool": pool,
         "preemption_policy": policy if preemption_policy is None else preemption_policy,
-        "dry_run": dry_run,
         **_wishes(numa_policy, cpu_thread_policy, uncore_cache_alignment, near),
     }
     with connect(socket) as client:
-        answer, cpus = _request_cpus(client, service, count, percent, numa_node, fields)
+        request = partial(_request_cpus, client, service, count or 0, percent, numa_node, **fields)
+        if dry_run:
+            _require_feature(client, "dry-run", "does not support dry runs and would really allocate")
+            answer, cpus = request(dry_run=True)
+        elif take:
+            answer, cpus = request()
+        else:
+            _require_feature(client, "may-take", "cannot say whose CPUs it would take: add --take to allow it")
+            answer, cpus = _request_with_consent(service, request)
+    warn(answer.warnings)
+    show_taken(service, answer.taken, "would lose" if dry_run else "lost")
     if json_:
         print_json(_as_sent(answer))
         return
@@ -70,7 +94,8 @@ def allocate(
 
 def explain(
     service: ServiceArgument,
-    count: CountArgument = 0,
+    count: CountArgument = None,
+    default_size: DefaultSizeOption = False,
     percent: PercentOption = None,
     numa_node: NumaNodeOption = None,
     preemption_policy: PreemptionPolicyOption = None,
@@ -86,16 +111,17 @@ def explain(
     """Show which CPUs a service would get, and why. If a rule refuses them, show the rule. Nothing changes."""
     from epa_orchestrator.client import RefusedByDaemon
 
+    _check_amount(count, percent, numa_node, default_size=default_size)
     fields = {
         "pool": pool,
         "preemption_policy": policy if preemption_policy is None else preemption_policy,
-        "dry_run": True,
         "explain": True,
         **_wishes(numa_policy, cpu_thread_policy, uncore_cache_alignment, near),
     }
     with connect(socket) as client:
+        _require_feature(client, "dry-run", "does not support dry runs and would really allocate")
         try:
-            answer, cpus = _request_cpus(client, service, count, percent, numa_node, fields)
+            answer, cpus = _request_cpus(client, service, count or 0, percent, numa_node, dry_run=True, **fields)
         except RefusedByDaemon as error:
             if error.explanation is None:
                 raise
@@ -103,7 +129,10 @@ def explain(
                 print_json({"error": str(error), "explanation": error.explanation.model_dump(exclude_none=True)})
             else:
                 _show_explanation(error.explanation, refused=True)
+            warn(error.warnings)
             fail(str(error))
+    warn(answer.warnings)
+    show_taken(service, answer.taken, "would lose")
     if json_:
         print_json(_as_sent(answer))
     elif answer.explanation is not None:
@@ -111,27 +140,16 @@ def explain(
         _show_explanation(answer.explanation, refused=False)
 
 
-def release(
-    service: Annotated[str, typer.Argument(help="The service whose CPUs are released.")],
-    numa_node: Annotated[int | None, typer.Option(help="Release the CPUs of this NUMA node only.", min=0)] = None,
-    pool: Annotated[
-        str | None,
-        typer.Option("--pool", help="The pool, isolated or general; by default the one that holds the CPUs."),
-    ] = None,
-    socket: SocketOption = None,
-    json_: JsonOption = False,
-) -> None:
-    """Release a service's CPUs. Its hugepage records stay: see the command hugepages."""
-    with connect(socket) as client:
-        holding_pool = pool or _find_pool(client, service)
-        if numa_node is None:
-            answer = client.allocate(service, -1, holding_pool)
-        else:
-            answer = client.allocate_in_node(service, numa_node, -1, holding_pool)
-    if json_:
-        print_json(_as_sent(answer))
-    else:
-        say(f"released ({answer.remaining_available_cpus} of {answer.total_available_cpus} free)")
+def _check_amount(count: int | None, percent: int | None, numa_node: int | None, *, default_size: bool) -> None:
+    """Check that one option says how many CPUs, and no other contradicts it."""
+    if percent is not None and (numa_node is not None or count is not None):
+        raise typer.BadParameter("--percent goes with neither COUNT nor --numa-node: leave them out")
+    if default_size and (count is not None or percent is not None or numa_node is not None):
+        raise typer.BadParameter("--default-size goes with neither COUNT, --percent nor --numa-node: leave them out")
+    if count is None and percent is None and not default_size:
+        raise typer.BadParameter("say how many CPUs: give COUNT, --percent or --default-size")
+    if count == 0:
+        raise typer.BadParameter("COUNT must be at least 1, not 0: --default-size gives the default size")
 
 
 def _wishes(
@@ -153,14 +171,35 @@ def _near(text: str | None) -> int | str | None:
     return text
 
 
+def _require_feature(client: Client, feature: str, otherwise: str) -> None:
+    """End the command before it sends a request that an older daemon would misunderstand."""
+    if feature not in client.list_allocations().supported_cpu_features:
+        fail(f"No request was sent: this daemon {otherwise}")
+
+
+def _request_with_consent(service: str, request: Callable[..., Granted]) -> Granted:
+    """Request CPUs, but first ask whether they may be taken from those who would lose them.
+
+    The request names what a dry run would take. If it would take anything else by now, the daemon refuses it.
+    """
+    from epa_orchestrator.client import RefusedByDaemon
+
+    tried, _ = request(dry_run=True)
+    if tried.taken:
+        warn(tried.warnings)
+        require_consent(service, tried.taken)
+    try:
+        return request(may_take=tried.taken)
+    except RefusedByDaemon as error:
+        if "may_take" in str(error):
+            fail(f"Nothing was changed: {error}. Run the command again to be asked again, or add --take")
+        raise
+
+
 def _request_cpus(
-    client: Client, service: str, count: int, percent: int | None, numa_node: int | None, fields: dict[str, Any]
-) -> tuple[CoresAnswer | PercentAnswer | NumaCoresAnswer, str]:
+    client: Client, service: str, count: int, percent: int | None, numa_node: int | None, **fields: Any
+) -> Granted:
     """Request CPUs by count, percentage or NUMA node; returns the answer and its CPUs."""
-    if percent is not None and (numa_node is not None or count):
-        raise typer.BadParameter("--percent goes with neither COUNT nor --numa-node: leave them out")
-    if fields["dry_run"] and "dry-run" not in client.list_allocations().supported_cpu_features:
-        fail("This daemon does not support dry runs and would really allocate: no request was sent")
     if percent is not None:
         by_percent = client.allocate_percent(service, percent, **fields)
         return by_percent, by_percent.allocated_cores
@@ -169,15 +208,6 @@ def _request_cpus(
         return in_node, in_node.cores_allocated
     by_count = client.allocate(service, count, **fields)
     return by_count, by_count.allocated_cores
-
-
-def _find_pool(client: Client, service: str) -> str:
-    """The pool in which a service holds CPUs; isolated when it holds none."""
-    from epa_orchestrator.client import is_same_name
-
-    general = client.general_listing()
-    claims = general.allocations if general else []
-    return "general" if any(is_same_name(claim.service_name, service) for claim in claims) else "isolated"
 
 
 def _as_sent(answer: Allocated) -> object:

@@ -6,16 +6,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from epa_orchestrator import paths
+from epa_orchestrator.cli.connect import without_daemon
 from epa_orchestrator.cli.options import JsonOption
 from epa_orchestrator.cli.output import fail, print_json
 
 if TYPE_CHECKING:
     from epa_orchestrator.state.events import Event
+
+
+#: The fields of an event about CPUs that one service takes from another; JSON has them when they are not empty.
+_TAKINGS: Final = ("taken_from", "taken_from_others", "taken_by")
 
 
 def history(
@@ -30,6 +35,11 @@ def history(
 
     It reads the daemon's database. You need permission to read that file, but no running daemon.
     """
+    with without_daemon():
+        _show(service, limit, machine, as_json=json_)
+
+
+def _show(service: str | None, limit: int, machine: str | None, *, as_json: bool) -> None:
     from epa_orchestrator.state import database_files
     from epa_orchestrator.state.errors import StateError
     from epa_orchestrator.state.history import read_events
@@ -42,7 +52,7 @@ def history(
     except StateError as error:
         hint = "" if machine or path.exists() else ". If the daemon serves a recorded machine, add --machine NAME"
         fail(f"The state database {path} {error}{hint}")
-    if json_:
+    if as_json:
         print_json([_event_document(event) for event in events])
     else:
         from epa_orchestrator.cli import tables
@@ -61,6 +71,7 @@ def _event_document(event: Event) -> dict[str, Any]:
         **event.peer._asdict(),
         "action": event.action,
     }
+    document |= {name: value for name in _TAKINGS if (value := getattr(event, name))}
     if not event.damaged:
         return document
     return document | dict.fromkeys(event.damaged) | {"damaged": list(event.damaged)}

@@ -11,7 +11,7 @@ import typer
 
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import JsonOption, SocketOption
-from epa_orchestrator.cli.output import print_json, say
+from epa_orchestrator.cli.output import end_if_read_only, print_json, say, warn
 
 
 def hugepages(
@@ -36,8 +36,10 @@ def hugepages(
                 from epa_orchestrator.cli import tables
 
                 tables.console().print(tables.hugepages(memory))
+            end_if_read_only(memory.state_error)
             return
         answer = client.set_hugepages(service, node, size, count)
+    warn(answer.warnings)
     if json_:
         print_json(answer.model_dump())
     else:

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-import typer
+from typing import TYPE_CHECKING, Final
 
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import JsonOption, PoolOption, SocketOption
-from epa_orchestrator.cli.output import EXIT_READ_ONLY, print_json, say
+from epa_orchestrator.cli.output import end_if_read_only, print_json, say, warn
 
 if TYPE_CHECKING:
     from epa_orchestrator.protocol.answers import Listing
+
+#: Fields of a listing that `status --json` does not repeat for each pool.
+_NOT_IN_STATUS: Final = {"allocations", "version", "warnings"}
 
 
 def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
@@ -24,21 +25,22 @@ def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
         if general := client.general_listing():
             listings.append(general)
     problem = listings[0].state_error
+    warnings = list(dict.fromkeys(warning for listing in listings for warning in listing.warnings))
     if json_:
         print_json(
             {
                 "socket": str(client.path),
                 "state_error": problem,
-                "pools": {each.pool: each.model_dump(exclude={"allocations", "version"}) for each in listings},
+                **({"warnings": warnings} if warnings else {}),
+                "pools": {each.pool: each.model_dump(exclude=_NOT_IN_STATUS) for each in listings},
             }
         )
     else:
         say(f"serving at {client.path}")
         for listing in listings:
             _say_pool(listing)
-    if problem is not None:
-        say(f"READ-ONLY: {problem}", err=True)
-        raise typer.Exit(EXIT_READ_ONLY)
+        warn(warnings, err=False)
+    end_if_read_only(problem)
 
 
 def list_claims(pool: PoolOption = "isolated", socket: SocketOption = None, json_: JsonOption = False) -> None:
@@ -51,6 +53,7 @@ def list_claims(pool: PoolOption = "isolated", socket: SocketOption = None, json
         from epa_orchestrator.cli import tables
 
         tables.console().print(tables.allocations(listing))
+    end_if_read_only(listing.state_error)
 
 
 def _say_pool(listing: Listing) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from epa_orchestrator.cli.connect import without_daemon
 from epa_orchestrator.cli.options import JsonOption, MachineOption
 from epa_orchestrator.cli.output import fail, print_json
 from epa_orchestrator.cli.recordings import open_machine, write_recording
@@ -21,8 +22,13 @@ def machine(
     json_: JsonOption = False,
 ) -> None:
     """Show the CPUs, NUMA nodes and hugepages that the daemon finds."""
+    with without_daemon():
+        _show(machine, record, as_json=json_)
+
+
+def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
     from epa_orchestrator.hardware.discovery import MachineError, read_machine
-    from epa_orchestrator.hardware.hugepages import read_hugepages
+    from epa_orchestrator.hardware.hugepages import read_hugepages, read_promised
     from epa_orchestrator.hardware.sysfs import Recorder, SysfsError
 
     sysfs, name = open_machine(machine)
@@ -30,12 +36,14 @@ def machine(
     try:
         found = read_machine(recorder)
         pages = {node_id: read_hugepages(recorder, node_id) for node_id in found.node_ids}
+        for size_kb in {each.size_kb for counts in pages.values() for each in counts}:
+            read_promised(recorder, size_kb)  # for the recording: the daemon reads it
     except (MachineError, SysfsError) as error:
         fail(str(error))
     if record is not None:
         write_recording(record, name, recorder)
         typer.echo(f"recorded to {record}; serve it with: epa-orchestrator serve --machine {record}", err=True)
-    if json_:
+    if as_json:
         from epa_orchestrator.hardware.describe import describe
 
         print_json(describe(found, pages))

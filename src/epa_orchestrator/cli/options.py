@@ -11,7 +11,10 @@ from typing import Annotated
 import typer
 
 ServiceArgument = Annotated[str, typer.Argument(help="The service that gets the CPUs.")]
-CountArgument = Annotated[int, typer.Argument(help="The number of CPUs; 0 for the default size.", min=0)]
+CountArgument = Annotated[int | None, typer.Argument(help="The number of CPUs.", min=0)]
+DefaultSizeOption = Annotated[
+    bool, typer.Option("--default-size", help="Give the default size, which depends on what is free, instead of COUNT.")
+]
 PercentOption = Annotated[
     int | None, typer.Option(help="The share of the pool's CPUs in percent, instead of COUNT.", min=1, max=100)
 ]

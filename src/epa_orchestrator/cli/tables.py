@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Iterable
 from typing import Final
@@ -14,6 +15,7 @@ from rich.console import Console, ConsoleRenderable
 from rich.table import Table
 from rich.text import Text
 
+from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.hardware.hugepages import Hugepages
@@ -24,6 +26,8 @@ from epa_orchestrator.state.events import Event
 
 #: The number of choices that fit next to each other on a terminal of 80 columns.
 _CHOICES: Final = 3
+#: A comma inside a CPU list.
+_COMMA: Final = re.compile(r"(?<=[0-9]),(?=[0-9])")
 
 
 def console() -> Console:
@@ -48,11 +52,12 @@ def allocations(listing: Listing) -> Table:
     )
     withheld = any(claim.withheld_cpus for claim in listing.allocations)
     columns = ("Service", "CPUs", "Count", "By node", "Preemption", *(("Withheld",) if withheld else ()))
-    table = _table(columns, f"Pool {listing.pool}", caption)
+    table = FittedTable(columns, f"Pool {listing.pool}", caption)
     for claim in listing.allocations:
         explicit = "yes" if claim.is_explicit else "no"
-        row = (claim.service_name, claim.allocated_cores, str(claim.cores_count), explicit, claim.preemption_policy)
-        table.add_row(*map(_text, row), *((_text(claim.withheld_cpus or ""),) if withheld else ()))
+        cpus, withheld_cpus = _breakable(claim.allocated_cores), _breakable(claim.withheld_cpus or "")
+        row = (claim.service_name, cpus, str(claim.cores_count), explicit, claim.preemption_policy)
+        table.add_row(*map(_text, row), *((_text(withheld_cpus),) if withheld else ()))
     if listing.outdated_placements:
         names = ", ".join(listing.outdated_placements)
         table.caption = Text("\n").join(
@@ -64,7 +69,7 @@ def allocations(listing: Listing) -> Table:
 def explanation(found: Explanation, *, refused: bool) -> Iterable[ConsoleRenderable]:
     """The reason for the choice, and the compared choices as columns, with the level that is compared first on top."""
     if not refused:  # the refusal's own sentence gives the reason
-        yield _text(found.decided_by)
+        yield _text(_breakable(found.decided_by))
     if found.scopes:
         yield _choices(found, refused=refused)
     room = ", ".join(f"{node}: {count}" for node, count in found.room.items())
@@ -83,9 +88,9 @@ def _choices(found: Explanation, *, refused: bool) -> Table:
     elif all_equal:
         title = "The best choices, which are equally good" if others else "The choice"
     columns = ("", "best" if refused else "chosen", *("next best" for _ in others))
-    table = _table(columns, title)
-    table.add_row("on NUMA nodes", *(_text(each.numa_nodes) for each in candidates))
-    table.add_row("CPUs", *(_text(each.cpus.replace(",", ", ")) for each in candidates), end_section=True)
+    table = FittedTable(columns, title)
+    table.add_row("on NUMA nodes", *(_text(_breakable(each.numa_nodes)) for each in candidates))
+    table.add_row("CPUs", *(_text(_breakable(each.cpus)) for each in candidates), end_section=True)
     levels = {name: [each.cost.get(name, 0) for each in candidates] for name in first.cost}
     deciding = next((name for name, values in levels.items() if others and values[0] != values[1]), None)
     for name, values in levels.items():
@@ -97,7 +102,7 @@ def _choices(found: Explanation, *, refused: bool) -> Table:
 
 def hugepages(answer: MemoryAnswer) -> Table:
     """The hugepages of every NUMA node, and the services that they are recorded for."""
-    table = _table(("Node", "Size (KiB)", "Total", "Free", "Recorded for"), "Hugepages")
+    table = FittedTable(("Node", "Size (KiB)", "Total", "Free", "Recorded for"), "Hugepages", _left_out(answer))
     for node, pages in answer.numa_hugepages.items():
         if not pages.capacity and not pages.allocations:
             table.add_row(_text(node), "-", "0", "0", "")
@@ -112,10 +117,19 @@ def hugepages(answer: MemoryAnswer) -> Table:
     return table
 
 
+def _left_out(answer: MemoryAnswer) -> str | None:
+    """What a long answer leaves out: nodes and sizes without any pages."""
+    if answer.left_out is None:
+        return None
+    places = [f"on nodes {_breakable(answer.left_out.nodes)}"] if answer.left_out.nodes else []
+    places += [f"of {size} KiB on nodes {_breakable(nodes)}" for size, nodes in answer.left_out.sizes_kb.items()]
+    return f"No pages {'; '.join(places)}"
+
+
 def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable[Table]:
     """A machine: its CPUs and domains, then its NUMA nodes."""
     widths = "/".join(map(str, sorted({len(core.cpus) for core in found.cores}))) or "0"
-    summary = _table(("Property", "Value"), "Machine")
+    summary = FittedTable(("Property", "Value"), "Machine")
     for name, value in (
         ("CPUs online", f"{len(found.online)} of {len(found.present)}: {_breakable(found.online)}"),
         ("CPUs isolated", _breakable(found.isolated) or "none"),
@@ -124,7 +138,7 @@ def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable
         ("L3 domains", str(len(found.l3_domains)) if found.l3_domains else "unknown"),
     ):
         summary.add_row(name, value)
-    nodes = _table(("Node", "CPUs", "L3 domains", "Memory (MiB)", "Distances", "Hugepages"), "NUMA nodes")
+    nodes = FittedTable(("Node", "CPUs", "L3 domains", "Memory (MiB)", "Distances", "Hugepages"), "NUMA nodes")
     for node in found.nodes:
         l3_count = sum(1 for domain in found.l3_domains if domain & node.cpus)
         sizes = ", ".join(f"{size.total} x {size.size_kb} KiB ({size.free} free)" for size in pages[node.id])
@@ -141,8 +155,7 @@ def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable
 
 def history(events: list[Event]) -> Table:
     """The history's changes, oldest first."""
-    table = _table(("When", "Service", "Before", "After", "Action", "Peer"), "History")
-    table.columns[0].no_wrap = True
+    table = FittedTable(("When", "Service", "Before", "After", "Action", "Peer"), "History")
     for event in events:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
         process, user = (_or_damaged(event, name, str(getattr(event.peer, name))) for name in ("pid", "uid"))
@@ -150,7 +163,7 @@ def history(events: list[Event]) -> Table:
             "at": when,
             "service": event.service,
             "before": _held(event.before),
-            "after": _held(event.after),
+            "after": f"{_held(event.after)}{_takings(event)}",
             "action": event.action,
             "peer": f"pid {process} uid {user}",
         }
@@ -167,9 +180,9 @@ def _text(text: str) -> Text:
     return Text(printable(text))
 
 
-def _breakable(cpus: CpuSet) -> str:
-    """A CPU list that a narrow column breaks only between its items."""
-    return str(cpus).replace(",", ", ")
+def _breakable(cpus: CpuSet | str) -> str:
+    """A CPU list, or a sentence with one, that a narrow column breaks only between the list's items."""
+    return _COMMA.sub(", ", str(cpus))
 
 
 def _core_types(found: Machine) -> str:
@@ -182,6 +195,14 @@ def _option_value(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def _takings(event: Event) -> str:
+    """Who took which CPUs from whom in the event, as the end of a text."""
+    took = [f"; took {_breakable(cpus)} from {service}" for service, cpus in event.taken_from.items()]
+    lost = [f"; lost {_breakable(cpus)} to {service}" for service, cpus in event.taken_by.items()]
+    others = [f"; took CPUs from {event.taken_from_others} more services"] if event.taken_from_others else []
+    return "".join([*took, *others, *lost])
+
+
 def _held(record: dict[str, object] | None) -> str:
     if record is None:
         return "nothing"
@@ -189,13 +210,6 @@ def _held(record: dict[str, object] | None) -> str:
         return f"{record['hugepages']} x {record['size_kb']} KiB on node {record['node_id']}"
     marks = [str(record["pool"])] if record["pool"] != "isolated" else []
     marks += ["by node"] if record["explicit"] else []
-    marks += [f"withholds {record['withheld']}"] if "withheld" in record else []
+    marks += [f"withholds {_breakable(str(record['withheld']))}"] if "withheld" in record else []
     marks += [str(record["policy"])] if record["policy"] != "legacy" else []
-    return f"{record['cpus']}{' (' + ', '.join(marks) + ')' if marks else ''}"
-
-
-def _table(columns: tuple[str, ...], title: str, caption: str | None = None) -> Table:
-    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+    return f"{_breakable(str(record['cpus']))}{' (' + ', '.join(marks) + ')' if marks else ''}"

@@ -43,12 +43,14 @@ _MAX_NUMBER: Final = 2**53 - 1
 _MAX_VALUES: Final = 2_000_000
 #: The most sizes of hugepages, of all nodes together: Linux has at most 1,024 nodes, each with a handful.
 _MAX_SIZES: Final = 16_384
+#: The most warnings of an answer.
+_MAX_WARNINGS: Final = 1000
 #: The most characters of a server's text that a sentence quotes.
 _MAX_QUOTE_LENGTH: Final = 200
 
 _CPU_LISTS: Final = {
     *("allocated_cores", "cores_allocated", "shared_cpus", "withheld_cpus", "cpus", "numa_nodes"),
-    *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus"),
+    *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus", "taken", "nodes"),
 }
 _NAMES: Final = frozenset(("service_name", "outdated_placements"))
 #: Fields that repeat a number of the request, -1 for a release.
@@ -116,12 +118,16 @@ def check_reply(request: Mapping[str, Any], answer: Answer) -> None:
                 raise _invalid(f"the listing of pool {answer.pool} holds a claim in pool {claim.pool}")
     if isinstance(answer, Allocated):
         _check_grant(request, answer)
+        _check_taken(answer)
 
 
 def _check_memory(request: Mapping[str, Any], answer: MemoryAnswer) -> None:
     """Check that the answer is about no service, and that a table of its hugepage sizes stays short."""
     if answer.service_name != request.get("service_name", ""):
         raise _invalid("it is about a service, but the request named none")
+    node_id = request.get("node_id")
+    if node_id is not None and answer.numa_hugepages.keys() != {f"node{node_id}"}:
+        raise _invalid(f"it is not about node {node_id} alone")
     sizes = sum(
         len({str(each.size) for each in node.capacity}.union(*node.allocations.values()))
         for node in answer.numa_hugepages.values()
@@ -151,6 +157,16 @@ def _check_grant(request: Mapping[str, Any], answer: Allocated) -> None:
         raise _invalid("it is about a dry run" if answer.dry_run else "it is not about a dry run")
     if request.get("explain") and cpus and answer.explanation is None:
         raise _invalid("the explanation is missing")
+
+
+def _check_taken(answer: Allocated) -> None:
+    """Check that what others lose is granted, and that no CPU is taken twice, or from the service itself."""
+    left = CpuSet.parse(_granted(answer))
+    for service, cpus in answer.taken.items():
+        taken = CpuSet.parse(cpus)
+        if not taken or not taken <= left or is_same_name(service, getattr(answer, "service_name", "")):
+            raise _invalid(f"it takes CPUs {_quote(cpus)} of service {_quote(service)}, but does not grant them once")
+        left -= taken
 
 
 def _granted(answer: Allocated) -> str:
@@ -185,7 +201,7 @@ def _check(value: object, field: str) -> None:
             _check_object(cast("dict[str, object]", value), field)
         case list() | tuple():
             items = cast("list[object] | tuple[object, ...]", value)
-            if len(items) > _MAX_LIST_LENGTH:
+            if len(items) > (_MAX_WARNINGS if field == "warnings" else _MAX_LIST_LENGTH):
                 raise _invalid(f"{field} has {len(items)} entries")
             for item in items:
                 _check(item, field)
@@ -251,6 +267,8 @@ def _check_name(key: str, _: str) -> None:
 _KEYS: Final[dict[str, tuple[Callable[[str, str], None], str]]] = {
     "numa_hugepages": (_check_node, "numa_hugepages"),
     "allocations": (_check_name, "sizes"),
+    "taken": (_check_name, "taken"),
+    "sizes_kb": (_check_size, "nodes"),
     "sizes": (_check_size, "count"),
     "room": (_check_size, "count"),
 }

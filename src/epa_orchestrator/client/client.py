@@ -53,9 +53,10 @@ class Unreachable(DaemonError):
 class RefusedByDaemon(DaemonError):
     """The daemon refused; the message is its sentence, `explanation` its reasons if the request asked for them."""
 
-    def __init__(self, sentence: str, explanation: Explanation | None = None) -> None:
+    def __init__(self, sentence: str, explanation: Explanation | None = None, warnings: tuple[str, ...] = ()) -> None:
         super().__init__(sentence)
         self.explanation = explanation
+        self.warnings = warnings
 
 
 class Client:
@@ -81,9 +82,10 @@ class Client:
                 return None
             raise
 
-    def memory_info(self) -> MemoryAnswer:
-        """The hugepages of every NUMA node."""
-        return self._request(MemoryAnswer, action="get_memory_info")
+    def memory_info(self, node_id: int | None = None) -> MemoryAnswer:
+        """The hugepages of every NUMA node, or of one."""
+        one = {} if node_id is None else {"node_id": node_id}
+        return self._request(MemoryAnswer, action="get_memory_info", **one)
 
     def allocate(self, service: str, count: int, pool: str = "isolated", **more: Any) -> CoresAnswer:
         """Give the service `count` CPUs in all: 0 means the default size, -1 none.
@@ -127,7 +129,7 @@ class Client:
         try:
             if "error" in decode(sent):
                 refusal = parse(ErrorAnswer, sent)
-                raise RefusedByDaemon(_readable(refusal.error), refusal.explanation)
+                raise RefusedByDaemon(_readable(refusal.error), refusal.explanation, refusal.warnings)
             answer = parse(model, sent)
             check_reply(fields, answer)
         except InvalidAnswerError as error:

@@ -5,6 +5,9 @@
 
 It runs as the snap's configure, install and post-refresh hooks. SIGHUP makes a running daemon read the new settings. A
 daemon that does not run reads them when the next client starts it.
+
+Only what changes is judged. A value that was accepted before stays accepted, valid or not: a refresh replays all
+options, and the host may have changed since. The daemon judges them again, and says what it cannot use.
 """
 
 from __future__ import annotations
@@ -16,31 +19,34 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from epa_orchestrator import paths
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import (
     MAX_BYTES,
-    Settings,
     SettingsError,
-    load_settings,
+    given_options,
     option_names,
-    parse_settings,
+    read_options,
 )
+from epa_orchestrator.allocation.usable_settings import usable_settings
 from epa_orchestrator.configure.proposal import HostState, check_proposal
 from epa_orchestrator.documents import parse_document
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file, sync_directory
 from epa_orchestrator.hardware.discovery import MachineError, read_machine
-from epa_orchestrator.hardware.hugepages import read_hugepages
+from epa_orchestrator.hardware.hugepages import Hugepages, are_hidden, read_hugepages
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsTree
 from epa_orchestrator.state import database_files, loading, opening
 from epa_orchestrator.state.errors import LegacyStateError, StateError
 from epa_orchestrator.state.legacy_state import read_legacy_state
 from epa_orchestrator.state.lock import Locked, daemon_pid
+
+#: The argument for the hook of a refresh, whose options are all accepted ones: snapd has them, and proposes none.
+REPLAY: Final = "--replay"
 
 #: How long (seconds) snapctl may take; snapd ends the whole hook after 300.
 _SNAPCTL_TIMEOUT: Final = 240.0
@@ -56,7 +62,8 @@ def main() -> int:
         file = paths.settings_file()
         if file is None:
             raise ConfigureError("EPA_SETTINGS is not set: set it to the path of the settings file")
-        apply_options(proposed_options(), file, paths.state_directory(), SysfsTree(paths.sysfs_root()))
+        sysfs = SysfsTree(paths.sysfs_root())
+        apply_options(proposed_options(), file, paths.state_directory(), sysfs, replay=REPLAY in sys.argv[1:])
     except EpaError as error:
         print(error, file=sys.stderr)
         return 1
@@ -81,23 +88,59 @@ def proposed_options() -> object:
         raise ConfigureError(f"The options cannot be read: {error}") from None
 
 
-def apply_options(options: object, file: Path, state_directory: Path, sysfs: Sysfs) -> None:
+def apply_options(options: object, file: Path, state_directory: Path, sysfs: Sysfs, *, replay: bool = False) -> None:
     """Check the options against the host and its claims, store them as settings, and notify the daemon.
+
+    With `replay` the host is not asked, and without earlier settings no option is judged.
 
     Raises EpaError when they are refused; then nothing has changed.
     """
-    proposed = parse_settings(options)
-    content = json.dumps(options, indent=1, sort_keys=True).encode()
+    given = given_options(options)
+    content = json.dumps(given, indent=1, sort_keys=True).encode()
     if len(content) > MAX_BYTES:  # the daemon reads no more
         raise ConfigureError(f"The options have {len(content)} bytes, more than {MAX_BYTES}: shorten their lists")
     with _one_hook_at_a_time(file):
-        _check_and_store(proposed, content, file, state_directory, sysfs)
+        _check_readable(file)
+        accepted = _accepted_options(file)
+        if accepted is not None or not replay:
+            _check_values(given, accepted or {})
+        if not replay:
+            current, proposed = usable_settings(accepted or {}), usable_settings(given)
+            nodes = {entry.node_id for entry in proposed.reserved_hugepages}
+            check_proposal(current, proposed, _read_host(state_directory, sysfs, nodes))
+        _store(content, file, state_directory)
 
 
-def _check_and_store(proposed: Settings, content: bytes, file: Path, state_directory: Path, sysfs: Sysfs) -> None:
-    _check_readable(file)
-    nodes = {entry.node_id for entry in proposed.reserved_hugepages}
-    check_proposal(_current_settings(file), proposed, _read_host(state_directory, sysfs, nodes))
+def _accepted_options(file: Path) -> dict[str, Any] | None:
+    """The options in the current settings; None when there are none that can be read."""
+    try:
+        return read_options(file)
+    except SettingsError:
+        return None
+
+
+def _check_values(options: Mapping[str, Any], accepted: Mapping[str, Any]) -> None:
+    """Check that each option is valid, or as it was accepted before.
+
+    Raises SettingsError.
+    """
+    known = usable_settings(accepted).unusable
+    for option, reason in usable_settings(options).unusable.items():
+        # The reason names both options of a contradiction.
+        if known.get(option) != reason or not _same(options[option], accepted[option]):
+            raise SettingsError(reason)
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two JSON values are the same. Python's == takes true for 1."""
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _store(content: bytes, file: Path, state_directory: Path) -> None:
+    """Store the settings, and notify the daemon.
+
+    Raises ConfigureError; then nothing has changed.
+    """
     backup = _replace(file, content)
     try:
         _notify_daemon(state_directory)
@@ -142,16 +185,8 @@ def _notify_daemon(state_directory: Path) -> None:
         )
 
 
-def _current_settings(file: Path) -> Settings:
-    """The current settings; the defaults when there are none yet, or when they are not valid."""
-    try:
-        return load_settings(file)
-    except SettingsError:
-        return Settings()
-
-
 def _read_host(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> HostState:
-    """The machine, the hugepages of these NUMA nodes, and the claims; an unreadable part is None."""
+    """The machine, the hugepages of these NUMA nodes, and the claims, as far as they can be read."""
     problems: list[str] = []
     machine, ledger = None, None
     try:
@@ -164,8 +199,12 @@ def _read_host(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> HostStat
         problems.append(f"the state database {error}")
     except LegacyStateError as error:
         problems.append(f"the older daemon's state cannot be imported, because {error}")
-    hugepages = {node_id: read_hugepages(sysfs, node_id) for node_id in nodes}
-    return HostState(machine, hugepages, ledger, "; ".join(problems))
+    return HostState(machine, _read_hugepages(sysfs, nodes), ledger, "; ".join(problems))
+
+
+def _read_hugepages(sysfs: Sysfs, nodes: set[int]) -> dict[int, tuple[Hugepages, ...] | None]:
+    """The hugepages of these NUMA nodes; None where a snap may not read them before its plug is connected."""
+    return {node_id: None if are_hidden(sysfs, node_id) else read_hugepages(sysfs, node_id) for node_id in nodes}
 
 
 def _read_claims(database: Path) -> Ledger:

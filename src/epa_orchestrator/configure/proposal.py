@@ -3,7 +3,8 @@
 
 """Proposal: whether proposed settings may replace the current ones, on this host and with these claims.
 
-Only changed settings are judged: an operator can change one setting even when another no longer fits the machine.
+Only changed settings are judged: an operator can change one setting even when another no longer fits the machine. What
+the machine does not show is not judged: a snap can be configured before its plugs are connected.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ class HostState:
     """The host that settings have to fit: its machine, its hugepages by NUMA node, and its claims.
 
     `machine` and `ledger` are None when they cannot be read; `problem` says why. `hugepages` covers the NUMA nodes on
-    which the proposal reserves pages.
+    which the proposal reserves pages; a node whose hugepages cannot be read has None.
     """
 
     machine: Machine | None
-    hugepages: Mapping[int, tuple[Hugepages, ...]]
+    hugepages: Mapping[int, tuple[Hugepages, ...] | None]
     ledger: Ledger | None
     problem: str = ""
 
@@ -49,10 +50,11 @@ def check_proposal(current: Settings, proposed: Settings, host: HostState) -> No
 
 def _check_machine(option: str, proposed: Settings, host: HostState) -> None:
     if host.machine is None:
-        raise NotAcceptable(f"{option} cannot be checked against the machine: {host.problem}")
+        return
     if option == "reserved-hugepages":
         for entry in proposed.reserved_hugepages:
-            _check_hugepages(entry, host)
+            if (sizes := host.hugepages.get(entry.node_id, ())) is not None:
+                _check_hugepages(entry, sizes)
         return
     cpus: CpuSet = proposed.cpu_pool if option == "cpu-pool" else proposed.reserved_cpus
     if unknown := cpus - host.machine.present:
@@ -64,8 +66,8 @@ def _check_machine(option: str, proposed: Settings, host: HostState) -> None:
         raise NotAcceptable(f"cpu-pool={cpus} overlaps the isolated CPUs {both}: remove them from cpu-pool")
 
 
-def _check_hugepages(entry: ReservedHugepages, host: HostState) -> None:
-    totals = {pages.size_kb: pages.total for pages in host.hugepages.get(entry.node_id, ())}
+def _check_hugepages(entry: ReservedHugepages, sizes: tuple[Hugepages, ...]) -> None:
+    totals = {pages.size_kb: pages.total for pages in sizes}
     kind = f"hugepages of {entry.size_kb} KiB"
     if entry.size_kb not in totals:
         raise NotAcceptable(
@@ -112,13 +114,17 @@ def _changed_options(current: Settings, proposed: Settings) -> str:
 
 
 def _check_hugepage_records(current: Settings, proposed: Settings, host: HostState) -> None:
+    earlier = {(node_id, size_kb): pages for node_id, size_kb, pages in current.reserved_hugepages}
     for entry in proposed.reserved_hugepages:
         node_id, size_kb, reserved = entry
-        if reserved <= current.reserved_pages(node_id, size_kb):
+        if reserved <= earlier.get((node_id, size_kb), 0):
             continue
         if host.ledger is None:
             raise NotAcceptable(f"Hugepages cannot be reserved while the claims cannot be read: {host.problem}")
-        total = next(pages.total for pages in host.hugepages[node_id] if pages.size_kb == size_kb)
+        totals = [pages.total for pages in host.hugepages.get(node_id) or () if pages.size_kb == size_kb]
+        if not totals:
+            continue
+        total = totals[0]
         recorded = host.ledger.recorded.get((node_id, size_kb), 0)
         if reserved + recorded > total:
             holders = ", ".join(

@@ -25,7 +25,7 @@ from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
 from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.requests import AllocateHugepages, Mutation
+from epa_orchestrator.protocol.requests import Mutation
 from epa_orchestrator.state.errors import CommitError, DatabaseChanged
 from epa_orchestrator.state.store import Store
 
@@ -156,7 +156,7 @@ class Batch:
         """What a mutation changes, the ledger after it, its answer, and its outcome for the log."""
         request, peer, _ = waiting
         try:
-            change, after, answer = decide(ledger, self._host, pools, request)
+            change, after, answer, outcome = decide(ledger, self._host, pools, request)
             encoded = answer.encode()
         except SysfsError as error:
             return Change(), ledger, error_answer(str(error)), str(error)
@@ -165,8 +165,7 @@ class Batch:
         except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", request.action, peer.pid)
             return Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR
-        dry_run = not isinstance(request, AllocateHugepages) and request.dry_run
-        return change, after, encoded, "dry run, nothing changed" if dry_run else "served"
+        return change, after, encoded, outcome
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""

@@ -22,19 +22,21 @@ class State(NamedTuple):
     """The state that the daemon starts from: an open store, or else the problem that keeps it read-only.
 
     `ledger` is None when the claims are not known. `seen` says where CPUs were last seen, as far as it is stored.
+    `warnings` are sentences about the start for the operator, which every listing shows.
     """
 
     ledger: Ledger | None
     store: Store | None
     problem: str | None
     seen: LastSeen = LastSeen()  # a named tuple
+    warnings: tuple[str, ...] = ()
 
 
 class Current:
     """The committed ledger, the store and the host. Use it in the event loop's thread only.
 
     `problem` says why nothing may be changed, None when all is well. `stored_seen` is what the store knows of where
-    CPUs were last seen.
+    CPUs were last seen. `warnings` are those of the start.
     """
 
     def __init__(self, host: Host, state: State) -> None:
@@ -43,6 +45,7 @@ class Current:
         self.problem = state.problem
         self.ledger = state.ledger or Ledger()
         self.stored_seen = state.seen
+        self.warnings = state.warnings
 
     def known_pools(self) -> Pools | None:
         """The host's pools; None where discovery is needed first, which takes too long for the event loop."""

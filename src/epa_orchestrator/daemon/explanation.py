@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from epa_orchestrator.allocation.allocate import Grant
+from epa_orchestrator.allocation.taken import NOTHING_TAKEN, Taken
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.placement.cost import LABELS
 from epa_orchestrator.placement.rules import Unplaceable
@@ -16,11 +17,12 @@ from epa_orchestrator.placement.topology import NO_NODE
 from epa_orchestrator.protocol.answers import Candidate, Explanation
 
 
-def of_grant(grant: Grant) -> Explanation | None:
-    """Why the request gets these CPUs; None for a release."""
+def of_grant(grant: Grant, taken: Taken = NOTHING_TAKEN) -> Explanation | None:
+    """Why the request gets these CPUs, and from whom it takes some; None for a release."""
     if grant.task is None:
         return None
-    return _explanation(grant.task, grant.candidates, _decided_by(grant.task, grant.candidates))
+    takes = f" It takes {taken}." if taken else ""
+    return _explanation(grant.task, grant.candidates, _decided_by(grant.task, grant.candidates) + takes)
 
 
 def of_refusal(refusal: Unplaceable) -> Explanation:
@@ -57,13 +59,7 @@ def _decided_by(task: Task, candidates: tuple[CpuSet, ...]) -> str:
     if task.shrinking:
         return "The claim shrinks: the service gives up what it uses least, and keeps the rest."
     grown = "The claim grows: the service keeps what it holds. " if task.own else ""
-    return f"{grown}{_comparison(task, candidates)}{_taken(task, candidates[0])}"
-
-
-def _taken(task: Task, best: CpuSet) -> str:
-    """What is taken from other services, as a sentence after another one."""
-    taken = best & task.reclaimable - task.own
-    return f" CPUs {taken} are taken from other services' legacy claims." if taken else ""
+    return f"{grown}{_comparison(task, candidates)}"
 
 
 def _comparison(task: Task, candidates: tuple[CpuSet, ...]) -> str:
@@ -95,7 +91,10 @@ def _difference(task: Task, best: CpuSet, second: CpuSet) -> str:
 
 def _named(task: Task, cpus: CpuSet) -> str:
     nodes = _nodes(task, cpus)
-    return f"NUMA node{'s' * (len(nodes) != 1)} {nodes or 'unknown'}"
+    if len(nodes) == len(task.topology.nodes_of(cpus.mask)):
+        return f"NUMA node{'s' * (len(nodes) != 1)} {nodes}"
+    unknown = "CPUs in no NUMA node"
+    return f"NUMA node{'s' * (len(nodes) != 1)} {nodes} with {unknown}" if nodes else unknown
 
 
 def _nodes(task: Task, cpus: CpuSet) -> CpuSet:

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import resource
 import signal
 import sys
@@ -22,8 +21,9 @@ from typing import Any
 from epa_orchestrator import paths
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger
-from epa_orchestrator.allocation.settings import Settings, SettingsError, load_settings
-from epa_orchestrator.daemon import systemd
+from epa_orchestrator.allocation.settings import Settings, SettingsError, load_settings, read_options
+from epa_orchestrator.allocation.usable_settings import no_usable_settings, usable_settings
+from epa_orchestrator.daemon import systemd, takeover
 from epa_orchestrator.daemon.background import keep_running
 from epa_orchestrator.daemon.current import State
 from epa_orchestrator.daemon.logs import log_to_stderr, set_level
@@ -33,8 +33,8 @@ from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.machine import LastSeen
+from epa_orchestrator.hardware.settled import UnsettledError
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
-from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import database_files, loading, opening
 from epa_orchestrator.state.errors import InUse, LegacyStateError, StateError
 from epa_orchestrator.state.lock import Locked, sole_daemon
@@ -42,8 +42,9 @@ from epa_orchestrator.state.lock import Locked, sole_daemon
 log = logging.getLogger(__name__)
 
 #: How long (seconds) a placement in another thread may hold the interpreter lock while the event loop waits for it. A
-#: listing takes the lock about four times, so Python's default of 5 ms would add 20 ms to each.
-_SWITCH_INTERVAL = 0.0005
+#: request gives the lock away with each system call, and the check of the host makes three for each file: with Python's
+#: default of 5 ms it would take up to 150 ms on a host of eight nodes, with this value up to 5 ms.
+_SWITCH_INTERVAL = 0.0001
 #: Python's default is 700. A few requests allocate that many objects.
 _ALLOCATIONS_PER_COLLECTION = 10_000
 #: File descriptors that are not connections: the database, its log, the lock, listeners, those of the event loop.
@@ -85,11 +86,11 @@ def run(locations: Locations) -> None:
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         with sole_daemon(locations.state_directory) as problem:
-            settings = load_settings(locations.settings_file)
+            settings = read_settings(locations.settings_file)
             set_level(settings.log_level or paths.log_level())
             state, seen = open_state(locations, problem)
             asyncio.run(_serve(locations, settings, state, Host(locations.sysfs, settings, seen)))
-    except (SettingsError, Locked, SysfsError) as error:
+    except (Locked, SysfsError) as error:
         raise StartError(str(error)) from None
     except MemoryError as error:
         raise StartError("The daemon cannot run: out of memory") from error
@@ -97,47 +98,44 @@ def run(locations: Locations) -> None:
         raise StartError(f"The daemon cannot run: {error.strerror or error}") from error
 
 
+def read_settings(file: Path | None) -> Settings:
+    """The settings in the file; the daemon can use them, and `Settings.unusable` says what is wrong with the file."""
+    try:
+        return load_settings(file)
+    except SettingsError as error:
+        reason = str(error)
+    try:
+        return usable_settings(read_options(file), f"settings file {file}: ") if file else no_usable_settings(reason)
+    except SettingsError:
+        return no_usable_settings(reason)
+
+
 def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State, LastSeen]:
     """Open the state on disk, and the place where each CPU was last seen.
 
-    The first start makes it, and imports the older daemon's claims. When the state cannot be used, or its directory is
-    not locked (`no_lock` is the reason), nothing in it is changed, and `State.problem` says why and what to do.
+    The first start makes it, and imports the older daemon's claims (see takeover). When the state cannot be used, or
+    its directory is not locked (`no_lock` is the reason), nothing in it is changed, and `State.problem` says why and
+    what to do.
 
     Raises Locked.
     """
     path = locations.state_directory / database_files.FILE_NAME
+    warnings: tuple[str, ...] = ()
     if no_lock is not None:
         return _read_only_state(path, StateError(no_lock)), LastSeen()
     try:
-        if not database_files.exists(path):
-            _first_start(locations, path)
+        first = not database_files.exists(path)
+        if first:
+            warnings = takeover.first_start(path, locations.legacy_state)
         opened, loaded = opening.open_store(path)
     except InUse:
         raise Locked.by_daemon(locations.state_directory) from None
     except (StateError, LegacyStateError) as error:
         return _read_only_state(path, error), LastSeen()
-    return State(loaded.ledger, opened, None, loaded.seen), loaded.seen
-
-
-def _first_start(locations: Locations, path: Path) -> None:
-    # Imported here, because its models take 3 ms and no other start needs them.
-    from epa_orchestrator.state.legacy_state import read_legacy_state
-
-    try:
-        imported = read_legacy_state(locations.legacy_state)
-    except LegacyStateError as error:
-        raise LegacyStateError(
-            f"The older daemon's state {locations.legacy_state} was not imported, because {error}: repair or remove"
-            " that file, then restart this daemon"
-        ) from None
-    opening.create(path, imported or Ledger(), Peer(os.getpid(), os.getuid(), os.getgid()), time.time())
-    if imported is not None:
-        log.info(
-            "imported %d claims, and the hugepage records of %d services, from the older daemon's %s",
-            len(imported.claims),
-            len(imported.pages),
-            locations.legacy_state,
-        )
+    if not first:
+        taken_over = path.stat().st_mtime if loaded.created is None else loaded.created
+        warnings = takeover.later_state(locations.legacy_state, taken_over, loaded.ledger.claims)
+    return State(loaded.ledger, opened, None, loaded.seen, warnings), loaded.seen
 
 
 def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
@@ -160,7 +158,7 @@ def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
 
 
 async def _serve(locations: Locations, settings: Settings, state: State, host: Host) -> None:
-    _warn_about_pools(locations, host)
+    _warn_about_isolation(locations, host)
     orchestrator = Orchestrator(host, settings, state)
     try:
         server = Server(orchestrator, ConnectionLimits(connections=_max_connections()))
@@ -216,7 +214,7 @@ async def _feed_watchdog(interval: float) -> None:
 
 
 class _Reload:
-    """Reads the settings again. When they have a mistake, the ones in use stay."""
+    """Reads the settings and the machine again. When an option has become unusable, the settings in use stay."""
 
     def __init__(self, locations: Locations, orchestrator: Orchestrator) -> None:
         self._locations = locations
@@ -224,14 +222,17 @@ class _Reload:
 
     def __call__(self) -> None:
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        try:
-            settings = load_settings(self._locations.settings_file)
-        except SettingsError as error:
-            log.error("the settings in use stay as they are: %s", error)
+        settings = read_settings(self._locations.settings_file)
+        became_unusable = [
+            reason for option, reason in settings.unusable.items() if option not in self._orchestrator.settings.unusable
+        ]
+        if became_unusable:
+            log.error("the settings in use stay as they are: %s", became_unusable[0])
         else:
             set_level(settings.log_level or paths.log_level())
             self._orchestrator.use(settings)
             log.info("settings read again")
+        self._orchestrator.read_host_again()
         systemd.notify("READY=1")
 
 
@@ -251,8 +252,12 @@ def _handle_signals(reload: Callable[[], None]) -> asyncio.Future[None]:
     return stopped
 
 
-def _warn_about_pools(locations: Locations, host: Host) -> None:
-    pools = host.pools()
+def _warn_about_isolation(locations: Locations, host: Host) -> None:
+    try:
+        pools = host.pools()
+    except UnsettledError as error:
+        log.warning("%s", error)  # each request tries again
+        return
     if pools.machine is not None and not pools.machine.isolated:
         advice = "" if locations.recorded else "; to try it on a made-up machine: epa-orchestrator serve --machine vm-8"
         log.warning(
@@ -260,8 +265,6 @@ def _warn_about_pools(locations: Locations, host: Host) -> None:
             locations.sysfs_name,
             advice,
         )
-    if pools.general is not None and pools.general.problem is not None:
-        log.warning("%s", pools.general.problem)
 
 
 def _max_connections() -> int:

@@ -16,9 +16,10 @@ from epa_orchestrator.allocation.allocate import Grant, Terms, find_pool
 from epa_orchestrator.allocation.claims import Change
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger, LedgerError
-from epa_orchestrator.allocation.pools import NodeCpus, Pool, Pools
+from epa_orchestrator.allocation.pools import NOTHING_TO_SHARE, NodeCpus, Pool, Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings
+from epa_orchestrator.allocation.taken import Taken, taken_by
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import explanation, summary
 from epa_orchestrator.hardware.devices import DeviceError
@@ -47,11 +48,12 @@ from epa_orchestrator.protocol.requests import (
 
 
 class Decision(NamedTuple):
-    """What a granted request changes, the ledger after that, and the answer."""
+    """What a granted request changes, the ledger after that, the answer, and the outcome for the log."""
 
     change: Change
     ledger: Ledger
     answer: Answer
+    outcome: str = "served"
 
 
 def decide(ledger: Ledger, host: Host, pools: Pools, request: Mutation) -> Decision:
@@ -66,7 +68,7 @@ def decide(ledger: Ledger, host: Host, pools: Pools, request: Mutation) -> Decis
         decision = _decide_cpus(ledger, host, pools, request)
     _require_room(ledger, decision, pools.settings, request.service_name)
     dry_run = not isinstance(request, AllocateHugepages) and request.dry_run
-    return Decision(Change(), ledger, decision.answer) if dry_run else decision
+    return decision._replace(change=Change(), ledger=ledger) if dry_run else decision
 
 
 def refusal(request: Mutation, refused: Refused) -> ErrorAnswer:
@@ -123,12 +125,16 @@ def _no_room(things: str, option: str, most: int) -> str:
 def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Decision:
     pool = find_pool(ledger, pools, request.pool)
     if isinstance(request, AllocateNumaCores):
-        node = _node_cpus(host, pools, request)
+        node = NodeCpus(request.numa_node, host.seen.nodes.get(request.numa_node, EMPTY))
         grant = _grant_in_node(ledger, pool, _terms(host, pools, request), node, request)
     else:
         grant = _grant_in_pool(ledger, pool, _terms(host, pools, request), request)
     _check_pool(grant, pool)
-    return Decision(grant.change, grant.ledger, _answer(pools.configured, pool, request, grant))
+    taken = taken_by(grant.change)
+    if taken and request.may_take is not None:
+        _require_agreement(taken, request.may_take)
+    answer = _answer(pools.configured, pool, request, grant, taken)
+    return Decision(grant.change, grant.ledger, answer, _outcome(request, taken))
 
 
 def _grant_in_pool(ledger: Ledger, pool: Pool, terms: Terms, request: AllocateCores | AllocateCoresPercent) -> Grant:
@@ -158,6 +164,23 @@ def _check_pool(grant: Grant, pool: Pool) -> None:
             raise LedgerError(f"CPUs {gained} of service '{change.service}' are not eligible in pool {pool.name}")
 
 
+def _require_agreement(taken: Taken, agreed: dict[str, str]) -> None:
+    """Refuse to take other CPUs than the request agrees to."""
+    more = {service: cpus for service, cpus in taken.services.items() if agreed.get(service) != cpus}
+    if more or taken.others:
+        raise Refused(
+            f"The request would take {taken._replace(services=more)}, which its may_take does not allow: repeat it with"
+            " what a dry run takes now, or without may_take"
+        )
+
+
+def _outcome(request: Allocating, taken: Taken) -> str:
+    """The outcome for the log, which names every service that loses CPUs."""
+    if request.dry_run:
+        return f"dry run, nothing changed, would take {taken}" if taken else "dry run, nothing changed"
+    return f"served, took {taken}" if taken else "served"
+
+
 def _terms(host: Host, pools: Pools, request: Allocating) -> Terms:
     """The terms of a request; a release has no wishes."""
     if request.is_release:
@@ -170,27 +193,14 @@ def _terms(host: Host, pools: Pools, request: Allocating) -> Terms:
 
 def _near(host: Host, pools: Pools, request: Allocating) -> int | None:
     """The NUMA node that the request wants its CPUs near to."""
-    if request.near is None or pools.machine is None:
+    if not isinstance(request.near, str):
+        return request.near
+    if pools.machine is None:
         return None
-    if isinstance(request.near, str):
-        try:
-            return host.node_of_device(pools.machine, request.near)
-        except DeviceError as error:
-            raise Refused(str(error)) from None
-    if pools.machine.node(request.near) is None:
-        raise Refused(f"near={request.near}: NUMA node {request.near} does not exist")
-    return request.near
-
-
-def _node_cpus(host: Host, pools: Pools, request: AllocateNumaCores) -> NodeCpus:
-    """The node of a request. A release may name a node that is gone, and any node while sysfs is unreadable."""
-    node_id, machine = request.numa_node, pools.machine
-    if machine is None and not request.is_release:
-        raise Refused(str(pools.isolated.problem))
-    seen = host.seen.nodes.get(node_id)
-    if machine is not None and (seen is None or (machine.node(node_id) is None and not request.is_release)):
-        raise Refused(f"NUMA node {node_id} does not exist")
-    return NodeCpus(node_id, seen or EMPTY)
+    try:
+        return host.node_of_device(pools.machine, request.near)
+    except DeviceError as error:
+        raise Refused(str(error)) from None
 
 
 # --- the answer about CPUs ---------------------------------------------------------------------------------------
@@ -206,10 +216,12 @@ class _Common(TypedDict):
     preemption_policy: PreemptionPolicy | None
     placement: Placement | None
     dry_run: bool | None
+    taken: dict[str, str]
     explanation: Explanation | None
+    warnings: tuple[str, ...]
 
 
-def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant) -> Answer:
+def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant, taken: Taken) -> Answer:
     free = grant.ledger.free(pool)
     common = _Common(
         service_name=request.service_name,
@@ -219,7 +231,9 @@ def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant) -
         preemption_policy=grant.claim.preemption_policy if grant.claim else None,
         placement=summary.of_grant(grant, free, configured),
         dry_run=request.dry_run or None,
-        explanation=explanation.of_grant(grant) if request.explain else None,
+        taken=taken.services,
+        explanation=explanation.of_grant(grant, taken) if request.explain else None,
+        warnings=_warnings(request, pool, free, taken) + request.warnings,
     )
     match request:
         case AllocateCores():
@@ -241,6 +255,15 @@ def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant) -
             )
 
 
+def _warnings(request: Allocating, pool: Pool, free: CpuSet, taken: Taken) -> tuple[str, ...]:
+    """The warnings about what was granted; `free` is free after the request."""
+    if taken.others:
+        return (f"'taken' does not name all services: the request takes {taken.words_about_others()}",)
+    if isinstance(request, AllocateCores) and not request.is_release and request.count is None and not free:
+        return (f"No CPU of pool {pool.name} is free after this request: {NOTHING_TO_SHARE}",)
+    return ()
+
+
 # --- hugepages ---------------------------------------------------------------------------------------------------
 
 
@@ -253,7 +276,11 @@ def _decide_hugepages(ledger: Ledger, host: Host, pools: Pools, request: Allocat
         kernel = _kernel_pages(host, pools, request)
         reserved = pools.settings.reserved_pages(*kind)
         count = request.hugepages_requested
-        change = hugepages.record(ledger, kernel, reserved, request.service_name, request.node_id, count)
+        try:
+            change = hugepages.record(ledger, kernel, reserved, request.service_name, request.node_id, count)
+        except Refused as refusal:
+            reason = pools.settings.unusable.get("reserved-hugepages")
+            raise Refused(f"{refusal}: {reason}" if reason else str(refusal)) from None
         message = f"Successfully set allocation request to {count} hugepages"
     answer = HugepagesAnswer(
         service_name=request.service_name,
@@ -262,6 +289,7 @@ def _decide_hugepages(ledger: Ledger, host: Host, pools: Pools, request: Allocat
         message=message,
         node_id=request.node_id,
         size_kb=request.size_kb,
+        warnings=request.warnings,
     )
     return Decision(change, ledger.apply(change), answer)
 

@@ -65,6 +65,11 @@ class Orchestrator:
         self._current.host.use(settings)
         self._upkeep.rest()
 
+    def read_host_again(self) -> None:
+        """Read the whole machine again before the next request, whatever the kernel's lists show."""
+        self._current.host.look_again()
+        self._upkeep.read_host()
+
     def submit(self, request: Request, peer: Peer, reply: Reply) -> None:
         """Serve a request; `reply` is called once, at once or when the request's change is durable."""
         if isinstance(request, Reading):

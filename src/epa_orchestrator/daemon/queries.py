@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from epa_orchestrator.allocation.allocate import find_pool
@@ -13,11 +14,13 @@ from epa_orchestrator.allocation.hugepages import free_pages
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.allocation.pools import Pool, Pools
+from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.encoded import ClaimParts, PageParts
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName
-from epa_orchestrator.protocol.answers import ListingHead, PageCapacity, PoolSummary, encode_memory
+from epa_orchestrator.protocol.answers import ListingHead, PageCapacity, PoolSummary, add_warnings
+from epa_orchestrator.protocol.memory import NodePart, encode_memory
 from epa_orchestrator.protocol.requests import GetMemoryInfo, Reading
 
 #: How many services are encoded at a stretch: 2,000 claims take 22 ms, the hugepage records of 7,000 services 39 ms.
@@ -25,11 +28,13 @@ _ENCODED_AT_ONCE: Final = 100
 
 
 class _Prepared(NamedTuple):
-    """A whole listing, and what it was made of."""
+    """A whole listing, with and without its warnings, and what it was made of."""
 
     ledger: Ledger
     pool: Pool
     revision: int
+    warnings: tuple[str, ...]
+    plain: bytes
     answer: bytes
 
 
@@ -38,7 +43,8 @@ class Queries:
 
     `problem` says why nothing else is served, None when all is well; with `ledger_known` false the claims are not known
     either, and no CPU counts as free. The first answer will probably be about `ledger`, whose pools have the
-    CPUs `configured`: its parts are encoded ahead. `review` knows the outdated placements.
+    CPUs `configured`: its parts are encoded ahead. `review` knows the outdated placements. Listings show `warnings`,
+    and those of the host.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class Queries:
         ledger: Ledger | None = None,
         configured: CpuSet = EMPTY,
         review: Review | None = None,
+        warnings: tuple[str, ...] = (),
     ) -> None:
         self._host = host
         self._problem = problem
@@ -58,6 +65,7 @@ class Queries:
         self._claims = ClaimParts()
         self._pages = PageParts()
         self._review = review or Review()
+        self._warnings = warnings
         if ledger is not None:
             self._claims.use(ledger.claims, configured)
             self._pages.use(ledger.pages)
@@ -80,34 +88,35 @@ class Queries:
         """
         if isinstance(request, GetMemoryInfo):
             return self._memory_info(ledger, pools, request)
-        return self._listing(ledger, pools, find_pool(ledger, pools, request.pool))
+        prepared = self._listing(ledger, pools, find_pool(ledger, pools, request.pool))
+        if warnings := request.warnings:
+            return add_warnings(prepared.plain, prepared.warnings + warnings)
+        return prepared.answer
 
     def _memory_info(self, ledger: Ledger, pools: Pools, request: GetMemoryInfo) -> bytes:
         self._pages.use(ledger.pages)
-        present = pools.machine.node_ids if pools.machine else ()
-        nodes = (
-            (node_id, self._capacity(ledger, pools, node_id), self._pages.of_node(node_id))
-            for node_id in sorted({*present, *self._pages.nodes})
-        )
-        return encode_memory(request.service_name or "", nodes, self._problem)
+        node_ids = {*(pools.machine.node_ids if pools.machine else ()), *self._pages.nodes}
+        if request.node_id is not None:
+            if request.node_id not in node_ids:
+                raise Refused(f"NUMA node {request.node_id} not found")
+            counts = {request.node_id: self._host.hugepages(request.node_id)}
+        else:
+            counts = self._host.hugepages_by_node(sorted(node_ids))
+        nodes = [
+            NodePart(node_id, _capacity(ledger, pools, node_id, pages), self._pages.of_node(node_id))
+            for node_id, pages in counts.items()
+        ]
+        name, warnings = request.service_name or "", request.warnings
+        return encode_memory(name, nodes, ledger.recorded, self._problem, warnings)
 
-    def _capacity(self, ledger: Ledger, pools: Pools, node_id: int) -> list[PageCapacity]:
-        """The kernel's present counts."""
-
-        def capacity(pages: Hugepages) -> PageCapacity:
-            reserved = pools.settings.reserved_pages(node_id, pages.size_kb)
-            free = free_pages(ledger, pages, reserved, node_id)
-            return PageCapacity(total=pages.total, free=free, size=pages.size_kb)
-
-        return [capacity(pages) for pages in self._host.hugepages(node_id)]
-
-    def _listing(self, ledger: Ledger, pools: Pools, pool: Pool) -> bytes:
+    def _listing(self, ledger: Ledger, pools: Pools, pool: Pool) -> _Prepared:
         found = self._prepared.get(pool.name)
-        revision = self._review.revision
-        if found is None or found.ledger is not ledger or found.pool is not pool or found.revision != revision:
-            found = _Prepared(ledger, pool, revision, self._build(ledger, pools, pool))
+        made_of = ledger, pool, self._review.revision, self._warnings + self._host.warnings()
+        if found is None or not _is_made_of(found, *made_of):
+            plain = self._build(ledger, pools, pool)
+            found = _Prepared(*made_of, plain, add_warnings(plain, made_of[-1]))
             self._prepared[pool.name] = found
-        return found.answer
+        return found
 
     def _build(self, ledger: Ledger, pools: Pools, pool: Pool) -> bytes:
         self._claims.use(ledger.claims, pools.configured)
@@ -131,3 +140,23 @@ class Queries:
             state_error=self._problem,
         )
         return head.encode_with(parts.in_order())
+
+
+def _capacity(ledger: Ledger, pools: Pools, node_id: int, counts: Iterable[Hugepages]) -> list[PageCapacity]:
+    """The kernel's counts of a node, with what of the free pages can still be recorded."""
+    reserved = pools.settings.reserved_pages
+    return [
+        PageCapacity(
+            total=pages.total,
+            free=free_pages(ledger, pages, reserved(node_id, pages.size_kb), node_id),
+            size=pages.size_kb,
+        )
+        for pages in counts
+    ]
+
+
+def _is_made_of(prepared: _Prepared, ledger: Ledger, pool: Pool, revision: int, warnings: tuple[str, ...]) -> bool:
+    """Whether a listing that was made earlier is still the one to send."""
+    if prepared.ledger is not ledger or prepared.pool is not pool:
+        return False
+    return prepared.revision == revision and prepared.warnings == warnings

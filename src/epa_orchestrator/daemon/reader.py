@@ -58,6 +58,7 @@ class Reader:
             current.problem,
             ledger_known=ledger_known,
             review=review,
+            warnings=current.warnings,
             # Encoding takes long with many claims, so it is done now, and not when the first client waits.
             ledger=current.ledger_on(pools) if pools else current.ledger,
             configured=pools.configured if pools else EMPTY,

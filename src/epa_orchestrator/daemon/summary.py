@@ -31,6 +31,7 @@ def summarize(topology: Topology, cpus: CpuSet, own_or_free: CpuSet, withheld: s
     mask, of_others = cpus.mask, ~(own_or_free | cpus).mask
     cells = [cell for cell in topology.cells if cell.cpus & mask]
     cores = [core for cell in cells for core in cell.cores if core & mask]
+    nodeless = topology.nodes[NO_NODE].cpus & mask if NO_NODE in topology.nodes else 0
     return Placement(
         numa_nodes=str(CpuSet([cell.node for cell in cells if cell.node != NO_NODE])),
         packages=len({cell.package for cell in cells}),
@@ -38,4 +39,5 @@ def summarize(topology: Topology, cpus: CpuSet, own_or_free: CpuSet, withheld: s
         whole_cores=sum([not core & ~mask for core in cores]),
         shared_cores=sum([core & of_others != 0 for core in cores]),
         withheld_cpus=withheld,
+        nodeless_cpus=nodeless.bit_count() or None,
     )

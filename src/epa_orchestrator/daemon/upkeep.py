@@ -3,8 +3,9 @@
 
 """Upkeep: work that no request asks for, most of it in quiet moments, when no change was requested for a while.
 
-It finds outdated placements (also soon after a listing), stores where CPUs were last seen, removes old events from the
-store, and checks once a second that no other process replaced or wrote the database.
+It finds outdated placements (also soon after a listing), reads the whole machine again when that is due, stores where
+CPUs were last seen, removes old events from the store, and checks once a second that no other process replaced or wrote
+the database.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.daemon.current import Current
 from epa_orchestrator.daemon.worker import Call, Done, Worker
+from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.state.errors import REPLACED, DatabaseChanged
 from epa_orchestrator.state.store import Store
 
@@ -32,7 +34,7 @@ _REVIEW_SLICE: Final = 0.05
 _JUDGED_AT_ONCE: Final = 64
 #: How often (seconds) a listing may start a review in a time without a quiet moment.
 _REVIEW_EVERY: Final = 1.0
-#: How often (seconds) to check that the database is still the one that was opened.
+#: How often (seconds) to check that the database is still the one that was opened, and whether the host is due.
 _CHECK_EVERY: Final = 1.0
 
 
@@ -59,6 +61,7 @@ class Upkeep:
         self._run_alone = run_alone
         self._lose_state = lose_state
         self._reviewing = False
+        self._reading_host = False
         self._reviewed_at = 0.0
         self._closing = False
         self._untidy = False
@@ -68,8 +71,8 @@ class Upkeep:
         self._tried_seen = current.stored_seen
 
     def start(self) -> None:
-        """Begin to check the state, and to wait for the first quiet moment."""
-        self._check_state()
+        """Begin to check the state and the host, and to wait for the first quiet moment."""
+        self._check()
         self.rest()
 
     def note_change(self) -> None:
@@ -143,6 +146,24 @@ class Upkeep:
             lambda: verdicts.extend(pending.judge(lambda: self._closing or time.monotonic() > slice_ends)), done
         )
 
+    # --- the host ---
+
+    def read_host(self) -> None:
+        """Read the whole machine in another thread. Requests that come meanwhile are decided on it as it was."""
+        if self._reading_host or self._closing:
+            return
+
+        def done(error: Exception | None) -> None:
+            self._reading_host = False
+            if isinstance(error, SysfsError):
+                log.warning("%s", error)
+            elif error is not None:
+                log.error("the host could not be read", exc_info=error)
+            self.rest()
+
+        self._reading_host = True
+        self._reviewer.run(self._current.host.read_again, done)
+
     # --- where CPUs were last seen ---
 
     def _must_store_seen(self) -> bool:
@@ -195,6 +216,12 @@ class Upkeep:
 
         self._run_alone(lambda: more.append(store.tidy()), done)
 
+    def _check(self) -> None:
+        self._check_state()
+        if not self._is_busy() and time.monotonic() >= self._current.host.due:
+            self.read_host()
+        self._check_timer = asyncio.get_running_loop().call_later(_CHECK_EVERY, self._check)
+
     def _check_state(self) -> None:
         """Notice a replaced database, and one that others have written while no change is under way."""
         store = self._current.store
@@ -203,7 +230,6 @@ class Upkeep:
                 self._lose_state(REPLACED)
             elif not self._is_busy() and not store.untouched():
                 self._verify(store)
-        self._check_timer = asyncio.get_running_loop().call_later(_CHECK_EVERY, self._check_state)
 
     def _verify(self, store: Store) -> None:
         """Read in the other thread what other processes have written, while changes wait."""

@@ -10,7 +10,7 @@ order of their own. `discovery` reads a machine from the kernel's files.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
@@ -51,13 +51,14 @@ class NumaNode:
     """A NUMA node; `cpus` is empty for a node that has memory only.
 
     `distances` is the node's row as the kernel prints it; `Machine.distance` interprets it. `memory_kb` is None where
-    the kernel does not report it.
+    the kernel does not report it. It may change at any time, and no decision depends on it, so it does not count in
+    comparisons.
     """
 
     id: int
     cpus: CpuSet
     distances: tuple[int, ...] = ()
-    memory_kb: int | None = None
+    memory_kb: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Annotated, Final, NamedTuple, get_type_hints
 
 from epa_orchestrator.cpuset import lowest
 from epa_orchestrator.placement.policy import PlacementPolicy
-from epa_orchestrator.placement.topology import Domain, Topology
+from epa_orchestrator.placement.topology import NO_NODE, Domain, Topology
 
 
 class Level(NamedTuple):
@@ -27,11 +27,13 @@ class Cost(NamedTuple):
     A core is *shared* when another owner has threads of it (or they are reserved), *fresh* when the service opens an
     unused core, *split* when the service leaves threads of it free; a CPU is *stacked* when the service has
     another thread of its core. CPUs *left over* are free CPUs that are not chosen, in the same L3 domains or NUMA
-    nodes. The balances are sums of squares, of the CPUs per NUMA node and per L3 domain: least when spread evenly.
+    nodes. The balances are sums of squares, of the CPUs per NUMA node and per L3 domain: least when spread evenly. CPUs
+    in no NUMA node count as one node more.
     """
 
     packages: Annotated[int, Level("packages", "package")]
     numa_nodes: Annotated[int, Level("NUMA nodes", "node")]
+    nodeless_cpus: Annotated[int, Level("CPUs in no NUMA node", "node")]
     reclaimed_cpus: Annotated[int, Level("CPUs taken from others", "core")]
     near_distance: Annotated[int, Level("distance from the NUMA node to be near", "node")]
     node_distance: Annotated[int, Level("distance between its NUMA nodes", "node")]
@@ -61,15 +63,18 @@ Levels = tuple[tuple[str, int], ...]
 
 
 @lru_cache(64)
-def levels(policy: PlacementPolicy, *, shrinking: bool = False, sparing: bool = True) -> Levels:
+def levels(policy: PlacementPolicy, *, shrinking: bool = False, sparing: bool = True, nodeless: bool = False) -> Levels:
     """The levels that a policy compares: of the CPUs to gain, or of the CPUs to keep when a claim shrinks.
 
-    `sparing`: other services' CPUs are taken only when free ones do not suffice.
+    `sparing`: other services' CPUs are taken only when free ones do not suffice. `nodeless`: some CPUs are in no node.
 
     A shrinking claim keeps the part that it uses most: it leaves the least used NUMA node and L3 domain first, unless
     the policy spreads claims over them.
     """
     rows = _kept(policy) if shrinking else _gained(policy, sparing=sparing)
+    if nodeless and policy.numa_policy != "none":
+        first = 0 if shrinking else 1  # after the number of nodes
+        rows = (*rows[:first], ("nodeless_cpus", 1, True), *rows[first:])
     return (*((name, sign) for name, sign, is_compared in rows if is_compared), ("lowest_cpu", 1))
 
 
@@ -141,6 +146,7 @@ def cost(topology: Topology, free: int, own: int, chosen: int, policy: Placement
     return Cost(
         packages=len({cell.package for cell in touched}),
         numa_nodes=len(nodes),
+        nodeless_cpus=nodes.get(NO_NODE, 0),
         reclaimed_cpus=(chosen & reclaimable & ~own).bit_count(),
         near_distance=0 if near is None else sum(distance[near][node] * count for node, count in nodes.items()),
         node_distance=sum(distance[a][b] for a, b in combinations(sorted(nodes), 2)),

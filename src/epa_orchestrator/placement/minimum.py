@@ -5,14 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 from itertools import accumulate, combinations, islice
 from typing import Final, NamedTuple
 
 from epa_orchestrator.cpuset import iter_bits
 from epa_orchestrator.placement.policy import CpuThreadPolicy
-from epa_orchestrator.placement.topology import Cell, Topology
+from epa_orchestrator.placement.topology import NO_NODE, Cell, Node, Topology
 
 #: The numbers of CPUs that are possible, as a set of bits: bit n is set when n CPUs are possible. Two cores of two
 #: threads, whole cores only, give 0, 2 or 4 CPUs: 0b10101. Any number up to 4 is 0b11111.
@@ -31,9 +31,12 @@ class MinimumDomains(NamedTuple):
 
 @lru_cache(512)
 def minimum_domains(
-    topology: Topology, count: int, threads: CpuThreadPolicy, node_id: int | None = None
+    topology: Topology, count: int, threads: CpuThreadPolicy, node_id: int | None = None, *, mixed: bool = True
 ) -> MinimumDomains | None:
-    """The minimum for `count` CPUs of the empty pool, or of one empty node; None when it cannot hold them."""
+    """The minimum for `count` CPUs of the empty pool, or of one empty node; None when it cannot hold them.
+
+    CPUs in no NUMA node count as one node more. Unless `mixed`, they are not taken together with those of others.
+    """
     nodes = [node for node in topology.nodes.values() if node_id in (None, node.id)]
     sizes = {cell: _sizes(cell, threads) for node in nodes for cell in node.cells}
     if not _contains(_sums(sizes.values()), count):
@@ -43,12 +46,18 @@ def minimum_domains(
     for number in range(1, len(nodes) + 1):
         if sum(room[node] for node in nodes[:number]) < count:
             continue
-        sets = islice(combinations(nodes, number), _MAX_NODE_SETS)
+        allowed = (chosen for chosen in combinations(nodes, number) if mixed or not is_mixed(chosen))
+        sets = islice(allowed, _MAX_NODE_SETS)
         by_l3 = {_sizes_by_l3([cell for node in chosen for cell in node.cells], sizes) for chosen in sets}
         fewest = [found for found in (_fewest_l3s(each, count) for each in by_l3) if found is not None]
         if fewest:
             return MinimumDomains(number, min(fewest))
     return None
+
+
+def is_mixed(nodes: Collection[Node]) -> bool:
+    """Whether CPUs in no NUMA node would be taken together with those of others."""
+    return len(nodes) > 1 and any(node.id == NO_NODE for node in nodes)
 
 
 def whole_core_sizes(topology: Topology, available: int) -> Sizes:

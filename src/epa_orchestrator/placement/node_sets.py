@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Node sets: the sets of NUMA nodes that are compared for a request, smallest and closest first."""
+"""Node sets: the sets of NUMA nodes that are compared for a request, smallest and closest first.
+
+CPUs in no NUMA node count as one node more, `NO_NODE`. Its distance to others is unknown, so known nodes come first.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import Final, NamedTuple
 
-from epa_orchestrator.placement.topology import Topology
+from epa_orchestrator.placement.topology import NO_NODE, Topology
 
 #: Node ids.
 NodeSet = tuple[int, ...]
@@ -38,23 +41,30 @@ class Demand(NamedTuple):
 def node_sets(demand: Demand, *, closest: bool) -> Iterator[list[NodeSet]]:
     """Lists of node sets that can meet the demand, each list better than the next.
 
-    Fewer nodes are better. Of several nodes, `closest` makes those better that span fewer packages, and of these those
-    with the least distance between them.
+    Fewer nodes are better, and known ones. Of several known nodes, `closest` makes those better that span fewer
+    packages, and of these those with the least distance between them.
     """
-    topology, capacity, base, cpu_count, most_nodes = demand
+    capacity, base, cpu_count, most_nodes = demand.capacity, demand.base, demand.cpu_count, demand.most_nodes
     missing = cpu_count - sum(capacity[node] for node in base)
     others = [node for node, room in capacity.items() if room and node not in base]
     for size in range(len(others) + 1):
         if size and len(base) + size > most_nodes:
             return
         sets = [(*base, *added) for added in _added(demand, others, size, missing)] if base or size else []
-        if size + len(base) == 1 or not closest:
-            if sets:
-                yield sets
-            continue
-        apart = {nodes: _apart(topology, nodes) for nodes in sets}
-        for _, alike in itertools.groupby(sorted(sets, key=apart.__getitem__), key=apart.__getitem__):
-            yield list(alike)
+        known = [nodes for nodes in sets if NO_NODE not in nodes] if NO_NODE in capacity else sets
+        if size + len(base) > 1 and closest:
+            yield from _closest_first(demand.topology, known)
+        elif known:
+            yield known
+        if len(known) < len(sets):
+            yield [nodes for nodes in sets if NO_NODE in nodes]
+
+
+def _closest_first(topology: Topology, sets: list[NodeSet]) -> Iterator[list[NodeSet]]:
+    """The sets in lists of those that are equally far apart."""
+    apart = {nodes: _apart(topology, nodes) for nodes in sets}
+    for _, alike in itertools.groupby(sorted(sets, key=apart.__getitem__), key=apart.__getitem__):
+        yield list(alike)
 
 
 def _added(demand: Demand, others: list[int], size: int, missing: int) -> Iterable[NodeSet]:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.placement.minimum import minimum_domains
+from epa_orchestrator.placement.minimum import is_mixed, minimum_domains
 from epa_orchestrator.placement.task import Task
-from epa_orchestrator.placement.topology import Topology
+from epa_orchestrator.placement.topology import NO_NODE, Topology
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,15 @@ def _broken_thread_rule(task: Task, chosen: CpuSet) -> Rule | None:
 
 
 def _broken_numa_rule(task: Task, chosen: CpuSet) -> Rule | None:
-    limit, nodes = _most_nodes(task), len(task.topology.nodes_of(chosen.mask))
-    reason = f"allows {_number(limit, 'NUMA node')}, and {nodes} would be needed"
-    return Rule("numa-policy", task.policy.numa_policy, reason) if nodes > limit else None
+    limit, nodes = _most_nodes(task), task.topology.nodes_of(chosen.mask)
+    if _is_strict(task) and is_mixed(nodes):
+        nowhere = chosen & CpuSet.from_mask(task.topology.nodes[NO_NODE].cpus)
+        reason = f"allows no CPUs of NUMA nodes together with CPUs {nowhere}, which are in none"
+    elif len(nodes) > limit:
+        reason = f"allows {_number(limit, 'NUMA node')}, and {len(nodes)} would be needed"
+    else:
+        return None
+    return Rule("numa-policy", task.policy.numa_policy, reason)
 
 
 def _broken_l3_rule(task: Task, chosen: CpuSet) -> Rule | None:
@@ -95,30 +101,40 @@ def _number(count: int, noun: str) -> str:
 
 
 class Limits(NamedTuple):
-    """How many NUMA nodes and L3 domains a policy allows for a task; all there are when no rule limits them."""
+    """How many NUMA nodes and L3 domains a policy allows for a task; all there are when no rule limits them.
+
+    `mixed`: CPUs in no NUMA node may be taken together with others.
+    """
 
     numa_nodes: int
     l3_domains: int
+    mixed: bool = True
 
     def allow(self, topology: Topology, chosen: CpuSet) -> bool:
         """Whether the CPUs are in no more domains than these."""
-        return (
-            len(topology.nodes_of(chosen.mask)) <= self.numa_nodes and _count_l3s(topology, chosen) <= self.l3_domains
-        )
+        nodes = topology.nodes_of(chosen.mask)
+        if len(nodes) > self.numa_nodes or (is_mixed(nodes) and not self.mixed):
+            return False
+        return _count_l3s(topology, chosen) <= self.l3_domains
 
 
 def limits(task: Task) -> Limits:
     """The limits of a task's policy."""
-    return Limits(_most_nodes(task), _most_l3s(task))
+    return Limits(_most_nodes(task), _most_l3s(task), mixed=not _is_strict(task))
+
+
+def _is_strict(task: Task) -> bool:
+    """Whether the number of NUMA nodes is limited: then it must be known."""
+    return task.node is None and task.policy.numa_policy in ("restricted", "single-numa-node")
 
 
 def _most_nodes(task: Task) -> int:
     every = len(task.topology.nodes)
-    if task.node is not None or task.policy.numa_policy in ("none", "best-effort"):
+    if not _is_strict(task):
         return every
     if task.policy.numa_policy == "single-numa-node":
         return 1
-    minimum = minimum_domains(task.topology, task.count, task.policy.cpu_thread_policy)
+    minimum = minimum_domains(task.topology, task.count, task.policy.cpu_thread_policy, mixed=False)
     return minimum.numa_nodes if minimum else every
 
 
@@ -126,7 +142,8 @@ def _most_l3s(task: Task) -> int:
     every = len(task.topology.l3_cpus)
     if task.policy.uncore_cache_alignment != "require":
         return every
-    minimum = minimum_domains(task.topology, task.count, task.policy.cpu_thread_policy, task.node)
+    threads = task.policy.cpu_thread_policy
+    minimum = minimum_domains(task.topology, task.count, threads, task.node, mixed=not _is_strict(task))
     return minimum.l3_domains if minimum else every
 
 

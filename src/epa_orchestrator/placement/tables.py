@@ -21,7 +21,7 @@ from typing import Final, NamedTuple
 from epa_orchestrator.cpuset import lowest_bits, union
 from epa_orchestrator.placement.cost import LEVELS, Cost, levels, other_type
 from epa_orchestrator.placement.policy import PlacementPolicy
-from epa_orchestrator.placement.topology import Cell, Kind, Part, Topology
+from epa_orchestrator.placement.topology import NO_NODE, Cell, Kind, Part, Topology
 
 Table = list[int]
 
@@ -44,7 +44,7 @@ class Weights:
     """
 
     def __init__(self, topology: Topology, policy: PlacementPolicy, *, shrinking: bool, sparing: bool) -> None:
-        compared = levels(policy, shrinking=shrinking, sparing=sparing)
+        compared = levels(policy, shrinking=shrinking, sparing=sparing, nodeless=NO_NODE in topology.nodes)
         weight = dict.fromkeys(LEVELS, 0)
         for place, (name, sign) in enumerate(reversed(compared)):
             weight[name] = sign << topology.width + _FIELD * place
@@ -170,6 +170,8 @@ def _table_of_cells(
         case "node":
             once = weight.numa_nodes + weight.scope_left_over * availability.takeable.bit_count()
             each = weight.near_distance * weights.near_distance.get(cells[0].node, 0) - weight.scope_left_over
+            if cells[0].node == NO_NODE:
+                each += weight.nodeless_cpus
             return _with_terms(table, held, once, each, weight.numa_balance)
         case "l3":
             once = weight.l3_domains + weight.l3_left_over * left[cells[0].l3]

@@ -11,7 +11,7 @@ from functools import cached_property
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.placement.cost import Cost, Levels, cost, levels, rank
 from epa_orchestrator.placement.policy import DEFAULT_POLICY, PlacementPolicy
-from epa_orchestrator.placement.topology import Topology
+from epa_orchestrator.placement.topology import NO_NODE, Topology
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ class Task:
     @cached_property
     def levels(self) -> Levels:
         """The levels by which candidates are compared."""
-        return levels(self.policy, shrinking=self.shrinking, sparing=self.sparing)
+        return levels(
+            self.policy, shrinking=self.shrinking, sparing=self.sparing, nodeless=NO_NODE in self.topology.nodes
+        )
 
     def cost(self, chosen: CpuSet) -> Cost:
         """The cost vector of a candidate."""

@@ -9,7 +9,8 @@ of docs/protocol.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -25,6 +26,7 @@ FEATURES: Final = (
     "placement-hints",
     "dry-run",
     "explain",
+    "may-take",
 )
 
 
@@ -34,10 +36,21 @@ class Answer(BaseModel):
     model_config = ConfigDict(frozen=True, defer_build=True)
 
     version: str = Field(default=VERSION, description="The version of the protocol, always `1.0`.")
+    warnings: tuple[str, ...] = Field(
+        default=(),
+        exclude_if=operator.not_,
+        description="Sentences for the client or the operator, about what was granted, and fields that the daemon does"
+        " not know. A refusal has none.",
+    )
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
-        return self.model_dump_json().encode()
+        return add_warnings(self.model_dump_json(exclude={"warnings"}).encode(), self.warnings)
+
+
+def add_warnings(answer: bytes, warnings: Sequence[str]) -> bytes:
+    """An encoded answer without warnings, with these as its last field; so a refusal begins as clients expect it."""
+    return b"".join((answer[:-1], b',"warnings":', to_json(warnings), b"}")) if warnings else answer
 
 
 class Candidate(BaseModel):
@@ -79,6 +92,11 @@ class Placement(BaseModel):
         description="The CPUs withheld from all services because of this claim, a CPU list; left out if longer than"
         " 1024 characters. The listing always has it.",
     )
+    nodeless_cpus: int | None = Field(
+        default=None,
+        exclude_if=operator.not_,
+        description="How many of the CPUs are in no NUMA node that the kernel shows; left out when all are in one.",
+    )
 
 
 class ErrorAnswer(Answer):
@@ -91,7 +109,7 @@ class ErrorAnswer(Answer):
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
-        return self.model_dump_json(exclude_none=True).encode()
+        return add_warnings(self.model_dump_json(exclude={"warnings"}, exclude_none=True).encode(), self.warnings)
 
 
 class Allocated(Answer):
@@ -101,16 +119,26 @@ class Allocated(Answer):
         default=None, description="Where the granted CPUs are; left out when none were granted."
     )
     dry_run: bool | None = Field(default=None, description="`true` when nothing was changed because of `dry_run`.")
+    taken: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        exclude_if=operator.not_,
+        description="The services that lose CPUs to this request, and which, a CPU list; left out when there are none.",
+    )
     explanation: Explanation | None = Field(
         default=None, description="Why these CPUs, if the request asked with `explain` and got some."
     )
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
-        left_out: dict[str, Any] = {name: True for name in Allocated.model_fields if getattr(self, name) is None}
+        left_out: dict[str, Any] = {name: True for name in _LEFT_OUT if getattr(self, name) is None}
         if self.placement is not None and self.placement.withheld_cpus is None:
             left_out["placement"] = {"withheld_cpus"}
-        return self.model_dump_json(exclude=left_out).encode()
+        left_out["warnings"] = True
+        return add_warnings(self.model_dump_json(exclude=left_out).encode(), self.warnings)
+
+
+#: The fields of an allocating answer that are left out instead of null.
+_LEFT_OUT: Final = ("placement", "dry_run", "explanation")
 
 
 class CoresAnswer(Allocated):
@@ -186,29 +214,28 @@ class NodeHugepages(BaseModel):
     )
 
 
+class LeftOut(BaseModel):
+    """What an answer leaves out because it would be too long: only what has no hugepages and no records."""
+
+    sizes_kb: dict[str, str] = Field(
+        description="By size in KiB, the nodes whose `capacity` lacks the size, a list of ids: they have no such pages."
+    )
+    nodes: str = Field(description="The nodes without any hugepages that are left out as a whole, a list of ids.")
+
+
 class MemoryAnswer(Answer):
     """The answer to get_memory_info."""
 
     service_name: str = Field(description="As requested; empty if the request had none.")
     numa_hugepages: dict[str, NodeHugepages] = Field(description="By NUMA node, as `node0`, the hugepages.")
+    left_out: LeftOut | None = Field(
+        default=None, description="What would make the answer longer than 4,095 bytes, and is left out."
+    )
     state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 
     def encode(self) -> bytes:
         """The bytes on the wire."""
-        return self.model_dump_json(exclude_none=True).encode()
-
-
-def encode_memory(
-    service_name: str, nodes: Iterable[tuple[int, list[PageCapacity], bytes]], state_error: str | None
-) -> bytes:
-    """The bytes of a `MemoryAnswer`; `nodes` are node ids, each with its capacity and its encoded allocations."""
-    members = [
-        b'"node%d":{"capacity":%b,"allocations":%b}' % (node_id, to_json(capacity), allocations)
-        for node_id, capacity, allocations in nodes
-    ]
-    end = b"" if state_error is None else b',"state_error":' + to_json(state_error)
-    head = b'{"version":%b,"service_name":%b,"numa_hugepages":{' % (to_json(VERSION), to_json(service_name))
-    return b"".join((head, b",".join(members), b"}", end, b"}"))
+        return add_warnings(self.model_dump_json(exclude={"warnings"}, exclude_none=True).encode(), self.warnings)
 
 
 class PoolSummary(BaseModel):
@@ -249,13 +276,15 @@ class ListingHead(Answer):
     remaining_available_cpus: int = Field(description="How many CPUs of the pool are free.")
     cpu_pool: PoolSummary = Field(description="The CPUs of the pool.")
     outdated_placements: tuple[str, ...] = Field(
-        default=(), description="The services that would now get other CPUs, because the options have changed."
+        default=(),
+        description="The services that would now get other CPUs because the options have changed, and those with a core"
+        " to itself, or CPUs by a rule of the options, where the machine cannot keep this promise as it is now.",
     )
     state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 
     def encode_with(self, allocations: list[bytes]) -> bytes:
-        """The whole listing; `allocations` are encoded `Allocation`s in order."""
-        head = self.model_dump_json(exclude_none=True).encode()
+        """The whole listing without warnings; `allocations` are encoded `Allocation`s in order."""
+        head = self.model_dump_json(exclude={"warnings"}, exclude_none=True).encode()
         return b"".join((head[:-1], b',"allocations":[', b",".join(allocations), b"]}"))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import re
+from functools import cache, cached_property
 from typing import Annotated, Any, Final, Literal, cast
 
 from pydantic import (
@@ -29,6 +30,7 @@ from pydantic_core import from_json
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.names import MAX_NAME_LENGTH, PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import CpuThreadPolicy, NumaPolicy, UncoreCacheAlignment
+from epa_orchestrator.protocol.quoting import about_unknown_fields, cut, quote
 
 VERSION: Final = "1.0"
 
@@ -42,12 +44,11 @@ _EXPECTED: Final = {
     "int_from_float": "a JSON integer",
     "bool_type": "true or false",
     "string_type": "a string",
+    "dict_type": "a JSON object",
     "greater_than_equal": "at least {ge}",
     "less_than_equal": "at most {le}",
 }
 _NOT_BLANK: Final = re.compile(rb"\S")
-#: How many characters of a client's own text an error repeats.
-_ECHO: Final = 80
 #: Numbers of CPUs, nodes and pages are far below; the bound keeps them inside what SQLite and clients can hold.
 _MOST: Final = 2**31 - 1
 
@@ -85,6 +86,11 @@ class CommonFields(BaseModel):
 
     version: Literal["1.0"] = Field(default=VERSION, description="The version of the protocol.")
 
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings about the request, for its answer: `validate` puts those about unknown fields here."""
+        return ()
+
 
 class AllocationFields(CommonFields):
     """The fields that the allocating actions have in common; the last four are the request's own wishes."""
@@ -98,6 +104,11 @@ class AllocationFields(CommonFields):
         " `default-preemption-policy`, which is `legacy` unless set.",
     )
     dry_run: bool = Field(default=False, description="Answer as if the request were served, and change nothing.")
+    may_take: dict[str, str] | None = Field(
+        default=None,
+        description="The CPUs of other services that the request may take, as `taken` in the answer to a dry run. If it"
+        " would take any others, it is refused: `{}` takes none. `null` takes what the rules allow.",
+    )
     explain: bool = Field(
         default=False, description="Add `explanation` to the answer: why these CPUs, or which rule refuses."
     )
@@ -124,7 +135,7 @@ class AllocationFields(CommonFields):
         try:
             return validate_field(value)
         except ValidationError:
-            raise ValueError(f"must be a NUMA node, a PCI address or a network interface, not {_echo(value)}") from None
+            raise ValueError(f"must be a NUMA node, a PCI address or a network interface, not {quote(value)}") from None
 
 
 class AllocateCores(AllocationFields):
@@ -203,6 +214,7 @@ class GetMemoryInfo(CommonFields):
     service_name: ServiceName | None = Field(
         default=None, description="Comes back in the answer, and has no other effect."
     )
+    node_id: Id | None = Field(default=None, description="The NUMA node to list; `null` lists all.")
 
 
 class AllocateHugepages(CommonFields):
@@ -272,11 +284,33 @@ def validate(document: dict[str, Any]) -> Request:
     action = document.get("action")
     model = _MODELS.get(action) if isinstance(action, str) else None
     if model is None:
-        raise ProtocolError(f"Unknown action: {_echo(action)}" if "action" in document else "Field 'action' is missing")
+        shown = cut(action) if isinstance(action, str) else quote(action)
+        raise ProtocolError(f"Unknown action: {shown}" if "action" in document else "Field 'action' is missing")
     try:
-        return model.model_validate(document)
+        request = model.model_validate(document)
     except ValidationError as error:
         raise ProtocolError(_sentence(error)) from None
+    if len(request.model_fields_set) < len(document):
+        vars(request)["warnings"] = _warnings(model, document)
+    return request
+
+
+def _warnings(model: type[Request], document: dict[str, Any]) -> tuple[str, ...]:
+    """The warnings about fields that have no effect, because the action does not have them.
+
+    Without those that are null and that another action has: some clients send one form for all actions.
+    """
+    return about_unknown_fields(
+        name
+        for name, value in document.items()
+        if name not in model.model_fields and (value is not None or name not in _all_fields())
+    )
+
+
+@cache
+def _all_fields() -> frozenset[str]:
+    """The fields of all actions."""
+    return frozenset(name for model in _MODELS.values() for name in model.model_fields)
 
 
 def _sentence(error: ValidationError) -> str:
@@ -294,10 +328,4 @@ def _sentence(error: ValidationError) -> str:
         case "string_too_short" | "string_too_long":
             return f"{field} must have 1 to {MAX_NAME_LENGTH} characters, not {len(value)}"
         case _:
-            return f"{field} must be {_EXPECTED[kind].format(**context)}, not {_echo(value)}"
-
-
-def _echo(value: object) -> str:
-    """A client's own value for a sentence, cut short."""
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= _ECHO else text[:_ECHO] + "…"
+            return f"{field} must be {_EXPECTED[kind].format(**context)}, not {quote(value)}"

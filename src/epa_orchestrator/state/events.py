@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from epa_orchestrator.peer import Peer
@@ -23,13 +23,18 @@ _END_OF_TIME: Final = 253_000_000_000
 #: The members of a record before or after a change: of a claim, or of hugepages. It may have more members than these.
 _CLAIM: Final = ("pool", "cpus", "explicit", "policy")
 _PAGES: Final = ("node_id", "size_kb", "hugepages")
+#: Members of a record about CPUs that one service takes from another, which databases of earlier daemons do not have:
+#: an event has them as fields of its own.
+_TAKINGS: Final[dict[str, type]] = {"taken_from": dict, "taken_from_others": int, "taken_by": dict}
 
 
 @dataclass(frozen=True)
 class Event:
     """One line of the history; `before` and `after` are JSON objects, None for nothing.
 
-    `damaged` names the columns that cannot be read; their values here are placeholders.
+    `taken_from` are the services that lost CPUs to this one, and which, a CPU list; `taken_from_others` more of them
+    are not named. `taken_by` is the service that took CPUs from this one, and which. `damaged` names the columns that
+    cannot be read; their values here are placeholders.
     """
 
     id: int
@@ -40,6 +45,9 @@ class Event:
     before: dict[str, object] | None
     after: dict[str, object] | None
     damaged: tuple[str, ...] = ()
+    taken_from: dict[str, str] = field(default_factory=dict[str, str])
+    taken_from_others: int = 0
+    taken_by: dict[str, str] = field(default_factory=dict[str, str])
 
 
 def event_of(row: tuple[object, ...]) -> Event:
@@ -52,6 +60,10 @@ def event_of(row: tuple[object, ...]) -> Event:
         except (ValueError, RecursionError):
             values[name] = placeholder
             damaged.append(name)
+    for record in (values["before"], values["after"]):
+        for name in _TAKINGS:
+            if record and name in record:
+                values[name] = record.pop(name)
     peer = Peer(values.pop("pid"), values.pop("uid"), values.pop("gid"))
     return Event(**values, peer=peer, damaged=tuple(damaged))
 
@@ -93,8 +105,17 @@ def _record(value: object) -> dict[str, object] | None:
     present = [members.get(name) for name in names] + ([members["withheld"]] if "withheld" in members else [])
     if not all(type(member) is kind for member in present):
         raise ValueError("the record lacks a member, or one has another type")
+    if not all(_is_taking(members[name], kind) for name, kind in _TAKINGS.items() if name in members):
+        raise ValueError("the record names in another form who takes CPUs from whom")
     json.dumps(members, allow_nan=False)  # raises ValueError for NaN and infinity, which are not JSON
     return members
+
+
+def _is_taking(value: object, kind: type) -> bool:
+    """Whether a value is a number of services, or CPU lists by service."""
+    if type(value) is not kind:
+        return False
+    return not isinstance(value, dict) or all(type(cpus) is str for cpus in cast("dict[str, object]", value).values())
 
 
 #: How each column is decoded, and its placeholder when it is damaged.

@@ -19,16 +19,20 @@ from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.state.database_files import JOURNAL, LOG, check_regular, read_only_uri, real_path, with_suffix
 from epa_orchestrator.state.errors import DISK_ERRORS, StateError, reason
 from epa_orchestrator.state.rows import Row, checksum, claim_of, seen_of
-from epa_orchestrator.state.schema import APPLICATION_ID, CLAIM_COLUMNS, SCHEMA_VERSION
+from epa_orchestrator.state.schema import APPLICATION_ID, CLAIM_COLUMNS, CREATED, SCHEMA_VERSION
 
 
 class Loaded(NamedTuple):
-    """The content of a database: the ledger, the checksum over its rows, where CPUs were last seen, its version."""
+    """The content of a database: the ledger, the checksum over its rows, where CPUs were last seen, its version.
+
+    `created` is when it was created (Unix time), None for a database that does not know.
+    """
 
     ledger: Ledger
     checksum: int
     seen: LastSeen
     version: int
+    created: float | None = None
 
 
 def load(path: Path) -> Loaded:
@@ -102,7 +106,15 @@ def _read_verified(db: sqlite3.Connection) -> Loaded:
     for service, node_id, size_kb, count in cast("list[tuple[str, int, int, int]]", pages):
         counts.setdefault(service, {})[node_id, size_kb] = count
     seen = seen_of(meta)
-    return Loaded(Ledger.of([claim_of(row) for row in claims], counts, seen.cores), total, seen, version)
+    ledger = Ledger.of([claim_of(row) for row in claims], counts, seen.cores)
+    return Loaded(ledger, total, seen, version, _number(meta.get(CREATED)))
+
+
+def _number(text: object) -> float | None:
+    try:
+        return float(str(text))
+    except ValueError:
+        return None
 
 
 def _check_file(db: sqlite3.Connection) -> int:

@@ -23,7 +23,7 @@ from epa_orchestrator.peer import Peer
 from epa_orchestrator.state.database_files import INDEX, JOURNAL, LOG, with_suffix
 from epa_orchestrator.state.errors import DISK_ERRORS, CommitError, InUse, StateError, reason
 from epa_orchestrator.state.loading import Loaded, load
-from epa_orchestrator.state.schema import SCHEMA_VERSION, create_tables, upgrade
+from epa_orchestrator.state.schema import CREATED, SCHEMA_VERSION, create_tables, upgrade
 from epa_orchestrator.state.store import Store
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,8 @@ _START_PATIENCE: Final = 5.0
 def create(path: Path, ledger: Ledger, peer: Peer, at: float) -> None:
     """Create a database that holds `ledger`, whole or not at all.
 
-    It is complete, synced and in its final journal mode before it gets its name, and never replaces a file.
+    It is complete, synced and in its final journal mode before it gets its name, and never replaces a file. `at` is the
+    present (Unix time).
     Raises StateError.
     """
     new = _unfinished(path)
@@ -112,6 +113,7 @@ def _fill(new: Path, ledger: Ledger, peer: Peer, at: float) -> None:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         create_tables(db)
+        db.execute("INSERT INTO meta VALUES (?, ?)", (CREATED, repr(at)))
         store = Store(db, new, 0)
         store.stage(Change(tuple(ClaimChange(None, claim) for claim in ledger.claims.values())), peer, "import", at)
         for service, counts in ledger.pages.items():

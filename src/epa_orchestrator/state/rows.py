@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, cast, get_args
+from typing import Annotated, NamedTuple, cast, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
-from epa_orchestrator.allocation.claims import Claim, PageKind
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange, PageKind
+from epa_orchestrator.allocation.taken import Taken, gainer, losses, taken_by
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.names import PoolName, PreemptionPolicy
@@ -102,6 +103,45 @@ def claim_json(claim: Claim | None) -> str | None:
         f'{{"pool":"{claim.pool}","cpus":"{claim.cpus}","explicit":"{claim.explicit}","policy":"{claim.preemption_policy}"'
         f"{withheld}}}"
     )
+
+
+class Takings(NamedTuple):
+    """What one service takes from others in a change: its name, what the others lose, and that in short."""
+
+    service: str
+    losses: Mapping[str, CpuSet]
+    taken: Taken
+
+
+def takings_of(change: Change) -> Takings | None:
+    """What a service takes from others in a change; None when nothing is taken, as nearly always."""
+    taken = taken_by(change)
+    service = gainer(change) if taken else None
+    return Takings(service, losses(change), taken) if service is not None else None
+
+
+def claim_records(change: ClaimChange, takings: Takings | None) -> tuple[str | None, str | None]:
+    """A claim in the history before and after a change, with who takes which CPUs from whom.
+
+    The service that takes CPUs has `taken_from` in what it has afterwards; one that loses some has `taken_by` in what
+    it had before, because it may have nothing left. Both are objects: service and CPU list.
+    """
+    before, after = claim_json(change.before), claim_json(change.after)
+    if takings is None:
+        return before, after
+    if change.service == takings.service and after is not None:
+        members: dict[str, object] = {"taken_from": takings.taken.services}
+        if takings.taken.others:
+            members["taken_from_others"] = takings.taken.others
+        return before, _with_members(after, members)
+    lost = takings.losses.get(change.service)
+    if lost is not None and before is not None:
+        before = _with_members(before, {"taken_by": {takings.service: str(lost)}})
+    return before, after
+
+
+def _with_members(record: str, members: dict[str, object]) -> str:
+    return f"{record[:-1]},{json.dumps(members)[1:]}"
 
 
 def pages_json(kind: PageKind, count: int) -> str | None:

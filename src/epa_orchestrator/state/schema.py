@@ -16,6 +16,9 @@ SCHEMA_VERSION: Final = 3
 #: Marks the file as ours ("EPAO"); see PRAGMA application_id.
 APPLICATION_ID: Final = 0x4550414F
 
+#: The key of the table `meta` under which it stands when the database was created (Unix time).
+CREATED: Final = "created"
+
 #: The columns of a claim under its checksum, by schema version. These are the versions that can be read.
 CLAIM_COLUMNS: Final = {
     1: "service, pool, cpus, explicit, policy",

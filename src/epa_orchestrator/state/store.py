@@ -25,7 +25,15 @@ from epa_orchestrator.state.database_files import Content, Files
 from epa_orchestrator.state.errors import DISK_ERRORS, REPLACED, CommitError, DatabaseChanged, StateError, reason
 from epa_orchestrator.state.history import History
 from epa_orchestrator.state.loading import load
-from epa_orchestrator.state.rows import checksum, claim_json, claim_row, pages_json, pages_row, seen_texts
+from epa_orchestrator.state.rows import (
+    checksum,
+    claim_records,
+    claim_row,
+    pages_json,
+    pages_row,
+    seen_texts,
+    takings_of,
+)
 from epa_orchestrator.state.schema import CLAIM_COLUMNS, SCHEMA_VERSION
 
 log = logging.getLogger(__name__)
@@ -71,9 +79,11 @@ class Store:
         """
         try:
             self._begin()
+            takings = takings_of(change)
             for claim in change.claims:
                 self._stage_claim(claim)
-                self._stage_event(peer, action, at, claim.service, claim_json(claim.before), claim_json(claim.after))
+                before, after = claim_records(claim, takings)
+                self._stage_event(peer, action, at, claim.service, before, after)
             if change.pages is not None:
                 pages = change.pages
                 self._stage_pages(pages)

@@ -73,6 +73,13 @@ class Host:
             target.write_text(text + "\n")
         self._files[path] = text
 
+    def cut(self, path: str) -> None:
+        """Take the end of a list away, as a file system does that cuts it."""
+        new = self.root / f"{path}.new"
+        new.write_text(self._files[path])
+        new.replace(self.root / path)
+        self._files[path] += " without its end"
+
     def remove(self, path: str = "") -> None:
         """Take a file or directory away; without a path the whole tree, so that nothing of the host can be read."""
         target = self.root / path

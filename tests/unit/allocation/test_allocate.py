@@ -24,7 +24,6 @@ from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.placement.policy import (
-    PlacementPolicy,
     Wishes,
     with_wishes,
 )
@@ -219,11 +218,8 @@ class TestDefaultSize:
         left = claim("a", "4-6", withheld="12-14") if before == "isolate" else claim("a", "4-5,12-13")
         ledger = holding(replace(left, placed_by=pools(cpu_thread_policy=before).settings.placement))
         at = pools(cpu_thread_policy=after)
-        try:
-            first, granted = cores(ledger, "a", 0, at=at)
-        except Refused:
-            assert (before, after) in {("prefer", "isolate"), ("share", "isolate"), ("require", "isolate")}
-            return  # it holds two threads of a core, and keeps them when it grows
+        first, granted = cores(ledger, "a", 0, at=at)
+        assert ledger.claims["a"].cpus <= cpus(granted)
         assert cores(first, "a", 0, at=at) == (first, granted)
 
     def test_without_a_whole_core_it_is_refused_where_the_policy_wants_one(self) -> None:
@@ -410,8 +406,12 @@ class TestUnavailable:
         with pytest.raises(Refused, match="holds CPUs 3, which are offline or no longer in pool isolated: release it"):
             cores(self.LEDGER, "a", 1, at=at)
         with pytest.raises(Refused, match="release it first"):
+            cores(self.LEDGER, "a", 4, at=at)
+        with pytest.raises(Refused, match="release it first"):
             node_cores(self.LEDGER, "a", 0, 1, at=at)
-        assert node_cores(self.LEDGER, "a", 1, 1, at=at)[1] == "4"
+
+    def test_may_grow_in_another_node(self) -> None:
+        assert node_cores(self.LEDGER, "a", 1, 2, at=pools(offline="3"))[1] == "4,12"
 
     def test_can_be_released(self) -> None:
         assert release(self.LEDGER, "isolated", "a").claim is None
@@ -421,31 +421,6 @@ class TestUnavailable:
     def test_are_not_taken_by_others(self) -> None:
         with pytest.raises(Refused, match="NUMA node 0 only has 3 eligible CPUs"):
             node_cores(self.LEDGER, "b", 0, 4, at=pools(offline="3"))
-
-
-class TestRepeated:
-    """A repeated request is a no-op, whatever the operator has changed meanwhile."""
-
-    NEAR = Wishes(near=0)
-
-    def placed(self, count: int, at: Pools) -> Ledger:
-        return allocate(Ledger(), at.isolated, Terms("a", None, self.NEAR), count).ledger
-
-    @pytest.mark.parametrize(
-        "change",
-        [{"numa_policy": "single-numa-node"}, {"cpu_thread_policy": "isolate"}, {"cpu_thread_policy": "require"}],
-    )
-    @pytest.mark.parametrize("count", [0, 7])
-    def test_with_the_same_wishes(self, count: int, change: dict[str, Any]) -> None:
-        ledger, at = self.placed(count, pools()), pools(**change)
-        assert not allocate(ledger, at.isolated, Terms("a", None, self.NEAR), count).change
-
-    def test_a_grown_claim_keeps_the_policy_that_first_placed_it(self) -> None:
-        ledger, at = self.placed(2, pools()), pools(numa_allocation_strategy="spread")
-        grown = allocate(ledger, at.isolated, Terms("a"), 4).claim
-        assert grown is not None
-        assert grown.placed_by == PlacementPolicy(near=0)
-        assert grown.wishes == Wishes()
 
 
 def test_siblings_in_the_other_pool_are_somebody_elses() -> None:

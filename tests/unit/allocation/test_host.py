@@ -6,17 +6,21 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from epa_orchestrator.allocation.host import Host
+from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings, parse_settings
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.hardware.machine import LastSeen
-from epa_orchestrator.hardware.sysfs import SysfsTree
+from epa_orchestrator.hardware.settled import UnsettledError
+from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsTree
 from tools.synthetic import Shape, build, write_tree
 
 #: Two nodes of four cores with one thread each: node 0 has CPUs 0-3, node 1 has CPUs 4-7.
@@ -35,7 +39,11 @@ class CountingTree(SysfsTree):
         self.asked += 1
         return super().read(path)
 
-    def names(self, directory: str) -> list[str]:
+    def contents(self, paths: Iterable[str]) -> tuple[object, ...]:
+        self.asked += 1
+        return super().contents(paths)
+
+    def names(self, directory: str) -> list[str] | None:
         self.asked += 1
         return super().names(directory)
 
@@ -95,7 +103,7 @@ def test_the_same_object_as_long_as_nothing_has_changed(made: Fixture) -> None:
     made.tree.asked = 0
     assert made.host.pools() is pools
     assert made.host.pools() is pools
-    assert made.tree.asked == 4, "`online` and `isolated`, twice"
+    assert made.tree.asked == 2, "one check each time"
 
 
 def test_files_rewritten_with_the_same_text_change_nothing(made: Fixture) -> None:
@@ -160,6 +168,144 @@ def test_new_settings_do_not_read_the_machine_again(made: Fixture) -> None:
     machine = made.host.pools().machine
     made.host.use(parse_settings({"cpu-pool": "0"}))
     assert made.host.pools().machine is machine
+
+
+# --- changes that `online` and `isolated` do not show ---
+
+
+def regroup(made: Fixture) -> None:
+    """Let CPUs 0 and 1 share a core; no list of the host shows it."""
+    for cpu in (0, 1):
+        made.write(f"{CPU}/cpu{cpu}/topology/thread_siblings_list", "0-1")
+
+
+def cores(host: Host) -> list[str]:
+    machine = host.pools().machine
+    assert machine is not None
+    return [str(core.cpus) for core in machine.cores][:2]
+
+
+def test_a_cpu_in_another_node_is_seen_at_once(made: Fixture) -> None:
+    made.host.pools()
+    made.write(f"{NODE}/node0/cpulist", "0-4")
+    made.write(f"{NODE}/node1/cpulist", "5-7")
+    assert made.host.known_pools() is None
+    made.host.pools()
+    assert nodes(made.host) == {0: "0-4", 1: "5-7"}
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["without list of nodes", "with list of nodes"])
+def test_a_new_node_is_seen_at_once(listed: bool, made: Fixture) -> None:
+    if not listed:
+        (made.root / NODE / "online").unlink()
+    made.host.pools()
+    (made.root / NODE / "node2").mkdir()
+    made.write(f"{NODE}/node2/cpulist", "")
+    if listed:
+        made.write(f"{NODE}/online", "0-2")
+    assert made.host.known_pools() is None
+    made.host.pools()
+    assert nodes(made.host) == {0: "0-3", 1: "4-7", 2: ""}
+
+
+def test_a_node_that_disappears_is_seen_at_once(made: Fixture) -> None:
+    made.host.pools()
+    shutil.rmtree(made.root / NODE / "node1")
+    assert made.host.known_pools() is None
+    machine = made.host.pools().machine
+    assert machine is not None
+    assert machine.node_ids == (0,)
+
+
+def test_another_core_is_seen_when_the_host_is_read_again(made: Fixture) -> None:
+    before = made.host.pools()
+    regroup(made)
+    assert made.host.pools() is before, "no list shows it"
+    made.host.read_again()
+    assert cores(made.host) == ["0-1", "2"]
+
+
+def test_look_again_reads_the_machine_at_the_next_look(made: Fixture) -> None:
+    made.host.pools()
+    regroup(made)
+    made.host.look_again()
+    assert made.host.known_pools() is None
+    assert cores(made.host) == ["0-1", "2"]
+    assert made.host.known_pools() is not None
+
+
+def test_an_unchanged_machine_keeps_its_pools_when_it_is_read_again(made: Fixture) -> None:
+    pools = made.host.pools()
+    made.host.read_again()
+    made.host.look_again()
+    assert made.host.pools() is pools
+
+
+def test_reading_is_due_after_a_minute_and_soon_after_a_change(made: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel shows the caches of a CPU only after it has listed the CPU."""
+    monkeypatch.setattr("time.monotonic", lambda: 1000.0)
+    assert made.host.due == math.inf
+    made.host.pools()
+    assert made.host.due == 1060.0
+    made.become(offline="3")
+    made.host.pools()
+    assert made.host.due == 1001.0
+    made.host.read_again()
+    assert made.host.due == 1060.0
+
+
+class Unsettled(CountingTree):
+    """A host on which CPU 7 comes and goes between any two readings of the list, as long as it is `restless`."""
+
+    restless = False
+    flips = 0
+
+    def read_list(self, path: str) -> str | None:
+        text = super().read_list(path)
+        if self.restless and path == f"{CPU}/online":
+            self.flips += 1
+            return "0-6" if self.flips % 2 else "0-7"
+        return text
+
+
+def test_a_host_that_changes_all_the_time_is_refused_and_read_at_the_next_look(made: Fixture) -> None:
+    tree = Unsettled(made.root)
+    host = Host(tree, Settings())
+    before = host.pools()
+    made.become(offline="7")
+    tree.restless = True
+    with pytest.raises(UnsettledError):
+        host.pools()
+    tree.restless = False
+    made.become()
+    assert host.known_pools() is None
+    assert host.pools() is before
+
+
+# --- what cannot be seen ---
+
+
+def test_warnings_name_what_cannot_be_seen_and_go_when_it_can(made: Fixture) -> None:
+    files = build(SHAPE)
+    sysfs = RecordedSysfs(files, hidden=[f"{NODE}/node0/hugepages"])
+    host = Host(sysfs, Settings())
+    pools = host.pools()
+    (warning,) = host.warnings()
+    assert warning.startswith("The hugepages of NUMA nodes 0 cannot be read")
+    sysfs.__init__(files)
+    host.read_again()
+    assert host.warnings() == ()
+    assert host.pools() is pools
+
+
+def test_hidden_hugepages_are_refused() -> None:
+    directory = f"{NODE}/node0/hugepages"
+    files = {path: text for path, text in build(SHAPE).items() if not path.startswith(directory)}
+    counts = f"{directory}/hugepages-2048kB/nr_hugepages"
+    host = Host(RecordedSysfs(files, hidden=[directory, counts]), Settings())
+    assert host.hugepages(0) == ()
+    with pytest.raises(Refused, match="sudo snap connect epa-orchestrator:sys-devices-system-node"):
+        host.hugepages_of(0, 2048)
 
 
 # --- hugepages ---

@@ -52,3 +52,38 @@ class TestPages:
         assert remove_record(ledger, "a", (0, 2048)) == Change()
         ledger = ledger.apply(remove_record(ledger, "a", (1, 2048)))
         assert (dict(ledger.pages), dict(ledger.recorded)) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("kernel", "recorded", "reserved", "left"),
+    [
+        (Hugepages(2048, 1024, 1024), 0, 256, 768),  # reserved, none in use yet
+        (Hugepages(2048, 1024, 768), 0, 256, 768),  # reserved and in use
+        (Hugepages(2048, 1024, 768), 256, 256, 512),  # one of the two in use
+        (Hugepages(2048, 1024, 512), 256, 256, 512),  # both in use
+        (Hugepages(2048, 1024, 1024), 1024, 256, 0),
+        (Hugepages(2048, 1024, 1024, promised=100), 0, 0, 924),
+        (Hugepages(2048, 1024, 1024, promised=100), 100, 0, 924),  # promised to the service that recorded them
+        (Hugepages(2048, 1024, 924, promised=100), 100, 100, 824),  # promised and reserved, others in use
+        (Hugepages(2048, 1024, 1024, promised=100), 200, 0, 824),
+        (Hugepages(2048, 1024, 10, promised=100), 0, 0, 0),
+        (Hugepages(2048, 0, 0, promised=5), 3, 2, 0),
+    ],
+    ids=str,
+)
+def test_reserved_and_promised_pages_count_once(kernel: Hugepages, recorded: int, reserved: int, left: int) -> None:
+    ledger = Ledger.of([], {"a": {(0, 2048): recorded}} if recorded else {})
+    assert free_pages(ledger, kernel, reserved, 0) == left
+
+
+@pytest.mark.parametrize("count", [8, 7, 3])
+def test_a_record_for_more_than_the_node_has_is_refused(count: int) -> None:
+    ledger = Ledger.of([], {"a": {(0, 2048): 8}})
+    with pytest.raises(Refused, match=rf"only has 2 hugepages in all, requested {count}: "):
+        record(ledger, Hugepages(2048, 2, 2), 0, "a", 0, count)
+
+
+@pytest.mark.parametrize("count", [2, 1])
+def test_a_record_may_be_lowered_to_what_the_node_has(count: int) -> None:
+    ledger = Ledger.of([], {"a": {(0, 2048): 8}})
+    assert ledger.apply(record(ledger, Hugepages(2048, 2, 0), 0, "a", 0, count)).recorded == {(0, 2048): count}

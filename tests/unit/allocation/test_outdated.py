@@ -53,17 +53,38 @@ def judged(first: Claim, *others: Claim, at: Pools) -> bool:
     "policy",
     [
         {},
-        {"cpu_thread_policy": "require"},
-        {"cpu_thread_policy": "isolate"},
-        {"numa_policy": "single-numa-node"},
+        {"cpu_thread_policy": "share"},
+        {"cpu_distribution": "cores"},
         {"numa_allocation_strategy": "spread"},
-        {"uncore_cache_alignment": "require"},
+        {"uncore_cache_alignment": "none"},
     ],
 )
 def test_without_a_change_none_is(own: str, policy: dict[str, Any]) -> None:
-    """However much better it could be placed now that others have released, or which rule it breaks."""
+    """However much better it could be placed now that others have released."""
     assert not judged(claim(own, **policy), at=pools(**policy))
     assert not judged(claim(own, explicit=own, **policy), at=pools(**policy))
+
+
+@pytest.mark.parametrize(
+    ("own", "policy", "expected"),
+    [
+        ("2,10", {"cpu_thread_policy": "require"}, False),
+        ("2-3", {"cpu_thread_policy": "require"}, True),
+        ("2-3", {"cpu_thread_policy": "isolate"}, False),
+        ("2,10", {"cpu_thread_policy": "isolate"}, True),
+        ("2,10", {"numa_policy": "single-numa-node"}, False),
+        ("2,4", {"numa_policy": "single-numa-node"}, True),
+        ("2-3,4", {"numa_policy": "restricted"}, True),
+        ("2-7,10-12", {"numa_policy": "restricted"}, False),  # 9 CPUs need both nodes
+        ("4,12", {"uncore_cache_alignment": "require"}, False),
+        ("2,4", {"uncore_cache_alignment": "require"}, True),
+    ],
+)
+def test_a_claim_that_breaks_the_rule_that_placed_it_is(own: str, policy: dict[str, Any], expected: bool) -> None:
+    """The machine has changed since, or another service has taken CPUs of the claim."""
+    assert judged(claim(own, **policy), at=pools(**policy)) is expected
+    wishes = Wishes(**policy)
+    assert judged(claim(own, wishes=wishes), at=pools()) is expected
 
 
 @pytest.mark.parametrize(
@@ -245,7 +266,7 @@ CLAIMS = (
     claim("3,4", service="apart"),
     claim("5", service="one", explicit="5"),
     claim("6,14", service="strict", wishes=Wishes(cpu_thread_policy="require")),
-    claim("7,15", service="isolated", cpu_thread_policy="isolate"),
+    claim("7", service="isolated", cpu_thread_policy="isolate"),
 )
 
 CHANGES: list[dict[str, Any]] = [

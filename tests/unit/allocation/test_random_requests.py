@@ -26,6 +26,7 @@ from epa_orchestrator.allocation.pools import NodeCpus, build_pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import SettingsError, parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.names import PreemptionPolicy
 from epa_orchestrator.placement.policy import (
     CpuDistribution,
@@ -90,7 +91,8 @@ class Requests(RuleBasedStateMachine):
         everything = list(range(shape.cpus))
         isolated = CpuSet(data.draw(st.sets(st.sampled_from(everything), min_size=1)))
         self.general = CpuSet(data.draw(st.sets(st.sampled_from(everything)))) - isolated
-        self.machine = made_up(replace(shape, isolated=str(isolated)))
+        self.shape = replace(shape, isolated=str(isolated))
+        self.machine = made_up(self.shape)
         self.set(options)
         self.nodes = {node.id: node.cpus for node in self.machine.nodes}
         self.ledger = Ledger()
@@ -117,6 +119,18 @@ class Requests(RuleBasedStateMachine):
                 assert claim.preemption_policy == "legacy"
                 left = self.ledger.claims[name].cpus if name in self.ledger.claims else EMPTY
                 assert (claim.cpus - left) <= grant.cpus - claim.explicit
+        self.names_every_loss(before, grant)
+
+    def names_every_loss(self, before: Ledger, grant: Grant) -> None:
+        """The change has each service whose CPUs changed, with what it had and what it has left."""
+        after = grant.ledger
+        had = {name: claim.cpus for name, claim in before.claims.items()}
+        has = {name: claim.cpus for name, claim in after.claims.items()}
+        changed = {name for name in had.keys() | has.keys() if had.get(name) != has.get(name)}
+        changes = {change.service: change for change in grant.change.claims}
+        assert changed <= changes.keys()
+        for name, change in changes.items():
+            assert (change.before, change.after) == (before.claims.get(name), after.claims.get(name))
 
     def held(self, service: str) -> CpuSet:
         return self.ledger.claims[service].cpus if service in self.ledger.claims else EMPTY
@@ -140,14 +154,15 @@ class Requests(RuleBasedStateMachine):
         own = self.held(service)
         terms = Terms(service, policy, wishes)
         try:
-            grant = allocate(self.ledger, pool, terms, count)
+            grant = allocate(self.ledger, pool, terms, count or None)
         except Refused:
             return
         self.respects(grant, own, wishes)
         assert count == 0 or len(grant.cpus) == count
         assert grant.cpus <= own or own <= grant.cpus
         self.decide(service, grant, own if len(grant.cpus) >= len(own) else EMPTY)
-        again = allocate(self.ledger, pool, terms, count)
+        assert count or own <= grant.cpus, "the default size takes nothing away"
+        again = allocate(self.ledger, pool, terms, count or None)
         assert (again.change, again.cpus) == (Change(), grant.cpus)
 
     @rule(
@@ -181,6 +196,31 @@ class Requests(RuleBasedStateMachine):
             assert all(change.service == service for change in grant.change.claims)
         again = allocate_in_node(self.ledger, pool, terms, NodeCpus(node, self.nodes[node]), count)
         assert (again.change, again.cpus) == (Change(), grant.cpus)
+
+    @rule(data=st.data())
+    def ask_again_on_a_host_that_has_lost_cpus(self, data: st.DataObject) -> None:
+        """Any CPUs are offline or isolated no longer, or nothing can be read: what is held is granted again."""
+        pools = build_pools(self.lossy_machine(data), "unreadable", self.pools.settings, self.machine.known_cores())
+        for service, claim in self.ledger.claims.items():
+            pool = pools.get(claim.pool) or pools.unconfigured
+            terms = Terms(service, wishes=data.draw(st.sampled_from([Wishes(), claim.wishes])))
+            assert allocate(self.ledger, pool, terms, len(claim.cpus)).cpus == claim.cpus
+            default = allocate(self.ledger, pool, terms, None).cpus
+            assert claim.cpus <= default
+            assert default == claim.cpus or default <= pool.eligible, "no growth next to CPUs that are offline"
+            for node, cpus in self.nodes.items():
+                if here := claim.cpus & cpus:
+                    grant = allocate_in_node(self.ledger, pool, terms, NodeCpus(node, cpus), len(here))
+                    assert grant.claim is not None
+                    assert (grant.cpus, grant.claim.cpus) == (here, claim.cpus)
+
+    def lossy_machine(self, data: st.DataObject) -> Machine | None:
+        online = st.sets(st.sampled_from(list(self.machine.online)))
+        lost, isolated = CpuSet(data.draw(online)), CpuSet(data.draw(online)) - self.general
+        machines = [replace(self.machine, isolated=isolated), None]
+        if lost != self.machine.online:
+            machines.append(made_up(replace(self.shape, offline=str(lost))))
+        return data.draw(st.sampled_from(machines))
 
     @rule(service=SERVICES)
     def release(self, service: str) -> None:

@@ -105,6 +105,10 @@ def test_null_means_the_default(option: str) -> None:
     [
         ("cpu-pool", "2-5,8", CpuSet([2, 3, 4, 5, 8])),
         ("cpu-pool", " 2 , 4 ", CpuSet([2, 4])),
+        ("cpu-pool", " 2 - 4 ,\t8 ,9\n", CpuSet([2, 3, 4, 8, 9])),
+        ("reserved-cpus", "0 -1 , 3", CpuSet([0, 1, 3])),
+        ("cpu-pool", "isolated", EMPTY),
+        ("cpu-pool", " isolated\n", EMPTY),
         ("cpu-pool", 4, CpuSet([4])),
         ("cpu-pool", 0, CpuSet([0])),
         ("reserved-cpus", "0,64", CpuSet([0, 64])),
@@ -128,6 +132,8 @@ def test_null_means_the_default(option: str) -> None:
         ("allowed-uids", [1000, 0, 64055], (1000, 0, 64055)),
         ("allowed-uids", 1000, (1000,)),
         ("allowed-uids", "1000, 1001", (1000, 1001)),
+        ("allowed-gids", "1000,1001", (1000, 1001)),
+        ("allowed-gids", "", ()),
         ("allowed-gids", [4294967295], (4294967295,)),
         ("allowed-gids", 0, (0,)),
         *(("log-level", level, level) for level in LEVELS),
@@ -153,6 +159,11 @@ BAD_VALUES: list[tuple[str, object, str]] = [
     ("cpu-pool", "5-2", "backwards"),
     ("cpu-pool", "all", "4-7"),
     ("cpu-pool", "1,", "4-7"),
+    ("cpu-pool", "1 2", "4-7"),
+    ("cpu-pool", "1 - 2 - 3", "4-7"),
+    ("cpu-pool", "Isolated", "4-7"),
+    ("cpu-pool", "isolated,2", "4-7"),
+    ("reserved-cpus", "isolated", "4-7"),
     ("cpu-pool", -1, "4-7"),
     ("cpu-pool", 65536, "65535"),
     ("cpu-pool", 10**30, "4-7"),
@@ -250,6 +261,11 @@ def test_an_unknown_option_is_refused_with_the_known_ones(option: str) -> None:
     sentence = refusal({option: "1"})
     assert "there is no option" in sentence
     assert all(known in sentence for known in OPTIONS)
+
+
+@pytest.mark.parametrize("record", [{"unit": "epa/0", "options": {"cpu-pool": "x"}}, "text", [1]])
+def test_record_of_the_charm_is_no_option(record: object) -> None:
+    assert parse_settings({"charm": record, "cpu-pool": "2"}) == parse_settings({"cpu-pool": "2"})
 
 
 @pytest.mark.parametrize("pair", CONTRADICTIONS)

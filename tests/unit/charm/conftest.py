@@ -12,10 +12,14 @@ import pytest
 
 import actions
 import daemon_health
+import installation
 import isolation
+import older_daemon
 import orchestrator_snap
+import ownership
+import snap_file
 from epa_orchestrator.state import database_files
-from orchestrator_snap import FileSource
+from snap_sources import FileSource
 from tests.fake_snapd.server import replace_snapd
 from tests.fake_snapd.snapd import Snapd
 from tests.fake_snapd.snaps import NAME, write_snap
@@ -34,6 +38,7 @@ def unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unit:
         for name in functions:
             monkeypatch.setattr(module, name, getattr(made.workload, name))
     monkeypatch.setattr(isolation, "read", made.read_isolation)
+    monkeypatch.setattr(ownership, "_AGENTS", tmp_path / "agents")
     write_tree(build(SHAPE), tmp_path / "sys")
     monkeypatch.setattr(actions, "SysfsTree", made.sysfs)
     return made
@@ -52,11 +57,12 @@ def settled(unit: Unit) -> Unit:
 def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[Snapd]:
     """A stand-in for snapd, whose store has our snap in two channels."""
     with replace_snapd(monkeypatch) as fake:
-        monkeypatch.setattr(orchestrator_snap, "_INSTALLED_FILES", fake.blobs)
+        monkeypatch.setattr(snap_file, "INSTALLED_FILES", fake.blobs)
+        monkeypatch.setattr(older_daemon, "_SNAP", fake.blobs.parent / "data")
         monkeypatch.setattr(orchestrator_snap, "_MOUNT_PROFILES", fake.mounts)
         monkeypatch.setattr(daemon_health, "SOCKET", fake.blobs.parent / "epa.sock")
         fake.store.publish(NAME, "latest/stable", 4, "1.9")
-        fake.store.publish(NAME, "latest/stable", 5, "2.0")
+        fake.store.publish(NAME, "latest/stable", 5, "2.0.5")
         fake.store.publish(NAME, "latest/edge", 7, "2.1")
         yield fake
 
@@ -74,7 +80,7 @@ def other_file(tmp_path: Path) -> FileSource:
 @pytest.fixture
 def ours(fake: Snapd, file: FileSource) -> Snapd:
     """Our snap is installed from the file."""
-    orchestrator_snap.install(file)
+    installation.install(file)
     fake.requests.clear()
     fake.commands.clear()
     return fake

@@ -137,22 +137,22 @@ def test_refresh_snap_refreshes_from_the_channel_and_reconnects(settled: Unit) -
     settled.run("config_changed")
     settled.workload.calls.clear()
     text, document = settled.act("refresh-snap")
-    assert settled.workload.calls == ["install refresh", *STEPS]
+    assert settled.workload.calls == ["install", *STEPS]
     assert text == "revision 2 before, 3 now, version 0.1.0"
-    assert document == {"before": "2", "after": "3"}
+    assert document == {"before": "2", "after": "3", "problems": []}
 
 
 def test_refresh_snap_keeps_the_charms_own_snap(settled: Unit) -> None:
     text, document = settled.act("refresh-snap")
     assert settled.workload.calls == ["hold", *STEPS]
     assert text == "revision x1 before, x1 now, version 0.1.0"
-    assert document == {"before": "x1", "after": "x1"}
+    assert document == {"before": "x1", "after": "x1", "problems": []}
 
 
 def test_refresh_snap_installs_a_missing_snap(unit: Unit) -> None:
     text, document = unit.act("refresh-snap")
     assert text == "revision none before, x1 now, version 0.1.0"
-    assert document == {"before": "none", "after": "x1"}
+    assert document == {"before": "none", "after": "x1", "problems": []}
 
 
 def test_refresh_snap_updates_the_status(settled: Unit) -> None:

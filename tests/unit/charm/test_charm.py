@@ -13,8 +13,8 @@ from ops import testing
 
 import isolation
 from epa_orchestrator.cpuset import CpuSet
-from errors import CharmError
-from orchestrator_snap import FileSource
+from errors import CharmError, TemporaryError
+from snap_sources import FileSource
 
 from .unit import (
     HYPERVISOR,
@@ -26,6 +26,7 @@ from .unit import (
     Workload,
     info,
     public_functions,
+    warnings_of,
 )
 
 
@@ -56,7 +57,7 @@ RECONCILING = (
 @pytest.mark.parametrize("event", RECONCILING)
 def test_event_installs_configures_and_connects_the_snap(event: str, unit: Unit) -> None:
     assert unit.status(event) == OK
-    assert unit.workload.calls == ["install refresh" if event == "upgrade_charm" else "install", *STEPS]
+    assert unit.workload.calls == ["install", *STEPS]
     assert unit.workload.source == FileSource(unit.bundled)
     assert unit.workload.plugs == [HYPERVISOR]
     assert unit.workload.isolated == [CpuSet.parse("2-3")]
@@ -90,7 +91,7 @@ def test_event_without_reconcile_keeps_the_status(event: str, settled: Unit) -> 
 
 def test_tracing_relations_change_nothing(unit: Unit) -> None:
     unit.relations += [
-        testing.Relation("charm-tracing", interface="tracing"),
+        testing.Relation("tracing", interface="tracing"),
         testing.Relation("receive-ca-cert", interface="certificate_transfer"),
     ]
     assert unit.status("install") == OK
@@ -108,40 +109,48 @@ def test_workload_version_is_the_snaps_version(unit: Unit) -> None:
     [
         ("install", "install"),
         ("update_status", "hold"),
-        ("update_status", "connect_topology"),
+        ("update_status", "connect_host"),
         ("config_changed", "ensure_config"),
         ("update_status", "connect_consumers"),
         ("update_status", "check"),
-        ("remove", "remove"),
     ],
 )
 @pytest.mark.parametrize("error", [snap.TimeoutError("slow"), snap.ConnectionError("gone")])
-def test_temporary_error_fails_the_hook_so_that_juju_retries_it(
-    event: str, step: str, error: snap.Error, unit: Unit
-) -> None:
+def test_temporary_error_is_waiting_until_the_next_event(event: str, step: str, error: snap.Error, unit: Unit) -> None:
     if event != "install":
         unit.run("install")
     unit.workload.errors[step] = error
+    assert unit.status(event) == testing.WaitingStatus(f"snapd is busy or slow ({error}); the next event tries again")
+    unit.workload.errors.clear()
+    assert unit.status("update_status") == OK
+
+
+def test_unreachable_store_is_waiting_if_nothing_of_ours_is_installed(unit: Unit) -> None:
+    unit.workload.errors["plan"] = TemporaryError("the store cannot be reached: fix the network")
+    assert unit.status("install") == testing.WaitingStatus(
+        "the store cannot be reached: fix the network; the next event tries again"
+    )
+
+
+@pytest.mark.parametrize("error", [snap.TimeoutError("slow"), snap.ConnectionError("gone")])
+def test_temporary_error_fails_remove_so_that_juju_retries_it(error: snap.Error, settled: Unit) -> None:
+    settled.workload.errors["remove"] = error
     with pytest.raises(testing.errors.UncaughtCharmError) as caught:
-        unit.run(event)
+        settled.run("remove")
     assert caught.value.__cause__ is error
-
-
-def warnings(unit: Unit) -> list[str]:
-    return [line.message for line in unit.ctx.juju_log if line.level == "WARNING"]
 
 
 def test_remove_removes_the_snap_without_a_warning(settled: Unit) -> None:
     before = testing.BlockedStatus("as it was")
     after = settled.ctx.run(settled.event("remove"), settled.state(before))
     assert settled.workload.calls == ["remove"]
-    assert warnings(settled) == []
+    assert warnings_of(settled) == []
     assert after.unit_status == before
 
 
 def test_remove_logs_why_the_snap_stays(settled: Unit) -> None:
     settled.workload.reason_to_stay = "CPUs or hugepages are still held by nova, ovs"
     settled.run("remove")
-    assert warnings(settled) == [
+    assert warnings_of(settled) == [
         "the snap epa-orchestrator stays on the machine: CPUs or hugepages are still held by nova, ovs"
     ]

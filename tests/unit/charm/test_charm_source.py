@@ -12,7 +12,7 @@ import ops
 import pytest
 from ops import testing
 
-from orchestrator_snap import FileSource, Source, StoreSource
+from snap_sources import FileSource, Source, StoreSource
 
 from .unit import (
     OK,
@@ -100,4 +100,4 @@ def test_unavailable_resource_blocks_and_keeps_the_snap(settled: Unit, monkeypat
         "failed to fetch the resource epa-orchestrator-snap: attach it again (could not download resource: connection"
         " refused)"
     )
-    assert settled.workload.calls == list(STEPS)
+    assert settled.workload.calls == ["hold", *STEPS]

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from ops import testing
 
-from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import Machine
 from errors import CharmError
@@ -21,6 +20,7 @@ from tools.synthetic import Shape
 from .unit import (
     CONTAINER,
     NO_ISOLATION,
+    NO_ISOLATION_IN_CONTAINER,
     NO_RELATION,
     OK,
     SHAPE,
@@ -34,7 +34,7 @@ def test_failed_first_install_ends_the_reconcile(unit: Unit) -> None:
     unit.workload.errors["install"] = CharmError("the base snap core24 is not installed: install it")
     after = unit.run("install")
     assert after.unit_status == testing.BlockedStatus("the base snap core24 is not installed: install it")
-    assert unit.workload.calls == ["install"]
+    assert unit.workload.calls == ["install", "hold"]
     assert unit.workload.isolated == []
     assert after.workload_version == ""
 
@@ -45,7 +45,7 @@ def test_failed_replacement_blocks_and_keeps_the_old_snap_working(settled: Unit)
     after = settled.run()
     assert after.unit_status == testing.BlockedStatus("the store cannot be reached: fix the network")
     assert after.workload_version == "0.1.0"
-    assert settled.workload.calls == ["install", *STEPS]
+    assert settled.workload.calls == ["install", "hold", *STEPS]
 
 
 def test_refused_options_block_and_do_not_stop_connecting(settled: Unit) -> None:
@@ -54,10 +54,10 @@ def test_refused_options_block_and_do_not_stop_connecting(settled: Unit) -> None
     blocked = testing.BlockedStatus("reserved-cpus=2 would take CPUs from nova: release them")
     assert settled.status() == blocked
     assert settled.workload.calls == ["hold", *STEPS]
-    assert settled.workload.config["reserved-cpus"] == ""
+    assert settled.workload.config == {}
 
 
-@pytest.mark.parametrize("step", ["hold", "connect_topology", "connect_consumers"])
+@pytest.mark.parametrize("step", ["hold", "connect_host", "connect_consumers"])
 def test_failed_step_blocks_and_does_not_stop_later_steps(step: str, settled: Unit) -> None:
     settled.workload.errors[step] = CharmError("failed to connect a:b: correct connect-plugs")
     assert settled.status() == testing.BlockedStatus("failed to connect a:b: correct connect-plugs")
@@ -67,7 +67,7 @@ def test_failed_step_blocks_and_does_not_stop_later_steps(step: str, settled: Un
 
 def test_first_of_several_problems_is_shown_and_all_are_logged(settled: Unit) -> None:
     settled.workload.errors |= {step: CharmError(f"{step} failed: fix it") for step in STEPS}
-    assert settled.status() == testing.BlockedStatus("connect_topology failed: fix it")
+    assert settled.status() == testing.BlockedStatus("connect_host failed: fix it")
     logged = [line.message for line in settled.ctx.juju_log if line.level == "ERROR"]
     assert logged == [f"{step} failed: fix it" for step in STEPS]
 
@@ -103,10 +103,28 @@ def test_first_of_several_problems_is_shown_and_all_are_logged(settled: Unit) ->
         ),
     ],
 )
-def test_invalid_option_blocks_and_changes_nothing(config: dict[str, Any], message: str, settled: Unit) -> None:
+def test_invalid_option_blocks_and_stops_neither_hold_nor_connections(
+    config: dict[str, Any], message: str, settled: Unit
+) -> None:
     settled.config = config
+    before = settled.workload.source
     assert settled.status() == testing.BlockedStatus(message)
-    assert settled.workload.calls == []
+    assert set(settled.workload.calls) >= {"hold", "connect_host", "connect_consumers"}
+    assert settled.workload.source == before
+
+
+@pytest.mark.parametrize("config", [{"numa-policy": "sideways"}, {"reserved-cpus": "x", "cpu-pool": "0"}])
+def test_invalid_daemon_option_keeps_all_options_as_they_are(config: dict[str, Any], settled: Unit) -> None:
+    settled.config = config
+    settled.run()
+    assert "ensure_config" not in settled.workload.calls
+
+
+def test_other_snap_name_blocks(settled: Unit) -> None:
+    settled.config = {"snap-name": "epa-orchestrator-next"}
+    assert settled.status() == testing.BlockedStatus(
+        "snap-name='epa-orchestrator-next' is not valid: the snap is always epa-orchestrator: reset this option"
+    )
 
 
 def test_corrected_option_unblocks(settled: Unit) -> None:
@@ -117,11 +135,10 @@ def test_corrected_option_unblocks(settled: Unit) -> None:
     assert settled.workload.config["numa-policy"] == "restricted"
 
 
-def test_only_the_daemons_options_are_passed_on(settled: Unit) -> None:
-    options = settled.workload.config
-    assert {"cpu-pool", "reserved-cpus", "log-level", "numa-policy"} <= options.keys()
-    assert not {"snap-channel", "snap-revision", "connect-plugs", "require-isolated-cpus"} & options.keys()
-    assert parse_settings(options) == parse_settings({"log-level": "info"})
+def test_only_options_of_the_daemon_that_were_changed_are_passed_on(settled: Unit) -> None:
+    settled.config = {"snap-channel": "edge", "cpu-pool": "0", "allowed-gids": "64060", "log-level": "info"}
+    settled.run()
+    assert settled.workload.config == {"cpu-pool": "0", "allowed-gids": "64060"}
 
 
 def test_configured_plugs_are_connected(settled: Unit) -> None:
@@ -162,7 +179,7 @@ NONE_ISOLATED = made_up(Shape())
     ("machine", "container", "message"),
     [
         (NONE_ISOLATED, False, NO_ISOLATION),
-        (NONE_ISOLATED, True, CONTAINER),
+        (NONE_ISOLATED, True, NO_ISOLATION_IN_CONTAINER),
     ],
 )
 @pytest.mark.parametrize("required", [False, True])
@@ -171,7 +188,8 @@ def test_missing_isolation_is_shown_and_blocks_only_if_required(
 ) -> None:
     settled.host = Isolation(machine, container)
     settled.config = {"require-isolated-cpus": required}
-    expected = testing.BlockedStatus(message) if required else testing.ActiveStatus(message)
+    active = f"{message}; {CONTAINER}" if container else message
+    expected = testing.BlockedStatus(message) if required else testing.ActiveStatus(active)
     assert settled.status() == expected
     assert settled.workload.isolated == [CpuSet()]
 
@@ -181,10 +199,10 @@ def test_unreadable_host_blocks(settled: Unit) -> None:
     assert settled.status() == testing.BlockedStatus(UNREADABLE)
 
 
-def test_isolated_cpus_in_a_container_are_accepted(settled: Unit) -> None:
+def test_container_is_active_and_its_limits_are_shown(settled: Unit) -> None:
     settled.host = Isolation(made_up(SHAPE), container=True)
     settled.config = {"require-isolated-cpus": True}
-    assert settled.status() == OK
+    assert settled.status() == testing.ActiveStatus(CONTAINER)
 
 
 def test_daemon_problem_is_shown_before_a_host_problem(settled: Unit) -> None:

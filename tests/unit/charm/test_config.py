@@ -5,31 +5,67 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pydantic
 import pytest
+import yaml
 
-from config import CharmConfig, Plug, ReleaseParams, describe_error
+from config import CharmConfig, Plug, ReleaseParams, SettleParams
 from epa_orchestrator.allocation.settings import option_names
+
+CHARMCRAFT = yaml.safe_load((Path(__file__).parents[3] / "charmcraft.yaml").read_text("utf-8"))
+DEFAULTS = {name: each["default"] for name, each in CHARMCRAFT["config"]["options"].items()}
 
 
 def parsed(**options: Any) -> CharmConfig:
-    return CharmConfig.model_validate(options)
+    """The configuration with these values, and with Juju's defaults for all other options."""
+    given = {name.replace("_", "-"): value for name, value in options.items()}
+    return CharmConfig.from_juju(DEFAULTS | given, DEFAULTS)
 
 
 def refusal(**options: Any) -> str:
     """The error for these options."""
-    with pytest.raises(pydantic.ValidationError) as caught:
-        parsed(**options)
-    return describe_error(caught.value)
+    (sentence,) = parsed(**options).problems.values()
+    return sentence
 
 
-def test_defaults_are_the_charms_snap_and_no_plugs() -> None:
+def test_defaults_are_the_charms_snap_and_no_options() -> None:
     config = parsed()
-    assert (config.snap_channel, config.snap_revision, config.connect_plugs) == ("", 0, ())
+    assert (config.snap_channel, config.snap_revision) == ("", 0)
+    assert config.connect_plugs == (Plug("openstack-hypervisor", "epa-info"),)
     assert config.require_isolated_cpus is False
     assert config.snap_options == {}
+    assert config.problems == {}
+
+
+def test_every_mistake_is_named_and_the_other_options_count() -> None:
+    config = parsed(snap_revision=-1, connect_plugs="nova", numa_policy="sideways", require_isolated_cpus=True)
+    assert config.problems.keys() == {"snap-revision", "connect-plugs", "daemon"}
+    assert (config.connect_plugs, config.snap_options, config.require_isolated_cpus) == ((), None, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({}, True),
+        ({"snap_channel": "edge", "snap_revision": 3}, True),
+        ({"snap_channel": "!"}, False),
+        ({"snap_channel": "!", "snap_revision": 3}, False),
+        ({"snap_revision": 3}, False),
+        ({"connect_plugs": "nova", "snap_name": "other"}, True),
+    ],
+)
+def test_source_is_unknown_if_its_options_are_not_valid(options: dict[str, Any], expected: bool) -> None:
+    assert parsed(**options).names_a_source is expected
+
+
+@pytest.mark.parametrize("name", ["other", "", "epa-orchestrator_2"])
+def test_other_snap_name_is_refused(name: str) -> None:
+    assert refusal(snap_name=name) == (
+        f"snap-name={name!r} is not valid: the snap is always epa-orchestrator: reset this option"
+    )
 
 
 # --- the channel and the revision ---
@@ -124,19 +160,21 @@ def test_plug_prints_as_snapd_writes_it() -> None:
 # --- the daemon's options ---
 
 
-def test_daemon_options_keep_their_names_and_values() -> None:
+def test_daemon_options_that_differ_from_their_defaults_keep_names_and_values() -> None:
     config = parsed(
         snap_channel="edge",
-        connect_plugs="a:b",
         require_isolated_cpus=True,
         cpu_pool="0-1",
         prefer_closest_numa_nodes=False,
         default_allocation_percent=50,
+        resize_policy="in-place",
+        allowed_uids="64060",
     )
     assert config.snap_options == {
         "cpu-pool": "0-1",
         "prefer-closest-numa-nodes": False,
         "default-allocation-percent": 50,
+        "allowed-uids": "64060",
     }
 
 
@@ -171,3 +209,9 @@ def test_release_is_not_confirmed_by_default() -> None:
 def test_invalid_release_is_refused(params: dict[str, Any]) -> None:
     with pytest.raises(pydantic.ValidationError):
         ReleaseParams.model_validate(params)
+
+
+@pytest.mark.parametrize("params", [{}, {"keep": "both"}])
+def test_invalid_settlement_is_refused(params: dict[str, Any]) -> None:
+    with pytest.raises(pydantic.ValidationError):
+        SettleParams.model_validate(params)

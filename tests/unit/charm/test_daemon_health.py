@@ -110,8 +110,8 @@ def blind_daemon(ours: Snapd, daemon: Service, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("blind_daemon")
 def test_unseen_isolated_cpus_are_reported_with_the_plug_to_connect() -> None:
     assert error_of(lambda: daemon_health.check(CpuSet.parse("2-7"))) == (
-        "the daemon does not see the isolated CPUs 2-7: run 'sudo snap connect epa-orchestrator:topology', then"
-        " see 'snap logs epa-orchestrator'"
+        "the daemon does not see the isolated CPUs 2-7: run 'sudo snap connect"
+        " epa-orchestrator:sys-devices-system-node', then see 'snap logs epa-orchestrator'"
     )
 
 

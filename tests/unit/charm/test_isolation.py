@@ -24,7 +24,7 @@ ONLINE = Path("/sys/devices/system/cpu/online")
 
 NONE = "no isolated CPUs: pinning requests will be refused; "
 HERE = NONE + "set isolcpus= on the kernel command line and reboot"
-ELSEWHERE = NONE + "this is a container: set isolcpus= on the host's kernel command line and reboot the host"
+ELSEWHERE = NONE + "set isolcpus= on the host's kernel command line and reboot the host"
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def detect_virt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
         program.parent.mkdir(exist_ok=True)
         program.write_text(f"#!/bin/sh\n{body}\n")
         program.chmod(0o755)
-        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setattr(isolation, "_DETECT_VIRT", str(program))
 
     return put
 
@@ -62,6 +62,7 @@ def test_host_with_isolated_cpus_has_no_problem(tmp_path: Path) -> None:
     assert host.problem is None
     assert host.notes == []
     assert not host.container
+    assert host.container_note == ""
 
 
 @pytest.mark.usefixtures("_not_a_container")
@@ -84,6 +85,9 @@ def test_container_with_isolated_cpus_has_no_problem(tmp_path: Path, detect_virt
     host = read(tmp_path, isolating("1,3"))
     assert host.container
     assert host.problem is None
+    assert host.container_note == (
+        "this is a container: isolation belongs to the host, and an orchestrator there would grant the same CPUs"
+    )
 
 
 def test_detection_asks_systemd_for_containers_only(tmp_path: Path, detect_virt: Callable[[str], None]) -> None:
@@ -94,7 +98,7 @@ def test_detection_asks_systemd_for_containers_only(tmp_path: Path, detect_virt:
 
 
 def test_host_without_systemd_is_not_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(isolation, "_DETECT_VIRT", str(tmp_path / "missing"))
     host = read(tmp_path, SHAPE)
     assert not host.container
     assert host.problem == HERE

@@ -8,8 +8,10 @@ from __future__ import annotations
 import pytest
 from charmlibs import snap
 
+import installation
 import orchestrator_snap
-from orchestrator_snap import FileSource
+from charm_record import Record
+from snap_sources import FileSource
 from tests.fake_snapd.snapd import Snapd, mount_profile
 from tests.fake_snapd.snaps import CONSUMER, NAME
 from tests.fake_snapd.troubles import BUSY, ChangeFails
@@ -18,12 +20,53 @@ from tests.service import Service
 from .workload import ATTEMPTS, PLUG, add_claims, error_of
 
 
+def values(fake: Snapd) -> dict[str, object]:
+    """The options in the snap, without the charm's record."""
+    return {name: value for name, value in fake.snaps[NAME].options.items() if name != "charm"}
+
+
 def test_options_are_set_in_one_step_and_only_if_they_differ(ours: Snapd) -> None:
     orchestrator_snap.ensure_config({"reserved-cpus": "2", "default-allocation-percent": 50})
     orchestrator_snap.ensure_config({"reserved-cpus": "2", "default-allocation-percent": 60})
     orchestrator_snap.ensure_config({"reserved-cpus": "2", "default-allocation-percent": 60})
     assert ours.request_count("PUT conf") == 2
     assert orchestrator_snap.options() == {"reserved-cpus": "2", "default-allocation-percent": 60}
+
+
+def test_option_that_was_set_with_snap_set_stays(ours: Snapd) -> None:
+    ours.snaps[NAME].options = {"allowed-uids": "64060", "cpu-pool": "0-1"}
+    orchestrator_snap.ensure_config({"reserved-cpus": "2"})
+    assert values(ours) == {"allowed-uids": "64060", "cpu-pool": "0-1", "reserved-cpus": "2"}
+    orchestrator_snap.ensure_config({})
+    assert values(ours) == {"allowed-uids": "64060", "cpu-pool": "0-1"}
+
+
+def test_option_that_somebody_else_changed_stays_when_it_is_reset_in_juju(ours: Snapd) -> None:
+    orchestrator_snap.ensure_config({"reserved-cpus": "2", "cpu-pool": "0"})
+    ours.snaps[NAME].options["reserved-cpus"] = "3"
+    orchestrator_snap.ensure_config({})
+    assert values(ours) == {"reserved-cpus": "3"}
+    assert orchestrator_snap.record().options == {}
+
+
+def test_refused_options_leave_the_record_as_it_is(ours: Snapd) -> None:
+    orchestrator_snap.ensure_config({"reserved-cpus": "2"})
+    ours.configure_hook = lambda _: "no"
+    assert error_of(lambda: orchestrator_snap.ensure_config({})) == "no"
+    assert orchestrator_snap.record().options == {"reserved-cpus": "2"}
+
+
+def test_record_is_written_only_if_it_differs(ours: Snapd) -> None:
+    for _ in range(2):
+        orchestrator_snap.save(Record(unit="epa-orchestrator/0", model="m", offered=4))
+    assert ours.request_count("PUT conf") == 1
+    assert ours.snaps[NAME].options["charm"]["unit"] == "epa-orchestrator/0"
+    assert orchestrator_snap.record() == Record(unit="epa-orchestrator/0", model="m", offered=4)
+
+
+@pytest.mark.usefixtures("fake")
+def test_record_of_a_missing_snap_is_empty() -> None:
+    assert orchestrator_snap.record() == Record()
 
 
 @pytest.mark.parametrize(
@@ -53,11 +96,29 @@ def test_options_of_a_missing_snap_are_an_error() -> None:
         orchestrator_snap.options()
 
 
-def test_topology_is_connected_once(ours: Snapd) -> None:
-    orchestrator_snap.connect_topology()
-    orchestrator_snap.connect_topology()
+def test_host_plugs_are_connected_once(ours: Snapd) -> None:
+    for _ in range(2):
+        assert orchestrator_snap.connect_host() == ""
+    assert ours.slot_of((NAME, "sys-devices-system-node")) == ":system-files"
     assert ours.slot_of((NAME, "topology")) == ":system-files"
+    assert ours.request_count("POST connect") == 2
+
+
+def test_missing_topology_plug_is_no_problem(ours: Snapd) -> None:
+    del ours.snaps[NAME].plugs["topology"]
+    assert orchestrator_snap.connect_host() == ""
     assert ours.request_count("POST connect") == 1
+
+
+def test_refused_topology_plug_is_a_remark(ours: Snapd) -> None:
+    orchestrator_snap.connect_host()
+    del ours.connections[(NAME, "topology"), ("", "system-files")]
+    ours.fail_next("POST connect", ChangeFails("cannot perform the following tasks:\n- Connect (no)"))
+    assert orchestrator_snap.connect_host() == (
+        f"run 'sudo snap connect {NAME}:topology': failed to connect {NAME}:topology (cannot perform the following"
+        " tasks: - Connect (no)): requests for CPUs near a device are refused until then"
+    )
+    assert orchestrator_snap.connect_host() == ""
 
 
 def test_consumer_is_connected_once(ours: Snapd) -> None:
@@ -101,10 +162,10 @@ def test_refused_connection_is_reported(ours: Snapd) -> None:
     assert ours.slot_of(PLUG) is None
 
 
-def test_refused_topology_plug_is_not_blamed_on_connect_plugs(ours: Snapd) -> None:
+def test_refused_node_plug_is_not_blamed_on_connect_plugs(ours: Snapd) -> None:
     ours.fail_next("POST connect", ChangeFails("cannot perform the following tasks:\n- Connect (no)"))
-    sentence = error_of(orchestrator_snap.connect_topology)
-    assert sentence.startswith(f"failed to connect {NAME}:topology")
+    sentence = error_of(orchestrator_snap.connect_host)
+    assert sentence.startswith(f"failed to connect {NAME}:sys-devices-system-node")
     assert "connect-plugs" not in sentence
 
 
@@ -118,7 +179,7 @@ def test_busy_snapd_is_raised_while_connecting(ours: Snapd) -> None:
 
 def test_connection_that_a_refresh_left_stale_is_renewed(connected: Snapd, other_file: FileSource) -> None:
     profile = connected.mounts / f"snap.{CONSUMER}.fstab"
-    orchestrator_snap.install(other_file)
+    installation.install(other_file)
     assert "/x1/" in profile.read_text()
     orchestrator_snap.connect_consumers([PLUG])
     assert f"/var/snap/{NAME}/x2/data" in profile.read_text()
@@ -135,6 +196,12 @@ def test_connection_without_a_mount_is_renewed(connected: Snapd) -> None:
     assert profile.read_text() == mount_profile(CONSUMER, NAME, "x1", "7")
 
 
+def test_stale_connection_of_a_plug_that_is_not_listed_is_renewed(connected: Snapd, other_file: FileSource) -> None:
+    installation.install(other_file)
+    orchestrator_snap.connect_consumers([])
+    assert f"/var/snap/{NAME}/x2/data" in (connected.mounts / f"snap.{CONSUMER}.fstab").read_text()
+
+
 def test_consumer_that_has_never_run_is_not_reconnected(connected: Snapd) -> None:
     (connected.mounts / f"snap.{CONSUMER}.fstab").unlink()
     orchestrator_snap.connect_consumers([PLUG])
@@ -148,10 +215,11 @@ def test_missing_snap_is_not_removed(fake: Snapd) -> None:
 
 @pytest.mark.usefixtures("daemon")
 def test_unused_snap_is_removed_with_its_connections(connected: Snapd) -> None:
-    orchestrator_snap.connect_topology()
+    orchestrator_snap.connect_host()
     assert orchestrator_snap.remove() is None
     assert NAME not in connected.snaps
     assert sorted(connected.commands_of("disconnect")) == [
+        ["disconnect", "--forget", f"{NAME}:sys-devices-system-node", ":system-files"],
         ["disconnect", "--forget", f"{NAME}:topology", ":system-files"],
         ["disconnect", "--forget", f"{CONSUMER}:epa-info", f"{NAME}:epa-info"],
     ]
@@ -202,6 +270,6 @@ def test_remove_retries_a_busy_snapd_then_raises(ours: Snapd) -> None:
 
 def test_installed_snap_needs_no_store(ours: Snapd) -> None:
     ours.store.down = True
-    orchestrator_snap.hold()
-    orchestrator_snap.connect_topology()
-    assert orchestrator_snap.connections()[-1].slot == ":system-files"
+    installation.hold()
+    orchestrator_snap.connect_host()
+    assert [each.slot for each in orchestrator_snap.connections()[-2:]] == [":system-files", ":system-files"]

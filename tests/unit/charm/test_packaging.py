@@ -17,6 +17,7 @@ import yaml
 
 import daemon_health
 import epa_orchestrator
+import installation
 import orchestrator_snap
 from charm import BUNDLED, PRINCIPAL, RESOURCE
 from config import CharmConfig
@@ -30,11 +31,9 @@ ENDPOINTS: dict[str, dict[str, Any]] = CHARMCRAFT["requires"]
 
 CHARM_MODULES = {path.stem for path in (ROOT / "src").glob("*.py")}
 
-#: The operator of the machine decides who may change claims, with `snap set`.
-SNAP_ONLY_OPTIONS = {"allowed-uids", "allowed-gids"}
-#: The charm sets this option always; without it the daemon takes the value from its environment.
+#: Without this option the daemon takes the value from its environment.
 CHARM_DEFAULTS = {"log-level": "info"}
-CHARM_OPTIONS = {"snap-channel", "snap-revision", "connect-plugs", "require-isolated-cpus"}
+CHARM_OPTIONS = {"snap-name", "snap-channel", "snap-revision", "connect-plugs", "require-isolated-cpus"}
 
 JUJU_TYPES = {str: "string", bool: "boolean", int: "int"}
 
@@ -73,10 +72,10 @@ def test_daemon_does_not_import_the_charm() -> None:
 
 
 def test_options_are_the_charms_own_and_the_daemons() -> None:
-    assert OPTIONS.keys() == CHARM_OPTIONS | set(option_names()) - SNAP_ONLY_OPTIONS
+    assert OPTIONS.keys() == CHARM_OPTIONS | set(option_names())
 
 
-@pytest.mark.parametrize("option", sorted(set(option_names()) - SNAP_ONLY_OPTIONS))
+@pytest.mark.parametrize("option", sorted(option_names()))
 def test_daemon_option_has_the_daemons_default(option: str) -> None:
     default = OPTIONS[option]["default"]
     expected = CHARM_DEFAULTS.get(option, Settings().value(option))
@@ -111,6 +110,7 @@ def test_actions_are_those_of_the_documentation() -> None:
         "release",
         "refresh-snap",
         "get-status",
+        "settle-claims",
     }
 
 
@@ -127,8 +127,14 @@ def test_principal_relation_is_unchanged() -> None:
 
 def test_base_platforms_and_juju_version() -> None:
     assert CHARMCRAFT["base"] == "ubuntu@24.04"
-    assert CHARMCRAFT["platforms"].keys() == {"amd64", "arm64"}
+    assert CHARMCRAFT["platforms"].keys() == {"amd64", "arm64", "s390x"}
     assert CHARMCRAFT["assumes"] == ["juju >= 3.6"]
+
+
+def test_endpoints_have_the_names_of_the_older_charm() -> None:
+    """Juju refuses the refresh of an application whose related endpoint is missing."""
+    assert ENDPOINTS.keys() == {PRINCIPAL, "tracing", "receive-ca-cert"}
+    assert ENDPOINTS["tracing"]["interface"] == "tracing"
 
 
 def test_resource_has_the_name_in_the_code() -> None:
@@ -144,6 +150,9 @@ def test_bundled_snap_is_staged_under_the_name_in_the_code() -> None:
 
 # --- snapcraft.yaml ---
 
+#: The plugs that read the host.
+PLUGS = ["sys-devices-system-node", "topology"]
+
 
 def test_snap_has_the_version_of_the_package() -> None:
     assert SNAPCRAFT["version"] == epa_orchestrator.__version__
@@ -151,7 +160,7 @@ def test_snap_has_the_version_of_the_package() -> None:
 
 def test_snap_has_the_names_that_the_charm_uses() -> None:
     assert SNAPCRAFT["name"] == orchestrator_snap.NAME
-    assert SNAPCRAFT["base"] == orchestrator_snap.BASE
+    assert SNAPCRAFT["base"] == installation.BASE
     assert SNAPCRAFT["slots"].keys() == {orchestrator_snap.SLOT}
     assert SNAPCRAFT["confinement"] == "strict"
 
@@ -173,7 +182,25 @@ def test_hook_is_executable_and_runs_configure(hook: str) -> None:
     path = ROOT / "snap" / "hooks" / hook
     assert os.access(path, os.X_OK)
     assert "epa_orchestrator.configure" in path.read_text("utf-8")
-    assert SNAPCRAFT["hooks"][hook]["plugs"] == ["topology"]
+    assert SNAPCRAFT["hooks"][hook]["plugs"] == PLUGS
+
+
+@pytest.mark.parametrize("app", ["daemon", "epa-orchestrator"])
+def test_app_has_both_plugs_that_read_the_host(app: str) -> None:
+    assert [plug for plug in SNAPCRAFT["apps"][app]["plugs"] if plug != "network-bind"] == PLUGS
+
+
+def test_node_plug_is_that_of_the_older_snap() -> None:
+    """snapd keeps a connection over a refresh by the plug's name."""
+    assert SNAPCRAFT["plugs"]["sys-devices-system-node"] == {
+        "interface": "system-files",
+        "read": ["/sys/devices/system/node"],
+    }
+
+
+def test_only_the_hook_of_a_refresh_replays() -> None:
+    hooks = {path.name for path in (ROOT / "snap" / "hooks").iterdir() if "--replay" in path.read_text("utf-8")}
+    assert hooks == {"post-refresh"}
 
 
 def test_no_other_hooks_exist() -> None:

@@ -61,6 +61,7 @@ def test_missing_snap_is_none() -> None:
 def test_connections_list_unconnected_plugs_but_no_unconnected_slots() -> None:
     assert snapd.connections(NAME) == [
         Connection("network-bind", (NAME, "network-bind"), ":network-bind"),
+        Connection("system-files", (NAME, "sys-devices-system-node"), None),
         Connection("system-files", (NAME, "topology"), None),
     ]
 
@@ -73,6 +74,7 @@ def test_connections_list_a_content_interface_without_its_attribute(fake: Snapd)
     assert snapd.connections(NAME) == [
         Connection("content", (CONSUMER, "epa-info"), f"{NAME}:epa-info"),
         Connection("network-bind", (NAME, "network-bind"), ":network-bind"),
+        Connection("system-files", (NAME, "sys-devices-system-node"), None),
         Connection("system-files", (NAME, "topology"), ":system-files"),
     ]
 
@@ -81,18 +83,20 @@ def test_connections_list_a_content_interface_without_its_attribute(fake: Snapd)
 def test_stand_in_prints_connections_as_snapd_does(fake: Snapd) -> None:
     fake.add_consumer()
     assert snapd.run("connections", NAME).splitlines() == [
-        "Interface     Plug                           Slot                       Notes",
-        "content       -                              epa-orchestrator:epa-info  -",
-        "network-bind  epa-orchestrator:network-bind  :network-bind              -",
-        "system-files  epa-orchestrator:topology      -                          -",
+        "Interface     Plug                                      Slot                       Notes",
+        "content       -                                         epa-orchestrator:epa-info  -",
+        "network-bind  epa-orchestrator:network-bind             :network-bind              -",
+        "system-files  epa-orchestrator:sys-devices-system-node  -                          -",
+        "system-files  epa-orchestrator:topology                 -                          -",
     ]
     snap.connect((CONSUMER, "epa-info"), (NAME, "epa-info"))
     snap.connect((NAME, "topology"))
     assert snapd.run("connections", NAME).splitlines() == [
-        "Interface          Plug                           Slot                       Notes",
-        "content[epa-info]  openstack-hypervisor:epa-info  epa-orchestrator:epa-info  manual",
-        "network-bind       epa-orchestrator:network-bind  :network-bind              -",
-        "system-files       epa-orchestrator:topology      :system-files              manual",
+        "Interface          Plug                                      Slot                       Notes",
+        "content[epa-info]  openstack-hypervisor:epa-info             epa-orchestrator:epa-info  manual",
+        "network-bind       epa-orchestrator:network-bind             :network-bind              -",
+        "system-files       epa-orchestrator:sys-devices-system-node  -                          -",
+        "system-files       epa-orchestrator:topology                 :system-files              manual",
     ]
 
 
@@ -164,7 +168,7 @@ def test_busy_snapd_is_raised_after_the_last_try(fake: Snapd) -> None:
 @pytest.mark.usefixtures("ours")
 def test_busy_snapd_is_retried_by_the_command(fake: Snapd) -> None:
     fake.fail_next("snap connections", BUSY, ATTEMPTS - 1)
-    assert len(snapd.connections(NAME)) == 2
+    assert len(snapd.connections(NAME)) == 3
     assert fake.request_count("snap connections") == ATTEMPTS
 
 
@@ -209,12 +213,16 @@ def test_missing_snapd_is_not_retried(monkeypatch: pytest.MonkeyPatch, caplog: p
 
 
 @pytest.mark.usefixtures("ours")
-def test_jujus_proxies_reach_the_command_in_lower_and_upper_case(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jujus_proxies_reach_the_command_in_lower_and_upper_case(
+    fake: Snapd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("JUJU_CHARM_HTTP_PROXY", "http://proxy.test:3128")
     monkeypatch.setenv("JUJU_CHARM_HTTPS_PROXY", "http://proxy.test:3129")
     monkeypatch.setenv("JUJU_CHARM_NO_PROXY", "localhost,10.0.0.0/8")
     monkeypatch.setenv("http_proxy", "http://other.test")
+    monkeypatch.setenv("PATH", str(tmp_path))  # charmhelpers warns with juju-log about the range of addresses
     snapd.run("connections", NAME)
+    assert "WARNING: Passing NO_PROXY string that includes a cidr." in capfd.readouterr().err
     environment = fake.commands[-1].environment
     for name, value in (
         ("http_proxy", "http://proxy.test:3128"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,11 @@ from charmlibs import snap
 from ops import testing
 
 import daemon_health
+import installation
+import older_daemon
 import orchestrator_snap
 from charm import EpaOrchestratorCharm
+from charm_record import Record
 from daemon_health import Holdings
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsTree
@@ -30,9 +34,12 @@ from epa_orchestrator.protocol.answers import (
     PageCapacity,
     PoolSummary,
 )
+from installation import Plan
 from isolation import Isolation
-from orchestrator_snap import Source, StoreSource
+from older_daemon import Intrusion
+from snap_sources import FileSource, Source, StoreSource
 from snapd import Connection
+from store_offer import Offer
 from tests.machines import made_up
 from tools.synthetic import Shape
 
@@ -43,21 +50,23 @@ META = {key: CHARMCRAFT[key] for key in ("name", "summary", "subordinate", "requ
 SHAPE = Shape(cores_per_l3=4, isolated="2-3", hugepages={2048: (8, 6)})
 
 HYPERVISOR = ("openstack-hypervisor", "epa-info")
+NODES = Connection("system-files", ("epa-orchestrator", "sys-devices-system-node"), ":system-files")
 TOPOLOGY = Connection("system-files", ("epa-orchestrator", "topology"), ":system-files")
 CONSUMER = Connection("content", HYPERVISOR, "epa-orchestrator:epa-info")
 
 NO_ISOLATION = "no isolated CPUs: pinning requests will be refused; set isolcpus= on the kernel command line and reboot"
-CONTAINER = (
-    "no isolated CPUs: pinning requests will be refused; this is a container: set isolcpus= on the host's kernel"
-    " command line and reboot the host"
+NO_ISOLATION_IN_CONTAINER = (
+    "no isolated CPUs: pinning requests will be refused; set isolcpus= on the host's kernel command line and reboot the"
+    " host"
 )
+CONTAINER = "this is a container: isolation belongs to the host, and an orchestrator there would grant the same CPUs"
 UNREADABLE = "the CPUs of this host cannot be read: sysfs shows no CPUs"
 NO_RELATION = "missing relation sunbeam-machine: run 'juju integrate epa-orchestrator sunbeam-machine'"
 
 OK = testing.ActiveStatus()
 
 #: The steps of every event after the snap is installed.
-STEPS = ("connect_topology", "ensure_config", "connect_consumers")
+STEPS = ("connect_host", "save", "ensure_config", "connect_consumers")
 
 
 def info(revision: str, channel: str = "", version: str = "0.1.0", held: bool = True) -> snap.InstalledInfo:
@@ -97,7 +106,7 @@ def memory(**pages: int) -> MemoryAnswer:
 
 
 class Workload:
-    """Takes the place of the modules orchestrator_snap and daemon_health: records calls, and fails when told to.
+    """Takes the place of the modules about the snap and the daemon: records calls, and fails when told to.
 
     Only calls that change something are recorded in `calls`.
     """
@@ -108,23 +117,46 @@ class Workload:
         self.errors: dict[str, Exception] = {}
         self.snap: snap.InstalledInfo | None = None
         self.source: Source | None = None
+        #: What `plan` answers instead of the wanted source.
+        self.planned: Plan | None = None
+        #: The arguments of the last `plan`.
+        self.known: Offer | None = None
+        self.ours = True
         self.config: dict[str, Any] = {}
+        self.written = Record()
+        self.intrusion: Intrusion | None = None
+        self.taken_over = ""
+        #: What connect_host returns.
+        self.missing = ""
         self.plugs: list[tuple[str, str]] = []
         #: The isolated CPUs of each health check.
         self.isolated: list[CpuSet] = []
         self.held = Holdings([listing()], memory())
         self.reason_to_stay: str | None = None
         self.next_revision = 1
+        #: The function that takes too long.
+        self.slow = ""
 
     def installed(self) -> snap.InstalledInfo | None:
         self._fail("installed")
         return self.snap
 
+    def installed_is_ours(self) -> bool:
+        return self.snap is not None and self.ours
+
     def is_installed_from(self, source: Source) -> bool:
         return self.snap is not None and self.source == source
 
-    def install(self, source: Source, *, refresh: bool = False) -> None:
-        self._call("install refresh" if refresh else "install")
+    def plan(self, wanted: Source, bundled: FileSource, known: Offer | None, *, refresh: bool) -> Plan:
+        self._fail("plan")
+        self.known = known
+        if self.planned is not None:
+            return self.planned
+        stays = self.is_installed_from(wanted) and not (refresh and isinstance(wanted, StoreSource))
+        return Plan(None if stays else wanted)
+
+    def install(self, source: Source) -> None:
+        self._call("install")
         channel = source.channel if isinstance(source, StoreSource) else ""
         self.snap = info(f"{'' if channel else 'x'}{self.next_revision}", channel)
         self.source = source
@@ -137,20 +169,38 @@ class Workload:
         self._fail("options")
         return self.config
 
-    def ensure_config(self, requested: dict[str, Any]) -> None:
+    def record(self) -> Record:
+        self._fail("record")
+        return self.written
+
+    def save(self, new: Record) -> None:
+        self._call("save")
+        self.written = new
+
+    def ensure_config(self, requested: Mapping[str, Any]) -> None:
         self._call("ensure_config")
-        self.config = requested
+        self.config = dict(requested)
 
     def connections(self) -> list[Connection]:
         self._fail("connections")
         return [TOPOLOGY, CONSUMER]
 
-    def connect_topology(self) -> None:
-        self._call("connect_topology")
+    def connect_host(self) -> str:
+        self._call("connect_host")
+        return self.missing
 
     def connect_consumers(self, plugs: Iterable[tuple[str, str]]) -> None:
         self._call("connect_consumers")
         self.plugs = list(plugs)
+
+    def find(self, settled: float) -> Intrusion | None:
+        self._fail("find")
+        return self.intrusion if self.intrusion and self.intrusion.at > settled else None
+
+    def take_over(self, revision: str) -> str:
+        self._call("take_over")
+        self.taken_over = revision
+        return "/var/snap/epa-orchestrator/common/state.db.replaced"
 
     def remove(self) -> str | None:
         self._call("remove")
@@ -179,6 +229,8 @@ class Workload:
         self._fail(what.partition(" ")[0])
 
     def _fail(self, what: str) -> None:
+        if what == self.slow:
+            time.sleep(20)
         if what in self.errors:
             raise self.errors[what]
 
@@ -191,7 +243,7 @@ def public_functions(functions: list[tuple[str, Any]], module: str) -> dict[str,
 #: The functions that the stand-in replaces, by module.
 REAL_FUNCTIONS = {
     module: public_functions(inspect.getmembers(module, inspect.isfunction), module.__name__)
-    for module in (orchestrator_snap, daemon_health)
+    for module in (orchestrator_snap, installation, older_daemon, daemon_health)
 }
 
 
@@ -260,3 +312,8 @@ class Unit:
             self.ctx.run(self.ctx.on.action(action, params=params), self.state())
         assert not self.ctx.action_results
         return caught.value.message
+
+
+def warnings_of(unit: Unit) -> list[str]:
+    """The warnings in Juju's log."""
+    return [line.message for line in unit.ctx.juju_log if line.level == "WARNING"]

@@ -10,8 +10,8 @@ from collections.abc import Callable, Generator
 
 import pytest
 
-from errors import CharmError
-from orchestrator_snap import StoreSource
+from errors import CharmError, TemporaryError
+from snap_sources import StoreSource
 from tests.fake_snapd.snapd import Snapd
 from tests.fake_snapd.snaps import CONSUMER, NAME
 from tests.service import Service, short_directory
@@ -25,6 +25,13 @@ PLUG = (CONSUMER, "epa-info")
 def error_of(action: Callable[[], object]) -> str:
     """The message of the error with which a call must end."""
     with pytest.raises(CharmError) as caught:
+        action()
+    return str(caught.value)
+
+
+def temporary(action: Callable[[], object]) -> str:
+    """The message of the error that goes away by itself, with which a call must end."""
+    with pytest.raises(TemporaryError) as caught:
         action()
     return str(caught.value)
 

@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import termios
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +25,7 @@ from typer.testing import CliRunner, Result
 
 from epa_orchestrator.cli.app import app
 from epa_orchestrator.client import Client, DaemonError
-from tests.functional.harness import Process, clean_environment, wait_until
+from tests.functional.harness import PATIENCE, Process, clean_environment, wait_until
 from tests.unit.client.builders import FakeServer
 
 #: Every command that asks a daemon.
@@ -96,6 +102,39 @@ class Command:
             timeout=60,
             check=False,
         )
+
+    def on_terminal(self, *arguments: str, answer: Callable[[], str] | None = None) -> tuple[int, str, str]:
+        """Run a command with a terminal as stdin and stderr; returns the exit code, stdout, and the terminal's text.
+
+        `answer` is called when the command asks, and returns what the person types.
+        """
+        ours, terminal = pty.openpty()
+        with (
+            os.fdopen(ours, "r+b", buffering=0) as screen,
+            subprocess.Popen(
+                [sys.executable, "-m", "epa_orchestrator", *arguments],
+                env=self.process_environment(),
+                stdin=terminal,
+                stdout=subprocess.PIPE,
+                stderr=terminal,
+                start_new_session=True,
+                # Without it, Ctrl-C would not reach the command.
+                preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # noqa: PLW1509
+            ) as process,
+        ):
+            os.close(terminal)
+            guard = threading.Timer(PATIENCE, process.kill)
+            guard.start()
+            shown = b""
+            with suppress(OSError):  # EIO once the command has ended
+                while piece := screen.read(4096):
+                    shown += piece
+                    if answer is not None and shown.endswith(b"[y/N] "):
+                        screen.write(answer().encode())
+                        answer = None
+            stdout, _ = process.communicate(timeout=PATIENCE)
+            guard.cancel()
+        return process.returncode, stdout.decode(), shown.decode().replace("\r\n", "\n")
 
     def process_environment(self, **environment: str) -> dict[str, str]:
         own = {name: value for name, value in self.environment.items() if value is not None}

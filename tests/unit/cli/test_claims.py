@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""`allocate`, `explain` and `release` send the options as fields, and show the answer as text and as JSON."""
+"""`allocate` and `explain` send the options as fields, and show the answer as text and as JSON."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ def test_unknown_pool_is_refused(command: list[str], pool: str, daemon: Daemon) 
     ("arguments", "text"),
     [
         (["2"], "2-3 (4 of 6 still free)\n"),
-        ([], "2-5 (2 of 6 still free)\n"),
-        (["0"], "2-5 (2 of 6 still free)\n"),
+        (["--default-size"], "2-5 (2 of 6 still free)\n"),
         (["6"], "2-7 (0 of 6 still free)\n"),
         (["--percent", "100"], "2-7 (0 of 6 still free)\n"),
         (["--percent", "20"], "2-3 (4 of 6 still free)\n"),
@@ -80,7 +79,7 @@ def test_allocate_json(daemon: Daemon) -> None:
     ("arguments", "text"),
     [
         (["2"], "2-3 (4 of 6 would still be free; dry run: nothing was changed)\n"),
-        ([], "2-5 (2 of 6 would still be free; dry run: nothing was changed)\n"),
+        (["--default-size"], "2-5 (2 of 6 would still be free; dry run: nothing was changed)\n"),
         (["--percent", "100"], "2-7 (0 of 6 would still be free; dry run: nothing was changed)\n"),
         (["2", "--numa-node", "0"], "2-3 (4 of 6 would still be free; dry run: nothing was changed)\n"),
         (["1", "--pool", "general"], "1 (0 of 1 would still be free; dry run: nothing was changed)\n"),
@@ -114,6 +113,22 @@ def test_older_daemon_gets_no_dry_run() -> None:
     assert {request["action"] for request in older.requests} == {"list_allocations"}
 
 
+def test_older_daemon_gets_no_request_without_take() -> None:
+    """It would ignore the field `may_take`, and take CPUs of others."""
+    with tempfile.TemporaryDirectory() as directory:
+        command = Command(Path(directory))
+        older = HostileServer(command.socket, escapes="", features=["dry-run"])
+        try:
+            sentence = command.failure(1, "allocate", "a", "1")
+            asked = [request["action"] for request in older.requests]
+            command.run("allocate", "a", "1", "--take")
+        finally:
+            older.stop()
+    assert sentence == ("No request was sent: this daemon cannot say whose CPUs it would take: add --take to allow it")
+    assert asked == ["list_allocations"]
+    assert older.requests[-1]["action"] == "allocate_cores"
+
+
 @pytest.mark.parametrize("command", ["allocate", "explain"])
 @pytest.mark.parametrize(
     ("option", "value", "cpus"),
@@ -136,9 +151,9 @@ def test_wishes(command: str, option: str, value: str, cpus: str, daemon: Daemon
         ("--near", "1", "near=1: NUMA node 1 does not exist"),  # a number is a NUMA node, not the name of an interface
         ("--near", "eth9", "near=eth9: the network interface does not exist"),
         ("--near", "0000:3b:00.0", "near=0000:3b:00.0: this machine shows no PCI device 0000:3b:00.0"),
-        ("--near", "a/b", "Field 'near' must be a NUMA node, a PCI address or a network interface, not a/b"),
+        ("--near", "a/b", "Field 'near' must be a NUMA node, a PCI address or a network interface, not \"a/b\""),
         ("--near", "-1", "near=-1: the network interface does not exist"),
-        ("--near", "9" * 5000, "Field 'near' must be a NUMA node, a PCI address or a network interface, not 999"),
+        ("--near", "9" * 5000, "Field 'near' must be a NUMA node, a PCI address or a network interface, not \"999"),
         ("--numa-policy", "packed", "Field 'numa_policy' must be "),
         ("--cpu-thread-policy", "", "Field 'cpu_thread_policy' must be "),
         ("--uncore-cache-alignment", "None", "Field 'uncore_cache_alignment' must be "),
@@ -246,33 +261,3 @@ def test_explain_of_a_refusal_without_choices(
     arguments: list[str], sentence: str, as_json: list[str], daemon: Daemon
 ) -> None:
     assert daemon.failure(1, "explain", "nova", *arguments, *as_json).startswith(sentence)
-
-
-def test_release(daemon: Daemon) -> None:
-    daemon.run("allocate", "nova", "2")
-    assert daemon.text("release", "nova") == "released (6 of 6 free)\n"
-    assert daemon.text("release", "nova") == "released (6 of 6 free)\n", "releasing nothing succeeds"
-    assert daemon.json("release", "nova")["allocated_cores"] == ""
-
-
-def test_release_in_a_node(daemon: Daemon) -> None:
-    daemon.run("allocate", "nova", "2", "--numa-node", "0")
-    assert daemon.json("release", "nova", "--numa-node", "0") == {
-        "version": "1.0",
-        "service_name": "nova",
-        "numa_node": 0,
-        "num_of_cores": -1,
-        "cores_allocated": "",
-        "total_available_cpus": 6,
-        "remaining_available_cpus": 6,
-        "pool": "isolated",
-        "preemption_policy": None,
-    }
-
-
-def test_release_finds_the_pool(daemon: Daemon) -> None:
-    daemon.run("allocate", "nova", "1", "--pool", "general")
-    assert "in pool general" in daemon.failure(1, "release", "nova", "--pool", "isolated")
-    assert daemon.text("release", "nova") == "released (1 of 1 free)\n"
-    daemon.run("allocate", "nova", "1", "--pool", "general")
-    assert daemon.json("release", "nova", "--pool", "general")["pool"] == "general"

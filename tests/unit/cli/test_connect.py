@@ -23,7 +23,11 @@ def test_exit_code_is_3_without_a_daemon(command: list[str], as_json: list[str],
 
 @pytest.mark.parametrize("command", ASKING)
 def test_socket_option_and_variable(command: list[str], daemon: Daemon, offline: Command) -> None:
+    if command[0] == "release":
+        daemon.client.allocate_in_node("a", 0, 2)
     assert offline.run(*command, "--socket", str(daemon.socket)).exit_code == 0
+    if command[0] == "release":
+        daemon.client.allocate_in_node("a", 0, 2)
     assert offline.run(*command, env={"EPA_SOCKET": str(daemon.socket)}).exit_code == 0
     assert str(offline.base / "x") in daemon.failure(3, *command, "--socket", str(offline.base / "x"))
 
@@ -34,8 +38,6 @@ def test_socket_option_and_variable(command: list[str], daemon: Daemon, offline:
     [
         (["allocate", "nova", "7"], "Insufficient CPUs available. Requested: 7, Available: 6"),
         (["allocate", "nova", "1", "--numa-node", "3"], "NUMA node 3 does not exist"),
-        (["allocate", "nova", "--numa-node", "0"], "num_of_cores=0 is invalid for allocate_numa_cores"),
-        (["release", "nova", "--numa-node", "3"], "NUMA node 3 does not exist"),
         (["hugepages", "nova", "--count", "0"], "hugepages_requested=0 is invalid for allocate_hugepages"),
         (["hugepages", "nova", "--count", "1", "--node", "3"], "NUMA node 3 not found"),
         (["hugepages", "nova", "--count", "1", "--size", "4"], "Hugepage size 4 KB not found on node 0"),
@@ -50,13 +52,6 @@ def test_refusal_is_the_daemons_sentence(
 ) -> None:
     assert daemon.failure(1, *arguments, *as_json) == sentence
     assert daemon.json("status")["pools"]["isolated"]["total_allocations"] == 0
-
-
-@pytest.mark.parametrize("command", [["allocate", "a", "1"], ["release", "a"], ["hugepages", "a", "--count", "1"]])
-def test_read_only_daemon_refuses_changes(command: list[str], read_only: Daemon) -> None:
-    sentence = read_only.failure(1, *command)
-    assert "state.json" in sentence
-    assert "restart" in sentence
 
 
 @pytest.mark.parametrize("refuse", [False, True], ids=["answers", "refusals"])

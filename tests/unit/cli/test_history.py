@@ -106,6 +106,17 @@ def test_history_without_a_database(offline: Command) -> None:
     assert (offline.base / "common" / "state.db").read_bytes() == b"rubbish" * 1000
 
 
+def test_history_names_who_lost_cpus_to_whom(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "6")
+    daemon.run("allocate", "ovs", "2", "--numa-node", "0", "--take")
+    shown = {row["Service"]: row["After"] for row in table(daemon.text("history", "--limit", "2"))}
+    assert shown == {"ovs": "2-3 (by node); took 2-3 from nova", "nova": "4-7; lost 2-3 to ovs"}
+    events = {each["service"]: each for each in daemon.json("history", "--limit", "2")}
+    assert events["ovs"]["taken_from"] == {"nova": "2-3"}
+    assert events["nova"]["taken_by"] == {"ovs": "2-3"}
+    assert "taken_by" not in events["ovs"]
+
+
 DAMAGED = {
     "before = 'no JSON'": ("before", "Before"),
     "after = '[]'": ("after", "After"),

@@ -38,8 +38,3 @@ def test_hugepages_json(daemon: Daemon) -> None:
             }
         },
     }
-
-
-def test_hugepages_of_a_read_only_daemon(read_only: Daemon) -> None:
-    assert "node0" in read_only.text("hugepages")
-    assert "state.json" in read_only.json("hugepages")["state_error"]

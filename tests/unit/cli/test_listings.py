@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+
+import pytest
 
 from epa_orchestrator.protocol.answers import FEATURES
 from tests.unit.cli.builders import Daemon, table
@@ -114,19 +117,37 @@ def test_list_json(daemon: Daemon) -> None:
     assert (general["pool"], general["allocations"]) == ("general", [])
 
 
-def test_list_of_a_read_only_daemon(read_only: Daemon) -> None:
-    assert "0 CPUs held, 0 of 6 free" in read_only.text("list")
-    assert "state.json" in read_only.json("list")["state_error"]
+@pytest.fixture(scope="module")
+def warned() -> Iterator[Daemon]:
+    """A daemon whose settings give its listings a warning."""
+    made = Daemon({"cpu-pool": "900"})
+    yield made
+    made.stop()
 
 
-def test_list_of_a_pool_that_is_not_configured(read_only: Daemon) -> None:
-    assert "general is not configured" in read_only.failure(1, "list", "--pool", "general")
+def test_status_shows_each_warning_on_its_own_line(warned: Daemon) -> None:
+    """Warnings do not change the exit code."""
+    *_, warning = warned.text("status").splitlines()
+    assert warning.startswith("warning: ")
+    assert "pool general" in warning
+
+
+def test_status_json_has_the_warnings_once(warned: Daemon) -> None:
+    document = warned.json("status")
+    (warning,) = document["warnings"]
+    assert "pool general" in warning
+    assert all("warnings" not in pool for pool in document["pools"].values())
+
+
+def test_list_leaves_warnings_to_status(warned: Daemon) -> None:
+    assert "warning" not in warned.text("list")
+    assert warned.json("list")["warnings"] == warned.json("status")["warnings"]
 
 
 def test_list_shows_withheld_cpus(daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "2", "--cpu-thread-policy", "isolate")
     (row,) = table(daemon.text("list"))
-    assert (row["CPUs"], row["Withheld"]) == ("2,4", "3,5")
+    assert (row["CPUs"], row["Withheld"]) == ("2, 4", "3, 5")
     assert "2 CPUs held, 2 of 6 free" in daemon.text("list")
     assert daemon.json("list")["allocations"][0]["withheld_cpus"] == "3,5"
-    assert "2,4 (withholds 3,5)" in daemon.text("history", "--limit", "1")
+    assert "2, 4 (withholds 3, 5)" in daemon.text("history", "--limit", "1")

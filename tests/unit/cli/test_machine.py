@@ -12,6 +12,7 @@ import os
 import pytest
 
 from epa_orchestrator.hardware import sysfs
+from epa_orchestrator.hardware.sysfs import load_recording
 from tests.unit.cli.builders import Command
 from tools.synthetic import Shape, build, write_tree
 
@@ -65,6 +66,16 @@ def test_default_machine_is_this_host(offline: Command) -> None:
     document = json.loads(result.stdout)
     assert (document["online"], document["isolated"]) == ("0-5", "1-2")
     assert document["nodes"][1]["hugepages"] == [{"size_kb": 2048, "total": 3, "free": 1}]
+
+
+def test_recording_has_the_promised_hugepages(offline: Command) -> None:
+    promised = "kernel/mm/hugepages/hugepages-2048kB/resv_hugepages"
+    files = build(Shape(isolated="1-2", hugepages={2048: (3, 1)})) | {promised: "1"}
+    write_tree(files, offline.base / "sys")
+    file = offline.base / "host.json"
+    result = offline.run("machine", "--record", str(file), env={"EPA_SYSFS": str(offline.base / "sys")})
+    assert result.exit_code == 0
+    assert load_recording(file.read_text()).read(promised) == "1"
 
 
 def test_host_without_cpus_is_an_error(offline: Command) -> None:

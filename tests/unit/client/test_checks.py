@@ -25,6 +25,7 @@ from epa_orchestrator.protocol.answers import (
     CoresAnswer,
     Explanation,
     HugepagesAnswer,
+    LeftOut,
     Listing,
     ListingHead,
     MemoryAnswer,
@@ -36,7 +37,7 @@ from epa_orchestrator.protocol.answers import (
 
 MODELS = (
     *(Allocation, CoresAnswer, Explanation, HugepagesAnswer, Listing, ListingHead, MemoryAnswer, NumaCoresAnswer),
-    *(PercentAnswer, Placement, PoolSummary, Candidate),
+    *(PercentAnswer, Placement, PoolSummary, Candidate, LeftOut),
 )
 
 
@@ -244,3 +245,77 @@ def test_too_many_hugepage_sizes_are_invalid(count: int, fine: bool) -> None:
         checks.check_reply({}, answer)
     else:
         assert invalid(lambda: checks.check_reply({}, answer)).endswith("it has 20000 sizes of hugepages")
+
+
+def numa(**changes: Any) -> NumaCoresAnswer:
+    fields: dict[str, Any] = {
+        "service_name": "a",
+        "numa_node": 0,
+        "num_of_cores": 2,
+        "cores_allocated": "2-3",
+        "total_available_cpus": 6,
+        "remaining_available_cpus": 4,
+        "pool": "isolated",
+        "preemption_policy": "legacy",
+    }
+    return NumaCoresAnswer(**(fields | changes))
+
+
+NUMA_REQUEST = {"service_name": "a", "numa_node": 0, "num_of_cores": 2}
+
+
+@pytest.mark.parametrize("taken", [{}, {"b": "2"}, {"b": "2", "c": "3"}, {"b": "2-3"}])
+def test_cpus_taken_from_others_are_among_the_granted(taken: dict[str, str]) -> None:
+    checks.check_reply(NUMA_REQUEST, numa(taken=taken))
+
+
+@pytest.mark.parametrize("taken", [{"b": "4"}, {"b": "2", "c": "2"}, {"a": "2"}, {"b": ""}, {"b": "2-4"}], ids=str)
+def test_impossible_takings_are_invalid(taken: dict[str, str]) -> None:
+    assert "of service '" in invalid(lambda: checks.check_reply(NUMA_REQUEST, numa(taken=taken)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"taken": {"b": "x"}}, "taken is not a CPU list: 'x'"),
+        ({"taken": {"b\x1b": "2"}}, "service_name holds control characters: 'b\ufffd'"),
+        ({"taken": {"b" * 256: "2"}}, "service_name has 256 characters"),
+        ({"warnings": ["a"] * 1001}, "warnings has 1001 entries"),
+        ({"warnings": ["\x07"]}, "warnings holds control characters: '\ufffd'"),
+        ({"warnings": "a"}, "warnings: input should be a valid array"),
+    ],
+)
+def test_warnings_and_takings_are_checked(changes: dict[str, Any], reason: str) -> None:
+    answer = json.dumps(json.loads(numa().encode()) | changes).encode()
+    assert invalid(lambda: checks.parse(NumaCoresAnswer, answer)) == reason
+
+
+def memory(numa_hugepages: dict[str, Any], **changes: Any) -> MemoryAnswer:
+    document = {"version": "1.0", "service_name": "", "numa_hugepages": numa_hugepages, **changes}
+    return checks.parse(MemoryAnswer, json.dumps(document).encode())
+
+
+NO_PAGES: dict[str, Any] = {"capacity": [], "allocations": {}}
+
+
+def test_answer_about_one_node_holds_that_node() -> None:
+    checks.check_reply({"node_id": 1}, memory({"node1": NO_PAGES}))
+
+
+@pytest.mark.parametrize("nodes", [{}, {"node0": NO_PAGES}, {"node0": NO_PAGES, "node1": NO_PAGES}], ids=str)
+def test_answer_about_other_nodes_is_invalid(nodes: dict[str, Any]) -> None:
+    assert invalid(lambda: checks.check_reply({"node_id": 1}, memory(nodes))) == "it is not about node 1 alone"
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        {"sizes_kb": {"2048": "x"}, "nodes": ""},
+        {"sizes_kb": {"x": "0"}, "nodes": ""},
+        {"sizes_kb": {}, "nodes": "3-1"},
+        {"sizes_kb": {}},
+    ],
+    ids=str,
+)
+def test_what_is_left_out_is_checked(left_out: dict[str, Any]) -> None:
+    invalid(lambda: memory({}, left_out=left_out))

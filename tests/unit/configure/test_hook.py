@@ -157,17 +157,29 @@ def test_directory_in_the_place_of_a_file_is_an_error(
     assert reason in fails(hook, capsys)
 
 
-@pytest.mark.parametrize("name", ["configure", "install", "post-refresh"])
-def test_hook_scripts_run_the_hook(name: str, hook: Hook) -> None:
+def run_script(name: str, hook: Hook) -> subprocess.CompletedProcess[str]:
+    """Run one of the snap's hooks as snapd does."""
     python = hook.installed.base / "bin" / "python3"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')  # a link would lose the virtual environment
     python.chmod(0o755)
     hook.set("PYTHONPATH", Path(hook_module.__file__).parents[2])
+    return subprocess.run([str(ROOT / "snap" / "hooks" / name)], check=False, capture_output=True, text=True)
+
+
+def test_refresh_from_the_older_snap_runs_its_hooks(hook: Hook) -> None:
+    hook.propose({"cpu-pool": "0 - 2,64", "numa-policy": "of-a-later-release"})
+    for name in ("post-refresh", "configure"):
+        done = run_script(name, hook)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("name", ["configure", "install", "post-refresh"])
+def test_hook_scripts_run_the_hook(name: str, hook: Hook) -> None:
     hook.propose(USED)
-    subprocess.run([str(ROOT / "snap" / "hooks" / name)], check=True)
+    assert run_script(name, hook).returncode == 0
     assert load_settings(hook.installed.settings) == parse_settings(USED)
     hook.propose({"cpu-pool": "5-2"})
-    done = subprocess.run([str(ROOT / "snap" / "hooks" / name)], check=False, capture_output=True, text=True)
+    done = run_script(name, hook)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("cpu-pool='5-2' is not valid: ")
     assert load_settings(hook.installed.settings) == parse_settings(USED)

@@ -21,6 +21,7 @@ import pytest
 from epa_orchestrator.allocation.settings import SettingsError, load_settings, parse_settings
 from epa_orchestrator.configure.hook import ConfigureError
 from epa_orchestrator.configure.proposal import NotAcceptable
+from epa_orchestrator.hardware.sysfs import SysfsTree
 from tests.unit.configure.builders import USED, Snap
 
 
@@ -105,13 +106,29 @@ def test_invalid_settings_can_be_replaced(installed: Snap) -> None:
     assert load_settings(installed.settings) == parse_settings(USED)
 
 
-def test_unreadable_host_prevents_only_options_that_need_it(installed: Snap) -> None:
+def test_unreadable_host_prevents_no_options(installed: Snap) -> None:
     installed.sys = installed.base / "nothing"
-    assert installed.refusal({"cpu-pool": "0"}, NotAcceptable) == (
-        "cpu-pool cannot be checked against the machine: sysfs shows no CPUs: devices/system/cpu is missing or cannot"
-        " be listed; in a snap, connect its plugs"
-    )
-    installed.put({"numa-reclaim": "never"})
+    options = {"cpu-pool": "0,64", "reserved-cpus": "1", "reserved-hugepages": "0:2048:99"}
+    installed.put(options)
+    assert load_settings(installed.settings) == parse_settings(options)
+
+
+def test_claims_count_while_the_host_is_unreadable(installed: Snap) -> None:
+    installed.claim("6")
+    installed.sys = installed.base / "nothing"
+    assert "6 (held by nova)" in installed.refusal({"reserved-cpus": "6"}, NotAcceptable)
+
+
+def test_hidden_hugepages_are_not_judged(installed: Snap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its plug is connected, a snap may read files of the nodes, but no directories."""
+    assert "has no hugepages" in installed.refusal({"reserved-hugepages": "0:4:1"}, NotAcceptable)
+    names = SysfsTree.names
+
+    def hide(tree: SysfsTree, directory: str) -> list[str] | None:
+        return None if directory.endswith("hugepages") else names(tree, directory)
+
+    monkeypatch.setattr(SysfsTree, "names", hide)
+    installed.put({"reserved-hugepages": "0:4:1"})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import parse_settings
+from epa_orchestrator.allocation.usable_settings import usable_settings
 from epa_orchestrator.configure.proposal import HostState, NotAcceptable, check_proposal
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.hugepages import Hugepages
@@ -43,7 +44,7 @@ def host_state(
 
 
 def propose(current: dict[str, Any], proposed: dict[str, Any], host: HostState | None = None) -> None:
-    check_proposal(parse_settings(current), parse_settings(proposed), host or host_state())
+    check_proposal(usable_settings(current), parse_settings(proposed), host or host_state())
 
 
 def refusal(current: dict[str, Any], proposed: dict[str, Any], host: HostState | None = None) -> str:
@@ -153,21 +154,24 @@ def test_unchanged_settings_are_not_judged_again(kept: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("proposed", "option"),
-    [
-        ({"cpu-pool": "0"}, "cpu-pool"),
-        ({"reserved-cpus": "1"}, "reserved-cpus"),
-        ({"reserved-hugepages": "0:2048:1"}, "reserved-hugepages"),
-    ],
+    "proposed", [{"cpu-pool": "0-1,2,64"}, {"reserved-cpus": "1,64"}, {"reserved-hugepages": "0:2048:1,7:4:9"}]
 )
-def test_options_that_need_an_unreadable_machine_are_refused(proposed: dict[str, Any], option: str) -> None:
-    unreadable = host_state(machine=None, problem="sysfs shows no CPUs")
-    assert refusal({}, proposed, unreadable) == f"{option} cannot be checked against the machine: sysfs shows no CPUs"
+def test_options_are_not_judged_by_a_machine_that_cannot_be_read(proposed: dict[str, Any]) -> None:
+    """A snap is configured before its plugs are connected. The daemon judges again."""
+    propose({}, proposed, host_state(machine=None, problem="sysfs shows no CPUs"))
+
+
+def test_hugepages_are_not_judged_by_a_node_that_cannot_be_read() -> None:
+    propose({}, {"reserved-hugepages": "0:2048:999"}, HostState(MACHINE, {0: None}, LEDGER))
 
 
 @pytest.mark.parametrize(("current", "proposed"), [({}, {"numa-reclaim": "never"}), (POOL, POOL), ({}, {})])
 def test_other_options_are_accepted_without_a_machine(current: dict[str, Any], proposed: dict[str, Any]) -> None:
     propose(current, proposed, host_state(machine=None))
+
+
+def test_claims_are_judged_without_a_machine() -> None:
+    assert "2 (held by nova)" in refusal({}, {"reserved-cpus": "2"}, host_state(machine=None))
 
 
 def test_options_can_be_reset_without_a_machine() -> None:
@@ -302,3 +306,7 @@ def test_reserving_fewer_pages_is_always_accepted() -> None:
 
 def test_pages_reserved_earlier_do_not_prevent_others() -> None:
     propose({"reserved-hugepages": "1:2048:5"}, {"reserved-hugepages": "1:2048:5,0:2048:2"})
+
+
+def test_unusable_reservation_does_not_count_as_one_of_all_pages() -> None:
+    assert "10 are in use" in refusal({"reserved-hugepages": "x"}, {"reserved-hugepages": "0:2048:7"})

@@ -5,19 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
+from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.daemon.main import Locations, StartError, open_state, run
+from epa_orchestrator.daemon.main import Locations, StartError, open_state, read_settings, run
 from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
@@ -120,11 +122,67 @@ def test_a_second_daemon_gives_up(locations: Locations) -> None:
         first.communicate(b"")
 
 
-def test_invalid_settings_stop_the_start(locations: Locations, tmp_path: Path) -> None:
-    settings = tmp_path / "settings.json"
-    settings.write_text('{"numa-policy": "yes"}')
-    with pytest.raises(StartError, match=r"settings.json: numa-policy='yes' is not valid: set it to 'best-effort'"):
-        run(replace(locations, settings_file=settings))
+def test_only_a_state_from_after_the_first_start_is_named(locations: Locations) -> None:
+    leave_legacy_state(locations, json.dumps(CLAIMS))
+    for _ in range(2):
+        state, _ = open_state(locations)
+        assert state.store is not None
+        state.store.close()
+        assert state.warnings == ()
+    leave_legacy_state(locations, json.dumps({"allocations_db": {"allocations": {"ovs": "7", "ceph": "8"}}}))
+    for _ in range(2):
+        state, _ = open_state(locations)
+        assert state.store is not None
+        state.store.stage_seen(LastSeen({3: CpuSet.parse("1-2")}))
+        state.store.commit()
+        state.store.close()
+        (warning,) = state.warnings
+        assert "was written after this daemon took over" in warning
+        assert "hold no CPUs here: 'ceph'." in warning
+    locations.legacy_state.unlink()
+    state, _ = open_state(locations)
+    assert state.store is not None
+    state.store.close()
+    assert state.warnings == ()
+
+
+def test_database_of_an_earlier_release_knows_its_own_time_only(locations: Locations) -> None:
+    state, _ = open_state(locations)
+    assert state.store is not None
+    state.store.close()
+    with contextlib.closing(sqlite3.connect(database(locations), isolation_level=None)) as db:
+        db.execute("DELETE FROM meta WHERE key = 'created'")
+    leave_legacy_state(locations, json.dumps(CLAIMS))
+    for age, count in ((-60, 0), (60, 1)):
+        at = database(locations).stat().st_mtime + age
+        os.utime(locations.legacy_state, (at, at))
+        state, _ = open_state(locations)
+        assert state.store is not None
+        state.store.close()
+        assert len(state.warnings) == count
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('{"numa-policy": "yes", "cpu-pool": "0"}', "numa-policy='yes' is not valid: set it to 'best-effort'"),
+        ("{", "is not JSON"),
+        ("[]", "settings must be one JSON object"),
+        (None, "cannot be read: No such file or directory"),
+    ],
+)
+def test_settings_with_mistakes_can_be_used(content: str | None, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "settings.json"
+    if content is not None:
+        file.write_text(content)
+    settings = read_settings(file)
+    assert all(str(file) in warning and reason in warning for warning in settings.warnings)
+    assert len(settings.warnings) == 1
+    assert str(settings.cpu_pool) == ("0" if content and "cpu-pool" in content else "")
+
+
+def test_no_settings_file_means_the_defaults() -> None:
+    assert read_settings(None) == Settings()
 
 
 def test_the_places_of_seen_cpus_are_stored(locations: Locations) -> None:

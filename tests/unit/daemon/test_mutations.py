@@ -343,3 +343,74 @@ def test_other_mistakes_are_reported_before_the_limit() -> None:
     assert refused(request("allocate_cores", num_of_cores=20), holding("b"), at)["error"] == (
         "Insufficient CPUs available. Requested: 20, Available: 11"
     )
+
+
+# --- CPUs of others ---
+
+NOVA = Ledger.of([Claim("nova", "isolated", CpuSet.parse("2-3,10-11"), EMPTY, "legacy")], {})
+SMILE = "\N{GRINNING FACE}" * 254
+
+
+def test_the_answer_names_who_loses_which_cpus() -> None:
+    made = decided(request("allocate_numa_cores"), NOVA)
+    document = json.loads(made.answer.encode())
+    assert (document["cores_allocated"], document["taken"]) == ("2,10", {"nova": "2,10"})
+    assert made.outcome == "served, took CPUs 2,10 from 'nova'"
+
+
+def test_a_dry_run_names_who_would_lose_which_cpus() -> None:
+    made = decided(request("allocate_numa_cores", dry_run=True), NOVA)
+    assert json.loads(made.answer.encode())["taken"] == {"nova": "2,10"}
+    assert (made.change, made.outcome) == (Change(), "dry run, nothing changed, would take CPUs 2,10 from 'nova'")
+
+
+def test_the_explanation_names_who_loses_which_cpus() -> None:
+    told = answer(request("allocate_numa_cores", explain=True), NOVA)
+    assert told["explanation"]["decided_by"].endswith(" It takes CPUs 2,10 from 'nova'.")
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_answer_that_takes_nothing_names_nobody(action: str) -> None:
+    made = decided(request(action))
+    assert "taken" not in json.loads(made.answer.encode())
+    assert made.outcome == "served"
+
+
+def test_services_that_the_answer_cannot_name_are_a_warning() -> None:
+    first = Claim(SMILE + "b", "isolated", CpuSet.parse("2,10"), EMPTY, "legacy")
+    second = Claim(SMILE + "c", "isolated", CpuSet.parse("3,11"), EMPTY, "legacy")
+    told = answer(request("allocate_numa_cores", num_of_cores=4), Ledger.of([first, second], {}))
+    assert told["taken"] == {first.service: "2,10"}
+    assert told["warnings"] == ["'taken' does not name all services: the request takes CPUs 3,11 from 1 other service"]
+
+
+# --- warnings ---
+
+
+@pytest.mark.parametrize("action", [*ACTIONS, "allocate_hugepages"])
+def test_the_answer_names_unknown_fields(action: str) -> None:
+    pages = {"node_id": 0, "size_kb": 2048, "hugepages_requested": 1} if action == "allocate_hugepages" else {}
+    assert answer(request(action, dryrun=True, **pages))["warnings"] == ["unknown field 'dryrun'"]
+
+
+def test_a_refusal_has_no_warnings() -> None:
+    assert refused(request("allocate_cores", num_of_cores=99, dryrun=True)).keys() == {"version", "error"}
+
+
+NOTHING_LEFT = (
+    "No CPU of pool isolated is free after this request: shared_cpus is then empty, and openstack-hypervisor pins no"
+    " guests"
+)
+
+
+@pytest.mark.parametrize("fields", [{}, {"num_of_cores": 0}, {"num_of_cores": 0, "dry_run": True}], ids=str)
+def test_the_default_size_that_leaves_nothing_to_share_is_a_warning(fields: dict[str, Any]) -> None:
+    asked = validate({"action": "allocate_cores", "service_name": "a", **fields})
+    assert isinstance(asked, Mutation)
+    assert answer(asked, at=host(default_allocation_percent=100))["warnings"] == [NOTHING_LEFT]
+
+
+@pytest.mark.parametrize(("count", "percent"), [(0, 80), (12, 100), (-1, 100)])
+def test_other_requests_that_leave_nothing_or_something_are_no_warning(count: int, percent: int) -> None:
+    told = answer(request("allocate_cores", num_of_cores=count), at=host(default_allocation_percent=percent))
+    assert "warnings" not in told

@@ -38,4 +38,5 @@ def test_summary(cpus: str, own_or_free: str, nodes: str, counts: tuple[int, int
 def test_a_cpu_in_no_node_adds_no_node() -> None:
     machine = synthetic("offline-node")  # the even CPUs are in no node
     topology = build_topology(machine, machine.online, EMPTY)
-    assert summarize(topology, CpuSet([4, 5]), machine.online).numa_nodes == "1"
+    found = summarize(topology, CpuSet([4, 5]), machine.online)
+    assert (found.numa_nodes, found.nodeless_cpus) == ("1", 1)

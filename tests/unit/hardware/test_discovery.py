@@ -259,6 +259,27 @@ def test_refuses_a_decisive_file_that_is_listed_but_cannot_be_read(name: str) ->
         read_machine(sysfs)
 
 
+def test_without_a_list_of_present_cpus_those_with_a_directory_are_present() -> None:
+    assert str(read_machine(RecordedSysfs(without(build(Shape(offline="2")), "cpu/present"))).present) == "0-3"
+
+
+def test_where_the_directory_cannot_be_listed_the_online_cpus_are_present() -> None:
+    files = without(build(Shape(offline="2")), "cpu/present")
+    assert str(read_machine(RecordedSysfs(files, hidden=["devices/system/cpu"])).present) == "0-1,3"
+
+
+def test_directory_of_cpus_that_cannot_be_listed_hides_nothing() -> None:
+    shape = Shape(packages=2, cores_per_l3=2, threads_per_core=2, isolated="1-3", offline="6")
+    assert read_machine(RecordedSysfs(build(shape), hidden=["devices/system/cpu"])) == made_up(shape)
+
+
+def test_hidden_pmus_leave_the_core_types_to_the_frequencies() -> None:
+    """A snap may read neither of them without a plug."""
+    files = build(Shape(cores_per_l3=2)) | per_cpu("cpufreq/cpuinfo_max_freq", [5_000_000, 3_000_000])
+    machine = read_machine(RecordedSysfs(files, {"devices/cpu_core": ["cpus"], "devices/cpu_atom": ["cpus"]}))
+    assert [core.type for core in machine.cores] == ["performance", "efficiency"]
+
+
 _ABSURD = "9" * 5000
 _CPUS, _NODES = "devices/system/cpu", "devices/system/node"
 

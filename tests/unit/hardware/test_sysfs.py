@@ -17,16 +17,17 @@ from hypothesis import strategies as st
 from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.hugepages import read_hugepages
 from epa_orchestrator.hardware.sysfs import (
+    CUT,
     FORMAT,
+    CutShortError,
     RecordedSysfs,
     Recorder,
     Sysfs,
     SysfsTree,
     dump_recording,
-    fold,
     load_recording,
-    unfold,
 )
+from tests.unit.hardware.recordings import NAMES, PATHS, TEXTS
 from tools.synthetic import Shape, build, write_tree
 
 SHAPES = {
@@ -36,16 +37,6 @@ SHAPES = {
     "memory-only node, hugepages": Shape(memory_only_nodes=1, hugepages={2048: (8, 4), 1048576: (1, 0)}),
     "no L3": Shape(l3_scope="none", isolated="2-3"),
 }
-
-#: Paths as sysfs has them; the CPU's number stands in at most one directory of a path.
-NAMES = st.text(alphabet="abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=6)
-PATHS = st.one_of(
-    st.builds("devices/{}/{}".format, NAMES, NAMES),
-    st.builds("devices/system/cpu/cpu{}/{}".format, st.integers(0, 65_535), NAMES),
-    st.builds("devices/system/cpu/cpu{}/{}/{}".format, st.integers(0, 30), NAMES, NAMES),
-    st.builds("devices/system/node/node{}/cpu{}/{}".format, st.integers(0, 3), st.integers(0, 30), NAMES),
-)
-TEXTS = st.one_of(st.sampled_from(["", "0", "1", "0-3"]), st.text(max_size=12))
 
 
 def recording_of(source: Sysfs) -> str:
@@ -87,7 +78,7 @@ def test_a_tree_and_its_files_in_memory_agree_on_every_path(shape: Shape, tmp_pa
     directories = {str(parent) for path in files for parent in Path(path).parents} - {"."}
     for path in [*files, *directories, "devices/nothing", "nothing"]:
         assert tree.read(path) == recorded.read(path) == files.get(path), path
-        assert sorted(tree.names(path)) == sorted(recorded.names(path)), path
+        assert sorted(tree.names(path) or ()) == sorted(recorded.names(path) or ()), path
 
 
 def test_a_tree_strips_white_space_and_only_that(tmp_path: Path) -> None:
@@ -129,6 +120,74 @@ def test_a_long_list_is_read_whole(tmp_path: Path) -> None:
     assert SysfsTree(tmp_path).read("online") == text
 
 
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [("0-3\n", "0-3"), ("\n", ""), ("", ""), (" 0 \n", "0"), ("1," * 4000 + "1\n", "1," * 4000 + "1")],
+)
+def test_whole_list(content: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text(content)
+    assert SysfsTree(tmp_path).read_list("list") == text
+
+
+@pytest.mark.parametrize("content", ["0-3", "0-3 ", "0\n1", "1" * 4095 + "\n", "1" * 4096, "1," * 4000 + "1"])
+def test_list_without_its_end(content: str, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text(content)
+    with pytest.raises(CutShortError, match=r"^sysfs list is cut short after '") as caught:
+        SysfsTree(tmp_path).read_list("list")
+    assert caught.value.text == content.strip()
+
+
+def test_list_of_a_recording_needs_no_newline() -> None:
+    assert RecordedSysfs({"list": "0-3"}).read_list("list") == "0-3"
+
+
+@pytest.mark.parametrize("text", [f"0-3,1{CUT}", "1" * 4095], ids=["marked", "a full page of an older recording"])
+def test_cut_list_of_a_recording(text: str) -> None:
+    with pytest.raises(CutShortError):
+        RecordedSysfs({"list": text}).read_list("list")
+
+
+def test_missing_list_is_none(tmp_path: Path) -> None:
+    assert SysfsTree(tmp_path).read_list("list") is None
+    assert RecordedSysfs({}).read_list("list") is None
+
+
+def test_recorder_marks_a_cut_list(tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("0-3,1")
+    recorder = Recorder(SysfsTree(tmp_path))
+    with pytest.raises(CutShortError):
+        recorder.read_list("list")
+    assert recorder.read("list") == "0-3,1"
+    assert recorder.files == {"list": f"0-3,1{CUT}"}
+    assert RecordedSysfs(recorder.files).read("list") == "0-3,1"
+
+
+def test_contents_tell_a_whole_list_from_a_cut_one(tmp_path: Path) -> None:
+    (tmp_path / "whole").write_text("0-3\n")
+    (tmp_path / "cut").write_text("0-3")
+    whole, cut, missing = SysfsTree(tmp_path).contents(["whole", "cut", "missing"])
+    assert whole != cut
+    assert missing is None
+
+
+def test_recording_keeps_what_was_hidden() -> None:
+    source = RecordedSysfs({"a/b": "1"}, {"a": ["c"]}, hidden=["a", "d/e"])
+    recorder = Recorder(source)
+    assert recorder.names("a") is None
+    assert [recorder.exists(path) for path in ("a/b", "a/c", "d/e", "x")] == [True, True, None, False]
+    recorder.read("a/b")
+    served = load_recording(dump_recording("n", "d", recorder.files, recorder.entries, recorder.hidden))
+    assert served.names("a") is None
+    assert [served.exists(path) for path in ("a/b", "a/c", "d/e", "x")] == [True, True, None, False]
+
+
+def test_paths_that_exist_in_a_tree(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    tree = SysfsTree(tmp_path)
+    assert [tree.exists(path) for path in ("file", "dangling", "file/below", "missing")] == [True, True, False, False]
+
+
 def test_entries_without_files_are_kept() -> None:
     """A node's directory that holds nothing but links to CPUs is such a case."""
     recorded = load_recording(json.dumps(document(entries={"devices/system/node": ["node0", "node7"]})))
@@ -143,25 +202,10 @@ def test_the_recorder_remembers_only_existing_files() -> None:
     assert recorder.read("a/b") == "1"
     assert recorder.read("a/c") == ""
     assert recorder.read("a/d") is None
-    assert sorted(recorder.names("a")) == ["b", "c"]
+    assert sorted(recorder.names("a") or ()) == ["b", "c"]
     assert recorder.names("z") == []
     assert recorder.files == {"a/b": "1", "a/c": ""}
     assert recorder.entries == {"a": ["b", "c"]}
-
-
-def test_fold_stores_each_text_once() -> None:
-    files = {f"devices/system/cpu/cpu{cpu}/cache/index3/level": "3" for cpu in range(8)}
-    files |= {"devices/system/cpu/cpu9/cache/index3/level": "2", "devices/system/cpu/online": "0-9"}
-    assert fold(files) == {
-        "devices/system/cpu/cpu{}/cache/index3/level": {"3": "0-7", "2": "9"},
-        "devices/system/cpu/online": "0-9",
-    }
-
-
-@settings(deadline=None)
-@given(st.dictionaries(PATHS, TEXTS, max_size=20))
-def test_unfold_undoes_fold(files: dict[str, str]) -> None:
-    assert unfold(fold(files)) == files
 
 
 @settings(deadline=None)
@@ -174,7 +218,7 @@ def test_load_undoes_dump(files: dict[str, str], entries: dict[str, list[str]]) 
     loaded = load_recording(text)
     assert {path: loaded.read(path) for path in files} == files
     for directory, names in entries.items():
-        assert set(loaded.names(directory)) >= set(names)
+        assert set(loaded.names(directory) or ()) >= set(names)
     assert text.isascii(), "it can be mailed"
 
 
@@ -215,6 +259,9 @@ MALFORMED: dict[str, str] = {
     "texts by a huge list": json.dumps(document(files={"devices/system/cpu/cpu{}/online": {"1": "0-99999999"}})),
     "entries is a list": json.dumps(document(entries=["cpu0"])),
     "entries is null": json.dumps(document(entries=None)),
+    "hidden is null": json.dumps(document(hidden=None)),
+    "hidden is a string": json.dumps(document(hidden="devices")),
+    "hidden are numbers": json.dumps(document(hidden=[0])),
     "names is a string": json.dumps(document(entries={"devices/system/cpu": "cpu0"})),
     "names are numbers": json.dumps(document(entries={"devices/system/cpu": [0]})),
     "names is an object": json.dumps(document(entries={"devices/system/cpu": {"cpu0": 1}})),

@@ -136,9 +136,22 @@ def test_levels_of_a_claim_that_shrinks(changed: dict[str, Any], expected: str) 
     assert _words(levels(PlacementPolicy(**changed), shrinking=True)) == expected
 
 
+@pytest.mark.parametrize(
+    ("shrinking", "expected"),
+    [
+        (False, DEFAULT.replace("numa_nodes", "numa_nodes nodeless_cpus")),
+        (True, "nodeless_cpus packages -numa_balance -l3_balance shared_cores split_cores lowest_cpu"),
+    ],
+)
+def test_cpus_in_no_node_are_a_level_where_there_are_any(shrinking: bool, expected: str) -> None:
+    assert _words(levels(PlacementPolicy(), shrinking=shrinking, nodeless=True)) == expected
+    ignored = levels(PlacementPolicy(numa_policy="none"), shrinking=shrinking, nodeless=True)
+    assert "nodeless_cpus" not in dict(ignored)
+
+
 def test_rank_negates_levels_of_which_more_is_better() -> None:
-    vector = Cost(*range(1, 17))
-    assert rank(vector, (("numa_nodes", 1), ("l3_left_over", -1), ("lowest_cpu", 1))) == (2, -14, 16)
+    vector = Cost(*range(1, 18))
+    assert rank(vector, (("numa_nodes", 1), ("l3_left_over", -1), ("lowest_cpu", 1))) == (2, -15, 17)
 
 
 def _words(compared: tuple[tuple[str, int], ...]) -> str:

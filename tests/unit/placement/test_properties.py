@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -66,7 +66,9 @@ def pool_of(machine: Machine) -> tuple[Topology, oracle.World]:
     return build_topology(machine, machine.online, EMPTY), oracle.world(machine, frozenset(machine.online))
 
 
-def counted_minimum(where: oracle.World, count: int, threads: str, node: int | None) -> tuple[int, int] | None:
+def counted_minimum(
+    where: oracle.World, count: int, threads: str, node: int | None, *, mixed: bool = True
+) -> tuple[int, int] | None:
     """The same as `oracle.minimum`, quickly: the roomiest nodes, and the roomiest L3 domains in them.
 
     For whole cores this is right only where all cores have as many threads.
@@ -78,6 +80,13 @@ def counted_minimum(where: oracle.World, count: int, threads: str, node: int | N
             room.setdefault(where.node[cpu], Counter())[where.l3[cpu]] += 1 if threads == "isolate" else len(core)
     if threads == "require" and count % min(len(core) for core in where.core.values()):
         return None
+    known, unknown = ({key: room[key] for key in room if (key < 0) is nowhere} for nowhere in (False, True))
+    places = [room] if mixed else [known, unknown]
+    return min((found for each in places if (found := _fewest(each, count)) is not None), default=None)
+
+
+def _fewest(room: Mapping[int, Counter[Hashable]], count: int) -> tuple[int, int] | None:
+    """The fewest nodes that have room, and the fewest L3 domains in so many."""
     totals = sorted((each.total() for each in room.values()), reverse=True)
     nodes = _how_many(totals, count)
     if nodes is None:
@@ -128,7 +137,8 @@ def random_request(machine: Machine, rng: random.Random) -> Request:
     count = rng.choice((rng.randint(0, len(free | own)), rng.randint(0, min(len(free | own), 12))))
     asked = oracle.Question(where, frozenset(free), frozenset(own), count, policy, node=node)
     threads = policy.cpu_thread_policy
-    where.known_minimum[count, threads, node] = counted_minimum(where, count, threads, node)
+    for mixed in (False, True):
+        where.known_minimum[count, threads, node, mixed] = counted_minimum(where, count, threads, node, mixed=mixed)
     return Request(machine, Task(topology, free, own, count, policy, node=node), asked, rng)
 
 

@@ -63,9 +63,9 @@ def test_the_rule_on_threads_is_named_first() -> None:
     ("count", "node", "policy", "expected"),
     [
         (9, None, {}, Limits(2, 4)),  # all there are
-        (9, None, {"numa_policy": "single-numa-node"}, Limits(1, 4)),
-        (9, None, {"numa_policy": "restricted"}, Limits(2, 4)),
-        (8, None, {"numa_policy": "restricted"}, Limits(1, 4)),
+        (9, None, {"numa_policy": "single-numa-node"}, Limits(1, 4, mixed=False)),
+        (9, None, {"numa_policy": "restricted"}, Limits(2, 4, mixed=False)),
+        (8, None, {"numa_policy": "restricted"}, Limits(1, 4, mixed=False)),
         (8, 0, {"numa_policy": "restricted"}, Limits(2, 4)),  # the request names its node
         (9, None, {"uncore_cache_alignment": "require"}, Limits(2, 3)),
         (4, 1, {"uncore_cache_alignment": "require"}, Limits(2, 1)),

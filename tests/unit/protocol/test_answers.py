@@ -12,6 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
+from epa_orchestrator.allocation.taken import taken_by
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.names import PreemptionPolicy
 from epa_orchestrator.protocol.answers import (
     FEATURES,
@@ -32,8 +35,9 @@ from epa_orchestrator.protocol.answers import (
     PercentAnswer,
     Placement,
     PoolSummary,
-    encode_memory,
+    add_warnings,
 )
+from epa_orchestrator.protocol.quoting import about_unknown_fields
 
 from .builders import LONGEST_NAME
 
@@ -178,12 +182,27 @@ def test_policy_is_null_after_a_release(kind: type[Answer]) -> None:
     assert document["cores_allocated" if kind is NumaCoresAnswer else "allocated_cores"] == ""
 
 
+def gain(cpus: str, service: str) -> ClaimChange:
+    return ClaimChange(None, Claim(service, "isolated", CpuSet.parse(cpus), EMPTY, "legacy"))
+
+
+def loss(cpus: str, service: str) -> ClaimChange:
+    return ClaimChange(Claim(service, "isolated", CpuSet.parse(cpus), EMPTY, "legacy"), None)
+
+
 @pytest.mark.parametrize("name", [LONGEST_NAME, '"' * 255, "\\" * 255, "x" * 255])
 def test_answer_fits_into_one_recv(name: str) -> None:
     """4096 bytes is what shipped clients ask for; the lists of CPUs may have 2,000 of them."""
+    unknown = about_unknown_fields([name + str(number) for number in range(2000)])
+    lost = Change((gain("0-399", LONGEST_NAME + "a"), *(loss(f"{number}", f"{name}{number}") for number in range(400))))
+    taken = taken_by(lost)
     for answer in answers(name, cpus=",".join(str(cpu) for cpu in range(0, 400, 2))):
+        answer = answer.model_copy(update={"warnings": unknown})
         if isinstance(answer, Allocated):
             answer = answer.model_copy(update={"placement": PLACEMENT, "dry_run": True})
+        if isinstance(answer, NumaCoresAnswer):
+            warnings = (f"'taken' does not name all services: the request takes {taken.words_about_others()}", *unknown)
+            answer = answer.model_copy(update={"taken": taken.services, "warnings": warnings})
         encoded = answer.encode()
         assert len(encoded) < 4096, type(answer).__name__
         assert b"\n" not in encoded
@@ -215,14 +234,6 @@ def test_memory_answer_lists_each_node() -> None:
             "node1": {"capacity": [], "allocations": {}},
         },
     }
-
-
-def test_memory_answer_encoded_in_parts_is_the_same() -> None:
-    capacity = [PageCapacity(total=64, free=60, size=2048)]
-    nodes = {"node0": NodeHugepages(capacity=capacity, allocations={"a": {"2048": 4}})}
-    for problem in (None, "unreadable"):
-        answer = MemoryAnswer(service_name="a", numa_hugepages=nodes, state_error=problem)
-        assert encode_memory("a", [(0, capacity, b'{"a":{"2048":4}}')], problem) == answer.encode()
 
 
 def head(**changes: Any) -> ListingHead:
@@ -337,3 +348,37 @@ def test_error_has_the_version_and_the_sentence(sentence: str) -> None:
     encoded = ErrorAnswer(error=sentence).encode()
     assert json.loads(encoded) == {"version": "1.0", "error": sentence}
     assert b"\n" not in encoded
+
+
+# --- warnings and takings ---
+
+
+@pytest.mark.parametrize("answer", answers("a"), ids=lambda answer: type(answer).__name__)
+def test_an_answer_without_warnings_does_not_have_the_field(answer: Answer) -> None:
+    assert "warnings" not in json.loads(answer.encode())
+
+
+@pytest.mark.parametrize("answer", answers("a"), ids=lambda answer: type(answer).__name__)
+def test_warnings_are_the_last_field(answer: Answer) -> None:
+    encoded = answer.model_copy(update={"warnings": ("unknown field 'a'", "b")}).encode()
+    assert encoded.endswith(b',"warnings":["unknown field \'a\'","b"]}')
+    assert json.loads(encoded) == json.loads(answer.encode()) | {"warnings": ["unknown field 'a'", "b"]}
+
+
+def test_a_refusal_with_warnings_begins_as_clients_expect() -> None:
+    assert ErrorAnswer(error="No", warnings=("a",)).encode().startswith(b'{"version":"1.0","error":"No"')
+
+
+def test_warnings_are_added_to_a_listing() -> None:
+    listing = Listing.model_validate_json(add_warnings(head().encode_with([]), ("a", "b")))
+    assert listing.warnings == ("a", "b")
+
+
+def test_nothing_taken_is_not_sent() -> None:
+    assert all("taken" not in json.loads(answer.encode()) for answer in answers("a"))
+
+
+def test_taken_cpus_are_sent_by_service() -> None:
+    numa = next(each for each in answers("a") if isinstance(each, NumaCoresAnswer))
+    sent = json.loads(numa.model_copy(update={"taken": {"b": "2-3"}}).encode())
+    assert sent["taken"] == {"b": "2-3"}

@@ -44,10 +44,10 @@ def test_refuses_other_versions(action: str, version: object) -> None:
         ("list_allocations\0", "list_allocations\N{REPLACEMENT CHARACTER}"),
         ("__class__", "__class__"),
         (5, "5"),
-        (None, "None"),
-        (True, "True"),
-        (["allocate_cores"], "['allocate_cores']"),
-        ({"a": 1}, "{'a': 1}"),
+        (None, "null"),
+        (True, "true"),
+        (["allocate_cores"], '["allocate_cores"]'),
+        ({"a": 1}, '{"a": 1}'),
         (1.5, "1.5"),
     ],
 )
@@ -406,3 +406,83 @@ def test_any_value_of_a_field_is_accepted_or_refused_with_a_sentence(model: type
     except ProtocolError as error:
         sentence = str(error)
     assert sentence.startswith((f"Field '{field}' ", f"{field}=0 ", "Unknown action: "))
+
+
+# --- unknown fields ---
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_unknown_field_is_a_warning(action: str) -> None:
+    assert accept(encode(action, dryrun=True, x={"y": [1]})).warnings == ("unknown field 'dryrun'", "unknown field 'x'")
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_unknown_field_changes_nothing_else(action: str) -> None:
+    assert accept(encode(action, dryrun=True)) == accept(encode(action))
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("value", [None, ["a"], "b"])
+def test_a_field_named_warnings_is_an_unknown_one(action: str, value: object) -> None:
+    assert accept(encode(action, warnings=value)).warnings == ("unknown field 'warnings'",)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"version": "1.0", "action": "allocate_cores", "service_name": "a", "num_of_cores": 0, "numa_node": None},
+        {"action": "list_allocations", "service_name": "a"},
+        {"action": "get_memory_info", "service_name": "a", "version": "1.0"},
+        {"action": "list_allocations", "num_of_cores": None, "numa_node": None, "preemption_policy": None},
+        {"action": "allocate_hugepages", "service_name": "a", "node_id": 0, "size_kb": 4, "hugepages_requested": 1},
+    ],
+    ids=str,
+)
+def test_fields_of_shipped_clients_are_no_warning(document: dict[str, Any]) -> None:
+    assert validate(document).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("action", "fields"),
+    [
+        ("allocate_hugepages", {"pool": "general"}),
+        ("allocate_hugepages", {"dry_run": True}),
+        ("get_memory_info", {"pool": "general"}),
+        ("list_allocations", {"node_id": 0}),
+        ("allocate_cores_percent", {"num_of_cores": 2}),
+        ("allocate_cores", {"cores_requested": 2}),
+        ("allocate_cores", {"cores_requested": None}),
+    ],
+)
+def test_a_field_that_the_action_does_not_have_is_a_warning(action: str, fields: dict[str, Any]) -> None:
+    assert accept(encode(action, **fields)).warnings == tuple(f"unknown field '{name}'" for name in fields)
+
+
+def test_a_copy_keeps_the_warnings() -> None:
+    request = accept(encode("allocate_cores", x=1)).model_copy(update={"service_name": "b"})
+    assert request.warnings == ("unknown field 'x'",)
+
+
+def test_requests_full_of_unknown_fields_have_few_warnings() -> None:
+    many = {f"{number:x}": 0 for number in range(6000)}
+    assert len(accept(encode("list_allocations", **many)).warnings) <= 20
+
+
+@pytest.mark.parametrize("action", ["allocate_cores", "allocate_numa_cores"])
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (b"null", "null"),
+        (b"true", "true"),
+        (b'"2"', '"2"'),
+        (b"2.5", "2.5"),
+        (b"1e400", "1e999"),
+        (b"-1e400", "-1e999"),
+        (b"[null, false]", "[null, false]"),
+        (b'{"a": "\\u0041"}', '{"a": "A"}'),
+        (b"[1e400]", "[1e999]"),
+    ],
+)
+def test_a_wrong_value_is_shown_as_json(action: str, value: bytes, shown: str) -> None:
+    data = encode(action, num_of_cores=77).replace(b"77", value)
+    assert refusal(data) == f"Field 'num_of_cores' must be a JSON integer, not {shown}"

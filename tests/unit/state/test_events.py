@@ -79,3 +79,22 @@ def test_every_row_can_be_read(values: tuple[object, ...]) -> None:
 def test_text_that_is_not_utf8_stays_bytes() -> None:
     assert text_or_bytes("\u00e4".encode()) == "\u00e4"
     assert text_or_bytes(b"\xff") == b"\xff"
+
+
+def test_who_takes_cpus_from_whom_has_fields_of_its_own() -> None:
+    before = json.dumps(CLAIM | {"taken_by": {"ovs": "2"}})
+    lost = event_of(with_column("before", before))
+    assert (lost.before, lost.taken_by, lost.taken_from) == (CLAIM, {"ovs": "2"}, {})
+    after = json.dumps(CLAIM | {"taken_from": {"nova": "2"}, "taken_from_others": 7})
+    gained = event_of(with_column("after", after))
+    assert (gained.after, gained.taken_from, gained.taken_from_others) == (CLAIM, {"nova": "2"}, 7)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [{"taken_by": "ovs"}, {"taken_by": {"ovs": 2}}, {"taken_from": ["nova"]}, {"taken_from_others": True}],
+    ids=str,
+)
+def test_a_damaged_taking_is_named(members: dict[str, object]) -> None:
+    event = event_of(with_column("after", json.dumps(CLAIM | members)))
+    assert (event.damaged, event.after, event.taken_by, event.taken_from) == (("after",), None, {}, {})

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Legacy state: the older daemon's file is read whole or refused, also when other programs have changed it."""
+"""Legacy state: a mistake that could hide an owner stops the reading, also when other programs made it."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_state_may_hold_no_claims(document: dict[str, Any], tmp_path: Path) ->
 NO_OBJECTS: tuple[Any, ...] = (None, [], "x", 1)
 NO_TEXTS: tuple[Any, ...] = (None, [], 1, True, {})
 NO_PAGES: tuple[Any, ...] = (None, {}, "x", 1, [None], [[]], [1], ["x"], [{}])
-NO_NUMBERS: tuple[Any, ...] = (None, -1, 2**31, 10**30, 1.0, "1", True, [])
+NO_NUMBERS: tuple[Any, ...] = (None, 2**31, 10**30, 1.0, "1", True, [])
 
 BAD_DOCUMENTS: list[tuple[object, tuple[str, ...]]] = [
     # the frame
@@ -185,10 +185,7 @@ BAD_DOCUMENTS: list[tuple[object, tuple[str, ...]]] = [
         for section in ("allocations", "explicit_allocations", "preemption_policies", "allocation_pools")
     ),
     # bad CPU lists
-    *(
-        (cores(allocations={"svc": bad}), ("svc", "CPU"))
-        for bad in ("", " ", "x", "3-1", "1,", "-1", "0-99999", "1\n2")
-    ),
+    *((cores(allocations={"svc": bad}), ("svc", "CPU")) for bad in ("x", "3-1", "1,", "-1", "0-99999", "1\n2")),
     *((cores(allocations={"b": "1", "svc": bad}), ("svc", "CPU")) for bad in ("a\x1b[2J", "1,\n5-3")),
     *(
         (cores(allocations={"svc": "1-2"}, explicit_allocations={"svc": bad}), ("svc", "explicit"))
@@ -203,10 +200,7 @@ BAD_DOCUMENTS: list[tuple[object, tuple[str, ...]]] = [
         (cores(allocations={"svc": "1"}, allocation_pools={"svc": bad}), ("svc", "allocation_pools", "'isolated'"))
         for bad in ("", "shared", "Isolated", "x\x1b[2J\n", "y" * 10_000)
     ),
-    # something for a service without CPUs
-    (cores(preemption_policies={"svc": "legacy"}), ("svc", "preemption_policies")),
-    (cores(allocations={"b": "1"}, preemption_policies={"svc": "legacy"}), ("svc", "preemption_policies")),
-    (cores(allocations={"b": "1"}, allocation_pools={"svc": "general"}), ("svc", "allocation_pools")),
+    # explicit CPUs of a service without CPUs
     (cores(allocations={"b": "1"}, explicit_allocations={"svc": "1"}), ("svc", "explicit_allocations")),
     # a CPU owned twice
     (cores(allocations={"b": "0-3", "svc": "3-5"}), ("svc", "3", "owned")),
@@ -215,13 +209,6 @@ BAD_DOCUMENTS: list[tuple[object, tuple[str, ...]]] = [
         cores(allocations={"b": "0-3", "svc": "2"}, allocation_pools={"svc": "general"}),
         ("svc", "2", "owned"),
     ),
-    # names
-    *(
-        (cores(allocations={bad: "1"}), ("allocations", "service name", "255"))
-        for bad in ("", "x" * 256, "a\nb", "a\x1b[2J", "\u202e", "\ud800")
-    ),
-    (cores(allocations={"a\x1b[2J": 5}), ("allocations",)),
-    (cores(allocations={"y" * 10_000: 5}), ("allocations",)),
     # hugepages
     *(({"hugepages_db": {"allocations": bad}}, ("hugepages_db",)) for bad in NO_OBJECTS),
     *(({"hugepages_db": {"allocations": {"svc": bad}}}, ("hugepages", "svc")) for bad in NO_PAGES),
@@ -230,15 +217,12 @@ BAD_DOCUMENTS: list[tuple[object, tuple[str, ...]]] = [
         for field in ("node_id", "size_kb", "count")
         for bad in NO_NUMBERS
     ),
+    (pages({"node_id": -1, "size_kb": 2048, "count": 1}), ("hugepages", "'a'", "node_id")),
     (pages({"node_id": 0, "size_kb": 0, "count": 1}), ("hugepages", "'a'", "size_kb")),
     (pages({"node_id": 0, "size_kb": 2048}), ("hugepages", "'a'", "count")),
     (
         pages({"node_id": 0, "size_kb": 2048, "count": 1}, {"node_id": 0, "size_kb": 2048, "count": 1}),
         ("hugepages", "'a'", "twice"),
-    ),
-    *(
-        ({"hugepages_db": {"allocations": {bad: []}}}, ("hugepages", "service name"))
-        for bad in ("", "x" * 256, "a\nb", "a\x1b[2J")
     ),
 ]
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import LastSeen
 from epa_orchestrator.placement.policy import PlacementPolicy, Wishes
@@ -142,3 +143,47 @@ def test_checksums_of_different_rows_differ() -> None:
 def test_a_checksum_is_stable() -> None:
     # Worked out with blake2b of a digest of 7 bytes, outside of this project.
     assert rows.checksum(("a", "isolated", "2-3", "2", "legacy")) == 21833069709260625
+
+
+# --- who takes CPUs from whom ---
+
+
+def records(*changes: ClaimChange) -> list[tuple[Any, Any]]:
+    """What the history holds of each change, before and after."""
+    takings = rows.takings_of(Change(changes))
+    found = [rows.claim_records(each, takings) for each in changes]
+    return [(before and json.loads(before), after and json.loads(after)) for before, after in found]
+
+
+OVS = ClaimChange(None, claim("ovs", "2-4", "2-4"))
+NOVA_LOSES = ClaimChange(claim("nova", "2-5"), claim("nova", "5"))
+
+
+def test_both_services_of_a_taking_are_named() -> None:
+    (_, taker), (loser, left) = records(OVS, NOVA_LOSES)
+    assert taker["taken_from"] == {"nova": "2-4"}
+    assert loser["taken_by"] == {"ovs": "2-4"}
+    assert "taken_by" not in left
+
+
+def test_a_service_that_loses_everything_is_named() -> None:
+    _, (loser, left) = records(OVS, ClaimChange(claim('no"va', "2-4"), None))
+    assert (loser["taken_by"], left) == ({"ovs": "2-4"}, None)
+
+
+def test_a_change_that_takes_nothing_has_the_records_of_before() -> None:
+    change = ClaimChange(claim("a", "2"), claim("a", "2-3"))
+    assert rows.claim_records(change, rows.takings_of(Change((change,)))) == (
+        rows.claim_json(change.before),
+        rows.claim_json(change.after),
+    )
+
+
+def test_the_record_of_a_taking_is_bounded() -> None:
+    losers = [ClaimChange(claim(f"{number:0255}", str(number)), None) for number in range(2048)]
+    taker = ClaimChange(None, claim("ovs", "0-2047"))
+    takings = rows.takings_of(Change((taker, *losers)))
+    _, after = rows.claim_records(taker, takings)
+    assert after is not None
+    assert len(after) < 1500
+    assert json.loads(after)["taken_from_others"] == 2048 - len(json.loads(after)["taken_from"])

@@ -11,112 +11,89 @@ import pytest
 from charmlibs import snap
 from charmlibs.snap import _client as snapd_client
 
+import installation
 import orchestrator_snap
 import snapd
-from orchestrator_snap import FileSource, StoreSource
+from snap_sources import FileSource, StoreSource
 from tests.fake_snapd.snapd import Snapd
 from tests.fake_snapd.snaps import BASE, NAME, write_snap
 from tests.fake_snapd.troubles import BUSY, ChangeFails, Refusal, Silence
 
-from .workload import ATTEMPTS, EDGE, PLUG, STABLE, error_of, snap_state
+from .workload import ATTEMPTS, EDGE, PLUG, STABLE, error_of, snap_state, temporary
 
 
 def test_file_is_installed_and_held(fake: Snapd, file: FileSource) -> None:
-    assert not orchestrator_snap.is_installed_from(file)
-    orchestrator_snap.install(file)
+    assert not installation.is_installed_from(file)
+    installation.install(file)
     assert snap_state(fake) == ("x1", "", True)
     assert fake.commands_of("install") == [["install", "--dangerous", str(file.path)]]
-    assert orchestrator_snap.is_installed_from(file)
+    assert installation.is_installed_from(file)
     info = orchestrator_snap.installed()
     assert info is not None
     assert info.version == "2.0"
 
 
 def test_other_file_replaces_the_installed_snap(ours: Snapd, file: FileSource, other_file: FileSource) -> None:
-    assert not orchestrator_snap.is_installed_from(other_file)
-    orchestrator_snap.install(other_file)
+    assert not installation.is_installed_from(other_file)
+    installation.install(other_file)
     assert snap_state(ours) == ("x2", "", True)
-    assert orchestrator_snap.is_installed_from(other_file)
-    assert not orchestrator_snap.is_installed_from(file)
+    assert installation.is_installed_from(other_file)
+    assert not installation.is_installed_from(file)
 
 
 def test_same_content_under_another_name_is_the_same_snap(ours: Snapd, tmp_path: Path) -> None:
-    assert orchestrator_snap.is_installed_from(FileSource(write_snap(tmp_path / "renamed.snap", "2.0")))
+    assert installation.is_installed_from(FileSource(write_snap(tmp_path / "renamed.snap", "2.0")))
     assert ours.commands == []
-
-
-@pytest.mark.parametrize("exists", [True, False])
-def test_missing_file_is_reported_with_a_remedy(fake: Snapd, tmp_path: Path, exists: bool) -> None:
-    empty = tmp_path / "epa-orchestrator.snap"
-    if exists:
-        empty.touch()
-    assert not orchestrator_snap.is_installed_from(FileSource(empty))
-    assert error_of(lambda: orchestrator_snap.install(FileSource(empty))) == (
-        "the charm contains no snap (epa-orchestrator.snap): attach the resource epa-orchestrator-snap, or set"
-        " snap-channel"
-    )
-    assert fake.commands == []
 
 
 def test_file_that_is_not_a_snap_is_named(fake: Snapd, tmp_path: Path) -> None:
     (tmp_path / "broken.snap").write_text("not a snap", encoding="utf-8")
-    sentence = error_of(lambda: orchestrator_snap.install(FileSource(tmp_path / "broken.snap")))
+    sentence = error_of(lambda: installation.install(FileSource(tmp_path / "broken.snap")))
     assert sentence.startswith("failed to install the snap from the file broken.snap: cannot open snap file")
     assert NAME not in fake.snaps
 
 
 def test_store_channel_is_installed_and_held(fake: Snapd) -> None:
-    assert not orchestrator_snap.is_installed_from(STABLE)
-    orchestrator_snap.install(STABLE)
+    assert not installation.is_installed_from(STABLE)
+    installation.install(STABLE)
     assert snap_state(fake) == ("5", "latest/stable", True)
-    assert orchestrator_snap.is_installed_from(STABLE)
+    assert installation.is_installed_from(STABLE)
     assert fake.commands == []
 
 
 def test_other_risk_is_another_channel(fake: Snapd) -> None:
-    orchestrator_snap.install(STABLE)
-    assert orchestrator_snap.is_installed_from(STABLE)
-    assert not orchestrator_snap.is_installed_from(EDGE)
+    installation.install(STABLE)
+    assert installation.is_installed_from(STABLE)
+    assert not installation.is_installed_from(EDGE)
     assert fake.request_count("POST refresh") == 0
 
 
 def test_branch_is_another_channel(fake: Snapd) -> None:
     fake.store.publish(NAME, "latest/edge/fix-1", 8, "2.1")
-    orchestrator_snap.install(StoreSource("edge/fix-1"))
+    installation.install(StoreSource("edge/fix-1"))
     assert snap_state(fake) == ("8", "latest/edge/fix-1", True)
-    assert orchestrator_snap.is_installed_from(StoreSource("latest/edge/fix-1"))
-    assert not orchestrator_snap.is_installed_from(EDGE)
+    assert installation.is_installed_from(StoreSource("latest/edge/fix-1"))
+    assert not installation.is_installed_from(EDGE)
 
 
 def test_revision_is_pinned_and_unpinned(fake: Snapd) -> None:
     pinned = StoreSource("latest/stable", 4)
-    orchestrator_snap.install(pinned)
+    installation.install(pinned)
     assert snap_state(fake) == ("4", "latest/stable", True)
-    assert orchestrator_snap.is_installed_from(pinned)
-    assert not orchestrator_snap.is_installed_from(StoreSource("latest/stable", 5))
-    assert orchestrator_snap.is_installed_from(STABLE), "a newer one in the channel does not count"
+    assert installation.is_installed_from(pinned)
+    assert not installation.is_installed_from(StoreSource("latest/stable", 5))
+    assert installation.is_installed_from(STABLE), "a newer one in the channel does not count"
 
 
 def test_pinned_revision_replaces_another(fake: Snapd) -> None:
-    orchestrator_snap.install(STABLE)
-    orchestrator_snap.install(StoreSource("latest/stable", 4))
+    installation.install(STABLE)
+    installation.install(StoreSource("latest/stable", 4))
     assert snap_state(fake) == ("4", "latest/stable", True)
 
 
-def test_newest_revision_is_installed_only_by_a_refresh(fake: Snapd) -> None:
-    orchestrator_snap.install(STABLE)
-    fake.store.publish(NAME, "latest/stable", 6, "2.0.1")
-    orchestrator_snap.install(STABLE)
-    assert snap_state(fake) == ("5", "latest/stable", True)
-    orchestrator_snap.install(STABLE, refresh=True)
-    assert snap_state(fake) == ("6", "latest/stable", True)
-    orchestrator_snap.install(STABLE, refresh=True)
-    assert snap_state(fake) == ("6", "latest/stable", True)
-
-
 def test_other_channel_is_a_refresh(fake: Snapd) -> None:
-    orchestrator_snap.install(STABLE)
-    orchestrator_snap.install(EDGE)
+    installation.install(STABLE)
+    installation.install(EDGE)
     assert snap_state(fake) == ("7", "latest/edge", True)
     assert fake.request_count("POST install") == 1
     assert fake.request_count("POST refresh") == 1
@@ -132,10 +109,10 @@ def test_sources_replace_each_other(fake: Snapd, file: FileSource, other_file: F
         (other_file, ("x3", "latest/edge", True)),
         (EDGE, ("7", "latest/edge", True)),
     ):
-        assert not orchestrator_snap.is_installed_from(source), source
-        orchestrator_snap.install(source)
+        assert not installation.is_installed_from(source), source
+        installation.install(source)
         assert snap_state(fake) == expected
-        assert orchestrator_snap.is_installed_from(source), source
+        assert installation.is_installed_from(source), source
     assert fake.commands_of("refresh") == [
         ["refresh", "--amend", "--channel", channel, NAME]
         for channel in ("latest/stable", "latest/edge", "latest/edge")
@@ -143,7 +120,7 @@ def test_sources_replace_each_other(fake: Snapd, file: FileSource, other_file: F
 
 
 def test_store_revision_replaces_a_file(ours: Snapd) -> None:
-    orchestrator_snap.install(StoreSource("latest/stable", 4))
+    installation.install(StoreSource("latest/stable", 4))
     assert snap_state(ours) == ("4", "latest/stable", True)
     assert ours.commands_of("refresh") == [
         ["refresh", "--amend", "--channel", "latest/stable", "--revision", "4", NAME]
@@ -153,39 +130,36 @@ def test_store_revision_replaces_a_file(ours: Snapd) -> None:
 def test_connections_and_options_survive_a_new_source(connected: Snapd, other_file: FileSource) -> None:
     orchestrator_snap.ensure_config({"reserved-cpus": "2"})
     for source in (STABLE, other_file, EDGE):
-        orchestrator_snap.install(source)
+        installation.install(source)
         assert connected.slot_of(PLUG) == f"{NAME}:epa-info"
         assert orchestrator_snap.options() == {"reserved-cpus": "2"}
 
 
 @pytest.mark.parametrize("snap_is_there", [True, False])
-def test_unreachable_store_is_reported_with_remedies(fake: Snapd, snap_is_there: bool) -> None:
+def test_unreachable_store_is_temporary_and_names_remedies(fake: Snapd, snap_is_there: bool) -> None:
     if snap_is_there:
-        orchestrator_snap.install(EDGE)
+        installation.install(EDGE)
     fake.store.down = True
-    sentence = error_of(lambda: orchestrator_snap.install(STABLE))
+    sentence = temporary(lambda: installation.install(STABLE))
     assert sentence.startswith("the store cannot be reached for latest/stable in the store (persistent network error")
     assert sentence.endswith("fix the machine's network or the model's snap-http-proxy, or reset snap-channel")
 
 
 def test_unreachable_store_keeps_the_snap_from_a_file(ours: Snapd) -> None:
     ours.store.down = True
-    sentence = error_of(lambda: orchestrator_snap.install(STABLE))
-    assert sentence.startswith(
-        "the store cannot be reached for latest/stable in the store (unable to contact snap store"
-    )
+    assert "unable to contact snap store" in temporary(lambda: installation.install(STABLE))
     assert snap_state(ours) == ("x1", "", True)
 
 
-def test_slow_store_is_reported_as_unreachable(fake: Snapd) -> None:
+def test_slow_store_is_unreachable(fake: Snapd) -> None:
     slow = 'Post "https://store.test/v2/snaps/refresh": net/http: request canceled (Client.Timeout exceeded)'
     fake.fail_next("POST install", Refusal(slow, "network-timeout"), ATTEMPTS)
-    assert error_of(lambda: orchestrator_snap.install(STABLE)).startswith("the store cannot be reached")
+    assert temporary(lambda: installation.install(STABLE)).startswith("the store cannot be reached")
 
 
 def test_snap_missing_from_the_store_is_reported(fake: Snapd) -> None:
     fake.store.versions.clear()
-    assert error_of(lambda: orchestrator_snap.install(STABLE)) == (
+    assert error_of(lambda: installation.install(STABLE)) == (
         "the store has no snap epa-orchestrator: reset snap-channel to use the snap in the charm"
     )
 
@@ -193,8 +167,8 @@ def test_snap_missing_from_the_store_is_reported(fake: Snapd) -> None:
 @pytest.mark.parametrize("from_file", [True, False])
 def test_channel_missing_from_the_store_is_reported(fake: Snapd, file: FileSource, from_file: bool) -> None:
     if from_file:
-        orchestrator_snap.install(file)
-    sentence = error_of(lambda: orchestrator_snap.install(StoreSource("2.4/stable")))
+        installation.install(file)
+    sentence = error_of(lambda: installation.install(StoreSource("2.4/stable")))
     assert "2.4/stable" in sentence
     assert "set another channel or revision, or reset" in sentence
     assert (NAME in fake.snaps) == from_file
@@ -203,8 +177,8 @@ def test_channel_missing_from_the_store_is_reported(fake: Snapd, file: FileSourc
 @pytest.mark.parametrize("from_file", [True, False])
 def test_revision_missing_from_the_store_is_reported(fake: Snapd, file: FileSource, from_file: bool) -> None:
     if from_file:
-        orchestrator_snap.install(file)
-    sentence = error_of(lambda: orchestrator_snap.install(StoreSource("latest/stable", 99)))
+        installation.install(file)
+    sentence = error_of(lambda: installation.install(StoreSource("latest/stable", 99)))
     assert "revision 99" in sentence
     assert "reset" in sentence
     assert (NAME in fake.snaps) == from_file
@@ -213,7 +187,7 @@ def test_revision_missing_from_the_store_is_reported(fake: Snapd, file: FileSour
 def test_failed_change_is_reported(fake: Snapd) -> None:
     text = 'cannot perform the following tasks:\n- Mount snap "epa-orchestrator" (5) (disk full)'
     fake.fail_next("POST install", ChangeFails(text))
-    assert error_of(lambda: orchestrator_snap.install(STABLE)) == (
+    assert error_of(lambda: installation.install(STABLE)) == (
         "failed to install the snap from latest/stable in the store: cannot perform the following tasks: - Mount snap"
         ' "epa-orchestrator" (5) (disk full)'
     )
@@ -222,21 +196,21 @@ def test_failed_change_is_reported(fake: Snapd) -> None:
 @pytest.mark.parametrize("source", [STABLE, None])
 def test_busy_snapd_is_retried(fake: Snapd, file: FileSource, source: StoreSource | None) -> None:
     fake.fail_next("POST install" if source else "snap install", BUSY, ATTEMPTS - 1)
-    orchestrator_snap.install(source or file)
+    installation.install(source or file)
     assert snap_state(fake) == (("5", "latest/stable", True) if source else ("x1", "", True))
 
 
 def test_busy_snapd_is_raised_after_the_last_try(fake: Snapd) -> None:
     fake.fail_next("POST install", BUSY, ATTEMPTS)
     with pytest.raises(snap.APIError, match="change in progress"):
-        orchestrator_snap.install(STABLE)
+        installation.install(STABLE)
     assert fake.request_count("POST install") == ATTEMPTS
 
 
 def test_busy_snapd_is_raised_while_a_file_is_installed(fake: Snapd, file: FileSource) -> None:
     fake.fail_next("snap install", BUSY, ATTEMPTS)
     with pytest.raises(snap.APIError, match="change in progress"):
-        orchestrator_snap.install(file)
+        installation.install(file)
     assert fake.request_count("snap install") == ATTEMPTS
 
 
@@ -244,26 +218,26 @@ def test_unanswered_request_is_raised(fake: Snapd, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(snapd_client, "_REQUEST_TIMEOUT", 0.5)
     fake.fail_next("POST install", Silence.HANG, ATTEMPTS)
     with pytest.raises(snap.TimeoutError):
-        orchestrator_snap.install(STABLE)
+        installation.install(STABLE)
     assert NAME not in fake.snaps
 
 
 @pytest.mark.usefixtures("fake")
 def test_missing_socket_of_snapd_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapd_client, "_SOCKET_PATH", "/nonexistent/snapd.socket")
-    assert error_of(lambda: orchestrator_snap.install(STABLE)).startswith("snapd is not installed: ")
+    assert error_of(lambda: installation.install(STABLE)).startswith("snapd is not installed: ")
 
 
 def test_missing_command_snap_is_reported(fake: Snapd, file: FileSource, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapd, "_COMMAND", "/nonexistent/snap")
-    assert error_of(lambda: orchestrator_snap.install(file)).startswith("snapd is not installed: ")
+    assert error_of(lambda: installation.install(file)).startswith("snapd is not installed: ")
     assert NAME not in fake.snaps
 
 
 def test_missing_base_is_reported_without_a_network(fake: Snapd, file: FileSource) -> None:
     del fake.snaps[BASE]
     fake.store.down = True
-    sentence = error_of(lambda: orchestrator_snap.install(file))
+    sentence = error_of(lambda: installation.install(file))
     assert sentence.startswith(
         "the base snap core24 is not installed and cannot be downloaded: run 'sudo snap install core24', or without a"
         " network 'sudo snap ack' and 'sudo snap install' with its files ("
@@ -273,40 +247,19 @@ def test_missing_base_is_reported_without_a_network(fake: Snapd, file: FileSourc
 
 def test_missing_base_is_downloaded(fake: Snapd, file: FileSource) -> None:
     del fake.snaps[BASE]
-    orchestrator_snap.install(file)
+    installation.install(file)
     assert {BASE, NAME} <= set(fake.snaps)
-
-
-@pytest.mark.parametrize("held", [True, False])
-def test_installed_snap_is_held_after_a_failed_install(ours: Snapd, held: bool) -> None:
-    ours.snaps[NAME].held = held
-    ours.store.down = True
-    error_of(lambda: orchestrator_snap.install(STABLE))
-    assert snap_state(ours) == ("x1", "", True)
-    assert ours.request_count("POST hold") == (0 if held else 1)
 
 
 def test_hold_is_set_once_and_on_this_snap_only(ours: Snapd) -> None:
     ours.add_consumer()
     ours.snaps[NAME].held = False
-    orchestrator_snap.hold()
-    orchestrator_snap.hold()
+    installation.hold()
+    installation.hold()
     assert ours.request_count("POST hold") == 1
     assert [name for name, each in ours.snaps.items() if each.held] == [NAME]
 
 
 def test_hold_does_nothing_without_a_snap(fake: Snapd) -> None:
-    orchestrator_snap.hold()
+    installation.hold()
     assert fake.requests == ["GET snap"]
-
-
-@pytest.mark.parametrize(
-    ("source", "text"),
-    [
-        (FileSource(Path("/charm/epa-orchestrator.snap")), "the file epa-orchestrator.snap"),
-        (STABLE, "latest/stable in the store"),
-        (StoreSource("latest/stable", 4), "revision 4 in latest/stable in the store"),
-    ],
-)
-def test_source_prints_as_status_text(source: FileSource | StoreSource, text: str) -> None:
-    assert str(source) == text

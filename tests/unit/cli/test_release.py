@@ -1,0 +1,124 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""`release` takes CPUs back; a release of nothing fails, and names the service that was probably meant."""
+
+from __future__ import annotations
+
+import random
+import time
+
+import pytest
+
+from epa_orchestrator.cli.release import nearest_name
+from tests.unit.cli.builders import Daemon
+
+
+def test_release(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    assert daemon.text("release", "nova") == "released (6 of 6 free)\n"
+    assert daemon.json("list")["allocations"] == []
+
+
+def test_release_json(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    assert daemon.json("release", "nova")["allocated_cores"] == ""
+
+
+def test_release_in_a_node(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2", "--numa-node", "0")
+    assert daemon.json("release", "nova", "--numa-node", "0") == {
+        "version": "1.0",
+        "service_name": "nova",
+        "numa_node": 0,
+        "num_of_cores": -1,
+        "cores_allocated": "",
+        "total_available_cpus": 6,
+        "remaining_available_cpus": 6,
+        "pool": "isolated",
+        "preemption_policy": None,
+    }
+
+
+def test_release_finds_the_pool(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "1", "--pool", "general")
+    assert "in pool general" in daemon.failure(1, "release", "nova", "--pool", "isolated")
+    assert daemon.text("release", "nova") == "released (1 of 1 free)\n"
+    daemon.run("allocate", "nova", "1", "--pool", "general")
+    assert daemon.json("release", "nova", "--pool", "general")["pool"] == "general"
+
+
+@pytest.mark.parametrize("more", [[], ["--json"], ["--pool", "isolated"], ["--pool", "general"], ["--numa-node", "0"]])
+def test_release_of_a_misspelt_name_suggests_the_nearest(more: list[str], daemon: Daemon) -> None:
+    for service in ("openstack-hypervisor", "ovs-dpdk"):
+        daemon.run("allocate", service, "2")
+    assert daemon.failure(1, "release", "openstack-hypervisr", *more) == (
+        "Nothing was released: service 'openstack-hypervisr' holds no CPUs; did you mean 'openstack-hypervisor'?"
+    )
+    assert len(daemon.json("list")["allocations"]) == 2
+
+
+def test_nearest_name_may_be_in_the_other_pool(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "1", "--pool", "general")
+    assert daemon.failure(1, "release", "nov").endswith("; did you mean 'nova'?")
+
+
+def test_release_of_an_unlike_name_points_to_the_list(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    assert daemon.failure(1, "release", "ceph") == (
+        "Nothing was released: service 'ceph' holds no CPUs; 'epa-orchestrator list' shows which services do"
+    )
+
+
+def test_release_when_nothing_is_held(daemon: Daemon) -> None:
+    assert daemon.failure(1, "release", "nova") == (
+        "Nothing was released: service 'nova' holds no CPUs, and no other service does"
+    )
+
+
+def test_release_of_hugepage_records_only(daemon: Daemon) -> None:
+    daemon.run("hugepages", "nova", "--count", "4")
+    assert "'nova' holds no CPUs" in daemon.failure(1, "release", "nova")
+    assert daemon.client.memory_info().numa_hugepages["node0"].allocations == {"nova": {"2048": 4}}
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_release_in_a_node_where_nothing_is_held(as_json: list[str]) -> None:
+    """Node 3 does not exist, as for a charm that counts to the highest node of another host."""
+    daemon = Daemon()
+    try:
+        daemon.run("allocate", "nova", "2")
+        result = daemon.run("release", "nova", "--numa-node", "3", *as_json)
+        held = daemon.json("list")["allocations"][0]["allocated_cores"]
+    finally:
+        daemon.stop()
+    assert (result.exit_code, result.stdout, held) == (1, "", "2-3")
+    assert "NUMA node 3" in result.stderr
+
+
+def test_release_by_another_unicode_form(daemon: Daemon) -> None:
+    daemon.run("allocate", "\u00e9t\u00e9", "2")
+    assert daemon.text("release", "e\u0301te\u0301") == "released (6 of 6 free)\n"
+
+
+def test_nearest_name_ignores_case() -> None:
+    assert nearest_name("NOVA", ["ovs", "nova"]) == "nova"
+
+
+@pytest.mark.parametrize("others", [[], ["ceph"], ["", "x"]])
+def test_no_name_is_near(others: list[str]) -> None:
+    assert nearest_name("nova", others) is None
+
+
+def test_nearest_of_many_names_is_found() -> None:
+    assert nearest_name("vm-0420x", [f"vm-{number:04}" for number in range(10_000)]) == "vm-0420"
+
+
+@pytest.mark.parametrize("letters", ["a", "ab"])
+def test_nearest_of_hostile_names_is_found_in_time(letters: str) -> None:
+    """The comparison of two long names takes time that grows with the square of their length, or faster."""
+    draw = random.Random(1)
+    names = ["".join(draw.choices(letters, k=255)) for _ in range(20_000)]
+    begin = time.process_time()
+    nearest_name(letters * 127, names)
+    assert time.process_time() - begin < 2
