@@ -47,8 +47,10 @@ from tools.packing import (
 #: The Python of ubuntu@24.04, the charm's base.
 BASE_PYTHON: Final = "3.12"
 
-#: The packages that have no wheel. They are pure Python, so what pip builds here runs on every architecture.
-_BUILT: Final = ("charmhelpers==",)
+#: The packages that have no wheel, and those that have none for an architecture. pip builds them here without a C
+#: compiler, so the result runs on every architecture: charmhelpers has no C part, and that of markupsafe is optional.
+_BUILT: Final = ("charmhelpers",)
+_BUILT_FOR: Final = {"s390x": ("markupsafe",)}
 
 
 def pack(output: Path, snap: Path | None, python: str = BASE_PYTHON, target: str | None = None) -> Path:
@@ -66,7 +68,7 @@ def pack(output: Path, snap: Path | None, python: str = BASE_PYTHON, target: str
         stage.mkdir()
         environment = python_environment(python, target, place)
         for name, part in cast("dict[str, Any]", project["parts"]).items():
-            _build(name, part, stage, environment, python, snap)
+            _build(name, part, stage, environment, python, snap, target)
         drop_foreign_bytecode(stage, python)
         check_architecture(stage, target)
         _write_metadata(project, stage, target)
@@ -87,10 +89,16 @@ def charmcraft_runs() -> bool:
 
 
 def _build(
-    name: str, part: dict[str, Any], stage: Path, environment: dict[str, str], python: str, snap: Path | None
+    name: str,
+    part: dict[str, Any],
+    stage: Path,
+    environment: dict[str, str],
+    python: str,
+    snap: Path | None,
+    target: str,
 ) -> None:
     if part["plugin"] == "python":
-        _install(part["python-requirements"], stage / "venv", environment, python)
+        _install(part["python-requirements"], stage / "venv", environment, python, target)
         for directory in ("src", "lib"):
             if (ROOT / directory).is_dir():
                 shutil.copytree(ROOT / directory, stage / directory, ignore=shutil.ignore_patterns("__pycache__"))
@@ -102,17 +110,20 @@ def _build(
         raise PackError(f"part {name} of charmcraft.yaml has plugin {part['plugin']}, not python or dump")
 
 
-def _install(requirements: list[str], venv: Path, environment: dict[str, str], python: str) -> None:
+def _install(requirements: list[str], venv: Path, environment: dict[str, str], python: str, target: str) -> None:
     """Make the virtual environment with packages and without programs, as charmcraft does."""
     packages = venv / "lib" / f"python{python}" / "site-packages"
     command = ["python3", "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(packages), "--requirement"]
     locked = "\n".join((ROOT / file).read_text("utf-8") for file in requirements)
     blocks = re.split(r"\n(?=[a-z])", locked)
+    names = (*_BUILT, *_BUILT_FOR.get(target, ()))
+    without_wheel = tuple(f"{name}==" for name in names)
+    building = {"PIP_NO_BINARY": ",".join(names), "PIP_NO_CACHE_DIR": "1", "CC": "false"}
     with workplace() as place:
         built, wheels = place / "built.txt", place / "wheels.txt"
-        built.write_text("\n".join(block for block in blocks if block.startswith(_BUILT)), encoding="utf-8")
-        wheels.write_text("\n".join(block for block in blocks if not block.startswith(_BUILT)), encoding="utf-8")
-        run([*command, str(built)], ROOT, {"PATH": environment["PATH"]})
+        built.write_text("\n".join(block for block in blocks if block.startswith(without_wheel)), encoding="utf-8")
+        wheels.write_text("\n".join(block for block in blocks if not block.startswith(without_wheel)), encoding="utf-8")
+        run([*command, str(built)], ROOT, {"PATH": environment["PATH"], **building})
         run([*command, str(wheels)], ROOT, environment)
     shutil.rmtree(packages / "bin", ignore_errors=True)
     home = Path(sys.base_prefix, "bin") if python == running_python() else Path("/usr/bin")

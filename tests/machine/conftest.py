@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
-from tests.machine.machine import BUILT, Machine
+from tests.machine.machine import BUILT, REPOSITORY, Machine
 from tests.machine.payload import prepare
+from tests.machine.unit import Unit
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +24,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     prepare(files)
     with Machine(files) as machine:
         yield machine
+
+
+@pytest.fixture(scope="module")
+def unit(machine: Machine) -> Unit:
+    options = yaml.safe_load((REPOSITORY / "charmcraft.yaml").read_text(encoding="utf-8"))["config"]["options"]
+    return Unit(machine, {name: option["default"] for name, option in options.items()})

@@ -12,18 +12,22 @@ import json
 import time
 from typing import Any, Final
 
-import pytest
-import yaml
-
-from tests.machine.machine import REPOSITORY, Machine
+from tests.machine.host import (
+    ACTIVE,
+    CONSUMER,
+    ISOLATED,
+    SNAP,
+    SOCKET,
+    ask,
+    claims,
+    connection,
+    daemon_pid,
+    from_inside,
+    option,
+    snap_row,
+)
+from tests.machine.machine import Machine
 from tests.machine.unit import CHARM, Unit
-
-SNAP: Final = "epa-orchestrator"
-SERVICE: Final = f"snap.{SNAP}.daemon.service"
-CONSUMER: Final = "openstack-hypervisor"
-SOCKET: Final = f"/var/snap/{SNAP}/current/data/epa.sock"
-ISOLATED: Final = "4-7,12-15"
-ACTIVE: Final = ("active", "")
 
 #: The state file of the older daemon.
 OLDER_STATE: Final[dict[str, Any]] = {
@@ -63,51 +67,6 @@ over.set()
 asking.join()
 print(json.dumps({{"rc": done.returncode, "err": done.stderr, "answered": answered, "refused": refused}}))
 """
-
-
-@pytest.fixture(scope="module")
-def unit(machine: Machine) -> Unit:
-    options = yaml.safe_load((REPOSITORY / "charmcraft.yaml").read_text(encoding="utf-8"))["config"]["options"]
-    return Unit(machine, {name: option["default"] for name, option in options.items()})
-
-
-def ask(machine: Machine, **request: Any) -> dict[str, Any]:
-    """Send a request from the host."""
-    program = (
-        "import socket, sys; c = socket.socket(socket.AF_UNIX); c.settimeout(300); c.connect(sys.argv[1]);"
-        " c.sendall(sys.argv[2].encode()); print(c.makefile().read())"
-    )
-    return json.loads(machine.run("python3", "-c", program, SOCKET, json.dumps(request), timeout=600).out)
-
-
-def claims(machine: Machine) -> dict[str, str]:
-    """The CPUs of each service."""
-    listing = ask(machine, action="list_allocations")
-    return {claim["service_name"]: claim["allocated_cores"] for claim in listing["allocations"]}
-
-
-def from_inside(machine: Machine, **request: Any) -> dict[str, Any]:
-    """Send a request from inside the consumer's confinement."""
-    return json.loads(machine.run(f"/snap/bin/{CONSUMER}.ask", json.dumps(request), timeout=600).out)
-
-
-def daemon_pid(machine: Machine) -> int:
-    return int(machine.run("systemctl", "show", "-P", "MainPID", SERVICE).out)
-
-
-def snap_row(machine: Machine, name: str = SNAP) -> list[str]:
-    """The snap's row of `snap list`: name, version, revision, tracking, publisher, notes."""
-    return next(line.split() for line in machine.run("snap", "list").out.splitlines() if line.startswith(f"{name} "))
-
-
-def connection(machine: Machine, plug: str) -> str:
-    """The slot that a plug is connected to, as in `snap connections`."""
-    rows = [line.split() for line in machine.run("snap", "connections", SNAP).out.splitlines()]
-    return next((row[2] for row in rows if row[1] == plug), "-")
-
-
-def option(machine: Machine, name: str) -> Any:
-    return json.loads(machine.run("snap", "get", "-d", SNAP).out).get(name)
 
 
 def test_older_daemon_leaves_its_state(machine: Machine) -> None:

@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The strictly confined snap without any plug connected, and with the plug for the NUMA nodes alone.
+
+The tests run in order: each continues from the machine as the test before left it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.machine.host import ISOLATED, SERVICE, SNAP, ask, claims, connection, purge
+from tests.machine.machine import Machine
+
+PLUGS = ("sys-devices-system-node", "topology")
+
+
+def totals(machine: Machine) -> dict[str, Any]:
+    """The number of hugepages of each node, by size (KiB)."""
+    nodes = ask(machine, action="get_memory_info")["numa_hugepages"]
+    return {
+        node: {size["size"]: size["total"] for size in pages["capacity"] if size["total"]}
+        for node, pages in nodes.items()
+    }
+
+
+def test_installed_snap_has_no_plug_connected(machine: Machine) -> None:
+    purge(machine, SNAP)
+    machine.run("snap", "install", "--dangerous", "/job/newer.snap", timeout=900)
+    assert [connection(machine, f"{SNAP}:{plug}") for plug in PLUGS] == ["-", "-"]
+
+
+def test_daemon_without_plugs_offers_the_isolated_cpus(machine: Machine) -> None:
+    assert ask(machine, action="list_allocations")["cpu_pool"]["eligible_cpus"] == ISOLATED
+
+
+def test_apparmor_keeps_the_daemon_from_listing_the_nodes(machine: Machine) -> None:
+    denials = [line for line in machine.denials() if f'profile="snap.{SNAP}.' in line]
+    assert any('name="/sys/devices/system/node/"' in line for line in denials)
+
+
+def test_daemon_without_plugs_knows_the_nodes_of_the_cpus(machine: Machine) -> None:
+    answers = [
+        ask(machine, action="allocate_numa_cores", service_name=f"on-{node}", numa_node=node, num_of_cores=2)
+        for node in (0, 1)
+    ]
+    assert [answer["cores_allocated"] for answer in answers] == ["4-5", "12-13"]
+    assert claims(machine) == {"on-0": "4-5", "on-1": "12-13"}
+
+
+def test_daemon_without_plugs_keeps_cores_whole(machine: Machine) -> None:
+    answer = ask(machine, action="allocate_cores", service_name="whole", num_of_cores=2)
+    assert answer["allocated_cores"] == "6-7"
+
+
+def test_daemon_without_plugs_warns_about_the_nodes(machine: Machine) -> None:
+    warnings = ask(machine, action="list_allocations")["warnings"]
+    assert any("/sys/devices/system/node" in warning for warning in warnings)
+
+
+def test_plug_of_the_nodes_shows_their_hugepages(machine: Machine) -> None:
+    machine.run("snap", "connect", f"{SNAP}:{PLUGS[0]}", timeout=600)
+    machine.run("systemctl", "restart", SERVICE, timeout=600)
+    assert totals(machine) == {"node0": {2048: 64}, "node1": {2048: 64}}
+
+
+def test_claims_stay_when_the_plug_is_connected(machine: Machine) -> None:
+    assert claims(machine) == {"on-0": "4-5", "on-1": "12-13", "whole": "6-7"}
+    purge(machine, SNAP)
