@@ -286,7 +286,9 @@ def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, term
     resized = before is not None and (before.cpus <= after.cpus or after.cpus <= before.cpus)
     kept = before is not None and not before.cpus <= task.free
     # Withheld is derived, but a claim that turns out the same must be equal, so that nothing is written.
-    withheld = before.withheld if before is not None and again and alone and alone == before.alone else EMPTY
+    withheld = EMPTY
+    if before is not None and alone and (alone, after.cpus) == (before.alone, before.cpus):
+        withheld = before.withheld
     placed_by = before.placed_by if before is not None and resized and kept else task.policy
     # The same as replace(after, …), but 4 µs faster.
     return Claim(
@@ -297,9 +299,15 @@ def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, term
         after.preemption_policy,
         withheld,
         placed_by,
-        terms.wishes,
+        _wishes_of_all(before, after, chosen, terms),
         alone,
     )
+
+
+def _wishes_of_all(before: Claim | None, after: Claim, chosen: CpuSet, terms: Terms) -> Wishes:
+    """The wishes that the whole claim fulfils: those of a request for a part only if the rest was placed with them."""
+    whole = chosen == after.cpus or (before is not None and before.wishes == terms.wishes)
+    return terms.wishes if whole else NO_WISHES
 
 
 def _losses(ledger: Ledger, taken: CpuSet) -> tuple[ClaimChange, ...]:

@@ -247,3 +247,26 @@ class TestRepeated:
         assert grown is not None
         assert grown.placed_by == PlacementPolicy(near=0)
         assert grown.wishes == Wishes()
+
+
+class TestWishesForAPart:
+    """`a` holds CPUs of node 0 that no wish has chosen, and then asks for one CPU of node 1 with `isolate`."""
+
+    ISOLATE = Wishes(cpu_thread_policy="isolate")
+
+    def ledger(self, held: str) -> Ledger:
+        return in_node(pools().isolated, Terms("a", wishes=self.ISOLATE), 1, 1, holding(claim("a", held))).ledger
+
+    def test_the_same_wish_for_all_isolates_all(self) -> None:
+        grant = allocate(self.ledger("2"), pools().isolated, Terms("a", wishes=self.ISOLATE), 2)
+        assert grant.claim is not None
+        assert grant.claim.alone == grant.cpus
+        assert "10" in str(grant.claim.withheld)
+
+    def test_the_same_wish_for_all_is_refused_when_the_other_part_breaks_it(self) -> None:
+        with pytest.raises(Refused, match="cpu-thread-policy=isolate"):
+            allocate(self.ledger("2,10"), pools().isolated, Terms("a", wishes=self.ISOLATE), 3)
+
+    def test_the_same_wish_for_the_part_changes_nothing(self) -> None:
+        terms = Terms("a", wishes=self.ISOLATE)
+        assert not in_node(pools().isolated, terms, 1, 1, self.ledger("2")).change
