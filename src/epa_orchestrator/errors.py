@@ -16,7 +16,7 @@ class EpaError(Exception):
     │   └── UnsettledError   it changes while it is read
     ├── CutShortError        the end of a CPU list is missing
     ├── MachineError         the sysfs tree does not describe a machine
-    ├── HiddenHugepagesError this process may not read the hugepages of a node
+    ├── HiddenPagesError     this process may not read the hugepages of a node
     ├── DeviceError          the NUMA node of a device is not known
     ├── ContradictionError   two options contradict each other
     ├── SettingsError        settings cannot be used

@@ -18,7 +18,7 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.hardware.blind_spots import find_blind_spots
 from epa_orchestrator.hardware.devices import node_of_device
-from epa_orchestrator.hardware.hugepages import HiddenHugepagesError, Hugepages
+from epa_orchestrator.hardware.hugepages import HiddenPagesError, Hugepages
 from epa_orchestrator.hardware.machine import LastSeen, Machine
 from epa_orchestrator.hardware.promised import count_by_node, count_of_size, count_on_node
 from epa_orchestrator.hardware.settled import Reading, UnsettledError, read_settled
@@ -121,7 +121,7 @@ class Host:
         """
         try:
             return count_of_size(self._sysfs, node_id, size_kb, self._node_ids())
-        except HiddenHugepagesError as error:
+        except HiddenPagesError as error:
             raise Refused(str(error)) from None
 
     def _node_ids(self) -> tuple[int, ...]:

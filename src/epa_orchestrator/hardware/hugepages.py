@@ -40,7 +40,7 @@ class Hugepages:
     promised: int = 0
 
 
-class HiddenHugepagesError(EpaError):
+class HiddenPagesError(EpaError):
     """This process may not read the hugepages of a node."""
 
 
@@ -54,12 +54,12 @@ def read_hugepages(sysfs: Sysfs, node_id: int) -> tuple[Hugepages, ...]:
 def read_hugepages_of(sysfs: Sysfs, node_id: int, size_kb: int) -> Hugepages | None:
     """The current counts for one size (KiB) on a node, None where it has no such size.
 
-    Raises HiddenHugepagesError.
+    Raises HiddenPagesError.
     """
     directory = _directory(sysfs, node_id)
     found = _read_size(sysfs, directory, size_kb)
     if found is None and sysfs.exists(f"{directory}/hugepages-{size_kb}kB/nr_hugepages") is not False:
-        raise HiddenHugepagesError(f"The hugepages of NUMA node {node_id} cannot be read: {CONNECT_NODE_PLUG}")
+        raise HiddenPagesError(f"The hugepages of NUMA node {node_id} cannot be read: {CONNECT_NODE_PLUG}")
     return found
 
 

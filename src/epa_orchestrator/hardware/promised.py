@@ -52,7 +52,7 @@ def count_on_node(sysfs: Sysfs, node_id: int, node_ids: Iterable[int]) -> tuple[
 def count_of_size(sysfs: Sysfs, node_id: int, size_kb: int, node_ids: Iterable[int]) -> Hugepages | None:
     """The current counts for one size (KiB) on one of the host's nodes, None where it has no such size.
 
-    Raises HiddenHugepagesError.
+    Raises HiddenPagesError.
     """
     promised = read_promised(sysfs, size_kb) or 0
     pages = read_hugepages_of(sysfs, node_id, size_kb)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from epa_orchestrator.hardware.hugepages import (
-    HiddenHugepagesError,
+    HiddenPagesError,
     Hugepages,
     are_hidden,
     read_hugepages,
@@ -82,7 +82,7 @@ class TestHiddenHugepages:
 
     def test_of_one_size_are_an_error_with_the_remedy(self) -> None:
         sysfs = RecordedSysfs(OTHERS, hidden=[PAGES, COUNTS])
-        with pytest.raises(HiddenHugepagesError) as caught:
+        with pytest.raises(HiddenPagesError) as caught:
             read_hugepages_of(sysfs, 0, 2048)
         assert str(caught.value) == (
             "The hugepages of NUMA node 0 cannot be read: in a snap, run: sudo snap connect"
@@ -91,7 +91,7 @@ class TestHiddenHugepages:
 
     def test_of_one_size_in_an_unreadable_file_are_an_error(self) -> None:
         sysfs = RecordedSysfs(OTHERS, {f"{PAGES}/hugepages-2048kB": ["nr_hugepages"]})
-        with pytest.raises(HiddenHugepagesError):
+        with pytest.raises(HiddenPagesError):
             read_hugepages_of(sysfs, 0, 2048)
 
     def test_never_stand_for_those_of_the_whole_machine(self) -> None:

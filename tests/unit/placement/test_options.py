@@ -375,18 +375,19 @@ def test_default_preemption_policy(value: str, named: PreemptionPolicy | None, p
 @pytest.mark.parametrize(
     ("value", "node", "size_kb", "expected", "why"),
     [
-        ("", 0, 2048, 60, "what the kernel has free"),
-        ("0:2048:16", 0, 2048, 44, "60 - 16"),
-        ("0:2048:16", 1, 2048, 60, "another node"),
-        ("0:2048:16", 0, 1048576, 60, "another size"),
-        ("0:2048:16,1:2048:61", 1, 2048, 0, "more than there are"),
-        ("0:2048:16,1:2048:61", 0, 2048, 44, "each node its own"),
+        ("", 0, 2048, 90, "what the kernel has free"),
+        ("0:2048:16", 0, 2048, 84, "90 - 16, of which 10 may be those in use"),
+        ("0:2048:10", 0, 2048, 90, "those in use may be the reserved ones"),
+        ("0:2048:16", 1, 2048, 90, "another node"),
+        ("0:2048:16", 0, 1048576, 90, "another size"),
+        ("0:2048:16,1:2048:101", 1, 2048, 0, "more than there are"),
+        ("0:2048:16,1:2048:101", 0, 2048, 84, "each node its own"),
     ],
 )
 def test_reserved_hugepages(value: str, node: int, size_kb: int, expected: int, why: str) -> None:
     settings = parse_settings({"reserved-hugepages": value})
     assert (
-        free_pages(Ledger(), Hugepages(size_kb, 100, 60), settings.reserved_pages(node, size_kb), node) == expected
+        free_pages(Ledger(), Hugepages(size_kb, 100, 90), settings.reserved_pages(node, size_kb), node) == expected
     ), why
 
 
