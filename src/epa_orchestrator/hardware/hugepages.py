@@ -69,8 +69,15 @@ def page_sizes(sysfs: Sysfs) -> list[int]:
 
 
 def are_hidden(sysfs: Sysfs, node_id: int) -> bool:
-    """Whether this process may not see which hugepages a node has."""
-    return sysfs.names(_directory(sysfs, node_id)) is None
+    """Whether this process may not see which hugepages a node has.
+
+    snapd lets a strict snap list all directories of /sys/devices, but not read the counts in these.
+    """
+    directory = _directory(sysfs, node_id)
+    names = sysfs.names(directory)
+    if names is None:
+        return True
+    return any(sysfs.read(f"{directory}/{name}/nr_hugepages") is None for name in names if _SIZE.fullmatch(name))
 
 
 def read_promised(sysfs: Sysfs, size_kb: int) -> int | None:

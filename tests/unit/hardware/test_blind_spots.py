@@ -36,6 +36,15 @@ def test_hidden_directory_of_nodes() -> None:
     )
 
 
+def test_counts_that_cannot_be_read_in_directories_that_can_be_listed() -> None:
+    """This is what snapd 2.68 lets a strict snap without plugs see."""
+    readable = {path: text for path, text in FILES.items() if path != f"{NODE}/online" and "/hugepages/" not in path}
+    listed = {f"{NODE}/node{node}/hugepages": ["hugepages-2048kB"] for node in (0, 1)}
+    assert blind_spots(RecordedSysfs(readable, listed)) == [
+        f"The hugepages of NUMA nodes 0-1 cannot be read, so none can be allocated: {CONNECT}"
+    ]
+
+
 def test_hidden_hugepages_are_named_by_node() -> None:
     assert blind_spots(RecordedSysfs(FILES, hidden=[f"{NODE}/node1/hugepages"])) == [
         f"The hugepages of NUMA nodes 1 cannot be read, so none can be allocated: {CONNECT}"
