@@ -44,6 +44,8 @@ _HOOK_TIME: Final = 900.0
 _ACTION_TIME: Final = 420.0
 #: How long the checks for the status may take, after either of them.
 _STATUS_TIME: Final = 120.0
+#: The most characters of an error of snapd in a status.
+_MAX_REASON: Final = 400
 
 _RESULT = TypeVar("_RESULT")
 
@@ -109,9 +111,10 @@ class EpaOrchestratorCharm(ops.CharmBase):
         Raises CharmError when the snap itself could not be refreshed.
         """
         findings = self._reconcile(_ACTION_TIME, refresh=True)
+        statuses = self._statuses(findings)  # within the time of the action
         if findings.not_refreshed:
             raise CharmError(findings.not_refreshed)
-        return [status.message for status in self._statuses(findings) if status.message]
+        return [status.message for status in statuses if status.message]
 
     def _settle_claims(self, keep: str) -> str:
         """Settle which claims count after the older daemon ran; returns what was done.
@@ -157,6 +160,8 @@ class EpaOrchestratorCharm(ops.CharmBase):
             return
         settled = record.settled
         intrusion = self._try(findings, lambda: older_daemon.find(settled))
+        if intrusion is not None:
+            self._try(findings, self._end_intrusion)
         plan = self._install(findings, config, record, refresh=refresh)
         if intrusion is not None:
             record = dataclasses.replace(record, intruder=intrusion.revision, intruded=intrusion.at)
@@ -185,6 +190,16 @@ class EpaOrchestratorCharm(ops.CharmBase):
             self._try(findings, installation.hold)
         return plan
 
+    def _end_intrusion(self) -> None:
+        """Install the snap in the charm at once if the older daemon runs; the source of the options may be unreachable.
+
+        Raises CharmError.
+        """
+        bundled = FileSource(self.charm_dir / BUNDLED)
+        if not orchestrator_snap.installed_is_ours():
+            self.unit.status = ops.MaintenanceStatus(f"installing the snap from {bundled}")
+            installation.install(bundled)
+
     def _set_up(self, findings: Findings, config: CharmConfig, record: Record, plan: Plan | None) -> None:
         """Connect and configure the installed snap; after a failed install that is an earlier one, if any."""
         info = self._try(findings, orchestrator_snap.installed)
@@ -211,13 +226,15 @@ class EpaOrchestratorCharm(ops.CharmBase):
             findings.blocking.append(str(error))
         except DeadlineError:
             raise
-        except (TemporaryError, snap.Error) as error:
+        except (TemporaryError, snap.Error, OSError) as error:
             self._note_temporary(findings, error)
         return None
 
     @staticmethod
     def _note_temporary(findings: Findings, error: Exception) -> None:
-        reason = f"snapd is busy or slow ({error})" if isinstance(error, snap.Error) else str(error)
+        reason = " ".join(str(error).split())
+        if isinstance(error, snap.Error):  # as text, an error of the library can contain a whole answer of snapd
+            reason = f"snapd is busy or slow ({' '.join(error.message.split())[:_MAX_REASON]})"
         log.warning("%s", reason)
         findings.waiting.append(f"{reason}; the next event tries again")
 
@@ -282,9 +299,17 @@ class EpaOrchestratorCharm(ops.CharmBase):
         findings.notes[:0] = [host.problem or "", host.container_note]
 
     def _on_remove(self, _: ops.RemoveEvent) -> None:
-        with deadline(_HOOK_TIME):
-            owner = ownership.other_owner(orchestrator_snap.record(), self.unit.name)
-            reason = f"it belongs to {owner}" if owner else orchestrator_snap.remove()
+        """Remove the snap.
+
+        This alone may raise an error, of a snapd that is busy or slow: Juju then tries again. An error that does not go
+        away by itself would keep the unit from being removed.
+        """
+        try:
+            with deadline(_HOOK_TIME):
+                owner = ownership.other_owner(orchestrator_snap.record(), self.unit.name)
+                reason = f"it belongs to {owner}" if owner else orchestrator_snap.remove()
+        except CharmError as error:
+            reason = str(error)
         if reason is not None:
             log.warning("the snap %s stays on the machine: %s", orchestrator_snap.NAME, reason)
 

@@ -76,8 +76,7 @@ def check(isolated: CpuSet) -> None:
         ) from error
     if listing.state_error:
         raise CharmError(f"the daemon answers read requests only: {listing.state_error}")
-    reserved = CpuSet.parse(str(snapd.options(SNAP).get("reserved-cpus", "")))
-    if unseen := isolated - reserved - CpuSet.parse(listing.cpu_pool.configured_cpus):
+    if unseen := isolated - _reserved_cpus() - CpuSet.parse(listing.cpu_pool.configured_cpus):
         raise CharmError(
             f"the daemon does not see the isolated CPUs {unseen}: run 'sudo snap connect"
             f" {SNAP}:sys-devices-system-node', then see 'snap logs {SNAP}'"
@@ -144,6 +143,20 @@ def reason_to_keep_snap() -> str | None:
         f"CPUs or hugepages are still held by {', '.join(names)}; when these services have stopped, run"
         f" 'sudo {SNAP} release' for each, then 'sudo snap remove {SNAP}'"
     )
+
+
+def _reserved_cpus() -> CpuSet:
+    """The CPUs in the snap's option reserved-cpus.
+
+    Raises CharmError when it is no CPU list, as an earlier snap may have accepted it: no CPU is granted then.
+    """
+    option = str(snapd.options(SNAP).get("reserved-cpus", ""))
+    try:
+        return CpuSet.parse(option)
+    except ValueError as error:
+        raise CharmError(
+            f"set reserved-cpus to a list of CPUs such as 2-5,8: no CPU is granted until then ({error})"
+        ) from error
 
 
 def _client() -> Client:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import inspect
 
 import pytest
@@ -138,6 +139,30 @@ def test_temporary_error_fails_remove_so_that_juju_retries_it(error: snap.Error,
     with pytest.raises(testing.errors.UncaughtCharmError) as caught:
         settled.run("remove")
     assert caught.value.__cause__ is error
+
+
+def test_remove_succeeds_where_snapd_is_not_installed(settled: Unit) -> None:
+    settled.workload.errors["record"] = CharmError("snapd is not installed: run 'sudo apt install snapd'")
+    settled.run("remove")
+    assert warnings_of(settled) == [
+        "the snap epa-orchestrator stays on the machine: snapd is not installed: run 'sudo apt install snapd'"
+    ]
+
+
+def test_error_of_the_machine_is_waiting(settled: Unit) -> None:
+    settled.workload.errors["connect_host"] = OSError(errno.ENOMEM, "Cannot allocate memory")
+    assert settled.status() == testing.WaitingStatus(
+        f"[Errno {errno.ENOMEM}] Cannot allocate memory; the next event tries again"
+    )
+
+
+def test_answer_of_snapd_is_not_in_the_status(settled: Unit) -> None:
+    settled.workload.errors["connect_host"] = snap.BadResponseError("unreadable\nanswer", response={"a": "x" * 99})
+    assert settled.status() == testing.WaitingStatus(
+        "snapd is busy or slow (unreadable answer); the next event tries again"
+    )
+    settled.workload.errors["installed"] = settled.workload.errors["connect_host"]
+    assert settled.failure("get-status") == "unreadable\nanswer"
 
 
 def test_remove_removes_the_snap_without_a_warning(settled: Unit) -> None:

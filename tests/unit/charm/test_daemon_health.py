@@ -127,6 +127,14 @@ def test_reserved_cpus_do_not_count_as_unseen(blind_daemon: Snapd) -> None:
     daemon_health.check(CpuSet.parse("2-7"))
 
 
+def test_reserved_cpus_of_an_earlier_snap_that_are_no_list_are_reported(blind_daemon: Snapd) -> None:
+    blind_daemon.snaps[NAME].options["reserved-cpus"] = "most"
+    assert error_of(lambda: daemon_health.check(CpuSet.parse("2-7"))) == (
+        "set reserved-cpus to a list of CPUs such as 2-5,8: no CPU is granted until then ('most' is not a CPU or a"
+        " range of CPUs such as 4-7)"
+    )
+
+
 def test_general_pool_without_usable_cpus_is_reported(
     ours: Snapd, daemon: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
