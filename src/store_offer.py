@@ -56,9 +56,9 @@ def explain(source: StoreSource, error: snap.Error) -> CharmError | TemporaryErr
     """What an error of snapd or the store means for the operator."""
     reason = " ".join(error.message.split())[:200]
     if snapd.says_not_in_store(error):
-        return CharmError(f"the store has no snap {snap_file.NAME}: reset snap-channel to use the snap in the charm")
+        return CharmError(f"reset snap-channel to use the snap in the charm: the store has no snap {snap_file.NAME}")
     if snapd.says_no_channel(error):
-        return CharmError(f"there is no {source} ({reason}): set another channel or revision, or reset snap-channel")
+        return CharmError(f"set another channel or revision, or reset snap-channel: there is no {source} ({reason})")
     if snapd.is_busy(error):
         return TemporaryError(f"snapd is busy ({reason})")
     return TemporaryError(

@@ -81,5 +81,5 @@ def test_missing_revision_is_reported(fake: Snapd) -> None:
 def test_missing_snap_is_reported(fake: Snapd) -> None:
     fake.store.versions.clear()
     assert error_of(lambda: store_offer.look(STABLE)) == (
-        "the store has no snap epa-orchestrator: reset snap-channel to use the snap in the charm"
+        "reset snap-channel to use the snap in the charm: the store has no snap epa-orchestrator"
     )
