@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from tests.faults.claims import WISHES, Held, Json, require
 from tests.faults.hosts import MachineNow
+from tests.functional.harness import parse_cpus
 
 #: The policies that a request may only make stricter, from the weakest to the strictest.
 _NUMA_RULES: Final = ("restricted", "single-numa-node")
@@ -73,7 +74,8 @@ def judge_sharing(
     if not ordinary:
         return
     clean = {cpu for cpu in free if machine.siblings[cpu] & machine.online <= free}
-    clean -= machine.siblings_of(foreign)
+    # A core with a reserved thread, even an offline one, is no whole core.
+    clean -= machine.siblings_of(foreign | parse_cpus(options.get("reserved-cpus", "")))
     shared = machine.siblings_of(chosen) & foreign
     require(not shared or len(chosen) > len(clean), "a shared core", request, chosen, "with", shared, "free:", clean)
 
