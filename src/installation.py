@@ -113,13 +113,13 @@ def _if_not_installed(source: FileSource) -> FileSource | None:
     """
     if not source.path.is_file() or not source.path.stat().st_size:
         raise CharmError(
-            f"the charm contains no snap ({source.path.name}): attach the resource {NAME}-snap, or set snap-channel"
+            f"attach the resource {NAME}-snap, or set snap-channel: the charm contains no snap ({source.path.name})"
         )
     described = snap_file.describe(source.path)
     if described is not None and not described.is_ours:
         raise CharmError(
-            f"{source} is the older snap (version {described.version}), which this charm does not run: attach another"
-            " file, or an empty one"
+            f"attach another snap as the resource {NAME}-snap, or an empty file: {source} is the older snap (version"
+            f" {described.version}), which this charm does not run"
         )
     return None if is_installed_from(source) else source
 
@@ -144,10 +144,10 @@ def _explain(source: Source, error: snap.APIError) -> CharmError | TemporaryErro
             return store_offer.explain(source, error)
     elif snapd.installed(BASE) is None:
         return CharmError(
-            f"the base snap {BASE} is not installed and cannot be downloaded: run 'sudo snap install {BASE}', or"
-            f" without a network 'sudo snap ack' and 'sudo snap install' with its files ({reason[:200]})"
+            f"run 'sudo snap install {BASE}', or without a network 'sudo snap ack' and 'sudo snap install' with its"
+            f" files: this base snap is not installed and cannot be downloaded ({reason[:200]})"
         )
-    return CharmError(f"failed to install the snap from {source}: {reason[:400]}")
+    return CharmError(f"see 'snap changes' on the machine: failed to install the snap from {source}: {reason[:400]}")
 
 
 def _have_same_content(path: Path, other: Path) -> bool:

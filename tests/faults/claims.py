@@ -35,7 +35,10 @@ def _text(detail: object) -> str:
 
 @dataclass
 class Held:
-    """The CPUs of one service. `alone` are CPUs whose core no other service may use."""
+    """The CPUs of one service. `alone` are CPUs whose core no other service may use.
+
+    `ruled`: rules or wishes may have limited how many it has.
+    """
 
     pool: str
     preemption_policy: str
@@ -45,6 +48,7 @@ class Held:
     withheld: set[int] = field(default_factory=set[int])
     #: Offline CPUs that a release by node may have taken; only the daemon knows.
     unsure: set[int] = field(default_factory=set[int])
+    ruled: bool = False
 
     def lose(self, cpus: set[int]) -> None:
         self.cpus -= cpus

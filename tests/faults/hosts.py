@@ -65,6 +65,11 @@ class MachineNow:
             return None
         return dict(self.shape.node_hugepages.get(node, self.shape.hugepages or {})).get(size_kb)
 
+    def promised(self, node: int, size_kb: int) -> int:
+        """The free hugepages of a node that the kernel has promised to processes, since other nodes have too few."""
+        elsewhere = (self.pages(other, size_kb) for other in self.nodes if other != node)
+        return max(self.shape.promised.get(size_kb, 0) - sum(pages[1] for pages in elsewhere if pages), 0)
+
     def sysfs(self) -> RecordedSysfs:
         """The sysfs tree of the machine."""
         return RecordedSysfs({} if self.unreadable else _files(self))

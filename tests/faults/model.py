@@ -12,14 +12,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final
 
-from tests.faults.claims import WISHES, Held, Json, granted, pool_of, released, require
+from tests.faults.claims import Held, Json, granted, pool_of, released, require
 from tests.faults.hosts import MachineNow
+from tests.faults.promises import (
+    free_pages,
+    has_wishes,
+    judge_numa_nodes,
+    judge_sharing,
+    judge_whole_cores,
+    thread_policy,
+)
 from tests.functional.harness import parse_cpus
 
 PageRecord = tuple[str, int, int]  # service, node, size in KiB
 
-
 _DOWNGRADE: Final = ("non-preemptive", "legacy")
+
+
+def _is_for_default_size(request: Json) -> bool:
+    return request["action"] == "allocate_cores" and request["num_of_cores"] == 0
 
 
 class Model:
@@ -27,13 +38,18 @@ class Model:
 
     def __init__(self, machine: MachineNow, options: Json) -> None:
         self.machine = machine
-        self.options = options
+        self.use(options)
         self.held: dict[str, Held] = {}
         self.pages: dict[PageRecord, int] = {}
         #: By CPU: the threads of its core that were seen together on this machine, directly or by others in between.
         self.met: dict[int, set[int]] = {}
 
     # --- machine and options --------------------------------------------------------------------------------------
+
+    def use(self, options: Json, unusable: Set[str] = frozenset()) -> None:
+        """These options are in force, because they were set, or because a start found others `unusable`."""
+        self.options = options
+        self.unusable = unusable
 
     def option(self, name: str, default: Any) -> Any:
         return self.options.get(name, default)
@@ -62,11 +78,13 @@ class Model:
 
     def eligible(self, pool: str) -> set[int]:
         """The CPUs that the pool may grant now."""
-        if self.machine.unreadable:
+        if self.machine.unreadable or "reserved-cpus" in self.unusable:
             return set()
         reserved = parse_cpus(self.option("reserved-cpus", ""))
         if pool == "isolated":
             return (self.machine.isolated & self.machine.online) - reserved
+        if "cpu-pool" in self.unusable:
+            return set()
         configured = parse_cpus(self.option("cpu-pool", "")) - reserved
         return set() if configured & self.machine.isolated else configured & self.machine.online
 
@@ -78,10 +96,16 @@ class Model:
                 used |= held.cpus | held.withheld
         return self.eligible(pool) - used
 
+    @property
+    def system(self) -> set[int]:
+        """The CPUs that the operating system uses: online, in no pool and not reserved."""
+        ours = self.eligible("isolated") | self.eligible("general") | parse_cpus(self.option("reserved-cpus", ""))
+        return self.machine.online - ours
+
     def has_rules(self, request: Json) -> bool:
         """Whether options or wishes can refuse a request although there are enough CPUs."""
         return (
-            any(request.get(wish) is not None for wish in WISHES)
+            has_wishes(request)
             or self.option("cpu-thread-policy", "prefer") in ("require", "isolate")
             or self.option("numa-policy", "best-effort") in ("restricted", "single-numa-node")
             or self.option("uncore-cache-alignment", "prefer") == "require"
@@ -106,16 +130,38 @@ class Model:
         error = answer["error"]
         require("Internal error" not in error, "an internal error", request, error)
         require(set(answer) <= {"version", "error", "explanation"}, "an error with results", request, answer)
-        if not lone or "could not be stored" in error or request["action"] == "allocate_hugepages":
+        if not lone or "could not be stored" in error:
             return
         held = self.held.get(request["service_name"])
-        if released(request):
+        if request["action"] == "allocate_hugepages":
+            require(not self._pages_must_be_granted(request), "hugepages are refused although free", request, error)
+        elif released(request):
             own_pool = held is None or held.pool == pool_of(request)
-            there = "numa_node" not in request or request["numa_node"] in self.machine.nodes
             known = pool_of(request) == "isolated" or held is not None
-            require(not (own_pool and there and known), "a release is refused", request, error)
+            require(not (own_pool and known), "a release is refused", request, error)
+        elif held is not None and self._asks_for_its_own(request, held):
+            require(False, "a request for what the service holds is refused", request, error, held)
         elif self._must_be_granted(request, held):
             require(False, "a request is refused although there are enough CPUs", request, error)
+
+    def _asks_for_its_own(self, request: Json, held: Held) -> bool:
+        """Whether this asks for what the service holds; then whatever is offline refuses it, nor a changed option."""
+        if held.pool != pool_of(request) or (held.preemption_policy, request.get("preemption_policy")) == _DOWNGRADE:
+            return False
+        if has_wishes(request):
+            return False
+        if request["action"] == "allocate_cores":
+            return request["num_of_cores"] in (0, len(held.cpus))
+        if not held.cpus <= self.eligible(held.pool):
+            return False  # of offline CPUs, the daemon knows the node
+        if request["action"] == "allocate_cores_percent":
+            return self._percent(request) == len(held.cpus)
+        return request["num_of_cores"] == len(self._here(request, held))
+
+    def _has_room(self, service: str) -> bool:
+        """Whether the service is known, or the limit allows one more."""
+        known = self.held.keys() | {record[0] for record in self.pages}
+        return service in known or len(known) < self.option("max-services", 2048)
 
     def _must_be_granted(self, request: Json, held: Held | None) -> bool:
         """Whether the protocol has no reason to refuse this `allocate_cores`."""
@@ -125,8 +171,7 @@ class Model:
             return False
         if held and (held.pool != pool or (held.preemption_policy, request.get("preemption_policy")) == _DOWNGRADE):
             return False
-        new = held is None and all(record[0] != request["service_name"] for record in self.pages)
-        if new and len(self.held.keys() | {record[0] for record in self.pages}) >= self.option("max-services", 2048):
+        if not self._has_room(request["service_name"]):
             return False
         if request["action"] != "allocate_cores" or not own <= self.eligible(pool) or not self.eligible(pool):
             return False
@@ -136,18 +181,34 @@ class Model:
         record = request["service_name"], request["node_id"], request["size_kb"]
         count = request["hugepages_requested"]
         require(answer["allocation_successful"] is True, "hugepages without success", request, answer)
-        before = self.pages.get(record, 0)
         if count < 0:
             self.pages.pop(record, None)
             return
         kernel = self.machine.pages(*record[1:])
         require(kernel is not None, "hugepages of a kind that does not exist", request)
         assert kernel is not None
-        total, free = kernel
-        recorded = sum(number for key, number in self.pages.items() if key[1:] == record[1:])
-        left = free - max(recorded - (total - free), 0)
-        require(count - before <= max(left, 0), "hugepages that are not free", request, f"{left} are left")
+        left = self.free_pages(*record[1:])
+        require(count - self.pages.get(record, 0) <= left, "hugepages that are not free", request, f"{left} are left")
+        require(count <= kernel[0], "more hugepages than there are", request, kernel)
         self.pages[record] = count
+
+    def _pages_must_be_granted(self, request: Json) -> bool:
+        """Whether the protocol has no reason to refuse this `allocate_hugepages`."""
+        record = request["service_name"], request["node_id"], request["size_kb"]
+        count = request["hugepages_requested"]
+        kernel = self.machine.pages(*record[1:])
+        if count < 0 or kernel is None:
+            return count < 0
+        if record not in self.pages and len(self.pages) >= self.option("max-hugepage-records", 8192):
+            return False
+        fits = count - self.pages.get(record, 0) <= self.free_pages(*record[1:]) and count <= kernel[0]
+        return fits and self._has_room(record[0])
+
+    def free_pages(self, node: int, size_kb: int) -> int:
+        """How many hugepages are neither in use, promised by the kernel, recorded nor reserved."""
+        if "reserved-hugepages" in self.unusable:
+            return 0
+        return free_pages(self.machine, self.options, self.pages, node, size_kb)
 
     def _judge_release(self, request: Json, answer: Json) -> None:
         cpus = granted(request, answer)
@@ -179,10 +240,20 @@ class Model:
         gained = after.cpus - (before.cpus if before else set())
         require(gained <= self.eligible(pool), "CPUs that are not in the pool", request, gained, "of", pool)
         self._judge_size(request, answer, chosen, before, lone=lone)
-        self._judge_kept(request, chosen, self._here(request, before))
-        taken = self._judge_losses(request, after, gained, lone=lone)
+        self._judge_kept(request, chosen, self._here(request, before, chosen))
+        if gained:
+            judge_numa_nodes(self.machine, self.options, request, chosen)
+            judge_whole_cores(self.machine, self.options, request, chosen, after)
+        if before is None and lone and "taken" not in answer:
+            self._judge_sharing(request, chosen)
+        taken = self._judge_losses(request, answer, after, gained, lone=lone)
         self.held[service] = after
-        self._judge_cores(request, gained, taken)
+        newly_alone = after.alone - (before.alone if before else set())
+        self._judge_cores(request, gained, taken, newly_alone)
+
+    def _judge_sharing(self, request: Json, chosen: set[int]) -> None:
+        foreign = self.system.union(*(other.cpus for other in self.held.values()))
+        judge_sharing(self.machine, self.options, request, chosen, self.free(pool_of(request)), foreign)
 
     def _claim_after(self, request: Json, answer: Json, chosen: set[int]) -> Held:
         """The service's claim after the request was granted."""
@@ -198,7 +269,8 @@ class Model:
             policy = policy or before.preemption_policy
         require(answer["preemption_policy"] == policy, "another policy than asked for", request, answer)
         after = Held(pool_of(request), policy)
-        here = self._here(request, before)
+        after.ruled = self.has_rules(request) or (before is not None and before.ruled)
+        here = self._here(request, before, chosen)
         if before is not None:
             after.cpus, after.explicit = before.cpus - here, before.explicit - here
             after.alone, after.withheld = before.alone - here, set(before.withheld)
@@ -207,62 +279,75 @@ class Model:
         after.alone |= self._alone_after(request, chosen, here, before)
         return after
 
-    def _here(self, request: Json, before: Held | None) -> set[int]:
-        """The part of the claim that the request replaces."""
+    def _here(self, request: Json, before: Held | None, chosen: Set[int] = frozenset()) -> set[int]:
+        """The part of the claim that the request replaces, with its offline CPUs that the answer names."""
         if before is None:
             return set()
         if "numa_node" not in request:
             return set(before.cpus)
-        return before.cpus & self.machine.nodes.get(request["numa_node"], set())
+        return before.cpus & (self.machine.nodes.get(request["numa_node"], set()) | chosen)
 
     def _alone_after(self, request: Json, chosen: set[int], here: set[int], before: Held | None) -> set[int]:
         """Which of the chosen CPUs have a core to themselves by this request or an earlier one."""
-        wish = request.get("cpu_thread_policy")
-        isolate = "isolate" in (wish, self.option("cpu-thread-policy", "prefer"))
-        if chosen != here or before is None or self.option("resize-policy", "in-place") == "reallocate":
+        isolate = thread_policy(self.options, request) == "isolate"
+        if chosen != here or before is None:
             return chosen if isolate else set()
-        if any(request.get(name) is not None for name in WISHES):
-            return chosen if wish == "isolate" else set()
-        return before.alone & here
+        kept = before.alone & here
+        if request.get("cpu_thread_policy") == "isolate":
+            return chosen
+        again = self.option("resize-policy", "in-place") == "reallocate" and not _is_for_default_size(request)
+        if again or has_wishes(request):
+            # Nobody but the daemon knows whether they were placed again. Those that stay promised are so either way.
+            return kept if isolate else set()
+        return kept
 
     def _judge_size(self, request: Json, answer: Json, chosen: set[int], before: Held | None, *, lone: bool) -> None:
         if request["action"] == "allocate_cores_percent":
-            wanted = max(-(-len(self.eligible(pool_of(request))) * request["percent"] // 100), 1)
             require(answer["cores_allocated_count"] == len(chosen), "a wrong count", request, answer)
-        elif request["num_of_cores"]:
-            wanted = request["num_of_cores"]
-        else:
-            wanted = self._default_size(request, before) if lone else len(chosen)
-        if before is not None and not request.get("num_of_cores", 1):
-            require(
-                len(chosen) in {wanted, len(before.cpus)} or self.has_rules(request),
-                "another default size",
-                request,
-                answer,
-            )
-        elif not self.has_rules(request):
-            require(len(chosen) == wanted, "another number of CPUs", request, answer, f"wanted {wanted}")
-        if request["action"] == "allocate_cores":
+        elif request["action"] == "allocate_cores":
             require(answer["cores_allocated"] == len(chosen), "a wrong count", request, answer)
+        if _is_for_default_size(request):
+            if lone:
+                self._judge_default_size(request, chosen, before)
+        elif request["action"] == "allocate_cores_percent":
+            # With CPUs of its own offline, the service may ask for what it holds of a pool that has become smaller.
+            same = before is not None and chosen == before.cpus and not chosen <= self.eligible(before.pool)
+            require(same or len(chosen) == self._percent(request), "another percentage", request, answer)
+        else:
+            require(len(chosen) == request["num_of_cores"], "another number of CPUs", request, answer)
+
+    def _judge_default_size(self, request: Json, chosen: set[int], before: Held | None) -> None:
+        """The default size is never less than the service holds, and rules on cores can only make it smaller."""
+        held = before.cpus if before else set[int]()
+        pool = self.eligible(pool_of(request))
+        wanted = max(self._default_size(request), len(held)) if held <= pool and pool else len(held)
+        ruled = self.has_rules(request) or (before is not None and before.ruled)
+        require(len(chosen) == wanted or ruled, "another default size", request, chosen, f"wanted {wanted}", held)
 
     def _judge_kept(self, request: Json, chosen: set[int], here: set[int]) -> None:
         """A claim that grows keeps its CPUs, and one that shrinks gives up only the difference."""
-        if self.option("resize-policy", "in-place") == "in-place":
+        if _is_for_default_size(request):
+            require(here <= chosen, "a default size that moves or shrinks a claim", request, here, "then", chosen)
+        elif self.option("resize-policy", "in-place") == "in-place":
             kept = chosen <= here or here <= chosen
             require(kept, "a claim that moves", request, here, "then", chosen)
 
-    def _default_size(self, request: Json, before: Held | None) -> int:
+    def _percent(self, request: Json) -> int:
+        return max(-(-len(self.eligible(pool_of(request))) * request["percent"] // 100), 1)
+
+    def _default_size(self, request: Json) -> int:
         available = len(self.free(pool_of(request), request["service_name"]))
-        if before is not None and self.has_rules(request):
-            return len(before.cpus)
         if available <= self.option("large-system-threshold", 100):
             return max(available * self.option("default-allocation-percent", 80) // 100, 1)
         return max(available - self.option("large-system-reserved-cpus", 16), 1)
 
-    def _judge_losses(self, request: Json, after: Held, gained: set[int], *, lone: bool) -> set[int]:
+    def _judge_losses(self, request: Json, answer: Json, after: Held, gained: set[int], *, lone: bool) -> set[int]:
         """Take from other services the CPUs that they may lose to this request; returns these CPUs."""
         service, pool = request["service_name"], after.pool
         taken: set[int] = set()
+        losses = {name: other.cpus & gained for name, other in self.held.items() if name != service}
+        said = {name: parse_cpus(cpus) for name, cpus in answer.get("taken", {}).items()}
+        require(said == {name: lost for name, lost in losses.items() if lost}, "another taking told", answer, losses)
         free = self.free(pool, service) if lone else set[int]()
         for name, other in list(self.held.items()):
             if name == service or not (lost := other.cpus & gained):
@@ -291,7 +376,7 @@ class Model:
             spare = (free & node) - after.cpus
             require(not spare, "CPUs taken while others are free", request, taken, "free:", spare)
 
-    def _judge_cores(self, request: Json, gained: set[int], taken: set[int]) -> None:
+    def _judge_cores(self, request: Json, gained: set[int], taken: set[int], alone: set[int]) -> None:
         """Check that no service gets a thread of a core that another service has alone.
 
         Two services can share a core whose threads were never online together; then a request may take one thread.
@@ -302,7 +387,8 @@ class Model:
             if name != service:
                 shared = other.alone & siblings
                 require(not shared, "a thread of a core that another service has alone", request, gained, name, shared)
-        alone = self.held[service].alone & gained
+        system = self.machine.siblings_of(alone) & self.system
+        require(not system, "isolate next to the operating system", request, alone, system)
         for name, other in self.held.items():
             shared = other.cpus & self._siblings_met(alone)
             if name == service:
@@ -345,6 +431,10 @@ class Model:
             for size, count in sizes.items()
         }
         require(records == self.pages, "other hugepage records", records, "expected", self.pages)
+        for node, info in memory["numa_hugepages"].items():
+            for kind in info["capacity"]:
+                left = self.free_pages(int(node.removeprefix("node")), kind["size"])
+                require(kind["free"] == left, "other free hugepages", node, kind, f"{left} are left")
 
     def _check_sums(self, pool: str, listing: Json) -> None:
         """Whether a listing agrees with itself and with the pool as it is."""
@@ -387,6 +477,8 @@ class Model:
         require(answer["remaining_available_cpus"] == len(free), "a wrong remainder", request, answer, free)
         if "shared_cpus" in answer:
             require(parse_cpus(answer["shared_cpus"]) == free, "wrong shared_cpus", request, answer, free)
+            if _is_for_default_size(request) and not free:
+                require("warnings" in answer, "no warning that nothing is shared", request, answer)
         held = self.held.get(request["service_name"])
         policy = held.preemption_policy if held else None
         require(answer["preemption_policy"] == policy, "another policy in the answer", request, answer, policy)

@@ -25,6 +25,7 @@ from typing import Any, Final, Literal
 
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.settings import SettingsError, parse_settings
+from epa_orchestrator.allocation.usable_settings import usable_settings
 from epa_orchestrator.daemon import main as daemon
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
@@ -36,6 +37,7 @@ from tests.faults.claims import Json, Violation, released, require, without
 from tests.faults.hosts import MachineNow
 from tests.faults.model import Model
 from tests.faults.stories import Story
+from tests.faults.usable import in_force
 from tests.functional.harness import MEMORY
 
 PEER: Final = Peer(1, 0, 0)
@@ -143,7 +145,9 @@ class Simulation:
     # --- the daemon's parts ---------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        settings = parse_settings(self._options)
+        settings = usable_settings(self._options)
+        self._model.use(*in_force(self._options))
+        require(settings.unusable.keys() == self._model.unusable, "other unusable options", settings.unusable)
         options = daemon.Locations(
             socket_path=self._base / "epa.sock",
             state_directory=self._directory,
@@ -231,13 +235,13 @@ class Simulation:
 
     def _use(self, options: Json) -> None:
         if _acceptable(options):  # as in the daemon: otherwise the ones in use stay
-            self._options = self._model.options = options
+            self._options = options
+            self._model.use(options)
             self._orchestrator.use(parse_settings(options))
 
     def _change_host(self, step: Json) -> None:
         changes = {name: step[name] for name in ("offline", "isolated") if name in step}
-        if "hugepages" in step:
-            changes["hugepages"] = step["hugepages"]
+        changes |= {name: step[name] for name in ("hugepages", "promised") if name in step}
         shape = replace(self._machine.shape, **changes)
         gone = tuple(step.get("gone", self._machine.gone))
         self._show(replace(self._machine, shape=shape, gone=gone, unreadable=step.get("unreadable", False)))
@@ -261,8 +265,8 @@ class Simulation:
             self._show(replace(self._machine, shape=replace(self._machine.shape, **step["regroup"]), gone=()))
         if "rewire" in step:
             self._show(MachineNow(replace(self._machine.shape, **step["rewire"])))
-        if "options" in step and _acceptable(step["options"]):
-            self._options = self._model.options = step["options"]
+        if "options" in step:
+            self._options = step["options"]
         if crashed:
             self._directory = self._base / f"state-{self._restarts}"
         self._open()

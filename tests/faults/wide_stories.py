@@ -4,7 +4,8 @@
 """Wider stories: more kinds of machines and steps than `stories` draws, whose seeds stay what they are.
 
 Machines of up to four packages, with cores of two types or CPUs in no NUMA node; limits on services and records; other
-hugepages while claims exist; releases in batches; old requests sent again; and restarts on another machine.
+hugepages while claims exist, which the kernel has promised in part; starts with unusable options; releases in batches;
+old requests sent again; and restarts on another machine.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final
 from tests.faults.claims import Json
 from tests.faults.hosts import MachineNow
 from tests.faults.stories import OPTIONS, MachineSteps, Story, isolated_cpus
+from tests.faults.usable import UNUSABLE
 from tests.functional.harness import format_cpus
 from tools.synthetic import Shape
 
@@ -28,6 +30,14 @@ _MORE_OPTIONS: Final[dict[str, tuple[Any, ...]]] = OPTIONS | {
     "numa-reclaim": ("always", "if-needed", "never"),
 }
 
+_CONTRADICTIONS: Final[tuple[Json, ...]] = (
+    {"cpu-thread-policy": "require", "cpu-distribution": "cores"},
+    {"uncore-cache-alignment": "require", "numa-allocation-strategy": "distribute"},
+    {"uncore-cache-alignment": "require", "cpu-distribution": "caches"},
+)
+
+_CAN_BE_UNUSABLE: Final = ("cpu-pool", "reserved-cpus", *_MORE_OPTIONS)
+
 _PAGES: Final[tuple[dict[int, tuple[int, int]] | None, ...]] = (
     None,
     {2048: (16, 16)},
@@ -36,6 +46,9 @@ _PAGES: Final[tuple[dict[int, tuple[int, int]] | None, ...]] = (
     {2048: (0, 0)},
     {1048576: (8, 8)},
 )
+
+
+_PROMISED: Final[tuple[dict[int, int], ...]] = ({}, {}, {2048: 3}, {2048: 18}, {2048: 5, 1048576: 1})
 
 
 def make_wide_story(draw: Random, seed: int, steps: int) -> Story:
@@ -59,6 +72,7 @@ def _shape(draw: Random) -> Shape:
             l3_ids=draw.choice(("ordered", "scattered")),
             memory_only_nodes=draw.choice((0, 0, 1, 2)),
             hugepages=draw.choice(_PAGES),
+            promised=draw.choice(_PROMISED),
         )
         if 6 <= shape.cpus <= _MOST_CPUS:
             return replace(shape, isolated=isolated_cpus(draw, shape))
@@ -128,7 +142,11 @@ class _WideSteps(MachineSteps):
     def _host(self) -> Json:
         kind = self._draw.randrange(8)
         if kind == 0:
-            return {"do": "host", "hugepages": self._draw.choice(_PAGES)}
+            return {
+                "do": "host",
+                "hugepages": self._draw.choice(_PAGES),
+                "promised": self._draw.choice(_PROMISED),
+            }
         if kind == 1:  # the second threads go, as when SMT is switched off
             cores, threads = self._shape.cores, self._shape.threads_per_core
             adjacent = self._shape.siblings == "adjacent"
@@ -144,7 +162,18 @@ class _WideSteps(MachineSteps):
         if self._draw.random() < 0.2:
             step.pop("regroup", None)
             step["rewire"] = self._rewire()
+        elif self._draw.random() < 0.2:
+            step["options"] = self._unusable_options()
         return step
+
+    def _unusable_options(self) -> Json:
+        """Options of which some cannot be used, or contradict each other."""
+        options = self._some_options()
+        if self._draw.random() < 0.5:
+            options |= self._draw.choice(_CONTRADICTIONS)
+        else:
+            options[self._draw.choice(_CAN_BE_UNUSABLE)] = UNUSABLE
+        return options
 
     def _rewire(self) -> Json:
         """Another machine: other cores, another number of threads or packages, CPUs numbered otherwise."""

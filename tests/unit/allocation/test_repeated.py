@@ -90,9 +90,24 @@ class TestWithUnavailableCpus:
             grant = allocate_percent(LEDGER, at.isolated, Terms("a"), 25)  # of 12 CPUs
             assert (grant.change, grant.cpus) == (Change(), cpus("2-4"))
 
-    def test_another_percentage_is_refused(self) -> None:
+    @pytest.mark.parametrize("offline", ["3", "5-7", "5-7,13-15", "3,5-7,13-15", "2-7,10-15"])
+    def test_the_percentage_of_the_whole_pool_changes_nothing(self, offline: str) -> None:
+        grant = allocate_percent(LEDGER, pools(offline=offline).isolated, Terms("a"), 25)  # of 12 CPUs
+        assert (grant.change, grant.cpus) == (Change(), cpus("2-4"))
+
+    @pytest.mark.parametrize("loss", ["none isolated", "unreadable"])
+    def test_any_percentage_of_an_unknown_pool_changes_nothing(self, loss: str) -> None:
+        grant = allocate_percent(LEDGER, LOSSES[loss].isolated, Terms("a"), 25)
+        assert (grant.change, grant.cpus) == (Change(), cpus("2-4"))
+
+    @pytest.mark.parametrize("percent", [10, 50])
+    def test_another_percentage_is_refused(self, percent: int) -> None:
         with pytest.raises(Refused, match="release it first"):
-            allocate_percent(LEDGER, LOSSES["offline"].isolated, Terms("a"), 50)
+            allocate_percent(LEDGER, LOSSES["offline"].isolated, Terms("a"), percent)
+
+    def test_a_smaller_percentage_shrinks_the_claim(self) -> None:
+        grant = allocate_percent(LEDGER, pools(offline="5-7").isolated, Terms("a"), 10)
+        assert len(grant.cpus) == 1
 
     def test_may_protect_the_claim(self, lossy: Pool) -> None:
         grant = allocate(LEDGER, lossy, Terms("a", "non-preemptive"), 3)
@@ -247,3 +262,26 @@ class TestRepeated:
         assert grown is not None
         assert grown.placed_by == PlacementPolicy(near=0)
         assert grown.wishes == Wishes()
+
+
+class TestWishesForAPart:
+    """`a` holds CPUs of node 0 that no wish has chosen, and then asks for one CPU of node 1 with `isolate`."""
+
+    ISOLATE = Wishes(cpu_thread_policy="isolate")
+
+    def ledger(self, held: str) -> Ledger:
+        return in_node(pools().isolated, Terms("a", wishes=self.ISOLATE), 1, 1, holding(claim("a", held))).ledger
+
+    def test_the_same_wish_for_all_isolates_all(self) -> None:
+        grant = allocate(self.ledger("2"), pools().isolated, Terms("a", wishes=self.ISOLATE), 2)
+        assert grant.claim is not None
+        assert grant.claim.alone == grant.cpus
+        assert "10" in str(grant.claim.withheld)
+
+    def test_the_same_wish_for_all_is_refused_when_the_other_part_breaks_it(self) -> None:
+        with pytest.raises(Refused, match="cpu-thread-policy=isolate"):
+            allocate(self.ledger("2,10"), pools().isolated, Terms("a", wishes=self.ISOLATE), 3)
+
+    def test_the_same_wish_for_the_part_changes_nothing(self) -> None:
+        terms = Terms("a", wishes=self.ISOLATE)
+        assert not in_node(pools().isolated, terms, 1, 1, self.ledger("2")).change

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,16 @@ from tools.synthetic import build, write_tree
 
 from .unit import OK, REAL_FUNCTIONS, SHAPE, Unit
 from .workload import PLUG, new_service
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """Undo what ops does to the root logger, so that other tests log as usual."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture

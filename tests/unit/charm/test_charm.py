@@ -140,6 +140,19 @@ def test_temporary_error_fails_remove_so_that_juju_retries_it(error: snap.Error,
     assert caught.value.__cause__ is error
 
 
+def test_remove_succeeds_where_snapd_is_not_installed(settled: Unit) -> None:
+    settled.workload.errors["record"] = CharmError("snapd is not installed: run 'sudo apt install snapd'")
+    settled.run("remove")
+    assert warnings_of(settled) == [
+        "the snap epa-orchestrator stays on the machine: snapd is not installed: run 'sudo apt install snapd'"
+    ]
+
+
+def test_answer_of_snapd_is_not_in_the_failure_of_an_action(settled: Unit) -> None:
+    settled.workload.errors["installed"] = snap.BadResponseError("unreadable answer", response={"a": "x" * 99})
+    assert settled.failure("get-status") == "unreadable answer"
+
+
 def test_remove_removes_the_snap_without_a_warning(settled: Unit) -> None:
     before = testing.BlockedStatus("as it was")
     after = settled.ctx.run(settled.event("remove"), settled.state(before))

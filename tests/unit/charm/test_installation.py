@@ -49,7 +49,9 @@ def test_same_content_under_another_name_is_the_same_snap(ours: Snapd, tmp_path:
 def test_file_that_is_not_a_snap_is_named(fake: Snapd, tmp_path: Path) -> None:
     (tmp_path / "broken.snap").write_text("not a snap", encoding="utf-8")
     sentence = error_of(lambda: installation.install(FileSource(tmp_path / "broken.snap")))
-    assert sentence.startswith("failed to install the snap from the file broken.snap: cannot open snap file")
+    assert sentence.startswith(
+        "see 'snap changes' on the machine: failed to install the snap from the file broken.snap: cannot open snap file"
+    )
     assert NAME not in fake.snaps
 
 
@@ -160,7 +162,7 @@ def test_slow_store_is_unreachable(fake: Snapd) -> None:
 def test_snap_missing_from_the_store_is_reported(fake: Snapd) -> None:
     fake.store.versions.clear()
     assert error_of(lambda: installation.install(STABLE)) == (
-        "the store has no snap epa-orchestrator: reset snap-channel to use the snap in the charm"
+        "reset snap-channel to use the snap in the charm: the store has no snap epa-orchestrator"
     )
 
 
@@ -188,7 +190,8 @@ def test_failed_change_is_reported(fake: Snapd) -> None:
     text = 'cannot perform the following tasks:\n- Mount snap "epa-orchestrator" (5) (disk full)'
     fake.fail_next("POST install", ChangeFails(text))
     assert error_of(lambda: installation.install(STABLE)) == (
-        "failed to install the snap from latest/stable in the store: cannot perform the following tasks: - Mount snap"
+        "see 'snap changes' on the machine: failed to install the snap from latest/stable in the store: cannot"
+        " perform the following tasks: - Mount snap"
         ' "epa-orchestrator" (5) (disk full)'
     )
 
@@ -239,8 +242,8 @@ def test_missing_base_is_reported_without_a_network(fake: Snapd, file: FileSourc
     fake.store.down = True
     sentence = error_of(lambda: installation.install(file))
     assert sentence.startswith(
-        "the base snap core24 is not installed and cannot be downloaded: run 'sudo snap install core24', or without a"
-        " network 'sudo snap ack' and 'sudo snap install' with its files ("
+        "run 'sudo snap install core24', or without a network 'sudo snap ack' and 'sudo snap install' with its files:"
+        " this base snap is not installed and cannot be downloaded ("
     )
     assert NAME not in fake.snaps
 

@@ -61,8 +61,8 @@ def test_missing_file_is_reported_with_a_remedy(fake: Snapd, tmp_path: Path, exi
     if exists:
         empty.path.touch()
     assert error_of(lambda: plan(empty, empty)) == (
-        "the charm contains no snap (epa-orchestrator.snap): attach the resource epa-orchestrator-snap, or set"
-        " snap-channel"
+        "attach the resource epa-orchestrator-snap, or set snap-channel: the charm contains no snap"
+        " (epa-orchestrator.snap)"
     )
     assert fake.commands == []
 
@@ -71,8 +71,8 @@ def test_missing_file_is_reported_with_a_remedy(fake: Snapd, tmp_path: Path, exi
 def test_older_snap_in_a_file_is_refused(file: FileSource, tmp_path: Path) -> None:
     older = FileSource(write_snap(tmp_path / "attached.snap", "1.0", older=True))
     assert error_of(lambda: plan(older, file)) == (
-        "the file attached.snap is the older snap (version 1.0), which this charm does not run: attach another file, or"
-        " an empty one"
+        "attach another snap as the resource epa-orchestrator-snap, or an empty file: the file attached.snap is the"
+        " older snap (version 1.0), which this charm does not run"
     )
 
 
@@ -174,6 +174,6 @@ def test_unreachable_store_is_temporary_while_the_older_snap_runs(with_older: Sn
 
 @pytest.mark.usefixtures("ours")
 def test_missing_channel_is_reported(file: FileSource) -> None:
-    assert error_of(lambda: plan(StoreSource("2.4/stable"), file)).endswith(
-        "set another channel or revision, or reset snap-channel"
+    assert error_of(lambda: plan(StoreSource("2.4/stable"), file)).startswith(
+        "set another channel or revision, or reset snap-channel: there is no 2.4/stable in the store ("
     )
