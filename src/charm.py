@@ -164,8 +164,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
         plan = findings.attempt(step)
         new = findings.blocking[problems[0] :] + findings.waiting[problems[1] :]
         findings.not_refreshed = new[0] if plan is None else plan.unreachable
-        if plan is None or plan.source is None:
-            findings.attempt(installation.hold)
+        findings.attempt(installation.hold)
         return plan
 
     def _end_intrusion(self) -> None:

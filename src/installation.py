@@ -48,8 +48,9 @@ def plan(wanted: Source, bundled: FileSource, known: Offer | None, *, refresh: b
     With `refresh`, a snap from the wanted channel gives way to the channel's newest revision. A channel that offers the
     older snap leaves an installed snap of ours, and an update of the one in the charm is still installed.
 
-    Raises CharmError when a file is not our snap or the store has no such channel, and TemporaryError when the store
-    cannot be reached and no snap of ours is installed.
+    While the store cannot be reached, an installed snap of ours stays, or else the one in the charm is installed.
+
+    Raises CharmError when a file is not our snap or the store has no such channel.
     """
     if isinstance(wanted, FileSource):
         return Plan(_if_not_installed(wanted))
@@ -60,9 +61,8 @@ def plan(wanted: Source, bundled: FileSource, known: Offer | None, *, refresh: b
     try:
         offer = store_offer.look(wanted, known)
     except TemporaryError as error:
-        if not is_ours:
-            raise
-        return Plan(None, note=str(error), unreachable=str(error))
+        source = None if is_ours else _if_not_installed(bundled)
+        return Plan(source, note=str(error), unreachable=str(error))
     if offer.is_ours:
         offered = StoreSource(wanted.channel, offer.revision)
         return Plan(None if is_installed_from(offered) else offered, offer=offer)
@@ -87,7 +87,7 @@ def is_installed_from(source: Source) -> bool:
 
 
 def install(source: Source) -> None:
-    """Install the snap from the source, in place of the installed one if there is one, and hold it.
+    """Install the snap from the source, in place of the installed one if there is one.
 
     Raises CharmError, TemporaryError.
     """
@@ -97,7 +97,6 @@ def install(source: Source) -> None:
         if snapd.is_busy(error):
             raise
         raise _explain(source, error) from error
-    hold()
 
 
 def hold() -> None:

@@ -63,6 +63,11 @@ def test_unreachable_store_is_active_and_fails_refresh_snap(settled: Unit) -> No
     assert settled.failure("refresh-snap") == "the store is down"
 
 
+def test_refresh_snap_succeeds_when_the_snap_cannot_be_held(settled: Unit) -> None:
+    settled.workload.errors["hold"] = CharmError("snapd refuses the hold")
+    assert settled.act("refresh-snap")[1]["problems"] == ["snapd refuses the hold"]
+
+
 def test_older_snap_that_cannot_be_replaced_is_not_configured(settled: Unit) -> None:
     settled.workload.ours = False
     settled.workload.errors["plan"] = CharmError("the charm contains no snap: attach one")
