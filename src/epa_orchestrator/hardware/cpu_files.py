@@ -55,20 +55,20 @@ def read_decisive(sysfs: Sysfs, path: str) -> CpuSet | None:
 def read_cpus(sysfs: Sysfs, list_path: str, mask_path: str) -> CpuSet | None:
     """A set of CPUs from its list file, or else from its mask file; None when neither can be read.
 
-    Raises MachineError when one of them is cut short and the other does not tell the whole set.
+    Raises MachineError when one of them is cut short or holds something else, and the other does not tell the whole set.
     """
-    cut: CutShortError | None = None
+    problem: str | None = None
     for path, parse in ((list_path, CpuSet.parse), (mask_path, CpuSet.parse_mask)):
         try:
             text = sysfs.read_list(path)
             if text:
                 return parse(text)
         except CutShortError as error:
-            cut = cut or error
-        except ValueError:
-            continue
-    if cut is not None:
-        raise MachineError(str(cut))
+            problem = problem or str(error)
+        except ValueError as error:
+            problem = problem or f"sysfs {path} is not a set of CPUs: {error}"
+    if problem is not None:
+        raise MachineError(problem)
     return None
 
 

@@ -94,6 +94,13 @@ def test_list_of_several_pages_is_whole(tmp_path: Path) -> None:
     assert read_machine(sysfs).nodes[0].cpus == cpus
 
 
+@pytest.mark.parametrize("text", ["foo", "3-1", "0\x00"])
+@pytest.mark.parametrize("path", [f"{SIBLINGS}_list", f"{L3}_list", f"{NODE}/node0/cpulist"])
+def test_list_that_holds_something_else_is_an_error(path: str, text: str, tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=f"{path} is not a set of CPUs"):
+        read_machine(tree(FILES, tmp_path, **{path: f"{text}\n"}))
+
+
 @pytest.mark.parametrize("content", ["\n", "", "(null)\n", " (null)\n"])
 def test_no_cpu_is_isolated(content: str, tmp_path: Path) -> None:
     sysfs = tree(FILES, tmp_path, **{f"{CPU}/isolated": content})
