@@ -38,7 +38,9 @@ def _fail_on_error(
         try:
             with deadline(_TIME):
                 act(actions, event)
-        except (CharmError, TemporaryError, SysfsError, snap.Error) as error:
+        except snap.Error as error:  # as text, it can contain a whole answer of snapd
+            event.fail(truncate(error.message))
+        except (CharmError, TemporaryError, SysfsError, OSError) as error:
             event.fail(truncate(str(error)))
 
     return handler

@@ -8,13 +8,10 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import ops
-from charmlibs import snap
 
 import daemon_health
 import installation
@@ -26,7 +23,8 @@ from actions import Actions
 from charm_record import Record
 from config import CharmConfig
 from deadline import DeadlineError, deadline
-from errors import CharmError, TemporaryError
+from errors import CharmError
+from findings import Findings
 from installation import Plan
 from juju_texts import truncate
 from older_daemon import Intrusion
@@ -44,24 +42,6 @@ _HOOK_TIME: Final = 900.0
 _ACTION_TIME: Final = 420.0
 #: How long the checks for the status may take, after either of them.
 _STATUS_TIME: Final = 120.0
-
-_RESULT = TypeVar("_RESULT")
-
-
-@dataclass
-class Findings:
-    """What an event has found."""
-
-    #: Problems that the operator has to fix.
-    blocking: list[str] = field(default_factory=list[str])
-    #: Problems that go away by themselves.
-    waiting: list[str] = field(default_factory=list[str])
-    #: What the operator should know although everything works.
-    notes: list[str] = field(default_factory=list[str])
-    #: Why the snap could not be installed or refreshed; empty if it was.
-    not_refreshed: str = "the snap was not looked at"
-    #: Whether the daemon is this unit's, and can be asked.
-    owned: bool = True
 
 
 class EpaOrchestratorCharm(ops.CharmBase):
@@ -109,9 +89,10 @@ class EpaOrchestratorCharm(ops.CharmBase):
         Raises CharmError when the snap itself could not be refreshed.
         """
         findings = self._reconcile(_ACTION_TIME, refresh=True)
+        statuses = self._statuses(findings)  # within the time of the action
         if findings.not_refreshed:
             raise CharmError(findings.not_refreshed)
-        return [status.message for status in self._statuses(findings) if status.message]
+        return [status.message for status in statuses if status.message]
 
     def _settle_claims(self, keep: str) -> str:
         """Settle which claims count after the older daemon ran; returns what was done.
@@ -139,14 +120,14 @@ class EpaOrchestratorCharm(ops.CharmBase):
             with deadline(seconds):
                 self._reconcile_machine(findings, refresh=refresh)
         except DeadlineError as error:
-            self._note_temporary(findings, error)
+            findings.note_temporary(error)
             findings.not_refreshed = findings.not_refreshed and findings.waiting[-1]
         return findings
 
     def _reconcile_machine(self, findings: Findings, *, refresh: bool) -> None:
         config = CharmConfig.from_juju(self.config, {name: each.default for name, each in self.meta.config.items()})
         findings.blocking += config.problems.values()
-        record = self._try(findings, orchestrator_snap.record)
+        record = findings.attempt(orchestrator_snap.record)
         if record is None:
             findings.not_refreshed = (findings.blocking + findings.waiting)[-1]
             return
@@ -156,7 +137,9 @@ class EpaOrchestratorCharm(ops.CharmBase):
             findings.not_refreshed = findings.blocking[0]
             return
         settled = record.settled
-        intrusion = self._try(findings, lambda: older_daemon.find(settled))
+        intrusion = findings.attempt(lambda: older_daemon.find(settled))
+        if intrusion is not None:
+            findings.attempt(self._end_intrusion)
         plan = self._install(findings, config, record, refresh=refresh)
         if intrusion is not None:
             record = dataclasses.replace(record, intruder=intrusion.revision, intruded=intrusion.at)
@@ -178,48 +161,38 @@ class EpaOrchestratorCharm(ops.CharmBase):
                 installation.install(plan.source)
             return plan
 
-        plan = self._try(findings, step)
+        plan = findings.attempt(step)
         new = findings.blocking[problems[0] :] + findings.waiting[problems[1] :]
         findings.not_refreshed = new[0] if plan is None else plan.unreachable
-        if plan is None or plan.source is None:
-            self._try(findings, installation.hold)
+        findings.attempt(installation.hold)
         return plan
+
+    def _end_intrusion(self) -> None:
+        """Install the snap in the charm at once if the older daemon runs; the source of the options may be unreachable.
+
+        Raises CharmError.
+        """
+        bundled = FileSource(self.charm_dir / BUNDLED)
+        if not orchestrator_snap.installed_is_ours():
+            self.unit.status = ops.MaintenanceStatus(f"installing the snap from {bundled}")
+            installation.install(bundled)
 
     def _set_up(self, findings: Findings, config: CharmConfig, record: Record, plan: Plan | None) -> None:
         """Connect and configure the installed snap; after a failed install that is an earlier one, if any."""
-        info = self._try(findings, orchestrator_snap.installed)
-        if info is None or not self._try(findings, orchestrator_snap.installed_is_ours):
+        info = findings.attempt(orchestrator_snap.installed)
+        if info is None or not findings.attempt(orchestrator_snap.installed_is_ours):
             return
         self.unit.set_workload_version(info.version)
         if plan is not None and plan.note:
             findings.notes.append(f"{plan.note}; version {info.version} runs (revision {info.revision})")
-        findings.notes.append(self._try(findings, orchestrator_snap.connect_host) or "")
+        findings.notes.append(findings.attempt(orchestrator_snap.connect_host) or "")
         daemon_health.ensure_started()
         mine = dataclasses.replace(record, unit=self.unit.name, model=self.model.uuid)
-        self._try(findings, lambda: orchestrator_snap.save(mine))
+        findings.attempt(lambda: orchestrator_snap.save(mine))
         options = config.snap_options
         if options is not None:
-            self._try(findings, lambda: orchestrator_snap.ensure_config(options))
-        self._try(findings, lambda: orchestrator_snap.connect_consumers(config.connect_plugs))
-
-    def _try(self, findings: Findings, step: Callable[[], _RESULT]) -> _RESULT | None:
-        """Take a step, and note a problem, so that the later steps are still taken; returns None then."""
-        try:
-            return step()
-        except CharmError as error:
-            log.error("%s", error)
-            findings.blocking.append(str(error))
-        except DeadlineError:
-            raise
-        except (TemporaryError, snap.Error) as error:
-            self._note_temporary(findings, error)
-        return None
-
-    @staticmethod
-    def _note_temporary(findings: Findings, error: Exception) -> None:
-        reason = f"snapd is busy or slow ({error})" if isinstance(error, snap.Error) else str(error)
-        log.warning("%s", reason)
-        findings.waiting.append(f"{reason}; the next event tries again")
+            findings.attempt(lambda: orchestrator_snap.ensure_config(options))
+        findings.attempt(lambda: orchestrator_snap.connect_consumers(config.connect_plugs))
 
     def _source(self, config: CharmConfig) -> Source:
         """Where the snap comes from: the attached resource, else the store if a channel is set, else the charm.
@@ -245,7 +218,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
         except ops.ModelError as error:
             if any(words in str(error) for words in ("not found", "no such resource")):
                 return None
-            raise CharmError(f"failed to fetch the resource {RESOURCE}: attach it again ({error})") from error
+            raise CharmError(f"attach the resource {RESOURCE} again: Juju cannot fetch it ({error})") from error
 
     def _on_collect_unit_status(self, event: ops.CollectStatusEvent) -> None:
         for status in [] if self._findings is None else self._statuses(self._findings):
@@ -258,7 +231,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
                 with deadline(_STATUS_TIME):
                     self._check(findings)
             except DeadlineError as error:
-                self._note_temporary(findings, error)
+                findings.note_temporary(error)
             active = "; ".join(note for note in findings.notes if note)
             self._known_statuses = [
                 *(ops.BlockedStatus(truncate(text)) for text in findings.blocking),
@@ -276,15 +249,23 @@ class EpaOrchestratorCharm(ops.CharmBase):
             return
         host = isolation.read()
         if not has_problems:
-            self._try(findings, lambda: daemon_health.check(host.isolated))
+            findings.attempt(lambda: daemon_health.check(host.isolated))
         if host.problem is not None and (host.machine is None or self.config["require-isolated-cpus"]):
             findings.blocking.append(host.problem)
         findings.notes[:0] = [host.problem or "", host.container_note]
 
     def _on_remove(self, _: ops.RemoveEvent) -> None:
-        with deadline(_HOOK_TIME):
-            owner = ownership.other_owner(orchestrator_snap.record(), self.unit.name)
-            reason = f"it belongs to {owner}" if owner else orchestrator_snap.remove()
+        """Remove the snap.
+
+        This alone may raise an error, of a snapd that is busy or slow: Juju then tries again. An error that does not go
+        away by itself would keep the unit from being removed.
+        """
+        try:
+            with deadline(_HOOK_TIME):
+                owner = ownership.other_owner(orchestrator_snap.record(), self.unit.name)
+                reason = f"it belongs to {owner}" if owner else orchestrator_snap.remove()
+        except CharmError as error:
+            reason = str(error)
         if reason is not None:
             log.warning("the snap %s stays on the machine: %s", orchestrator_snap.NAME, reason)
 

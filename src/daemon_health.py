@@ -72,20 +72,20 @@ def check(isolated: CpuSet) -> None:
         general = client.general_listing()
     except DaemonError as error:
         raise CharmError(
-            f"the daemon does not answer ({error}): see 'snap logs {SNAP}', then run 'sudo snap start --enable {SNAP}'"
+            f"run 'sudo snap start --enable {SNAP}': the daemon does not answer ({error}); 'snap logs {SNAP}' may say"
+            " why"
         ) from error
     if listing.state_error:
         raise CharmError(f"the daemon answers read requests only: {listing.state_error}")
-    reserved = CpuSet.parse(str(snapd.options(SNAP).get("reserved-cpus", "")))
-    if unseen := isolated - reserved - CpuSet.parse(listing.cpu_pool.configured_cpus):
+    if unseen := isolated - _reserved_cpus() - CpuSet.parse(listing.cpu_pool.configured_cpus):
         raise CharmError(
-            f"the daemon does not see the isolated CPUs {unseen}: run 'sudo snap connect"
-            f" {SNAP}:sys-devices-system-node', then see 'snap logs {SNAP}'"
+            f"run 'sudo snap connect {SNAP}:sys-devices-system-node': the daemon does not see the isolated CPUs"
+            f" {unseen}; 'snap logs {SNAP}' may say why"
         )
     if general and general.cpu_pool.configured_cpus and not general.cpu_pool.eligible_cpus:
         raise CharmError(
-            "no CPU of cpu-pool can be granted: set cpu-pool to online CPUs that are not isolated"
-            f" (isolated: {isolated or 'none'})"
+            f"set cpu-pool to online CPUs that are not isolated (isolated: {isolated or 'none'}): none of its CPUs can"
+            " be granted"
         )
 
 
@@ -144,6 +144,20 @@ def reason_to_keep_snap() -> str | None:
         f"CPUs or hugepages are still held by {', '.join(names)}; when these services have stopped, run"
         f" 'sudo {SNAP} release' for each, then 'sudo snap remove {SNAP}'"
     )
+
+
+def _reserved_cpus() -> CpuSet:
+    """The CPUs in the snap's option reserved-cpus.
+
+    Raises CharmError when it is no CPU list, as an earlier snap may have accepted it: no CPU is granted then.
+    """
+    option = str(snapd.options(SNAP).get("reserved-cpus", ""))
+    try:
+        return CpuSet.parse(option)
+    except ValueError as error:
+        raise CharmError(
+            f"set reserved-cpus to a list of CPUs such as 2-5,8: no CPU is granted until then ({error})"
+        ) from error
 
 
 def _client() -> Client:

@@ -48,8 +48,9 @@ def plan(wanted: Source, bundled: FileSource, known: Offer | None, *, refresh: b
     With `refresh`, a snap from the wanted channel gives way to the channel's newest revision. A channel that offers the
     older snap leaves an installed snap of ours, and an update of the one in the charm is still installed.
 
-    Raises CharmError when a file is not our snap or the store has no such channel, and TemporaryError when the store
-    cannot be reached and no snap of ours is installed.
+    While the store cannot be reached, an installed snap of ours stays, or else the one in the charm is installed.
+
+    Raises CharmError when a file is not our snap or the store has no such channel.
     """
     if isinstance(wanted, FileSource):
         return Plan(_if_not_installed(wanted))
@@ -60,9 +61,8 @@ def plan(wanted: Source, bundled: FileSource, known: Offer | None, *, refresh: b
     try:
         offer = store_offer.look(wanted, known)
     except TemporaryError as error:
-        if not is_ours:
-            raise
-        return Plan(None, note=str(error), unreachable=str(error))
+        source = None if is_ours else _if_not_installed(bundled)
+        return Plan(source, note=str(error), unreachable=str(error))
     if offer.is_ours:
         offered = StoreSource(wanted.channel, offer.revision)
         return Plan(None if is_installed_from(offered) else offered, offer=offer)
@@ -87,7 +87,7 @@ def is_installed_from(source: Source) -> bool:
 
 
 def install(source: Source) -> None:
-    """Install the snap from the source, in place of the installed one if there is one, and hold it.
+    """Install the snap from the source, in place of the installed one if there is one.
 
     Raises CharmError, TemporaryError.
     """
@@ -97,7 +97,6 @@ def install(source: Source) -> None:
         if snapd.is_busy(error):
             raise
         raise _explain(source, error) from error
-    hold()
 
 
 def hold() -> None:
@@ -113,13 +112,13 @@ def _if_not_installed(source: FileSource) -> FileSource | None:
     """
     if not source.path.is_file() or not source.path.stat().st_size:
         raise CharmError(
-            f"the charm contains no snap ({source.path.name}): attach the resource {NAME}-snap, or set snap-channel"
+            f"attach the resource {NAME}-snap, or set snap-channel: the charm contains no snap ({source.path.name})"
         )
     described = snap_file.describe(source.path)
     if described is not None and not described.is_ours:
         raise CharmError(
-            f"{source} is the older snap (version {described.version}), which this charm does not run: attach another"
-            " file, or an empty one"
+            f"attach another snap as the resource {NAME}-snap, or an empty file: {source} is the older snap (version"
+            f" {described.version}), which this charm does not run"
         )
     return None if is_installed_from(source) else source
 
@@ -144,10 +143,10 @@ def _explain(source: Source, error: snap.APIError) -> CharmError | TemporaryErro
             return store_offer.explain(source, error)
     elif snapd.installed(BASE) is None:
         return CharmError(
-            f"the base snap {BASE} is not installed and cannot be downloaded: run 'sudo snap install {BASE}', or"
-            f" without a network 'sudo snap ack' and 'sudo snap install' with its files ({reason[:200]})"
+            f"run 'sudo snap install {BASE}', or without a network 'sudo snap ack' and 'sudo snap install' with its"
+            f" files: this base snap is not installed and cannot be downloaded ({reason[:200]})"
         )
-    return CharmError(f"failed to install the snap from {source}: {reason[:400]}")
+    return CharmError(f"see 'snap changes' on the machine: failed to install the snap from {source}: {reason[:400]}")
 
 
 def _have_same_content(path: Path, other: Path) -> bool:

@@ -103,9 +103,9 @@ def connect_host() -> str:
         _connect((NAME, NODE_PLUG), None, f"run 'sudo snap connect {NAME}:{NODE_PLUG}'")
     if TOPOLOGY_PLUG in unconnected:
         try:
-            _connect((NAME, TOPOLOGY_PLUG), None, "requests for CPUs near a device are refused until then")
+            _connect((NAME, TOPOLOGY_PLUG), None, f"run 'sudo snap connect {NAME}:{TOPOLOGY_PLUG}'")
         except CharmError as error:
-            return f"run 'sudo snap connect {NAME}:{TOPOLOGY_PLUG}': {error}"
+            return f"{error}; requests for CPUs near a device are refused until then"
     return ""
 
 
@@ -188,7 +188,7 @@ def _connect(plug: tuple[str, str], slot: tuple[str, str] | None, remedy: str) -
         if snapd.is_busy(error):
             raise
         reason = " ".join(error.message.split())
-        raise CharmError(f"failed to connect {':'.join(plug)} ({reason}): {remedy}") from error
+        raise CharmError(f"{remedy}: failed to connect {':'.join(plug)} ({reason})") from error
 
 
 def _disconnect(connection: Connection) -> None:

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import IO, Any, Final, NamedTuple, cast
 
 import yaml
 
@@ -21,6 +22,8 @@ INSTALLED_FILES: Final = Path("/var/lib/snapd/snaps")
 #: A dependency of Ubuntu's package snapd.
 _UNSQUASHFS: Final = "/usr/bin/unsquashfs"
 _TIMEOUT: Final = 60.0
+#: A snap.yaml is a few kilobytes. A snap of 4 KiB can contain one of 300 MB.
+_MAX_META_BYTES: Final = 256 * 1024
 _HOOKS: Final = {"install", "configure", "post-refresh"}
 
 
@@ -62,15 +65,35 @@ def is_ours(revision: str) -> bool:
 
 
 def _read_meta(path: Path) -> Mapping[str, Any]:
-    command = [_UNSQUASHFS, "-no-progress", "-cat", str(path), "meta/snap.yaml"]
+    """The mapping in meta/snap.yaml, all scalars as text; empty if there is none.
+
+    The file is not trusted: plain YAML without types has neither merge keys, which can grow without limit, nor values
+    that PyYAML fails to convert.
+    """
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=_TIMEOUT)
-        document = yaml.safe_load(done.stdout) if done.returncode == 0 else None
-    except FileNotFoundError:
-        raise CharmError(f"{_UNSQUASHFS} is missing: run 'sudo apt install squashfs-tools'") from None
-    except (subprocess.TimeoutExpired, yaml.YAMLError, RecursionError, ValueError):
+        document = yaml.load(_read_member(path, "meta/snap.yaml"), yaml.BaseLoader)  # noqa: S506
+    except (yaml.YAMLError, RecursionError, ValueError):
         document = None
     return cast("dict[str, Any]", document) if isinstance(document, dict) else {}
+
+
+def _read_member(path: Path, member: str) -> bytes:
+    """The content of a file in a snap; empty if it cannot be read in time, or is too long."""
+    command = [_UNSQUASHFS, "-no-progress", "-cat", str(path), member]
+    try:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise CharmError(f"{_UNSQUASHFS} is missing: run 'sudo apt install squashfs-tools'") from None
+    time_out = threading.Timer(_TIMEOUT, process.kill)
+    time_out.start()
+    with process, cast("IO[bytes]", process.stdout) as output:
+        try:
+            content = output.read(_MAX_META_BYTES + 1)
+            is_whole = len(content) <= _MAX_META_BYTES and process.wait() == 0
+        finally:
+            time_out.cancel()
+            process.kill()
+    return content if is_whole else b""
 
 
 def _get(document: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:

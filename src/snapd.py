@@ -28,8 +28,10 @@ _COMMAND: Final = "/usr/bin/snap"
 _COMMAND_TIMEOUT: Final = 900.0
 _ATTEMPTS: Final = 4
 _PAUSE: Final = 15.0
-#: snapd's words while another change, a restart or its first start is under way.
-_BUSY: Final = re.compile(r"change in progress|device not yet seeded|snapd is about to reboot|daemon is restarting")
+#: snapd's words while another change, a restart or its first start is under way, or a command of the snap runs.
+_BUSY: Final = re.compile(
+    r"changes? in progress|device not yet seeded|snapd is about to reboot|daemon is restarting|has running (apps|hooks)"
+)
 #: snapd's words when the store is too slow.
 _SLOW_STORE: Final = re.compile(r"Client\.Timeout|context deadline exceeded|request canceled")
 

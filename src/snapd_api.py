@@ -22,12 +22,18 @@ SOCKET: Final = Path("/run/snapd.socket")
 #: snapd may retry a request to the store for 38 seconds; a stream may pause for as long.
 TIMEOUT: Final = 120.0
 _BLOCK: Final = 1 << 20
-_FILE_NAME: Final = re.compile(r"filename=\"?[a-z0-9-]+_(x?[0-9]+)\.snap\"?")
+#: A larger snap is not downloaded: it could fill the disk of the machine. Ours has less than a tenth of this.
+_MAX_DOWNLOAD: Final = 512 << 20
+_FILE_NAME: Final = re.compile(r"filename=\"?[a-z0-9-]+_([0-9]{1,9})\.snap\"?")
 _ERRORS: Final[dict[str, type[snap.APIError]]] = {
     "snap-not-found": snap.NotInStoreError,
     "snap-channel-not-available": snap.ChannelNotAvailableError,
     "snap-revision-not-available": snap.RevisionNotAvailableError,
 }
+
+
+class TooLargeError(snap.Error):
+    """A snap is larger than ours can be; the message is its revision."""
 
 
 class Download(NamedTuple):
@@ -72,13 +78,15 @@ def peek(name: str, channel: str, revision: str = "") -> Download:
 def download(name: str, channel: str, revision: str, target: Path) -> Download:
     """Download a snap through snapd into a file, and check the file's digest.
 
-    Raises snap.Error, and OSError where the file cannot be written.
+    Raises snap.Error, TooLargeError too, and OSError where the file cannot be written.
     """
     with _request("POST", "/v2/download", _wanted(name, channel, revision)) as response:
         described = _described(response)
         digest = hashlib.sha3_384()
         with target.open("wb") as file:
             while block := _read(response, _BLOCK):
+                if file.tell() + len(block) > _MAX_DOWNLOAD:
+                    raise TooLargeError(described.revision)
                 digest.update(block)
                 file.write(block)
     if digest.hexdigest() != described.digest:
@@ -114,7 +122,8 @@ def _request(method: str, target: str, body: Mapping[str, Any] | None = None) ->
             raise snap.TimeoutError(f"snapd did not answer {method} {target} in {TIMEOUT:g} seconds") from None
         except (OSError, http.client.HTTPException) as error:
             raise snap.ConnectionError(f"the connection to snapd was lost: {error}") from error
-        yield response
+        with response:
+            yield response
     finally:
         connection.close()
 

@@ -46,7 +46,7 @@ def look(source: StoreSource, known: Offer | None = None) -> Offer:
         return _download(source.channel, revision)
     except snap.SocketNotFoundError as error:
         raise CharmError(snapd.MISSING) from error
-    except (snap.TimeoutError, snap.ConnectionError, snap.APIError) as error:
+    except (snap.TimeoutError, snap.ConnectionError, snap.BadResponseError, snap.APIError) as error:
         raise explain(source, error) from error
     except OSError as error:
         raise TemporaryError(f"{source} cannot be looked at: {error}") from error
@@ -54,11 +54,11 @@ def look(source: StoreSource, known: Offer | None = None) -> Offer:
 
 def explain(source: StoreSource, error: snap.Error) -> CharmError | TemporaryError:
     """What an error of snapd or the store means for the operator."""
-    reason = " ".join(str(error).split())[:200]
+    reason = " ".join(error.message.split())[:200]
     if snapd.says_not_in_store(error):
-        return CharmError(f"the store has no snap {snap_file.NAME}: reset snap-channel to use the snap in the charm")
+        return CharmError(f"reset snap-channel to use the snap in the charm: the store has no snap {snap_file.NAME}")
     if snapd.says_no_channel(error):
-        return CharmError(f"there is no {source} ({reason}): set another channel or revision, or reset snap-channel")
+        return CharmError(f"set another channel or revision, or reset snap-channel: there is no {source} ({reason})")
     if snapd.is_busy(error):
         return TemporaryError(f"snapd is busy ({reason})")
     return TemporaryError(
@@ -70,6 +70,9 @@ def explain(source: StoreSource, error: snap.Error) -> CharmError | TemporaryErr
 def _download(channel: str, revision: str) -> Offer:
     with tempfile.TemporaryDirectory(prefix="epa-offer-") as directory:
         path = Path(directory, "offered.snap")
-        downloaded = snapd_api.download(snap_file.NAME, channel, revision, path)
+        try:
+            downloaded = snapd_api.download(snap_file.NAME, channel, revision, path)
+        except snapd_api.TooLargeError as error:
+            return Offer(int(error.message), is_ours=False)
         described = snap_file.describe(path)
     return Offer(int(downloaded.revision), described is not None and described.is_ours)

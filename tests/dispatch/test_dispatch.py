@@ -150,7 +150,7 @@ def test_impossible_actions_fail_with_a_sentence(unit: Unit, host: Host) -> None
     assert str(outcome.failure).startswith("the daemon does not answer: No daemon serves")
     unit.bundle("")
     outcome = unit.action("refresh-snap")
-    assert str(outcome.failure).startswith(f"the charm contains no snap ({BUNDLED}): attach the resource")
+    assert str(outcome.failure).startswith(f"attach the resource {NAME}-snap, or set snap-channel: the charm contains")
     assert blocked(outcome) == outcome.failure
     outcome = unit.action("show-machine")
     assert outcome.failure is None
@@ -253,8 +253,8 @@ def test_snap_comes_from_the_channel_while_it_is_set(installed: Unit, host: Host
     assert snapd.snaps[NAME].held
     outcome = installed.configure(snap_channel="2.4/stable")
     sentence = blocked(outcome)
-    assert sentence.startswith("there is no 2.4/stable in the store (")
-    assert sentence.endswith("set another channel or revision, or reset snap-channel")
+    remedy = "set another channel or revision, or reset snap-channel"
+    assert sentence.startswith(f"{remedy}: there is no 2.4/stable in the store (")
     assert outcome.version == "3.0"
     outcome = installed.configure(snap_channel="")
     assert (outcome.status, outcome.version, revision_of(host)) == (ACTIVE, "2.0", "x2")
@@ -286,8 +286,8 @@ def test_stopped_daemon_blocks_until_it_runs_again(installed: Unit, host: Host) 
     service_of(host).kill()
     outcome = installed.hook("update-status")
     sentence = blocked(outcome)
-    assert sentence.startswith("the daemon does not answer (No daemon serves ")
-    assert sentence.endswith(f"see 'snap logs {NAME}', then run 'sudo snap start --enable {NAME}'")
+    assert sentence.startswith(f"run 'sudo snap start --enable {NAME}': the daemon does not answer (No daemon serves ")
+    assert sentence.endswith(f"; 'snap logs {NAME}' may say why")
     outcome = installed.action("get-status")
     assert outcome.failure is None
     assert outcome.document["health"] == sentence
@@ -317,8 +317,7 @@ def test_broken_relation_blocks_at_once(installed: Unit, host: Host) -> None:
 def test_failed_connection_is_reported(installed: Unit, host: Host) -> None:
     host.snapd.add_consumer(plug="other")
     sentence = blocked(installed.hook("update-status"))
-    assert sentence.startswith(f"failed to connect {CONSUMER}:epa-info (")
-    assert sentence.endswith("correct connect-plugs")
+    assert sentence.startswith(f"correct connect-plugs: failed to connect {CONSUMER}:epa-info (")
     assert installed.configure(connect_plugs=f"{CONSUMER}:other").statuses == [ACTIVE]
     assert host.snapd.slot_of((CONSUMER, "other")) == f"{NAME}:epa-info"
 
@@ -337,19 +336,20 @@ def test_failed_install_blocks_until_it_succeeds(unit: Unit, host: Host) -> None
     bundled = (unit.charm / BUNDLED).read_bytes()
     unit.bundle("")
     sentence = blocked(unit.hook("install"))
-    assert sentence == (f"the charm contains no snap ({BUNDLED}): attach the resource {NAME}-snap, or set snap-channel")
+    assert sentence == f"attach the resource {NAME}-snap, or set snap-channel: the charm contains no snap ({BUNDLED})"
     (unit.charm / BUNDLED).write_bytes(b"not a snap")
-    assert blocked(unit.hook("config-changed")).startswith(f"failed to install the snap from the file {BUNDLED}: ")
+    failed = f"see 'snap changes' on the machine: failed to install the snap from the file {BUNDLED}: "
+    assert blocked(unit.hook("config-changed")).startswith(failed)
     (unit.charm / BUNDLED).write_bytes(bundled)
     del host.snapd.snaps[BASE]
     host.snapd.store.down = True
-    assert blocked(unit.hook("start")).startswith(f"the base snap {BASE} is not installed and cannot be downloaded")
+    assert blocked(unit.hook("start")).startswith(f"run 'sudo snap install {BASE}', or without a network ")
     status, sentence = unit.configure(snap_channel="latest/stable").status
     assert status == "waiting"
     assert sentence.startswith("the store cannot be reached for latest/stable in the store (")
     assert NAME not in host.snapd.snaps
     host.snapd.store.down = False
-    assert blocked(unit.hook("update-status")).startswith(f"the store has no snap {NAME}: reset snap-channel")
+    assert blocked(unit.hook("update-status")).startswith("reset snap-channel to use the snap in the charm: ")
     outcome = unit.configure(snap_channel="")
     assert (outcome.status, outcome.version) == (ACTIVE, "2.0")
 

@@ -101,10 +101,10 @@ def test_reset_channel_leaves_the_snap_in_the_charm(upgraded: Unit) -> None:
     assert upgraded.configure(snap_channel="").statuses == [ACTIVE]
 
 
-def test_unreachable_store_waits_and_leaves_the_older_snap_held(older: Unit, host: Host) -> None:
+def test_refresh_without_the_store_installs_the_snap_in_the_charm(older: Unit, host: Host) -> None:
     host.snapd.store.down = True
     status, sentence = older.hook("upgrade-charm").status
-    assert (status, host.snapd.snaps[NAME].revision, host.snapd.snaps[NAME].held) == ("waiting", "4", True)
+    assert (status, host.snapd.snaps[NAME].revision, host.snapd.snaps[NAME].held) == ("active", "x1", True)
     assert sentence.startswith(f"the store cannot be reached for {CHANNEL} in the store (")
     host.snapd.store.down = False
     assert older.hook("update-status").status == ("active", NOTE)
@@ -122,7 +122,10 @@ def test_unreachable_store_keeps_our_daemon_active(upgraded: Unit, host: Host) -
 
 def test_attached_older_snap_is_refused(upgraded: Unit, host: Host) -> None:
     upgraded.attach_older()
-    assert blocked(upgraded.hook("upgrade-charm")).startswith("the file attached.snap is the older snap (version 1.0)")
+    assert blocked(upgraded.hook("upgrade-charm")) == (
+        f"attach another snap as the resource {NAME}-snap, or an empty file: the file attached.snap is the older snap"
+        " (version 1.0), which this charm does not run"
+    )
     assert host.snapd.snaps[NAME].revision == "x1"
     upgraded.attach("")
     assert upgraded.hook("upgrade-charm").status == ("active", NOTE)
@@ -149,6 +152,14 @@ def test_older_daemon_in_between_blocks_until_the_claims_are_settled(
     assert outcome.status[0] == "active"
     assert upgraded.hook("update-status").status[0] == "active"
     assert claims(host) == expected
+
+
+def test_older_daemon_is_replaced_while_the_store_is_down(upgraded: Unit, host: Host) -> None:
+    host.snapd.revert(NAME, "4")
+    host.snapd.store.down = True
+    assert blocked(upgraded.hook("update-status")).startswith("choose which claims count: ")
+    assert host.snapd.snaps[NAME].revision == "x2"
+    assert claims(host) == {"nova": "2-3"}
 
 
 def test_older_daemon_between_two_events_blocks(upgraded: Unit, host: Host) -> None:

@@ -187,7 +187,7 @@ def test_invalid_option_is_refused_before_snapd_gets_it(machine: Machine, unit: 
     assert status == "blocked"
     assert "numa-policy='strict'" in message
     assert "single-numa-node" in message
-    assert option(machine, "numa-policy") == "best-effort"
+    assert option(machine, "numa-policy") is None, "Juju has the default"
     unit.config["numa-policy"] = "best-effort"
     assert unit.hook("config-changed").status == ACTIVE
 
@@ -277,7 +277,10 @@ def test_stopped_daemon_blocks_with_a_remedy(machine: Machine, unit: Unit) -> No
 
 
 def test_apparmor_denied_no_access_of_the_snap(machine: Machine) -> None:
-    assert [line for line in machine.denials() if f"snap.{SNAP}." in line] == []
+    """The hooks run before the charm has connected the plugs, so they may not read the list of NUMA nodes."""
+    denials = [line for line in machine.denials() if f'profile="snap.{SNAP}.' in line]
+    early = [line for line in denials if ".hook." in line and 'name="/sys/devices/system/node/' in line]
+    assert [line for line in denials if line not in early] == []
 
 
 def test_remove_keeps_the_snap_while_a_service_holds_cpus(machine: Machine, unit: Unit) -> None:

@@ -58,13 +58,15 @@ class Grant(NamedTuple):
 class Terms(NamedTuple):
     """The service that gets the CPUs, and how. None and no wishes leave it to the claim and the operator.
 
-    `choices` is how many choices to return, the best one first, for an explanation.
+    `choices` is how many choices to return, the best one first, for an explanation. `unknown` says why a wish cannot be
+    fulfilled now: then the service can only keep what it holds.
     """
 
     service: str
     preemption_policy: PreemptionPolicy | None = None
     wishes: Wishes = NO_WISHES
     choices: int = 1
+    unknown: str | None = None
 
 
 def find_pool(ledger: Ledger, pools: Pools, name: PoolName) -> Pool:
@@ -116,14 +118,13 @@ def _allocate(ledger: Ledger, pool: Pool, terms: Terms, claim: Claim | None, cou
 def allocate_percent(ledger: Ledger, pool: Pool, terms: Terms, percent: int) -> Grant:
     """Grant the service `percent` (1 to 100) of the pool's eligible CPUs, rounded up.
 
-    When the service's own CPUs are offline, the request is still one for what it holds if it was before.
+    While CPUs are offline this is fewer than before. So a service that holds the percentage of the pool with some of
+    them asks for what it holds. Where no CPU of the pool is known, each percentage may be what it holds.
     """
-    count = percent_of(pool.eligible, percent)
     claim = ledger.claims.get(terms.service)
-    if claim is not None and percent_of(pool.eligible | claim.cpus, percent) == len(claim.cpus):
-        unavailable = claim.cpus - pool.eligible
-        count = len(claim.cpus) if unavailable else count
-    return allocate(ledger, pool, terms, count)
+    count, held = percent_of(pool.eligible, percent), len(claim.cpus) if claim else 0
+    most = percent_of(pool.configured | claim.cpus, percent) if claim and pool.configured else held
+    return allocate(ledger, pool, terms, held if count <= held <= most else count)
 
 
 def allocate_in_node(ledger: Ledger, pool: Pool, terms: Terms, node: NodeCpus, count: int) -> Grant:
@@ -232,6 +233,8 @@ def _free_for(ledger: Ledger, pool: Pool, claim: Claim | None) -> CpuSet:
 
 def _placement_policy(pool: Pool, terms: Terms) -> PlacementPolicy:
     """The placement policy in force for the request. Refuses wishes that it contradicts or that the machine lacks."""
+    if terms.unknown is not None:
+        raise Refused(terms.unknown)
     near = terms.wishes.near
     if near is not None and pool.machine is not None and pool.machine.node(near) is None:
         raise Refused(f"near={near}: NUMA node {near} does not exist")

@@ -297,7 +297,16 @@ def given_options(document: object) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise SettingsError('settings must be one JSON object of options, such as {"cpu-pool": "2-5"}')
     options = cast("dict[str, Any]", document)
-    return {name: value for name, value in options.items() if value is not None and name != _CHARM_RECORD}
+    return {
+        _as_text(name): _as_text(value) if isinstance(value, str) else value
+        for name, value in options.items()
+        if value is not None and name != _CHARM_RECORD
+    }
+
+
+def _as_text(text: str) -> str:
+    """The text with a "?" for each half of a surrogate pair, which JSON can hold and no text can."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def mistakes(error: ValidationError) -> Iterator[tuple[str, str]]:

@@ -124,16 +124,17 @@ def _no_room(things: str, option: str, most: int) -> str:
 
 def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Decision:
     pool = find_pool(ledger, pools, request.pool)
+    terms = _terms(ledger, host, pools, request)
     if isinstance(request, AllocateNumaCores):
         node = NodeCpus(request.numa_node, host.seen.nodes.get(request.numa_node, EMPTY))
-        grant = _grant_in_node(ledger, pool, _terms(host, pools, request), node, request)
+        grant = _grant_in_node(ledger, pool, terms, node, request)
     else:
-        grant = _grant_in_pool(ledger, pool, _terms(host, pools, request), request)
+        grant = _grant_in_pool(ledger, pool, terms, request)
     _check_pool(grant, pool)
     taken = taken_by(grant.change)
     if taken and request.may_take is not None:
         _require_agreement(taken, request.may_take)
-    answer = _answer(pools.configured, pool, request, grant, taken)
+    answer = _answer(pools.configured, pool, request, terms, grant, taken)
     return Decision(grant.change, grant.ledger, answer, _outcome(request, taken))
 
 
@@ -181,26 +182,32 @@ def _outcome(request: Allocating, taken: Taken) -> str:
     return f"served, took {taken}" if taken else "served"
 
 
-def _terms(host: Host, pools: Pools, request: Allocating) -> Terms:
+def _terms(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Terms:
     """The terms of a request; a release has no wishes."""
     if request.is_release:
         return Terms(request.service_name, request.preemption_policy)
-    near = _near(host, pools, request)
+    near, unknown = _near(ledger, host, pools, request)
     wishes = Wishes(request.numa_policy, request.cpu_thread_policy, request.uncore_cache_alignment, near)
     choices = EXPLAINED_CANDIDATES if request.explain else 1
-    return Terms(request.service_name, request.preemption_policy, wishes, choices)
+    return Terms(request.service_name, request.preemption_policy, wishes, choices, unknown)
 
 
-def _near(host: Host, pools: Pools, request: Allocating) -> int | None:
-    """The NUMA node that the request wants its CPUs near to."""
+def _near(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> tuple[int | None, str | None]:
+    """The NUMA node that the request wants its CPUs near to, and why it is not known.
+
+    Then it is the node of the claim: the request may be a repeated one, and a network interface disappears when a
+    service takes it over from the kernel.
+    """
     if not isinstance(request.near, str):
-        return request.near
-    if pools.machine is None:
-        return None
+        return request.near, None
+    unknown = None
     try:
-        return host.node_of_device(pools.machine, request.near)
+        if pools.machine is not None:
+            return host.node_of_device(pools.machine, request.near), None
     except DeviceError as error:
-        raise Refused(str(error)) from None
+        unknown = str(error)
+    claim = ledger.claims.get(request.service_name)
+    return claim.wishes.near if claim else None, unknown
 
 
 # --- the answer about CPUs ---------------------------------------------------------------------------------------
@@ -221,7 +228,7 @@ class _Common(TypedDict):
     warnings: tuple[str, ...]
 
 
-def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant, taken: Taken) -> Answer:
+def _answer(configured: CpuSet, pool: Pool, request: Allocating, terms: Terms, grant: Grant, taken: Taken) -> Answer:
     free = grant.ledger.free(pool)
     common = _Common(
         service_name=request.service_name,
@@ -233,7 +240,7 @@ def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant, t
         dry_run=request.dry_run or None,
         taken=taken.services,
         explanation=explanation.of_grant(grant, taken) if request.explain else None,
-        warnings=_warnings(request, pool, free, taken) + request.warnings,
+        warnings=_warnings(request, terms, pool, free, taken) + request.warnings,
     )
     match request:
         case AllocateCores():
@@ -255,8 +262,10 @@ def _answer(configured: CpuSet, pool: Pool, request: Allocating, grant: Grant, t
             )
 
 
-def _warnings(request: Allocating, pool: Pool, free: CpuSet, taken: Taken) -> tuple[str, ...]:
+def _warnings(request: Allocating, terms: Terms, pool: Pool, free: CpuSet, taken: Taken) -> tuple[str, ...]:
     """The warnings about what was granted; `free` is free after the request."""
+    if terms.unknown is not None:
+        return (f"{terms.unknown}. The service keeps the CPUs that it holds",)
     if taken.others:
         return (f"'taken' does not name all services: the request takes {taken.words_about_others()}",)
     if isinstance(request, AllocateCores) and not request.is_release and request.count is None and not free:

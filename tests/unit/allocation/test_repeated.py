@@ -90,9 +90,24 @@ class TestWithUnavailableCpus:
             grant = allocate_percent(LEDGER, at.isolated, Terms("a"), 25)  # of 12 CPUs
             assert (grant.change, grant.cpus) == (Change(), cpus("2-4"))
 
-    def test_another_percentage_is_refused(self) -> None:
+    @pytest.mark.parametrize("offline", ["3", "5-7", "5-7,13-15", "3,5-7,13-15", "2-7,10-15"])
+    def test_the_percentage_of_the_whole_pool_changes_nothing(self, offline: str) -> None:
+        grant = allocate_percent(LEDGER, pools(offline=offline).isolated, Terms("a"), 25)  # of 12 CPUs
+        assert (grant.change, grant.cpus) == (Change(), cpus("2-4"))
+
+    @pytest.mark.parametrize("loss", ["none isolated", "unreadable"])
+    def test_any_percentage_of_an_unknown_pool_changes_nothing(self, loss: str) -> None:
+        grant = allocate_percent(LEDGER, LOSSES[loss].isolated, Terms("a"), 25)
+        assert (grant.change, grant.cpus) == (Change(), cpus("2-4"))
+
+    @pytest.mark.parametrize("percent", [10, 50])
+    def test_another_percentage_is_refused(self, percent: int) -> None:
         with pytest.raises(Refused, match="release it first"):
-            allocate_percent(LEDGER, LOSSES["offline"].isolated, Terms("a"), 50)
+            allocate_percent(LEDGER, LOSSES["offline"].isolated, Terms("a"), percent)
+
+    def test_a_smaller_percentage_shrinks_the_claim(self) -> None:
+        grant = allocate_percent(LEDGER, pools(offline="5-7").isolated, Terms("a"), 10)
+        assert len(grant.cpus) == 1
 
     def test_may_protect_the_claim(self, lossy: Pool) -> None:
         grant = allocate(LEDGER, lossy, Terms("a", "non-preemptive"), 3)

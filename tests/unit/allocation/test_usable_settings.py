@@ -57,6 +57,14 @@ def test_unusable_option_has_a_safe_value(option: str, value: object, used: obje
     assert warning.endswith(f"; until this is corrected, {end}")
 
 
+@pytest.mark.parametrize("option", ["cpu-pool", "reserved-cpus", "reserved-hugepages", "numa-policy", "\udfff"])
+@pytest.mark.parametrize("value", ["\ud800", "0,\ud800", "0:1:\ud800"])
+def test_half_of_a_surrogate_pair_is_unusable(option: str, value: str) -> None:
+    (warning,) = usable_settings({option: value}).warnings
+    assert warning.isprintable()
+    assert "?" in warning
+
+
 def test_unknown_option_is_ignored() -> None:
     settings = usable_settings({"of-a-later-release": 1, "cpu-pool": "2"})
     assert settings.cpu_pool == parse_settings({"cpu-pool": "2"}).cpu_pool

@@ -137,7 +137,7 @@ def test_refresh_snap_refreshes_from_the_channel_and_reconnects(settled: Unit) -
     settled.run("config_changed")
     settled.workload.calls.clear()
     text, document = settled.act("refresh-snap")
-    assert settled.workload.calls == ["install", *STEPS]
+    assert settled.workload.calls == ["install", "hold", *STEPS]
     assert text == "revision 2 before, 3 now, version 0.1.0"
     assert document == {"before": "2", "after": "3", "problems": []}
 

@@ -57,7 +57,7 @@ RECONCILING = (
 @pytest.mark.parametrize("event", RECONCILING)
 def test_event_installs_configures_and_connects_the_snap(event: str, unit: Unit) -> None:
     assert unit.status(event) == OK
-    assert unit.workload.calls == ["install", *STEPS]
+    assert unit.workload.calls == ["install", "hold", *STEPS]
     assert unit.workload.source == FileSource(unit.bundled)
     assert unit.workload.plugs == [HYPERVISOR]
     assert unit.workload.isolated == [CpuSet.parse("2-3")]
@@ -95,7 +95,7 @@ def test_tracing_relations_change_nothing(unit: Unit) -> None:
         testing.Relation("receive-ca-cert", interface="certificate_transfer"),
     ]
     assert unit.status("install") == OK
-    assert unit.workload.calls == ["install", *STEPS]
+    assert unit.workload.calls == ["install", "hold", *STEPS]
 
 
 def test_workload_version_is_the_snaps_version(unit: Unit) -> None:
@@ -125,8 +125,8 @@ def test_temporary_error_is_waiting_until_the_next_event(event: str, step: str, 
     assert unit.status("update_status") == OK
 
 
-def test_unreachable_store_is_waiting_if_nothing_of_ours_is_installed(unit: Unit) -> None:
-    unit.workload.errors["plan"] = TemporaryError("the store cannot be reached: fix the network")
+def test_install_that_fails_for_now_is_waiting(unit: Unit) -> None:
+    unit.workload.errors["install"] = TemporaryError("the store cannot be reached: fix the network")
     assert unit.status("install") == testing.WaitingStatus(
         "the store cannot be reached: fix the network; the next event tries again"
     )
@@ -138,6 +138,19 @@ def test_temporary_error_fails_remove_so_that_juju_retries_it(error: snap.Error,
     with pytest.raises(testing.errors.UncaughtCharmError) as caught:
         settled.run("remove")
     assert caught.value.__cause__ is error
+
+
+def test_remove_succeeds_where_snapd_is_not_installed(settled: Unit) -> None:
+    settled.workload.errors["record"] = CharmError("snapd is not installed: run 'sudo apt install snapd'")
+    settled.run("remove")
+    assert warnings_of(settled) == [
+        "the snap epa-orchestrator stays on the machine: snapd is not installed: run 'sudo apt install snapd'"
+    ]
+
+
+def test_answer_of_snapd_is_not_in_the_failure_of_an_action(settled: Unit) -> None:
+    settled.workload.errors["installed"] = snap.BadResponseError("unreadable answer", response={"a": "x" * 99})
+    assert settled.failure("get-status") == "unreadable answer"
 
 
 def test_remove_removes_the_snap_without_a_warning(settled: Unit) -> None:

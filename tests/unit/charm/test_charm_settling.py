@@ -5,18 +5,21 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 from charmlibs import snap
 from ops import testing
 
+import actions
 import charm
 import ownership
 from charm_record import Record
-from errors import CharmError
+from errors import CharmError, TemporaryError
 from installation import Plan
 from older_daemon import Intrusion
+from snap_sources import FileSource
 from store_offer import Offer
 
 from .unit import NO_RELATION, OK, Unit, warnings_of
@@ -60,6 +63,11 @@ def test_unreachable_store_is_active_and_fails_refresh_snap(settled: Unit) -> No
     assert settled.failure("refresh-snap") == "the store is down"
 
 
+def test_refresh_snap_succeeds_when_the_snap_cannot_be_held(settled: Unit) -> None:
+    settled.workload.errors["hold"] = CharmError("snapd refuses the hold")
+    assert settled.act("refresh-snap")[1]["problems"] == ["snapd refuses the hold"]
+
+
 def test_older_snap_that_cannot_be_replaced_is_not_configured(settled: Unit) -> None:
     settled.workload.ours = False
     settled.workload.errors["plan"] = CharmError("the charm contains no snap: attach one")
@@ -82,6 +90,17 @@ def test_refresh_snap_succeeds_with_other_problems_in_its_result(step: str, sett
 def test_refresh_snap_fails_if_the_snap_could_not_be_refreshed(error: Exception, settled: Unit) -> None:
     settled.workload.errors["plan"] = error
     assert str(error) in settled.failure("refresh-snap")
+
+
+def test_refresh_snap_that_fails_has_checked_the_daemon_within_its_time(
+    settled: Unit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(actions, "_TIME", 0.3)
+    settled.workload.planned = Plan(None, "the store is down", unreachable="the store is down")
+    settled.workload.slow = "check"
+    start = time.monotonic()
+    assert settled.failure("refresh-snap") == "the store is down"
+    assert time.monotonic() - start < 15
 
 
 def test_everything_that_refresh_snap_waits_for_fits_into_its_time() -> None:
@@ -171,6 +190,15 @@ def test_older_daemon_in_between_blocks_until_the_claims_are_settled(settled: Un
     text, document = settled.act("settle-claims", {"keep": "ours"})
     assert (text, document["keep"]) == ("the claims of this daemon stay", "ours")
     assert settled.status() == OK
+
+
+def test_older_daemon_is_replaced_although_the_source_fails(settled: Unit) -> None:
+    settled.workload.intrusion = INTRUSION
+    settled.workload.ours = False
+    settled.workload.errors["plan"] = TemporaryError("the store cannot be reached: fix the network")
+    settled.run()
+    assert settled.workload.calls[0] == "install"
+    assert settled.workload.source == FileSource(settled.bundled)
 
 
 def test_settled_intrusion_does_not_come_back(settled: Unit) -> None:

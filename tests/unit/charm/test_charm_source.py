@@ -97,7 +97,7 @@ def test_unavailable_resource_blocks_and_keeps_the_snap(settled: Unit, monkeypat
 
     monkeypatch.setattr(ops.Resources, "fetch", fetch)
     assert settled.status() == testing.BlockedStatus(
-        "failed to fetch the resource epa-orchestrator-snap: attach it again (could not download resource: connection"
+        "attach the resource epa-orchestrator-snap again: Juju cannot fetch it (could not download resource: connection"
         " refused)"
     )
     assert settled.workload.calls == ["hold", *STEPS]

@@ -23,6 +23,8 @@ from tests.service import Service, short_directory
 
 from .workload import add_claims, error_of
 
+START = "run 'sudo snap start --enable epa-orchestrator': the daemon does not answer"
+
 
 @pytest.mark.usefixtures("ours", "daemon")
 def test_daemon_that_sees_the_isolated_cpus_is_healthy() -> None:
@@ -32,15 +34,15 @@ def test_daemon_that_sees_the_isolated_cpus_is_healthy() -> None:
 @pytest.mark.usefixtures("ours", "service")
 def test_stopped_daemon_is_reported_with_the_command_that_starts_it() -> None:
     sentence = error_of(lambda: daemon_health.check(EMPTY))
-    assert sentence.startswith("the daemon does not answer (No daemon serves ")
-    assert sentence.endswith("see 'snap logs epa-orchestrator', then run 'sudo snap start --enable epa-orchestrator'")
+    assert sentence.startswith(f"{START} (No daemon serves ")
+    assert sentence.endswith("); 'snap logs epa-orchestrator' may say why")
 
 
 @pytest.mark.usefixtures("ours")
 def test_killed_daemon_is_reported(service: Service) -> None:
     service.start().kill()
     assert service.socket.is_socket()
-    assert error_of(lambda: daemon_health.check(EMPTY)).startswith("the daemon does not answer")
+    assert error_of(lambda: daemon_health.check(EMPTY)).startswith(START)
 
 
 @pytest.mark.usefixtures("ours", "damaged_daemon")
@@ -73,7 +75,7 @@ def answering(socket: Path, answer: Callable[[dict[str, Any]], bytes]) -> Genera
 @pytest.mark.parametrize("answer", [b"", b"hello", b"[]", b'{"version": "1.0"}', b'{"version": "1.0", "error": "no"}'])
 def test_invalid_answer_is_reported(service: Service, answer: bytes) -> None:
     with answering(service.socket, lambda _: answer):
-        assert error_of(lambda: daemon_health.check(EMPTY)).startswith("the daemon does not answer (")
+        assert error_of(lambda: daemon_health.check(EMPTY)).startswith(f"{START} (")
 
 
 @pytest.mark.usefixtures("ours")
@@ -110,8 +112,8 @@ def blind_daemon(ours: Snapd, daemon: Service, monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.usefixtures("blind_daemon")
 def test_unseen_isolated_cpus_are_reported_with_the_plug_to_connect() -> None:
     assert error_of(lambda: daemon_health.check(CpuSet.parse("2-7"))) == (
-        "the daemon does not see the isolated CPUs 2-7: run 'sudo snap connect"
-        " epa-orchestrator:sys-devices-system-node', then see 'snap logs epa-orchestrator'"
+        "run 'sudo snap connect epa-orchestrator:sys-devices-system-node': the daemon does not see the isolated CPUs"
+        " 2-7; 'snap logs epa-orchestrator' may say why"
     )
 
 
@@ -122,9 +124,17 @@ def test_daemon_without_isolated_cpus_is_healthy_on_a_host_without_any() -> None
 
 def test_reserved_cpus_do_not_count_as_unseen(blind_daemon: Snapd) -> None:
     blind_daemon.snaps[NAME].options["reserved-cpus"] = "2-6"
-    assert "isolated CPUs 7:" in error_of(lambda: daemon_health.check(CpuSet.parse("2-7")))
+    assert "isolated CPUs 7;" in error_of(lambda: daemon_health.check(CpuSet.parse("2-7")))
     blind_daemon.snaps[NAME].options["reserved-cpus"] = "2-7"
     daemon_health.check(CpuSet.parse("2-7"))
+
+
+def test_reserved_cpus_of_an_earlier_snap_that_are_no_list_are_reported(blind_daemon: Snapd) -> None:
+    blind_daemon.snaps[NAME].options["reserved-cpus"] = "most"
+    assert error_of(lambda: daemon_health.check(CpuSet.parse("2-7"))) == (
+        "set reserved-cpus to a list of CPUs such as 2-5,8: no CPU is granted until then ('most' is not a CPU or a"
+        " range of CPUs such as 4-7)"
+    )
 
 
 def test_general_pool_without_usable_cpus_is_reported(
@@ -140,7 +150,7 @@ def test_general_pool_without_usable_cpus_is_reported(
         monkeypatch.setattr(daemon_health, "SOCKET", base / "epa.sock")
         sentence = error_of(lambda: daemon_health.check(EMPTY))
     assert sentence == (
-        "no CPU of cpu-pool can be granted: set cpu-pool to online CPUs that are not isolated (isolated: none)"
+        "set cpu-pool to online CPUs that are not isolated (isolated: none): none of its CPUs can be granted"
     )
 
 

@@ -22,10 +22,10 @@ from tests.fake_snapd.troubles import BUSY, ChangeFails, Refusal, Silence
 from .workload import ATTEMPTS, EDGE, PLUG, STABLE, error_of, snap_state, temporary
 
 
-def test_file_is_installed_and_held(fake: Snapd, file: FileSource) -> None:
+def test_file_is_installed(fake: Snapd, file: FileSource) -> None:
     assert not installation.is_installed_from(file)
     installation.install(file)
-    assert snap_state(fake) == ("x1", "", True)
+    assert snap_state(fake) == ("x1", "")
     assert fake.commands_of("install") == [["install", "--dangerous", str(file.path)]]
     assert installation.is_installed_from(file)
     info = orchestrator_snap.installed()
@@ -36,7 +36,7 @@ def test_file_is_installed_and_held(fake: Snapd, file: FileSource) -> None:
 def test_other_file_replaces_the_installed_snap(ours: Snapd, file: FileSource, other_file: FileSource) -> None:
     assert not installation.is_installed_from(other_file)
     installation.install(other_file)
-    assert snap_state(ours) == ("x2", "", True)
+    assert snap_state(ours) == ("x2", "")
     assert installation.is_installed_from(other_file)
     assert not installation.is_installed_from(file)
 
@@ -49,14 +49,16 @@ def test_same_content_under_another_name_is_the_same_snap(ours: Snapd, tmp_path:
 def test_file_that_is_not_a_snap_is_named(fake: Snapd, tmp_path: Path) -> None:
     (tmp_path / "broken.snap").write_text("not a snap", encoding="utf-8")
     sentence = error_of(lambda: installation.install(FileSource(tmp_path / "broken.snap")))
-    assert sentence.startswith("failed to install the snap from the file broken.snap: cannot open snap file")
+    assert sentence.startswith(
+        "see 'snap changes' on the machine: failed to install the snap from the file broken.snap: cannot open snap file"
+    )
     assert NAME not in fake.snaps
 
 
-def test_store_channel_is_installed_and_held(fake: Snapd) -> None:
+def test_store_channel_is_installed(fake: Snapd) -> None:
     assert not installation.is_installed_from(STABLE)
     installation.install(STABLE)
-    assert snap_state(fake) == ("5", "latest/stable", True)
+    assert snap_state(fake) == ("5", "latest/stable")
     assert installation.is_installed_from(STABLE)
     assert fake.commands == []
 
@@ -71,7 +73,7 @@ def test_other_risk_is_another_channel(fake: Snapd) -> None:
 def test_branch_is_another_channel(fake: Snapd) -> None:
     fake.store.publish(NAME, "latest/edge/fix-1", 8, "2.1")
     installation.install(StoreSource("edge/fix-1"))
-    assert snap_state(fake) == ("8", "latest/edge/fix-1", True)
+    assert snap_state(fake) == ("8", "latest/edge/fix-1")
     assert installation.is_installed_from(StoreSource("latest/edge/fix-1"))
     assert not installation.is_installed_from(EDGE)
 
@@ -79,7 +81,7 @@ def test_branch_is_another_channel(fake: Snapd) -> None:
 def test_revision_is_pinned_and_unpinned(fake: Snapd) -> None:
     pinned = StoreSource("latest/stable", 4)
     installation.install(pinned)
-    assert snap_state(fake) == ("4", "latest/stable", True)
+    assert snap_state(fake) == ("4", "latest/stable")
     assert installation.is_installed_from(pinned)
     assert not installation.is_installed_from(StoreSource("latest/stable", 5))
     assert installation.is_installed_from(STABLE), "a newer one in the channel does not count"
@@ -88,26 +90,26 @@ def test_revision_is_pinned_and_unpinned(fake: Snapd) -> None:
 def test_pinned_revision_replaces_another(fake: Snapd) -> None:
     installation.install(STABLE)
     installation.install(StoreSource("latest/stable", 4))
-    assert snap_state(fake) == ("4", "latest/stable", True)
+    assert snap_state(fake) == ("4", "latest/stable")
 
 
 def test_other_channel_is_a_refresh(fake: Snapd) -> None:
     installation.install(STABLE)
     installation.install(EDGE)
-    assert snap_state(fake) == ("7", "latest/edge", True)
+    assert snap_state(fake) == ("7", "latest/edge")
     assert fake.request_count("POST install") == 1
     assert fake.request_count("POST refresh") == 1
 
 
 def test_sources_replace_each_other(fake: Snapd, file: FileSource, other_file: FileSource) -> None:
     for source, expected in (
-        (file, ("x1", "", True)),
-        (STABLE, ("5", "latest/stable", True)),
+        (file, ("x1", "")),
+        (STABLE, ("5", "latest/stable")),
         # snapd keeps the channel of a snap that a file replaces.
-        (file, ("x2", "latest/stable", True)),
-        (EDGE, ("7", "latest/edge", True)),
-        (other_file, ("x3", "latest/edge", True)),
-        (EDGE, ("7", "latest/edge", True)),
+        (file, ("x2", "latest/stable")),
+        (EDGE, ("7", "latest/edge")),
+        (other_file, ("x3", "latest/edge")),
+        (EDGE, ("7", "latest/edge")),
     ):
         assert not installation.is_installed_from(source), source
         installation.install(source)
@@ -121,7 +123,7 @@ def test_sources_replace_each_other(fake: Snapd, file: FileSource, other_file: F
 
 def test_store_revision_replaces_a_file(ours: Snapd) -> None:
     installation.install(StoreSource("latest/stable", 4))
-    assert snap_state(ours) == ("4", "latest/stable", True)
+    assert snap_state(ours) == ("4", "latest/stable")
     assert ours.commands_of("refresh") == [
         ["refresh", "--amend", "--channel", "latest/stable", "--revision", "4", NAME]
     ]
@@ -148,7 +150,7 @@ def test_unreachable_store_is_temporary_and_names_remedies(fake: Snapd, snap_is_
 def test_unreachable_store_keeps_the_snap_from_a_file(ours: Snapd) -> None:
     ours.store.down = True
     assert "unable to contact snap store" in temporary(lambda: installation.install(STABLE))
-    assert snap_state(ours) == ("x1", "", True)
+    assert snap_state(ours) == ("x1", "")
 
 
 def test_slow_store_is_unreachable(fake: Snapd) -> None:
@@ -160,7 +162,7 @@ def test_slow_store_is_unreachable(fake: Snapd) -> None:
 def test_snap_missing_from_the_store_is_reported(fake: Snapd) -> None:
     fake.store.versions.clear()
     assert error_of(lambda: installation.install(STABLE)) == (
-        "the store has no snap epa-orchestrator: reset snap-channel to use the snap in the charm"
+        "reset snap-channel to use the snap in the charm: the store has no snap epa-orchestrator"
     )
 
 
@@ -188,7 +190,8 @@ def test_failed_change_is_reported(fake: Snapd) -> None:
     text = 'cannot perform the following tasks:\n- Mount snap "epa-orchestrator" (5) (disk full)'
     fake.fail_next("POST install", ChangeFails(text))
     assert error_of(lambda: installation.install(STABLE)) == (
-        "failed to install the snap from latest/stable in the store: cannot perform the following tasks: - Mount snap"
+        "see 'snap changes' on the machine: failed to install the snap from latest/stable in the store: cannot"
+        " perform the following tasks: - Mount snap"
         ' "epa-orchestrator" (5) (disk full)'
     )
 
@@ -197,7 +200,7 @@ def test_failed_change_is_reported(fake: Snapd) -> None:
 def test_busy_snapd_is_retried(fake: Snapd, file: FileSource, source: StoreSource | None) -> None:
     fake.fail_next("POST install" if source else "snap install", BUSY, ATTEMPTS - 1)
     installation.install(source or file)
-    assert snap_state(fake) == (("5", "latest/stable", True) if source else ("x1", "", True))
+    assert snap_state(fake) == (("5", "latest/stable") if source else ("x1", ""))
 
 
 def test_busy_snapd_is_raised_after_the_last_try(fake: Snapd) -> None:
@@ -239,8 +242,8 @@ def test_missing_base_is_reported_without_a_network(fake: Snapd, file: FileSourc
     fake.store.down = True
     sentence = error_of(lambda: installation.install(file))
     assert sentence.startswith(
-        "the base snap core24 is not installed and cannot be downloaded: run 'sudo snap install core24', or without a"
-        " network 'sudo snap ack' and 'sudo snap install' with its files ("
+        "run 'sudo snap install core24', or without a network 'sudo snap ack' and 'sudo snap install' with its files:"
+        " this base snap is not installed and cannot be downloaded ("
     )
     assert NAME not in fake.snaps
 

@@ -116,7 +116,7 @@ def test_refused_topology_plug_is_a_remark(ours: Snapd) -> None:
     ours.fail_next("POST connect", ChangeFails("cannot perform the following tasks:\n- Connect (no)"))
     assert orchestrator_snap.connect_host() == (
         f"run 'sudo snap connect {NAME}:topology': failed to connect {NAME}:topology (cannot perform the following"
-        " tasks: - Connect (no)): requests for CPUs near a device are refused until then"
+        " tasks: - Connect (no)); requests for CPUs near a device are refused until then"
     )
     assert orchestrator_snap.connect_host() == ""
 
@@ -142,15 +142,15 @@ def test_failed_connection_does_not_stop_others(ours: Snapd) -> None:
     ours.add_consumer("ovn-dpdk", "cpus")
     ours.add_consumer()
     sentence = error_of(lambda: orchestrator_snap.connect_consumers([("ovn-dpdk", "typo"), PLUG]))
-    assert sentence.startswith("failed to connect ovn-dpdk:typo (")
+    assert sentence.startswith("correct connect-plugs: failed to connect ovn-dpdk:typo (")
     assert ours.slot_of(PLUG) == f"{NAME}:epa-info"
 
 
 def test_consumer_without_the_plug_is_named(ours: Snapd) -> None:
     ours.add_consumer(plug="other")
     assert error_of(lambda: orchestrator_snap.connect_consumers([PLUG])) == (
-        'failed to connect openstack-hypervisor:epa-info (snap "openstack-hypervisor" has no plug named "epa-info"):'
-        " correct connect-plugs"
+        "correct connect-plugs: failed to connect openstack-hypervisor:epa-info (snap"
+        ' "openstack-hypervisor" has no plug named "epa-info")'
     )
 
 
@@ -158,14 +158,16 @@ def test_refused_connection_is_reported(ours: Snapd) -> None:
     ours.add_consumer()
     ours.fail_next("POST connect", ChangeFails("cannot perform the following tasks:\n- Connect (no)"))
     sentence = error_of(lambda: orchestrator_snap.connect_consumers([PLUG]))
-    assert sentence.startswith(f"failed to connect {CONSUMER}:epa-info (cannot perform the following tasks: - Connect")
+    assert sentence.startswith(
+        f"correct connect-plugs: failed to connect {CONSUMER}:epa-info (cannot perform the following"
+    )
     assert ours.slot_of(PLUG) is None
 
 
 def test_refused_node_plug_is_not_blamed_on_connect_plugs(ours: Snapd) -> None:
     ours.fail_next("POST connect", ChangeFails("cannot perform the following tasks:\n- Connect (no)"))
     sentence = error_of(orchestrator_snap.connect_host)
-    assert sentence.startswith(f"failed to connect {NAME}:sys-devices-system-node")
+    assert sentence.startswith(f"run 'sudo snap connect {NAME}:sys-devices-system-node': failed to connect")
     assert "connect-plugs" not in sentence
 
 

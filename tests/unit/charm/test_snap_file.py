@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,41 @@ def test_file_that_is_no_snap_is_none(tmp_path: Path) -> None:
     assert snap_file.describe(tmp_path / "a.snap") is None
     assert snap_file.describe(tmp_path / "missing.snap") is None
     assert snap_file.describe(tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["!!bool x", "!!int ''", "!!timestamp x", "59:" * 400 + "59.5", "<<"])
+def test_values_that_yaml_cannot_convert_are_text(text: str, tmp_path: Path) -> None:
+    described = yaml.safe_dump(meta()) + f"more: {text}\n"
+    assert snap_file.describe(pack(tmp_path, described)) == SnapFile("1", is_ours=True)
+
+
+def test_version_is_text_as_it_is_written(tmp_path: Path) -> None:
+    assert snap_file.describe(pack(tmp_path, "name: epa-orchestrator\nversion: 1.10")) == SnapFile(
+        "1.10", is_ours=False
+    )
+
+
+def test_merge_keys_are_not_followed(tmp_path: Path) -> None:
+    lines = ["name: epa-orchestrator", "m0: &m0 {key: value}"]
+    lines += [f"m{n}: &m{n} {{<<: [{', '.join([f'*m{n - 1}'] * 9)}]}}" for n in range(1, 12)]
+    start = time.monotonic()
+    assert snap_file.describe(pack(tmp_path, "\n".join(lines))) == SnapFile("", is_ours=False)
+    assert time.monotonic() - start < 5
+
+
+def test_description_that_is_too_long_is_no_snap_of_ours(tmp_path: Path) -> None:
+    described = yaml.safe_dump(meta()) + "#" * (64 * 1024 * 1024)
+    assert snap_file.describe(pack(tmp_path, described)) is None
+
+
+def test_unsquashfs_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "unsquashfs").write_text("#!/bin/sh\nexec sleep 60\n", encoding="utf-8")
+    (tmp_path / "unsquashfs").chmod(0o755)
+    monkeypatch.setattr(snap_file, "_UNSQUASHFS", str(tmp_path / "unsquashfs"))
+    monkeypatch.setattr(snap_file, "_TIMEOUT", 0.2)
+    start = time.monotonic()
+    assert snap_file.describe(tmp_path / "a.snap") is None
+    assert time.monotonic() - start < 10
 
 
 def test_missing_unsquashfs_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,10 @@ ATTEMPTS = 4
 UNSEEDED = Refusal("too early for operation, device not yet seeded or device model not acknowledged")
 REBOOTING = Refusal("snapd is about to reboot the system", "system-restart", 503)
 RESTARTING = Refusal("snapd daemon is restarting", "daemon-restart", 503)
+EXCLUSIVE = Refusal(
+    'other changes in progress (conflicting change "remodel"), change "hold" not allowed until they are done'
+)
+RUNNING = Refusal('snap "hello" has running apps (watch), pids: 4711')
 
 
 @pytest.fixture
@@ -143,7 +147,7 @@ def test_hanging_program_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         snapd.run("connections", NAME)
 
 
-@pytest.mark.parametrize("trouble", [BUSY, UNSEEDED, REBOOTING, RESTARTING, Silence.DROP])
+@pytest.mark.parametrize("trouble", [BUSY, EXCLUSIVE, RUNNING, UNSEEDED, REBOOTING, RESTARTING, Silence.DROP])
 @pytest.mark.parametrize("times", [1, ATTEMPTS - 1])
 def test_temporary_failure_is_retried(
     fake: Snapd, trouble: Refusal | Silence, times: int, caplog: pytest.LogCaptureFixture

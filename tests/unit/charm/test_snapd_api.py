@@ -33,6 +33,12 @@ def test_download_writes_the_file_of_that_revision(fake: Snapd, tmp_path: Path) 
     assert described == snapd_api.peek(NAME, "latest/stable", "4")
 
 
+def test_download_that_is_too_large_is_an_error(fake: Snapd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapd_api, "_MAX_DOWNLOAD", 1000)
+    with pytest.raises(snapd_api.TooLargeError, match=r"^4$"):
+        snapd_api.download(NAME, "latest/stable", "4", tmp_path / "a.snap")
+
+
 def test_incomplete_download_is_an_error(fake: Snapd, tmp_path: Path) -> None:
     fake.cut_downloads = True
     with pytest.raises(snap.ConnectionError, match="incomplete"):
@@ -67,6 +73,7 @@ def test_missing_socket_is_missing_snapd(monkeypatch: pytest.MonkeyPatch) -> Non
         b"",
         b"rubbish",
         b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n[",
+        b"HTTP/1.1 200 OK\r\nContent-Disposition: filename=a_x1.snap\r\nSnap-Sha3-384: 0\r\nContent-Length: 0\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n\xff\xff",
         b'HTTP/1.1 500 No\r\nContent-Length: 31\r\n\r\n{"type": "error", "result": "a"}',

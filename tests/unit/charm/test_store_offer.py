@@ -58,6 +58,22 @@ def test_incomplete_download_is_temporary(fake: Snapd) -> None:
     assert "the download of epa-orchestrator is incomplete" in temporary(lambda: store_offer.look(STABLE))
 
 
+def test_snap_that_is_too_large_is_not_ours(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapd_api, "_MAX_DOWNLOAD", 1000)
+    offer = store_offer.look(STABLE)
+    assert offer == Offer(5, is_ours=False)
+    assert store_offer.look(STABLE, offer) == offer
+    assert fake.request_count("POST download") == 1
+
+
+def test_unreadable_answer_is_temporary(fake: Snapd, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(_: object) -> tuple[dict[str, str], bytes]:
+        return {"Content-Type": "text/html"}, b"<html>"
+
+    monkeypatch.setattr(fake, "download", download)
+    assert "does not name the revision" in temporary(lambda: store_offer.look(STABLE))
+
+
 def test_missing_revision_is_reported(fake: Snapd) -> None:
     assert "revision 99" in error_of(lambda: store_offer.look(StoreSource("latest/stable", 99)))
 
@@ -65,5 +81,5 @@ def test_missing_revision_is_reported(fake: Snapd) -> None:
 def test_missing_snap_is_reported(fake: Snapd) -> None:
     fake.store.versions.clear()
     assert error_of(lambda: store_offer.look(STABLE)) == (
-        "the store has no snap epa-orchestrator: reset snap-channel to use the snap in the charm"
+        "reset snap-channel to use the snap in the charm: the store has no snap epa-orchestrator"
     )

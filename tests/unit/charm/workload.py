@@ -36,10 +36,10 @@ def temporary(action: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-def snap_state(fake: Snapd) -> tuple[str, str, bool]:
-    """Revision, channel and hold of our snap."""
+def snap_state(fake: Snapd) -> tuple[str, str]:
+    """Revision and channel of our snap."""
     snap = fake.snaps[NAME]
-    return snap.revision, snap.tracking, snap.held
+    return snap.revision, snap.tracking
 
 
 @contextlib.contextmanager

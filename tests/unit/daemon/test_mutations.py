@@ -197,6 +197,18 @@ def test_refuses_near_something_that_does_not_exist(near: int | str, sentence: s
     assert refused(request("allocate_cores", near=near)) == {"version": "1.0", "error": sentence}
 
 
+def test_a_repeated_request_near_a_device_that_disappeared_changes_nothing() -> None:
+    asked = request("allocate_cores", near="eth0", numa_policy="restricted")
+    ledger, at = decided(asked).ledger, Host(RecordedSysfs(build(SHAPE)), parse_settings({}))
+    again = decided(asked, ledger, at)
+    assert again.change == Change()
+    sentence = "near=eth0: the network interface does not exist"
+    assert json.loads(again.answer.encode())["warnings"] == [f"{sentence}. The service keeps the CPUs that it holds"]
+    more = request("allocate_cores", near="eth0", numa_policy="restricted", num_of_cores=3)
+    with pytest.raises(Refused, match=sentence):
+        decided(more, ledger, at)
+
+
 def test_wishes_that_contradict_or_weaken_the_operators_options() -> None:
     at = host(cpu_distribution="cores")
     contradicting = refused(request("allocate_cores", cpu_thread_policy="require", explain=True), at=at)
