@@ -92,13 +92,13 @@ def test_reload_refuses_settings_in_a_fifo() -> None:
         assert daemon.ok("list_allocations", pool="general")["total_available_cpus"] == 1
 
 
-def test_start_refuses_settings_in_a_fifo() -> None:
+def test_start_with_settings_in_a_fifo_grants_nothing() -> None:
     with Daemon() as daemon:
         daemon.settings_path.unlink()
         os.mkfifo(daemon.settings_path)
-        process = daemon.launch()
-        assert process.wait() == 1
-        assert "it is not a regular file" in process.output()
+        daemon.start()
+        assert "it is not a regular file; until this is corrected" in daemon.log()
+        assert "it is not a regular file" in daemon.refused("allocate_cores", service_name="a", num_of_cores=1)
 
 
 def test_duplicate_key_keeps_the_settings_in_use() -> None:
