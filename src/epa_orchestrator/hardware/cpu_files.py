@@ -55,7 +55,7 @@ def read_decisive(sysfs: Sysfs, path: str) -> CpuSet | None:
 def read_cpus(sysfs: Sysfs, list_path: str, mask_path: str) -> CpuSet | None:
     """A set of CPUs from its list file, or else from its mask file; None when neither can be read.
 
-    Raises MachineError when one of them is cut short or holds something else, and the other does not tell the whole set.
+    Raises MachineError when one of them is cut short or holds something else, and the other does not have all CPUs.
     """
     problem: str | None = None
     for path, parse in ((list_path, CpuSet.parse), (mask_path, CpuSet.parse_mask)):
