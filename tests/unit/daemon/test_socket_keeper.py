@@ -119,9 +119,9 @@ def test_puts_the_file_back_again_and_again(path: Path) -> None:
                 path.unlink()
                 await keeper.check()
                 assert await keeper.leads_to_us()
+                early.setblocking(False)
                 early.send(LISTING)
-                await asyncio.sleep(0.01)
-                assert b"read-only" in early.recv(4096)
+                assert b"read-only" in await asyncio.get_running_loop().sock_recv(early, 4096)
                 early.close()
             assert open_files() <= before + 2, "one listener more, and the proven file"
 
