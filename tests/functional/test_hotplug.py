@@ -209,16 +209,17 @@ class TestUnreadableTopology:
         self.prepare(daemon, restarted)
         for action, fields in (
             ("allocate_cores", {"num_of_cores": 1}),
-            ("allocate_cores_percent", {"percent": 1}),
             ("allocate_numa_cores", {"numa_node": 0, "num_of_cores": 2}),
             ("allocate_hugepages", {"node_id": 0, "size_kb": 2048, "hugepages_requested": 1}),
         ):
             for name in ("a", "new"):
                 daemon.refused(action, service_name=name, **fields)
+        daemon.refused("allocate_cores_percent", service_name="new", percent=1)
 
     def test_claims_can_be_asked_for_again(self, daemon: Daemon, *, restarted: bool) -> None:
         cpus = self.prepare(daemon, restarted)
         assert daemon.cores("a", 0) == daemon.cores("a", 2) == cpus["a"]
+        assert daemon.ok("allocate_cores_percent", service_name="a", percent=25)["cores_allocated_count"] == 2
         assert daemon.numa("b", 1, 1) == cpus["b"] & daemon.host.isolated_in(1)
         answer = daemon.ok("allocate_cores", service_name="c", num_of_cores=2, explain=True)
         assert (answer["total_available_cpus"], answer["shared_cpus"]) == (0, "")
