@@ -118,13 +118,16 @@ def _allocate(ledger: Ledger, pool: Pool, terms: Terms, claim: Claim | None, cou
 def allocate_percent(ledger: Ledger, pool: Pool, terms: Terms, percent: int) -> Grant:
     """Grant the service `percent` (1 to 100) of the pool's eligible CPUs, rounded up.
 
-    While CPUs are offline this is fewer than before. So a service that holds the percentage of the pool with some of
-    them asks for what it holds. Where no CPU of the pool is known, each percentage may be what it holds.
+    While CPUs of the service are offline, it asks for what it holds if it holds the percentage of the pool with some of
+    the offline ones. Where no CPU of the pool is known, each percentage may be what it holds.
     """
     claim = ledger.claims.get(terms.service)
-    count, held = percent_of(pool.eligible, percent), len(claim.cpus) if claim else 0
-    most = percent_of(pool.configured | claim.cpus, percent) if claim and pool.configured else held
-    return allocate(ledger, pool, terms, held if count <= held <= most else count)
+    count = percent_of(pool.eligible, percent)
+    if claim is not None and claim.cpus - pool.eligible:
+        held = len(claim.cpus)
+        most = percent_of(pool.configured | claim.cpus, percent) if pool.configured else held
+        count = held if count <= held <= most else count
+    return allocate(ledger, pool, terms, count)
 
 
 def allocate_in_node(ledger: Ledger, pool: Pool, terms: Terms, node: NodeCpus, count: int) -> Grant:
