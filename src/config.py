@@ -85,15 +85,12 @@ class CharmConfig(pydantic.BaseModel):
         """
         own = {name.replace("-", "_"): value for name, value in options.items() if name in _OWN}
         problems: dict[str, str] = {}
-        for _ in range(len(own) + 1):
-            try:
-                cls.model_validate(own)
-            except pydantic.ValidationError as error:
-                field, sentence = _first_mistake(error)
-                problems[field.replace("_", "-")] = sentence
-                own.pop(field)
-                if field == "snap_channel":  # a revision means nothing without its channel
-                    own.pop("snap_revision", None)
+        while (mistake := cls._mistake(own)) is not None:
+            field, sentence = mistake
+            problems[field.replace("_", "-")] = sentence
+            own.pop(field)
+            if field == "snap_channel":  # a revision means nothing without its channel
+                own.pop("snap_revision", None)
         changed = {
             name: options[name] for name in option_names() if name in options and options[name] != defaults.get(name)
         }
@@ -103,6 +100,15 @@ class CharmConfig(pydantic.BaseModel):
             problems["daemon"] = str(error)
         snap_options = None if "daemon" in problems else changed
         return cls(**own, snap_options=snap_options, problems=problems)
+
+    @classmethod
+    def _mistake(cls, own: Mapping[str, Any]) -> tuple[str, str] | None:
+        """The first option that is not valid, and what is wrong with it; None when all are valid."""
+        try:
+            cls.model_validate(own)
+        except pydantic.ValidationError as error:
+            return _first_mistake(error)
+        return None
 
     @property
     def names_a_source(self) -> bool:

@@ -10,7 +10,6 @@ It takes about 20 s, and root only if QEMU is missing. Existing parts are kept: 
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Final
 
 from tests.architectures.bare import BUILT, PROGRAM, append_archive
 from tests.machine.machine import AGENT
-from tests.machine.parts import SUITE, BuildError, Parts, find, remove, strip, write
+from tests.machine.parts import SUITE, BuildError, Parts, find, remove, run_build, strip, write
 
 ARCHITECTURE: Final = "arm64"
 
@@ -118,16 +117,9 @@ class Builder(Parts):
 
 def main() -> int:
     """Build, or print why that is not possible."""
-    parser = argparse.ArgumentParser(prog="python -m tests.architectures.build", description="Make the arm64 machine.")
-    parser.add_argument("workdir", nargs="?", type=Path, default=BUILT, help="where to make it (%(default)s)")
-    try:
-        Builder(parser.parse_args().workdir.resolve()).build()
-    except (BuildError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return run_build(
+        "python -m tests.architectures.build", "Make the arm64 machine.", BUILT, lambda work: Builder(work).build()
+    )
 
 
 if __name__ == "__main__":

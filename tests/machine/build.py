@@ -11,7 +11,6 @@ before it installs any other. Both are stand-ins made of Debian's packages, beca
 
 from __future__ import annotations
 
-import argparse
 import lzma
 import os
 import shutil
@@ -21,9 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from tests.machine.emulator import MachineError
 from tests.machine.machine import BUILT, MIB, Machine, Shape, qemu
-from tests.machine.parts import SUITE, BuildError, Parts, find, remove, strip, write
+from tests.machine.parts import SUITE, BuildError, Parts, find, remove, run_build, strip, write
 
 DISK_SIZE: Final = 3072 * MIB
 
@@ -355,20 +353,15 @@ def check_host() -> None:
         raise BuildError(f"the machine is an x86_64, and cannot be built on {os.uname().machine}")
 
 
+def build(work: Path) -> None:
+    """Build in this directory, if this host can."""
+    check_host()
+    Builder(work).build()
+
+
 def main() -> int:
     """Build, or print why that is not possible."""
-    parser = argparse.ArgumentParser(prog="python -m tests.machine.build", description="Make the machine.")
-    parser.add_argument("workdir", nargs="?", type=Path, default=BUILT, help="where to make it (%(default)s)")
-    try:
-        options = parser.parse_args()
-        check_host()
-        Builder(options.workdir.resolve()).build()
-    except (BuildError, MachineError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    return run_build("python -m tests.machine.build", "Make the machine.", BUILT, build)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypedDict, Unpack
 
 #: The longest time (seconds) for a boot, and for an answer after a command's own time-out.
 BOOT: Final = 600.0
@@ -52,6 +52,16 @@ class Result:
     err: str
     seconds: float
     timed_out: bool = False
+
+
+class How(TypedDict, total=False):
+    """How a command runs in the guest. With `check`, a failure or more than `timeout` seconds raise CommandError."""
+
+    env: Mapping[str, str] | None
+    cwd: str | None
+    stdin: str | None
+    timeout: float
+    check: bool
 
 
 class Emulator:
@@ -190,33 +200,25 @@ class Emulator:
                 sentence = f"QEMU ended with status {self._qemu.wait(1)}"
         return MachineError(f"{sentence}; last lines:\n{tail(self._directory / 'qemu.log', 5)}{tail(self.screen, 25)}")
 
-    def run(
-        self,
-        *argv: str,
-        env: Mapping[str, str] | None = None,
-        cwd: str | None = None,
-        stdin: str | None = None,
-        timeout: float = 300,
-        check: bool = True,
-    ) -> Result:
+    def run(self, *argv: str, **how: Unpack[How]) -> Result:
         """Run a command in the guest as root."""
-        what = {"argv": argv, "env": dict(env or {}), "cwd": cwd, "stdin": stdin, "timeout": timeout}
-        return self._run(what, " ".join(argv), timeout, check)
+        return self._run({"argv": argv}, " ".join(argv), **how)
 
-    def shell(
+    def shell(self, text: str, **how: Unpack[How]) -> Result:
+        """Run a script in the guest's bash as root; a bare machine has no bash."""
+        return self._run({"shell": text}, text, **how)
+
+    def _run(
         self,
-        text: str,
+        what: dict[str, Any],
+        name: str,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
         stdin: str | None = None,
         timeout: float = 300,
         check: bool = True,
     ) -> Result:
-        """Run a script in the guest's bash as root; a bare machine has no bash."""
-        what = {"shell": text, "env": dict(env or {}), "cwd": cwd, "stdin": stdin, "timeout": timeout}
-        return self._run(what, text, timeout, check)
-
-    def _run(self, request: dict[str, Any], name: str, timeout: float, check: bool) -> Result:
+        request = {**what, "env": dict(env or {}), "cwd": cwd, "stdin": stdin, "timeout": timeout}
         answer = self._ask(request, timeout + GRACE)
         result = Result(**{field.name: answer[field.name] for field in dataclasses.fields(Result)})
         if check and (result.rc or result.timed_out):

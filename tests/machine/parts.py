@@ -5,14 +5,17 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from tests.machine.emulator import MachineError
 from tests.machine.machine import SEARCH
 
 #: The release in the guest, whatever the host's is.
@@ -21,6 +24,20 @@ SUITE: Final = "trixie"
 
 class BuildError(Exception):
     """The machine cannot be built on this host."""
+
+
+def run_build(program: str, description: str, default: Path, build: Callable[[Path], None]) -> int:
+    """Build in the directory that the command line names, or print why that is not possible; returns the exit code."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("workdir", nargs="?", type=Path, default=default, help="where to make it (%(default)s)")
+    try:
+        build(parser.parse_args().workdir.resolve())
+    except (BuildError, MachineError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
 
 
 class Parts:

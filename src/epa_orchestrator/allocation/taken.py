@@ -42,7 +42,7 @@ NOTHING_TAKEN: Final = Taken({})
 
 def taken_by(change: Change) -> Taken:
     """What services lose to the one that gains CPUs in a change."""
-    if len(change.claims) < 2:  # as nearly always
+    if len(change.claims) < 2:  # the usual case: nobody loses anything
         return NOTHING_TAKEN
     lost = losses(change)
     services: dict[str, str] = {}

@@ -40,7 +40,7 @@ def read_nodes(sysfs: Sysfs, present: CpuSet, online: CpuSet) -> tuple[NumaNode,
 
 
 def can_list_nodes(sysfs: Sysfs) -> bool:
-    """Whether this process may know of all nodes; nothing to list is an answer too."""
+    """Whether this process sees all nodes, or that there are none."""
     return sysfs.names(NODE_DIR) is not None or sysfs.read(NODE_LIST) is not None
 
 

@@ -46,7 +46,7 @@ _OF_THE_FILE: Final = (
 )
 
 
-#: Errors that tell that this process may not know; all others of the file mean that there is no such file.
+#: Errors that mean that this process may not know; all others of the file mean that there is no such file.
 _FORBIDDEN: Final = (errno.EACCES, errno.EPERM)
 
 
