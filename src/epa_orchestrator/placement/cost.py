@@ -88,6 +88,12 @@ def levels(
     return (*((name, sign) for name, sign, is_compared in rows if is_compared), ("lowest_cpu", 1))
 
 
+def levels_on(topology: Topology, policy: PlacementPolicy, *, shrinking: bool, sparing: bool) -> Levels:
+    """The levels that a policy compares on a topology."""
+    nodeless, clustered = NO_NODE in topology.nodes, bool(topology.l2_cpus)
+    return levels(policy, shrinking=shrinking, sparing=sparing, nodeless=nodeless, clustered=clustered)
+
+
 #: Name, sign, and whether the policy compares it.
 _Rows = tuple[tuple[str, int, bool], ...]
 

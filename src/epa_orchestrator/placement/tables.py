@@ -20,7 +20,7 @@ from operator import add
 from typing import Final, NamedTuple
 
 from epa_orchestrator.cpuset import CpuSet, iter_bits, lowest_bits, union
-from epa_orchestrator.placement.cost import LEVELS, Cost, levels, other_type
+from epa_orchestrator.placement.cost import LEVELS, Cost, levels_on, other_type
 from epa_orchestrator.placement.policy import PlacementPolicy
 from epa_orchestrator.placement.topology import NO_NODE, Cell, Kind, Part, Topology
 
@@ -45,8 +45,7 @@ class Weights:
     """
 
     def __init__(self, topology: Topology, policy: PlacementPolicy, *, shrinking: bool, sparing: bool) -> None:
-        clustered, nodeless = bool(topology.l2_cpus), NO_NODE in topology.nodes
-        compared = levels(policy, shrinking=shrinking, sparing=sparing, nodeless=nodeless, clustered=clustered)
+        compared = levels_on(topology, policy, shrinking=shrinking, sparing=sparing)
         weight = dict.fromkeys(LEVELS, 0)
         for place, (name, sign) in enumerate(reversed(compared)):
             weight[name] = sign << topology.width + _FIELD * place

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.placement.cost import Cost, Levels, cost, levels, rank
+from epa_orchestrator.placement.cost import Cost, Levels, cost, levels_on, rank
 from epa_orchestrator.placement.policy import DEFAULT_POLICY, PlacementPolicy
-from epa_orchestrator.placement.topology import NO_NODE, Topology
+from epa_orchestrator.placement.topology import Topology
 
 
 @dataclass(frozen=True)
@@ -46,10 +46,7 @@ class Task:
     @cached_property
     def levels(self) -> Levels:
         """The levels by which candidates are compared."""
-        clustered, nodeless = bool(self.topology.l2_cpus), NO_NODE in self.topology.nodes
-        return levels(
-            self.policy, shrinking=self.shrinking, sparing=self.sparing, nodeless=nodeless, clustered=clustered
-        )
+        return levels_on(self.topology, self.policy, shrinking=self.shrinking, sparing=self.sparing)
 
     def cost(self, chosen: CpuSet) -> Cost:
         """The cost vector of a candidate."""
