@@ -253,7 +253,8 @@ class Model:
 
     def _judge_sharing(self, request: Json, chosen: set[int]) -> None:
         foreign = self.system.union(*(other.cpus for other in self.held.values()))
-        judge_sharing(self.machine, self.options, request, chosen, self.free(pool_of(request)), foreign)
+        free, siblings = self.free(pool_of(request)), self._siblings_met(chosen)
+        judge_sharing(self.machine, self.options, request, chosen, free, foreign, siblings)
 
     def _claim_after(self, request: Json, answer: Json, chosen: set[int]) -> Held:
         """The service's claim after the request was granted."""

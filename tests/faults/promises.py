@@ -56,12 +56,19 @@ def judge_whole_cores(machine: MachineNow, options: Json, request: Json, chosen:
 
 
 def judge_sharing(
-    machine: MachineNow, options: Json, request: Json, chosen: set[int], free: set[int], foreign: set[int]
+    machine: MachineNow,
+    options: Json,
+    request: Json,
+    chosen: set[int],
+    free: set[int],
+    foreign: set[int],
+    siblings: set[int],
 ) -> None:
     """With `prefer`, a new claim shares no core with the `foreign` CPUs while there are enough free cores.
 
     NUMA nodes and packages come first, so this holds for machines with one of each. `free` and `foreign` are of the
     moment before the request: the CPUs that it could get, and those of other services or the operating system.
+    `siblings` are the threads that the daemon can know to share cores with the `chosen` CPUs.
     """
     ordinary = (
         thread_policy(options, request) == "prefer"
@@ -76,7 +83,7 @@ def judge_sharing(
     clean = {cpu for cpu in free if machine.siblings[cpu] & machine.online <= free}
     # A core with a reserved thread, even an offline one, is no whole core.
     clean -= machine.siblings_of(foreign | parse_cpus(options.get("reserved-cpus", "")))
-    shared = machine.siblings_of(chosen) & foreign
+    shared = machine.siblings_of(chosen) & foreign & siblings
     require(not shared or len(chosen) > len(clean), "a shared core", request, chosen, "with", shared, "free:", clean)
 
 

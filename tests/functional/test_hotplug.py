@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.state import database_files, loading
 
 from .harness import SMALL, Daemon, format_cpus, parse_cpus, wait_until
@@ -292,7 +293,7 @@ def test_restart_remembers_cores_seen_by_listings(killed: bool) -> None:
         assert daemon.entry("alone")["withheld_cpus"] == "9"
         if killed:
             database = daemon.common / database_files.FILE_NAME
-            wait_until(lambda: loading.load(database).seen.cores.get(1) == 1 << 1 | 1 << 9, "the core is stored")
+            wait_until(lambda: CpuSet.parse("1,9") in loading.load(database).seen.cores, "the core is stored")
             daemon.kill()
         else:
             daemon.stop()

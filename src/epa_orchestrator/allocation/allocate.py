@@ -97,7 +97,7 @@ def allocate(ledger: Ledger, pool: Pool, terms: Terms, count: int | None) -> Gra
 def _allocate(ledger: Ledger, pool: Pool, terms: Terms, claim: Claim | None, count: int | None) -> Grant:
     held = claim.cpus if claim else EMPTY
     require_usable(pool, terms.service, held)
-    free = _free_for(ledger, pool, claim)
+    free = ledger.free_for(pool, claim)
     policy = _placement_policy(pool, terms)
     topology = pool.topology(ledger.claimed - held) if pool.eligible else None
     placed_by = claim.placed_by if claim and not _has_new_wishes(claim, terms) else None
@@ -157,7 +157,7 @@ def _allocate_in_node(
     preemption_policy = preemption_policy_after(pool, claim, terms.preemption_policy)
     policy = _placement_policy(pool, terms)
     topology = pool.topology(ledger.claimed - held)
-    free_anywhere = _free_for(ledger, pool, claim)
+    free_anywhere = ledger.free_for(pool, claim)
     usable = eligible
     if topology.cores_span_nodes and policy.cpu_thread_policy == "isolate":
         usable -= _threads_of(pool, held - node.cpus)  # the service has its one thread of these cores
@@ -199,7 +199,7 @@ def _keep(
     if not online:
         return _grant(ledger, claim, after, kept)
     topology = pool.topology(ledger.claimed - claim.cpus)
-    task = Task(topology, _free_for(ledger, pool, claim), online, len(online), pool.settings.placement)
+    task = Task(topology, ledger.free_for(pool, claim), online, len(online), pool.settings.placement)
     return _grant(ledger, claim, after, kept, (), task, (online,))
 
 
@@ -223,12 +223,6 @@ def release_in_node(ledger: Ledger, pool: PoolName, terms: Terms, node: NodeCpus
 def _threads_of(pool: Pool, cpus: CpuSet) -> CpuSet:
     """All threads of the cores of these CPUs."""
     return CpuSet.from_mask(union(pool.cores.get(cpu, 1 << cpu) for cpu in cpus))
-
-
-def _free_for(ledger: Ledger, pool: Pool, claim: Claim | None) -> CpuSet:
-    """The CPUs that are free for a service, including those that only its own claim withholds."""
-    free = ledger.free(pool)
-    return free | (claim.withheld & pool.eligible) if claim else free
 
 
 # --- placing ------------------------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from typing import Final, NamedTuple
 from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings
-from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.hardware.blind_spots import find_blind_spots
 from epa_orchestrator.hardware.devices import node_of_device
 from epa_orchestrator.hardware.hugepages import HiddenPagesError, Hugepages
-from epa_orchestrator.hardware.machine import LastSeen, Machine
+from epa_orchestrator.hardware.last_seen import LastSeen
+from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.promised import count_by_node, count_of_size, count_on_node
 from epa_orchestrator.hardware.settled import Reading, UnsettledError, read_settled
 from epa_orchestrator.hardware.sysfs import Sysfs
@@ -61,6 +61,7 @@ class Host:
         self._order = 0
         self._built: _Built | None = None
         self.seen = seen or LastSeen()
+        self._cores = self.seen.known_cores(None)
         self.due = math.inf
 
     def use(self, settings: Settings) -> None:
@@ -154,7 +155,7 @@ class Host:
             pools = built.pools
         else:
             problem = reading.problem and _UNREADABLE + reading.problem
-            pools = build_pools(reading.machine, problem, settings, self.seen.cores)
+            pools = build_pools(reading.machine, problem, settings, self._cores)
         warnings = self._find_warnings(pools)
         known = built.warnings if built is not None else ()
         if warnings == known:
@@ -187,16 +188,12 @@ class Host:
         )
 
     def _remember(self, machine: Machine) -> None:
-        placed = EMPTY
-        for node in machine.nodes:
-            placed |= node.cpus
-        nodes = {node_id: cpus - placed for node_id, cpus in self.seen.nodes.items()}
-        for node in machine.nodes:
-            nodes[node.id] = nodes.get(node.id, EMPTY) | node.cpus
-        seen = LastSeen(nodes, machine.known_cores(self.seen.cores))
+        seen = self.seen.updated(machine)
         if seen != self.seen:
-            # Equal cores stay the same object, so that the ledger sees quickly that they have not changed.
-            self.seen = seen._replace(cores=self.seen.cores) if seen.cores == self.seen.cores else seen
+            self.seen = seen
+        cores = seen.known_cores(machine)
+        if cores != self._cores:  # equal ones stay the same object, so that the ledger sees quickly that they are equal
+            self._cores = cores
 
 
 def _is_same(reading: Reading, other: Reading) -> bool:

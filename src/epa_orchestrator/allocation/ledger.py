@@ -40,10 +40,22 @@ class Ledger:
 
     The unions that requests need are kept too: the CPUs `claimed` or `withheld` by any claim, those `owned` in each
     pool, and the `reclaimable` ones, which a legacy NUMA request of another service may take. So are the `recorded`
-    hugepages. `_kept` has the threads of the cores that each claim has to itself, as a mask by service.
+    hugepages. `_kept` has the threads of the cores that each claim has to itself, as a mask by service; `_contested`
+    are the free ones that several claims were promised, as the machine had other cores then.
     """
 
-    __slots__ = ("_kept", "claimed", "claims", "cores", "owned", "pages", "reclaimable", "recorded", "withheld")
+    __slots__ = (
+        "_contested",
+        "_kept",
+        "claimed",
+        "claims",
+        "cores",
+        "owned",
+        "pages",
+        "reclaimable",
+        "recorded",
+        "withheld",
+    )
 
     def __init__(self, cores: Cores = _NO_CORES) -> None:
         self.cores = cores
@@ -55,6 +67,7 @@ class Ledger:
         self.reclaimable: Mapping[PoolName, CpuSet] = self.owned
         self.recorded: Mapping[PageKind, int] = {}
         self._kept: Mapping[str, int] = {}
+        self._contested = 0
 
     @classmethod
     def of(
@@ -96,7 +109,8 @@ class Ledger:
     def _copy(self) -> Ledger:
         after = object.__new__(Ledger)  # copy.copy takes ten times as long
         after.cores, after.claims, after.claimed, after.withheld = self.cores, self.claims, self.claimed, self.withheld
-        after.owned, after.reclaimable, after._kept = self.owned, self.reclaimable, self._kept
+        after.owned, after.reclaimable = self.owned, self.reclaimable
+        after._kept, after._contested = self._kept, self._contested
         after.pages, after.recorded = self.pages, self.recorded
         return after
 
@@ -159,12 +173,12 @@ class Ledger:
         """Derive what each claim withholds: the threads of its cores that no service owns.
 
         When two claims would withhold one thread, because they came to share a core while a thread of it was offline,
-        the first one by name does.
+        the first one by name does; neither may take it.
         """
         free, withheld = ~self.claimed.mask, 0
         changed: dict[str, Claim] = {}
-        shared = _overlap([threads & free for threads in self._kept.values()])
-        for service in sorted(self._kept) if shared else self._kept:
+        self._contested = _in_several([threads & free for threads in self._kept.values()])
+        for service in sorted(self._kept) if self._contested else self._kept:
             mask = self._kept[service] & free & ~withheld
             withheld |= mask
             if self.claims[service].withheld.mask != mask:
@@ -194,6 +208,13 @@ class Ledger:
         """The CPUs of a pool that no service owns or withholds."""
         return pool.eligible - self.claimed - self.withheld
 
+    def free_for(self, pool: Pool, claim: Claim | None) -> CpuSet:
+        """The CPUs of a pool that are free for the service with this claim, those that only its claim withholds too."""
+        free = self.free(pool)
+        if claim is None or not claim.withheld:
+            return free
+        return free | CpuSet.from_mask(claim.withheld.mask & pool.eligible.mask & ~self._contested)
+
 
 def _with_alone(claim: Claim, cores: Cores) -> Claim:
     """The claim with `alone` derived from `withheld`, if it is from a database that had no `alone`.
@@ -217,11 +238,10 @@ def _threads(cores: Cores, cpus: CpuSet) -> int:
     return threads
 
 
-def _overlap(masks: Iterable[int]) -> bool:
-    """Whether some CPU is in two of the masks."""
-    union = 0
+def _in_several(masks: Iterable[int]) -> int:
+    """The CPUs that are in two or more of the masks."""
+    union = several = 0
     for mask in masks:
-        if union & mask:
-            return True
+        several |= union & mask
         union |= mask
-    return False
+    return several

@@ -160,7 +160,7 @@ def is_outdated(ledger: Ledger, pool: Pool, claim: Claim) -> bool:
     if not policy.rules and not is_contested:
         return False
     topology = pool.topology(ledger.claimed - claim.cpus)
-    free = ledger.free(pool) | (claim.withheld & pool.eligible) | claim.cpus
+    free = ledger.free_for(pool, claim) | claim.cpus
     tasks = [Task(topology, free, EMPTY, len(claim.cpus), policy)]
     if claim.explicit:
         tasks = [_in_node(topology, free, claim, policy, node) for node in topology.nodes_of(claim.cpus.mask)]

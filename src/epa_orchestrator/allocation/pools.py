@@ -11,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.machine import Cores, Machine
 from epa_orchestrator.names import PoolName
 from epa_orchestrator.placement.topology import Topology, build_topology
@@ -152,7 +153,7 @@ def build_pools(machine: Machine | None, problem: str | None, settings: Settings
 
     `cores` may include threads that are offline now; without it only online ones count.
     """
-    known = cores if cores is not None else machine.known_cores() if machine else {}
+    known = cores if cores is not None else LastSeen().known_cores(machine)
     isolated = _isolated(machine, problem, settings, known)
     general = _general(machine, problem, settings, known)
     unconfigured = replace(

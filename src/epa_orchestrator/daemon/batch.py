@@ -22,7 +22,7 @@ from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.daemon.mutations import decide, refusal
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
-from epa_orchestrator.hardware.machine import LastSeen
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import Mutation

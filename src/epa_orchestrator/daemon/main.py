@@ -32,7 +32,7 @@ from epa_orchestrator.daemon.server import ConnectionLimits, Server
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.hardware.machine import LastSeen
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.settled import UnsettledError
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
 from epa_orchestrator.state import database_files, loading, opening

@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
 
-from epa_orchestrator.cpuset import CpuSet, lowest, union
+from epa_orchestrator.cpuset import CpuSet
 
 #: The kernel's distance of a node to itself, and its default for other nodes where the firmware gives none
 #: (LOCAL_DISTANCE and REMOTE_DISTANCE in include/linux/topology.h).
@@ -26,16 +25,6 @@ CoreType = Literal["performance", "efficiency"]
 
 #: By CPU id: the threads of its core, as a mask (see CpuSet).
 Cores = Mapping[int, int]
-
-
-class LastSeen(NamedTuple):
-    """Where each CPU was last seen: the CPUs of NUMA nodes, and of cores with several threads.
-
-    The kernel shows neither for an offline CPU, but its owner may release it by node, or have its core to itself.
-    """
-
-    nodes: Mapping[int, CpuSet] = MappingProxyType({})
-    cores: Cores = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -95,28 +84,6 @@ class Machine:
     def node(self, node_id: int) -> NumaNode | None:
         """The node with this id, None when there is none."""
         return next((node for node in self.nodes if node.id == node_id), None)
-
-    def known_cores(self, before: Cores | None = None) -> dict[int, int]:
-        """The threads of each core that has several, with the now offline ones that were in it `before`.
-
-        The kernel shows no core for an offline CPU. A core of `before` is forgotten when its online threads are in
-        several cores now, as after a restart on another machine.
-        """
-        online = self.online.mask
-        core_of = {cpu: core.cpus.mask for core in self.cores for cpu in core.cpus}
-
-        def is_still_one_core(threads: int) -> bool:
-            online_threads = threads & online
-            core = core_of.get(lowest(online_threads), online_threads)
-            return not online_threads & ~core
-
-        kept = {cpu: threads for cpu, threads in (before or {}).items() if is_still_one_core(threads)}
-        cores = {cpu: threads & ~online for cpu, threads in kept.items() if cpu not in self.online}
-        for core in self.cores:
-            offline_threads = union(kept.get(cpu, 0) for cpu in core.cpus) & ~online
-            threads = core.cpus.mask | offline_threads
-            cores.update((cpu, threads) for cpu in CpuSet.from_mask(threads))
-        return {cpu: threads for cpu, threads in cores.items() if threads.bit_count() > 1}
 
     def distance(self, node_id: int, other_id: int) -> int:
         """The distance between two nodes; 10 means the same node.

@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 
 from epa_orchestrator.allocation.claims import PageKind
 from epa_orchestrator.allocation.ledger import Ledger
-from epa_orchestrator.hardware.machine import LastSeen
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.state.database_files import JOURNAL, LOG, check_regular, read_only_uri, real_path, with_suffix
 from epa_orchestrator.state.errors import DISK_ERRORS, StateError, reason
 from epa_orchestrator.state.rows import Row, checksum, claim_of, seen_of
@@ -106,7 +106,7 @@ def _read_verified(db: sqlite3.Connection) -> Loaded:
     for service, node_id, size_kb, count in cast("list[tuple[str, int, int, int]]", pages):
         counts.setdefault(service, {})[node_id, size_kb] = count
     seen = seen_of(meta)
-    ledger = Ledger.of([claim_of(row) for row in claims], counts, seen.cores)
+    ledger = Ledger.of([claim_of(row) for row in claims], counts, seen.known_cores(None))
     return Loaded(ledger, total, seen, version, _number(meta.get(CREATED)))
 
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange, PageKind
 from epa_orchestrator.allocation.taken import Taken, gainer, losses, taken_by
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import LastSeen
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import DEFAULT_POLICY, NO_WISHES, PlacementPolicy, Wishes
 
@@ -151,19 +151,18 @@ def pages_json(kind: PageKind, count: int) -> str | None:
 
 def seen_texts(seen: LastSeen) -> dict[str, str]:
     """Where each CPU was last seen, by key of the table `meta`."""
-    cores = sorted({str(CpuSet.from_mask(threads)) for threads in seen.cores.values()})
     nodes = {node: str(cpus) for node, cpus in seen.nodes.items()}
-    return {"nodes": json.dumps(nodes), "cores": json.dumps(cores)}
+    return {"nodes": json.dumps(nodes), "cores": json.dumps(list(map(str, seen.cores)))}
 
 
 def seen_of(texts: Mapping[str, str]) -> LastSeen:
     """Read what `seen_texts` wrote; a missing part is empty. Raises ValueError."""
     try:
         nodes = {int(node): CpuSet.parse(cpus) for node, cpus in json.loads(texts.get("nodes", "{}")).items()}
-        cores = [CpuSet.parse(core) for core in json.loads(texts.get("cores", "[]"))]
+        cores = tuple([CpuSet.parse(core) for core in json.loads(texts.get("cores", "[]"))])
     except (AttributeError, TypeError) as error:
         raise ValueError("the nodes and cores where CPUs were last seen are in an unknown form") from error
-    return LastSeen(nodes, {cpu: core.mask for core in cores for cpu in core})
+    return LastSeen(nodes, cores)
 
 
 def _placement_of(service: str, text: str) -> _Placement:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from epa_orchestrator.allocation.claims import Change, ClaimChange, PagesChange
-from epa_orchestrator.hardware.machine import LastSeen
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state.database_files import Content, Files
 from epa_orchestrator.state.errors import DISK_ERRORS, REPLACED, CommitError, DatabaseChanged, StateError, reason

@@ -18,7 +18,7 @@ from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings, parse_settings
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.hugepages import Hugepages
-from epa_orchestrator.hardware.machine import LastSeen
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.settled import UnsettledError
 from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsTree
 from tools.synthetic import Shape, build, write_tree

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from epa_orchestrator.allocation.allocate import Terms, allocate
-from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.outdated import is_outdated
 from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.placement.policy import PlacementPolicy, Wishes
 from tests.builders import claim, cpus, owned_and_withheld
 from tests.machines import made_up
@@ -30,8 +31,9 @@ SPLIT = Shape(l3_per_node=2, cores_per_l3=4, threads_per_core=2, isolated="2-7,1
 def pools(shape: Shape = SPLIT, *, before: Pools | None = None, **options: object) -> Pools:
     """The pools of a machine; `before`: those of the same host earlier, which knew some cores already."""
     machine = made_up(shape)
+    seen = LastSeen().updated(before.machine) if before and before.machine else LastSeen()
     settings = parse_settings({name.replace("_", "-"): value for name, value in options.items()})
-    return build_pools(machine, None, settings, machine.known_cores(before.cores if before else None))
+    return build_pools(machine, None, settings, seen.known_cores(machine))
 
 
 def alone(service: str, own: str) -> Claim:
@@ -180,3 +182,15 @@ class TestDomains:
         at = build_pools(None, "unreadable", parse_settings({}), pools().cores)
         assert outdated(Ledger.of([alone("a", "2"), claim("b", "10")], {}, pools().cores), at) == []
         assert at.isolated.eligible == EMPTY
+
+
+def test_threads_that_two_claims_were_promised_are_taken_by_neither() -> None:
+    """The machine has cores of four threads by now, and two claims have CPUs of the core 2,6,10,14 to themselves."""
+    shape = Shape(cores_per_l3=4, threads_per_core=4, isolated="2-3,6-7,10-11,14-15")
+    at = pools(shape)
+    ledger = Ledger.of([alone("a", "2"), alone("b", "6")], {}, at.cores)
+    assert str(ledger.free_for(at.isolated, ledger.claims["a"])) == "3,7,11,15"
+    assert str(allocate(ledger, at.isolated, Terms("a"), 3).cpus) == "2-3,7"
+    # With the other claim gone the threads are the first one's again.
+    without_b = ledger.apply(Change((ClaimChange(ledger.claims["b"], None),)))
+    assert str(without_b.free_for(at.isolated, without_b.claims["a"])) == "3,6-7,10-11,14-15"

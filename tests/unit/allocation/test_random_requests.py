@@ -26,6 +26,7 @@ from epa_orchestrator.allocation.pools import NodeCpus, build_pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import SettingsError, parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.names import PreemptionPolicy
 from epa_orchestrator.placement.policy import (
@@ -200,7 +201,9 @@ class Requests(RuleBasedStateMachine):
     @rule(data=st.data())
     def ask_again_on_a_host_that_has_lost_cpus(self, data: st.DataObject) -> None:
         """Any CPUs are offline or isolated no longer, or nothing can be read: what is held is granted again."""
-        pools = build_pools(self.lossy_machine(data), "unreadable", self.pools.settings, self.machine.known_cores())
+        pools = build_pools(
+            self.lossy_machine(data), "unreadable", self.pools.settings, LastSeen().known_cores(self.machine)
+        )
         for service, claim in self.ledger.claims.items():
             pool = pools.get(claim.pool) or pools.unconfigured
             terms = Terms(service, wishes=data.draw(st.sampled_from([Wishes(), claim.wishes])))

@@ -20,7 +20,7 @@ from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.main import Locations, StartError, open_state, read_settings, run
-from epa_orchestrator.hardware.machine import LastSeen
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import database_files
@@ -188,11 +188,11 @@ def test_no_settings_file_means_the_defaults() -> None:
 def test_the_places_of_seen_cpus_are_stored(locations: Locations) -> None:
     state, _ = open_state(locations)
     assert state.store is not None
-    state.store.stage_seen(LastSeen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110}))
+    state.store.stage_seen(LastSeen({3: CpuSet.parse("1-2")}, (CpuSet.parse("1-2"),)))
     state.store.commit()
     state.store.close()
     state, seen = open_state(locations)
-    assert seen == LastSeen({3: CpuSet.parse("1-2")}, {1: 0b110, 2: 0b110})
+    assert seen == LastSeen({3: CpuSet.parse("1-2")}, (CpuSet.parse("1-2"),))
     assert state.store is not None
     state.store.close()
 

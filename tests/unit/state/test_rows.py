@@ -13,7 +13,7 @@ import pytest
 
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import LastSeen
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.placement.policy import PlacementPolicy, Wishes
 from epa_orchestrator.state import rows
 from tests.unit.state.builders import claim
@@ -109,8 +109,8 @@ def test_no_pages_have_no_row() -> None:
 
 
 def test_seen_cpus_come_back() -> None:
-    seen = LastSeen({0: CpuSet.parse("0-1,8-9"), 2: CpuSet()}, {1: 0b1000000010, 9: 0b1000000010})
-    assert rows.seen_texts(seen) == {"nodes": '{"0": "0-1,8-9", "2": ""}', "cores": '["1,9"]'}
+    seen = LastSeen({0: CpuSet.parse("0-1,8-9"), 2: CpuSet()}, tuple(map(CpuSet.parse, ("2,10", "1,9"))))
+    assert rows.seen_texts(seen) == {"nodes": '{"0": "0-1,8-9", "2": ""}', "cores": '["2,10", "1,9"]'}
     assert rows.seen_of(rows.seen_texts(seen)) == seen
     assert rows.seen_of({}) == LastSeen()
 

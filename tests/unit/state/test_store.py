@@ -13,7 +13,7 @@ import pytest
 
 from epa_orchestrator.allocation.claims import Change, ClaimChange, PagesChange
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import LastSeen
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.state.errors import CommitError, DatabaseChanged
 from epa_orchestrator.state.loading import load, load_copy
 from epa_orchestrator.state.opening import open_store
@@ -60,10 +60,10 @@ def test_seen_cpus_come_back(path: Path) -> None:
     opened, loaded = open_store(path)
     assert loaded.seen == LastSeen()
     opened.stage(GROWN, PEER, "allocate_cores", 2.0)
-    opened.stage_seen(LastSeen({0: CpuSet.parse("0-3"), 4: CpuSet.parse("")}, {2: 0b10100, 4: 0b10100}))
+    opened.stage_seen(LastSeen({0: CpuSet.parse("0-3"), 4: CpuSet.parse("")}, (CpuSet.parse("2,4"),)))
     opened.commit()
     opened.close()
-    assert load(path).seen == LastSeen({0: CpuSet.parse("0-3"), 4: CpuSet.parse("")}, {2: 0b10100, 4: 0b10100})
+    assert load(path).seen == LastSeen({0: CpuSet.parse("0-3"), 4: CpuSet.parse("")}, (CpuSet.parse("2,4"),))
 
 
 def test_staged_changes_lock_the_database_until_the_commit(path: Path, opened: Store) -> None:
