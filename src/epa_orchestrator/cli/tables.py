@@ -138,6 +138,8 @@ def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable
         ("L3 domains", str(len(found.l3_domains)) if found.l3_domains else "unknown"),
     ):
         summary.add_row(name, value)
+    if found.l2_clusters:
+        summary.add_row("L2 clusters", f"{len(found.l2_clusters)}, cores that share an L2 cache")
     nodes = FittedTable(("Node", "CPUs", "L3 domains", "Memory (MiB)", "Distances", "Hugepages"), "NUMA nodes")
     for node in found.nodes:
         l3_count = sum(1 for domain in found.l3_domains if domain & node.cpus)

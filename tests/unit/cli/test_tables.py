@@ -313,6 +313,11 @@ def test_hybrid_machine() -> None:
     assert dict(rows(summary))["Cores"] == "3, 1 threads each (1 performance, 2 efficiency)"
 
 
+def test_machine_with_l2_clusters() -> None:
+    summary, _ = tables.machine(made_up(Shape(cores_per_l3=8, cores_per_l2=4)), {0: ()})
+    assert dict(rows(summary))["L2 clusters"] == "2, cores that share an L2 cache"
+
+
 def test_history() -> None:
     events = [
         event("a", None, claim("2-3")),
