@@ -122,17 +122,20 @@ class Actions(ops.Object):
         if info is None:
             raise CharmError("the snap is not installed: see 'juju debug-log'")
         isolated = isolation.read().isolated
+        warnings: tuple[str, ...] = ()
         try:
             daemon_health.check(isolated)
             health = "the daemon answers"
+            warnings = daemon_health.warnings()
         except CharmError as error:
             health = str(error)
         connections = orchestrator_snap.connections()
         document = {
             "health": health,
+            "warnings": list(warnings),
             "version": info.version,
             "revision": info.revision,
-            "channel": info.tracking or "none (installed from a file)",
+            "channel": _channel(info),
             "held": info.hold is not None,
             "isolated-cpus": str(isolated) or "none",
             "options": orchestrator_snap.options(),
@@ -142,7 +145,14 @@ class Actions(ops.Object):
         event.set_results(action_results(text, document))
 
 
+def _channel(info: snap.InstalledInfo) -> str:
+    """The channel that the installed snap came from; snapd keeps showing an earlier one of a snap from a file."""
+    return info.tracking if info.tracking and not info.revision.startswith("x") else "none (installed from a file)"
+
+
 def _format(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(map(str, cast("list[Any]", value))) or "none"
     if not isinstance(value, dict):
         return str(value)
     return ", ".join(f"{key}={each}" for key, each in cast("dict[str, Any]", value).items())

@@ -89,6 +89,17 @@ def check(isolated: CpuSet) -> None:
         )
 
 
+def warnings() -> tuple[str, ...]:
+    """The daemon's warnings about itself, its options and the host, as its command `status` shows them.
+
+    Raises CharmError when the daemon does not answer.
+    """
+    try:
+        return tuple(_client().list_allocations().warnings)
+    except DaemonError as error:
+        raise CharmError(f"the daemon does not answer: {error}") from error
+
+
 def holdings() -> Holdings:
     """All claims and hugepage records.
 

@@ -89,7 +89,7 @@ def _choices(found: Explanation, *, refused: bool) -> Table:
         title = "The best choices, which are equally good" if others else "The choice"
     columns = ("", "best" if refused else "chosen", *("next best" for _ in others))
     table = FittedTable(columns, title)
-    table.add_row("on NUMA nodes", *(_text(_breakable(each.numa_nodes)) for each in candidates))
+    table.add_row("on NUMA nodes", *(_text(_breakable(each.numa_nodes) or "none") for each in candidates))
     table.add_row("CPUs", *(_text(_breakable(each.cpus)) for each in candidates), end_section=True)
     levels = {name: [each.cost.get(name, 0) for each in candidates] for name in first.cost}
     deciding = next((name for name, values in levels.items() if others and values[0] != values[1]), None)

@@ -173,9 +173,11 @@ def test_refresh_snap_fails_with_the_reason_and_blocks(settled: Unit) -> None:
 
 def test_get_status_shows_snap_options_connections_and_health(settled: Unit) -> None:
     settled.workload.config = {"cpu-pool": "0", "resize-policy": "in-place"}
+    settled.workload.found_warnings = ("cpu-pool names CPUs 9, which this machine does not have", "another")
     text, document = settled.act("get-status")
     assert document == {
         "health": "the daemon answers",
+        "warnings": ["cpu-pool names CPUs 9, which this machine does not have", "another"],
         "version": "0.1.0",
         "revision": "x1",
         "channel": "none (installed from a file)",
@@ -189,6 +191,7 @@ def test_get_status_shows_snap_options_connections_and_health(settled: Unit) -> 
     }
     assert text.splitlines() == [
         "health: the daemon answers",
+        "warnings: cpu-pool names CPUs 9, which this machine does not have; another",
         "version: 0.1.0",
         "revision: x1",
         "channel: none (installed from a file)",
@@ -209,6 +212,14 @@ def test_get_status_shows_problems(settled: Unit, monkeypatch: pytest.MonkeyPatc
     assert document["health"] == "the daemon does not answer: start it"
     assert (document["held"], document["channel"], document["isolated-cpus"]) == (False, "latest/edge", "none")
     assert document["connections"] == {"epa-orchestrator:topology": "not connected"}
+
+
+def test_get_status_shows_no_channel_for_a_snap_from_a_file(settled: Unit) -> None:
+    """snapd keeps the channel that an earlier revision came from."""
+    settled.workload.snap = info("x1", "2026.1/stable", held=True)
+    text, document = settled.act("get-status")
+    assert document["channel"] == "none (installed from a file)"
+    assert "warnings: none" in text.splitlines()
 
 
 def test_get_status_fails_without_a_snap(unit: Unit) -> None:

@@ -31,6 +31,11 @@ def test_daemon_that_sees_the_isolated_cpus_is_healthy() -> None:
     daemon_health.check(CpuSet.parse("2-7"))
 
 
+@pytest.mark.usefixtures("ours")
+def test_warnings_are_the_daemons(daemon: Service) -> None:
+    assert daemon_health.warnings() == tuple(daemon.client.list_allocations().warnings)
+
+
 @pytest.mark.usefixtures("ours", "service")
 def test_stopped_daemon_is_reported_with_the_command_that_starts_it() -> None:
     sentence = error_of(lambda: daemon_health.check(EMPTY))

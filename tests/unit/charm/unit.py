@@ -128,6 +128,7 @@ class Workload:
         self.taken_over = ""
         #: What connect_host returns.
         self.missing = ""
+        self.found_warnings: tuple[str, ...] = ()
         self.plugs: list[tuple[str, str]] = []
         #: The isolated CPUs of each health check.
         self.isolated: list[CpuSet] = []
@@ -212,6 +213,9 @@ class Workload:
     def check(self, isolated: CpuSet) -> None:
         self.isolated.append(isolated)
         self._fail("check")
+
+    def warnings(self) -> tuple[str, ...]:
+        return self.found_warnings
 
     def holdings(self) -> Holdings:
         self._fail("holdings")
