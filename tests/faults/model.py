@@ -246,10 +246,10 @@ class Model:
             judge_whole_cores(self.machine, self.options, request, chosen, after)
         if before is None and lone and "taken" not in answer:
             self._judge_sharing(request, chosen)
-        taken = self._judge_losses(request, answer, after, gained, lone=lone)
+        self._judge_losses(request, answer, after, gained, lone=lone)
         self.held[service] = after
         newly_alone = after.alone - (before.alone if before else set())
-        self._judge_cores(request, gained, taken, newly_alone)
+        self._judge_cores(request, gained, newly_alone)
 
     def _judge_sharing(self, request: Json, chosen: set[int]) -> None:
         foreign = self.system.union(*(other.cpus for other in self.held.values()))
@@ -342,8 +342,8 @@ class Model:
             return max(available * self.option("default-allocation-percent", 80) // 100, 1)
         return max(available - self.option("large-system-reserved-cpus", 16), 1)
 
-    def _judge_losses(self, request: Json, answer: Json, after: Held, gained: set[int], *, lone: bool) -> set[int]:
-        """Take from other services the CPUs that they may lose to this request; returns these CPUs."""
+    def _judge_losses(self, request: Json, answer: Json, after: Held, gained: set[int], *, lone: bool) -> None:
+        """Take from other services the CPUs that they may lose to this request."""
         service, pool = request["service_name"], after.pool
         taken: set[int] = set()
         losses = {name: other.cpus & gained for name, other in self.held.items() if name != service}
@@ -368,7 +368,6 @@ class Model:
                 del self.held[name]
         if taken and lone and not self.has_rules(request):
             self._judge_need(request, after, taken, free)
-        return taken
 
     def _judge_need(self, request: Json, after: Held, taken: set[int], free: set[int]) -> None:
         """CPUs are taken from others only when free ones do not suffice, unless `numa-reclaim` is `always`."""
@@ -377,13 +376,10 @@ class Model:
             spare = (free & node) - after.cpus
             require(not spare, "CPUs taken while others are free", request, taken, "free:", spare)
 
-    def _judge_cores(self, request: Json, gained: set[int], taken: set[int], alone: set[int]) -> None:
-        """Check that no service gets a thread of a core that another service has alone.
-
-        Two services can share a core whose threads were never online together; then a request may take one thread.
-        """
+    def _judge_cores(self, request: Json, gained: set[int], alone: set[int]) -> None:
+        """Check that no service gets a thread of a core that another service has alone, nor takes one from a third."""
         service = request["service_name"]
-        siblings = self._siblings_met(gained - taken)
+        siblings = self._siblings_met(gained)
         for name, other in self.held.items():
             if name != service:
                 shared = other.alone & siblings

@@ -37,6 +37,14 @@ FOUND: Final = {
     "a restart forgets the core of an offline claim that has left its pool": 2080,
 }
 
+#: The same among the wider stories.
+FOUND_WIDE: Final = {
+    "a restart on another machine forgets the core of an offline CPU": 3665930398,
+    "a CPU that comes back elsewhere takes the core of others with it": 1435532444,
+    "one of two services with the same core alone takes a third thread": 5104,
+    "a thread of an isolated core taken from a third service": 5042,
+}
+
 #: The CPU time (s) of each part of the long form.
 LONG: Final = 240.0
 
@@ -49,6 +57,13 @@ def assert_nothing_found(survey: Survey) -> None:
 @pytest.mark.parametrize("seed", FOUND.values(), ids=FOUND.keys())
 def test_known_story_keeps_every_promise(seed: int) -> None:
     survey = Survey()
+    survey.run(seed, STEPS)
+    assert_nothing_found(survey)
+
+
+@pytest.mark.parametrize("seed", FOUND_WIDE.values(), ids=FOUND_WIDE.keys())
+def test_known_wide_story_keeps_every_promise(seed: int) -> None:
+    survey = Survey(make_wide_story)
     survey.run(seed, STEPS)
     assert_nothing_found(survey)
 

@@ -165,7 +165,7 @@ def _allocate_in_node(
     reclaimable = EMPTY
     # A request for no more than the service holds in the node reclaims nothing.
     if count > len(held_there) and preemption_policy == "legacy" and pool.settings.numa_reclaim != "never":
-        reclaimable = (ledger.reclaimable[pool.name] - held) & usable
+        reclaimable = ledger.reclaimable_for(pool, terms.service, held) & usable
     available = len(free) + len(held_there) + len(reclaimable)
     if count > available:
         raise Refused(

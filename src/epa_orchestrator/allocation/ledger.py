@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange, PageKind, PagesChange
 from epa_orchestrator.allocation.pools import Pool
@@ -29,6 +29,20 @@ from epa_orchestrator.hardware.machine import Cores
 from epa_orchestrator.names import PoolName
 
 _NO_CORES: Final[Cores] = MappingProxyType({})
+
+
+class _Kept(NamedTuple):
+    """The cores that a claim has to itself, as masks: all their threads, and those that its other CPUs need unused."""
+
+    threads: int
+    siblings: int
+
+
+class _Guarded(NamedTuple):
+    """CPUs that are siblings of the CPUs that claims have alone, as masks: of any claim's, and of several claims'."""
+
+    by_any: int = 0
+    by_several: int = 0
 
 
 class LedgerError(ValueError):
@@ -40,12 +54,14 @@ class Ledger:
 
     The unions that requests need are kept too: the CPUs `claimed` or `withheld` by any claim, those `owned` in each
     pool, and the `reclaimable` ones, which a legacy NUMA request of another service may take. So are the `recorded`
-    hugepages. `_kept` has the threads of the cores that each claim has to itself, as a mask by service; `_contested`
-    are the free ones that several claims were promised, as the machine had other cores then.
+    hugepages. `_kept` is by service, for claims that have cores to themselves. Two claims may have been promised one
+    core, as the machine had other cores then: `_contested` are the free threads of such cores, and `_guarded` the
+    siblings that any claim keeps, and those that several do.
     """
 
     __slots__ = (
         "_contested",
+        "_guarded",
         "_kept",
         "claimed",
         "claims",
@@ -66,8 +82,9 @@ class Ledger:
         self.owned: Mapping[PoolName, CpuSet] = {"isolated": EMPTY, "general": EMPTY}
         self.reclaimable: Mapping[PoolName, CpuSet] = self.owned
         self.recorded: Mapping[PageKind, int] = {}
-        self._kept: Mapping[str, int] = {}
+        self._kept: Mapping[str, _Kept] = {}
         self._contested = 0
+        self._guarded = _Guarded()
 
     @classmethod
     def of(
@@ -110,14 +127,14 @@ class Ledger:
         after = object.__new__(Ledger)  # copy.copy takes ten times as long
         after.cores, after.claims, after.claimed, after.withheld = self.cores, self.claims, self.claimed, self.withheld
         after.owned, after.reclaimable = self.owned, self.reclaimable
-        after._kept, after._contested = self._kept, self._contested
+        after._kept, after._contested, after._guarded = self._kept, self._contested, self._guarded
         after.pages, after.recorded = self.pages, self.recorded
         return after
 
     def _use_cores(self, cores: Cores) -> None:
         self.cores = cores
         claims = [_with_alone(claim, cores) for claim in self.claims.values()]
-        self._kept = {claim.service: kept for claim in claims if (kept := self.threads_of(claim))}
+        self._kept = {claim.service: kept for claim in claims if (kept := self._kept_by(claim)).threads}
         # What is known of a core may be lost, and then nothing of it is withheld any more.
         self.claims = {
             claim.service: claim
@@ -148,8 +165,8 @@ class Ledger:
         for after in [change.after for change in changes if change.after is not None]:
             self._check(claims, after)
             claims[after.service] = after
-            if threads := self.threads_of(after):
-                kept[after.service] = threads
+            if (keeps := self._kept_by(after)).threads:
+                kept[after.service] = keeps
             self.claimed |= after.cpus
             owned[after.pool] |= after.cpus
             if after.preemption_policy == "legacy":
@@ -177,9 +194,10 @@ class Ledger:
         """
         free, withheld = ~self.claimed.mask, 0
         changed: dict[str, Claim] = {}
-        self._contested = _in_several([threads & free for threads in self._kept.values()])
+        self._guarded = _Guarded(*_in_any_and_several([kept.siblings for kept in self._kept.values()]))
+        _, self._contested = _in_any_and_several([kept.threads & free for kept in self._kept.values()])
         for service in sorted(self._kept) if self._contested else self._kept:
-            mask = self._kept[service] & free & ~withheld
+            mask = self._kept[service].threads & free & ~withheld
             withheld |= mask
             if self.claims[service].withheld.mask != mask:
                 changed[service] = replace(self.claims[service], withheld=CpuSet.from_mask(mask))
@@ -204,6 +222,15 @@ class Ledger:
         """The threads of the cores that a claim was promised for itself, its own ones too, as a mask."""
         return _threads(self.cores, claim.alone) if claim.alone else claim.withheld.mask
 
+    def _kept_by(self, claim: Claim) -> _Kept:
+        threads = self.threads_of(claim)
+        if not claim.alone:
+            return _Kept(threads, threads)
+        siblings = 0
+        for cpu in iter_bits(claim.alone.mask):
+            siblings |= self.cores.get(cpu, 0) & ~(1 << cpu)
+        return _Kept(threads, siblings)
+
     def free(self, pool: Pool) -> CpuSet:
         """The CPUs of a pool that no service owns or withholds."""
         return pool.eligible - self.claimed - self.withheld
@@ -214,6 +241,15 @@ class Ledger:
         if claim is None or not claim.withheld:
             return free
         return free | CpuSet.from_mask(claim.withheld.mask & pool.eligible.mask & ~self._contested)
+
+    def reclaimable_for(self, pool: Pool, service: str, held: CpuSet) -> CpuSet:
+        """The CPUs of others that a legacy NUMA request of the service, which has `held`, may take.
+
+        None is a thread of a core that another claim has to itself for another CPU: a new owner would share that core.
+        """
+        own = self._kept.get(service)
+        guarded = self._guarded.by_any & ~own.siblings | self._guarded.by_several if own else self._guarded.by_any
+        return CpuSet.from_mask(self.reclaimable[pool.name].mask & ~held.mask & ~guarded)
 
 
 def _with_alone(claim: Claim, cores: Cores) -> Claim:
@@ -238,10 +274,10 @@ def _threads(cores: Cores, cpus: CpuSet) -> int:
     return threads
 
 
-def _in_several(masks: Iterable[int]) -> int:
-    """The CPUs that are in two or more of the masks."""
+def _in_any_and_several(masks: Iterable[int]) -> tuple[int, int]:
+    """The CPUs that are in any of the masks, and those that are in two or more."""
     union = several = 0
     for mask in masks:
         several |= union & mask
         union |= mask
-    return several
+    return union, several

@@ -158,11 +158,11 @@ def seen_texts(seen: LastSeen) -> dict[str, str]:
 def seen_of(texts: Mapping[str, str]) -> LastSeen:
     """Read what `seen_texts` wrote; a missing part is empty. Raises ValueError."""
     try:
-        nodes = {int(node): CpuSet.parse(cpus) for node, cpus in json.loads(texts.get("nodes", "{}")).items()}
-        cores = tuple([CpuSet.parse(core) for core in json.loads(texts.get("cores", "[]"))])
-    except (AttributeError, TypeError) as error:
+        nodes, cores = json.loads(texts.get("nodes", "{}")), json.loads(texts.get("cores", "[]"))
+        seen = {int(node): CpuSet.parse(cpus) for node, cpus in nodes.items()}
+        return LastSeen(seen, tuple([CpuSet.parse(core) for core in cores]))
+    except (AttributeError, TypeError, ValueError, RecursionError) as error:
         raise ValueError("the nodes and cores where CPUs were last seen are in an unknown form") from error
-    return LastSeen(nodes, cores)
 
 
 def _placement_of(service: str, text: str) -> _Placement:

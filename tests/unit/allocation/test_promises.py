@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from epa_orchestrator.allocation.allocate import Terms, allocate
+from epa_orchestrator.allocation.allocate import Terms, allocate, allocate_in_node
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.outdated import is_outdated
-from epa_orchestrator.allocation.pools import Pools, build_pools
+from epa_orchestrator.allocation.pools import NodeCpus, Pools, build_pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY
@@ -194,3 +194,28 @@ def test_threads_that_two_claims_were_promised_are_taken_by_neither() -> None:
     # With the other claim gone the threads are the first one's again.
     without_b = ledger.apply(Change((ClaimChange(ledger.claims["b"], None),)))
     assert str(without_b.free_for(at.isolated, without_b.claims["a"])) == "3,6-7,10-11,14-15"
+
+
+def test_a_thread_of_a_core_that_a_claim_was_promised_is_not_taken_from_a_third() -> None:
+    """CPUs 2 and 10 were claimed while the kernel did not show them together, and are one core by now."""
+    at = pools()
+    ledger = Ledger.of([alone("promised", "2"), claim("owner", "10-11")], {}, at.cores)
+    grant = allocate_in_node(ledger, at.isolated, Terms("third"), NodeCpus(0, cpus("2,10-11")), 1)
+    assert str(grant.cpus) == "11"
+    with pytest.raises(Refused, match="has 1 CPUs that can be given to this service, but 2 were requested"):
+        allocate_in_node(ledger, at.isolated, Terms("third"), NodeCpus(0, cpus("10-11")), 2)
+
+
+def test_one_of_two_cpus_that_a_claim_was_promised_a_core_for_is_not_taken_either() -> None:
+    """The other one would share its core with the new owner. Its CPU 3 can be taken, which is the last of its core."""
+    at = pools()
+    ledger = Ledger.of([alone("owner", "2-3,10")], {}, at.cores)
+    assert str(ledger.reclaimable_for(at.isolated, "third", EMPTY)) == "3"
+
+
+def test_a_service_that_was_promised_a_core_takes_its_threads_from_others() -> None:
+    at = pools()
+    ledger = Ledger.of([alone("promised", "2"), claim("owner", "10")], {}, at.cores)
+    assert str(ledger.reclaimable_for(at.isolated, "promised", cpus("2"))) == "10"
+    third = Ledger.of([alone("promised", "2"), claim("owner", "10"), alone("other", "3")], {}, at.cores)
+    assert str(third.reclaimable_for(at.isolated, "other", cpus("3"))) == "2"

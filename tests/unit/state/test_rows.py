@@ -125,6 +125,7 @@ def test_seen_cpus_come_back() -> None:
         {"cores": "5"},
         {"cores": "[5]"},
         {"cores": '["x"]'},
+        {"cores": '["\\ud800"]'},
     ],
 )
 def test_seen_cpus_in_an_unknown_form_are_refused(texts: dict[str, str]) -> None:
