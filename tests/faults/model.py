@@ -145,7 +145,7 @@ class Model:
             require(False, "a request is refused although there are enough CPUs", request, error)
 
     def _asks_for_its_own(self, request: Json, held: Held) -> bool:
-        """Whether this asks for what the service holds; then whatever is offline refuses it, nor a changed option."""
+        """Whether this asks for what the service holds; then no offline CPU and no changed option can refuse it."""
         if held.pool != pool_of(request) or (held.preemption_policy, request.get("preemption_policy")) == _DOWNGRADE:
             return False
         if has_wishes(request):

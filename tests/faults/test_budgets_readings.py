@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Budgets in CPU time of a listing, a get_memory_info and an import; costs must grow no faster than the state.
+"""Budgets in CPU time of a listing, a get_memory_info, an import and known cores; costs grow no faster than the state.
 
 Each cost is the least of several, in CPU time of this process, so that other work on the machine changes little. Most
 budgets are two to five times what a slow virtual machine needs.
@@ -27,6 +27,7 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.queries import Queries
+from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import Reading, validate
@@ -242,3 +243,18 @@ def test_import_cost_grows_with_the_state(kind: str, tmp_path: Path, long: bool)
     costs = [least(2, partial(imported, tmp_path, content)) for content in (small, large)]
     assert costs[1] < 15 * costs[0]
     assert costs[1] < 10
+
+
+# --- cores that were seen ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_cost_of_known_cores_grows_with_their_number(damaged: bool) -> None:
+    """Damaged: the text of one core has become a range over all of them."""
+
+    def spent(count: int) -> float:
+        pairs = [CpuSet((cpu, cpu + count)) for cpu in range(count)]
+        seen = LastSeen({}, (CpuSet(range(count)), *pairs) if damaged else tuple(pairs))
+        return least(3, lambda: seen.known_cores(None))
+
+    assert spent(4_000) < 20 * spent(500)

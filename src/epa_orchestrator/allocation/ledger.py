@@ -32,14 +32,14 @@ _NO_CORES: Final[Cores] = MappingProxyType({})
 
 
 class _Kept(NamedTuple):
-    """The cores that a claim has to itself, as masks: all their threads, and those that its other CPUs need unused."""
+    """The cores that a claim has to itself, as masks: all threads, and the siblings of the CPUs that have them."""
 
     threads: int
     siblings: int
 
 
 class _Guarded(NamedTuple):
-    """CPUs that are siblings of the CPUs that claims have alone, as masks: of any claim's, and of several claims'."""
+    """Siblings of CPUs that have a core to themselves, as masks: of CPUs of any claim, and of several claims."""
 
     by_any: int = 0
     by_several: int = 0

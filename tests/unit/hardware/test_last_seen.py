@@ -74,12 +74,21 @@ def test_a_core_whose_threads_are_in_several_cores_now_is_forgotten() -> None:
 def test_only_cores_of_several_threads_are_known() -> None:
     seen = LastSeen().updated(host("0,4", "1", "2,6-7"))
     assert seen.cores == (CpuSet.parse("0,4"), CpuSet.parse("2,6-7"))
-    assert seen.known_cores(host("0", "1", "2")) == {0: 17, 4: 17, 2: 196, 6: 196, 7: 196}
+    first, second = CpuSet.parse("0,4").mask, CpuSet.parse("2,6-7").mask
+    assert seen.known_cores(host("0", "1", "2")) == {0: first, 4: first, 2: second, 6: second, 7: second}
 
 
 def test_without_a_machine_all_cpus_count_as_offline() -> None:
     cores = tuple(map(CpuSet.parse, ("0-1", "1-2", "4,6")))
-    assert LastSeen({}, cores).known_cores(None) == {0: 7, 1: 7, 2: 7, 4: 80, 6: 80}
+    first, second = CpuSet.parse("0-2").mask, CpuSet.parse("4,6").mask
+    assert LastSeen({}, cores).known_cores(None) == {0: first, 1: first, 2: first, 4: second, 6: second}
+
+
+def test_a_cpu_that_comes_and_goes_leaves_nothing_new_to_store() -> None:
+    both = host("0,4", "1,5")
+    seen = LastSeen().updated(both)
+    assert seen.updated(host("0", "1,5")) == seen
+    assert seen.updated(host("0", "1,5")).updated(both) == seen
 
 
 def test_the_same_reading_again_changes_nothing_and_what_is_contradicted_is_dropped() -> None:
