@@ -250,11 +250,11 @@ def test_import_cost_grows_with_the_state(kind: str, tmp_path: Path, long: bool)
 
 @pytest.mark.parametrize("damaged", [False, True])
 def test_cost_of_known_cores_grows_with_their_number(damaged: bool) -> None:
-    """Damaged: the text of one core has become a range over all of them."""
+    """Damaged: the text of one core has become a range over all of them. Longer masks cost more: 6 times in all."""
 
     def spent(count: int) -> float:
         pairs = [CpuSet((cpu, cpu + count)) for cpu in range(count)]
         seen = LastSeen({}, (CpuSet(range(count)), *pairs) if damaged else tuple(pairs))
         return least(3, lambda: seen.known_cores(None))
 
-    assert spent(4_000) < 20 * spent(500)
+    assert spent(2_000) < 14 * spent(500)
