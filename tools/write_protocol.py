@@ -33,7 +33,8 @@ from epa_orchestrator.protocol.answers import (  # noqa: E402
     NumaCoresAnswer,
     PercentAnswer,
 )
-from epa_orchestrator.protocol.requests import AllocationFields, CommonFields, Request  # noqa: E402
+from epa_orchestrator.protocol.fields import CommonFields  # noqa: E402
+from epa_orchestrator.protocol.requests import AllocationFields, Request  # noqa: E402
 
 Schema = dict[str, Any]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.requests import validate
+from epa_orchestrator.protocol.parsing import validate
 
 Json = dict[str, Any]
 

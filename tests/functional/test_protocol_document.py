@@ -27,7 +27,7 @@ from epa_orchestrator.protocol.answers import (
     NumaCoresAnswer,
     PercentAnswer,
 )
-from epa_orchestrator.protocol.requests import validate
+from epa_orchestrator.protocol.parsing import validate
 from tools.make_machines import SHIPPED
 from tools.write_protocol import DOCUMENT, build_schema, fill_in, tables
 

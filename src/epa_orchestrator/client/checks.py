@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 
 from epa_orchestrator.cpuset import MAX_CPU_ID, CpuSet
 from epa_orchestrator.errors import EpaError
+from epa_orchestrator.names import MAX_NAME_LENGTH
 from epa_orchestrator.protocol.answers import (
     Allocated,
     Answer,
@@ -29,7 +30,6 @@ from epa_orchestrator.protocol.answers import (
     NumaCoresAnswer,
     PercentAnswer,
 )
-from epa_orchestrator.protocol.requests import MAX_NAME_LENGTH
 
 _MODEL = TypeVar("_MODEL", bound=Answer)
 

@@ -24,7 +24,7 @@ from epa_orchestrator.protocol.answers import (
     NumaCoresAnswer,
     PercentAnswer,
 )
-from epa_orchestrator.protocol.requests import VERSION
+from epa_orchestrator.protocol.fields import VERSION
 
 _MODEL = TypeVar("_MODEL", bound=Answer)
 

@@ -30,8 +30,10 @@ from epa_orchestrator.daemon.quotas import Quotas
 from epa_orchestrator.descriptors import PassedError, SlowCloser, end
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import ErrorAnswer
+from epa_orchestrator.protocol.fields import ProtocolError
 from epa_orchestrator.protocol.framing import IncomingRequest
-from epa_orchestrator.protocol.requests import ProtocolError, Reading, Request
+from epa_orchestrator.protocol.readings import Reading
+from epa_orchestrator.protocol.requests import Request
 
 _RECV_BYTES: Final = 4096
 #: A connection without a byte for this time (seconds) may be closed to make room for another one.

@@ -28,7 +28,8 @@ from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer,
 from epa_orchestrator.daemon.upkeep import Upkeep
 from epa_orchestrator.daemon.worker import Call, Done, Worker
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.requests import ListAllocations, Reading, Request
+from epa_orchestrator.protocol.readings import ListAllocations, Reading
+from epa_orchestrator.protocol.requests import Request
 
 log = logging.getLogger(__name__)
 

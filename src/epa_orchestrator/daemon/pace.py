@@ -16,12 +16,7 @@ from typing import Final
 from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
-from epa_orchestrator.protocol.requests import (
-    AllocateCoresPercent,
-    AllocateHugepages,
-    AllocateNumaCores,
-    Mutation,
-)
+from epa_orchestrator.protocol.requests import AllocateCoresPercent, AllocateHugepages, AllocateNumaCores, Mutation
 
 #: A decision is quick if it takes less than this time (seconds).
 _QUICK: Final = 0.001

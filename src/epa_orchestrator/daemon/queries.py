@@ -21,7 +21,7 @@ from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName
 from epa_orchestrator.protocol.answers import ListingHead, PageCapacity, PoolSummary, add_warnings
 from epa_orchestrator.protocol.memory import NodePart, encode_memory
-from epa_orchestrator.protocol.requests import GetMemoryInfo, Reading
+from epa_orchestrator.protocol.readings import GetMemoryInfo, Reading
 
 #: How many services are encoded at a stretch: 2,000 claims take 22 ms, the hugepage records of 7,000 services 39 ms.
 _ENCODED_AT_ONCE: Final = 100

@@ -27,7 +27,7 @@ from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, send, send_er
 from epa_orchestrator.daemon.worker import Worker
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.requests import Reading
+from epa_orchestrator.protocol.readings import Reading
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from epa_orchestrator.names import PoolName, PreemptionPolicy
-from epa_orchestrator.protocol.requests import VERSION
+from epa_orchestrator.protocol.fields import VERSION
 
 FEATURES: Final = (
     "non-preemptive-allocations",

@@ -13,7 +13,9 @@ import re
 from itertools import accumulate
 from typing import Final
 
-from epa_orchestrator.protocol.requests import MAX_REQUEST_BYTES, ProtocolError, Request, parse
+from epa_orchestrator.protocol.fields import ProtocolError
+from epa_orchestrator.protocol.parsing import MAX_REQUEST_BYTES, parse
+from epa_orchestrator.protocol.requests import Request
 
 #: Pieces that one request may arrive in. The longest request that makes sense has 3.5 KB.
 MAX_PIECES: Final = 4096

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.protocol.answers import LeftOut, PageCapacity, add_warnings
-from epa_orchestrator.protocol.requests import VERSION
+from epa_orchestrator.protocol.fields import VERSION
 
 #: The longest answer (bytes) that shipped clients can read.
 MAX_BYTES: Final = 4095

@@ -21,7 +21,7 @@ from epa_orchestrator.daemon.current import State
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.requests import validate
+from epa_orchestrator.protocol.parsing import validate
 from epa_orchestrator.state import database_files, opening
 from epa_orchestrator.state.errors import CommitError
 from epa_orchestrator.state.store import Store

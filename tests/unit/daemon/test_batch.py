@@ -25,13 +25,8 @@ from epa_orchestrator.daemon.batch import INTERNAL_ERROR, Batch, Decided, Waitin
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.placement.task import Task
-from epa_orchestrator.protocol.requests import (
-    AllocateCores,
-    AllocateCoresPercent,
-    AllocateHugepages,
-    AllocateNumaCores,
-    validate,
-)
+from epa_orchestrator.protocol.parsing import validate
+from epa_orchestrator.protocol.requests import AllocateCores, AllocateCoresPercent, AllocateHugepages, AllocateNumaCores
 from epa_orchestrator.state import database_files, loading, opening
 from epa_orchestrator.state.store import Store
 from tools.synthetic import Shape, build

@@ -18,7 +18,8 @@ from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.mutations import Decision, decide, refusal
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
-from epa_orchestrator.protocol.requests import AllocateHugepages, Mutation, validate
+from epa_orchestrator.protocol.parsing import validate
+from epa_orchestrator.protocol.requests import AllocateHugepages, Mutation
 from tools.synthetic import Shape, build
 
 # Node 0 has the cores 2,10 and 3,11 in the pool, node 1 the cores 4,12 to 7,15; each node is one L3 domain.

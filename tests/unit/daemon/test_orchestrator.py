@@ -14,7 +14,7 @@ import pytest
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.daemon.orchestrator import Orchestrator
-from epa_orchestrator.protocol.requests import validate
+from epa_orchestrator.protocol.parsing import validate
 from tests.unit.daemon.serving import LIST, PEER, Counting, ask, cores, run, start, stopped_disk
 
 

@@ -17,13 +17,13 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.pace import Pace
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
+from epa_orchestrator.protocol.parsing import validate
 from epa_orchestrator.protocol.requests import (
     AllocateCores,
     AllocateCoresPercent,
     AllocateHugepages,
     AllocateNumaCores,
     Mutation,
-    validate,
 )
 from tools.synthetic import Shape, build
 

@@ -22,7 +22,8 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.queries import Queries
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.protocol.answers import MemoryAnswer, NodeHugepages, PageCapacity
-from epa_orchestrator.protocol.requests import Reading, validate
+from epa_orchestrator.protocol.parsing import validate
+from epa_orchestrator.protocol.readings import Reading
 from tests.unit.daemon.hosts import SHAPE, host
 from tools.synthetic import Shape, build
 

@@ -17,7 +17,7 @@ from epa_orchestrator.daemon import reader
 from epa_orchestrator.daemon.current import State
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
-from epa_orchestrator.protocol.requests import validate
+from epa_orchestrator.protocol.parsing import validate
 from tests.unit.daemon.serving import LIST, PEER, SHAPE, Counting, ask, cores, run, start, stopped_disk
 from tools.synthetic import Shape, build
 

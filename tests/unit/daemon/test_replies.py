@@ -12,7 +12,7 @@ import pytest
 
 from epa_orchestrator.daemon.replies import send, send_error
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.requests import validate
+from epa_orchestrator.protocol.parsing import validate
 
 REQUEST = validate({"action": "allocate_cores", "service_name": "nova", "num_of_cores": 2})
 PEER = Peer(pid=7, uid=0, gid=0)

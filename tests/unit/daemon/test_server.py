@@ -25,7 +25,8 @@ from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.server import ConnectionLimits, Server
 from epa_orchestrator.daemon.socket_file import BACKLOG
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.requests import Reading, Request
+from epa_orchestrator.protocol.readings import Reading
+from epa_orchestrator.protocol.requests import Request
 
 from .sockets import LISTING, listening_at
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from epa_orchestrator.protocol.answers import ErrorAnswer
-from epa_orchestrator.protocol.requests import ProtocolError, Request, parse
+from epa_orchestrator.protocol.fields import ProtocolError
+from epa_orchestrator.protocol.parsing import parse
+from epa_orchestrator.protocol.requests import Request
 
 #: The fields that each action needs.
 ACTIONS: dict[str, dict[str, Any]] = {

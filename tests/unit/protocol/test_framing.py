@@ -13,8 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epa_orchestrator.protocol import framing
+from epa_orchestrator.protocol.fields import ProtocolError
 from epa_orchestrator.protocol.framing import MAX_PIECES, IncomingRequest
-from epa_orchestrator.protocol.requests import MAX_REQUEST_BYTES, GetMemoryInfo, ProtocolError, Request, parse
+from epa_orchestrator.protocol.parsing import MAX_REQUEST_BYTES, parse
+from epa_orchestrator.protocol.readings import GetMemoryInfo
+from epa_orchestrator.protocol.requests import Request
 
 LISTING = b'{"action": "list_allocations"}'
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epa_orchestrator.protocol.requests import Request, parse
+from epa_orchestrator.protocol.parsing import parse
+from epa_orchestrator.protocol.requests import Request
 
 from .builders import ACTIONS, accept, encode, refusal
 
