@@ -25,7 +25,7 @@ def _isolating(shape: Shape, housekeeping: int) -> Shape:
 
 
 def _network_card(bus: str, node: int, interface: str, virtual_functions: int = 0) -> list[Device]:
-    """A network card with virtual functions, whose interfaces are named after the card's: `eth0v0`, `eth0v1`, …"""
+    """A network card with virtual functions, whose interfaces are named after the card: `eth0v0`."""
     card = [Device(f"0000:{bus}:00.0", node, interface)]
     return card + [Device(f"0000:{bus}:02.{n}", node, f"{interface}v{n}") for n in range(virtual_functions)]
 
