@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def test_serve_without_isolated_cpus_logs_a_warning(recorded: bool, offline: Com
 
 
 @contextmanager
-def serving(command: Command, *arguments: str) -> Iterator[Process]:
+def serving(command: Command, *arguments: str) -> Generator[Process]:
     """A daemon of this command line, until the end of the block."""
     process = command.start("serve", *arguments)
     try:
