@@ -142,10 +142,8 @@ def test_older_daemon_is_named(tmp_path: Path) -> None:
         server.stop()
     assert result.exit_code == 0
     assert "3 of 3: 0-2" in result.stdout
-    assert (
-        result.stderr == "note: This daemon is too old to describe the machine. This is what the command reads itself\n"
-    )
-    assert [request["action"] for request in server.requests][0] == "list_allocations"
+    assert result.stderr.startswith("note: This daemon is too old to describe the machine. ")
+    assert server.requests[0]["action"] == "list_allocations"
 
 
 def test_read_only_daemon_shows_its_machine(read_only: Daemon) -> None:
