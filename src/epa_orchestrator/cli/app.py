@@ -18,6 +18,7 @@ from epa_orchestrator.cli.history import history
 from epa_orchestrator.cli.hugepages import hugepages
 from epa_orchestrator.cli.listings import list_claims, status
 from epa_orchestrator.cli.machine import machine
+from epa_orchestrator.cli.map import map_
 from epa_orchestrator.cli.output import EXIT_REFUSED
 from epa_orchestrator.cli.release import release
 from epa_orchestrator.cli.serve import serve
@@ -50,6 +51,7 @@ def _print_version(  # pyright: ignore[reportUnusedFunction]
 app.command()(serve)
 app.command()(status)
 app.command("list")(list_claims)
+app.command("map")(map_)
 app.command()(allocate)
 app.command()(explain)
 app.command()(release)
