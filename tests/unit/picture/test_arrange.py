@@ -73,12 +73,18 @@ def test_a_core_that_is_too_wide_is_drawn_all_the_same() -> None:
     assert len({spot.y for spot in found.spots}) == 2
 
 
+def leaf(label: str, count: int) -> Group:
+    return box(label, count=count)
+
+
+def branch(label: str, children: list[Group]) -> Group:
+    return box(label, *children)
+
+
 labels = st.text("ab", max_size=6)
 groups = st.recursive(
-    st.builds(lambda label, count: box(label, count=count), labels, st.integers(1, 9)),
-    lambda inner: st.builds(
-        lambda label, children: box(label, *children), labels, st.lists(inner, min_size=2, max_size=4)
-    ),
+    st.builds(leaf, labels, st.integers(1, 9)),
+    lambda inner: st.builds(branch, labels, st.lists(inner, min_size=2, max_size=4)),
     max_leaves=12,
 )
 

@@ -11,6 +11,7 @@ from collections import Counter
 
 import pytest
 
+from epa_orchestrator.allocation.cpu_states import CpuState
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.picture import terminal
 from epa_orchestrator.picture.model import Pages, Picture, build_picture
@@ -48,7 +49,7 @@ node 0   1G  ···················     0 recorded     0 others 
 
 def test_ascii_only() -> None:
     machine = made_up(Shape(2, 1, 1, 2))
-    states = {"claimed": CpuSet([2]), "free": CpuSet([0, 1, 3])}
+    states: dict[CpuState, CpuSet] = {"claimed": CpuSet([2]), "free": CpuSet([0, 1, 3])}
     picture = build_picture(machine, states, [("käse", CpuSet([2]))], [Pages(1, 2048, 2, 1, 4)])
     assert (
         drawn(picture, plain=True)
@@ -100,7 +101,7 @@ def test_large_machines_have_marks_only_and_their_cpus_in_the_labels() -> None:
 def test_marks_of_two_letters_leave_a_blank_between_threads() -> None:
     machine = made_up(Shape(2, 4, 4, 8, 2))
     owners = [(f"s{number:03}", CpuSet([number])) for number in range(100)]
-    states = {"claimed": CpuSet(range(100)), "free": machine.online - CpuSet(range(100))}
+    states: dict[CpuState, CpuSet] = {"claimed": CpuSet(range(100)), "free": machine.online - CpuSet(range(100))}
     text = drawn(build_picture(machine, states, owners), 120)
     assert "┊ w .  y .  z .  AA.  AB.  AC.  AD.  AE.  ┊" in text
     assert "Aw s099 1" in text
