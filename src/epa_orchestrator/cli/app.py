@@ -14,6 +14,7 @@ import typer
 
 from epa_orchestrator import __version__
 from epa_orchestrator.cli.claims import allocate, explain
+from epa_orchestrator.cli.command import Command
 from epa_orchestrator.cli.history import history
 from epa_orchestrator.cli.hugepages import hugepages
 from epa_orchestrator.cli.listings import list_claims, status
@@ -32,6 +33,7 @@ app = typer.Typer(
     help=_HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     add_completion=False,
     rich_markup_mode=None,
 )
@@ -47,15 +49,18 @@ def _print_version(  # pyright: ignore[reportUnusedFunction]
 
 
 # The order of the help.
-app.command()(serve)
-app.command()(status)
-app.command("list")(list_claims)
-app.command()(allocate)
-app.command()(explain)
-app.command()(release)
-app.command()(hugepages)
-app.command()(machine)
-app.command()(history)
+for _name, _function in (
+    ("serve", serve),
+    ("status", status),
+    ("list", list_claims),
+    ("allocate", allocate),
+    ("explain", explain),
+    ("release", release),
+    ("hugepages", hugepages),
+    ("machine", machine),
+    ("history", history),
+):
+    app.command(_name, cls=Command)(_function)
 
 
 def main() -> None:

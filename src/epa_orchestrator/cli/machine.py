@@ -54,7 +54,7 @@ def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
     elif record is None:
         from epa_orchestrator.cli import tables
 
-        tables.console().print(*tables.machine(found, pages))
+        tables.show(*tables.machine(found, pages))
 
 
 def _record(file: Path | None, name: str, recorder: Recorder) -> None:
