@@ -8,8 +8,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_SNAP_NAME = "epa-orchestrator"
+
 #: The socket of an installed snap, seen from the host.
 _SNAP_SOCKET = Path("/var/snap/epa-orchestrator/current/data/epa.sock")
+
+
+def in_snap() -> bool:
+    """Whether this process runs in our own snap, in its confinement. A terminal of another snap has its variables."""
+    return os.environ.get("SNAP_NAME") == _SNAP_NAME
 
 
 def data_directory() -> Path:
