@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
     from rich.table import Table
 
-#: A word with letters, such as the name of a service, stays whole up to the first of these lengths where there is room,
-#: and up to the second everywhere.
+#: A word with letters, such as the name of a service, stays whole up to the first of these lengths where there is room.
+#: Before it is folded to less than the second, the lines between the columns go. The third is the least.
 _WHOLE_NAME: Final = 32
+_NAME_IN_BOX: Final = 16
 _FOLDED_NAME: Final = 8
+#: The blanks between columns without lines.
+_GAP: Final = 2
 #: No number is longer: a range of CPUs has up to 12 characters, a count of pages up to 16.
 _LONGEST_NUMBER: Final = 20
 #: What a program reads in place of an empty cell, so that each line has the same number of words or more.
@@ -31,7 +34,8 @@ _EMPTY: Final = "-"
 class FittedTable:
     """A table with one row for each record; lines of text may follow it.
 
-    On a terminal that is too narrow for that, it has one row for each cell: the column's heading, then the value.
+    On a narrow terminal it has no lines between the columns, and on one that is too narrow for that, one row for each
+    cell: the column's heading, then the value.
     Rich prints it (`show.console`); cells may be any text, and act on no terminal.
     """
 
@@ -71,10 +75,13 @@ class FittedTable:
 
     def _drawn(self, width: int) -> Table:
         columns = [[heading, *(row[index] for row in self.rows)] for index, heading in enumerate(self.headings)]
-        widths = _fit(columns, width - _frame(len(columns)))
+        widths = _fit(columns, width - _frame(len(columns)), _NAME_IN_BOX)
+        table = self._empty()
+        if widths is None:
+            widths = _fit(columns, width - _GAP * (len(columns) - 1), _FOLDED_NAME)
+            table = self._empty(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
         if widths is None and self.rows:
             return self._one_row_for_each_cell(width)
-        table = self._empty()
         for heading, column_width in zip(self.headings, widths or map(len, self.headings), strict=True):
             table.add_column("\n".join(fold(heading, column_width)), width=column_width, no_wrap=True)
         for number, row in enumerate(self.rows):
@@ -84,8 +91,10 @@ class FittedTable:
 
     def _one_row_for_each_cell(self, width: int) -> Table:
         table = self._empty(show_header=False)
-        first = (_fit([self.headings], width // 2) or [max(width // 4, 1)])[0]
-        second = max(width - _frame(2) - first, 1)
+        first = (_fit([self.headings], width // 2, _FOLDED_NAME) or [max(width // 4, 1)])[0]
+        room = max(width - _frame(2), 2)
+        first = min(first, room // 2)
+        second = room - first
         table.add_column(width=first, no_wrap=True)
         table.add_column(no_wrap=True)
         for row in self.rows:
@@ -116,14 +125,14 @@ def _frame(columns: int) -> int:
     return 3 * columns + 1
 
 
-def _fit(columns: list[list[str]], available: int) -> list[int] | None:
+def _fit(columns: list[list[str]], available: int, shortest_name: int) -> list[int] | None:
     """The width of each column, where the widest ones give way first; None when numbers or headings would break.
 
-    A word with letters is folded only when the table has no room for it.
+    A word with letters is folded only when the table has no room for it, and not to less than `shortest_name`.
     """
     unbroken = [_unbroken(heading, cells) for heading, *cells in columns]
     names = [max(map(width_of, _words(cells)), default=0) for cells in columns]
-    for longest_name in range(_WHOLE_NAME, _FOLDED_NAME - 1, -1):
+    for longest_name in range(_WHOLE_NAME, shortest_name - 1, -1):
         least = [max(width, min(name, longest_name)) for width, name in zip(unbroken, names, strict=True)]
         if sum(least) <= available:
             return _share(least, [max(map(width_of, cells)) for cells in columns], available)

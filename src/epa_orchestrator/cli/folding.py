@@ -11,6 +11,8 @@ from typing import Final
 #: A place inside a word where a line may end: after a comma of a CPU list.
 _AFTER_COMMA: Final = re.compile(r"(?<=[0-9],)(?=[0-9])")
 _NUMBER: Final = re.compile(r"\(?[0-9]+")
+#: A name that is too long for a line is broken after one of these if it can be.
+_JOINTS: Final = "-_./:@"
 #: Words that stay with the number after them, as in "4 against 8".
 _JOINING: Final = ("against", "of", "x")
 
@@ -74,8 +76,9 @@ def _cut(piece: str, width: int) -> list[str]:
     for char in piece:
         needed = width_of(char)
         if needed > room and cut[-1]:
-            cut.append("")
-            room = width
+            joint = max(map(cut[-1].rfind, _JOINTS)) + 1 or len(cut[-1])
+            cut[-1:] = [cut[-1][:joint], cut[-1][joint:]]
+            room = width - width_of(cut[-1])
         cut[-1] += char
         room -= needed
     return cut

@@ -114,7 +114,7 @@ def list_claims(
     chosen = select(of_pools, pattern, cpu, node)
     _print(shown_listings, ordered(chosen, sort), held, output, as_sent=len(chosen) == len(of_pools) and sort == "name")
     if not chosen and of_pools:
-        say("no claim is like that", err=True)
+        say("no claim matches", err=True)
     end_if_read_only(listings[0].state_error)
 
 
@@ -159,8 +159,9 @@ def _places(client: Client, listings: Sequence[Listing], node: int | None) -> Pl
             fail("This daemon does not tell where NUMA nodes are: --node needs a newer one")
         return None
     from epa_orchestrator.cli.places import Places
+    from epa_orchestrator.cpuset import CpuSet
 
     places = Places(client.machine())
     if node is not None and node not in places.nodes:
-        fail(f"NUMA node {node} does not exist: the nodes are {', '.join(map(str, places.nodes)) or 'unknown'}")
+        fail(f"NUMA node {node} does not exist: the nodes are {CpuSet(places.nodes)}")
     return places

@@ -131,14 +131,17 @@ def _pools(found: Status) -> FittedTable:
 def _nodes(found: Status, answer: MachineAnswer) -> FittedTable:
     """How full each NUMA node is."""
     shown = [state for state in _STATES if state != "unavailable" or answer.states.get(state)]
-    table = FittedTable(("Node", "CPUs", *(_STATES[state] for state in shown), "Free hugepages"), "NUMA nodes")
+    headings = [_STATES[state] for state in shown]
+    table = FittedTable(("Node", "CPUs", *headings, "Other", "Free hugepages"), "NUMA nodes")
     for node in _node_documents(found, answer):
         pages = ", ".join(
             f"{each['free']} of {each['total']} x {format_size(each['size_kb'])}"
             for each in node["hugepages"]
             if each["total"]
         )
-        table.add_row(node["id"], node["cpus"], *(node[state] for state in shown), pages or "none")
+        counts = [node[state] for state in shown]
+        other = node["cpus"] - sum(counts)  # reserved, offline, or in no pool
+        table.add_row(node["id"], node["cpus"], *counts, other, pages or "none")
     return table
 
 

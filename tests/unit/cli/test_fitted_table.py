@@ -115,28 +115,34 @@ def test_wide_table_has_one_row_for_each_record() -> None:
     )
 
 
-def test_cpu_list_breaks_before_a_name() -> None:
-    assert "│ ovs-dpdk-control │ 2,4,   │\n│                  │ 10-12  │\n" in small(29)
+def test_lines_go_before_a_name_is_folded_to_less_than_16_columns() -> None:
+    assert "│ ovs-dpdk-control │ 2,4,  │\n" in small(28)
+    assert small(27) == "Pool\nService           CPUs\novs-dpdk-control  2,4,10-12\nnova              6\n2 CPUs"
 
 
-def test_name_is_folded_when_there_is_no_room_for_it() -> None:
-    assert "│ ovs-dpdk- │ 2,4,  │\n│ control   │ 10-12 │\n" in small(21)
+def test_name_is_folded_at_a_joint_when_there_is_no_room_for_it() -> None:
+    assert "ovs-dpdk-  2,4,\ncontrol    10-12\n" in small(16)
 
 
 def test_narrow_table_has_one_row_for_each_cell() -> None:
-    assert small(19) == (
+    assert small(14) == (
         "Pool\n"
-        "┌─────────┬───────┐\n"
-        "│ Service │ ovs-d │\n"
-        "│         │ pdk-c │\n"
-        "│         │ ontro │\n"
-        "│         │ l     │\n"
-        "│ CPUs    │ 2,4,  │\n"
-        "│         │ 10-12 │\n"
-        "├─────────┼───────┤\n"
-        "│ Service │ nova  │\n"
-        "│ CPUs    │ 6     │\n"
-        "└─────────┴───────┘\n"
+        "┌─────┬──────┐\n"
+        "│ Ser │ ovs- │\n"
+        "│ vic │ dpdk │\n"
+        "│ e   │ -    │\n"
+        "│     │ cont │\n"
+        "│     │ rol  │\n"
+        "│ CPU │ 2,4, │\n"
+        "│ s   │ 10-  │\n"
+        "│     │ 12   │\n"
+        "├─────┼──────┤\n"
+        "│ Ser │ nova │\n"
+        "│ vic │      │\n"
+        "│ e   │      │\n"
+        "│ CPU │ 6    │\n"
+        "│ s   │      │\n"
+        "└─────┴──────┘\n"
         "2 CPUs"
     )
 

@@ -71,6 +71,15 @@ def test_status_json(daemon: Daemon) -> None:
                 "total_withheld_cpus": 0,
             },
         },
+        "nodes": [
+            {"id": 0, "cpus": 8, "claimed": 2, "free": 5, "withheld": 0, "unavailable": 0}
+            | {
+                "hugepages": [
+                    {"size_kb": 2048, "total": 2048, "free": 2048},
+                    {"size_kb": 1048576, "total": 0, "free": 0},
+                ]
+            }
+        ],
     }
 
 
@@ -96,9 +105,9 @@ def test_list(daemon: Daemon) -> None:
     daemon.run("allocate", "ceph", "1", "--numa-node", "0", "--preemption-policy", "non-preemptive")
     text = daemon.text("list")
     assert table(text) == [
-        {"Service": "ceph", "Pool": "isolated", "CPUs": "4", "Count": "1"}
+        {"Service": "ceph", "Pool": "isolated", "CPUs": "4", "Count": "1", "Nodes": "0", "L3": "1", "Shared": "0"}
         | {"By node": "yes", "Preemption": "non-preemptive"},
-        {"Service": "nova", "Pool": "isolated", "CPUs": "2-3", "Count": "2"}
+        {"Service": "nova", "Pool": "isolated", "CPUs": "2-3", "Count": "2", "Nodes": "0", "L3": "1", "Shared": "0"}
         | {"By node": "no", "Preemption": "legacy"},
     ]
     assert "Pool isolated: 6 CPUs = 3 claimed + 3 free + 0 withheld" in text
