@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from contextlib import suppress
 from typing import Annotated, Final
@@ -14,7 +15,8 @@ import typer
 
 from epa_orchestrator import __version__
 from epa_orchestrator.cli.claims import allocate, explain
-from epa_orchestrator.cli.command import Command
+from epa_orchestrator.cli.command import Command, Commands
+from epa_orchestrator.cli.completion import VARIABLE, completion
 from epa_orchestrator.cli.history import history
 from epa_orchestrator.cli.hugepages import hugepages
 from epa_orchestrator.cli.listings import list_claims, status
@@ -30,11 +32,12 @@ daemon's), 4 the daemon is read-only.
 """
 
 app = typer.Typer(
+    cls=Commands,
     help=_HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help", "-h"]},
-    add_completion=False,
+    add_completion=VARIABLE in os.environ,  # costs time at each start, so only for a shell that asks
     rich_markup_mode=None,
 )
 
@@ -59,6 +62,7 @@ for _name, _function in (
     ("hugepages", hugepages),
     ("machine", machine),
     ("history", history),
+    ("completion", completion),
 ):
     app.command(_name, cls=Command)(_function)
 

@@ -12,7 +12,7 @@ import re
 from typing import Any, Final
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from epa_orchestrator.cli.output import Misuse, print_failures_as_json
 
@@ -21,13 +21,25 @@ _END_OF_SENTENCE: Final = re.compile(r"(?<=\.)\s")
 _NEGATIVE_NUMBER: Final = re.compile(r"-[0-9]+")
 
 
+#: Options that Typer adds while a shell asks what can follow; the command has `completion` instead.
+_TYPERS_OWN: Final = ("--install-completion", "--show-completion")
+
+
+class Commands(TyperGroup):
+    """All commands."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """The commands and options that begin like this."""
+        return [item for item in super().shell_complete(ctx, incomplete) if item.value not in _TYPERS_OWN]
+
+
 class Command(TyperCommand):
     """A command whose failures are JSON with --json, and whose help ends with examples."""
 
     def __init__(self, name: str | None, *, help: str | None = None, **attributes: Any) -> None:  # noqa: A002
         text, _, examples = (help or "").partition(_EXAMPLES)
         super().__init__(name, help=text, **attributes)
-        self.examples = tuple(line.strip() for line in examples.splitlines())
+        self.examples = tuple(line.strip() for line in examples.splitlines() if line.strip())
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of the command line; a negative number is no option."""

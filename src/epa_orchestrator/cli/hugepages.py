@@ -11,7 +11,7 @@ import typer
 
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
-from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, check_service
+from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, check_number, check_service, quote
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, print_json, say, warn
 from epa_orchestrator.cli.units import parse_size
 
@@ -35,8 +35,9 @@ def _check_size(text: str | None) -> str | None:
 
 
 def _check_count(count: int | None) -> int | None:
-    if count is not None and (count == 0 or count < -1):
-        raise typer.BadParameter(f"must be at least 1, or -1 to remove the record, not {count}")
+    if count is not None and count != -1 and not 1 <= count <= MOST:
+        number = quote(str(count))
+        raise typer.BadParameter(f"must be from 1 to {MOST}, or -1 to remove the record, not {number}")
     return count
 
 
@@ -51,7 +52,7 @@ def hugepages(
         ),
     ] = None,
     node: Annotated[
-        int | None, typer.Option(help="The NUMA node, 0 for a record unless given.", min=0, max=MOST)
+        int | None, typer.Option(help="The NUMA node, 0 for a record unless given.", callback=check_number)
     ] = None,
     size: Annotated[
         str | None,
@@ -63,7 +64,7 @@ def hugepages(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option(help="The number of pages; -1 removes the record.", max=MOST, callback=_check_count),
+        typer.Option(help="The number of pages; -1 removes the record.", callback=_check_count),
     ] = None,
     socket: SocketOption = None,
     json_: JsonOption = False,

@@ -12,7 +12,7 @@ import typer
 
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
-from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, choice, pools
+from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools
 from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ def list_claims(
         ),
     ] = None,
     cpu: Annotated[
-        int | None, typer.Option(help="Show only claims that hold or withhold this CPU.", min=0, max=MOST)
+        int | None, typer.Option(help="Show only claims that hold or withhold this CPU.", callback=check_number)
     ] = None,
     node: Annotated[
-        int | None, typer.Option(help="Show only claims with CPUs in this NUMA node.", min=0, max=MOST)
+        int | None, typer.Option(help="Show only claims with CPUs in this NUMA node.", callback=check_number)
     ] = None,
     pool: Annotated[
         str | None,

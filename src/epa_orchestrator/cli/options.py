@@ -62,10 +62,17 @@ def check_service(name: str | None) -> str | None:
     return name
 
 
+def check_number(number: int | None) -> int | None:
+    """Refuse a number that no request can have."""
+    if number is not None and not 0 <= number <= MOST:
+        raise typer.BadParameter(f"must be from 0 to {MOST}, not {quote(str(number))}")
+    return number
+
+
 def _check_count(count: int | None) -> int | None:
     if count is not None and count < 0:
-        raise typer.BadParameter(f"must be at least 1, not {count}: use 'epa-orchestrator release'")
-    return count
+        raise typer.BadParameter(f"must be at least 1, not {quote(str(count))}: use 'epa-orchestrator release'")
+    return check_number(count)
 
 
 def _check_near(value: str | None) -> str | None:
@@ -104,7 +111,7 @@ ServiceArgument = Annotated[
     ),
 ]
 CountArgument = Annotated[
-    int | None, typer.Argument(metavar="COUNT", help="The number of CPUs.", max=MOST, callback=_check_count)
+    int | None, typer.Argument(metavar="COUNT", help="The number of CPUs.", callback=_check_count)
 ]
 DefaultSizeOption = Annotated[
     bool, typer.Option("--default-size", help="Give the default size, which depends on what is free, instead of COUNT.")
@@ -112,7 +119,9 @@ DefaultSizeOption = Annotated[
 PercentOption = Annotated[
     int | None, typer.Option(help="The share of the pool's CPUs in percent, instead of COUNT.", min=1, max=100)
 ]
-NumaNodeOption = Annotated[int | None, typer.Option(help="Take COUNT CPUs of this NUMA node only.", min=0, max=MOST)]
+NumaNodeOption = Annotated[
+    int | None, typer.Option(help="Take COUNT CPUs of this NUMA node only.", callback=check_number)
+]
 PreemptionPolicyOption = Annotated[
     str | None,
     choice(

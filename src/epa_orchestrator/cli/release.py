@@ -14,7 +14,7 @@ import typer
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.nearest import did_you_mean
-from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, check_service, choice, pools
+from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service, choice, pools
 from epa_orchestrator.cli.output import fail, fail_if_read_only, print_json, say, warn
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def release(
         ),
     ],
     numa_node: Annotated[
-        int | None, typer.Option(help="Release the CPUs of this NUMA node only.", min=0, max=MOST)
+        int | None, typer.Option(help="Release the CPUs of this NUMA node only.", callback=check_number)
     ] = None,
     pool: Annotated[
         str | None,
