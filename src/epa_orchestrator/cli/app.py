@@ -23,6 +23,7 @@ from epa_orchestrator.cli.listings import list_claims, status
 from epa_orchestrator.cli.machine import machine
 from epa_orchestrator.cli.output import EXIT_REFUSED
 from epa_orchestrator.cli.release import release
+from epa_orchestrator.cli.report import report
 from epa_orchestrator.cli.serve import serve
 
 _HELP: Final = """Hand out a host's isolated CPUs and hugepages to its services, and show who holds them.
@@ -62,6 +63,7 @@ for _name, _function in (
     ("hugepages", hugepages),
     ("machine", machine),
     ("history", history),
+    ("report", report),
     ("completion", completion),
 ):
     app.command(_name, cls=Command)(_function)

@@ -39,7 +39,7 @@ class Status:
     @property
     def version(self) -> str | None:
         """The daemon's version."""
-        return getattr(self.machine, "daemon_version", None)
+        return self.machine.daemon_version if self.machine else None
 
     @property
     def held(self) -> list[Holding]:
