@@ -153,6 +153,8 @@ class Client:
         """The sentence about an exchange that failed."""
         if isinstance(error, TimeoutError):
             return f"The daemon at {self.path} did not answer within {self.timeout:g} seconds"
+        if error.errno == errno.ECONNREFUSED and self.path.exists() and not self.path.is_socket():
+            return f"No daemon can serve {self.path}, which is no socket: give the path of a daemon's socket"
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
             return (
                 f"No daemon serves {self.path}: start it with 'snap start epa-orchestrator', or outside a snap with"
