@@ -80,7 +80,7 @@ class Queries:
         self._machine = EncodedMachine()
         self._head: _PreparedHead | None = None
         self._review = review or Review()
-        self._warnings = warnings
+        self._warnings = self._warnings_of_start = warnings
         if ledger is not None:
             self._claims.use(ledger.claims, configured)
             self._pages.use(ledger.pages)
@@ -90,6 +90,10 @@ class Queries:
         self._problem = problem
         self._prepared.clear()
         self._head = None
+
+    def warn(self, sentence: str | None) -> None:
+        """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
+        self._warnings = self._warnings_of_start + ((sentence,) if sentence is not None else ())
 
     def prepare(self, ledger: Ledger, pools: Pools, request: Reading) -> bool:
         """Encode some of the parts that changed; returns whether all are encoded, so that `answer` is quick."""
@@ -118,7 +122,7 @@ class Queries:
         node_ids = {*(pools.machine.node_ids if pools.machine else ()), *self._pages.nodes}
         if request.node_id is not None:
             if request.node_id not in node_ids:
-                raise Refused(f"NUMA node {request.node_id} not found")
+                raise Refused(f"NUMA node {request.node_id} not found", rule="not-found")
             counts = {request.node_id: self._host.hugepages(request.node_id)}
         else:
             counts = self._host.hugepages_by_node(sorted(node_ids))
