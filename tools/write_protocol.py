@@ -35,6 +35,7 @@ from epa_orchestrator.protocol.answers import (  # noqa: E402
 )
 from epa_orchestrator.protocol.fields import CommonFields  # noqa: E402
 from epa_orchestrator.protocol.requests import AllocationFields, Request  # noqa: E402
+from epa_orchestrator.protocol.watching import ClaimEvent, HugepagesEvent, MachineEvent, StateEvent  # noqa: E402
 
 Schema = dict[str, Any]
 
@@ -50,9 +51,13 @@ ANSWERS: Final = (
     MemoryAnswer,
     HugepagesAnswer,
     ErrorAnswer,
+    StateEvent,
+    ClaimEvent,
+    MachineEvent,
+    HugepagesEvent,
 )
 #: The models whose fields have a table of their own, so that the tables of the others leave them out.
-SHARED: Final[tuple[type[BaseModel], ...]] = (CommonFields, AllocationFields, Answer, Allocated)
+SHARED: Final[tuple[type[BaseModel], ...]] = (CommonFields, AllocationFields, Answer, Allocated, Listing)
 
 #: Fields of answers with the default null that are sent all the same.
 _SENT_AS_NULL: Final = {"rule"}

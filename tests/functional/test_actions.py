@@ -378,6 +378,7 @@ def test_listing_of_no_claims(daemon: Daemon) -> None:
             "dry-run",
             "explain",
             "may-take",
+            "watch",
         ],
         "outdated_placements": [],
         "allocations": [],
