@@ -34,6 +34,7 @@ from epa_orchestrator.protocol.answers import (  # noqa: E402
     PercentAnswer,
 )
 from epa_orchestrator.protocol.fields import CommonFields  # noqa: E402
+from epa_orchestrator.protocol.machine import MachineAnswer  # noqa: E402
 from epa_orchestrator.protocol.requests import AllocationFields, Request  # noqa: E402
 from epa_orchestrator.protocol.watching import ClaimEvent, HugepagesEvent, MachineEvent, StateEvent  # noqa: E402
 
@@ -50,6 +51,7 @@ ANSWERS: Final = (
     Listing,
     MemoryAnswer,
     HugepagesAnswer,
+    MachineAnswer,
     ErrorAnswer,
     StateEvent,
     ClaimEvent,

@@ -29,6 +29,7 @@ from epa_orchestrator.protocol.answers import (
     NumaCoresAnswer,
     PercentAnswer,
 )
+from epa_orchestrator.protocol.machine import MachineAnswer
 from epa_orchestrator.protocol.parsing import validate
 from epa_orchestrator.protocol.watching import ClaimEvent, HugepagesEvent, MachineEvent, StateEvent
 from tools.make_machines import SHIPPED
@@ -44,6 +45,7 @@ ANSWERS: Final[dict[str, type[BaseModel]]] = {
     "list_allocations": Listing,
     "get_memory_info": MemoryAnswer,
     "allocate_hugepages": HugepagesAnswer,
+    "get_machine": MachineAnswer,
     "watch": StateEvent,
 }
 EVENTS: Final[dict[str, type[BaseModel]]] = {"claim": ClaimEvent, "machine": MachineEvent, "hugepages": HugepagesEvent}

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
+from epa_orchestrator.client.machine_checks import find_mistake
 from epa_orchestrator.cpuset import MAX_CPU_ID, CpuSet
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.names import MAX_NAME_LENGTH
@@ -30,7 +31,7 @@ from epa_orchestrator.protocol.answers import (
     NumaCoresAnswer,
     PercentAnswer,
 )
-from epa_orchestrator.protocol.watching import ClaimEvent, StateEvent, WatchEvent
+from epa_orchestrator.protocol.machine import MachineAnswer
 
 _MODEL = TypeVar("_MODEL", bound=BaseModel)
 
@@ -52,6 +53,7 @@ _MAX_QUOTE_LENGTH: Final = 200
 _CPU_LISTS: Final = {
     *("allocated_cores", "cores_allocated", "shared_cpus", "withheld_cpus", "cpus", "numa_nodes"),
     *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus", "taken", "nodes"),
+    *("present", "online", "isolated", "l3_domains", "l2_clusters", "states", "pools"),
     *("online_cpus", "isolated_cpus", "taken_from"),
 }
 _NAMES: Final = frozenset(("service_name", "outdated_placements", "taken_by"))
@@ -114,48 +116,15 @@ def check_reply(request: Mapping[str, Any], answer: Answer) -> None:
             raise _invalid(f"it is about {name} {_quote(answered)}, not {_quote(requested)}")
     if isinstance(answer, MemoryAnswer):
         _check_memory(request, answer)
+    if isinstance(answer, MachineAnswer) and (mistake := find_mistake(answer)):
+        raise _invalid(mistake)
     if isinstance(answer, Listing):
-        _check_pool(answer)
+        for claim in answer.allocations:
+            if claim.pool != answer.pool:
+                raise _invalid(f"the listing of pool {answer.pool} holds a claim in pool {claim.pool}")
     if isinstance(answer, Allocated):
         _check_grant(request, answer)
         _check_taken(answer)
-
-
-def check_state(pool: str, state: StateEvent) -> None:
-    """Check that the first event of a watch is about this pool, and at most one other.
-
-    Raises InvalidAnswerError.
-    """
-    if state.pool != pool:
-        raise _invalid(f"it is about pool {state.pool}, not {_quote(pool)}")
-    _check_pool(state)
-    if state.other_pool is not None:
-        _check_pool(state.other_pool)
-        if state.other_pool.pool == pool:
-            raise _invalid(f"it is about pool {pool} twice")
-
-
-def check_event(event: WatchEvent) -> None:
-    """Check that an event says of one service what changes.
-
-    Raises InvalidAnswerError.
-    """
-    if not isinstance(event, ClaimEvent):
-        return
-    claims = [claim for claim in (event.before, event.after) if claim is not None]
-    if not claims:
-        raise _invalid("a claim has changed that is neither there before nor after")
-    for claim in claims:
-        if claim.service_name != event.service_name:
-            raise _invalid(
-                f"it is about {_quote(event.service_name)}, but holds a claim of {_quote(claim.service_name)}"
-            )
-
-
-def _check_pool(listing: Listing) -> None:
-    for claim in listing.allocations:
-        if claim.pool != listing.pool:
-            raise _invalid(f"the listing of pool {listing.pool} holds a claim in pool {claim.pool}")
 
 
 def _check_memory(request: Mapping[str, Any], answer: MemoryAnswer) -> None:
@@ -305,6 +274,8 @@ _KEYS: Final[dict[str, tuple[Callable[[str, str], None], str]]] = {
     "numa_hugepages": (_check_node, "numa_hugepages"),
     "allocations": (_check_name, "sizes"),
     "taken": (_check_name, "taken"),
+    "states": (_check_name, "states"),
+    "pools": (_check_name, "pools"),
     "taken_from": (_check_name, "taken_from"),
     "sizes_kb": (_check_size, "nodes"),
     "sizes": (_check_size, "count"),

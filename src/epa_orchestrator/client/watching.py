@@ -11,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self
 
-from epa_orchestrator.client.checks import InvalidAnswerError, check_event, check_state, decode, parse
+from epa_orchestrator.client.checks import InvalidAnswerError, decode, parse
 from epa_orchestrator.client.errors import DaemonError, RefusedByDaemon, Unreachable, WatchEnded
+from epa_orchestrator.client.event_checks import mistake_in_event, mistake_in_state
 from epa_orchestrator.client.exchange import Lines, TooLongError
 from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.fields import VERSION
@@ -82,9 +83,9 @@ class Watch(Iterator[WatchEvent]):
             if "error" in self.document:
                 raise RefusedByDaemon.of(parse(ErrorAnswer, line))
             state = parse(StateEvent, line)
-            check_state(self._pool, state)
         except InvalidAnswerError as error:
             self._fail(error)
+        self._check(mistake_in_state(self._pool, state))
         return state
 
     def _next(self, lines: Lines) -> WatchEvent | None:
@@ -96,9 +97,9 @@ class Watch(Iterator[WatchEvent]):
             if model is None:
                 return None
             event = parse(model, line)
-            check_event(event)
         except InvalidAnswerError as error:
             self._fail(error)
+        self._check(mistake_in_event(event))
         return event
 
     def _read(self, lines: Lines) -> bytes:
@@ -114,6 +115,12 @@ class Watch(Iterator[WatchEvent]):
                 " once it runs"
             )
         return line
+
+    def _check(self, mistake: str | None) -> None:
+        if mistake is not None:
+            raise DaemonError(
+                f"The server at {self._path} sends an event that this client does not understand: {mistake}"
+            )
 
     def _fail(self, error: InvalidAnswerError) -> NoReturn:
         raise DaemonError(f"The server at {self._path} {error}") from None

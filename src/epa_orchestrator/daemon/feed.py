@@ -63,18 +63,23 @@ class _Shown(NamedTuple):
 
 
 class Feed:
-    """Tells `watchers` what changes. `read_host` starts to read a host that has changed in another thread."""
+    """Tells `watchers` what changes.
+
+    `warnings` gives those of a listing; `read_host` starts to read a host that has changed in another thread.
+    """
 
     def __init__(
         self,
         current: Current,
         review: Review,
         watchers: Watchers,
+        warnings: Callable[[], tuple[str, ...]],
         read_host: Callable[[], None],
     ) -> None:
         self._current = current
         self._review = review
         self._watchers = watchers
+        self._warnings = warnings
         self._read_host = read_host
         self._told: _Told | None = None
         self._shown: dict[str, _Shown] = {}
@@ -149,7 +154,7 @@ class Feed:
         return _Machine(
             pools,
             self._current.problem,
-            self._current.warnings + self._current.host.warnings(),
+            self._warnings(),
             frozenset(self._review.services_with_outdated(ledger.claims)),
         )
 

@@ -31,6 +31,15 @@ class GetMemoryInfo(CommonFields):
     node_id: Id | None = Field(default=None, description="The NUMA node to list; `null` lists all.")
 
 
+class GetMachine(CommonFields):
+    """The host as the daemon found it, and the state of each CPU."""
+
+    action: Literal["get_machine"]
+    service_name: ServiceName | None = Field(
+        default=None, description="Has no effect; some clients send it with every action."
+    )
+
+
 class Watch(CommonFields):
     """The claims of both pools as they are, and each change of them from then on."""
 
@@ -41,4 +50,4 @@ class Watch(CommonFields):
     )
 
 
-Reading = ListAllocations | GetMemoryInfo | Watch
+Reading = ListAllocations | GetMemoryInfo | GetMachine | Watch
