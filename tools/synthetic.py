@@ -272,7 +272,7 @@ def _node_files(shape: Shape, cpus: Mapping[int, CpuSet]) -> dict[str, str]:
 
 
 def _device_files(shape: Shape) -> dict[str, str]:
-    files = {f"class/net/{bridge}/bridge/stp_state": "0" for bridge in shape.bridges}
+    files = {f"class/net/{name}/ifindex": str(index) for index, name in enumerate(shape.bridges, 2)}
     for device in shape.devices:
         files[f"bus/pci/devices/{device.address}/numa_node"] = str(device.node)
         if device.interface:

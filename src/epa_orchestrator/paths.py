@@ -19,6 +19,21 @@ def in_snap() -> bool:
     return os.environ.get("SNAP_NAME") == _SNAP_NAME
 
 
+def user_directory_in_snap() -> str:
+    """The directory in the user's home that a confined snap may write."""
+    return os.environ.get("SNAP_USER_COMMON") or f"~/snap/{_SNAP_NAME}/common"
+
+
+def snap_revision() -> str | None:
+    """The revision of our snap that runs, or that is installed; None when there is none."""
+    if in_snap():
+        return os.environ.get("SNAP_REVISION")
+    try:
+        return os.path.basename(os.readlink(f"/snap/{_SNAP_NAME}/current"))
+    except OSError:
+        return None
+
+
 def data_directory() -> Path:
     """`$SNAP_DATA`, whose `data` is shared with other snaps; outside a snap, a directory of the user."""
     return Path(os.environ.get("SNAP_DATA") or _user_directory() / "current")

@@ -20,7 +20,7 @@ LAYERS = (
     ("hardware",),
     ("placement",),
     ("allocation", "protocol"),
-    ("state", "client", "picture"),
+    ("state", "client", "metrics", "picture"),
     ("daemon", "configure"),
     ("cli",),
     ("__main__",),

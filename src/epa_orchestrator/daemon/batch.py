@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from epa_orchestrator.allocation.claims import Change
+from epa_orchestrator.allocation.claims import Change, ClaimChange
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
@@ -24,6 +24,7 @@ from epa_orchestrator.daemon.mutations import decide, refusal
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
+from epa_orchestrator.metrics.counts import Reason
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import Mutation
 from epa_orchestrator.state.errors import CommitError, DatabaseChanged
@@ -46,30 +47,57 @@ class Waiting(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """A mutation with its answer, and its outcome for the log; `tentative`: it depends on changes not yet committed."""
+    """A mutation with its answer, and its outcome for the log.
+
+    `tentative`: it depends on changes not yet committed. `reason` is the kind of refusal, None if it is served.
+    """
 
     waiting: Waiting
     answer: bytes
     outcome: str
     tentative: bool
+    reason: Reason | None = None
+
+
+class Step(NamedTuple):
+    """What one decision changes, and all claims that differ then: others may withhold other CPUs than before."""
+
+    change: Change
+    claims: tuple[ClaimChange, ...]
 
 
 class Batch:
     """Mutations and their decisions: `carry_out` in any thread, or `begin` and `go_on` in one and `finish` in another.
 
     `ledger` is the ledger before the batch, and after a commit the committed one; `seen`, where CPUs were last seen, is
-    the same. `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
+    the same. `commit_seconds` is how long the commit took, None without one, and `commit_failed` whether it failed.
+    `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
     time (seconds) of the slowest decision, `known_quick` says whether decisions like these have been quick before, and
     `store_problem` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
+    `begun_with` is the ledger that the decisions began with; with `keep_steps`, `steps` is the way from there to
+    `ledger`, for those who watch.
     """
 
-    def __init__(self, store: Store, host: Host, ledger: Ledger, seen: LastSeen, waiting: Sequence[Waiting]) -> None:
-        self.ledger = ledger
+    def __init__(
+        self,
+        store: Store,
+        host: Host,
+        ledger: Ledger,
+        seen: LastSeen,
+        waiting: Sequence[Waiting],
+        *,
+        keep_steps: bool = False,
+    ) -> None:
+        self.ledger = self.begun_with = ledger
+        self.steps: list[Step] = []
+        self._keep_steps = keep_steps
         self.seen: LastSeen = seen
         self.decided: list[Decided] = []
         self.left = waiting
         self.changing: list[Mutation] = []
         self.slowest = self._seconds = 0.0
+        self.commit_seconds: float | None = None
+        self.commit_failed = False
         self.known_quick = False
         self.store_problem: str | None = None
         self.pools: Pools | None = None
@@ -101,7 +129,7 @@ class Batch:
         """Decide on the pools as they are now, for some seconds."""
         try:
             self.pools = pools
-            self._after = self.ledger = self.ledger.on(pools.cores)
+            self._after = self.ledger = self.begun_with = self.ledger.on(pools.cores)
             self._decide_all(pools, seconds)
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
@@ -124,23 +152,27 @@ class Batch:
         """Make what was decided durable."""
         if self._after is self.ledger:
             return
-        seen = self._host.seen
+        seen, begin = self._host.seen, time.monotonic()
         try:
             if seen is not self.seen:
                 self._store.stage_seen(seen)
             self._store.commit()
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
+            self.commit_failed = True
             self._fail(error)
         else:
             self.ledger, self.seen = self._after, seen
+        self.commit_seconds = time.monotonic() - begin
 
     def _decide_all(self, pools: Pools, seconds: float) -> None:
         waiting, now = self.left, time.time()
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
-            change, after, answer, outcome = self._decide(self._after, pools, each)
+            change, after, answer, outcome, reason = self._decide(self._after, pools, each)
+            if change and self._keep_steps:
+                self.steps.append(Step(change, after.changes_since(self._after, change)))
             self._after = after
-            self.decided.append(Decided(each, answer, outcome, after is not self.ledger))
+            self.decided.append(Decided(each, answer, outcome, after is not self.ledger, reason))
             self.left = waiting[number:]
             if change:
                 self.changing.append(each.request)
@@ -152,43 +184,47 @@ class Batch:
                 break
         self._seconds += before - begin
 
-    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> tuple[Change, Ledger, bytes, str]:
-        """What a mutation changes, the ledger after it, its answer, and its outcome for the log."""
+    def _decide(
+        self, ledger: Ledger, pools: Pools, waiting: Waiting
+    ) -> tuple[Change, Ledger, bytes, str, Reason | None]:
+        """What a mutation changes, the ledger after it, its answer, its outcome for the log, and why it is refused."""
         request, peer, _ = waiting
         try:
             change, after, answer, outcome = decide(ledger, self._host, pools, request)
             encoded = answer.encode()
         except SysfsError as error:
-            return Change(), ledger, error_answer(str(error)), str(error)
+            return Change(), ledger, error_answer(str(error)), str(error), "host"
         except Refused as refused:
-            return Change(), ledger, refusal(request, refused).encode(), str(refused)
+            return Change(), ledger, refusal(request, refused).encode(), str(refused), refused.rule
         except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", request.action, peer.pid)
-            return Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR
-        return change, after, encoded, outcome
+            return Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, "internal"
+        return change, after, encoded, outcome, None
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""
-        sentence = self._sentence(error)
+        sentence, reason = self._sentence(error)
         answer = error_answer(sentence)
         self._after = self.ledger
+        self.steps.clear()
         self.decided = [
-            each._replace(answer=answer, outcome=sentence) if each.tentative else each for each in self.decided
+            each._replace(answer=answer, outcome=sentence, reason=reason) if each.tentative else each
+            for each in self.decided
         ]
-        self.decided += [Decided(waiting, answer, sentence, tentative=True) for waiting in self.left]
+        self.decided += [Decided(waiting, answer, sentence, tentative=True, reason=reason) for waiting in self.left]
         self.left = ()
 
-    def _sentence(self, error: Exception) -> str:
-        """The sentence for clients about an error, which is also logged."""
+    def _sentence(self, error: Exception) -> tuple[str, Reason]:
+        """The sentence for clients about an error, which is also logged, and its kind."""
         match error:
             case CommitError():
                 self.store_problem = str(error) if isinstance(error, DatabaseChanged) else None
                 log.error("nothing was changed because the state could not be stored: %s", error)
-                return f"Nothing was changed because the state could not be stored: {error}"
+                return f"Nothing was changed because the state could not be stored: {error}", "storage"
             case SysfsError():
                 log.warning("%s", error)
-                return str(error)
+                return str(error), "host"
             case _:  # a bug must not leave clients without an answer
                 self._store.undo()
                 log.error("a batch failed", exc_info=error)
-                return INTERNAL_ERROR
+                return INTERNAL_ERROR, "internal"

@@ -27,8 +27,10 @@ from epa_orchestrator.daemon import systemd, takeover
 from epa_orchestrator.daemon.background import keep_running
 from epa_orchestrator.daemon.current import State
 from epa_orchestrator.daemon.logs import log_to_stderr, set_level
+from epa_orchestrator.daemon.metrics_port import MetricsPort
 from epa_orchestrator.daemon.orchestrator import Orchestrator
-from epa_orchestrator.daemon.server import ConnectionLimits, Server
+from epa_orchestrator.daemon.server import Server
+from epa_orchestrator.daemon.shared import ConnectionLimits
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
 from epa_orchestrator.errors import EpaError
@@ -179,12 +181,14 @@ async def _serve(locations: Locations, settings: Settings, state: State, host: H
     orchestrator = Orchestrator(host, settings, state)
     try:
         server = Server(orchestrator, ConnectionLimits(connections=_max_connections()))
-        stopped = _handle_signals(_Reload(locations, orchestrator))
+        metrics = MetricsPort(lambda: orchestrator.view(server.open_connections), orchestrator.warn)
+        stopped = _handle_signals(_Reload(locations, orchestrator, metrics))
         keeper = SocketKeeper(server, SocketFile(locations.socket_path))
         _tune_garbage_collector()
         await _start_serving(keeper)
         log.info("serving at %s", locations.socket_path)
         log.info("the claims on %s are kept in %s", locations.sysfs_name, locations.state_directory)
+        metrics.use(orchestrator.settings.metrics_port)
         tasks = [asyncio.ensure_future(job) for job in _background(keeper)]
         systemd.notify("READY=1")
         await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -193,6 +197,7 @@ async def _serve(locations: Locations, settings: Settings, state: State, host: H
         ended = [task for task in tasks if task.done()]
         for task in tasks:
             task.cancel()
+        metrics.close()
         await keeper.remove()
         await server.stop()
         if ended:
@@ -234,9 +239,10 @@ async def _feed_watchdog(interval: float) -> None:
 class _Reload:
     """Reads the settings and the machine again. When an option has become unusable, the settings in use stay."""
 
-    def __init__(self, locations: Locations, orchestrator: Orchestrator) -> None:
+    def __init__(self, locations: Locations, orchestrator: Orchestrator, metrics: MetricsPort) -> None:
         self._locations = locations
         self._orchestrator = orchestrator
+        self._metrics = metrics
 
     def __call__(self) -> None:
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -249,6 +255,7 @@ class _Reload:
         else:
             set_level(settings.log_level or paths.log_level())
             self._orchestrator.use(settings)
+            self._metrics.use(settings.metrics_port)
             log.info("settings read again")
         self._orchestrator.read_host_again()
         systemd.notify("READY=1")

@@ -19,16 +19,22 @@ from typing import Final
 
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.outdated import Review
+from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon.batch import Batch, Decided, Waiting
 from epa_orchestrator.daemon.current import Current, State
+from epa_orchestrator.daemon.feed import Feed
+from epa_orchestrator.daemon.metrics_port import view_of
 from epa_orchestrator.daemon.pace import Pace
 from epa_orchestrator.daemon.reader import Reader
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer, send, send_error
 from epa_orchestrator.daemon.upkeep import Upkeep
+from epa_orchestrator.daemon.watchers import Watchers
 from epa_orchestrator.daemon.worker import Call, Done, Worker
+from epa_orchestrator.metrics.counts import Reason, counts
+from epa_orchestrator.metrics.figures import View
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.readings import ListAllocations, Reading
+from epa_orchestrator.protocol.readings import ListAllocations, Reading, Watch
 from epa_orchestrator.protocol.requests import Request
 
 log = logging.getLogger(__name__)
@@ -51,13 +57,13 @@ class Orchestrator:
         self._pace = Pace()
         self._worker = Worker()
         self._reviewer = Worker()
-        review = Review()
+        review = self._review = Review()
         self._upkeep = Upkeep(
             self._current, review, self._reviewer, lambda: self._busy, self._run_alone, self._lose_state
         )
-        self._reader = Reader(
-            self._current, review, self._reviewer, self._upkeep.rest, ledger_known=state.ledger is not None
-        )
+        self.watchers = Watchers()
+        self._reader = Reader(self._current, review, self._reviewer, self._host_read, self._begin_watch)
+        self._feed = Feed(self._current, review, self.watchers, lambda: self._reader.warnings, self._reader.read_host)
         self._upkeep.start()
 
     def use(self, settings: Settings) -> None:
@@ -65,11 +71,21 @@ class Orchestrator:
         self.settings = settings
         self._current.host.use(settings)
         self._upkeep.rest()
+        self._feed.look()
 
     def read_host_again(self) -> None:
         """Read the whole machine again before the next request, whatever the kernel's lists show."""
         self._current.host.look_again()
         self._upkeep.read_host()
+
+    def warn(self, sentence: str | None) -> None:
+        """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
+        self._reader.warn(sentence)
+        self._feed.look()
+
+    def view(self, connections: int) -> View:
+        """All that is known now, for the metrics; the one method that any thread may call."""
+        return view_of(self._current, self._review, connections)
 
     def submit(self, request: Request, peer: Peer, reply: Reply) -> None:
         """Serve a request; `reply` is called once, at once or when the request's change is durable."""
@@ -80,7 +96,7 @@ class Orchestrator:
         elif self._current.problem is not None:
             problem = self._current.problem
             answer = error_answer(f"{problem}; until then only list_allocations and get_memory_info are served")
-            send(reply, answer, peer, request, problem)
+            send(reply, answer, peer, request, problem, "read-only")
         else:
             self._waiting.append(Waiting(request, peer, reply))
             if self._alone and not self._busy:  # the turn in which others could join would cost a lone client 16 µs
@@ -89,6 +105,10 @@ class Orchestrator:
             else:
                 self._start()
 
+    def watch(self, request: Watch, peer: Peer, reply: Reply, begin: Reply) -> None:
+        """Serve a request to watch: `begin` gets the first line and adds a watcher, or else `reply` gets a refusal."""
+        self._reader.read(request, peer, reply, begin)
+
     @property
     def busy(self) -> bool:
         """Whether changes wait for their commit, or for their answers."""
@@ -96,6 +116,7 @@ class Orchestrator:
 
     def close(self) -> None:
         """Let the commit under way end, and close the store."""
+        self._feed.close()
         self._upkeep.close()
         self._reviewer.close()
         self._worker.close()
@@ -116,7 +137,14 @@ class Orchestrator:
         assert current.store is not None
         waiting, self._waiting = self._waiting, []
         self._alone = len(waiting) == 1
-        batch = Batch(current.store, current.host, current.ledger, current.stored_seen, waiting)
+        batch = Batch(
+            current.store,
+            current.host,
+            current.ledger,
+            current.stored_seen,
+            waiting,
+            keep_steps=bool(self.watchers),
+        )
         pools = current.known_pools()
         if pools is not None and self._pace.is_quick(pools, current.ledger, [each.request for each in waiting]):
             batch.known_quick = True
@@ -147,8 +175,8 @@ class Orchestrator:
                 self._end_batch(batch)
             else:
                 log.error("a batch ended unexpectedly", exc_info=error)
-                self._refuse([each.waiting for each in batch.decided], INTERNAL_ERROR)
-                self._refuse(batch.left, INTERNAL_ERROR)
+                self._refuse([each.waiting for each in batch.decided], INTERNAL_ERROR, "internal")
+                self._refuse(batch.left, INTERNAL_ERROR, "internal")
 
         self._run_alone(call, done)
 
@@ -168,8 +196,12 @@ class Orchestrator:
         """Send the answers of a batch; the requests that it left are the first of the next one."""
         if batch.ledger is not self._current.ledger:
             self._upkeep.note_change()
+        if counts.on and batch.commit_seconds is not None:
+            counts.committed(len(batch.changing), batch.commit_seconds, failed=batch.commit_failed)
         self._current.ledger, self._current.stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
+        if self.watchers:
+            self._feed.batch_ended(batch)
         if batch.store_problem is not None:
             self._lose_state(batch.store_problem)
         sending = bool(self._unsent)
@@ -183,8 +215,8 @@ class Orchestrator:
         """Send the answers that are ready, in several turns of the loop when they are many."""
         turn_ends = time.monotonic() + _SENDING
         while self._unsent:
-            (request, peer, reply), answer, outcome, _ = self._unsent.popleft()
-            send(reply, answer, peer, request, outcome)
+            (request, peer, reply), answer, outcome, _, reason = self._unsent.popleft()
+            send(reply, answer, peer, request, outcome, reason)
             if self._unsent and time.monotonic() > turn_ends:
                 asyncio.get_running_loop().call_soon(self._send)
                 return
@@ -194,16 +226,27 @@ class Orchestrator:
         self._busy = False
         if self._current.problem is not None and self._waiting:
             waiting, self._waiting = self._waiting, []
-            self._refuse(waiting, self._current.problem)
+            self._refuse(waiting, self._current.problem, "read-only")
         if self._waiting:
             self._start()
         else:
             self._upkeep.rest()
 
-    def _refuse(self, waiting: Iterable[Waiting], sentence: str) -> None:
+    def _refuse(self, waiting: Iterable[Waiting], sentence: str, reason: Reason) -> None:
         for request, peer, reply in waiting:
-            send_error(reply, sentence, peer, request)
+            send_error(reply, sentence, peer, request, reason)
 
     def _lose_state(self, reason: str) -> None:
         """Serve readings only from now on."""
         self._reader.fail(self._current.lose_state(reason))
+        self._feed.look()
+
+    def _begin_watch(self, pools: Pools) -> None:
+        """A watcher is about to get its first line, which is about these pools."""
+        self._feed.begin(pools)
+
+    def _host_read(self, pools: Pools | None) -> None:
+        """The host was read in another thread: tell those who watch, and judge the placements on it."""
+        if pools is not None and self.watchers:
+            self._feed.catch_up(pools)
+        self._upkeep.rest()
