@@ -25,9 +25,11 @@ from epa_orchestrator.cli.natural import natural
     ],
 )
 def test_natural_order(names: list[str]) -> None:
-    assert sorted(names[::-1], key=natural) == names
+    backwards = names[::-1]
+    assert sorted(backwards, key=natural) == names
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=255)))
 def test_order_does_not_depend_on_the_order_before(names: list[str]) -> None:
-    assert sorted(names, key=natural) == sorted(names[::-1], key=natural)
+    backwards = names[::-1]
+    assert sorted(names, key=natural) == sorted(backwards, key=natural)
