@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from epa_orchestrator.cli.explanations import explanation as explained
+from epa_orchestrator.placement.cost import LABELS
 from epa_orchestrator.protocol.answers import Candidate, Explanation
 from tests.unit.cli.test_tables import HOSTILE, headings, rows, rows_of, shown
 
@@ -47,6 +48,13 @@ def test_explanation_of_one_choice_marks_no_level() -> None:
     found = explanation(scope("0", "2,10", numa_nodes=1, lowest_cpu=2))
     _, table, *_ = explained(found, refused=False)
     assert rows(table)[2:] == [["NUMA nodes", "1"], ["lowest CPU id", "2"]]
+
+
+def test_level_that_only_compares_is_not_shown_of_one_choice() -> None:
+    """As when a claim shrinks."""
+    (name,) = [name for name, label in LABELS.items() if label == "CPUs per NUMA node (sum of squares)"]
+    _, table, *_ = explained(explanation(scope("0", "2,10", packages=1, **{name: 4})), refused=False)
+    assert rows(table)[2:] == [["packages", "1"]]
 
 
 def test_explanation_of_a_refusal_shows_the_best_choice_without_the_rule() -> None:

@@ -43,8 +43,11 @@ def test_first_line_says_that_all_is_well() -> None:
 
 def test_nodes() -> None:
     _, nodes = tables(status())
-    assert nodes.headings == ["Node", "CPUs", "Claimed", "Free", "Withheld", "Other", "Free hugepages"]
-    assert nodes.rows == [["0", "8", "2", "3", "1", "2", "5 of 8 x 2M"], ["1", "8", "1", "7", "0", "0", "2 of 2 x 1G"]]
+    assert nodes.headings == ["Node", "CPUs", "Claimed", "Free", "Withheld", "Other", "Free 2M", "Free 1G"]
+    assert nodes.rows == [
+        ["0", "8", "2", "3", "1", "2", "5 of 8", "0 of 0"],
+        ["1", "8", "1", "7", "0", "0", "0 of 0", "2 of 2"],
+    ]
 
 
 def test_pools() -> None:
