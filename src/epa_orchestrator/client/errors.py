@@ -36,6 +36,8 @@ class Unreachable(DaemonError):
         """No daemon answers at a path, because an exchange has failed."""
         if isinstance(error, TimeoutError):
             return cls(f"The daemon at {path} did not answer within {timeout:g} seconds")
+        if error.errno == errno.ECONNREFUSED and path.exists() and not path.is_socket():
+            return cls(f"No daemon can serve {path}, which is no socket: give the path of a daemon's socket")
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
             return cls(
                 f"No daemon serves {path}: start it with 'snap start epa-orchestrator', or outside a snap with"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from epa_orchestrator import __version__
 from epa_orchestrator.allocation.allocate import find_pool
 from epa_orchestrator.allocation.cpu_states import cpu_states
 from epa_orchestrator.allocation.host import Host
@@ -159,6 +160,7 @@ class Queries:
             states = states | {"unavailable": states["free"], "free": EMPTY}
         named = [pool for pool in (pools.isolated, pools.general) if pool is not None]
         return MachineHead(
+            daemon_version=__version__,
             states={state: str(cpus) for state, cpus in states.items()},
             pools={pool.name: str(pool.configured) for pool in named},
             state_error=self._problem,

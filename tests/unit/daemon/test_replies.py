@@ -21,7 +21,7 @@ PEER = Peer(pid=7, uid=0, gid=0)
 def test_an_error_is_sent_as_the_protocol_has_it(caplog: pytest.LogCaptureFixture) -> None:
     sent: list[bytes] = []
     with caplog.at_level(logging.INFO):
-        send_error(sent.append, "No.", PEER, REQUEST)
+        send_error(sent.append, "No.", PEER, REQUEST, "other")
     assert json.loads(sent[0]) == {"version": "1.0", "error": "No."}
     assert "pid=7 uid=0 gid=0 allocate_cores 'nova': No." in caplog.text
 
