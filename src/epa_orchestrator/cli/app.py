@@ -21,6 +21,7 @@ from epa_orchestrator.cli.history import history
 from epa_orchestrator.cli.hugepages import hugepages
 from epa_orchestrator.cli.listings import list_claims, status
 from epa_orchestrator.cli.machine import machine
+from epa_orchestrator.cli.map import map_
 from epa_orchestrator.cli.output import EXIT_REFUSED
 from epa_orchestrator.cli.release import release
 from epa_orchestrator.cli.report import report
@@ -57,6 +58,7 @@ for _name, _function in (
     ("serve", serve),
     ("status", status),
     ("list", list_claims),
+    ("map", map_),
     ("allocate", allocate),
     ("explain", explain),
     ("release", release),

@@ -39,6 +39,7 @@ def test_report_has_everything(daemon: Daemon) -> None:
     assert found["history"][-1]["service"] == "nova"
     assert found["settings"]["unusable"] == {}
     assert "node0" in found["hugepages"]
+    assert found["machine_of_the_daemon"]["states"]["claimed"] == found["history"][-1]["after"]["cpus"]
     assert any(line.startswith("Pool isolated: ") for line in found["summary"])
 
 
@@ -47,7 +48,7 @@ def test_report_without_a_daemon_says_so_and_has_the_rest(host: Command) -> None
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert found["missing"]["pools"].startswith("No daemon serves ")
-    assert "missing in the report: pools: No daemon serves " in result.stderr
+    assert "missing: pools, hugepages, machine_of_the_daemon: No daemon serves " in result.stderr
     assert found["recording"]["files"]["devices/system/cpu/isolated"] == "2-3"
     assert "epa-orchestrator" in found["versions"]
 

@@ -10,7 +10,9 @@ import logging
 
 import pytest
 
+from epa_orchestrator.daemon import replies
 from epa_orchestrator.daemon.replies import send, send_error
+from epa_orchestrator.metrics.counts import Counts
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.parsing import validate
 
@@ -32,3 +34,15 @@ def test_a_reply_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     send(fail, b"{}", PEER, REQUEST, "served")
     assert "an answer to pid=7 could not be sent" in caplog.text
+
+
+def test_answer_is_counted_while_metrics_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    fresh = Counts()
+    monkeypatch.setattr(replies, "counts", fresh)
+    send(lambda _: None, b"{}", PEER, REQUEST, "served")
+    assert fresh.requests == {}
+    fresh.on = True
+    send(lambda _: None, b"{}", PEER, REQUEST, "served")
+    send_error(lambda _: None, "No.", PEER, REQUEST, "limit")
+    assert fresh.requests == {("allocate_cores", "served"): 1, ("allocate_cores", "refused"): 1}
+    assert fresh.refusals == {"limit": 1}
