@@ -378,6 +378,8 @@ def test_listing_of_no_claims(daemon: Daemon) -> None:
             "dry-run",
             "explain",
             "may-take",
+            "get-machine",
+            "watch",
         ],
         "outdated_placements": [],
         "allocations": [],

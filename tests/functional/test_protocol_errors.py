@@ -46,6 +46,7 @@ HELD_ELSEWHERE: Final = {
     "change all the time: try again": "unit/hardware/test_settled.py",
     "cannot be read: in a snap, run: sudo snap connect": "unit/hardware/test_hugepages.py",
     "Too many changes wait to be stored: try again in a moment": "unit/daemon/test_server.py",
+    "Too many connections of user {uid} watch: close some of them, or try again later": "functional/test_watch.py",
     "Nothing was changed because the state could not be stored: ": "unit/daemon/test_batch.py",
     "Internal error: nothing was changed; please report it with the daemon's log": "unit/daemon/test_reader.py",
     "can no longer be written, because": "unit/daemon/test_orchestrator.py",
@@ -136,7 +137,7 @@ def refuse_strangers(daemon: Daemon) -> Iterator[Provoked]:
 def refuse_bad_fields(daemon: Daemon) -> Iterator[Provoked]:
     for action in GROUPS["changing"]:
         yield Provoked(action, refuse_bytes(daemon, json.dumps({"action": action}).encode()).sentence)
-    for action in ("list_allocations", "get_memory_info"):
+    for action in ("list_allocations", "get_memory_info", "get_machine"):
         yield refuse(daemon, action, service_name=5)
     for action in GROUPS["allocating"]:
         for fields in ({"pool": "x"}, {"dry_run": 1}, {"near": "/"}, {"num_of_cores": -2, "percent": 101}):

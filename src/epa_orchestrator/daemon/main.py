@@ -29,14 +29,15 @@ from epa_orchestrator.daemon.current import State
 from epa_orchestrator.daemon.logs import log_to_stderr, set_level
 from epa_orchestrator.daemon.metrics_port import MetricsPort
 from epa_orchestrator.daemon.orchestrator import Orchestrator
-from epa_orchestrator.daemon.server import ConnectionLimits, Server
+from epa_orchestrator.daemon.server import Server
+from epa_orchestrator.daemon.shared import ConnectionLimits
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.settled import UnsettledError
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
-from epa_orchestrator.state import database_files, loading, opening
+from epa_orchestrator.state import database_files, loading, opening, recorded
 from epa_orchestrator.state.errors import InUse, LegacyStateError, StateError
 from epa_orchestrator.state.lock import Locked, sole_daemon
 
@@ -60,7 +61,10 @@ class StartError(EpaError):
 
 @dataclass(frozen=True)
 class Locations:
-    """The files and directories of a daemon. `sysfs_name` is the name of the machine in messages."""
+    """The files and directories of a daemon. `sysfs_name` is the name of the machine in messages.
+
+    With `fresh` the state of a recorded machine is removed first.
+    """
 
     socket_path: Path
     state_directory: Path
@@ -69,6 +73,7 @@ class Locations:
     sysfs: Sysfs
     sysfs_name: str
     recorded: bool = False
+    fresh: bool = False
 
 
 def run(locations: Locations) -> None:
@@ -89,6 +94,7 @@ def run(locations: Locations) -> None:
         with sole_daemon(locations.state_directory) as problem:
             settings = read_settings(locations.settings_file)
             set_level(settings.log_level or paths.log_level())
+            _prepare_state(locations, problem)
             state, seen = open_state(locations, problem)
             asyncio.run(_serve(locations, settings, state, Host(locations.sysfs, settings, seen)))
     except (Locked, SysfsError) as error:
@@ -97,6 +103,18 @@ def run(locations: Locations) -> None:
         raise StartError("The daemon cannot run: out of memory") from error
     except OSError as error:
         raise StartError(f"The daemon cannot run: {error.strerror or error}") from error
+
+
+def _prepare_state(locations: Locations, no_lock: str | None) -> None:
+    """Remove the state of a recorded machine if asked to, and mark whether the state is that of a recorded machine."""
+    directory = locations.state_directory
+    if locations.fresh:
+        try:
+            recorded.remove_state(directory, no_lock)
+        except StateError as error:
+            raise StartError(f"The state database {directory / database_files.FILE_NAME} {error}") from None
+    if no_lock is None:
+        recorded.keep_mark(directory, recorded=locations.recorded)
 
 
 def read_settings(file: Path | None) -> Settings:
@@ -169,6 +187,7 @@ async def _serve(locations: Locations, settings: Settings, state: State, host: H
         _tune_garbage_collector()
         await _start_serving(keeper)
         log.info("serving at %s", locations.socket_path)
+        log.info("the claims on %s are kept in %s", locations.sysfs_name, locations.state_directory)
         metrics.use(orchestrator.settings.metrics_port)
         tasks = [asyncio.ensure_future(job) for job in _background(keeper)]
         systemd.notify("READY=1")

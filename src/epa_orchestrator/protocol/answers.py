@@ -27,6 +27,8 @@ FEATURES: Final = (
     "dry-run",
     "explain",
     "may-take",
+    "get-machine",
+    "watch",
 )
 
 

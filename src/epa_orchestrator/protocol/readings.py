@@ -31,4 +31,23 @@ class GetMemoryInfo(CommonFields):
     node_id: Id | None = Field(default=None, description="The NUMA node to list; `null` lists all.")
 
 
-Reading = ListAllocations | GetMemoryInfo
+class GetMachine(CommonFields):
+    """The host as the daemon found it, and the state of each CPU."""
+
+    action: Literal["get_machine"]
+    service_name: ServiceName | None = Field(
+        default=None, description="Has no effect; some clients send it with every action."
+    )
+
+
+class Watch(CommonFields):
+    """The claims of both pools as they are, and each change of them from then on."""
+
+    action: Literal["watch"]
+    service_name: ServiceName | None = Field(default=None, description="Appears in the log, and has no other effect.")
+    pool: PoolName = Field(
+        default="isolated", description="The pool that the first line lists. The other lines are about both pools."
+    )
+
+
+Reading = ListAllocations | GetMemoryInfo | GetMachine | Watch

@@ -14,7 +14,7 @@ from tests.unit.cli.builders import Command
 from tools.synthetic import Shape, build, write_tree
 
 #: The names of the machines that ship.
-SHIPPED = ("altra-q80-1s", "epyc-9654-2s", "vm-8", "xeon-8380-2s-snc2")
+SHIPPED = ("altra-q80-1s", "demo-48", "epyc-9654-2s", "vm-8", "xeon-8380-2s-snc2")
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -79,3 +79,10 @@ def test_file_has_precedence_over_a_shipped_machine(offline: Command, monkeypatc
     monkeypatch.chdir(offline.base)
     Path("vm-8").write_text("not a recording")
     assert "cannot be used" in offline.failure(1, "machine", "--machine", "vm-8")
+
+
+def test_recording_has_the_devices(offline: Command) -> None:
+    recording = offline.base / "host.json"
+    offline.run("machine", "--machine", "demo-48", "--record", str(recording))
+    files = json.loads(recording.read_text())["files"]
+    assert (files["class/net/eth1/device/numa_node"], files["bus/pci/devices/0000:b1:00.0/numa_node"]) == ("1", "2")
