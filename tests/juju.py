@@ -12,8 +12,9 @@ from typing import Any, Final
 PRINCIPAL: Final = "sunbeam-machine"
 COLLECTOR: Final = "cos-agent"
 
-#: The application at the other end of each endpoint.
+#: The application at the other end of each endpoint, and the id of the relation.
 _REMOTE: Final = {PRINCIPAL: PRINCIPAL, COLLECTOR: "opentelemetry-collector"}
+_ID: Final = {PRINCIPAL: 0, COLLECTOR: 1}
 _MODEL: Final = "3f1d9c8a-6a39-4a43-8f2f-2d54c5cc9a11"
 
 
@@ -35,7 +36,7 @@ def relation(event: str, endpoint: str = PRINCIPAL) -> dict[str, str]:
     remote = _REMOTE[endpoint]
     return {
         "JUJU_RELATION": endpoint,
-        "JUJU_RELATION_ID": f"{endpoint}:0",
+        "JUJU_RELATION_ID": f"{endpoint}:{_ID[endpoint]}",
         "JUJU_REMOTE_APP": remote,
         "JUJU_REMOTE_UNIT": "" if event in ("created", "broken") else f"{remote}/0",
     }
@@ -56,7 +57,7 @@ def answers(
 ) -> dict[str, Any]:
     """The answers of the hook tools."""
     endpoints = [PRINCIPAL] * related + [COLLECTOR] * collector
-    relations = {each: [{"id": 0, "app": _REMOTE[each], "units": [f"{_REMOTE[each]}/0"]}] for each in endpoints}
+    relations = {each: [{"id": _ID[each], "app": _REMOTE[each], "units": [f"{_REMOTE[each]}/0"]}] for each in endpoints}
     return {"config": config, "relations": relations, "resource": resource, "action": action, "model": _MODEL}
 
 
