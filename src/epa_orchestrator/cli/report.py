@@ -28,11 +28,9 @@ def report(
     name, and says what could not be read.
 
     Examples:
-    epa-orchestrator report
-
-    epa-orchestrator report report.json
-
-    epa-orchestrator serve --machine report.json
+      epa-orchestrator report
+      epa-orchestrator report report.json
+      epa-orchestrator serve --machine report.json
     """
     from epa_orchestrator.cli.report_parts import Sources, build_report, missing_parts
     from epa_orchestrator.client import Client

@@ -24,9 +24,8 @@ def serve(
     """Serve the socket until SIGTERM or Ctrl-C.
 
     Examples:
-    epa-orchestrator serve
-
-    epa-orchestrator serve --machine demo-48 --fresh
+      epa-orchestrator serve
+      epa-orchestrator serve --machine demo-48 --fresh
     """
     if fresh and machine is None:
         raise typer.BadParameter("--fresh goes with --machine only: the claims of a real host are never removed")
