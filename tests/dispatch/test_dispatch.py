@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from epa_orchestrator.state import database_files
@@ -148,6 +150,19 @@ def test_actions_show_release_and_refresh(installed: Unit, host: Host) -> None:
     assert outcome.results["text"] == "revision x1 before, x1 now, version 2.0"
     assert outcome.document == {"before": "x1", "after": "x1", "problems": []}
     assert outcome.status == ACTIVE
+
+
+def test_actions_show_what_the_command_line_shows(installed: Unit, host: Host) -> None:
+    host.client.allocate("nova", 2)
+    explained = installed.action("explain", service="ceph", **{"count": 2, "cpu-thread-policy": "require"})
+    assert explained.failure is None
+    assert explained.results["text"].startswith("ceph would get CPUs 4-5\n")
+    assert "nova" in installed.action("history", service="nova").results["text"]
+    recorded = installed.action("record")
+    assert json.loads(recorded.results["recording"])["files"]["devices/system/cpu/isolated"] == "2-7"
+    reported = json.loads(installed.action("report").results["report"])
+    assert [claim["service_name"] for claim in reported["pools"]["isolated"]["allocations"]] == ["nova"]
+    assert "history" in reported
 
 
 def test_impossible_actions_fail_with_a_sentence(unit: Unit, host: Host) -> None:
