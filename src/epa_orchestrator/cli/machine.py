@@ -69,7 +69,7 @@ def _show_answer(answer: MachineAnswer, *, as_json: bool) -> None:
         from epa_orchestrator.cli import tables
         from epa_orchestrator.hardware.describe import from_description
 
-        tables.console().print(*tables.machine(*from_description(document)))
+        tables.show(*tables.machine(*from_description(document)))
     warn(answer.warnings)
 
 
@@ -101,7 +101,7 @@ def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
     elif record is None:
         from epa_orchestrator.cli import tables
 
-        tables.console().print(*tables.machine(found, pages))
+        tables.show(*tables.machine(found, pages))
 
 
 def _note(problems: list[str]) -> None:

@@ -9,7 +9,6 @@ the parameters in `_KERNEL_PARAMETERS`. Its size is bounded.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -153,7 +152,7 @@ def _history(database: Path) -> list[dict[str, Any]]:
     """The newest events that fit, oldest first."""
     from epa_orchestrator.state.reading import read_events
 
-    events = [dataclasses.asdict(event) for event in read_events(database, None, _MOST_EVENTS)]
+    events = [event.document() for event in read_events(database, None, _MOST_EVENTS)]
     while events and len(json.dumps(events)) > _MOST_BYTES:
         events = events[len(events) // 2 :] if len(events) > 1 else []
     return events
