@@ -109,6 +109,11 @@ def test_unwritable_file_is_an_error(host: Command) -> None:
     assert host.run("report", str(host.base / "missing" / "x.json")).exit_code == 1
 
 
+def test_failure_is_json_if_asked_for(host: Command) -> None:
+    result = host.run("report", "--json", str(host.base / "missing" / "x.json"))
+    assert json.loads(result.stdout)["error"].endswith("No such file or directory")
+
+
 def test_the_snap_says_where_it_may_write(host: Command) -> None:
     host.environment |= {"SNAP_NAME": "epa-orchestrator", "SNAP_USER_COMMON": "/root/snap/epa-orchestrator/common"}
     result = host.run("report", str(host.base / "missing" / "x.json"))
