@@ -51,6 +51,7 @@ _MAX_QUOTE_LENGTH: Final = 200
 _CPU_LISTS: Final = {
     *("allocated_cores", "cores_allocated", "shared_cpus", "withheld_cpus", "cpus", "numa_nodes"),
     *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus", "taken", "nodes"),
+    *("from_", "to"),
 }
 _NAMES: Final = frozenset(("service_name", "outdated_placements"))
 #: Fields that repeat a number of the request, -1 for a release.

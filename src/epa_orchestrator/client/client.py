@@ -25,6 +25,7 @@ from epa_orchestrator.protocol.answers import (
     PercentAnswer,
 )
 from epa_orchestrator.protocol.fields import VERSION
+from epa_orchestrator.protocol.room import MakeRoom
 
 _MODEL = TypeVar("_MODEL", bound=Answer)
 
@@ -51,12 +52,22 @@ class Unreachable(DaemonError):
 
 
 class RefusedByDaemon(DaemonError):
-    """The daemon refused; the message is its sentence, `explanation` its reasons if the request asked for them."""
+    """The daemon refused; the message is its sentence.
 
-    def __init__(self, sentence: str, explanation: Explanation | None = None, warnings: tuple[str, ...] = ()) -> None:
+    If the request asked for them, `explanation` has the reasons, and `make_room` the claims that could make room.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        explanation: Explanation | None = None,
+        warnings: tuple[str, ...] = (),
+        make_room: MakeRoom | None = None,
+    ) -> None:
         super().__init__(sentence)
         self.explanation = explanation
         self.warnings = warnings
+        self.make_room = make_room
 
 
 class Client:
@@ -129,7 +140,9 @@ class Client:
         try:
             if "error" in decode(sent):
                 refusal = parse(ErrorAnswer, sent)
-                raise RefusedByDaemon(_readable(refusal.error), refusal.explanation, refusal.warnings)
+                raise RefusedByDaemon(
+                    _readable(refusal.error), refusal.explanation, refusal.warnings, refusal.make_room
+                )
             answer = parse(model, sent)
             check_reply(fields, answer)
         except InvalidAnswerError as error:

@@ -22,6 +22,7 @@ from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.daemon.mutations import decide, refusal
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
+from epa_orchestrator.daemon.room import Search, search_for
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.peer import Peer
@@ -46,12 +47,26 @@ class Waiting(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """A mutation with its answer, and its outcome for the log; `tentative`: it depends on changes not yet committed."""
+    """A mutation with its answer, and its outcome for the log; `tentative`: it depends on changes not yet committed.
+
+    `search` looks for claims that could make room for a refused request that asks for them.
+    """
 
     waiting: Waiting
     answer: bytes
     outcome: str
     tentative: bool
+    search: Search | None = None
+
+
+class _Outcome(NamedTuple):
+    """What a mutation changes, the ledger after it, its answer, its outcome for the log, and a search."""
+
+    change: Change
+    after: Ledger
+    answer: bytes
+    outcome: str
+    search: Search | None = None
 
 
 class Batch:
@@ -138,9 +153,9 @@ class Batch:
         waiting, now = self.left, time.time()
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
-            change, after, answer, outcome = self._decide(self._after, pools, each)
+            change, after, answer, outcome, search = self._decide(self._after, pools, each)
             self._after = after
-            self.decided.append(Decided(each, answer, outcome, after is not self.ledger))
+            self.decided.append(Decided(each, answer, outcome, after is not self.ledger, search))
             self.left = waiting[number:]
             if change:
                 self.changing.append(each.request)
@@ -152,20 +167,21 @@ class Batch:
                 break
         self._seconds += before - begin
 
-    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> tuple[Change, Ledger, bytes, str]:
-        """What a mutation changes, the ledger after it, its answer, and its outcome for the log."""
+    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> _Outcome:
         request, peer, _ = waiting
         try:
             change, after, answer, outcome = decide(ledger, self._host, pools, request)
             encoded = answer.encode()
         except SysfsError as error:
-            return Change(), ledger, error_answer(str(error)), str(error)
+            return _Outcome(Change(), ledger, error_answer(str(error)), str(error))
         except Refused as refused:
-            return Change(), ledger, refusal(request, refused).encode(), str(refused)
+            refused_answer = refusal(request, refused)
+            search = search_for(ledger, self._host, pools, request, refused_answer)
+            return _Outcome(Change(), ledger, refused_answer.encode(), str(refused), search)
         except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", request.action, peer.pid)
-            return Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR
-        return change, after, encoded, outcome
+            return _Outcome(Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR)
+        return _Outcome(change, after, encoded, outcome)
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""
@@ -173,7 +189,8 @@ class Batch:
         answer = error_answer(sentence)
         self._after = self.ledger
         self.decided = [
-            each._replace(answer=answer, outcome=sentence) if each.tentative else each for each in self.decided
+            each._replace(answer=answer, outcome=sentence, search=None) if each.tentative else each
+            for each in self.decided
         ]
         self.decided += [Decided(waiting, answer, sentence, tentative=True) for waiting in self.left]
         self.left = ()

@@ -15,6 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from epa_orchestrator.allocation.host import Host
@@ -25,6 +26,7 @@ from epa_orchestrator.daemon.current import Current, State
 from epa_orchestrator.daemon.pace import Pace
 from epa_orchestrator.daemon.reader import Reader
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer, send, send_error
+from epa_orchestrator.daemon.room import Rooms
 from epa_orchestrator.daemon.upkeep import Upkeep
 from epa_orchestrator.daemon.worker import Call, Done, Worker
 from epa_orchestrator.peer import Peer
@@ -51,6 +53,7 @@ class Orchestrator:
         self._pace = Pace()
         self._worker = Worker()
         self._reviewer = Worker()
+        self._rooms = Rooms()
         review = Review()
         self._upkeep = Upkeep(
             self._current, review, self._reviewer, lambda: self._busy, self._run_alone, self._lose_state
@@ -92,12 +95,13 @@ class Orchestrator:
     @property
     def busy(self) -> bool:
         """Whether changes wait for their commit, or for their answers."""
-        return self._busy or bool(self._waiting) or bool(self._unsent)
+        return self._busy or bool(self._waiting) or bool(self._unsent) or self._rooms.busy
 
     def close(self) -> None:
         """Let the commit under way end, and close the store."""
         self._upkeep.close()
         self._reviewer.close()
+        self._rooms.close()
         self._worker.close()
         if self._current.store is not None:
             self._upkeep.store_seen_at_end()
@@ -183,11 +187,19 @@ class Orchestrator:
         """Send the answers that are ready, in several turns of the loop when they are many."""
         turn_ends = time.monotonic() + _SENDING
         while self._unsent:
-            (request, peer, reply), answer, outcome, _ = self._unsent.popleft()
-            send(reply, answer, peer, request, outcome)
+            (request, peer, reply), answer, outcome, _, search = self._unsent.popleft()
+            if search is None:
+                send(reply, answer, peer, request, outcome)
+            else:
+                self._rooms.run(search, peer.uid, partial(self._send_found, reply, peer, request, outcome))
             if self._unsent and time.monotonic() > turn_ends:
                 asyncio.get_running_loop().call_soon(self._send)
                 return
+
+    @staticmethod
+    def _send_found(reply: Reply, peer: Peer, request: Request, outcome: str, answer: bytes) -> None:
+        """Send a refusal with what a search has found."""
+        send(reply, answer, peer, request, outcome)
 
     def _end_turn(self) -> None:
         """Begin the next batch if changes have gathered."""
