@@ -19,6 +19,7 @@ import os
 import re
 import time
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -29,9 +30,10 @@ import snapd
 import snapd_api
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file, sync_directory
-from epa_orchestrator.state import database_files, history
+from epa_orchestrator.state import database_files
 from epa_orchestrator.state.errors import StateError
 from epa_orchestrator.state.legacy_state import read_legacy_state
+from epa_orchestrator.state.reading import open_events
 from errors import CharmError
 from snap_file import NAME
 from snapd import with_retries
@@ -131,8 +133,8 @@ def _first_start() -> float | None:
         times.append((_SNAP / "common" / _FIRST_FILE).lstat().st_mtime)
     database = _SNAP / "common" / database_files.FILE_NAME
     if database_files.exists(database):
-        with contextlib.suppress(StateError):
-            times += [event.at for event in history.read_events(database, None, history.MAX_EVENTS)[:1]]
+        with contextlib.suppress(StateError), open_events(database) as events:
+            times += [event.at for event in islice(events.oldest_first(), 1)]
     return min(times, default=None)
 
 

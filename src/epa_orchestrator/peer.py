@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class Peer(NamedTuple):
@@ -14,3 +14,18 @@ class Peer(NamedTuple):
     pid: int
     uid: int
     gid: int
+
+
+class PeerNames(NamedTuple):
+    """What the process is called, each None where it could not be read; all are printable.
+
+    `comm` is the name of its command, which it chooses itself. `snap` is the snap and `unit` the systemd unit that it
+    runs in.
+    """
+
+    comm: str | None = None
+    snap: str | None = None
+    unit: str | None = None
+
+
+UNNAMED: Final = PeerNames()

@@ -22,7 +22,7 @@ from epa_orchestrator.configure.hook import apply_options
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from epa_orchestrator.state import database_files, loading
 from epa_orchestrator.state.errors import StateError
-from epa_orchestrator.state.history import read_events
+from epa_orchestrator.state.reading import read_events
 from tests.functional.harness import Daemon, in_threads, wait_until
 from tools.synthetic import Shape
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from epa_orchestrator.state.database_files import FILE_NAME
 from epa_orchestrator.state.events import Event
-from epa_orchestrator.state.history import read_events
+from epa_orchestrator.state.reading import read_events
 
 from .harness import Daemon, format_cpus, parse_cpus
 

@@ -42,7 +42,7 @@ def history(
 def _show(service: str | None, limit: int, machine: str | None, *, as_json: bool) -> None:
     from epa_orchestrator.state import database_files
     from epa_orchestrator.state.errors import StateError
-    from epa_orchestrator.state.history import read_events
+    from epa_orchestrator.state.reading import read_events
 
     path = paths.state_directory(None if machine is None else Path(machine).stem) / database_files.FILE_NAME
     if service is not None:

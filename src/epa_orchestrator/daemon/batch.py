@@ -25,6 +25,7 @@ from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
 from epa_orchestrator.daemon.room import Search, search_for
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
+from epa_orchestrator.metrics.counts import Reason
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.requests import Mutation
 from epa_orchestrator.state.errors import CommitError, DatabaseChanged
@@ -47,25 +48,28 @@ class Waiting(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """A mutation with its answer, and its outcome for the log; `tentative`: it depends on changes not yet committed.
+    """A mutation with its answer, and its outcome for the log.
 
-    `search` looks for claims that could make room for a refused request that asks for them.
+    `tentative`: it depends on changes not yet committed. `reason` is the kind of refusal, None if it is served.
+    `search` finds what else to say in a refusal, in a thread of its own.
     """
 
     waiting: Waiting
     answer: bytes
     outcome: str
     tentative: bool
+    reason: Reason | None = None
     search: Search | None = None
 
 
 class _Outcome(NamedTuple):
-    """What a mutation changes, the ledger after it, its answer, its outcome for the log, and a search."""
+    """What a mutation changes, the ledger after it, its answer, its outcome for the log, why it is refused, a search."""
 
     change: Change
     after: Ledger
     answer: bytes
     outcome: str
+    reason: Reason | None = None
     search: Search | None = None
 
 
@@ -73,7 +77,8 @@ class Batch:
     """Mutations and their decisions: `carry_out` in any thread, or `begin` and `go_on` in one and `finish` in another.
 
     `ledger` is the ledger before the batch, and after a commit the committed one; `seen`, where CPUs were last seen, is
-    the same. `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
+    the same. `commit_seconds` is how long the commit took, None without one, and `commit_failed` whether it failed.
+    `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
     time (seconds) of the slowest decision, `known_quick` says whether decisions like these have been quick before, and
     `store_problem` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
     """
@@ -85,6 +90,8 @@ class Batch:
         self.left = waiting
         self.changing: list[Mutation] = []
         self.slowest = self._seconds = 0.0
+        self.commit_seconds: float | None = None
+        self.commit_failed = False
         self.known_quick = False
         self.store_problem: str | None = None
         self.pools: Pools | None = None
@@ -139,23 +146,25 @@ class Batch:
         """Make what was decided durable."""
         if self._after is self.ledger:
             return
-        seen = self._host.seen
+        seen, begin = self._host.seen, time.monotonic()
         try:
             if seen is not self.seen:
                 self._store.stage_seen(seen)
             self._store.commit()
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
+            self.commit_failed = True
             self._fail(error)
         else:
             self.ledger, self.seen = self._after, seen
+        self.commit_seconds = time.monotonic() - begin
 
     def _decide_all(self, pools: Pools, seconds: float) -> None:
         waiting, now = self.left, time.time()
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
-            change, after, answer, outcome, search = self._decide(self._after, pools, each)
+            change, after, answer, outcome, reason, search = self._decide(self._after, pools, each)
             self._after = after
-            self.decided.append(Decided(each, answer, outcome, after is not self.ledger, search))
+            self.decided.append(Decided(each, answer, outcome, after is not self.ledger, reason, search))
             self.left = waiting[number:]
             if change:
                 self.changing.append(each.request)
@@ -173,39 +182,39 @@ class Batch:
             change, after, answer, outcome = decide(ledger, self._host, pools, request)
             encoded = answer.encode()
         except SysfsError as error:
-            return _Outcome(Change(), ledger, error_answer(str(error)), str(error))
+            return _Outcome(Change(), ledger, error_answer(str(error)), str(error), "host")
         except Refused as refused:
             refused_answer = refusal(request, refused)
             search = search_for(ledger, self._host, pools, request, refused_answer)
-            return _Outcome(Change(), ledger, refused_answer.encode(), str(refused), search)
+            return _Outcome(Change(), ledger, refused_answer.encode(), str(refused), refused.rule, search)
         except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", request.action, peer.pid)
-            return _Outcome(Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR)
+            return _Outcome(Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, "internal")
         return _Outcome(change, after, encoded, outcome)
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""
-        sentence = self._sentence(error)
+        sentence, reason = self._sentence(error)
         answer = error_answer(sentence)
         self._after = self.ledger
         self.decided = [
-            each._replace(answer=answer, outcome=sentence, search=None) if each.tentative else each
+            each._replace(answer=answer, outcome=sentence, reason=reason, search=None) if each.tentative else each
             for each in self.decided
         ]
-        self.decided += [Decided(waiting, answer, sentence, tentative=True) for waiting in self.left]
+        self.decided += [Decided(waiting, answer, sentence, tentative=True, reason=reason) for waiting in self.left]
         self.left = ()
 
-    def _sentence(self, error: Exception) -> str:
-        """The sentence for clients about an error, which is also logged."""
+    def _sentence(self, error: Exception) -> tuple[str, Reason]:
+        """The sentence for clients about an error, which is also logged, and its kind."""
         match error:
             case CommitError():
                 self.store_problem = str(error) if isinstance(error, DatabaseChanged) else None
                 log.error("nothing was changed because the state could not be stored: %s", error)
-                return f"Nothing was changed because the state could not be stored: {error}"
+                return f"Nothing was changed because the state could not be stored: {error}", "storage"
             case SysfsError():
                 log.warning("%s", error)
-                return str(error)
+                return str(error), "host"
             case _:  # a bug must not leave clients without an answer
                 self._store.undo()
                 log.error("a batch failed", exc_info=error)
-                return INTERNAL_ERROR
+                return INTERNAL_ERROR, "internal"

@@ -23,12 +23,15 @@ from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon.batch import Batch, Decided, Waiting
 from epa_orchestrator.daemon.current import Current, State
+from epa_orchestrator.daemon.metrics_port import view_of
 from epa_orchestrator.daemon.pace import Pace
 from epa_orchestrator.daemon.reader import Reader
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer, send, send_error
 from epa_orchestrator.daemon.room import Rooms
 from epa_orchestrator.daemon.upkeep import Upkeep
 from epa_orchestrator.daemon.worker import Call, Done, Worker
+from epa_orchestrator.metrics.counts import Reason, counts
+from epa_orchestrator.metrics.figures import View
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.readings import ListAllocations, Reading
 from epa_orchestrator.protocol.requests import Request
@@ -54,7 +57,7 @@ class Orchestrator:
         self._worker = Worker()
         self._reviewer = Worker()
         self._rooms = Rooms()
-        review = Review()
+        review = self._review = Review()
         self._upkeep = Upkeep(
             self._current, review, self._reviewer, lambda: self._busy, self._run_alone, self._lose_state
         )
@@ -74,6 +77,14 @@ class Orchestrator:
         self._current.host.look_again()
         self._upkeep.read_host()
 
+    def warn(self, sentence: str | None) -> None:
+        """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
+        self._reader.warn(sentence)
+
+    def view(self, connections: int) -> View:
+        """All that is known now, for the metrics; the one method that any thread may call."""
+        return view_of(self._current, self._review, connections)
+
     def submit(self, request: Request, peer: Peer, reply: Reply) -> None:
         """Serve a request; `reply` is called once, at once or when the request's change is durable."""
         if isinstance(request, Reading):
@@ -83,7 +94,7 @@ class Orchestrator:
         elif self._current.problem is not None:
             problem = self._current.problem
             answer = error_answer(f"{problem}; until then only list_allocations and get_memory_info are served")
-            send(reply, answer, peer, request, problem)
+            send(reply, answer, peer, request, problem, "read-only")
         else:
             self._waiting.append(Waiting(request, peer, reply))
             if self._alone and not self._busy:  # the turn in which others could join would cost a lone client 16 µs
@@ -151,8 +162,8 @@ class Orchestrator:
                 self._end_batch(batch)
             else:
                 log.error("a batch ended unexpectedly", exc_info=error)
-                self._refuse([each.waiting for each in batch.decided], INTERNAL_ERROR)
-                self._refuse(batch.left, INTERNAL_ERROR)
+                self._refuse([each.waiting for each in batch.decided], INTERNAL_ERROR, "internal")
+                self._refuse(batch.left, INTERNAL_ERROR, "internal")
 
         self._run_alone(call, done)
 
@@ -172,6 +183,8 @@ class Orchestrator:
         """Send the answers of a batch; the requests that it left are the first of the next one."""
         if batch.ledger is not self._current.ledger:
             self._upkeep.note_change()
+        if counts.on and batch.commit_seconds is not None:
+            counts.committed(len(batch.changing), batch.commit_seconds, failed=batch.commit_failed)
         self._current.ledger, self._current.stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
         if batch.store_problem is not None:
@@ -187,34 +200,35 @@ class Orchestrator:
         """Send the answers that are ready, in several turns of the loop when they are many."""
         turn_ends = time.monotonic() + _SENDING
         while self._unsent:
-            (request, peer, reply), answer, outcome, _, search = self._unsent.popleft()
+            (request, peer, reply), answer, outcome, _, reason, search = decided = self._unsent.popleft()
             if search is None:
-                send(reply, answer, peer, request, outcome)
+                send(reply, answer, peer, request, outcome, reason)
             else:
-                self._rooms.run(search, peer.uid, partial(self._send_found, reply, peer, request, outcome))
+                self._rooms.run(search, peer.uid, partial(self._send_found, decided))
             if self._unsent and time.monotonic() > turn_ends:
                 asyncio.get_running_loop().call_soon(self._send)
                 return
 
     @staticmethod
-    def _send_found(reply: Reply, peer: Peer, request: Request, outcome: str, answer: bytes) -> None:
+    def _send_found(decided: Decided, answer: bytes) -> None:
         """Send a refusal with what a search has found."""
-        send(reply, answer, peer, request, outcome)
+        request, peer, reply = decided.waiting
+        send(reply, answer, peer, request, decided.outcome, decided.reason)
 
     def _end_turn(self) -> None:
         """Begin the next batch if changes have gathered."""
         self._busy = False
         if self._current.problem is not None and self._waiting:
             waiting, self._waiting = self._waiting, []
-            self._refuse(waiting, self._current.problem)
+            self._refuse(waiting, self._current.problem, "read-only")
         if self._waiting:
             self._start()
         else:
             self._upkeep.rest()
 
-    def _refuse(self, waiting: Iterable[Waiting], sentence: str) -> None:
+    def _refuse(self, waiting: Iterable[Waiting], sentence: str, reason: Reason) -> None:
         for request, peer, reply in waiting:
-            send_error(reply, sentence, peer, request)
+            send_error(reply, sentence, peer, request, reason)
 
     def _lose_state(self, reason: str) -> None:
         """Serve readings only from now on."""

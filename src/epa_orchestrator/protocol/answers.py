@@ -28,6 +28,7 @@ FEATURES: Final = (
     "dry-run",
     "explain",
     "may-take",
+    "get-machine",
     "make-room",
 )
 

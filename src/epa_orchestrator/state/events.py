@@ -13,9 +13,10 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
-from epa_orchestrator.peer import Peer
+from epa_orchestrator.allocation.settings_text import SettingsText
+from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 
 #: Times from here on (seconds since 1970; the year 9987) are damage: the calendar functions end at the year 9999.
 _END_OF_TIME: Final = 253_000_000_000
@@ -27,14 +28,36 @@ _PAGES: Final = ("node_id", "size_kb", "hugepages")
 #: an event has them as fields of its own.
 _TAKINGS: Final[dict[str, type]] = {"taken_from": dict, "taken_from_others": int, "taken_by": dict}
 
+#: The columns that databases of schemas before 4 do not have.
+NOTED: Final = ("request", "settings", "decided_by", "comm", "snap", "unit")
+
+
+class Note(NamedTuple):
+    """What events keep of the request behind a change, as far as it is known.
+
+    `request` is a JSON object. `decided_by` is the sentence that says what decided, `lost_by` the one for the services
+    that lose CPUs.
+    """
+
+    request: str | None = None
+    settings: SettingsText | None = None
+    decided_by: str | None = None
+    lost_by: str | None = None
+    names: PeerNames = UNNAMED
+
+
+NOTHING_NOTED: Final = Note()
+
 
 @dataclass(frozen=True)
 class Event:
     """One line of the history; `before` and `after` are JSON objects, None for nothing.
 
     `taken_from` are the services that lost CPUs to this one, and which, a CPU list; `taken_from_others` more of them
-    are not named. `taken_by` is the service that took CPUs from this one, and which. `damaged` names the columns that
-    cannot be read; their values here are placeholders.
+    are not named. `taken_by` is the service that took CPUs from this one, and which. `request` is the request without
+    its defaults, `settings` the digest of the settings in force, and `decided_by` the sentence that says what decided:
+    None in the events of earlier daemons. `damaged` names the columns that cannot be read; their values here are
+    placeholders.
     """
 
     id: int
@@ -48,6 +71,29 @@ class Event:
     taken_from: dict[str, str] = field(default_factory=dict[str, str])
     taken_from_others: int = 0
     taken_by: dict[str, str] = field(default_factory=dict[str, str])
+    request: dict[str, object] | None = None
+    settings: str | None = None
+    decided_by: str | None = None
+    names: PeerNames = UNNAMED
+
+    def document(self) -> dict[str, Any]:
+        """The event as JSON. A damaged value is null, and `damaged` names it; what is not known is left out."""
+        found: dict[str, Any] = {
+            "id": self.id,
+            "at": self.at,
+            "service": self.service,
+            "before": self.before,
+            "after": self.after,
+            **self.peer._asdict(),
+            "action": self.action,
+        }
+        found |= {name: value for name in _TAKINGS if (value := getattr(self, name))}
+        found |= {name: value for name, value in self.names._asdict().items() if value is not None}
+        noted = {"request": self.request, "settings": self.settings, "decided_by": self.decided_by}
+        found |= {name: value for name, value in noted.items() if value is not None}
+        if not self.damaged:
+            return found
+        return found | dict.fromkeys(self.damaged) | {"damaged": list(self.damaged)}
 
 
 def event_of(row: tuple[object, ...]) -> Event:
@@ -65,7 +111,8 @@ def event_of(row: tuple[object, ...]) -> Event:
             if record and name in record:
                 values[name] = record.pop(name)
     peer = Peer(values.pop("pid"), values.pop("uid"), values.pop("gid"))
-    return Event(**values, peer=peer, damaged=tuple(damaged))
+    names = PeerNames(values.pop("comm"), values.pop("snap"), values.pop("unit"))
+    return Event(**values, peer=peer, names=names, damaged=tuple(damaged))
 
 
 def text_or_bytes(raw: bytes) -> str | bytes:
@@ -94,20 +141,30 @@ def _text(value: object) -> str:
     return value
 
 
-def _record(value: object) -> dict[str, object] | None:
+def _optional_text(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _object(value: object) -> dict[str, object] | None:
     if value is None:
         return None
     document: object = json.loads(_text(value))
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
-    members = cast("dict[str, object]", document)
+    json.dumps(document, allow_nan=False)  # raises ValueError for NaN and infinity, which are not JSON
+    return cast("dict[str, object]", document)
+
+
+def _record(value: object) -> dict[str, object] | None:
+    members = _object(value)
+    if members is None:
+        return None
     names, kind = (_PAGES, int) if "hugepages" in members else (_CLAIM, str)
     present = [members.get(name) for name in names] + ([members["withheld"]] if "withheld" in members else [])
     if not all(type(member) is kind for member in present):
         raise ValueError("the record lacks a member, or one has another type")
     if not all(_is_taking(members[name], kind) for name, kind in _TAKINGS.items() if name in members):
         raise ValueError("the record names in another form who takes CPUs from whom")
-    json.dumps(members, allow_nan=False)  # raises ValueError for NaN and infinity, which are not JSON
     return members
 
 
@@ -129,6 +186,12 @@ _DECODERS: Final[dict[str, tuple[Callable[[object], object], object]]] = {
     "service": (_text, ""),
     "before": (_record, None),
     "after": (_record, None),
+    "request": (_object, None),
+    "settings": (_optional_text, None),
+    "decided_by": (_optional_text, None),
+    "comm": (_optional_text, None),
+    "snap": (_optional_text, None),
+    "unit": (_optional_text, None),
 }
 
 #: The columns of an event in the database.

@@ -1,19 +1,17 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""History: adds an event for each change, drops the oldest events within limits, and reads the events back."""
+"""History: adds an event for each change, and drops the oldest events within limits. `reading` reads them back."""
 
 from __future__ import annotations
 
-import contextlib
 import sqlite3
-from pathlib import Path
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
+from epa_orchestrator.allocation.settings_text import SettingsText
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.state.database_files import check_regular, read_only_uri
-from epa_orchestrator.state.errors import StateError
-from epa_orchestrator.state.events import COLUMNS, Event, event_of, text_or_bytes
+from epa_orchestrator.state.events import NOTED, NOTHING_NOTED, Note
 
 #: The oldest events are dropped, a few with each commit, when there are more, or when the database uses more bytes.
 MAX_EVENTS: Final = 100_000
@@ -24,11 +22,32 @@ COMMITS_PER_CHECK: Final = 16
 #: stay short.
 _MOST_DROPPED: Final = 1000
 
-_INSERT: Final = "INSERT INTO event (at, pid, uid, gid, action, service, before, after) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+#: The columns with texts, by which the size of an event is estimated.
+_TEXTS: Final = ("service", "before", "after", *NOTED)
+_WRITTEN: Final = ("at", "pid", "uid", "gid", "action", *_TEXTS)
+_INSERT: Final = f"INSERT INTO event ({', '.join(_WRITTEN)}) VALUES ({', '.join('?' * len(_WRITTEN))})"  # noqa: S608
+_OLDEST: Final = f"SELECT {', '.join(_TEXTS)} FROM event ORDER BY id LIMIT ?"  # noqa: S608
 _DELETE_UP_TO: Final = "DELETE FROM event WHERE id <= ?"
-_READ: Final = (
-    f"SELECT {', '.join(COLUMNS)} FROM event WHERE :service IS NULL OR service = :service ORDER BY id DESC LIMIT :limit"  # noqa: S608
+
+#: The settings that were in force until the last event so far now end with it, and others begin.
+_END_SETTINGS: Final = "UPDATE settings SET last = ? WHERE last IS NULL AND digest != ?"
+_BEGIN_SETTINGS: Final = (
+    "INSERT INTO settings VALUES (?, ?, NULL) ON CONFLICT (digest) DO UPDATE SET last = NULL WHERE last IS NOT NULL"
 )
+_DROP_SETTINGS: Final = "DELETE FROM settings WHERE last < ?"
+
+
+#: Stands for settings that are not known yet.
+NO_SETTINGS: Final = SettingsText("", "")
+
+
+class Asked(NamedTuple):
+    """Who asked for a change, by which action, and when; `note` says more about it."""
+
+    peer: Peer
+    action: str
+    at: float
+    note: Note = NOTHING_NOTED
 
 
 class History:
@@ -38,21 +57,36 @@ class History:
         self._db = db
         self._first_id, self._last_id = 1, 0
         self._commits = self._new_events = self._new_bytes = 0
+        self._settings = NO_SETTINGS
         self.find_ids()
 
     def find_ids(self) -> None:
         """Look up the first and the last event, which a transaction that was rolled back does not change."""
         self._first_id = self._db.execute("SELECT ifnull(min(id), 1) FROM event").fetchone()[0]
         self._last_id = self._db.execute("SELECT ifnull(max(id), 0) FROM event").fetchone()[0]
+        self._settings = NO_SETTINGS
 
-    def add(self, peer: Peer, action: str, at: float, service: str, before: str | None, after: str | None) -> int:
+    def add(self, asked: Asked, service: str, before: str | None, after: str | None, decided_by: str | None) -> int:
         """Add an event in the open transaction; returns roughly how many bytes it takes."""
-        inserted = self._db.execute(_INSERT, (at, *peer, action, service, before, after))
+        peer, action, at, note = asked
+        size = 0
+        if note.settings is not None and note.settings.digest != self._settings.digest:
+            size += self._use_settings(note.settings)
+        digest = note.settings.digest if note.settings is not None else None
+        texts = service, before, after, note.request, digest, decided_by, *note.names
+        inserted = self._db.execute(_INSERT, (at, *peer, action, *texts))
         self._last_id = inserted.lastrowid or self._last_id
-        size = _size(service, before, after)
+        size += _size(texts)
         self._new_events += 1
         self._new_bytes += size
         return size
+
+    def _use_settings(self, settings: SettingsText) -> int:
+        """Keep the settings that are in force from the next event on; returns roughly how many bytes they take."""
+        self._db.execute(_END_SETTINGS, (self._last_id, settings.digest))
+        self._db.execute(_BEGIN_SETTINGS, settings)
+        self._settings = settings
+        return 64 + len(settings.document)
 
     def drop_oldest(self) -> None:
         """Drop a few of the oldest events when a limit is exceeded. Each commit's transaction calls it once.
@@ -93,34 +127,19 @@ class History:
         if count > 0:
             self._db.execute(_DELETE_UP_TO, (self._first_id - 1 + count,))
             self._first_id += count
+            self._db.execute(_DROP_SETTINGS, (self._first_id,))
 
     def _count_oldest(self, size: int, most: int) -> int:
         """How many of the oldest events, at most `most`, take `size` bytes together."""
-        oldest = "SELECT service, before, after FROM event ORDER BY id LIMIT ?"
         count = 0
-        for row in self._db.execute(oldest, (most,)):
+        for texts in self._db.execute(_OLDEST, (most,)):
             if size <= 0:
                 break
             count += 1
-            size -= _size(*row)
+            size -= _size(texts)
         return count
 
 
-def read_events(path: Path, service: str | None, limit: int) -> list[Event]:
-    """The last `limit` events (of one service), oldest first.
-
-    Raises StateError.
-    """
-    check_regular(path)
-    try:
-        with contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True, isolation_level=None)) as db:
-            db.text_factory = text_or_bytes
-            rows = db.execute(_READ, {"service": service, "limit": limit}).fetchall()
-    except sqlite3.Error as error:
-        raise StateError(f"cannot be read: {error!s}") from error
-    return [event_of(row) for row in reversed(rows)]
-
-
-def _size(service: str, before: str | None, after: str | None) -> int:
-    """Roughly how many bytes an event takes in the database."""
-    return 64 + len(service) + len(before or "") + len(after or "")
+def _size(texts: Iterable[str | None]) -> int:
+    """Roughly how many bytes an event with these texts takes in the database."""
+    return 64 + sum([len(text) for text in texts if text is not None])

@@ -22,6 +22,7 @@ from epa_orchestrator.files import sync_directory
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state.database_files import INDEX, JOURNAL, LOG, with_suffix
 from epa_orchestrator.state.errors import DISK_ERRORS, CommitError, InUse, StateError, reason
+from epa_orchestrator.state.events import Note
 from epa_orchestrator.state.loading import Loaded, load
 from epa_orchestrator.state.schema import CREATED, SCHEMA_VERSION, create_tables, upgrade
 from epa_orchestrator.state.store import Store
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: How long (seconds) a start waits for another process that writes the database. Later a held lock is an error at once.
 _START_PATIENCE: Final = 5.0
+
+_IMPORTED: Final = Note(decided_by="The first start took this over from the older daemon's state, as it was there.")
 
 
 def create(path: Path, ledger: Ledger, peer: Peer, at: float) -> None:
@@ -115,10 +118,12 @@ def _fill(new: Path, ledger: Ledger, peer: Peer, at: float) -> None:
         create_tables(db)
         db.execute("INSERT INTO meta VALUES (?, ?)", (CREATED, repr(at)))
         store = Store(db, new, 0)
-        store.stage(Change(tuple(ClaimChange(None, claim) for claim in ledger.claims.values())), peer, "import", at)
+        claims = Change(tuple(ClaimChange(None, claim) for claim in ledger.claims.values()))
+        store.stage(claims, peer, "import", at, _IMPORTED)
         for service, counts in ledger.pages.items():
             for kind, count in counts.items():
-                store.stage(Change(pages=PagesChange(service, kind, 0, count)), peer, "import", at)
+                pages = Change(pages=PagesChange(service, kind, 0, count))
+                store.stage(pages, peer, "import", at, _IMPORTED)
         if db.in_transaction:
             store.commit()
         if db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:

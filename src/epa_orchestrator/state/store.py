@@ -23,7 +23,8 @@ from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state.database_files import Content, Files
 from epa_orchestrator.state.errors import DISK_ERRORS, REPLACED, CommitError, DatabaseChanged, StateError, reason
-from epa_orchestrator.state.history import History
+from epa_orchestrator.state.events import NOTHING_NOTED, Note
+from epa_orchestrator.state.history import Asked, History
 from epa_orchestrator.state.loading import load
 from epa_orchestrator.state.rows import (
     checksum,
@@ -72,23 +73,24 @@ class Store:
         self._committing = False
         self._log_pages = 0
 
-    def stage(self, change: Change, peer: Peer, action: str, at: float) -> None:
-        """Put a change into the open transaction. It is neither durable nor visible to others yet.
+    def stage(self, change: Change, peer: Peer, action: str, at: float, note: Note = NOTHING_NOTED) -> None:
+        """Put a change into the open transaction, with events. It is neither durable nor visible to others yet.
 
         Raises CommitError, having undone all that was staged.
         """
         try:
             self._begin()
-            takings = takings_of(change)
+            asked, takings = Asked(peer, action, at, note), takings_of(change)
             for claim in change.claims:
                 self._stage_claim(claim)
                 before, after = claim_records(claim, takings)
-                self._stage_event(peer, action, at, claim.service, before, after)
+                loses = takings is not None and claim.service in takings.losses
+                self._stage_event(asked, claim.service, before, after, note.lost_by if loses else note.decided_by)
             if change.pages is not None:
                 pages = change.pages
                 self._stage_pages(pages)
                 before, after = (pages_json(pages.kind, count) for count in (pages.before, pages.after))
-                self._stage_event(peer, action, at, pages.service, before, after)
+                self._stage_event(asked, pages.service, before, after, note.decided_by)
         except Exception as error:
             raise self._undone(error) from error
 
@@ -252,7 +254,7 @@ class Store:
             self._db.execute("REPLACE INTO hugepages VALUES (?, ?, ?, ?, ?)", (*after, checksum(after)))
 
     def _stage_event(
-        self, peer: Peer, action: str, at: float, service: str, before: str | None, after: str | None
+        self, asked: Asked, service: str, before: str | None, after: str | None, decided_by: str | None
     ) -> None:
-        size = self._history.add(peer, action, at, service, before, after)
+        size = self._history.add(asked, service, before, after, decided_by)
         self._log_pages += 1 + 2 * size // _PAGE_BYTES  # it is in the event, and half of it in the claim

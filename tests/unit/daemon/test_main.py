@@ -24,8 +24,8 @@ from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import database_files
-from epa_orchestrator.state.history import read_events
 from epa_orchestrator.state.lock import Locked
+from epa_orchestrator.state.reading import read_events
 from tools.synthetic import Shape, build
 
 CLAIMS = {"version": 1, "allocations_db": {"allocations": {"ovs": "2-3", "nova": "4"}}}

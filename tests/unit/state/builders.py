@@ -15,6 +15,7 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.placement.policy import PlacementPolicy, Wishes
 from epa_orchestrator.state.database_files import JOURNAL, LOG, with_suffix
+from epa_orchestrator.state.rows import checksum
 from epa_orchestrator.state.store import Store
 
 PEER = Peer(pid=7, uid=0, gid=0)
@@ -74,6 +75,25 @@ INSERT INTO meta VALUES('undone','0');
 PRAGMA application_id = 1162887503;
 PRAGMA user_version = 1;
 """
+
+
+def older_database(db: sqlite3.Connection, version: int) -> None:
+    """Fill a database as a daemon of schema 1, 2 or 3 did; versions 2 and 3 have the same columns."""
+    db.executescript(SCHEMA_1)
+    if version == 1:
+        return
+    db.execute("ALTER TABLE claim ADD COLUMN placement TEXT NOT NULL DEFAULT ''")
+    rows = [
+        ("a", "isolated", "2-3", "2", "legacy", ""),
+        ("b", "general", "5", "", "non-preemptive", ""),
+    ]
+    total = checksum(("a", 0, 2048, 4)) ^ checksum(("a", 1, 1048576, 1))
+    for row in rows:
+        total ^= checksum(row)
+        db.execute("UPDATE claim SET checksum = ? WHERE service = ?", (checksum(row), row[0]))
+    db.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (str(total),))
+    db.execute(f"PRAGMA user_version = {version}")
+    db.commit()
 
 
 def content(ledger: Ledger) -> tuple[object, ...]:

@@ -18,7 +18,7 @@ from epa_orchestrator.state.events import COLUMNS, Event, event_of, text_or_byte
 
 CLAIM: dict[str, object] = {"pool": "isolated", "cpus": "2-3", "explicit": "", "policy": "legacy"}
 PAGES: dict[str, object] = {"node_id": 0, "size_kb": 2048, "hugepages": 4}
-WHOLE = (7, 86_400.5, 4711, 1000, 1001, "allocate_cores", "nova", None, json.dumps(CLAIM))
+WHOLE = (7, 86_400.5, 4711, 1000, 1001, "allocate_cores", "nova", None, json.dumps(CLAIM), *[None] * 6)
 
 
 def with_column(name: str, value: object) -> tuple[object, ...]:
@@ -28,7 +28,7 @@ def with_column(name: str, value: object) -> tuple[object, ...]:
 def columns(event: Event) -> dict[str, object]:
     """The values of an event by column."""
     values = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-    return values | values.pop("peer")._asdict()
+    return values | values.pop("peer")._asdict() | values.pop("names")._asdict()
 
 
 def test_a_row_without_damage_is_read() -> None:
@@ -48,6 +48,8 @@ def test_a_record_is_read_with_all_its_members(record: dict[str, Any]) -> None:
         *(("at", value) for value in ("noon", b"\xff", -1.0, 1e300, float("inf"), 253_000_000_000)),
         *((name, value) for name in ("pid", "uid", "gid") for value in ("1", 1.5, b"\xff")),
         *((name, value) for name in ("action", "service") for value in (1, 1.5, b"\xff")),
+        *((name, value) for name in ("settings", "decided_by", "comm", "snap", "unit") for value in (1, 1.5, b"\xff")),
+        *(("request", value) for value in ("", "{", "[]", "null", 5, b"{}", "[" * 100_000, '{"x": NaN}')),
         *(
             (name, value)
             for name in ("before", "after")
@@ -69,11 +71,43 @@ def test_a_damaged_column_is_named_and_the_others_are_read(column: str, value: o
             assert damaged[name] == whole[name]
 
 
-@given(st.tuples(*[st.one_of(st.none(), st.integers(), st.floats(), st.text(), st.binary())] * 9))
+@given(st.tuples(*[st.one_of(st.none(), st.integers(), st.floats(), st.text(), st.binary())] * len(COLUMNS)))
 def test_every_row_can_be_read(values: tuple[object, ...]) -> None:
     event = event_of(values)
     json.dumps(columns(event), allow_nan=False)
     assert set(event.damaged) <= set(COLUMNS)
+
+
+def test_the_document_names_what_is_known() -> None:
+    row = (*WHOLE[:9], '{"num_of_cores":2}', "0a1b2c3d4e5f", "Because.", "nova-compute", "hypervisor", None)
+    document = event_of(row).document()
+    assert document.pop("request") == {"num_of_cores": 2}
+    assert document == event_of(WHOLE).document() | {
+        "settings": "0a1b2c3d4e5f",
+        "decided_by": "Because.",
+        "comm": "nova-compute",
+        "snap": "hypervisor",
+    }
+    assert "unit" not in document
+
+
+def test_the_document_of_an_older_event_is_as_before() -> None:
+    assert event_of(WHOLE).document() == {
+        "id": 7,
+        "at": 86_400.5,
+        "service": "nova",
+        "before": None,
+        "after": CLAIM,
+        "pid": 4711,
+        "uid": 1000,
+        "gid": 1001,
+        "action": "allocate_cores",
+    }
+
+
+def test_a_damaged_value_is_null_in_the_document() -> None:
+    document = event_of(with_column("request", "[]")).document()
+    assert (document["request"], document["damaged"]) == (None, ["request"])
 
 
 def test_text_that_is_not_utf8_stays_bytes() -> None:

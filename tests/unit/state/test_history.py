@@ -13,8 +13,9 @@ from epa_orchestrator.allocation.claims import Change, ClaimChange, PagesChange
 from epa_orchestrator.state import history
 from epa_orchestrator.state.database_files import FILE_NAME
 from epa_orchestrator.state.events import Event
-from epa_orchestrator.state.history import COMMITS_PER_CHECK, read_events
+from epa_orchestrator.state.history import COMMITS_PER_CHECK
 from epa_orchestrator.state.opening import create
+from epa_orchestrator.state.reading import read_events
 from epa_orchestrator.state.store import Store
 from tests.unit.state.builders import GONE, GROWN, PEER, PLACED, claim, commit
 

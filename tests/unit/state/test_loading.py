@@ -22,9 +22,9 @@ import pytest
 import epa_orchestrator
 from epa_orchestrator.state.database_files import FILE_NAME
 from epa_orchestrator.state.errors import StateError
-from epa_orchestrator.state.history import read_events
 from epa_orchestrator.state.loading import Loaded, load, load_copy
 from epa_orchestrator.state.opening import open_store
+from epa_orchestrator.state.reading import read_events
 from epa_orchestrator.state.rows import checksum
 from epa_orchestrator.state.store import Store
 from tests.unit.state.builders import GROWN, LEDGER, commit, content, journal_of, log_of, run_sql
@@ -35,7 +35,7 @@ Interrupt = Callable[[], None]
 @pytest.mark.parametrize(
     ("statement", "sentence"),
     [
-        ("PRAGMA user_version = 4", "its schema version is 4, this daemon knows 3"),
+        ("PRAGMA user_version = 5", "its schema version is 5, this daemon knows 4"),
         ("PRAGMA application_id = 1", "not a database of this daemon"),
         ("UPDATE claim SET cpus = '2-4' WHERE service = 'a'", "the checksum of a row is wrong"),
         ("UPDATE claim SET placement = '{}' WHERE service = 'a'", "the checksum of a row is wrong"),
@@ -249,7 +249,7 @@ READERS = """
 import sys
 from pathlib import Path
 from epa_orchestrator.state.errors import StateError
-from epa_orchestrator.state.history import read_events
+from epa_orchestrator.state.reading import read_events
 from epa_orchestrator.state.loading import load, load_copy
 from epa_orchestrator.state.opening import open_store
 for read in (load, load_copy, open_store, lambda path: read_events(path, None, 1)):

@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Settings text: the settings in force as the history keeps them, with a digest that stands for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, cast
+
+from epa_orchestrator.allocation.settings import ReservedHugepages, Settings
+from epa_orchestrator.cpuset import CpuSet
+
+#: Options that decide nothing about a claim. All users may read the history: it does not name who may change claims.
+_LEFT_OUT: Final = {"allowed_uids", "allowed_gids", "log_level", "metrics_port"}
+
+
+class SettingsText(NamedTuple):
+    """The options that are not at their default, as a JSON object, and 12 hex digits of a digest of it."""
+
+    digest: str
+    document: str
+
+
+@lru_cache(maxsize=4)
+def settings_text(settings: Settings) -> SettingsText:
+    """The settings in force. Options that cannot be used are under `unusable`: they have safe values instead."""
+    # Reads the attributes, as the models' own way out knows no CPU sets.
+    defaults = Settings()
+    changed: dict[str, Any] = {
+        name.replace("_", "-"): _plain(getattr(settings, name))
+        for name in Settings.model_fields
+        if name not in _LEFT_OUT and getattr(settings, name) != getattr(defaults, name)
+    }
+    if settings.unusable:
+        changed["unusable"] = sorted(settings.unusable)
+    document = json.dumps(changed, sort_keys=True, separators=(",", ":"))
+    return SettingsText(hashlib.blake2b(document.encode(), digest_size=6).hexdigest(), document)
+
+
+def _plain(value: object) -> object:
+    """The value of an option as people write it."""
+    if isinstance(value, CpuSet):
+        return str(value)
+    if isinstance(value, tuple):
+        entries = cast("tuple[ReservedHugepages, ...]", value)
+        return ",".join(":".join(map(str, entry)) for entry in entries)
+    return value
