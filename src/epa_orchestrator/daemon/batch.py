@@ -63,7 +63,7 @@ class Decided(NamedTuple):
 
 
 class _Outcome(NamedTuple):
-    """What a mutation changes, the ledger after it, its answer, its outcome for the log, why it is refused, a search."""
+    """What a mutation changes, the ledger after it, and the rest of `Decided`."""
 
     change: Change
     after: Ledger
