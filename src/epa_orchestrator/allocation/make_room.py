@@ -300,7 +300,7 @@ class _Search:
         number = len(plan.moves)
         fewer = "" if number == 1 else ", and no fewer do" if fewest else "; fewer may do, as not all were tried"
         sentence = (
-            f"Moving {number} claim{'s' * (number != 1)} make{'s' * (number == 1)} room{fewer}. The request would get"
+            f"Moving {number} claim{'s' * (number != 1)} makes room{fewer}. The request would get"
             f" CPUs {plan.grant.cpus}"
         )
         return Room(plan.moves, plan.before_request, plan.grant, fewest or number == 1, self._tried, sentence)

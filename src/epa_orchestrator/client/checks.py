@@ -33,7 +33,7 @@ from epa_orchestrator.protocol.answers import (
 )
 from epa_orchestrator.protocol.machine import MachineAnswer
 
-_MODEL = TypeVar("_MODEL", bound=Answer)
+_MODEL = TypeVar("_MODEL", bound=BaseModel)
 
 #: The most characters of a text: a list of every second CPU up to MAX_CPU_ID has 190,000 characters.
 _MAX_TEXT_LENGTH: Final = 262_144
@@ -55,8 +55,9 @@ _CPU_LISTS: Final = {
     *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus", "taken", "nodes"),
     *("from_", "to"),
     *("present", "online", "isolated", "l3_domains", "l2_clusters", "states", "pools"),
+    *("online_cpus", "isolated_cpus", "taken_from"),
 }
-_NAMES: Final = frozenset(("service_name", "outdated_placements"))
+_NAMES: Final = frozenset(("service_name", "outdated_placements", "taken_by"))
 #: Fields that repeat a number of the request, -1 for a release.
 _REQUEST_NUMBERS: Final = frozenset(("num_of_cores", "hugepages_requested"))
 #: Fields of an answer that must repeat the request's value.
@@ -276,6 +277,7 @@ _KEYS: Final[dict[str, tuple[Callable[[str, str], None], str]]] = {
     "taken": (_check_name, "taken"),
     "states": (_check_name, "states"),
     "pools": (_check_name, "pools"),
+    "taken_from": (_check_name, "taken_from"),
     "sizes_kb": (_check_size, "nodes"),
     "sizes": (_check_size, "count"),
     "room": (_check_size, "count"),

@@ -29,6 +29,7 @@ FEATURES: Final = (
     "explain",
     "may-take",
     "get-machine",
+    "watch",
     "make-room",
 )
 

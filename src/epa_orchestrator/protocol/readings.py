@@ -40,4 +40,14 @@ class GetMachine(CommonFields):
     )
 
 
-Reading = ListAllocations | GetMemoryInfo | GetMachine
+class Watch(CommonFields):
+    """The claims of both pools as they are, and each change of them from then on."""
+
+    action: Literal["watch"]
+    service_name: ServiceName | None = Field(default=None, description="Appears in the log, and has no other effect.")
+    pool: PoolName = Field(
+        default="isolated", description="The pool that the first line lists. The other lines are about both pools."
+    )
+
+
+Reading = ListAllocations | GetMemoryInfo | GetMachine | Watch
