@@ -84,7 +84,8 @@ def make_room(
     try:
         wanted.attempt(without(ledger, others))
     except Refused as refused:
-        return _nothing(f"No moving makes room. Even without all other claims the answer would be: {refused}")
+        reason = refused.unplaceable.rule if refused.unplaceable else refused
+        return _nothing(f"No moving makes room. Even without all other claims the request would be refused: {reason}")
     if (reason := _too_full(wanted, others)) is not None:
         return _nothing(f"No moving makes room: {reason}")
     return _Search(ledger, _movables(wanted, others, pools, nodes), wanted, time_is_up).run()

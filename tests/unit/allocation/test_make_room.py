@@ -113,8 +113,8 @@ def test_a_request_that_is_too_large_for_the_machine_says_so() -> None:
     host = Host.of(TWO_NODES)
     host.hold(host.wanted("a", 1))
     assert host.room(host.wanted("new", 5, node=0)).sentence == (
-        "No moving makes room. Even without all other claims the answer would be: NUMA node 0 only has 4 eligible CPUs,"
-        " but 5 were requested"
+        "No moving makes room. Even without all other claims the request would be refused: NUMA node 0 only has 4"
+        " eligible CPUs, but 5 were requested"
     )
 
 
@@ -124,8 +124,8 @@ def test_own_offline_cpus_have_to_be_released_first() -> None:
     after = Host.of(Shape(packages=2, cores_per_l3=4, threads_per_core=1, isolated="0-7", offline="1"))
     after.ledger = host.ledger
     assert after.room(after.wanted("own", 3)).sentence == (
-        "No moving makes room. Even without all other claims the answer would be: Service 'own' holds CPUs 1, which are"
-        " offline or no longer in pool isolated: release it first"
+        "No moving makes room. Even without all other claims the request would be refused: Service 'own' holds CPUs 1,"
+        " which are offline or no longer in pool isolated: release it first"
     )
 
 
