@@ -10,8 +10,8 @@ the other, in every order.
 1. If the request is refused even without other claims, or if the claims that stay leave too few CPUs, no moving helps.
 2. Sets of claims are tried by size. A *scope* is where the request's CPUs must be: a NUMA node, an L3 domain, or the
    whole pool. Only sets that could free what is missing in some scope are tried.
-3. Of equally many claims those are chosen whose plan costs least (`placement.cost`), then the plan that moves fewest
-   CPUs, then the first names.
+3. Of equally many claims, up to three, those are chosen whose plan costs least (`placement.cost`), then the plan that
+   moves fewest CPUs, then the first names.
 
 Where a claim prefers one NUMA node and the plan needs it in another, it is steered there: its request is to be near it.
 """
@@ -37,8 +37,8 @@ from epa_orchestrator.placement.task import Task
 
 #: The most decisions of a search: 0.1 ms each on a small machine.
 _MOST_DECISIONS: Final = 4000
-#: Up to this number of claims, all orders are compared; of more claims the first order that works is taken.
-_ALL_ORDERS: Final = 3
+#: Up to this number of claims, all plans are compared; of more claims the first plan that works is taken.
+_ALL_COMPARED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -177,14 +177,14 @@ class _Search:
         for size in range(1, len(self._claims) + 1):
             sure = self._sure
             for chosen in self._sets(scopes, size):
-                if self._ended:
+                if self._ended or (self._best is not None and size > _ALL_COMPARED):
                     break
                 self._try(chosen)
             if self._best is not None:
                 return self._found(self._best, fewest=sure)
             if self._ended:
                 break
-        return self._not_found(exact=self._sure and not self._ended)
+        return self._not_found()
 
     @property
     def _ended(self) -> bool:
@@ -254,7 +254,7 @@ class _Search:
         for number, each in enumerate(left):
             rest = left[:number] + left[number + 1 :]
             for how in self._ways(each, steered=steered):
-                if self._ended or (self._best is not None and len(self._best.moves) > _ALL_ORDERS):
+                if self._ended or (self._best is not None and len(self._best.moves) > _ALL_COMPARED):
                     return
                 self._decisions += len(how.steps)
                 if (after := how.place(ledger)) is not None:
@@ -306,15 +306,15 @@ class _Search:
         )
         return Room(plan.moves, plan.before_request, plan.grant, fewest or number == 1, self._tried, sentence)
 
-    def _not_found(self, *, exact: bool) -> Room:
-        if exact:
+    def _not_found(self) -> Room:
+        number = f"{self._tried} set{'s' * (self._tried != 1)} of claims"
+        if self._ended:
+            sentence = f"No claims were found whose moving makes room: {number} were tried, and the time is up"
+        elif self._sure:
             sentence = "No moving makes room, whichever claims are moved: release a claim, or ask for less"
         else:
-            sentence = (
-                f"No claims were found whose moving makes room; {self._tried} sets of claims were tried, and others may"
-                " exist"
-            )
-        return Room((), 0, None, exact, self._tried, sentence)
+            sentence = f"No claims were found whose moving makes room, by requests in any order: {number} were tried"
+        return Room((), 0, None, self._sure and not self._ended, self._tried, sentence)
 
 
 def _cost(ledger: Ledger, pool: Pool, claim: Claim, policy: PlacementPolicy) -> Cost:

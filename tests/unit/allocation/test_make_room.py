@@ -174,7 +174,7 @@ def test_a_search_that_has_no_time_says_that_others_may_exist() -> None:
     room = host.room(host.wanted("new", 4, wishes=ONE_NODE), lambda: True)
     assert (room.moves, room.exact) == ((), False)
     assert room.sentence == (
-        "No claims were found whose moving makes room; 0 sets of claims were tried, and others may exist"
+        "No claims were found whose moving makes room: 0 sets of claims were tried, and the time is up"
     )
 
 
