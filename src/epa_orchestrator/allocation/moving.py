@@ -26,7 +26,7 @@ _PROMISES = ("require", "isolate")
 
 @dataclass(frozen=True)
 class Step:
-    """One request that places a claim, or a part of it: `count` CPUs in all, or CPUs of a NUMA node."""
+    """One request that places a part of a claim: `count` CPUs anywhere, or so many more CPUs of a NUMA node."""
 
     count: int
     node: NodeCpus | None
@@ -43,14 +43,14 @@ class Movable:
 
     def near(self, node: int) -> Movable:
         """The same, placed near a NUMA node."""
-        last = self.steps[-1]
-        steered = Step(last.count, None, last.wishes._replace(near=node))
-        return Movable(self.claim, self.pool, (*self.steps[:-1], steered))
+        first, *rest = self.steps
+        steered = Step(first.count, None, first.wishes._replace(near=node))
+        return Movable(self.claim, self.pool, (steered, *rest))
 
     @property
     def can_be_steered(self) -> bool:
         """Whether the wish to be near a NUMA node can say where the claim goes."""
-        return self.steps[-1].node is None and self.steps[-1].wishes.near is None
+        return self.steps[0].node is None and self.steps[0].wishes.near is None
 
     def place(self, ledger: Ledger) -> Ledger | None:
         """The ledger after all steps, on one where the claim is released; None if one of them is refused.
@@ -64,7 +64,9 @@ class Movable:
                 if step.node is None:
                     grant = allocate(ledger, self.pool, terms, step.count)
                 else:
-                    grant = allocate_in_node(ledger, self.pool, terms, step.node, step.count)
+                    placed = ledger.claims.get(claim.service)
+                    there = len(placed.cpus & step.node.cpus) if placed else 0
+                    grant = allocate_in_node(ledger, self.pool, terms, step.node, there + step.count)
             except Refused:
                 return None
             if len(grant.change.claims) > 1:
@@ -78,6 +80,9 @@ def movable(claim: Claim, pool: Pool, nodes: Mapping[int, CpuSet]) -> Movable | 
     wishes = _wishes(claim)
     in_nodes = wishes._replace(near=None)
     steps: list[Step] = []
+    # First, because a request for CPUs anywhere makes all CPUs of the service ordinary ones.
+    if anywhere := claim.cpus - claim.explicit:
+        steps.append(Step(len(anywhere), None, wishes))
     left = claim.explicit
     for node, cpus in sorted(nodes.items()):
         if part := left & cpus:
@@ -85,8 +90,6 @@ def movable(claim: Claim, pool: Pool, nodes: Mapping[int, CpuSet]) -> Movable | 
             left -= part
     if left:
         return None
-    if claim.cpus - claim.explicit:
-        steps.append(Step(len(claim.cpus), None, wishes))
     return Movable(claim, pool, tuple(steps))
 
 

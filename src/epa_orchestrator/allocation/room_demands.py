@@ -35,7 +35,7 @@ def demand_of(how: Movable) -> Demand:
     by_node = {step.node.id: step.count for step in how.steps if step.node is not None}
     rest = len(how.claim.cpus) - sum(by_node.values())
     try:
-        policy = with_wishes(how.pool.settings.placement, how.steps[-1].wishes)
+        policy = with_wishes(how.pool.settings.placement, how.steps[0].wishes)
     except ContradictionError:
         return Demand(by_node, anywhere=rest)
     if not by_node and needs_one_node(how.pool, policy, rest):

@@ -183,7 +183,7 @@ def _allocations(move: Move) -> list[RoomRequest]:
             action="allocate_cores" if step.node is None else "allocate_numa_cores",
             service_name=claim.service,
             pool=claim.pool,
-            num_of_cores=step.count,
+            num_of_cores=len(move.to & step.node.cpus) if step.node is not None else step.count,
             numa_node=step.node.id if step.node is not None else None,
             preemption_policy=claim.preemption_policy,
             numa_policy=step.wishes.numa_policy,
