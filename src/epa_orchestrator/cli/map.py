@@ -55,7 +55,7 @@ def map_(
     if watch and (svg is not None or json_):
         raise Misuse("--watch draws on the terminal: leave out --svg and --json")
     if svg is not None and json_:
-        raise Misuse("--svg and --json both write to stdout: choose one")
+        raise Misuse("--svg and --json are two forms of one picture: choose one")
     with connect(socket) as client:
         if watch:
             _watch(client, width)
