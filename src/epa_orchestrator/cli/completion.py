@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from epa_orchestrator.cli.natural import natural
+from epa_orchestrator.natural import natural
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
