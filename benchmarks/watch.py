@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -78,7 +78,7 @@ def soak(directory: Path, watchers: int = _WATCHERS, rounds: int = 10, seconds: 
     return result
 
 
-def _round(daemon: Process, work: list[load.Script] | tuple[load.Script, ...], seconds: float) -> tuple[float, float]:
+def _round(daemon: Process, work: Sequence[load.Script], seconds: float) -> tuple[float, float]:
     before = daemon.cpu_seconds
     seen = load.run(daemon.socket_path, work, seconds)
     return seen.rate, (daemon.cpu_seconds - before) / seen.all_requests * 1e6

@@ -23,7 +23,10 @@ _TURN_S: Final = 0.1
 _STAY_S: Final = 1.0
 
 Kind = Literal["reading", "stuck", "slow", "leaving"]
-_KINDS: Final[tuple[Kind, ...]] = (*("reading",) * 5, "stuck", "stuck", "slow", "slow", "leaving")
+_KINDS: Final[tuple[Kind, ...]] = (
+    *("reading", "reading", "reading", "reading", "reading"),
+    *("stuck", "stuck", "slow", "slow", "leaving"),
+)
 
 
 class Watchers:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
@@ -17,6 +16,7 @@ import typer
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import JsonOption, SocketOption
 from epa_orchestrator.cli.output import end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.cli.watching import moments
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from epa_orchestrator.client import Client
     from epa_orchestrator.picture.model import Picture
 
-#: How often (seconds) the daemon is asked for changes.
+#: How often (seconds) the daemon is asked at least: it tells no change of the kernel's hugepages.
 _EVERY: Final = 1.0
 
 
@@ -132,14 +132,13 @@ def _print(console: Console, picture: Picture, width: int | None, most: int | No
 
 
 def changes(client: Client) -> Iterator[Seen]:
-    """What the daemon answers, at first and after each change. It asks once a second."""
+    """What the daemon answers, at first and after each change. It asks when the daemon tells one, and once a second."""
     last: Picture | None = None
-    while True:
+    for _ in moments(client, _EVERY):
         seen = _ask(client)
         if seen.picture != last:
             last = seen.picture
             yield seen
-        time.sleep(_EVERY)
 
 
 def _watch(client: Client, width: int | None) -> None:
