@@ -22,6 +22,7 @@ from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.daemon.mutations import decide, refusal
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
+from epa_orchestrator.daemon.room import Search, search_for
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.metrics.counts import Reason
@@ -50,6 +51,7 @@ class Decided(NamedTuple):
     """A mutation with its answer, and its outcome for the log.
 
     `tentative`: it depends on changes not yet committed. `reason` is the kind of refusal, None if it is served.
+    `search` finds what else to say in a refusal, in a thread of its own.
     """
 
     waiting: Waiting
@@ -57,6 +59,18 @@ class Decided(NamedTuple):
     outcome: str
     tentative: bool
     reason: Reason | None = None
+    search: Search | None = None
+
+
+class _Outcome(NamedTuple):
+    """What a mutation changes, the ledger after it, and the rest of `Decided`."""
+
+    change: Change
+    after: Ledger
+    answer: bytes
+    outcome: str
+    reason: Reason | None = None
+    search: Search | None = None
 
 
 class Step(NamedTuple):
@@ -168,11 +182,11 @@ class Batch:
         waiting, now = self.left, time.time()
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
-            change, after, answer, outcome, reason = self._decide(self._after, pools, each)
+            change, after, answer, outcome, reason, search = self._decide(self._after, pools, each)
             if change and self._keep_steps:
                 self.steps.append(Step(change, after.changes_since(self._after, change)))
             self._after = after
-            self.decided.append(Decided(each, answer, outcome, after is not self.ledger, reason))
+            self.decided.append(Decided(each, answer, outcome, after is not self.ledger, reason, search))
             self.left = waiting[number:]
             if change:
                 self.changing.append(each.request)
@@ -184,22 +198,21 @@ class Batch:
                 break
         self._seconds += before - begin
 
-    def _decide(
-        self, ledger: Ledger, pools: Pools, waiting: Waiting
-    ) -> tuple[Change, Ledger, bytes, str, Reason | None]:
-        """What a mutation changes, the ledger after it, its answer, its outcome for the log, and why it is refused."""
+    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> _Outcome:
         request, peer, _ = waiting
         try:
             change, after, answer, outcome = decide(ledger, self._host, pools, request)
             encoded = answer.encode()
         except SysfsError as error:
-            return Change(), ledger, error_answer(str(error)), str(error), "host"
+            return _Outcome(Change(), ledger, error_answer(str(error)), str(error), "host")
         except Refused as refused:
-            return Change(), ledger, refusal(request, refused).encode(), str(refused), refused.rule
+            refused_answer = refusal(request, refused)
+            search = search_for(ledger, self._host, pools, request, refused_answer)
+            return _Outcome(Change(), ledger, refused_answer.encode(), str(refused), refused.rule, search)
         except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", request.action, peer.pid)
-            return Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, "internal"
-        return change, after, encoded, outcome, None
+            return _Outcome(Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, "internal")
+        return _Outcome(change, after, encoded, outcome)
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""
@@ -208,7 +221,7 @@ class Batch:
         self._after = self.ledger
         self.steps.clear()
         self.decided = [
-            each._replace(answer=answer, outcome=sentence, reason=reason) if each.tentative else each
+            each._replace(answer=answer, outcome=sentence, reason=reason, search=None) if each.tentative else each
             for each in self.decided
         ]
         self.decided += [Decided(waiting, answer, sentence, tentative=True, reason=reason) for waiting in self.left]
