@@ -27,8 +27,10 @@ from epa_orchestrator.hardware.sysfs import REPORT_FORMAT, Sysfs
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
 
-#: The most bytes of one part as JSON; a larger part is left out, but for the history, which is cut.
-_MOST_BYTES: Final = 2 * 1024 * 1024
+#: The most bytes of one part as JSON; a larger one is left out. A listing of 2,000 services has 2 MB.
+_MOST_BYTES: Final = 8 * 1024 * 1024
+#: The history has its newest events within these limits.
+_MOST_HISTORY_BYTES: Final = 1024 * 1024
 _MOST_EVENTS: Final = 200
 
 #: The kernel parameters that say which CPUs and hugepages there are and who may use them.
@@ -153,7 +155,7 @@ def _history(database: Path) -> list[dict[str, Any]]:
     from epa_orchestrator.state.reading import read_events
 
     events = [event.document() for event in read_events(database, None, _MOST_EVENTS)]
-    while events and len(json.dumps(events)) > _MOST_BYTES:
+    while events and len(json.dumps(events)) > _MOST_HISTORY_BYTES:
         events = events[len(events) // 2 :] if len(events) > 1 else []
     return events
 

@@ -38,11 +38,11 @@ def test_a_bug_in_one_part_leaves_the_others(tmp_path: Path, monkeypatch: pytest
 
 def test_a_part_that_is_too_large_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def many(_: object) -> str:
-        return "x" * 3_000_000
+        return "x" * 9_000_000
 
     monkeypatch.setattr(report_parts, "_pools", many)
     found = build_report(sources(tmp_path))
-    assert found["missing"]["pools"] == "it has 3000002 bytes, more than 2097152"
+    assert found["missing"]["pools"] == "it has 9000002 bytes, more than 8388608"
     assert len(json.dumps(found)) < 100_000
 
 
