@@ -34,6 +34,10 @@ def history(
     """Show the changes to claims and hugepage records.
 
     It reads the daemon's database. You need permission to read that file, but no running daemon.
+
+    Examples:
+      epa-orchestrator history
+      epa-orchestrator history nova --limit 10
     """
     with without_daemon():
         _show(service, limit, machine, as_json=json_)

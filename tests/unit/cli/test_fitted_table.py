@@ -20,7 +20,8 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.protocol.answers import MemoryAnswer, NodeHugepages, PageCapacity
 from tests.machines import made_up
-from tests.unit.cli.test_tables import allocation, claim, event, explanation, listing, scope
+from tests.unit.cli.test_explanations import explanation, scope
+from tests.unit.cli.test_tables import allocation, claim, event, listing
 from tools.synthetic import Shape
 
 #: CPUs that are interleaved over the packages, as on many hosts: the list has no ranges.

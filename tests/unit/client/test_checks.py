@@ -35,11 +35,13 @@ from epa_orchestrator.protocol.answers import (
     PoolSummary,
 )
 from epa_orchestrator.protocol.machine import CoreThreads, MachineAnswer, MachineDescription, Node, PackageCpus
+from epa_orchestrator.protocol.watching import ClaimEvent, MachineEvent
 
 MODELS = (
     *(Allocation, CoresAnswer, Explanation, HugepagesAnswer, Listing, ListingHead, MemoryAnswer, NumaCoresAnswer),
     *(PercentAnswer, Placement, PoolSummary, Candidate, LeftOut),
     *(MachineAnswer, MachineDescription, PackageCpus, Node, CoreThreads),
+    *(ClaimEvent, MachineEvent),
 )
 
 
@@ -83,7 +85,7 @@ def test_every_cpu_list_field_is_checked() -> None:
         if "str" in str(field.annotation) and ("cpus" in name or "cores" in name) and name != "cores"
     }
     assert texts <= checks._CPU_LISTS
-    assert len(texts) == 8
+    assert len(texts) == 10
 
 
 @pytest.mark.parametrize(
