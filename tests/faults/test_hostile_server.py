@@ -55,6 +55,7 @@ CALLS: Final[dict[str, Callable[[Client], Answer | None]]] = {
     "allocate_percent": lambda client: client.allocate_percent("a", 30, "general", explain=True),
     "allocate_in_node": lambda client: client.allocate_in_node("a", 0, 2, explain=True),
     "set_hugepages": lambda client: client.set_hugepages("a", 0, 2048, -1),
+    "machine": lambda client: client.machine(),
 }
 
 COMMANDS: Final = [
@@ -68,6 +69,7 @@ COMMANDS: Final = [
     ["explain", "a", "2"],
     ["release", "a"],
     ["hugepages"],
+    ["map"],
     ["hugepages", "a", "--count", "1"],
 ]
 
