@@ -30,6 +30,7 @@ from epa_orchestrator.protocol.answers import (
     Placement,
     PoolSummary,
 )
+from epa_orchestrator.protocol.machine import CoreThreads, MachineAnswer, MachineDescription, Node, PackageCpus
 
 Json: TypeAlias = dict[str, Any]
 
@@ -138,12 +139,31 @@ def answer_to(request: Json) -> Answer:
                 "node1": NodeHugepages(capacity=[], allocations={}),
             }
             return MemoryAnswer(service_name="", numa_hugepages=nodes)
+        case "get_machine":
+            return _machine()
         case "allocate_hugepages":
             names = ("service_name", "node_id", "size_kb", "hugepages_requested")
             fields = {name: request[name] for name in names}
             return HugepagesAnswer(**fields, allocation_successful=True, message="Removed recorded hugepage allocation")
         case _:
             return _grant(request)
+
+
+def _machine() -> Answer:
+    nodes = [Node(id=0, cpus="0-7", distances=[10], memory_kb=1 << 24, hugepages=[])]
+    cores = [CoreThreads(cpus=f"{cpu}-{cpu + 1}", type=None) for cpu in range(0, 8, 2)]
+    described = MachineDescription(
+        present="0-7",
+        online="0-7",
+        isolated="2-7",
+        packages=[PackageCpus(id="0", cpus="0-7")],
+        nodes=nodes,
+        l3_domains=["0-7"],
+        l2_clusters=[],
+        cores=cores,
+    )
+    states = {"claimed": "1-3", "free": "0,4,6-7", "withheld": "5", "reserved": "", "unavailable": "", "offline": ""}
+    return MachineAnswer(states=states | {"not-isolated": ""}, pools={"isolated": "2-7"}, machine=described)
 
 
 def _listing(pool: Any) -> Answer:
