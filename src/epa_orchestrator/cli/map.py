@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import shutil
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
@@ -15,8 +17,7 @@ import typer
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import JsonOption, SocketOption
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
-from epa_orchestrator.cli.watching import WatchOption
-from epa_orchestrator.cli.watching import watch as watch_daemon
+from epa_orchestrator.cli.watching import WatchOption, moments
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 
 #: The columns for a file or another program, unless the variable COLUMNS says otherwise.
 _COLUMNS: Final = 80
-#: The lines of the terminal that --watch leaves below the picture.
-_BELOW: Final = 2
+#: How often (seconds) the daemon is asked at least: it tells no change of the kernel's hugepages.
+_EVERY: Final = 1.0
 
 
 def map_(
@@ -127,26 +128,46 @@ def _print(console: Console, picture: Picture, width: int | None, most: int | No
         console.print(line, soft_wrap=True)
 
 
+# --- watching ---
+
+
+def changes(client: Client) -> Iterator[Seen]:
+    """What the daemon answers, at first and after each change. It asks when the daemon tells one, and once a second."""
+    last: Picture | None = None
+    for _ in moments(client, _EVERY):
+        seen = _ask(client)
+        if seen.picture != last:
+            last = seen.picture
+            yield seen
+
+
 def _watch(client: Client, width: int | None) -> None:
-    """Draw at first and after each change; on a screen of its own, which follows the terminal's size, if it is one."""
+    """Draw each change, on a screen of its own if stdout is a terminal; Ctrl-C ends it."""
     from epa_orchestrator.cli.show import console
 
     screen = console()
+    try:
+        if screen.is_terminal:
+            with screen.screen(hide_cursor=True):
+                _draw_on_screen(client, screen, width)
+        for seen in changes(client):
+            _print(screen, seen.picture, width)
+            screen.print()
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _draw_on_screen(client: Client, screen: Console, width: int | None) -> None:
+    """Draw each change, and when the terminal gets another size."""
     shown: Picture | None = None
 
-    def draw() -> None:
-        nonlocal shown
-        shown = _ask(client).picture
-        _print(screen, shown, width, screen.height - _BELOW if screen.is_terminal else None)
-
-    def draw_again(*_: object) -> None:
+    def draw(*_: object) -> None:
+        screen.clear()
         if shown is not None:
-            screen.clear()
-            _print(screen, shown, width, screen.height - _BELOW)
+            _print(screen, shown, width, screen.height - 1)
 
-    if not screen.is_terminal:
-        watch_daemon(client, draw)
-        return
-    with screen.screen(hide_cursor=True):
-        signal.signal(signal.SIGWINCH, draw_again)
-        watch_daemon(client, draw)
+    signal.signal(signal.SIGWINCH, draw)
+    for seen in changes(client):
+        shown = seen.picture
+        draw()
