@@ -176,9 +176,16 @@ class Result:
             assert self.stderr.startswith("epa-orchestrator: "), shown
             assert self.stderr.endswith("\n"), shown
             assert is_shown_as_one_line(self.stderr[:-1]), shown
-            assert self.stdout == "" or self.words[0] == "explain", shown
+            assert self.stdout == "" or self.words[0] == "explain" or self._printed_error(), shown
         elif self.code == 0:
-            assert self.stderr == "", shown
+            says = self.words[0] == "allocate" and "--json" not in self.words
+            assert len(self.stderr.splitlines()) == says, shown
+            assert is_shown_as_one_line(self.stderr.rstrip("\n")) or not says, shown
+
+    def _printed_error(self) -> bool:
+        """Whether stdout has the same sentence as JSON, as with --json."""
+        sentence = self.stderr.removeprefix("epa-orchestrator: ").rstrip("\n")
+        return "--json" in self.words and json.loads(self.stdout) == {"error": sentence}
 
 
 def run(server: HostileServer, words: list[str]) -> Result:
