@@ -35,11 +35,13 @@ from epa_orchestrator.protocol.answers import (
     PoolSummary,
 )
 from epa_orchestrator.protocol.machine import CoreThreads, MachineAnswer, MachineDescription, Node, PackageCpus
+from epa_orchestrator.protocol.room import MakeRoom, RoomMove, RoomRequest
 from epa_orchestrator.protocol.watching import ClaimEvent, MachineEvent
 
 MODELS = (
     *(Allocation, CoresAnswer, Explanation, HugepagesAnswer, Listing, ListingHead, MemoryAnswer, NumaCoresAnswer),
     *(PercentAnswer, Placement, PoolSummary, Candidate, LeftOut),
+    *(MakeRoom, RoomMove, RoomRequest),
     *(MachineAnswer, MachineDescription, PackageCpus, Node, CoreThreads),
     *(ClaimEvent, MachineEvent),
 )
