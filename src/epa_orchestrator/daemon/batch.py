@@ -21,12 +21,14 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.daemon.mutations import decide, refusal
+from epa_orchestrator.daemon.notes import note_of
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
-from epa_orchestrator.peer import Peer
+from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 from epa_orchestrator.protocol.requests import Mutation
 from epa_orchestrator.state.errors import CommitError, DatabaseChanged
+from epa_orchestrator.state.events import NOTHING_NOTED, Note
 from epa_orchestrator.state.store import Store
 
 log = logging.getLogger(__name__)
@@ -43,6 +45,7 @@ class Waiting(NamedTuple):
     request: Mutation
     peer: Peer
     reply: Reply
+    names: PeerNames = UNNAMED
 
 
 class Decided(NamedTuple):
@@ -138,13 +141,13 @@ class Batch:
         waiting, now = self.left, time.time()
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
-            change, after, answer, outcome = self._decide(self._after, pools, each)
+            change, after, answer, outcome, note = self._decide(self._after, pools, each)
             self._after = after
             self.decided.append(Decided(each, answer, outcome, after is not self.ledger))
             self.left = waiting[number:]
             if change:
                 self.changing.append(each.request)
-                self._store.stage(change, each.peer, each.request.action, now)
+                self._store.stage(change, each.peer, each.request.action, now, note)
             ended = time.monotonic()
             self.slowest = max(self.slowest, ended - before)
             before = ended
@@ -152,20 +155,21 @@ class Batch:
                 break
         self._seconds += before - begin
 
-    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> tuple[Change, Ledger, bytes, str]:
-        """What a mutation changes, the ledger after it, its answer, and its outcome for the log."""
-        request, peer, _ = waiting
+    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> tuple[Change, Ledger, bytes, str, Note]:
+        """What a mutation changes, the ledger after it, its answer, its outcome for the log, and what events keep."""
+        request, peer, *_ = waiting
         try:
-            change, after, answer, outcome = decide(ledger, self._host, pools, request)
-            encoded = answer.encode()
+            decision = decide(ledger, self._host, pools, request)
+            encoded = decision.answer.encode()
+            note = note_of(decision, waiting.names, pools.settings) if decision.change else NOTHING_NOTED
         except SysfsError as error:
-            return Change(), ledger, error_answer(str(error)), str(error)
+            return Change(), ledger, error_answer(str(error)), str(error), NOTHING_NOTED
         except Refused as refused:
-            return Change(), ledger, refusal(request, refused).encode(), str(refused)
+            return Change(), ledger, refusal(request, refused).encode(), str(refused), NOTHING_NOTED
         except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", request.action, peer.pid)
-            return Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR
-        return change, after, encoded, outcome
+            return Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, NOTHING_NOTED
+        return decision.change, decision.ledger, encoded, decision.outcome, note
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""

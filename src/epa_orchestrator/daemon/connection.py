@@ -25,6 +25,7 @@ from epa_orchestrator import descriptors
 from epa_orchestrator.daemon import peer_log
 from epa_orchestrator.daemon.deferred import DeferredCalls
 from epa_orchestrator.daemon.orchestrator import Orchestrator
+from epa_orchestrator.daemon.peer_names import NameReader
 from epa_orchestrator.daemon.peers import Standing, may_change
 from epa_orchestrator.daemon.quotas import Quotas
 from epa_orchestrator.descriptors import PassedError, SlowCloser, end
@@ -68,6 +69,7 @@ class Shared:
         self.connections: dict[Connection, None] = {}
         self.slow_closer = SlowCloser(self.loop.call_later)
         self.deferred = DeferredCalls(self.loop)
+        self.names = NameReader()
 
 
 class _Phase(enum.Enum):
@@ -204,12 +206,17 @@ class Connection:
 
     def _serve(self, request: Request) -> None:
         self._unwatch()
-        refusal = None if isinstance(request, Reading) else self._begin_change()
+        if isinstance(request, Reading):
+            self._phase = _Phase.WAITING
+            self._shared.orchestrator.submit(request, self._peer, self._reply)
+            return
+        refusal = self._begin_change()
         if refusal is not None:
             self._fail(refusal)
             return
         self._phase = _Phase.WAITING
-        self._shared.orchestrator.submit(request, self._peer, self._reply)
+        names = self._shared.names.names_of(self._socket, self._peer)
+        self._shared.orchestrator.submit(request, self._peer, self._reply, names)
 
     def _begin_change(self) -> str | None:
         """Count a change that waits for its commit; the error if the user may not change claims, or too many wait."""

@@ -27,7 +27,7 @@ from epa_orchestrator.daemon.reader import Reader
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer, send, send_error
 from epa_orchestrator.daemon.upkeep import Upkeep
 from epa_orchestrator.daemon.worker import Call, Done, Worker
-from epa_orchestrator.peer import Peer
+from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 from epa_orchestrator.protocol.readings import ListAllocations, Reading
 from epa_orchestrator.protocol.requests import Request
 
@@ -71,7 +71,7 @@ class Orchestrator:
         self._current.host.look_again()
         self._upkeep.read_host()
 
-    def submit(self, request: Request, peer: Peer, reply: Reply) -> None:
+    def submit(self, request: Request, peer: Peer, reply: Reply, names: PeerNames = UNNAMED) -> None:
         """Serve a request; `reply` is called once, at once or when the request's change is durable."""
         if isinstance(request, Reading):
             self._reader.read(request, peer, reply)
@@ -82,7 +82,7 @@ class Orchestrator:
             answer = error_answer(f"{problem}; until then only list_allocations and get_memory_info are served")
             send(reply, answer, peer, request, problem)
         else:
-            self._waiting.append(Waiting(request, peer, reply))
+            self._waiting.append(Waiting(request, peer, reply, names))
             if self._alone and not self._busy:  # the turn in which others could join would cost a lone client 16 µs
                 self._busy = True
                 self._begin_batch()
@@ -183,7 +183,7 @@ class Orchestrator:
         """Send the answers that are ready, in several turns of the loop when they are many."""
         turn_ends = time.monotonic() + _SENDING
         while self._unsent:
-            (request, peer, reply), answer, outcome, _ = self._unsent.popleft()
+            (request, peer, reply, _), answer, outcome, _ = self._unsent.popleft()
             send(reply, answer, peer, request, outcome)
             if self._unsent and time.monotonic() > turn_ends:
                 asyncio.get_running_loop().call_soon(self._send)
@@ -201,7 +201,7 @@ class Orchestrator:
             self._upkeep.rest()
 
     def _refuse(self, waiting: Iterable[Waiting], sentence: str) -> None:
-        for request, peer, reply in waiting:
+        for request, peer, reply, _ in waiting:
             send_error(reply, sentence, peer, request)
 
     def _lose_state(self, reason: str) -> None:

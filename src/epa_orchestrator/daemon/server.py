@@ -92,6 +92,7 @@ class Server:
         for connection in list(self._shared.connections):
             connection.close()
         self._sweeper.cancel()
+        self._shared.names.close()
 
     def _accept(self, listener: socket.socket) -> None:
         turn_ends = monotonic() + _TURN_SECONDS

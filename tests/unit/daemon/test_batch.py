@@ -155,7 +155,7 @@ def test_a_decision_that_breaks_the_ledger_is_caught_before_its_commit(
     first = carried_out(opened, cores("a", 2))
     for granted in ("2", "0"):
         with monkeypatch.context() as patched:
-            patched.setattr("epa_orchestrator.allocation.allocate.place", partial(grant, granted))
+            patched.setattr("epa_orchestrator.allocation.allocate.place_compared", partial(grant, granted))
             batch = carried_out(opened, cores("b", 1), ledger=first.ledger)
         assert answers(batch.decided) == [error(INTERNAL_ERROR)]
         assert batch.ledger.claims == first.ledger.claims == loading.load(path).ledger.claims

@@ -24,7 +24,7 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.server import ConnectionLimits, Server
 from epa_orchestrator.daemon.socket_file import BACKLOG
-from epa_orchestrator.peer import Peer
+from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 from epa_orchestrator.protocol.readings import Reading
 from epa_orchestrator.protocol.requests import Request
 
@@ -48,7 +48,9 @@ class Answering:
     def busy(self) -> bool:
         return bool(self.waiting)
 
-    def submit(self, request: Request, _peer: Peer, reply: Callable[[bytes], None]) -> None:
+    def submit(
+        self, request: Request, _peer: Peer, reply: Callable[[bytes], None], _names: PeerNames = UNNAMED
+    ) -> None:
         if isinstance(request, Reading):
             reply(self.answer)
         else:
