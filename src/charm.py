@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import time
@@ -92,7 +93,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
         statuses = self._statuses(findings)  # within the time of the action
         if findings.not_refreshed:
             raise CharmError(findings.not_refreshed)
-        return [status.message for status in statuses if status.message]
+        return [status.message for status in statuses if status.message not in ("", findings.usage)]
 
     def _settle_claims(self, keep: str) -> str:
         """Settle which claims count after the older daemon ran; returns what was done.
@@ -232,7 +233,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
                     self._check(findings)
             except DeadlineError as error:
                 findings.note_temporary(error)
-            active = "; ".join(note for note in findings.notes if note)
+            active = "; ".join(note for note in findings.notes if note) or findings.usage
             self._known_statuses = [
                 *(ops.BlockedStatus(truncate(text)) for text in findings.blocking),
                 *(ops.WaitingStatus(truncate(text)) for text in findings.waiting),
@@ -253,6 +254,9 @@ class EpaOrchestratorCharm(ops.CharmBase):
         if host.problem is not None and (host.machine is None or self.config["require-isolated-cpus"]):
             findings.blocking.append(host.problem)
         findings.notes[:0] = [host.problem or "", host.container_note]
+        if not findings.blocking and not findings.waiting and not any(findings.notes):
+            with contextlib.suppress(CharmError):  # the daemon's problems are those of its check
+                findings.usage = daemon_health.holdings().usage
 
     def _on_remove(self, _: ops.RemoveEvent) -> None:
         """Remove the snap.

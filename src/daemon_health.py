@@ -41,6 +41,16 @@ class Holdings:
         return sorted(cpus | pages)
 
     @property
+    def usage(self) -> str:
+        """How many CPUs are free, and how many services hold some; empty if no service does."""
+        services = {claim.service_name for listing in self.listings for claim in listing.allocations}
+        if not services:
+            return ""
+        free = sum(listing.remaining_available_cpus for listing in self.listings)
+        total = sum(listing.total_available_cpus for listing in self.listings)
+        return f"{free} of {total} CPUs free, {len(services)} service{'s' * (len(services) != 1)}"
+
+    @property
     def records(self) -> Iterator[tuple[str, str, int, int]]:
         """The hugepage records: node (as `node0`), service, page size (KiB), count."""
         for node, pages in self.memory.numa_hugepages.items():

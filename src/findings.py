@@ -33,6 +33,8 @@ class Findings:
     waiting: list[str] = field(default_factory=list[str])
     #: What the operator should know although everything works.
     notes: list[str] = field(default_factory=list[str])
+    #: How much is held when nothing is wrong; empty otherwise.
+    usage: str = ""
     #: Why the snap could not be installed or refreshed; empty if it was.
     not_refreshed: str = "the snap was not looked at"
     #: Whether the daemon is this unit's, and can be asked.

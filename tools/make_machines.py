@@ -15,7 +15,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from epa_orchestrator.hardware.sysfs import dump_recording  # noqa: E402  (importable only now, when run as a script)
-from tools.synthetic import Shape, all_but_first_cores, build  # noqa: E402
+from tools.synthetic import Device, Shape, all_but_first_cores, build  # noqa: E402
 
 MACHINES: Final = ROOT / "src" / "epa_orchestrator" / "machines"
 
@@ -24,11 +24,38 @@ def _isolating(shape: Shape, housekeeping: int) -> Shape:
     return dataclasses.replace(shape, isolated=all_but_first_cores(shape, housekeeping))
 
 
+def _network_card(bus: str, node: int, interface: str, virtual_functions: int = 0) -> list[Device]:
+    """A network card with virtual functions, whose interfaces are named after the card: `eth0v0`."""
+    card = [Device(f"0000:{bus}:00.0", node, interface)]
+    return card + [Device(f"0000:{bus}:02.{n}", node, f"{interface}v{n}") for n in range(virtual_functions)]
+
+
 #: The end of each description.
 _MADE: Final = "; made by the epa-orchestrator project from public figures, not captured."
 
 #: File name -> (what it is, its shape).
 SHIPPED: Final = {
+    # The machine of the pictures in docs/placement.md: `SHAPE` in tools/draw_placement.py, with memory and devices.
+    "demo-48": (
+        "The machine of the documentation: 2 packages, 4 NUMA nodes, 8 L3 domains of 3 cores, 48 CPUs, all isolated",
+        Shape(
+            packages=2,
+            nodes_per_package=2,
+            l3_per_node=2,
+            cores_per_l3=3,
+            threads_per_core=2,
+            isolated="0-47",
+            hugepages={2048: (4096, 4096), 1048576: (16, 16)},
+            devices=[
+                *_network_card("17", 0, "eth0", 2),
+                *_network_card("65", 1, "eth1"),
+                *_network_card("b1", 2, "eth2", 2),
+                Device("0000:31:00.0", 1),  # a drive (NVMe)
+                Device("0000:ca:00.0", 3),  # a drive (NVMe)
+            ],
+            bridges=["br-ex"],
+        ),
+    ),
     "epyc-9654-2s": (
         "Two AMD EPYC 9654 (24 L3 domains of 8 cores) in mode NPS4, 2 housekeeping cores in every NUMA node",
         _isolating(
@@ -40,6 +67,7 @@ SHIPPED: Final = {
                 threads_per_core=2,
                 l3_ids="scattered",
                 hugepages={2048: (4096, 4096), 1048576: (64, 64)},
+                devices=[*_network_card("c1", 1, "eth0", 2), *_network_card("81", 6, "eth1", 2)],
                 memory_kb=96 << 20,
                 l2="1024K",
                 l3="32768K",
@@ -58,6 +86,7 @@ SHIPPED: Final = {
                 l3_scope="package",
                 distances=((10, 11, 20, 20), (11, 10, 20, 20), (20, 20, 10, 11), (20, 20, 11, 10)),
                 hugepages={2048: (8192, 8192), 1048576: (64, 64)},
+                devices=[*_network_card("31", 0, "eth0", 2), *_network_card("b1", 3, "eth1", 2)],
                 memory_kb=128 << 20,
                 l2="1280K",
                 l3="61440K",
@@ -71,6 +100,7 @@ SHIPPED: Final = {
             Shape(
                 cores_per_l3=80,
                 hugepages={2048: (8192, 8192), 1048576: (32, 32)},
+                devices=_network_card("01", 0, "eth0", 2),
                 memory_kb=256 << 20,
                 l2="1024K",
                 l3="32768K",

@@ -25,6 +25,14 @@ class _Core(NamedTuple):
     core_id: int
 
 
+class Device(NamedTuple):
+    """A PCI device on a NUMA node; `interface` is the network interface that it has, '' for none."""
+
+    address: str
+    node: int
+    interface: str = ""
+
+
 @dataclass(frozen=True)
 class Shape:
     """A regular machine: the same in every package, node and L3 domain.
@@ -59,6 +67,9 @@ class Shape:
     #: By size (KiB), the pages that the kernel has promised on all nodes; 0 of the others.
     promised: Mapping[int, int] = field(default_factory=dict[int, int])
     memory_only_nodes: int = 0
+    devices: Sequence[Device] = ()
+    #: Network interfaces without a device, such as bridges.
+    bridges: Sequence[str] = ()
     memory_kb: int = 64 << 20
     l2: str = "1024K"
     l3: str = "32768K"
@@ -127,7 +138,7 @@ def build(shape: Shape) -> dict[str, str]:
             if shape.l3_scope != "none":
                 files |= _cache(directory + "cache/index3/", 3, shape.l3, cache_ids[core.l3], caches[core.l3])
     nodes = _united((core.node, threads[number]) for number, core in enumerate(cores))
-    return files | _node_files(shape, nodes)
+    return files | _node_files(shape, nodes) | _device_files(shape)
 
 
 def build_hybrid(performance_cores: int, efficiency_cores: int, cores_per_l2: int = 1) -> dict[str, str]:
@@ -257,6 +268,15 @@ def _node_files(shape: Shape, cpus: Mapping[int, CpuSet]) -> dict[str, str]:
             files[size + "free_hugepages"] = str(free)
             files[size + "surplus_hugepages"] = "0"
             files[f"kernel/mm/hugepages/hugepages-{size_kb}kB/resv_hugepages"] = str(shape.promised.get(size_kb, 0))
+    return files
+
+
+def _device_files(shape: Shape) -> dict[str, str]:
+    files = {f"class/net/{name}/ifindex": str(index) for index, name in enumerate(shape.bridges, 2)}
+    for device in shape.devices:
+        files[f"bus/pci/devices/{device.address}/numa_node"] = str(device.node)
+        if device.interface:
+            files[f"class/net/{device.interface}/device/numa_node"] = str(device.node)
     return files
 
 

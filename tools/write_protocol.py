@@ -34,6 +34,7 @@ from epa_orchestrator.protocol.answers import (  # noqa: E402
     PercentAnswer,
 )
 from epa_orchestrator.protocol.fields import CommonFields  # noqa: E402
+from epa_orchestrator.protocol.machine import MachineAnswer  # noqa: E402
 from epa_orchestrator.protocol.requests import AllocationFields, Request  # noqa: E402
 
 Schema = dict[str, Any]
@@ -49,6 +50,7 @@ ANSWERS: Final = (
     Listing,
     MemoryAnswer,
     HugepagesAnswer,
+    MachineAnswer,
     ErrorAnswer,
 )
 #: The models whose fields have a table of their own, so that the tables of the others leave them out.

@@ -8,8 +8,30 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+_SNAP_NAME = "epa-orchestrator"
+
 #: The socket of an installed snap, seen from the host.
 _SNAP_SOCKET = Path("/var/snap/epa-orchestrator/current/data/epa.sock")
+
+
+def in_snap() -> bool:
+    """Whether this process runs in our own snap, in its confinement. A terminal of another snap has its variables."""
+    return os.environ.get("SNAP_NAME") == _SNAP_NAME
+
+
+def user_directory_in_snap() -> str:
+    """The directory in the user's home that a confined snap may write."""
+    return os.environ.get("SNAP_USER_COMMON") or f"~/snap/{_SNAP_NAME}/common"
+
+
+def snap_revision() -> str | None:
+    """The revision of our snap that runs, or that is installed; None when there is none."""
+    if in_snap():
+        return os.environ.get("SNAP_REVISION")
+    try:
+        return os.path.basename(os.readlink(f"/snap/{_SNAP_NAME}/current"))
+    except OSError:
+        return None
 
 
 def data_directory() -> Path:

@@ -41,10 +41,11 @@ REQUESTS: Final[list[tuple[str, Json]]] = [
     ("allocate_hugepages", {"service_name": "e", "node_id": 0, "size_kb": 2048, "hugepages_requested": -1}),
     ("list_allocations", {}),
     ("get_memory_info", {}),
+    ("get_machine", {}),
 ]
 #: The isolated CPUs of the host.
 CPUS: Final = 12
-READINGS: Final = ("list_allocations", "get_memory_info")
+READINGS: Final = ("list_allocations", "get_memory_info", "get_machine")
 
 
 @pytest.fixture(scope="module")

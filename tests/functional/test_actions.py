@@ -378,6 +378,7 @@ def test_listing_of_no_claims(daemon: Daemon) -> None:
             "dry-run",
             "explain",
             "may-take",
+            "get-machine",
         ],
         "outdated_placements": [],
         "allocations": [],

@@ -29,6 +29,7 @@ GOOD: Final[dict[str, Json]] = {
     "allocate_hugepages": PAGES,
     "list_allocations": {},
     "get_memory_info": {},
+    "get_machine": {},
 }
 
 

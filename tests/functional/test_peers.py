@@ -23,6 +23,7 @@ OTHER_GID: Final = 61236
 READING: Final[list[tuple[str, Json]]] = [
     ("list_allocations", {}),
     ("get_memory_info", {"service_name": "svc"}),
+    ("get_machine", {}),
 ]
 CHANGES: Final[list[tuple[str, Json]]] = [
     ("allocate_cores", {"service_name": "new", "num_of_cores": 1}),

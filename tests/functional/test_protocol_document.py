@@ -27,6 +27,7 @@ from epa_orchestrator.protocol.answers import (
     NumaCoresAnswer,
     PercentAnswer,
 )
+from epa_orchestrator.protocol.machine import MachineAnswer
 from epa_orchestrator.protocol.parsing import validate
 from tools.make_machines import SHIPPED
 from tools.write_protocol import DOCUMENT, build_schema, fill_in, tables
@@ -41,6 +42,7 @@ ANSWERS: Final[dict[str, type[BaseModel]]] = {
     "list_allocations": Listing,
     "get_memory_info": MemoryAnswer,
     "allocate_hugepages": HugepagesAnswer,
+    "get_machine": MachineAnswer,
 }
 
 

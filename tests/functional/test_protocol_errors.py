@@ -136,7 +136,7 @@ def refuse_strangers(daemon: Daemon) -> Iterator[Provoked]:
 def refuse_bad_fields(daemon: Daemon) -> Iterator[Provoked]:
     for action in GROUPS["changing"]:
         yield Provoked(action, refuse_bytes(daemon, json.dumps({"action": action}).encode()).sentence)
-    for action in ("list_allocations", "get_memory_info"):
+    for action in ("list_allocations", "get_memory_info", "get_machine"):
         yield refuse(daemon, action, service_name=5)
     for action in GROUPS["allocating"]:
         for fields in ({"pool": "x"}, {"dry_run": 1}, {"near": "/"}, {"num_of_cores": -2, "percent": 101}):

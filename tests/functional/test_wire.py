@@ -44,6 +44,7 @@ ROUND: Final[list[tuple[str, dict[str, Any]]]] = [
     ("allocate_numa_cores", {"service_name": "wire", "numa_node": 0, "num_of_cores": 2}),
     ("list_allocations", {}),
     ("get_memory_info", {"service_name": "wire"}),
+    ("get_machine", {}),
     ("allocate_hugepages", {"service_name": "wire", "node_id": 0, "size_kb": 2048, "hugepages_requested": 4}),
     ("allocate_hugepages", {"service_name": "wire", "node_id": 0, "size_kb": 2048, "hugepages_requested": -1}),
     ("allocate_numa_cores", {"service_name": "wire", "numa_node": 0, "num_of_cores": -1}),

@@ -20,7 +20,7 @@ LAYERS = (
     ("hardware",),
     ("placement",),
     ("allocation", "protocol"),
-    ("state", "client"),
+    ("state", "client", "metrics"),
     ("daemon", "configure"),
     ("cli",),
     ("__main__",),

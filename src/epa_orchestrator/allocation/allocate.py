@@ -81,7 +81,7 @@ def find_pool(ledger: Ledger, pools: Pools, name: PoolName) -> Pool:
     if pool is not None:
         return pool
     if not ledger.owned[name]:
-        raise Refused("Pool general is not configured: set cpu-pool to the CPUs that belong to it")
+        raise Refused("Pool general is not configured: set cpu-pool to the CPUs that belong to it", rule="pool")
     return pools.unconfigured
 
 
@@ -106,7 +106,8 @@ def _allocate(ledger: Ledger, pool: Pool, terms: Terms, claim: Claim | None, cou
     placed_by = claim.placed_by if claim and not _has_new_wishes(claim, terms) else None
     size = count or default_size(pool.settings, topology, free, held, policy, placed_by)
     if size > len(free) + len(held):
-        raise Refused(f"Insufficient CPUs available. Requested: {size}, Available: {len(free) + len(held)}")
+        available = len(free) + len(held)
+        raise Refused(f"Insufficient CPUs available. Requested: {size}, Available: {available}", rule="insufficient")
     preemption_policy = preemption_policy_after(pool, claim, terms.preemption_policy)
     assert topology is not None
     task = Task(topology, free, held, size, policy)
@@ -173,7 +174,8 @@ def _allocate_in_node(
     if count > available:
         raise Refused(
             f"NUMA node {node.id} has {available} CPUs that can be given to this service, but {count} were requested:"
-            f" CPUs {eligible - free - held_there - reclaimable} are held by other services"
+            f" CPUs {eligible - free - held_there - reclaimable} are held by other services",
+            rule="insufficient",
         )
     around = (free_anywhere | held) - node.cpus
     whole = Task(topology, free | reclaimable, held_there, count, policy, reclaimable, node.id, around=around)
@@ -234,14 +236,14 @@ def _threads_of(pool: Pool, cpus: CpuSet) -> CpuSet:
 def _placement_policy(pool: Pool, terms: Terms) -> PlacementPolicy:
     """The placement policy in force for the request. Refuses wishes that it contradicts or that the machine lacks."""
     if terms.unknown is not None:
-        raise Refused(terms.unknown)
+        raise Refused(terms.unknown, rule="not-found")
     near = terms.wishes.near
     if near is not None and pool.machine is not None and pool.machine.node(near) is None:
-        raise Refused(f"near={near}: NUMA node {near} does not exist")
+        raise Refused(f"near={near}: NUMA node {near} does not exist", rule="not-found")
     try:
         return with_wishes(pool.settings.placement, terms.wishes)
     except ContradictionError as error:
-        raise Refused(str(error)) from None
+        raise Refused(str(error), rule="wish") from None
 
 
 def _task(settings: Settings, task: Task) -> Task:

@@ -19,7 +19,8 @@ def claim_in(ledger: Ledger, pool: PoolName, service: str) -> Claim | None:
     if claim is not None and claim.pool != pool:
         raise Refused(
             f"Service '{service}' holds CPUs in pool {claim.pool}: release that allocation in its pool,"
-            f" with pool {claim.pool}, before it uses pool {pool}"
+            f" with pool {claim.pool}, before it uses pool {pool}",
+            rule="pool",
         )
     return claim
 
@@ -27,7 +28,7 @@ def claim_in(ledger: Ledger, pool: PoolName, service: str) -> Claim | None:
 def require_usable(pool: Pool, service: str, held: CpuSet) -> None:
     """Refuse to grant from a pool that has a problem, and to change a claim with unavailable CPUs."""
     if pool.problem is not None:
-        raise Refused(pool.problem)
+        raise Refused(pool.problem, rule="pool")
     require_available(pool, service, held)
 
 
@@ -36,21 +37,23 @@ def require_available(pool: Pool, service: str, held: CpuSet) -> None:
     if unavailable := held - pool.eligible:
         raise Refused(
             f"Service '{service}' holds CPUs {unavailable}, which are offline or no longer in pool {pool.name}:"
-            " release it first"
+            " release it first",
+            rule="unavailable",
         )
 
 
 def eligible_in_node(pool: Pool, node: NodeCpus, count: int) -> CpuSet:
     """The pool's CPUs in a node. Refuses a node that does not exist, and more CPUs than the pool has there."""
     if pool.machine is not None and pool.machine.node(node.id) is None:
-        raise Refused(f"NUMA node {node.id} does not exist")
+        raise Refused(f"NUMA node {node.id} does not exist", rule="not-found")
     if pool.problem is not None:
-        raise Refused(pool.problem)
+        raise Refused(pool.problem, rule="pool")
     eligible = pool.eligible & node.cpus
     if not eligible:
-        raise Refused(f"No eligible CPUs available in NUMA node {node.id}")
+        raise Refused(f"No eligible CPUs available in NUMA node {node.id}", rule="insufficient")
     if count > len(eligible):
-        raise Refused(f"NUMA node {node.id} only has {len(eligible)} eligible CPUs, but {count} were requested")
+        sentence = f"NUMA node {node.id} only has {len(eligible)} eligible CPUs, but {count} were requested"
+        raise Refused(sentence, rule="insufficient")
     return eligible
 
 
@@ -59,5 +62,8 @@ def preemption_policy_after(pool: Pool, claim: Claim | None, requested: Preempti
     if claim is None:
         return requested or pool.settings.default_preemption_policy
     if requested == "legacy" and claim.preemption_policy == "non-preemptive":
-        raise Refused(f"Service '{claim.service}' is non-preemptive: release its CPUs before it goes back to legacy")
+        raise Refused(
+            f"Service '{claim.service}' is non-preemptive: release its CPUs before it goes back to legacy",
+            rule="preemption-policy",
+        )
     return requested or claim.preemption_policy

@@ -123,7 +123,7 @@ class Host:
         try:
             return count_of_size(self._sysfs, node_id, size_kb, self._node_ids())
         except HiddenPagesError as error:
-            raise Refused(str(error)) from None
+            raise Refused(str(error), rule="not-found") from None
 
     def _node_ids(self) -> tuple[int, ...]:
         machine = self._built.pools.machine if self._built is not None else None

@@ -44,12 +44,14 @@ def record(ledger: Ledger, kernel: Hugepages, reserved: int, service: str, node_
     if count - before > free:
         raise Refused(
             f"NUMA node {node_id} size {kernel.size_kb} KB only has {free} free hugepages,"
-            f" requested additional {count - before}"
+            f" requested additional {count - before}",
+            rule="insufficient",
         )
     if count > kernel.total:
         raise Refused(
             f"NUMA node {node_id} size {kernel.size_kb} KB only has {kernel.total} hugepages in all, requested {count}:"
-            " request fewer, or -1 to remove the record"
+            " request fewer, or -1 to remove the record",
+            rule="insufficient",
         )
     return Change(pages=PagesChange(service, kind, before, count)) if count != before else Change()
 

@@ -9,16 +9,16 @@ The names and values are those of the options table in the README. A change of o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, cast
+from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.allocation.option_values import CpuList, CpuPool, Ids, ReservedPages
+from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.documents import DuplicateKeyError, parse_document
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file
@@ -38,12 +38,6 @@ MAX_BYTES: Final = 1024 * 1024
 
 #: A key that the charm keeps for itself in the snap's configuration. It is no option.
 _CHARM_RECORD: Final = "charm"
-
-#: The value of `cpu-pool` that means no general pool: the name of the default in the older snap.
-_NO_GENERAL_POOL: Final = "isolated"
-
-#: Blanks next to a dash or a comma, which people write in CPU lists and the kernel does not.
-_BLANKS: Final = re.compile(r"\s*([-,])\s*", re.ASCII)
 
 #: What is not granted while an option is unusable, because the default could grant what the operator reserves.
 _NOT_GRANTED: Final[Mapping[str, str]] = {
@@ -69,61 +63,6 @@ class _ContradictionError(ValueError):
     def __init__(self, sentence: str, option: str) -> None:
         super().__init__(sentence)
         self.option = option
-
-
-class ReservedHugepages(NamedTuple):
-    """The number of hugepages of `size_kb` KiB on a node that are never granted."""
-
-    node_id: int
-    size_kb: int
-    pages: int
-
-
-def _cpu_list(value: object) -> CpuSet:
-    """A CPU list; a lone CPU may come as a number, which is what `snap set cpu-pool=4` stores."""
-    if isinstance(value, CpuSet):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise ValueError("give a CPU list such as 2-5,8")
-    return CpuSet.parse(_BLANKS.sub(r"\1", value))
-
-
-def _cpu_pool(value: object) -> CpuSet:
-    return EMPTY if isinstance(value, str) and value.strip() == _NO_GENERAL_POOL else _cpu_list(value)
-
-
-def _reserved_hugepages(value: object) -> tuple[ReservedHugepages, ...]:
-    if isinstance(value, tuple):
-        return cast("tuple[ReservedHugepages, ...]", value)
-    if not isinstance(value, str):
-        raise ValueError("give node:size_kb:count, separated by commas, such as 0:2048:16")
-    entries: list[ReservedHugepages] = []
-    for item in value.split(",") if value.strip() else ():
-        words = [word.strip() for word in item.split(":")]
-        if len(words) != 3 or not all(word.isascii() and word.isdecimal() and len(word) < 12 for word in words):
-            raise ValueError(f"'{item[:40]}' is not node:size_kb:count, such as 0:2048:16")
-        entries.append(ReservedHugepages(*map(int, words)))
-    if len({(entry.node_id, entry.size_kb) for entry in entries}) < len(entries):
-        raise ValueError("a node and size is named twice")
-    return tuple(entries)
-
-
-def _ids(value: object) -> tuple[object, ...]:
-    """Ids as a JSON list; a lone one may come as a number and several as text, which is what `snap set` stores."""
-    if isinstance(value, str):
-        value = [int(word) if word.strip().isdecimal() else word for word in value.split(",") if word.strip()]
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = [value]
-    if not isinstance(value, list | tuple):
-        raise ValueError("give a list of numeric ids such as [1000, 1001]")
-    return tuple(cast("list[object]", value))
-
-
-CpuList = Annotated[CpuSet, BeforeValidator(_cpu_list)]
-CpuPool = Annotated[CpuSet, BeforeValidator(_cpu_pool)]
-Ids = Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], BeforeValidator(_ids)]
 
 
 class Settings(BaseModel):
@@ -152,11 +91,12 @@ class Settings(BaseModel):
     large_system_threshold: Annotated[int, Field(ge=1, le=65536)] = 100
     large_system_reserved_cpus: Annotated[int, Field(ge=0, le=65536)] = 16
     default_preemption_policy: PreemptionPolicy = "legacy"
-    reserved_hugepages: Annotated[tuple[ReservedHugepages, ...], BeforeValidator(_reserved_hugepages)] = ()
+    reserved_hugepages: ReservedPages = ()
     max_services: Annotated[int, Field(ge=1, le=65536)] = 2048
     max_hugepage_records: Annotated[int, Field(ge=1, le=1048576)] = 8192
     allowed_uids: Ids = ()
     allowed_gids: Ids = ()
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     log_level: Literal["debug", "info", "warning", "error"] | None = None
 
     _unusable: Mapping[str, str] = PrivateAttr(default_factory=dict[str, str])

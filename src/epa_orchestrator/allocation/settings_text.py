@@ -10,7 +10,8 @@ import json
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
-from epa_orchestrator.allocation.settings import ReservedHugepages, Settings
+from epa_orchestrator.allocation.option_values import ReservedHugepages
+from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import CpuSet
 
 #: Options that decide nothing about a claim. All users may read the history: it does not name who may change claims.

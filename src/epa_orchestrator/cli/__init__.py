@@ -12,4 +12,5 @@ It never decides anything: it prints the answers of a daemon, or the findings of
 - hugepages: `hugepages`
 - machine: `machine`
 - history: `history`
+- report: `report`
 """

@@ -20,6 +20,7 @@ from epa_orchestrator.cli.listings import list_claims, status
 from epa_orchestrator.cli.machine import machine
 from epa_orchestrator.cli.output import EXIT_REFUSED
 from epa_orchestrator.cli.release import release
+from epa_orchestrator.cli.report import report
 from epa_orchestrator.cli.serve import serve
 
 _HELP: Final = """Hand out a host's isolated CPUs and hugepages to its services, and show who holds them.
@@ -56,6 +57,7 @@ app.command()(release)
 app.command()(hugepages)
 app.command()(machine)
 app.command()(history)
+app.command()(report)
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The command `machine`: shows a machine as the daemon discovers it, and records it."""
+"""The command `machine`: shows the machine that the daemon serves, or that it would discover, and records it."""
 
 from __future__ import annotations
 
@@ -10,23 +10,67 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from epa_orchestrator.cli.connect import without_daemon
-from epa_orchestrator.cli.options import JsonOption, MachineOption
-from epa_orchestrator.cli.output import fail, print_json
+from epa_orchestrator import paths
+from epa_orchestrator.cli.connect import connect, without_daemon
+from epa_orchestrator.cli.options import JsonOption, MachineOption, SocketOption
+from epa_orchestrator.cli.output import end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.recordings import open_machine, write_recording
 
 if TYPE_CHECKING:
     from epa_orchestrator.hardware.sysfs import Recorder
+    from epa_orchestrator.protocol.machine import MachineAnswer
 
 
 def machine(
     machine: MachineOption = None,
     record: Annotated[Path | None, typer.Option(help="Write the machine to this file, for `serve --machine`.")] = None,
+    socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show the CPUs, NUMA nodes and hugepages that the daemon finds."""
-    with without_daemon():
-        _show(machine, record, as_json=json_)
+    """Show the CPUs, NUMA nodes and hugepages of the machine.
+
+    It asks the daemon which machine it serves. If none answers, or with --machine or --record, it reads the machine
+    itself.
+
+    Examples:
+      epa-orchestrator machine
+      epa-orchestrator machine --json
+      epa-orchestrator machine --record host.json
+    """
+    answer = _ask(socket) if machine is None and record is None else None
+    if answer is None:
+        with without_daemon():
+            _show(machine, record, as_json=json_)
+    else:
+        _show_answer(answer, as_json=json_)
+        end_if_read_only(answer.state_error)
+
+
+def _ask(socket: Path | None) -> MachineAnswer | None:
+    """The daemon's answer; None, and a note on stderr, where no daemon can give one."""
+    from epa_orchestrator.client import Unreachable
+
+    with connect(socket) as client:
+        try:
+            if "get-machine" in client.list_allocations().supported_cpu_features:
+                return client.machine()
+            reason = "This daemon is too old to describe the machine"
+        except Unreachable as error:
+            reason = str(error)
+    say(f"note: {reason}. This is what the command reads itself", err=True)
+    return None
+
+
+def _show_answer(answer: MachineAnswer, *, as_json: bool) -> None:
+    document = answer.machine.model_dump()
+    if as_json:
+        print_json(document)
+    else:
+        from epa_orchestrator.cli import tables
+        from epa_orchestrator.hardware.describe import from_description
+
+        tables.console().print(*tables.machine(*from_description(document)))
+    warn(answer.warnings)
 
 
 def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
@@ -43,9 +87,9 @@ def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
             read_promised(recorder, size_kb)  # for the recording: the daemon reads it
     except MachineError as error:
         _record(record, name, recorder)  # served, it shows the same error
-        fail(str(error))
+        fail(_unreadable(machine, error))
     except SysfsError as error:
-        fail(str(error))
+        fail(_unreadable(machine, error))
     _record(record, name, recorder)
     if as_json:
         from epa_orchestrator.hardware.describe import describe
@@ -55,6 +99,12 @@ def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
         from epa_orchestrator.cli import tables
 
         tables.console().print(*tables.machine(found, pages))
+
+
+def _unreadable(machine: str | None, error: Exception) -> str:
+    """The sentence about a machine that cannot be read."""
+    read = f"The recorded machine '{machine}'" if machine is not None else f"The machine in {paths.sysfs_root()}"
+    return f"{read} cannot be shown: {error}"
 
 
 def _record(file: Path | None, name: str, recorder: Recorder) -> None:

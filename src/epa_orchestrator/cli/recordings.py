@@ -41,8 +41,15 @@ def write_recording(path: Path, name: str, recorder: Recorder) -> None:
     from epa_orchestrator.hardware.sysfs import dump_recording
 
     description = f"Recorded by epa-orchestrator {__version__}."
-    text = dump_recording(name, description, recorder.files, recorder.entries, recorder.hidden)
+    write_file(path, dump_recording(name, description, recorder.files, recorder.entries, recorder.hidden))
+
+
+def write_file(path: Path, text: str) -> None:
+    """Write a recording or a report; an error says where the snap may write."""
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
-        fail(f"The recording cannot be written to {path}: {error.strerror}")
+        hint = ""
+        if paths.in_snap():
+            hint = f": the snap may write below {paths.user_directory_in_snap()}, and print for other programs"
+        fail(f"The file {path} cannot be written: {error.strerror}{hint}")

@@ -5,14 +5,36 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from epa_orchestrator import paths
 from epa_orchestrator.cli.options import MachineOption
 from epa_orchestrator.cli.output import fail
 from epa_orchestrator.cli.recordings import open_machine
 
 
-def serve(machine: MachineOption = None) -> None:
-    """Serve the socket until SIGTERM or Ctrl-C."""
+def serve(
+    machine: MachineOption = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Remove all claims and the history of the recorded machine first.")
+    ] = False,
+) -> None:
+    """Serve the socket until SIGTERM or Ctrl-C.
+
+    Examples:
+    epa-orchestrator serve
+
+    epa-orchestrator serve --machine demo-48 --fresh
+    """
+    if fresh and machine is None:
+        raise typer.BadParameter("--fresh goes with --machine only: the claims of a real host are never removed")
+    if machine is not None and paths.in_snap():
+        fail(
+            "The snap serves its own host only, because its socket and database are those of the real claims: serve a"
+            " recorded machine from a checkout, as the README shows"
+        )
     from epa_orchestrator.daemon.main import Locations, StartError, run
 
     sysfs, name = open_machine(machine)
@@ -24,6 +46,7 @@ def serve(machine: MachineOption = None) -> None:
         sysfs=sysfs,
         sysfs_name=f"the recorded machine {name}" if machine else "this host",
         recorded=machine is not None,
+        fresh=fresh,
     )
     try:
         run(locations)

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
+from epa_orchestrator.client.machine_checks import find_mistake
 from epa_orchestrator.cpuset import MAX_CPU_ID, CpuSet
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.names import MAX_NAME_LENGTH
@@ -30,6 +31,7 @@ from epa_orchestrator.protocol.answers import (
     NumaCoresAnswer,
     PercentAnswer,
 )
+from epa_orchestrator.protocol.machine import MachineAnswer
 
 _MODEL = TypeVar("_MODEL", bound=Answer)
 
@@ -51,6 +53,7 @@ _MAX_QUOTE_LENGTH: Final = 200
 _CPU_LISTS: Final = {
     *("allocated_cores", "cores_allocated", "shared_cpus", "withheld_cpus", "cpus", "numa_nodes"),
     *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus", "taken", "nodes"),
+    *("present", "online", "isolated", "l3_domains", "l2_clusters", "states", "pools"),
 }
 _NAMES: Final = frozenset(("service_name", "outdated_placements"))
 #: Fields that repeat a number of the request, -1 for a release.
@@ -112,6 +115,8 @@ def check_reply(request: Mapping[str, Any], answer: Answer) -> None:
             raise _invalid(f"it is about {name} {_quote(answered)}, not {_quote(requested)}")
     if isinstance(answer, MemoryAnswer):
         _check_memory(request, answer)
+    if isinstance(answer, MachineAnswer) and (mistake := find_mistake(answer)):
+        raise _invalid(mistake)
     if isinstance(answer, Listing):
         for claim in answer.allocations:
             if claim.pool != answer.pool:
@@ -268,6 +273,8 @@ _KEYS: Final[dict[str, tuple[Callable[[str, str], None], str]]] = {
     "numa_hugepages": (_check_node, "numa_hugepages"),
     "allocations": (_check_name, "sizes"),
     "taken": (_check_name, "taken"),
+    "states": (_check_name, "states"),
+    "pools": (_check_name, "pools"),
     "sizes_kb": (_check_size, "nodes"),
     "sizes": (_check_size, "count"),
     "room": (_check_size, "count"),

@@ -25,6 +25,7 @@ from epa_orchestrator.protocol.answers import (
     PercentAnswer,
 )
 from epa_orchestrator.protocol.fields import VERSION
+from epa_orchestrator.protocol.machine import MachineAnswer
 
 _MODEL = TypeVar("_MODEL", bound=Answer)
 
@@ -86,6 +87,10 @@ class Client:
         """The hugepages of every NUMA node, or of one."""
         one = {} if node_id is None else {"node_id": node_id}
         return self._request(MemoryAnswer, action="get_memory_info", **one)
+
+    def machine(self) -> MachineAnswer:
+        """The host as the daemon found it, and the state of each CPU."""
+        return self._request(MachineAnswer, action="get_machine")
 
     def allocate(self, service: str, count: int, pool: str = "isolated", **more: Any) -> CoresAnswer:
         """Give the service `count` CPUs in all: 0 means the default size, -1 none.

@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from epa_orchestrator.allocation.ledger import Ledger
-from epa_orchestrator.allocation.settings import ReservedHugepages, Settings
+from epa_orchestrator.allocation.option_values import ReservedHugepages
+from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.hugepages import Hugepages

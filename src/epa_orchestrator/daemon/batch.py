@@ -25,6 +25,7 @@ from epa_orchestrator.daemon.notes import note_of
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
+from epa_orchestrator.metrics.counts import Reason
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 from epa_orchestrator.protocol.requests import Mutation
 from epa_orchestrator.state.errors import CommitError, DatabaseChanged
@@ -49,19 +50,38 @@ class Waiting(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """A mutation with its answer, and its outcome for the log; `tentative`: it depends on changes not yet committed."""
+    """A mutation with its answer, and its outcome for the log.
+
+    `tentative`: it depends on changes not yet committed. `reason` is the kind of refusal, None if it is served.
+    """
 
     waiting: Waiting
     answer: bytes
     outcome: str
     tentative: bool
+    reason: Reason | None = None
+
+
+class _Verdict(NamedTuple):
+    """What becomes of a mutation: the ledger after it, its answer, and its outcome for the log.
+
+    `reason` says why it is refused, `change` what it changes, and `note` what the events of the change keep.
+    """
+
+    ledger: Ledger
+    answer: bytes
+    outcome: str
+    reason: Reason | None
+    change: Change = Change()  # a named tuple
+    note: Note = NOTHING_NOTED
 
 
 class Batch:
     """Mutations and their decisions: `carry_out` in any thread, or `begin` and `go_on` in one and `finish` in another.
 
     `ledger` is the ledger before the batch, and after a commit the committed one; `seen`, where CPUs were last seen, is
-    the same. `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
+    the same. `commit_seconds` is how long the commit took, None without one, and `commit_failed` whether it failed.
+    `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
     time (seconds) of the slowest decision, `known_quick` says whether decisions like these have been quick before, and
     `store_problem` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
     """
@@ -73,6 +93,8 @@ class Batch:
         self.left = waiting
         self.changing: list[Mutation] = []
         self.slowest = self._seconds = 0.0
+        self.commit_seconds: float | None = None
+        self.commit_failed = False
         self.known_quick = False
         self.store_problem: str | None = None
         self.pools: Pools | None = None
@@ -127,27 +149,30 @@ class Batch:
         """Make what was decided durable."""
         if self._after is self.ledger:
             return
-        seen = self._host.seen
+        seen, begin = self._host.seen, time.monotonic()
         try:
             if seen is not self.seen:
                 self._store.stage_seen(seen)
             self._store.commit()
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
+            self.commit_failed = True
             self._fail(error)
         else:
             self.ledger, self.seen = self._after, seen
+        self.commit_seconds = time.monotonic() - begin
 
     def _decide_all(self, pools: Pools, seconds: float) -> None:
         waiting, now = self.left, time.time()
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
-            change, after, answer, outcome, note = self._decide(self._after, pools, each)
-            self._after = after
-            self.decided.append(Decided(each, answer, outcome, after is not self.ledger))
+            verdict = self._decide(self._after, pools, each)
+            self._after = verdict.ledger
+            tentative = verdict.ledger is not self.ledger
+            self.decided.append(Decided(each, verdict.answer, verdict.outcome, tentative, verdict.reason))
             self.left = waiting[number:]
-            if change:
+            if verdict.change:
                 self.changing.append(each.request)
-                self._store.stage(change, each.peer, each.request.action, now, note)
+                self._store.stage(verdict.change, each.peer, each.request.action, now, verdict.note)
             ended = time.monotonic()
             self.slowest = max(self.slowest, ended - before)
             before = ended
@@ -155,44 +180,44 @@ class Batch:
                 break
         self._seconds += before - begin
 
-    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> tuple[Change, Ledger, bytes, str, Note]:
-        """What a mutation changes, the ledger after it, its answer, its outcome for the log, and what events keep."""
-        request, peer, *_ = waiting
+    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> _Verdict:
+        request, peer = waiting.request, waiting.peer
         try:
             decision = decide(ledger, self._host, pools, request)
             encoded = decision.answer.encode()
             note = note_of(decision, waiting.names, pools.settings) if decision.change else NOTHING_NOTED
         except SysfsError as error:
-            return Change(), ledger, error_answer(str(error)), str(error), NOTHING_NOTED
+            return _Verdict(ledger, error_answer(str(error)), str(error), "host")
         except Refused as refused:
-            return Change(), ledger, refusal(request, refused).encode(), str(refused), NOTHING_NOTED
+            return _Verdict(ledger, refusal(request, refused).encode(), str(refused), refused.rule)
         except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", request.action, peer.pid)
-            return Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, NOTHING_NOTED
-        return decision.change, decision.ledger, encoded, decision.outcome, note
+            return _Verdict(ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, "internal")
+        return _Verdict(decision.ledger, encoded, decision.outcome, None, decision.change, note)
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""
-        sentence = self._sentence(error)
+        sentence, reason = self._sentence(error)
         answer = error_answer(sentence)
         self._after = self.ledger
         self.decided = [
-            each._replace(answer=answer, outcome=sentence) if each.tentative else each for each in self.decided
+            each._replace(answer=answer, outcome=sentence, reason=reason) if each.tentative else each
+            for each in self.decided
         ]
-        self.decided += [Decided(waiting, answer, sentence, tentative=True) for waiting in self.left]
+        self.decided += [Decided(waiting, answer, sentence, tentative=True, reason=reason) for waiting in self.left]
         self.left = ()
 
-    def _sentence(self, error: Exception) -> str:
-        """The sentence for clients about an error, which is also logged."""
+    def _sentence(self, error: Exception) -> tuple[str, Reason]:
+        """The sentence for clients about an error, which is also logged, and its kind."""
         match error:
             case CommitError():
                 self.store_problem = str(error) if isinstance(error, DatabaseChanged) else None
                 log.error("nothing was changed because the state could not be stored: %s", error)
-                return f"Nothing was changed because the state could not be stored: {error}"
+                return f"Nothing was changed because the state could not be stored: {error}", "storage"
             case SysfsError():
                 log.warning("%s", error)
-                return str(error)
+                return str(error), "host"
             case _:  # a bug must not leave clients without an answer
                 self._store.undo()
                 log.error("a batch failed", exc_info=error)
-                return INTERNAL_ERROR
+                return INTERNAL_ERROR, "internal"

@@ -29,7 +29,8 @@ from epa_orchestrator.daemon.peer_names import NameReader
 from epa_orchestrator.daemon.peers import Standing, may_change
 from epa_orchestrator.daemon.quotas import Quotas
 from epa_orchestrator.descriptors import PassedError, SlowCloser, end
-from epa_orchestrator.peer import Peer
+from epa_orchestrator.metrics.counts import NO_ACTION, Reason, counts
+from epa_orchestrator.peer import UNNAMED, Peer
 from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.fields import ProtocolError
 from epa_orchestrator.protocol.framing import IncomingRequest
@@ -137,7 +138,7 @@ class Connection:
             self._watch_input()
             return
         except PassedError:
-            self._fail("File descriptors came with the request: send it without any")
+            self._fail("File descriptors came with the request: send it without any", "invalid")
             return
         except OSError:
             self.close()
@@ -149,7 +150,7 @@ class Connection:
         try:
             request = self._request.feed(piece)
         except ProtocolError as error:
-            self._fail(str(error))
+            self._fail(str(error), "invalid")
             return
         if request is None:
             self._watch_input()
@@ -172,7 +173,7 @@ class Connection:
     def make_room(self) -> None:
         """Close this idle connection, with an error for its client."""
         if self._phase is _Phase.READING:
-            self._fail("Too many connections: this one made no progress and had to make room")
+            self._fail("Too many connections: this one made no progress and had to make room", "quota")
         self.close()
 
     def close_if_silent(self) -> None:
@@ -188,9 +189,11 @@ class Connection:
             self._check_whether_it_reads(now)
         if now < self._deadline or self._phase in (_Phase.WAITING, _Phase.CLOSED):
             return
+        if self._phase is not _Phase.LINGERING:
+            counts.timeouts += 1
         if self._phase is _Phase.READING:
             received = "Only a part of a request" if self._request else "No request"
-            self._fail_unfinished(f"{received} arrived within {self._shared.limits.read_timeout:g} seconds")
+            self._fail_unfinished(f"{received} arrived within {self._shared.limits.read_timeout:g} seconds", "timeout")
         self.close()
 
     def close(self) -> None:
@@ -206,28 +209,27 @@ class Connection:
 
     def _serve(self, request: Request) -> None:
         self._unwatch()
-        if isinstance(request, Reading):
-            self._phase = _Phase.WAITING
-            self._shared.orchestrator.submit(request, self._peer, self._reply)
-            return
-        refusal = self._begin_change()
+        refusal = None if isinstance(request, Reading) else self._begin_change()
         if refusal is not None:
-            self._fail(refusal)
+            self._fail(*refusal, request.action)
             return
         self._phase = _Phase.WAITING
-        names = self._shared.names.names_of(self._socket, self._peer)
-        self._shared.orchestrator.submit(request, self._peer, self._reply, names)
+        # The last bytes of the request came at the time of the last progress.
+        reply = counts.timed(request.action, self._last_progress, self._reply) if counts.on else self._reply
+        names = UNNAMED if isinstance(request, Reading) else self._shared.names.names_of(self._socket, self._peer)
+        self._shared.orchestrator.submit(request, self._peer, reply, names)
 
-    def _begin_change(self) -> str | None:
+    def _begin_change(self) -> tuple[str, Reason] | None:
         """Count a change that waits for its commit; the error if the user may not change claims, or too many wait."""
         settings = self._shared.orchestrator.settings
         if self._standing is not Standing.OWN and not may_change(self._peer, self._socket, settings):
-            return (
+            sentence = (
                 f"User {self._peer.uid} may only read: claims are changed by root and by the users and groups in the"
                 " settings allowed-uids and allowed-gids"
             )
+            return sentence, "permission"
         if not self._shared.quotas.begin_change(self._standing):
-            return "Too many changes wait to be stored: try again in a moment"
+            return "Too many changes wait to be stored: try again in a moment", "quota"
         self._is_waiting_change = True
         return None
 
@@ -243,23 +245,25 @@ class Connection:
 
     def _end_of_stream(self) -> None:
         if self._request:
-            self._fail_unfinished("The request ended before it was a whole JSON object")
+            self._fail_unfinished("The request ended before it was a whole JSON object", "invalid")
         else:
             peer_log.note(*self._peer, "closed the connection without a request")
         self.close()
 
-    def _fail_unfinished(self, sentence: str) -> None:
+    def _fail_unfinished(self, sentence: str, reason: Reason) -> None:
         """Answer an incomplete request with the mistake in it, or with this sentence when it has none."""
         try:
             if self._request:
                 self._request.check()
         except ProtocolError as error:
             sentence = str(error)
-        self._fail(sentence)
+        self._fail(sentence, reason)
 
-    def _fail(self, sentence: str) -> None:
+    def _fail(self, sentence: str, reason: Reason, action: str = NO_ACTION) -> None:
         """Answer with an error. No other answer was sent before."""
         peer_log.note(*self._peer, "refused: %s", sentence)
+        if counts.on:
+            counts.refused(action, reason)
         self._send(ErrorAnswer(error=sentence).encode(), self._linger)
 
     def _send(self, answer: bytes, then: Callable[[], None]) -> None:

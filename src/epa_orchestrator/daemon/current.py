@@ -33,7 +33,7 @@ class State(NamedTuple):
 
 
 class Current:
-    """The committed ledger, the store and the host. Use it in the event loop's thread only.
+    """The committed ledger, the store and the host. Change it in the event loop's thread only.
 
     `problem` says why nothing may be changed, None when all is well. `stored_seen` is what the store knows of where
     CPUs were last seen. `warnings` are those of the start.

@@ -27,6 +27,7 @@ from epa_orchestrator.daemon import systemd, takeover
 from epa_orchestrator.daemon.background import keep_running
 from epa_orchestrator.daemon.current import State
 from epa_orchestrator.daemon.logs import log_to_stderr, set_level
+from epa_orchestrator.daemon.metrics_port import MetricsPort
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.server import ConnectionLimits, Server
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
@@ -35,7 +36,7 @@ from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.settled import UnsettledError
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
-from epa_orchestrator.state import database_files, loading, opening
+from epa_orchestrator.state import database_files, loading, opening, recorded
 from epa_orchestrator.state.errors import InUse, LegacyStateError, StateError
 from epa_orchestrator.state.lock import Locked, sole_daemon
 
@@ -59,7 +60,10 @@ class StartError(EpaError):
 
 @dataclass(frozen=True)
 class Locations:
-    """The files and directories of a daemon. `sysfs_name` is the name of the machine in messages."""
+    """The files and directories of a daemon. `sysfs_name` is the name of the machine in messages.
+
+    With `fresh` the state of a recorded machine is removed first.
+    """
 
     socket_path: Path
     state_directory: Path
@@ -68,6 +72,7 @@ class Locations:
     sysfs: Sysfs
     sysfs_name: str
     recorded: bool = False
+    fresh: bool = False
 
 
 def run(locations: Locations) -> None:
@@ -88,6 +93,7 @@ def run(locations: Locations) -> None:
         with sole_daemon(locations.state_directory) as problem:
             settings = read_settings(locations.settings_file)
             set_level(settings.log_level or paths.log_level())
+            _prepare_state(locations, problem)
             state, seen = open_state(locations, problem)
             asyncio.run(_serve(locations, settings, state, Host(locations.sysfs, settings, seen)))
     except (Locked, SysfsError) as error:
@@ -96,6 +102,18 @@ def run(locations: Locations) -> None:
         raise StartError("The daemon cannot run: out of memory") from error
     except OSError as error:
         raise StartError(f"The daemon cannot run: {error.strerror or error}") from error
+
+
+def _prepare_state(locations: Locations, no_lock: str | None) -> None:
+    """Remove the state of a recorded machine if asked to, and mark whether the state is that of a recorded machine."""
+    directory = locations.state_directory
+    if locations.fresh:
+        try:
+            recorded.remove_state(directory, no_lock)
+        except StateError as error:
+            raise StartError(f"The state database {directory / database_files.FILE_NAME} {error}") from None
+    if no_lock is None:
+        recorded.keep_mark(directory, recorded=locations.recorded)
 
 
 def read_settings(file: Path | None) -> Settings:
@@ -162,11 +180,14 @@ async def _serve(locations: Locations, settings: Settings, state: State, host: H
     orchestrator = Orchestrator(host, settings, state)
     try:
         server = Server(orchestrator, ConnectionLimits(connections=_max_connections()))
-        stopped = _handle_signals(_Reload(locations, orchestrator))
+        metrics = MetricsPort(lambda: orchestrator.view(server.open_connections), orchestrator.warn)
+        stopped = _handle_signals(_Reload(locations, orchestrator, metrics))
         keeper = SocketKeeper(server, SocketFile(locations.socket_path))
         _tune_garbage_collector()
         await _start_serving(keeper)
         log.info("serving at %s", locations.socket_path)
+        log.info("the claims on %s are kept in %s", locations.sysfs_name, locations.state_directory)
+        metrics.use(orchestrator.settings.metrics_port)
         tasks = [asyncio.ensure_future(job) for job in _background(keeper)]
         systemd.notify("READY=1")
         await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -175,6 +196,7 @@ async def _serve(locations: Locations, settings: Settings, state: State, host: H
         ended = [task for task in tasks if task.done()]
         for task in tasks:
             task.cancel()
+        metrics.close()
         await keeper.remove()
         await server.stop()
         if ended:
@@ -216,9 +238,10 @@ async def _feed_watchdog(interval: float) -> None:
 class _Reload:
     """Reads the settings and the machine again. When an option has become unusable, the settings in use stay."""
 
-    def __init__(self, locations: Locations, orchestrator: Orchestrator) -> None:
+    def __init__(self, locations: Locations, orchestrator: Orchestrator, metrics: MetricsPort) -> None:
         self._locations = locations
         self._orchestrator = orchestrator
+        self._metrics = metrics
 
     def __call__(self) -> None:
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
@@ -231,6 +254,7 @@ class _Reload:
         else:
             set_level(settings.log_level or paths.log_level())
             self._orchestrator.use(settings)
+            self._metrics.use(settings.metrics_port)
             log.info("settings read again")
         self._orchestrator.read_host_again()
         systemd.notify("READY=1")

@@ -100,7 +100,7 @@ def _with_service(ledger: Ledger, request: Mutation) -> Mutation:
         return request
     name = service_names.resolve(request.service_name, lambda each: _holds_something(ledger, each))
     if not (_holds_something(ledger, name) or request.is_release) and (problem := service_names.problem(name)):
-        raise Refused(f"Field 'service_name' {problem}: choose another name for this service")
+        raise Refused(f"Field 'service_name' {problem}: choose another name for this service", rule="name")
     return request if name == request.service_name else request.model_copy(update={"service_name": name})
 
 
@@ -118,11 +118,11 @@ def _require_room(before: Ledger, decision: Decision, settings: Settings, servic
         and (_holds_something(after, service) and not _holds_something(before, service))
         and len(after.claims.keys() | after.pages.keys()) > most
     ):
-        raise Refused(_no_room("services", "max-services", most))
+        raise Refused(_no_room("services", "max-services", most), rule="limit")
     if pages is not None and not pages.before and pages.after:
         most = settings.max_hugepage_records
         if len(after.pages) * len(after.recorded) > most and sum(map(len, after.pages.values())) > most:
-            raise Refused(_no_room("hugepage records", "max-hugepage-records", most))
+            raise Refused(_no_room("hugepage records", "max-hugepage-records", most), rule="limit")
 
 
 def _no_room(things: str, option: str, most: int) -> str:
@@ -190,7 +190,8 @@ def _require_agreement(taken: Taken, agreed: dict[str, str]) -> None:
     if more or taken.others:
         raise Refused(
             f"The request would take {taken._replace(services=more)}, which its may_take does not allow: repeat it with"
-            " what a dry run takes now, or without may_take"
+            " what a dry run takes now, or without may_take",
+            rule="may-take",
         )
 
 
@@ -311,7 +312,7 @@ def _decide_hugepages(ledger: Ledger, host: Host, pools: Pools, request: Allocat
             change = hugepages.record(ledger, kernel, reserved, request.service_name, request.node_id, count)
         except Refused as refusal:
             reason = pools.settings.unusable.get("reserved-hugepages")
-            raise Refused(f"{refusal}: {reason}" if reason else str(refusal)) from None
+            raise Refused(f"{refusal}: {reason}" if reason else str(refusal), rule=refusal.rule) from None
         message = f"Successfully set allocation request to {count} hugepages"
     answer = HugepagesAnswer(
         service_name=request.service_name,
@@ -329,8 +330,8 @@ def _decide_hugepages(ledger: Ledger, host: Host, pools: Pools, request: Allocat
 
 def _kernel_pages(host: Host, pools: Pools, request: AllocateHugepages) -> Hugepages:
     if pools.machine is None or pools.machine.node(request.node_id) is None:
-        raise Refused(f"NUMA node {request.node_id} not found")
+        raise Refused(f"NUMA node {request.node_id} not found", rule="not-found")
     pages = host.hugepages_of(request.node_id, request.size_kb)
     if pages is None:
-        raise Refused(f"Hugepage size {request.size_kb} KB not found on node {request.node_id}")
+        raise Refused(f"Hugepage size {request.size_kb} KB not found on node {request.node_id}", rule="not-found")
     return pages

@@ -22,11 +22,14 @@ from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon.batch import Batch, Decided, Waiting
 from epa_orchestrator.daemon.current import Current, State
+from epa_orchestrator.daemon.metrics_port import view_of
 from epa_orchestrator.daemon.pace import Pace
 from epa_orchestrator.daemon.reader import Reader
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer, send, send_error
 from epa_orchestrator.daemon.upkeep import Upkeep
 from epa_orchestrator.daemon.worker import Call, Done, Worker
+from epa_orchestrator.metrics.counts import Reason, counts
+from epa_orchestrator.metrics.figures import View
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 from epa_orchestrator.protocol.readings import ListAllocations, Reading
 from epa_orchestrator.protocol.requests import Request
@@ -51,7 +54,7 @@ class Orchestrator:
         self._pace = Pace()
         self._worker = Worker()
         self._reviewer = Worker()
-        review = Review()
+        review = self._review = Review()
         self._upkeep = Upkeep(
             self._current, review, self._reviewer, lambda: self._busy, self._run_alone, self._lose_state
         )
@@ -71,6 +74,14 @@ class Orchestrator:
         self._current.host.look_again()
         self._upkeep.read_host()
 
+    def warn(self, sentence: str | None) -> None:
+        """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
+        self._reader.warn(sentence)
+
+    def view(self, connections: int) -> View:
+        """All that is known now, for the metrics; the one method that any thread may call."""
+        return view_of(self._current, self._review, connections)
+
     def submit(self, request: Request, peer: Peer, reply: Reply, names: PeerNames = UNNAMED) -> None:
         """Serve a request; `reply` is called once, at once or when the request's change is durable."""
         if isinstance(request, Reading):
@@ -80,7 +91,7 @@ class Orchestrator:
         elif self._current.problem is not None:
             problem = self._current.problem
             answer = error_answer(f"{problem}; until then only list_allocations and get_memory_info are served")
-            send(reply, answer, peer, request, problem)
+            send(reply, answer, peer, request, problem, "read-only")
         else:
             self._waiting.append(Waiting(request, peer, reply, names))
             if self._alone and not self._busy:  # the turn in which others could join would cost a lone client 16 µs
@@ -147,8 +158,8 @@ class Orchestrator:
                 self._end_batch(batch)
             else:
                 log.error("a batch ended unexpectedly", exc_info=error)
-                self._refuse([each.waiting for each in batch.decided], INTERNAL_ERROR)
-                self._refuse(batch.left, INTERNAL_ERROR)
+                self._refuse([each.waiting for each in batch.decided], INTERNAL_ERROR, "internal")
+                self._refuse(batch.left, INTERNAL_ERROR, "internal")
 
         self._run_alone(call, done)
 
@@ -168,6 +179,8 @@ class Orchestrator:
         """Send the answers of a batch; the requests that it left are the first of the next one."""
         if batch.ledger is not self._current.ledger:
             self._upkeep.note_change()
+        if counts.on and batch.commit_seconds is not None:
+            counts.committed(len(batch.changing), batch.commit_seconds, failed=batch.commit_failed)
         self._current.ledger, self._current.stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
         if batch.store_problem is not None:
@@ -183,8 +196,8 @@ class Orchestrator:
         """Send the answers that are ready, in several turns of the loop when they are many."""
         turn_ends = time.monotonic() + _SENDING
         while self._unsent:
-            (request, peer, reply, _), answer, outcome, _ = self._unsent.popleft()
-            send(reply, answer, peer, request, outcome)
+            (request, peer, reply, _), answer, outcome, _, reason = self._unsent.popleft()
+            send(reply, answer, peer, request, outcome, reason)
             if self._unsent and time.monotonic() > turn_ends:
                 asyncio.get_running_loop().call_soon(self._send)
                 return
@@ -194,15 +207,15 @@ class Orchestrator:
         self._busy = False
         if self._current.problem is not None and self._waiting:
             waiting, self._waiting = self._waiting, []
-            self._refuse(waiting, self._current.problem)
+            self._refuse(waiting, self._current.problem, "read-only")
         if self._waiting:
             self._start()
         else:
             self._upkeep.rest()
 
-    def _refuse(self, waiting: Iterable[Waiting], sentence: str) -> None:
+    def _refuse(self, waiting: Iterable[Waiting], sentence: str, reason: Reason) -> None:
         for request, peer, reply, _ in waiting:
-            send_error(reply, sentence, peer, request)
+            send_error(reply, sentence, peer, request, reason)
 
     def _lose_state(self, reason: str) -> None:
         """Serve readings only from now on."""

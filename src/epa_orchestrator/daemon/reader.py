@@ -26,6 +26,7 @@ from epa_orchestrator.daemon.queries import Queries
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, send, send_error
 from epa_orchestrator.daemon.worker import Worker
 from epa_orchestrator.hardware.sysfs import SysfsError
+from epa_orchestrator.metrics.counts import Reason
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.readings import Reading
 
@@ -71,6 +72,10 @@ class Reader:
         """Say in every answer from now on why nothing may be changed."""
         self._queries.fail(problem)
 
+    def warn(self, sentence: str | None) -> None:
+        """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
+        self._queries.warn(sentence)
+
     def read(self, request: Reading, peer: Peer, reply: Reply) -> None:
         """Answer a request, now or later; `reply` is called once."""
         waiting, pools = _Waiting(request, peer, reply), self._current.known_pools()
@@ -87,11 +92,13 @@ class Reader:
         request, peer, reply = waiting
         try:
             answer = self._queries.answer(self._current.ledger, pools, request)
-        except (Refused, SysfsError) as refusal:
-            send_error(reply, str(refusal), peer, request)
+        except Refused as refusal:
+            send_error(reply, str(refusal), peer, request, refusal.rule)
+        except SysfsError as error:
+            send_error(reply, str(error), peer, request, "host")
         except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", request.action, peer.pid)
-            send_error(reply, INTERNAL_ERROR, peer, request)
+            send_error(reply, INTERNAL_ERROR, peer, request, "internal")
         else:
             send(reply, answer, peer, request, "served")
 
@@ -151,6 +158,7 @@ class Reader:
         self._worker.run(read, done)
 
     def _refuse(self, waiting: Iterable[_Waiting], error: Exception | None) -> None:
+        reason: Reason = "host" if isinstance(error, SysfsError) else "internal"
         if isinstance(error, SysfsError):
             sentence = str(error)
             log.warning("%s", error)
@@ -158,4 +166,4 @@ class Reader:
             sentence = INTERNAL_ERROR
             log.error("the host could not be read", exc_info=error)
         for request, peer, reply in waiting:
-            send_error(reply, sentence, peer, request)
+            send_error(reply, sentence, peer, request, reason)

@@ -28,6 +28,7 @@ from epa_orchestrator.daemon.peers import Standing, peer_of, standing_of
 from epa_orchestrator.daemon.probes import Probes
 from epa_orchestrator.daemon.socket_file import BACKLOG
 from epa_orchestrator.descriptors import end
+from epa_orchestrator.metrics.counts import counts
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import ErrorAnswer
 
@@ -55,6 +56,11 @@ class Server:
         self._retiring: set[socket.socket] = set()
         self._last_error_line = 0.0
         self._sweeper: asyncio.Handle = self.loop.call_later(_SWEEP_SECONDS, self._sweep)
+
+    @property
+    def open_connections(self) -> int:
+        """The number of clients that are connected."""
+        return len(self._shared.connections)
 
     @property
     def descriptors_left(self) -> int:
@@ -144,6 +150,7 @@ class Server:
     def _refuse(self, accepted: socket.socket, peer: Peer) -> None:
         """Answer that its user has too many connections, and close, at the least cost."""
         peer_log.note(*peer, "refused: too many connections")
+        counts.refused_connections += 1
         with contextlib.suppress(OSError):  # the client has gone
             accepted.send(_too_many_connections(peer.uid), socket.MSG_DONTWAIT)
         end(accepted, self._shared.slow_closer)

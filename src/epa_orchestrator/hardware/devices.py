@@ -15,6 +15,12 @@ from epa_orchestrator.hardware.sysfs import Sysfs
 #: Domain (0000 if left out), bus, device and function, as lspci prints them.
 _PCI_ADDRESS: Final = re.compile(r"(?:([0-9a-f]{4,8}):)?([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])", re.IGNORECASE | re.ASCII)
 
+_PCI_DEVICES: Final = "bus/pci/devices"
+_INTERFACES: Final = "class/net"
+
+#: The most devices of each kind that a recording has, so that its size is bounded.
+_MOST_RECORDED: Final = 4096
+
 #: How many directories are searched: that of an interface's device, and those above it.
 _MOST_BUSES: Final = 3
 
@@ -42,6 +48,23 @@ def node_of_device(sysfs: Sysfs, machine: Machine, name: str) -> int:
     raise DeviceError(f"near={name}: the kernel does not know its NUMA node (it reports {text}): name the node instead")
 
 
+def read_devices(sysfs: Sysfs) -> list[str]:
+    """Read what `node_of_device` needs of every device, for a recording; returns what cannot be listed, in sentences.
+
+    Of an interface without a device, such as a bridge, only its existence is read.
+    """
+    pci, interfaces = sysfs.names(_PCI_DEVICES), sysfs.names(_INTERFACES)
+    for address in sorted(pci or ())[:_MOST_RECORDED]:
+        sysfs.read(f"{_PCI_DEVICES}/{address}/numa_node")
+    for name in sorted(interfaces or ())[:_MOST_RECORDED]:
+        if sysfs.exists(f"{_INTERFACES}/{name}/device"):
+            _node_of_interface(sysfs, name)
+        else:
+            sysfs.exists(f"{_INTERFACES}/{name}/ifindex")
+    unlisted = [kind for kind, names in (("PCI devices", pci), ("network interfaces", interfaces)) if names is None]
+    return [f"The {kind} of this host cannot be listed, so the recording has none" for kind in unlisted]
+
+
 def _numa_node(sysfs: Sysfs, name: str) -> str | None:
     """The kernel's text for a device's NUMA node, None for a network interface without a device, such as a bridge.
 
@@ -51,11 +74,15 @@ def _numa_node(sysfs: Sysfs, name: str) -> str | None:
     """
     if (match := _PCI_ADDRESS.fullmatch(name)) is not None:
         address = f"{match[1] or '0000'}:{match[2]}".lower()
-        text = sysfs.read(f"bus/pci/devices/{address}/numa_node")
+        text = sysfs.read(f"{_PCI_DEVICES}/{address}/numa_node")
         if text is None:
             raise DeviceError(f"near={name}: this machine shows no PCI device {address}")
         return text
-    if not sysfs.names(f"class/net/{name}"):
+    if not sysfs.names(f"{_INTERFACES}/{name}"):
         raise DeviceError(f"near={name}: the network interface does not exist")
-    paths = (f"class/net/{name}/device{'/..' * up}/numa_node" for up in range(_MOST_BUSES))
+    return _node_of_interface(sysfs, name)
+
+
+def _node_of_interface(sysfs: Sysfs, name: str) -> str | None:
+    paths = (f"{_INTERFACES}/{name}/device{'/..' * up}/numa_node" for up in range(_MOST_BUSES))
     return next((text for path in paths if (text := sysfs.read(path)) is not None), None)

@@ -26,6 +26,9 @@ CONNECT_NODE_PLUG: Final = "in a snap, run: sudo snap connect epa-orchestrator:s
 
 FORMAT: Final = "epa-orchestrator-machine/1"
 
+#: The format of a report (see cli/report.py), which has a recording as its member `recording`.
+REPORT_FORMAT: Final = "epa-orchestrator-report/1"
+
 #: The kernel renders a file into one page of memory, or hands out a longer list (since 5.16) page by page.
 _PAGE: Final = 4096
 
@@ -299,7 +302,7 @@ def dump_recording(
 
 
 def load_recording(text: str) -> RecordedSysfs:
-    """Read a recording.
+    """Read a recording, or the one in a report.
 
     Raises ValueError with a sentence for anything that is not one.
     """
@@ -310,6 +313,8 @@ def load_recording(text: str) -> RecordedSysfs:
     if not isinstance(document, dict):
         raise ValueError("it is not a JSON object")
     members = cast("dict[str, Any]", document)
+    if members.get("format") == REPORT_FORMAT:
+        members = _recording_in(members)
     if members.get("format") != FORMAT:
         raise ValueError(f"its 'format' is not '{FORMAT}'; write one with: epa-orchestrator machine --record FILE")
     files, entries, hidden = members.get("files"), members.get("entries", {}), members.get("hidden", [])
@@ -318,6 +323,13 @@ def load_recording(text: str) -> RecordedSysfs:
     if not _is_list_of_names(hidden):
         raise ValueError("its 'hidden' is not a list of paths")
     return RecordedSysfs(unfold(cast("dict[str, Any]", files)), _entries(cast("dict[str, Any]", entries)), hidden)
+
+
+def _recording_in(report: dict[str, Any]) -> dict[str, Any]:
+    recording = report.get("recording")
+    if not isinstance(recording, dict):
+        raise ValueError("it is a report without a recording of the machine: its 'missing' says why")
+    return cast("dict[str, Any]", recording)
 
 
 def _entries(members: dict[str, Any]) -> dict[str, list[str]]:

@@ -27,6 +27,7 @@ FEATURES: Final = (
     "dry-run",
     "explain",
     "may-take",
+    "get-machine",
 )
 
 

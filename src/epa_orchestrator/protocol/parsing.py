@@ -20,7 +20,7 @@ from pydantic_core import from_json
 from epa_orchestrator.names import MAX_NAME_LENGTH
 from epa_orchestrator.protocol.fields import ProtocolError
 from epa_orchestrator.protocol.quoting import about_unknown_fields, cut, quote
-from epa_orchestrator.protocol.readings import GetMemoryInfo, ListAllocations
+from epa_orchestrator.protocol.readings import GetMachine, GetMemoryInfo, ListAllocations
 from epa_orchestrator.protocol.requests import (
     AllocateCores,
     AllocateCoresPercent,
@@ -52,6 +52,7 @@ _MODELS: Final[dict[str, type[Request]]] = {
     "list_allocations": ListAllocations,
     "get_memory_info": GetMemoryInfo,
     "allocate_hugepages": AllocateHugepages,
+    "get_machine": GetMachine,
 }
 
 

@@ -31,4 +31,13 @@ class GetMemoryInfo(CommonFields):
     node_id: Id | None = Field(default=None, description="The NUMA node to list; `null` lists all.")
 
 
-Reading = ListAllocations | GetMemoryInfo
+class GetMachine(CommonFields):
+    """The host as the daemon found it, and the state of each CPU."""
+
+    action: Literal["get_machine"]
+    service_name: ServiceName | None = Field(
+        default=None, description="Has no effect; some clients send it with every action."
+    )
+
+
+Reading = ListAllocations | GetMemoryInfo | GetMachine

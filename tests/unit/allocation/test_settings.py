@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from epa_orchestrator.allocation.option_values import ReservedHugepages
 from epa_orchestrator.allocation.settings import (
-    ReservedHugepages,
     Settings,
     SettingsError,
     load_settings,
@@ -53,6 +53,7 @@ OTHERS: dict[str, tuple[object, object]] = {
     "max-hugepage-records": (8192, 8192),
     "allowed-uids": ((), []),
     "allowed-gids": ((), []),
+    "metrics-port": (0, 0),
     "log-level": (None, None),
 }
 

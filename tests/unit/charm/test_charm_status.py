@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ops import testing
 
+from daemon_health import Holdings
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.machine import Machine
 from errors import CharmError
@@ -27,6 +28,8 @@ from .unit import (
     STEPS,
     UNREADABLE,
     Unit,
+    listing,
+    memory,
 )
 
 
@@ -210,3 +213,35 @@ def test_daemon_problem_is_shown_before_a_host_problem(settled: Unit) -> None:
     settled.config = {"require-isolated-cpus": True}
     settled.workload.errors["check"] = CharmError("the daemon does not answer: start it")
     assert settled.status() == testing.BlockedStatus("the daemon does not answer: start it")
+
+
+def test_usage_is_shown_when_nothing_is_wrong(settled: Unit) -> None:
+    settled.workload.held = Holdings([listing(nova="2"), listing("general", ceph="0", nova="1")], memory())
+    assert settled.status() == testing.ActiveStatus("1 of 4 CPUs free, 2 services")
+
+
+def test_one_service_is_singular(settled: Unit) -> None:
+    settled.workload.held = Holdings([listing(nova="2")], memory())
+    assert settled.status() == testing.ActiveStatus("1 of 2 CPUs free, 1 service")
+
+
+def test_status_is_empty_without_claims(settled: Unit) -> None:
+    settled.workload.held = Holdings([listing()], memory(nova=2))
+    assert settled.status() == testing.ActiveStatus("")
+
+
+def test_remark_is_shown_instead_of_the_usage(settled: Unit) -> None:
+    settled.workload.held = Holdings([listing(nova="2")], memory())
+    settled.host = Isolation(made_up(SHAPE), container=True)
+    assert settled.status() == testing.ActiveStatus(CONTAINER)
+
+
+def test_listing_that_fails_leaves_the_status_empty(settled: Unit) -> None:
+    settled.workload.errors["holdings"] = CharmError("the daemon does not answer")
+    assert settled.status() == testing.ActiveStatus("")
+
+
+def test_usage_is_no_problem_of_a_refresh(settled: Unit) -> None:
+    settled.workload.held = Holdings([listing(nova="2")], memory())
+    _, document = settled.act("refresh-snap")
+    assert document["problems"] == []

@@ -67,7 +67,7 @@ def test_exit_code_of_wrong_use_is_2(arguments: list[str], names: str, offline: 
     assert names in " ".join(sentence.rpartition("rror")[2].lower().split())
 
 
-COMMANDS = ("serve", "status", "list", "allocate", "explain", "release", "hugepages", "machine", "history")
+COMMANDS = ("serve", "status", "list", "allocate", "explain", "release", "hugepages", "machine", "history", "report")
 
 
 def test_version(offline: Command) -> None:

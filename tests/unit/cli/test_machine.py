@@ -8,12 +8,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 
 from epa_orchestrator.hardware import sysfs
 from epa_orchestrator.hardware.sysfs import load_recording
-from tests.unit.cli.builders import Command
+from tests.unit.cli.builders import Command, Daemon, HostileServer
 from tools.synthetic import Shape, build, write_tree
 
 #: CPUs of the shipped machines: 80 Neoverse N1; 2 x 96 Zen 4 cores and 2 x 40 Ice Lake cores of 2 threads; 8 vCPUs.
@@ -80,9 +81,12 @@ def test_recording_has_the_promised_hugepages(offline: Command) -> None:
 
 
 def test_host_without_cpus_is_an_error(offline: Command) -> None:
-    (offline.base / "sys").mkdir()
+    root = offline.base / "sys"
+    root.mkdir()
     for arguments in (["machine"], ["machine", "--json"]):
-        assert "sysfs shows no CPUs" in offline.failure(1, *arguments, env={"EPA_SYSFS": str(offline.base / "sys")})
+        result = offline.run(*arguments, env={"EPA_SYSFS": str(root)})
+        assert result.exit_code == 1
+        assert f"The machine in {root} cannot be shown: sysfs shows no CPUs" in result.stderr
 
 
 def test_recording_of_a_host_with_a_cut_list_shows_the_same_error(offline: Command) -> None:
@@ -92,7 +96,8 @@ def test_recording_of_a_host_with_a_cut_list_shows_the_same_error(offline: Comma
     first = offline.run("machine", "--record", str(file), env={"EPA_SYSFS": str(offline.base / "sys")})
     assert first.exit_code == 1
     assert "cpu/isolated is cut short after '1-3'" in first.stderr
-    assert offline.failure(1, "machine", "--machine", str(file)) in first.stderr
+    reason = offline.failure(1, "machine", "--machine", str(file)).partition(" cannot be shown: ")[2]
+    assert reason in first.stderr
 
 
 @pytest.mark.parametrize("arguments", [["machine"], ["machine", "--json"]])
@@ -104,5 +109,45 @@ def test_unreadable_host_is_an_error(arguments: list[str], offline: Command, mon
         raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN), path)
 
     monkeypatch.setattr(sysfs.os, "open", fail)
-    sentence = offline.failure(1, *arguments, env={"EPA_SYSFS": str(offline.base / "sys")})
-    assert "Transport endpoint is not connected" in sentence
+    result = offline.run(*arguments, env={"EPA_SYSFS": str(offline.base / "sys")})
+    assert result.exit_code == 1
+    assert "Transport endpoint is not connected" in result.stderr
+
+
+def test_running_daemon_is_asked(daemon: Daemon) -> None:
+    """Not this host, which has other CPUs."""
+    root = {"EPA_SYSFS": "/nope"}
+    shown, as_json = daemon.run("machine", env=root), daemon.run("machine", "--json", env=root)
+    assert (shown.exit_code, shown.stderr, as_json.exit_code, as_json.stderr) == (0, "", 0, "")
+    assert "8 of 8: 0-7" in shown.stdout
+    assert json.loads(as_json.stdout) == daemon.json("machine", "--machine", "vm-8")
+
+
+def test_without_a_daemon_the_command_says_that_it_reads_the_machine_itself(offline: Command) -> None:
+    write_tree(build(Shape(cores_per_l3=3)), offline.base / "sys")
+    result = offline.run("machine", env={"EPA_SYSFS": str(offline.base / "sys")})
+    assert result.exit_code == 0
+    assert "3 of 3: 0-2" in result.stdout
+    assert result.stderr.startswith(f"note: No daemon serves {offline.socket}: ")
+    assert result.stderr.endswith(". This is what the command reads itself\n")
+
+
+def test_older_daemon_is_named(tmp_path: Path) -> None:
+    command = Command(tmp_path)
+    write_tree(build(Shape(cores_per_l3=3)), tmp_path / "sys")
+    server = HostileServer(command.socket, escapes="")
+    try:
+        result = command.run("machine", env={"EPA_SYSFS": str(tmp_path / "sys")})
+    finally:
+        server.stop()
+    assert result.exit_code == 0
+    assert "3 of 3: 0-2" in result.stdout
+    assert result.stderr.startswith("note: This daemon is too old to describe the machine. ")
+    assert server.requests[0]["action"] == "list_allocations"
+
+
+def test_read_only_daemon_shows_its_machine(read_only: Daemon) -> None:
+    result = read_only.run("machine", env={"EPA_SYSFS": "/nope"})
+    assert result.exit_code == 4
+    assert "8 of 8: 0-7" in result.stdout
+    assert result.stderr.startswith("READ-ONLY: ")

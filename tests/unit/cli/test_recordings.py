@@ -14,7 +14,7 @@ from tests.unit.cli.builders import Command
 from tools.synthetic import Shape, build, write_tree
 
 #: The names of the machines that ship.
-SHIPPED = ("altra-q80-1s", "epyc-9654-2s", "vm-8", "xeon-8380-2s-snc2")
+SHIPPED = ("altra-q80-1s", "demo-48", "epyc-9654-2s", "vm-8", "xeon-8380-2s-snc2")
 
 
 @pytest.mark.parametrize("as_json", [False, True])

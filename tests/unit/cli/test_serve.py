@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import signal
 import tempfile
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from epa_orchestrator.hardware.sysfs import dump_recording
-from tests.functional.harness import wait_until
+from tests.functional.harness import Process, wait_until
 from tests.unit.cli.builders import Command, Daemon
 from tools.synthetic import Shape, build, write_tree
 
@@ -57,6 +59,88 @@ def test_serve_without_isolated_cpus_logs_a_warning(recorded: bool, offline: Com
     (warning,) = (line for line in process.output().splitlines() if "isolates no CPUs" in line)
     assert ("epa-orchestrator serve --machine vm-8" in warning) is not recorded
     assert ("the recorded machine plain" in warning) is recorded
+
+
+@contextmanager
+def serving(command: Command, *arguments: str) -> Generator[Process]:
+    """A daemon of this command line, until the end of the block."""
+    process = command.start("serve", *arguments)
+    try:
+        wait_until(lambda: command.run("status").exit_code == 0, "the daemon answers")
+        yield process
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+    finally:
+        process.close()
+
+
+@pytest.fixture
+def command() -> Iterator[Command]:
+    """A command line in a directory that is short enough for a socket's address."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Command(Path(directory))
+
+
+def services(command: Command) -> list[str]:
+    return [claim["service_name"] for claim in command.json("list", "--json")["allocations"]]
+
+
+def test_serve_says_where_its_socket_and_its_state_are(command: Command) -> None:
+    with serving(command, "--machine", "demo-48") as process:
+        pass
+    assert f"INFO serving at {command.socket}\n" in process.output()
+    assert f"the claims on the recorded machine demo-48 are kept in {command.base / 'common'}\n" in process.output()
+
+
+def test_claims_on_a_recorded_machine_outlive_a_restart(command: Command) -> None:
+    with serving(command, "--machine", "demo-48"):
+        assert command.run("allocate", "nova", "4").exit_code == 0
+    with serving(command, "--machine", "demo-48"):
+        assert services(command) == ["nova"]
+
+
+def test_fresh_removes_the_claims_and_the_history(command: Command) -> None:
+    with serving(command, "--machine", "demo-48"):
+        assert command.run("allocate", "nova", "4").exit_code == 0
+    with serving(command, "--machine", "demo-48", "--fresh"):
+        assert services(command) == []
+        assert command.json("history", "--json") == []
+
+
+def test_fresh_keeps_the_claims_of_a_real_host(command: Command) -> None:
+    write_tree(build(Shape(isolated="1-3")), command.base / "sys")
+    real = {"EPA_SYSFS": str(command.base / "sys")}
+    command.environment |= real
+    with serving(command):
+        assert command.run("allocate", "nova", "2").exit_code == 0
+    result = command.run_process("serve", "--machine", "demo-48", "--fresh")
+    assert result.returncode == 1
+    assert "may hold the claims of a real host: move it away yourself" in result.stderr
+    with serving(command):
+        assert services(command) == ["nova"]
+
+
+def test_fresh_is_refused_while_a_daemon_serves(command: Command) -> None:
+    with serving(command, "--machine", "demo-48"):
+        assert command.run("allocate", "nova", "4").exit_code == 0
+        result = command.run_process("serve", "--machine", "demo-48", "--fresh")
+        assert result.returncode == 1
+        assert "Another daemon already uses the state" in result.stderr
+        assert services(command) == ["nova"]
+
+
+def test_fresh_without_a_machine_is_wrong_use(offline: Command) -> None:
+    result = offline.run("serve", "--fresh")
+    assert result.exit_code == 2
+    assert "--fresh goes with --machine only" in result.stderr
+    assert not (offline.base / "common").exists()
+
+
+def test_the_snap_serves_no_recorded_machine(offline: Command) -> None:
+    result = offline.run_process("serve", "--machine", "demo-48", SNAP_NAME="epa-orchestrator")
+    assert result.returncode == 1
+    assert result.stderr.startswith("epa-orchestrator: The snap serves its own host only")
+    assert not (offline.base / "common").exists()
 
 
 def test_serve_with_a_missing_machine_fails(offline: Command) -> None:

@@ -29,6 +29,29 @@ from tests.unit.client.builders import (
     unreachable,
 )
 
+MACHINE: dict[str, Any] = {
+    "version": "1.0",
+    "states": {"claimed": "2", "free": "3", "not-isolated": "0-1"},
+    "pools": {"isolated": "2-3"},
+    "machine": {
+        "present": "0-3",
+        "online": "0-3",
+        "isolated": "2-3",
+        "packages": [{"id": "0", "cpus": "0-3"}],
+        "nodes": [
+            {
+                "id": 0,
+                "cpus": "0-3",
+                "distances": [10],
+                "memory_kb": 1024,
+                "hugepages": [{"size_kb": 2048, "total": 3, "free": 1}],
+            }
+        ],
+        "l3_domains": ["0-3"],
+        "l2_clusters": ["0-1", "2-3"],
+        "cores": [{"cpus": "0-1", "type": "performance"}, {"cpus": "2-3", "type": "efficiency"}],
+    },
+}
 CALLS: list[tuple[Callable[[Client], Any], dict[str, Any], dict[str, Any]]] = [
     (lambda c: c.list_allocations(), {"action": "list_allocations", "pool": "isolated"}, LISTING),
     (
@@ -91,6 +114,7 @@ CALLS: list[tuple[Callable[[Client], Any], dict[str, Any], dict[str, Any]]] = [
         },
         PAGES,
     ),
+    (lambda c: c.machine(), {"action": "get_machine"}, MACHINE),
 ]
 
 

@@ -17,11 +17,13 @@ from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.hugepages import free_pages
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.outdated import Review
+from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon.queries import Queries
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.protocol.answers import MemoryAnswer, NodeHugepages, PageCapacity
+from epa_orchestrator.protocol.machine import MachineAnswer
 from epa_orchestrator.protocol.parsing import validate
 from epa_orchestrator.protocol.readings import Reading
 from tests.unit.daemon.hosts import SHAPE, host
@@ -212,3 +214,53 @@ def test_changes_during_the_preparation_are_in_the_answer() -> None:
         assert not readings.prepare(first, at.pools(), request)
         assert prepare(readings, last, request) > 1
         assert answer(readings, last, request) == answer(Queries(at, None, ledger_known=True), last, request)
+
+
+MACHINE = reading("get_machine")
+
+
+def machine_of(readings: Queries, ledger: Ledger) -> dict[str, Any]:
+    return json.loads(answer(readings, ledger, MACHINE))
+
+
+def test_machine_has_the_states_and_pools_of_the_ledger() -> None:
+    at = host(SHAPE, cpu_pool="")
+    ledger = Ledger.of([claim("a", "0-1", alone=CpuSet.parse("0"))], {}, at.pools().cores)
+    found = machine_of(Queries(at, None, ledger_known=True), ledger)
+    assert found["states"] == {
+        "claimed": "0-1",
+        "free": "2-7,9-15",
+        "withheld": "8",
+        "reserved": "",
+        "unavailable": "",
+        "offline": "",
+        "not-isolated": "",
+    }
+    assert found["pools"] == {"isolated": "0-15"}
+
+
+def test_machine_follows_the_ledger_and_the_hugepages() -> None:
+    at = host()
+    readings = Queries(at, None, ledger_known=True)
+    ledger = Ledger.of([claim("a", "0")], {})
+    assert machine_of(readings, Ledger())["states"]["claimed"] == ""
+    assert machine_of(readings, ledger)["states"]["claimed"] == "0"
+    assert answer(readings, ledger, MACHINE) == answer(Queries(at, None, ledger_known=True), ledger, MACHINE)
+    assert MachineAnswer.model_validate_json(answer(readings, ledger, MACHINE)).machine.nodes[0].hugepages[0].free == 60
+
+
+def test_no_cpu_is_free_while_the_claims_are_not_known() -> None:
+    found = machine_of(Queries(host(), "broken", ledger_known=False), Ledger())
+    assert (found["states"]["free"], found["states"]["unavailable"]) == ("", "0-15")
+    assert found["state_error"] == "broken"
+
+
+def test_machine_that_cannot_be_read_is_refused() -> None:
+    at = Host(RecordedSysfs({}), parse_settings({}))
+    with pytest.raises(Refused, match=r"^No CPUs can be granted because the machine cannot be read: "):
+        answer(Queries(at, None, ledger_known=True), Ledger(), MACHINE)
+
+
+def test_unknown_fields_are_warned_about_with_the_machine() -> None:
+    found = json.loads(answer(Queries(host(), None, ledger_known=True), Ledger(), reading("get_machine", cpu=1)))
+    assert found["warnings"] == ["unknown field 'cpu'"]

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from epa_orchestrator.hardware.describe import describe
+import pytest
+
+from epa_orchestrator.hardware.describe import describe, from_description
 from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.hugepages import Hugepages, read_hugepages
 from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsTree
-from tests.machines import made_up
+from tests.machines import SYNTHETIC, made_up, synthetic
 from tools.synthetic import Shape, build, write_tree
 
 
@@ -85,3 +87,10 @@ def test_describes_the_given_hugepages() -> None:
     nodes = described["nodes"]
     assert isinstance(nodes, list)
     assert nodes[0]["hugepages"] == [{"size_kb": 2048, "total": 5, "free": 2}]  # pyright: ignore[reportUnknownMemberType]
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_machine_comes_back_from_its_description(name: str) -> None:
+    machine = synthetic(name)
+    pages = {node_id: (Hugepages(2048, 9, node_id),) for node_id in machine.node_ids}
+    assert from_description(json.loads(json.dumps(describe(machine, pages)))) == (machine, pages)

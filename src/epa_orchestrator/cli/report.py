@@ -1,0 +1,58 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The command `report`: prints or writes what a bug report needs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from epa_orchestrator import paths
+from epa_orchestrator.cli.options import MachineOption, SocketOption
+from epa_orchestrator.cli.output import end_if_read_only, say
+from epa_orchestrator.cli.recordings import open_machine, write_file
+
+
+def report(
+    file: Annotated[Path | None, typer.Argument(help="Write the report to this file instead of printing it.")] = None,
+    machine: MachineOption = None,
+    socket: SocketOption = None,
+) -> None:
+    """Print what a bug report needs, as one JSON document.
+
+    It has versions, options, claims, hugepages, history and a recording of the machine. It has no secrets and no host
+    name, and says what could not be read.
+
+    Examples:
+    epa-orchestrator report
+
+    epa-orchestrator report report.json
+
+    epa-orchestrator serve --machine report.json
+    """
+    from epa_orchestrator.cli.report_parts import Sources, build_report
+    from epa_orchestrator.client import Client
+    from epa_orchestrator.state.database_files import FILE_NAME
+
+    sysfs, name = open_machine(machine)
+    sources = Sources(
+        client=Client(socket or paths.client_socket_path()),
+        sysfs=sysfs,
+        settings_file=paths.settings_file(),
+        database=paths.state_directory(None if machine is None else name) / FILE_NAME,
+        snap_revision=paths.snap_revision(),
+    )
+    document = build_report(sources)
+    text = json.dumps(document, indent=1)
+    if file is None:
+        typer.echo(text)
+    else:
+        write_file(file, text + "\n")
+        say(f"reported to {file}; its machine can be served with: epa-orchestrator serve --machine {file}", err=True)
+    for name, reason in document["missing"].items():
+        say(f"missing in the report: {name}: {reason}", err=True)
+    end_if_read_only(document.get("pools", {}).get("isolated", {}).get("state_error"))

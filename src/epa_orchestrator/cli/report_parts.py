@@ -1,0 +1,164 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Report parts: collects what a bug report needs into one JSON object, and names what is missing in it.
+
+It holds no host name, no environment, no addresses or serial numbers of devices, and of the kernel's command line only
+the parameters in `_KERNEL_PARAMETERS`. Its size is bounded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from epa_orchestrator import __version__
+from epa_orchestrator.errors import EpaError, printable
+from epa_orchestrator.hardware.sysfs import REPORT_FORMAT, Sysfs
+
+if TYPE_CHECKING:
+    from epa_orchestrator.client import Client
+
+#: The most bytes of one part as JSON; a larger part is left out, but for the history, which is cut.
+_MOST_BYTES: Final = 2 * 1024 * 1024
+_MOST_EVENTS: Final = 200
+
+#: The kernel parameters that say which CPUs and hugepages there are and who may use them.
+_KERNEL_PARAMETERS: Final = frozenset(
+    {
+        *("isolcpus", "nohz_full", "rcu_nocbs", "rcu_nocb_poll", "irqaffinity", "maxcpus", "nr_cpus", "nosmt", "numa"),
+        *("numa_balancing", "mitigations", "default_hugepagesz", "hugepagesz", "hugepages", "hugetlb_free_vmemmap"),
+    }
+)
+_DEPENDENCIES: Final = ("pydantic", "typer", "rich")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a report comes from. Without a `revision` the snap is not installed, or cannot be seen."""
+
+    client: Client
+    sysfs: Sysfs
+    settings_file: Path | None
+    database: Path
+    snap_revision: str | None = None
+
+
+def build_report(sources: Sources) -> dict[str, Any]:
+    """The report. A part that cannot be collected is in `missing`, with the reason."""
+    report: dict[str, Any] = {"format": REPORT_FORMAT, "summary": [], "missing": {}}
+    missing: dict[str, str] = report["missing"]
+    parts: dict[str, Callable[[], object]] = {
+        "created": lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "versions": lambda: _versions(sources.snap_revision),
+        "kernel_parameters": _kernel_parameters,
+        "settings": lambda: _settings(sources.settings_file),
+        "pools": lambda: _pools(sources.client),
+        "hugepages": lambda: sources.client.memory_info().model_dump(mode="json", exclude_none=True)["numa_hugepages"],
+        "history": lambda: _history(sources.database),
+        "recording": lambda: _recording(sources.sysfs, missing),
+    }
+    for name, collect in parts.items():
+        _add(report, name, collect)
+    report["summary"] = _summary(report)
+    return report
+
+
+def _add(report: dict[str, Any], name: str, collect: Callable[[], object]) -> None:
+    try:
+        part = collect()
+        size = len(json.dumps(part))
+    except EpaError as error:
+        report["missing"][name] = str(error)
+    except Exception as error:  # noqa: BLE001  # a report about a bug must not fail because of that bug
+        report["missing"][name] = printable(f"{type(error).__name__}: {error}")
+    else:
+        if size > _MOST_BYTES:
+            report["missing"][name] = f"it has {size} bytes, more than {_MOST_BYTES}"
+        else:
+            report[name] = part
+
+
+def _summary(report: dict[str, Any]) -> list[str]:
+    """What a reader wants to know first, in sentences."""
+    versions: dict[str, str] = report.get("versions", {})
+    lines = [", ".join(f"{name} {text}" for name, text in versions.items())]
+    for pool, listing in report.get("pools", {}).items():
+        lines.append(
+            f"Pool {pool}: {listing['remaining_available_cpus']} of {listing['total_available_cpus']} CPUs free,"
+            f" services: {listing['total_allocations']}"
+        )
+    listings = report.get("pools", {}).values()
+    lines += dict.fromkeys(warning for listing in listings for warning in listing.get("warnings", ()))
+    lines += dict.fromkeys(f"READ-ONLY: {problem}" for each in listings if (problem := each.get("state_error")))
+    lines += [f"Missing: {name}: {reason}" for name, reason in report["missing"].items()]
+    return lines
+
+
+def _versions(snap_revision: str | None) -> dict[str, str]:
+    found = {"epa-orchestrator": __version__}
+    if snap_revision:
+        found["snap revision"] = snap_revision
+    found |= {"Linux": platform.release(), "machine": platform.machine(), "Python": platform.python_version()}
+    found["SQLite"] = sqlite3.sqlite_version
+    for name in _DEPENDENCIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def _kernel_parameters() -> list[str]:
+    """The parameters on the kernel's command line that are in `_KERNEL_PARAMETERS`, in their order."""
+    words = Path("/proc/cmdline").read_text(encoding="utf-8", errors="replace").split()
+    return [word for word in words if word.partition("=")[0] in _KERNEL_PARAMETERS]
+
+
+def _settings(file: Path | None) -> dict[str, object]:
+    """The options of the settings file, and why some are unusable."""
+    from epa_orchestrator.allocation.settings import read_options
+    from epa_orchestrator.daemon.main import read_settings
+
+    if file is None:
+        return {"options": {}, "unusable": {}}
+    if not os.access(file, os.R_OK):
+        raise EpaError(f"The settings file {file} does not exist, or this user may not read it")
+    return {"options": read_options(file), "unusable": dict(read_settings(file).unusable)}
+
+
+def _pools(client: Client) -> dict[str, object]:
+    listings = [client.list_allocations(), client.general_listing()]
+    return {each.pool: each.model_dump(mode="json", exclude_none=True) for each in listings if each}
+
+
+def _history(database: Path) -> list[dict[str, Any]]:
+    """The newest events that fit, oldest first."""
+    from epa_orchestrator.state.history import read_events
+
+    events = [dataclasses.asdict(event) for event in read_events(database, None, _MOST_EVENTS)]
+    while events and len(json.dumps(events)) > _MOST_BYTES:
+        events = events[len(events) // 2 :] if len(events) > 1 else []
+    return events
+
+
+def _recording(sysfs: Sysfs, missing: dict[str, str]) -> dict[str, Any]:
+    """The recording of the machine. What cannot be read of it is missing, too."""
+    from epa_orchestrator.hardware.recording import record_machine
+    from epa_orchestrator.hardware.sysfs import dump_recording
+
+    recorder, problems = record_machine(sysfs)
+    if problems:
+        missing["parts of the machine"] = "; ".join(problems)
+    description = f"Recorded by epa-orchestrator {__version__} for a report."
+    text = dump_recording("reported-machine", description, recorder.files, recorder.entries, recorder.hidden)
+    return cast("dict[str, Any]", json.loads(text))
