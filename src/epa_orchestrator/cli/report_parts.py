@@ -143,7 +143,7 @@ def _pools(client: Client) -> dict[str, object]:
 
 def _history(database: Path) -> list[dict[str, Any]]:
     """The newest events that fit, oldest first."""
-    from epa_orchestrator.state.history import read_events
+    from epa_orchestrator.state.reading import read_events
 
     events = [dataclasses.asdict(event) for event in read_events(database, None, _MOST_EVENTS)]
     while events and len(json.dumps(events)) > _MOST_BYTES:

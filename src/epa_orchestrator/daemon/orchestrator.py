@@ -20,6 +20,7 @@ from typing import Final
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.allocation.settings import Settings
+from epa_orchestrator.daemon.archive import Archive
 from epa_orchestrator.daemon.batch import Batch, Decided, Waiting
 from epa_orchestrator.daemon.current import Current, State
 from epa_orchestrator.daemon.metrics_port import view_of
@@ -31,7 +32,7 @@ from epa_orchestrator.daemon.worker import Call, Done, Worker
 from epa_orchestrator.metrics.counts import Reason, counts
 from epa_orchestrator.metrics.figures import View
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
-from epa_orchestrator.protocol.readings import ListAllocations, Reading
+from epa_orchestrator.protocol.readings import ListAllocations, PastReading, Reading
 from epa_orchestrator.protocol.requests import Request
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ class Orchestrator:
         self._reader = Reader(
             self._current, review, self._reviewer, self._upkeep.rest, ledger_known=state.ledger is not None
         )
+        self._archive = Archive(self._current, ledger_known=state.ledger is not None)
         self._upkeep.start()
 
     def use(self, settings: Settings) -> None:
@@ -84,7 +86,9 @@ class Orchestrator:
 
     def submit(self, request: Request, peer: Peer, reply: Reply, names: PeerNames = UNNAMED) -> None:
         """Serve a request; `reply` is called once, at once or when the request's change is durable."""
-        if isinstance(request, Reading):
+        if isinstance(request, PastReading):
+            self._archive.read(request, peer, reply)
+        elif isinstance(request, Reading):
             self._reader.read(request, peer, reply)
             if isinstance(request, ListAllocations):
                 self._upkeep.review_for_listing()
@@ -108,6 +112,7 @@ class Orchestrator:
     def close(self) -> None:
         """Let the commit under way end, and close the store."""
         self._upkeep.close()
+        self._archive.close()
         self._reviewer.close()
         self._worker.close()
         if self._current.store is not None:

@@ -28,6 +28,8 @@ FEATURES: Final = (
     "explain",
     "may-take",
     "get-machine",
+    "get-history",
+    "get-claim",
 )
 
 
