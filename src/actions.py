@@ -6,23 +6,26 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, cast
 
 import ops
 from charmlibs import snap
 
+import command_line
 import daemon_health
 import isolation
 import orchestrator_snap
-from config import ReleaseParams, SettleParams
+from config import ExplainParams, HistoryParams, ReleaseParams, SettleParams
 from deadline import deadline
 from epa_orchestrator.cli import tables
 from epa_orchestrator.hardware.describe import describe
 from epa_orchestrator.hardware.hugepages import read_hugepages
 from epa_orchestrator.hardware.sysfs import SysfsError, SysfsTree
 from errors import CharmError, TemporaryError
-from juju_texts import action_results, truncate
+from juju_texts import action_results, fits, truncate
 
 #: How long (seconds) an action may take. Sunbeam waits 600 s for refresh-snap.
 _TIME: Final = 560.0
@@ -64,6 +67,10 @@ class Actions(ops.Object):
             (charm.on.refresh_snap_action, self._on_refresh_snap),
             (charm.on.get_status_action, self._on_get_status),
             (charm.on.settle_claims_action, self._on_settle_claims),
+            (charm.on.explain_action, self._on_explain),
+            (charm.on.history_action, self._on_history),
+            (charm.on.record_action, self._on_record),
+            (charm.on.report_action, self._on_report),
         ):
             self.framework.observe(event, handler)
 
@@ -86,6 +93,39 @@ class Actions(ops.Object):
         remarks = [each for each in (host.problem, host.container_note, *host.notes) if each]
         text = tables.plain(*tables.machine(host.machine, pages), *remarks)
         event.set_results(action_results(text, describe(host.machine, pages) | {"remarks": remarks}))
+
+    @_fail_on_error
+    def _on_explain(self, event: ops.ActionEvent) -> None:
+        words = event.load_params(ExplainParams, errors="fail").words()
+        event.set_results({"text": truncate(command_line.run(*words))})
+
+    @_fail_on_error
+    def _on_history(self, event: ops.ActionEvent) -> None:
+        words = event.load_params(HistoryParams, errors="fail").words()
+        event.set_results({"text": truncate(command_line.run(*words))})
+
+    @_fail_on_error
+    def _on_record(self, event: ops.ActionEvent) -> None:
+        file = command_line.output_directory() / "machine.json"
+        command_line.run("machine", f"--record={file}")
+        serve = "serve it elsewhere with: epa-orchestrator serve --machine FILE"
+        event.set_results(self._long_result("recording", file, f"the CPUs, NUMA nodes, hugepages and devices; {serve}"))
+
+    @_fail_on_error
+    def _on_report(self, event: ops.ActionEvent) -> None:
+        file = command_line.output_directory() / "report.json"
+        command_line.run("report", str(file))
+        summary = json.loads(file.read_text(encoding="utf-8"))["summary"]
+        event.set_results(self._long_result("report", file, "\n".join(summary)))
+
+    def _long_result(self, name: str, file: Path, text: str) -> dict[str, str]:
+        """The results with a document from a file: as text of its own, or where it stays if it is too long for Juju."""
+        document = file.read_text(encoding="utf-8")
+        if fits(document):
+            file.unlink()
+            return {"text": truncate(text), name: document.rstrip()}
+        fetch = f"juju ssh {self.model.unit.name} sudo cat {file} > {file.name}"
+        return {"text": truncate(f"{text}\nThe {name} is too long for Juju; fetch it with: {fetch}"), "file": str(file)}
 
     @_fail_on_error
     def _on_release(self, event: ops.ActionEvent) -> None:

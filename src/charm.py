@@ -9,11 +9,13 @@ import contextlib
 import dataclasses
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import ops
 
+import cos_agent
 import daemon_health
 import installation
 import isolation
@@ -34,6 +36,7 @@ from snap_sources import FileSource, Source, StoreSource
 log = logging.getLogger(__name__)
 
 PRINCIPAL = "sunbeam-machine"
+COLLECTOR = "cos-agent"
 RESOURCE = "epa-orchestrator-snap"
 BUNDLED = "epa-orchestrator.snap"
 
@@ -60,7 +63,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
         self._findings: Findings | None = None
         #: The statuses that follow from it, worked out once.
         self._known_statuses: list[ops.StatusBase] | None = None
-        principal = self.on[PRINCIPAL]
+        principal, collector = self.on[PRINCIPAL], self.on[COLLECTOR]
         for event in (
             self.on.install,
             self.on.start,
@@ -68,6 +71,8 @@ class EpaOrchestratorCharm(ops.CharmBase):
             self.on.update_status,
             principal.relation_created,
             principal.relation_changed,
+            collector.relation_created,
+            collector.relation_broken,
         ):
             framework.observe(event, self._on_event)
         framework.observe(self.on.upgrade_charm, self._on_upgrade_charm)
@@ -190,10 +195,24 @@ class EpaOrchestratorCharm(ops.CharmBase):
         daemon_health.ensure_started()
         mine = dataclasses.replace(record, unit=self.unit.name, model=self.model.uuid)
         findings.attempt(lambda: orchestrator_snap.save(mine))
-        options = config.snap_options
-        if options is not None:
-            findings.attempt(lambda: orchestrator_snap.ensure_config(options))
+        requested = config.snap_options
+        if requested is not None:
+            findings.attempt(lambda: self._configure(requested, record))
         findings.attempt(lambda: orchestrator_snap.connect_consumers(config.connect_plugs))
+
+    def _configure(self, requested: Mapping[str, Any], record: Record) -> None:
+        """Set the daemon's options, and tell a related collector where the metrics are.
+
+        Raises CharmError.
+        """
+        relations = self.model.relations[COLLECTOR]
+        if relations:
+            requested = cos_agent.with_port(requested, orchestrator_snap.options(), record.options)
+        orchestrator_snap.ensure_config(requested)
+        labels = cos_agent.labels(self.model.name, self.model.uuid, self.app.name, self.meta.name)
+        for relation in relations:
+            port = orchestrator_snap.options()[cos_agent.OPTION]
+            relation.data[self.unit][cos_agent.KEY] = cos_agent.unit_data(self.charm_dir, port, labels)
 
     def _source(self, config: CharmConfig) -> Source:
         """Where the snap comes from: the attached resource, else the store if a channel is set, else the charm.

@@ -137,6 +137,11 @@ def _first_mistake(error: pydantic.ValidationError) -> tuple[str, str]:
     return field, f"{field.replace('_', '-')}={str(first['input'])[:60]!r} is not valid: {reason}"
 
 
+_Service = Annotated[str, pydantic.Field(min_length=1, max_length=255)]
+_Word = Annotated[str, pydantic.Field(max_length=255)]
+_Number = Annotated[int, pydantic.Field(ge=0, le=1_000_000)]
+
+
 class SettleParams(pydantic.BaseModel):
     """The parameters of the action settle-claims."""
 
@@ -146,5 +151,43 @@ class SettleParams(pydantic.BaseModel):
 class ReleaseParams(pydantic.BaseModel):
     """The parameters of the action release."""
 
-    service: Annotated[str, pydantic.Field(min_length=1, max_length=255)]
+    service: _Service
     confirm: bool = False
+
+
+class ExplainParams(pydantic.BaseModel):
+    """The parameters of the action explain: those of the command, with its own checks."""
+
+    service: _Service
+    count: _Number | None = None
+    percent: _Number | None = None
+    numa_node: _Number | None = None
+    pool: _Word = "isolated"
+    near: _Word = ""
+    numa_policy: _Word = ""
+    cpu_thread_policy: _Word = ""
+    uncore_cache_alignment: _Word = ""
+
+    def words(self) -> list[str]:
+        """The words of the command."""
+        given = {name: value for name, value in self.model_dump().items() if value not in ("", None)}
+        service, count = given.pop("service"), given.pop("count", None)
+        options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+        return ["explain", *options, "--", service, *([] if count is None else [str(count)])]
+
+
+class HistoryParams(pydantic.BaseModel):
+    """The parameters of the action history."""
+
+    service: Annotated[str, pydantic.Field(max_length=255)] = ""
+    limit: Annotated[int, pydantic.Field(ge=1, le=1000)] = 50
+
+    def words(self) -> list[str]:
+        """The words of the command."""
+        return ["history", f"--limit={self.limit}", *(["--", self.service] if self.service else [])]
+
+
+class MachineParams(pydantic.BaseModel):
+    """The parameters of the action show-machine."""
+
+    format: Literal["text", "svg"] = "text"

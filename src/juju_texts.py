@@ -27,3 +27,8 @@ def action_results(text: str, document: dict[str, Any]) -> dict[str, str]:
     if len(encoded) > _MAX_BYTES:
         return {"text": truncate(f"{_NO_JSON}\n{text}")}
     return {"text": truncate(text), "json": encoded}
+
+
+def fits(text: str) -> bool:
+    """Whether Juju takes the text whole."""
+    return len(text.encode(errors="replace")) <= _MAX_BYTES

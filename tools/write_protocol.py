@@ -37,6 +37,7 @@ from epa_orchestrator.protocol.fields import CommonFields  # noqa: E402
 from epa_orchestrator.protocol.history import ClaimAnswer, HistoryAnswer  # noqa: E402
 from epa_orchestrator.protocol.machine import MachineAnswer  # noqa: E402
 from epa_orchestrator.protocol.requests import AllocationFields, Request  # noqa: E402
+from epa_orchestrator.protocol.watching import ClaimEvent, HugepagesEvent, MachineEvent, StateEvent  # noqa: E402
 
 Schema = dict[str, Any]
 
@@ -55,9 +56,13 @@ ANSWERS: Final = (
     HistoryAnswer,
     ClaimAnswer,
     ErrorAnswer,
+    StateEvent,
+    ClaimEvent,
+    MachineEvent,
+    HugepagesEvent,
 )
 #: The models whose fields have a table of their own, so that the tables of the others leave them out.
-SHARED: Final[tuple[type[BaseModel], ...]] = (CommonFields, AllocationFields, Answer, Allocated)
+SHARED: Final[tuple[type[BaseModel], ...]] = (CommonFields, AllocationFields, Answer, Allocated, Listing)
 
 #: Fields of answers with the default null that are sent all the same.
 _SENT_AS_NULL: Final = {"rule"}

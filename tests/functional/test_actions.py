@@ -379,6 +379,7 @@ def test_listing_of_no_claims(daemon: Daemon) -> None:
             "explain",
             "may-take",
             "get-machine",
+            "watch",
         ],
         "outdated_placements": [],
         "allocations": [],

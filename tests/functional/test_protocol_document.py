@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import pytest
 from pydantic import BaseModel
@@ -29,10 +31,11 @@ from epa_orchestrator.protocol.answers import (
 )
 from epa_orchestrator.protocol.machine import MachineAnswer
 from epa_orchestrator.protocol.parsing import validate
+from epa_orchestrator.protocol.watching import ClaimEvent, HugepagesEvent, MachineEvent, StateEvent
 from tools.make_machines import SHIPPED
 from tools.write_protocol import DOCUMENT, build_schema, fill_in, tables
 
-from .harness import PATIENCE, Daemon, Json
+from .harness import PATIENCE, Daemon, Json, connect
 
 TEXT: Final = DOCUMENT.read_text(encoding="utf-8")
 ANSWERS: Final[dict[str, type[BaseModel]]] = {
@@ -43,21 +46,35 @@ ANSWERS: Final[dict[str, type[BaseModel]]] = {
     "get_memory_info": MemoryAnswer,
     "allocate_hugepages": HugepagesAnswer,
     "get_machine": MachineAnswer,
+    "watch": StateEvent,
 }
+EVENTS: Final[dict[str, type[BaseModel]]] = {"claim": ClaimEvent, "machine": MachineEvent, "hugepages": HugepagesEvent}
 
 
 class Exchange(NamedTuple):
-    """A request and its answer as the document shows them."""
+    """A request and its answer as the document shows them, and the lines that a watching client gets then."""
 
     request: Json
     answer: Json
+    lines: tuple[Json, ...] = ()
+
+
+class Replayed(NamedTuple):
+    """The answer of a daemon, and the lines that a watching client got."""
+
+    answer: bytes
+    lines: tuple[bytes, ...]
 
 
 def exchanges_in(document: str) -> list[Exchange]:
-    """The exchanges of a document, in order: `-> request` and `<- answer` in blocks without a language."""
+    """The exchanges of a document, in order: `-> request`, `<- answer`, `<+ line` in blocks without a language."""
     blocks = re.findall(r"^```\n(-> .*?)^```$", document, re.MULTILINE | re.DOTALL)
     pairs = re.findall(r"^-> (.*?)^<- (.*?)(?=^-> |\Z)", "".join(blocks), re.MULTILINE | re.DOTALL)
-    return [Exchange(json.loads(request), json.loads(answer)) for request, answer in pairs]
+    found: list[Exchange] = []
+    for request, answers in pairs:
+        answer, *lines = re.split(r"^<\+ ", answers, flags=re.MULTILINE)
+        found.append(Exchange(json.loads(request), json.loads(answer), tuple(map(json.loads, lines))))
+    return found
 
 
 def code_in(language: str) -> str:
@@ -71,15 +88,27 @@ def started() -> Daemon:
     return Daemon(SHIPPED["vm-8"][1], {"cpu-pool": "0-1"})
 
 
-def replay(exchanges: list[Exchange]) -> list[bytes]:
-    """The answers of a new daemon to the requests."""
-    with started() as daemon:
+def replay(exchanges: list[Exchange]) -> list[Replayed]:
+    """The answers of a new daemon to the requests, and what a client gets that goes on watching."""
+    replayed: list[Replayed] = []
+    with started() as daemon, ExitStack() as watching:
         daemon.start()
-        return [daemon.request(json.dumps(each.request).encode()) for each in exchanges]
+        reader: BinaryIO = watching.enter_context(io.BytesIO())
+        for each in exchanges:
+            request = json.dumps(each.request).encode()
+            if each.request["action"] == "watch":
+                client = watching.enter_context(connect(daemon.socket_path))
+                client.sendall(request)
+                reader = watching.enter_context(client.makefile("rb"))
+                answer = reader.readline()
+            else:
+                answer = daemon.request(request)
+            replayed.append(Replayed(answer, tuple([reader.readline() for _ in each.lines])))
+    return replayed
 
 
 @pytest.fixture(scope="module")
-def answers() -> list[bytes]:
+def answers() -> list[Replayed]:
     """The answers of a new daemon to the document's requests."""
     return replay(EXCHANGES)
 
@@ -87,10 +116,11 @@ def answers() -> list[bytes]:
 EXCHANGES: Final = exchanges_in(TEXT)
 
 
-def test_the_daemon_gives_the_answers_of_the_document(answers: list[bytes]) -> None:
+def test_the_daemon_gives_the_answers_of_the_document(answers: list[Replayed]) -> None:
     """Also in the order of the fields."""
-    for exchange, answer in zip(EXCHANGES, answers, strict=True):
+    for exchange, (answer, lines) in zip(EXCHANGES, answers, strict=True):
         assert json.dumps(json.loads(answer), indent=1) == json.dumps(exchange.answer, indent=1), exchange.request
+        assert [json.dumps(json.loads(line)) for line in lines] == list(map(json.dumps, exchange.lines))
 
 
 def test_every_request_of_the_document_is_replayed() -> None:
@@ -100,7 +130,7 @@ def test_every_request_of_the_document_is_replayed() -> None:
 def test_a_wrong_answer_in_the_document_is_noticed() -> None:
     (right,) = replay(EXCHANGES[:1])
     wrong = exchanges_in(TEXT.replace('"remaining_available_cpus": 6', '"remaining_available_cpus": 5', 1))[0]
-    assert json.loads(right) != wrong.answer
+    assert json.loads(right.answer) != wrong.answer
 
 
 @pytest.mark.parametrize("action", ANSWERS)
@@ -121,12 +151,14 @@ def test_an_exchange_is_valid_by_the_models(exchange: Exchange) -> None:
     validate(exchange.request)
     model = ErrorAnswer if "error" in exchange.answer else ANSWERS[exchange.request["action"]]
     model.model_validate_json(json.dumps(exchange.answer), strict=True)
+    for line in exchange.lines:
+        EVENTS[line["event"]].model_validate_json(json.dumps(line), strict=True)
 
 
-def test_an_error_begins_with_the_bytes_that_the_document_promises(answers: list[bytes]) -> None:
+def test_an_error_begins_with_the_bytes_that_the_document_promises(answers: list[Replayed]) -> None:
     promised = '{"version":"1.0","error":'
     assert f"`{promised}`" in TEXT
-    errors = [answer for answer in answers if "error" in json.loads(answer)]
+    errors = [answer for answer, _ in answers if "error" in json.loads(answer)]
     assert errors
     assert all(answer.startswith(promised.encode()) for answer in errors)
 

@@ -46,6 +46,7 @@ HELD_ELSEWHERE: Final = {
     "change all the time: try again": "unit/hardware/test_settled.py",
     "cannot be read: in a snap, run: sudo snap connect": "unit/hardware/test_hugepages.py",
     "Too many changes wait to be stored: try again in a moment": "unit/daemon/test_server.py",
+    "Too many connections of user {uid} watch: close some of them, or try again later": "functional/test_watch.py",
     "Nothing was changed because the state could not be stored: ": "unit/daemon/test_batch.py",
     "Internal error: nothing was changed; please report it with the daemon's log": "unit/daemon/test_reader.py",
     "can no longer be written, because": "unit/daemon/test_orchestrator.py",

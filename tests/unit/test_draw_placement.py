@@ -39,22 +39,18 @@ def groups(picture: ElementTree.Element, kind: str) -> list[ElementTree.Element]
 
 
 def text(group: ElementTree.Element, kind: str) -> str | None:
-    return next((each.text for each in group.iter(f"{SVG}text") if each.get("class") == kind), None)
+    classes = ((each.text, each.get("class", "").split()) for each in group.iter(f"{SVG}text"))
+    return next((found for found, names in classes if kind in names), None)
 
 
-def legend(picture: ElementTree.Element) -> dict[str, int]:
-    """By letter: how many CPUs the picture says were asked for."""
-    found: dict[str, int] = {}
-    for line in groups(picture, "request"):
-        letter, asked = text(line, "letter"), text(line, "asked")
-        assert letter is not None
-        assert asked is not None
-        found[letter] = int(asked.removeprefix("asks for "))
-    return found
+def services(picture: ElementTree.Element) -> dict[str, str]:
+    """By service: its letter in the legend."""
+    entries = [entry for entry in groups(picture, "entry") if text(entry, "service")]
+    return {str(text(entry, "service")): str(text(entry, "letter")) for entry in entries}
 
 
-def refused(picture: ElementTree.Element) -> set[str | None]:
-    return {text(line, "letter") for line in groups(picture, "request") if text(line, "refused")}
+def marked(element: ElementTree.Element) -> bool:
+    return any("differs" in each.get("class", "").split() for each in element.iter(f"{SVG}path"))
 
 
 @every_picture
@@ -74,33 +70,35 @@ def test_every_cpu_appears_once(name: str) -> None:
 
 @every_picture
 def test_the_legend_names_each_request(name: str) -> None:
-    assert legend(read(name)) == {request.letter: request.asked for request in REQUESTS}
+    assert services(read(name)) == dict(zip([each.service for each in REQUESTS], "ABCDE", strict=True))
 
 
 @every_picture
 def test_every_request_is_drawn_with_all_its_cpus_or_refused(name: str) -> None:
-    picture = read(name)
-    drawn = Counter(text(cpu, "letter") for cpu in groups(picture, "cpu"))
-    without = refused(picture)
+    picture, found = read(name), outcome(DRAWN[name])
+    drawn = Counter(cpu.get("data-mark") for cpu in groups(picture, "cpu"))
     for request in REQUESTS:
-        assert drawn[request.letter] == (0 if request.letter in without else request.asked), request.service
+        expected = 0 if request.service in found.refused else request.asked
+        assert drawn[services(picture)[request.service]] == expected, request.service
 
 
 @every_picture
-def test_cpus_without_an_owner_are_counted(name: str) -> None:
-    picture = read(name)
-    owners = Counter(cpu.get("data-owner") for cpu in groups(picture, "cpu"))
-    said = " ".join(each.text or "" for each in picture.iter(f"{SVG}text") if each.get("class") == "rest")
-    assert [int(number) for number in re.findall(r": (\d+) CPUs", said)] == [
-        owners[kind] for kind in ("free", "withheld") if owners[kind] or kind == "free"
-    ]
+def test_what_differs_from_the_defaults_is_marked(name: str) -> None:
+    picture, found, defaults = read(name), outcome(DRAWN[name]), outcome({})
+    changed = {each for each in services(picture) if found.granted.get(each) != defaults.granted[each]}
+    entries = groups(picture, "entry")
+    assert {text(entry, "service") for entry in entries if text(entry, "service") and marked(entry)} == changed
+    assert any(text(entry, "rest") == "not as by default" for entry in entries) == bool(changed)
+    by_default = {cpu.get("data-cpu"): cpu.get("data-mark") for cpu in groups(read("defaults"), "cpu")}
+    for cpu in groups(picture, "cpu"):
+        assert marked(cpu) == (by_default[cpu.get("data-cpu")] != cpu.get("data-mark"))
 
 
 @every_picture
 def test_nothing_is_drawn_outside(name: str) -> None:
     picture = read(name)
     width, height = float(picture.get("width", 0)), float(picture.get("height", 0))
-    assert 800 <= width <= 1000
+    assert width == 400
     for right, bottom in corners(picture):
         assert right <= width
         assert bottom <= height
@@ -116,13 +114,14 @@ def corners(element: ElementTree.Element, x: float = 0, y: float = 0) -> list[tu
     left, top = x + float(element.get("x", 0)), y + float(element.get("y", 0))
     if element.tag == f"{SVG}rect":
         found.append((left + float(element.get("width", 0)), top + float(element.get("height", 0))))
-    elif element.tag == f"{SVG}text" and element.get("class") not in ("letter", "id"):
-        found.append((left + 7.2 * len(element.text or ""), top))
+    elif element.tag == f"{SVG}text" and not {"letter", "id"} & set(element.get("class", "").split()):
+        size = 15 if element.get("class") == "heading" else 12
+        found.append((left + 0.58 * size * len(element.text or ""), top))
     return found + [corner for child in element for corner in corners(child, x, y)]
 
 
 def test_no_two_pictures_are_alike() -> None:
-    owners = {tuple(cpu.get("data-owner") for cpu in groups(read(name), "cpu")) for name in DRAWN}
+    owners = {tuple(cpu.get("data-mark") for cpu in groups(read(name), "cpu")) for name in DRAWN}
     assert len(owners) == len(DRAWN)
 
 

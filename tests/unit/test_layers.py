@@ -20,7 +20,7 @@ LAYERS = (
     ("hardware",),
     ("placement",),
     ("allocation", "protocol"),
-    ("state", "client", "metrics"),
+    ("state", "client", "metrics", "picture"),
     ("daemon", "configure"),
     ("cli",),
     ("__main__",),
@@ -28,7 +28,7 @@ LAYERS = (
 
 #: Rooms and modules that decide, and so touch no file, socket, clock or thread. "host" is where allocation reads the
 #: machine, and "settings" where it reads its file.
-PURE_ROOMS = ("placement", "allocation", "protocol")
+PURE_ROOMS = ("placement", "allocation", "protocol", "picture")
 IMPURE = ("allocation.host", "allocation.settings")
 EDGES = {"os", "io", "socket", "asyncio", "threading", "time", "datetime", "random", "sqlite3", "subprocess", "pathlib"}
 

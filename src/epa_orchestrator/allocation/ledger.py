@@ -123,6 +123,15 @@ class Ledger:
         after._make(change)
         return after
 
+    def changes_since(self, before: Ledger, change: Change) -> tuple[ClaimChange, ...]:
+        """Every claim that differs from the ledger on which the change was decided.
+
+        These are the claims of the change, and others that withhold other CPUs now.
+        """
+        services = dict.fromkeys((*[each.service for each in change.claims], *self._kept))
+        pairs = [ClaimChange(before.claims.get(service), self.claims.get(service)) for service in services]
+        return tuple([pair for pair in pairs if pair.before is not pair.after])
+
     def _copy(self) -> Ledger:
         after = object.__new__(Ledger)  # copy.copy takes ten times as long
         after.cores, after.claims, after.claimed, after.withheld = self.cores, self.claims, self.claimed, self.withheld

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from contextlib import suppress
 from typing import Annotated, Final
@@ -14,10 +15,13 @@ import typer
 
 from epa_orchestrator import __version__
 from epa_orchestrator.cli.claims import allocate, explain
+from epa_orchestrator.cli.command import Command, Commands
+from epa_orchestrator.cli.completion import VARIABLE, completion
 from epa_orchestrator.cli.history import history
 from epa_orchestrator.cli.hugepages import hugepages
 from epa_orchestrator.cli.listings import list_claims, status
 from epa_orchestrator.cli.machine import machine
+from epa_orchestrator.cli.map import map_
 from epa_orchestrator.cli.output import EXIT_REFUSED
 from epa_orchestrator.cli.release import release
 from epa_orchestrator.cli.report import report
@@ -30,10 +34,12 @@ daemon's), 4 the daemon is read-only.
 """
 
 app = typer.Typer(
+    cls=Commands,
     help=_HELP,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    add_completion=VARIABLE in os.environ,  # costs time at each start, so only for a shell that asks
     rich_markup_mode=None,
 )
 
@@ -48,16 +54,21 @@ def _print_version(  # pyright: ignore[reportUnusedFunction]
 
 
 # The order of the help.
-app.command()(serve)
-app.command()(status)
-app.command("list")(list_claims)
-app.command()(allocate)
-app.command()(explain)
-app.command()(release)
-app.command()(hugepages)
-app.command()(machine)
-app.command()(history)
-app.command()(report)
+for _name, _function in (
+    ("serve", serve),
+    ("status", status),
+    ("list", list_claims),
+    ("map", map_),
+    ("allocate", allocate),
+    ("explain", explain),
+    ("release", release),
+    ("hugepages", hugepages),
+    ("machine", machine),
+    ("history", history),
+    ("report", report),
+    ("completion", completion),
+):
+    app.command(_name, cls=Command)(_function)
 
 
 def main() -> None:

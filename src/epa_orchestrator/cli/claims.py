@@ -29,7 +29,8 @@ from epa_orchestrator.cli.options import (
     SocketOption,
     UncoreCacheAlignmentOption,
 )
-from epa_orchestrator.cli.output import fail, print_json, say, warn
+from epa_orchestrator.cli.output import Misuse, fail, print_json, say, warn
+from epa_orchestrator.cli.units import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,9 +63,15 @@ def allocate(
 ) -> None:
     """Give a service CPUs: COUNT in all, those that it holds included.
 
-    If other services would lose CPUs to it, the command asks first.
+    The CPU list alone is on stdout. If other services would lose CPUs to it, the command asks first.
+
+    Examples:
+      epa-orchestrator allocate nova 16
+      epa-orchestrator allocate ovs-dpdk 4 --near eth0 --cpu-thread-policy require
+      epa-orchestrator allocate ceph-osd 8 --numa-node 1 --dry-run
+      taskset -c "$(epa-orchestrator allocate mine 2)" COMMAND
     """
-    _check_amount(count, percent, numa_node, default_size=default_size)
+    _check_amount(count, percent, numa_node, near, default_size=default_size)
     fields = {
         "pool": pool,
         "preemption_policy": policy if preemption_policy is None else preemption_policy,
@@ -85,11 +92,12 @@ def allocate(
     if json_:
         print_json(_as_sent(answer))
         return
-    free = f"{answer.remaining_available_cpus} of {answer.total_available_cpus}"
+    free = f"{answer.remaining_available_cpus} of {count_of(answer.total_available_cpus, 'CPU')}"
+    say(cpus)
     if dry_run:
-        say(f"{cpus} ({free} would still be free; dry run: nothing was changed)")
+        say(f"{free} would still be free; dry run: nothing was changed", err=True)
     else:
-        say(f"{cpus} ({free} still free)")
+        say(f"{free} still free", err=True)
 
 
 def explain(
@@ -108,10 +116,15 @@ def explain(
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show which CPUs a service would get, and why. If a rule refuses them, show the rule. Nothing changes."""
+    """Show which CPUs a service would get, and why. If a rule refuses them, show the rule. Nothing changes.
+
+    Examples:
+      epa-orchestrator explain nova 16
+      epa-orchestrator explain nova 16 --numa-policy single-numa-node
+    """
     from epa_orchestrator.client import RefusedByDaemon
 
-    _check_amount(count, percent, numa_node, default_size=default_size)
+    _check_amount(count, percent, numa_node, near, default_size=default_size)
     fields = {
         "pool": pool,
         "preemption_policy": policy if preemption_policy is None else preemption_policy,
@@ -125,12 +138,10 @@ def explain(
         except RefusedByDaemon as error:
             if error.explanation is None:
                 raise
-            if json_:
-                print_json({"error": str(error), "explanation": error.explanation.model_dump(exclude_none=True)})
-            else:
+            if not json_:
                 _show_explanation(error.explanation, refused=True)
             warn(error.warnings)
-            fail(str(error))
+            fail(str(error), explanation=error.explanation.model_dump(exclude_none=True))
     warn(answer.warnings)
     show_taken(service, answer.taken, "would lose")
     if json_:
@@ -140,16 +151,20 @@ def explain(
         _show_explanation(answer.explanation, refused=False)
 
 
-def _check_amount(count: int | None, percent: int | None, numa_node: int | None, *, default_size: bool) -> None:
+def _check_amount(
+    count: int | None, percent: int | None, numa_node: int | None, near: str | None, *, default_size: bool
+) -> None:
     """Check that one option says how many CPUs, and no other contradicts it."""
     if percent is not None and (numa_node is not None or count is not None):
-        raise typer.BadParameter("--percent goes with neither COUNT nor --numa-node: leave them out")
+        raise Misuse("--percent goes with neither COUNT nor --numa-node: leave them out")
     if default_size and (count is not None or percent is not None or numa_node is not None):
-        raise typer.BadParameter("--default-size goes with neither COUNT, --percent nor --numa-node: leave them out")
+        raise Misuse("--default-size goes with neither COUNT, --percent nor --numa-node: leave them out")
     if count is None and percent is None and not default_size:
-        raise typer.BadParameter("say how many CPUs: give COUNT, --percent or --default-size")
+        raise Misuse("say how many CPUs: give COUNT, --percent or --default-size")
     if count == 0:
-        raise typer.BadParameter("COUNT must be at least 1, not 0: --default-size gives the default size")
+        raise Misuse("COUNT must be at least 1, not 0: --default-size gives the default size")
+    if near is not None and numa_node is not None:
+        raise Misuse("--near does not go with --numa-node, which says where: leave one of them out")
 
 
 def _wishes(
@@ -216,8 +231,7 @@ def _as_sent(answer: Allocated) -> object:
 
 
 def _show_explanation(explanation: Explanation, *, refused: bool) -> None:
-    from epa_orchestrator.cli import tables
+    from epa_orchestrator.cli.explanations import explanation as parts
+    from epa_orchestrator.cli.show import show
 
-    console = tables.console()
-    for part in tables.explanation(explanation, refused=refused):
-        console.print(part)
+    show(*parts(explanation, refused=refused))

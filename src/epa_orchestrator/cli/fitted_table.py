@@ -1,65 +1,123 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""A Rich table that fits the terminal and breaks its lines only between numbers, never inside one."""
+"""A table that fits the terminal and breaks its lines only between numbers, never inside one.
+
+Where no terminal shows it, it has plain columns of any width, for other programs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
+from epa_orchestrator.cli.folding import fold, fold_sentence, pieces, width_of
+from epa_orchestrator.errors import printable
 
-#: A word with letters, such as the name of a service, stays whole up to the first of these lengths where there is room,
-#: and up to the second everywhere.
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.table import Table
+
+#: A word with letters, such as the name of a service, stays whole up to the first of these lengths where there is room.
+#: Before it is folded to less than the second, the lines between the columns go. The third is the least.
 _WHOLE_NAME: Final = 32
+_NAME_IN_BOX: Final = 16
 _FOLDED_NAME: Final = 8
+#: The blanks between columns without lines.
+_GAP: Final = 2
 #: No number is longer: a range of CPUs has up to 12 characters, a count of pages up to 16.
 _LONGEST_NUMBER: Final = 20
+#: What a program reads in place of an empty cell, so that each line has the same number of words or more.
+_EMPTY: Final = "-"
 
 
-class FittedTable(Table):
-    """A table with one row for each record.
+class FittedTable:
+    """A table with one row for each record; lines of text may follow it.
 
-    On a terminal that is too narrow for that, it has one row for each cell: the column's heading, then the value.
+    On a narrow terminal it has no lines between the columns, and on one that is too narrow for that, one row for each
+    cell: the column's heading, then the value.
+    Rich prints it (`show.console`); cells may be any text, and act on no terminal.
     """
 
-    def __init__(self, columns: Iterable[str], title: str, caption: str | None = None) -> None:
-        super().__init__(title=title, caption=caption, title_justify="left", caption_justify="left")
-        for column in columns:
-            self.add_column(column, overflow="fold")
+    def __init__(self, columns: Iterable[str], title: str, caption: str | Iterable[str] | None = None) -> None:
+        self.headings = list(columns)
+        self.title = title
+        self.notes = [caption] if isinstance(caption, str) else list(caption or ())
+        self.rows: list[list[str]] = []
+        self._ends: set[int] = set()
+
+    def add_row(self, *cells: object, end_section: bool = False) -> None:
+        """Add a record; `end_section` draws a line under it."""
+        self.rows.append([printable(str(cell)) for cell in cells])
+        if end_section:
+            self._ends.add(len(self.rows) - 1)
+
+    def plain(self) -> str:
+        """The table without lines around it, with a heading in capitals and one line for each record."""
+        records = [[heading.upper() for heading in self.headings]]
+        records += [[cell or _EMPTY for cell in row] for row in self.rows]
+        widths = [max(map(width_of, column)) for column in zip(*records, strict=True)]
+        lines = ["  ".join(map(_padded, record, widths)).rstrip() for record in records]
+        return "\n".join([*lines, *([""] if self.notes else []), *map(printable, self.notes)])
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The lines of the table for a terminal of this width."""
-        columns = [[str(column.header), *map(str, column.cells)] for column in self.columns]
-        widths = _fit(columns, options.max_width - _frame(len(columns)))
-        if widths is None and self.row_count:
-            yield self._one_row_for_each_cell(options.max_width)
+        """The table for a terminal of this width, or for a program."""
+        if not options.is_terminal:
+            from rich.segment import Segment
+
+            yield Segment(f"{self.plain()}\n")
             return
-        if widths is not None:
-            for column, width in zip(self.columns, widths, strict=True):
-                column.width = width
-        yield from super().__rich_console__(console, options)
+        from rich.text import Text
+
+        yield self._drawn(options.max_width)
+        for note in self.notes:
+            yield Text("\n".join(fold_sentence(printable(note), options.max_width)))
+
+    def _drawn(self, width: int) -> Table:
+        columns = [[heading, *(row[index] for row in self.rows)] for index, heading in enumerate(self.headings)]
+        widths = _fit(columns, width - _frame(len(columns)), _NAME_IN_BOX)
+        table = self._empty()
+        if widths is None:
+            widths = _fit(columns, width - _GAP * (len(columns) - 1), _FOLDED_NAME)
+            table = self._empty(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+        if widths is None and self.rows:
+            return self._one_row_for_each_cell(width)
+        for heading, column_width in zip(self.headings, widths or map(len, self.headings), strict=True):
+            table.add_column("\n".join(fold(heading, column_width)), width=column_width, no_wrap=True)
+        for number, row in enumerate(self.rows):
+            cells = [_cell(cell, room) for cell, room in zip(row, widths or (), strict=True)]
+            table.add_row(*cells, end_section=number in self._ends)
+        return table
 
     def _one_row_for_each_cell(self, width: int) -> Table:
-        table = Table(
-            title=self.title,
-            caption=self.caption,
-            title_justify="left",
-            caption_justify="left",
-            show_header=False,
-        )
-        headings = [str(column.header) for column in self.columns]
-        heading_width = _fit([headings], width // 2) or [width // 4]
-        table.add_column(width=heading_width[0], overflow="fold")
-        table.add_column(overflow="fold")
-        for record in zip(*(column.cells for column in self.columns), strict=True):
-            for heading, cell in zip(headings, record, strict=True):
-                table.add_row(heading, cell)
+        table = self._empty(show_header=False)
+        first = (_fit([self.headings], width // 2, _FOLDED_NAME) or [max(width // 4, 1)])[0]
+        room = max(width - _frame(2), 2)
+        first = min(first, room // 2)
+        second = room - first
+        table.add_column(width=first, no_wrap=True)
+        table.add_column(no_wrap=True)
+        for row in self.rows:
+            for heading, cell in zip(self.headings, row, strict=True):
+                table.add_row(_cell(heading, first), _cell(cell, second))
             table.add_section()
         return table
+
+    def _empty(self, **more: Any) -> Table:
+        from rich.table import Table
+        from rich.text import Text
+
+        return Table(title=Text(printable(self.title)) if self.title else None, title_justify="left", **more)
+
+
+def _cell(text: str, width: int) -> Any:
+    from rich.text import Text
+
+    return Text("\n".join(fold(text, width)))
+
+
+def _padded(text: str, width: int) -> str:
+    return text + " " * (width - width_of(text))
 
 
 def _frame(columns: int) -> int:
@@ -67,17 +125,17 @@ def _frame(columns: int) -> int:
     return 3 * columns + 1
 
 
-def _fit(columns: list[list[str]], available: int) -> list[int] | None:
+def _fit(columns: list[list[str]], available: int, shortest_name: int) -> list[int] | None:
     """The width of each column, where the widest ones give way first; None when numbers or headings would break.
 
-    A word with letters is folded only when the table has no room for it.
+    A word with letters is folded only when the table has no room for it, and not to less than `shortest_name`.
     """
     unbroken = [_unbroken(heading, cells) for heading, *cells in columns]
-    names = [max(map(cell_len, _words(cells)), default=0) for cells in columns]
-    for longest_name in range(_WHOLE_NAME, _FOLDED_NAME - 1, -1):
+    names = [max(map(width_of, _words(cells)), default=0) for cells in columns]
+    for longest_name in range(_WHOLE_NAME, shortest_name - 1, -1):
         least = [max(width, min(name, longest_name)) for width, name in zip(unbroken, names, strict=True)]
         if sum(least) <= available:
-            return _share(least, [_natural_width(cells) for cells in columns], available)
+            return _share(least, [max(map(width_of, cells)) for cells in columns], available)
     return None
 
 
@@ -97,15 +155,11 @@ def _limited(least: list[int], most: list[int], maximum: int) -> list[int]:
     return [max(narrow, min(wide, maximum)) for narrow, wide in zip(least, most, strict=True)]
 
 
-def _natural_width(cells: list[str]) -> int:
-    return max(cell_len(line) for cell in cells for line in cell.split("\n"))
-
-
 def _unbroken(heading: str, cells: list[str]) -> int:
     """The width that a column needs so that its heading's words and its numbers stay whole."""
     numbers = [word for word in _words(cells) if not any(map(str.isalpha, word))]
-    return max([1, *map(cell_len, heading.split()), *(min(cell_len(each), _LONGEST_NUMBER) for each in numbers)])
+    return max([1, *map(width_of, heading.split()), *(min(width_of(each), _LONGEST_NUMBER) for each in numbers)])
 
 
 def _words(cells: list[str]) -> set[str]:
-    return {word for cell in cells for word in cell.split()}
+    return {piece for cell in cells for _, piece in pieces(cell)}

@@ -57,7 +57,7 @@ def _show(service: str | None, limit: int, machine: str | None, *, as_json: bool
     else:
         from epa_orchestrator.cli import tables
 
-        tables.console().print(tables.history(events))
+        tables.show(tables.history(events))
 
 
 def _event_document(event: Event) -> dict[str, Any]:

@@ -5,42 +5,123 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
-from epa_orchestrator.cli.options import JsonOption, SocketOption
-from epa_orchestrator.cli.output import end_if_read_only, print_json, say, warn
+from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, check_number, check_service, quote
+from epa_orchestrator.cli.output import Misuse, end_if_read_only, print_json, say, warn
+from epa_orchestrator.cli.units import parse_size
+
+if TYPE_CHECKING:
+    from epa_orchestrator.protocol.answers import MemoryAnswer
+
+#: The record that is set unless --node and --size name another.
+_NODE: Final = 0
+_SIZE_KB: Final = 2048
+
+
+def _check_size(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            size_kb = parse_size(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+        if size_kb > MOST:
+            raise typer.BadParameter(f"{text} is larger than any page")
+    return text
+
+
+def _check_count(count: int | None) -> int | None:
+    if count is not None and count != -1 and not 1 <= count <= MOST:
+        number = quote(str(count))
+        raise typer.BadParameter(f"must be from 1 to {MOST}, or -1 to remove the record, not {number}")
+    return count
 
 
 def hugepages(
     service: Annotated[
-        str | None, typer.Argument(help="The service whose record is set; leave out to show all.")
+        str | None,
+        typer.Argument(
+            metavar="SERVICE",
+            help="The service whose record is set; leave out to show all.",
+            callback=check_service,
+            autocompletion=complete_services,
+        ),
     ] = None,
-    node: Annotated[int, typer.Option(help="The NUMA node.", min=0)] = 0,
-    size: Annotated[int, typer.Option(help="The size of a page in KiB.", min=1)] = 2048,
-    count: Annotated[int | None, typer.Option(help="The number of pages; -1 removes the record.", min=-1)] = None,
+    node: Annotated[
+        int | None, typer.Option(help="The NUMA node, 0 for a record unless given.", callback=check_number)
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SIZE",
+            help="The size of a page, such as 2M, 1G or a number of KiB; 2M for a record unless given.",
+            callback=_check_size,
+        ),
+    ] = None,
+    count: Annotated[
+        int | None,
+        typer.Option(help="The number of pages; -1 removes the record.", callback=_check_count),
+    ] = None,
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show the hugepages, or record how many a service uses. A record changes none of the kernel's pages."""
+    """Show the hugepages, or record how many a service uses. A record changes none of the kernel's pages.
+
+    Without SERVICE, --node and --size choose what is shown.
+
+    Examples:
+      epa-orchestrator hugepages
+      epa-orchestrator hugepages --node 1 --size 1G
+      epa-orchestrator hugepages nova --size 1G --count 4
+      epa-orchestrator hugepages nova --size 1G --count -1
+    """
     if (service is None) != (count is None):
-        raise typer.BadParameter("give SERVICE and --count to set a record, or neither to show all")
+        raise Misuse("give SERVICE and --count to set a record, or neither to show all")
+    size_kb = None if size is None else parse_size(size)
     with connect(socket) as client:
         if service is None or count is None:
-            memory = client.memory_info()
+            memory = client.memory_info(node)
+            if size_kb is not None:
+                memory = _of_size(memory, size_kb)
             if json_:
                 print_json(memory.model_dump(exclude_none=True))
             else:
-                from epa_orchestrator.cli import tables
+                from epa_orchestrator.cli.show import show
+                from epa_orchestrator.cli.tables import hugepages as table
 
-                tables.console().print(tables.hugepages(memory))
+                show(table(memory))
             end_if_read_only(memory.state_error)
             return
-        answer = client.set_hugepages(service, node, size, count)
+        answer = client.set_hugepages(
+            service, _NODE if node is None else node, _SIZE_KB if size_kb is None else size_kb, count
+        )
     warn(answer.warnings)
     if json_:
         print_json(answer.model_dump())
     else:
         say(answer.message)
+
+
+def _of_size(memory: MemoryAnswer, size_kb: int) -> MemoryAnswer:
+    """The answer with this size of pages only."""
+    return memory.model_copy(
+        update={
+            "numa_hugepages": {
+                name: node.model_copy(
+                    update={
+                        "capacity": [each for each in node.capacity if each.size == size_kb],
+                        "allocations": {
+                            service: {str(size_kb): counts[str(size_kb)]}
+                            for service, counts in node.allocations.items()
+                            if str(size_kb) in counts
+                        },
+                    }
+                )
+                for name, node in memory.numa_hugepages.items()
+            }
+        }
+    )

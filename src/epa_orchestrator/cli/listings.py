@@ -1,70 +1,167 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The commands `status` and `list`: how full each pool is, and which service holds which CPUs."""
+"""The commands `status` and `list`: whether all is well, and which service holds which CPUs."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Final
 
+import typer
+
+from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
-from epa_orchestrator.cli.options import JsonOption, PoolOption, SocketOption
-from epa_orchestrator.cli.output import end_if_read_only, print_json, say, warn
+from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools
+from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
 
 if TYPE_CHECKING:
+    from epa_orchestrator.cli.holdings import Holding
+    from epa_orchestrator.cli.places import Places
+    from epa_orchestrator.client import Client
     from epa_orchestrator.protocol.answers import Listing
 
-#: Fields of a listing that `status --json` does not repeat for each pool.
-_NOT_IN_STATUS: Final = {"allocations", "version", "warnings"}
+_OUTPUTS: Final = ("wide", "json", "name", "csv")
+_SORTS: Final = ("name", "cpus", "count", "node", "pool")
 
 
 def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
-    """Show whether the daemon answers, and how full each pool is."""
+    """Show whether all is well, and what to do if not.
+
+    It also shows how full each pool and each NUMA node is.
+
+    Examples:
+      epa-orchestrator status
+      epa-orchestrator status --json
+    """
+    from epa_orchestrator.cli import status_screen
+
     with connect(socket) as client:
-        listings = [client.list_allocations()]
-        if general := client.general_listing():
-            listings.append(general)
-    problem = listings[0].state_error
-    warnings = list(dict.fromkeys(warning for listing in listings for warning in listing.warnings))
+        listings = _listings(client)
+        machine = client.machine() if "get-machine" in listings[0].supported_cpu_features else None
+        memory = client.memory_info()
+    found = status_screen.Status(str(client.path), listings, machine, memory)
     if json_:
-        print_json(
-            {
-                "socket": str(client.path),
-                "state_error": problem,
-                **({"warnings": warnings} if warnings else {}),
-                "pools": {each.pool: each.model_dump(exclude=_NOT_IN_STATUS) for each in listings},
-            }
-        )
+        print_json(status_screen.document(found))
     else:
-        say(f"serving at {client.path}")
-        for listing in listings:
-            _say_pool(listing)
-        warn(warnings, err=False)
-    end_if_read_only(problem)
+        from epa_orchestrator.cli.show import show
+
+        show(*status_screen.parts(found))
+    end_if_read_only(listings[0].state_error)
 
 
-def list_claims(pool: PoolOption = "isolated", socket: SocketOption = None, json_: JsonOption = False) -> None:
-    """Show which service holds which CPUs."""
+def list_claims(
+    pattern: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="Show only services with this name, or with names like a pattern such as 'vm-*'.",
+            autocompletion=complete_services,
+        ),
+    ] = None,
+    cpu: Annotated[
+        int | None, typer.Option(help="Show only claims that hold or withhold this CPU.", callback=check_number)
+    ] = None,
+    node: Annotated[
+        int | None, typer.Option(help="Show only claims with CPUs in this NUMA node.", callback=check_number)
+    ] = None,
+    pool: Annotated[
+        str | None,
+        choice(pools, "--pool", help="The pool, isolated or general; both unless given (JSON: isolated)."),
+    ] = None,
+    sort: Annotated[
+        str, choice(lambda: _SORTS, "--sort", help=f"The order: {', '.join(_SORTS[:-1])} or {_SORTS[-1]}.")
+    ] = "name",
+    output: Annotated[
+        str | None,
+        choice(
+            lambda: _OUTPUTS,
+            "--output",
+            "-o",
+            help="wide (all columns), json, name (the names alone) or csv, instead of a table.",
+        ),
+    ] = None,
+    socket: SocketOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
+) -> None:
+    """Show which service holds which CPUs.
+
+    Nodes are NUMA nodes. L3 is the number of L3 cache domains, Shared the number of cores with a thread of another
+    owner or of the operating system. Withheld CPUs are siblings that no other service gets.
+
+    Examples:
+      epa-orchestrator list
+      epa-orchestrator list 'vm-*' --sort count
+      epa-orchestrator list --cpu 12 -o wide
+      epa-orchestrator list --node 1 -o name
+    """
+    from epa_orchestrator.cli.holdings import TooLongError, holdings, ordered, select
+
+    if json_ and output not in (None, "json"):
+        raise Misuse(f"--json does not go with -o {output}: leave one of them out")
+    output = "json" if json_ else output
     with connect(socket) as client:
-        listing = client.list_allocations(pool)
-    if json_:
-        print_json(listing.model_dump(exclude_none=True))
-    else:
-        from epa_orchestrator.cli import tables
+        listings = _listings(client)
+        if pool is not None:  # the daemon says why there is no such pool
+            listings = [each for each in listings if each.pool == pool] or [client.list_allocations(pool)]
+        places = _places(client, listings, node) if _needs_places(output, node, sort) else None
+    shown_listings = listings[:1] if output == "json" else listings
+    try:
+        held = holdings(listings, places)
+    except TooLongError:
+        fail(f"The server at {client.path} names more CPUs than any machine has", EXIT_UNREACHABLE)
+    of_pools = [each for each in held if each.claim.pool in {listing.pool for listing in shown_listings}]
+    chosen = select(of_pools, pattern, cpu, node)
+    _print(shown_listings, ordered(chosen, sort), held, output, as_sent=len(chosen) == len(of_pools) and sort == "name")
+    if not chosen and of_pools:
+        say("no claim matches", err=True)
+    end_if_read_only(listings[0].state_error)
 
-        tables.console().print(tables.allocations(listing))
-    end_if_read_only(listing.state_error)
+
+def _print(
+    listings: Sequence[Listing], shown: list[Holding], held: list[Holding], output: str | None, *, as_sent: bool
+) -> None:
+    """Print the claims `shown` in the form `output`; `as_sent` if they are all claims, in any order."""
+    match output:
+        case "json":
+            listing = listings[0]
+            claims = listing.allocations if as_sent else [each.claim for each in shown]
+            print_json(listing.model_copy(update={"allocations": claims}).model_dump(exclude_none=True))
+        case "name":
+            for name in dict.fromkeys(each.service for each in shown):
+                say(name)
+        case "csv":
+            from epa_orchestrator.cli.claims_table import csv
+
+            typer.echo(csv(shown), nl=False)
+        case _:
+            from epa_orchestrator.cli.claims_table import claims
+            from epa_orchestrator.cli.show import show
+
+            title = f"Pool {listings[0].pool}" if len(listings) == 1 else "Claims"
+            show(claims(listings, shown, held, title, wide=output == "wide"))
 
 
-def _say_pool(listing: Listing) -> None:
-    pool = listing.cpu_pool
-    services = "1 service" if listing.total_allocations == 1 else f"{listing.total_allocations} services"
-    say(
-        f"pool {listing.pool}: CPUs {pool.eligible_cpus or 'none'};"
-        f" {listing.remaining_available_cpus} of {listing.total_available_cpus} free,"
-        f" {listing.total_allocated_cpus} held by {services}"
-    )
-    if pool.unavailable_allocated_cpus:
-        say(
-            f"pool {listing.pool}: CPUs {pool.unavailable_allocated_cpus} are held but offline or no longer in the pool"
-        )
+def _listings(client: Client) -> list[Listing]:
+    """The listings of the isolated pool, and of the general one if there is one."""
+    isolated, general = client.list_allocations(), client.general_listing()
+    return [isolated] if general is None else [isolated, general]
+
+
+def _needs_places(output: str | None, node: int | None, sort: str) -> bool:
+    return node is not None or sort == "node" or output not in ("json", "name")
+
+
+def _places(client: Client, listings: Sequence[Listing], node: int | None) -> Places | None:
+    """The machine that the claims are on; None if an older daemon does not tell."""
+    if "get-machine" not in listings[0].supported_cpu_features:
+        if node is not None:
+            fail("This daemon does not tell where NUMA nodes are: --node needs a newer one")
+        return None
+    from epa_orchestrator.cli.places import Places
+    from epa_orchestrator.cpuset import CpuSet
+
+    places = Places(client.machine())
+    if node is not None and node not in places.nodes:
+        fail(f"NUMA node {node} does not exist: the nodes are {CpuSet(places.nodes)}")
+    return places

@@ -69,11 +69,12 @@ def _show_answer(answer: MachineAnswer, *, as_json: bool) -> None:
         from epa_orchestrator.cli import tables
         from epa_orchestrator.hardware.describe import from_description
 
-        tables.console().print(*tables.machine(*from_description(document)))
+        tables.show(*tables.machine(*from_description(document)))
     warn(answer.warnings)
 
 
 def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
+    from epa_orchestrator.hardware.devices import read_devices
     from epa_orchestrator.hardware.discovery import MachineError, read_machine
     from epa_orchestrator.hardware.hugepages import read_hugepages, read_promised
     from epa_orchestrator.hardware.sysfs import Recorder, SysfsError
@@ -85,6 +86,8 @@ def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
         pages = {node_id: read_hugepages(recorder, node_id) for node_id in found.node_ids}
         for size_kb in {each.size_kb for counts in pages.values() for each in counts}:
             read_promised(recorder, size_kb)  # for the recording: the daemon reads it
+        if record is not None:
+            _note(read_devices(recorder))
     except MachineError as error:
         _record(record, name, recorder)  # served, it shows the same error
         fail(_unreadable(machine, error))
@@ -98,7 +101,12 @@ def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
     elif record is None:
         from epa_orchestrator.cli import tables
 
-        tables.console().print(*tables.machine(found, pages))
+        tables.show(*tables.machine(found, pages))
+
+
+def _note(problems: list[str]) -> None:
+    for problem in problems:
+        say(f"note: {problem}", err=True)
 
 
 def _unreadable(machine: str | None, error: Exception) -> str:

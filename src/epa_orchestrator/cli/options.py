@@ -1,52 +1,166 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Arguments and options that several commands share, with their help."""
+"""Arguments and options that several commands share, with their help, and the checks of their values."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final, get_args
 
 import typer
 
-ServiceArgument = Annotated[str, typer.Argument(help="The service that gets the CPUs.")]
-CountArgument = Annotated[int | None, typer.Argument(help="The number of CPUs.", min=0)]
+from epa_orchestrator.cli.completion import complete_services
+from epa_orchestrator.cli.nearest import did_you_mean
+from epa_orchestrator.errors import printable
+from epa_orchestrator.names import MAX_NAME_LENGTH, PoolName, PreemptionPolicy
+
+#: The highest number that a request may have (protocol/fields.py).
+MOST: Final = 2**31 - 1
+#: The most characters of a wrong value that a sentence quotes.
+_MOST_QUOTED: Final = 80
+#: What a request accepts as a device (protocol/fields.py).
+_DEVICE: Final = re.compile(r"(?!\.{1,2}$)[!-.0-~]{1,64}")
+
+Values = Callable[[], Sequence[str]]
+
+
+def choice(values: Values, *names: str, help: str, hidden: bool = False) -> Any:  # noqa: A002
+    """An option with one of these values: any other is wrong use, and the shell completes them."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and value not in values():
+            raise typer.BadParameter(
+                f"{quote(value)} is not one of {', '.join(values())}{did_you_mean(value, values()) or ''}"
+            )
+        return value
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values() if value.startswith(incomplete)]
+
+    return typer.Option(*names, help=help, hidden=hidden, callback=check, autocompletion=complete)
+
+
+def quote(value: str) -> str:
+    """A value of the command line inside a sentence."""
+    text = printable(value)
+    return f"'{text}'" if len(text) <= _MOST_QUOTED else f"'{text[:_MOST_QUOTED]}…'"
+
+
+def check_service(name: str | None) -> str | None:
+    """Refuse what no service can be called; the daemon has more rules for new names."""
+    if name is None:
+        return None
+    if not name:
+        raise typer.BadParameter("the name is empty")
+    if len(name) > MAX_NAME_LENGTH:
+        raise typer.BadParameter(f"the name has {len(name)} characters: at most {MAX_NAME_LENGTH} are possible")
+    if not name.isprintable():
+        raise typer.BadParameter(f"{quote(name)} holds characters that cannot be printed")
+    return name
+
+
+def check_number(number: int | None) -> int | None:
+    """Refuse a number that no request can have."""
+    if number is not None and not 0 <= number <= MOST:
+        raise typer.BadParameter(f"must be from 0 to {MOST}, not {quote(str(number))}")
+    return number
+
+
+def _check_count(count: int | None) -> int | None:
+    if count is not None and count < 0:
+        raise typer.BadParameter(f"must be at least 1, not {quote(str(count))}: use 'epa-orchestrator release'")
+    return check_number(count)
+
+
+def _check_near(value: str | None) -> str | None:
+    if value is not None and _DEVICE.fullmatch(value) is None:
+        raise typer.BadParameter(f"must be a NUMA node, a PCI address or a network interface, not {quote(value)}")
+    return value
+
+
+def _placement(name: str) -> Values:
+    """The values of a placement option, imported when they are needed."""
+
+    def values() -> Sequence[str]:
+        from epa_orchestrator.placement import policy
+
+        return get_args(getattr(policy, name))
+
+    return values
+
+
+def _preemption_policies() -> Sequence[str]:
+    return get_args(PreemptionPolicy)
+
+
+def pools() -> Sequence[str]:
+    """The names of the pools."""
+    return get_args(PoolName)
+
+
+ServiceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SERVICE",
+        help="The service that gets the CPUs.",
+        callback=check_service,
+        autocompletion=complete_services,
+    ),
+]
+CountArgument = Annotated[
+    int | None, typer.Argument(metavar="COUNT", help="The number of CPUs.", callback=_check_count)
+]
 DefaultSizeOption = Annotated[
     bool, typer.Option("--default-size", help="Give the default size, which depends on what is free, instead of COUNT.")
 ]
 PercentOption = Annotated[
     int | None, typer.Option(help="The share of the pool's CPUs in percent, instead of COUNT.", min=1, max=100)
 ]
-NumaNodeOption = Annotated[int | None, typer.Option(help="Take COUNT CPUs of this NUMA node only.", min=0)]
+NumaNodeOption = Annotated[
+    int | None, typer.Option(help="Take COUNT CPUs of this NUMA node only.", callback=check_number)
+]
 PreemptionPolicyOption = Annotated[
     str | None,
-    typer.Option(
+    choice(
+        _preemption_policies,
         "--preemption-policy",
         help="Whether requests for a NUMA node may take these CPUs: legacy (yes) or non-preemptive (no).",
     ),
 ]
 #: The earlier name of --preemption-policy.
-OldPolicyOption = Annotated[str | None, typer.Option("--policy", hidden=True)]
+OldPolicyOption = Annotated[str | None, choice(_preemption_policies, "--policy", help="", hidden=True)]
 NumaPolicyOption = Annotated[
     str | None,
-    typer.Option(
+    choice(
+        _placement("NumaPolicy"),
         "--numa-policy",
         help="How NUMA nodes limit the choice: none, best-effort, restricted or single-numa-node.",
     ),
 ]
 CpuThreadPolicyOption = Annotated[
     str | None,
-    typer.Option("--cpu-thread-policy", help="How threads of a core are used: prefer, share, require or isolate."),
+    choice(
+        _placement("CpuThreadPolicy"),
+        "--cpu-thread-policy",
+        help="How threads of a core are used: prefer, share, require or isolate.",
+    ),
 ]
 UncoreCacheAlignmentOption = Annotated[
     str | None,
-    typer.Option("--uncore-cache-alignment", help="Whether to keep to few L3 cache domains: none, prefer or require."),
+    choice(
+        _placement("UncoreCacheAlignment"),
+        "--uncore-cache-alignment",
+        help="Whether to keep to few L3 cache domains: none, prefer or require.",
+    ),
 ]
 NearOption = Annotated[
-    str | None, typer.Option(help="Prefer CPUs near a NUMA node, a PCI address or a network interface.")
+    str | None,
+    typer.Option(help="Prefer CPUs near a NUMA node, a PCI address or a network interface.", callback=_check_near),
 ]
-PoolOption = Annotated[str, typer.Option("--pool", help="The pool: isolated or general.")]
+PoolOption = Annotated[str, choice(pools, "--pool", help="The pool: isolated or general.")]
 SocketOption = Annotated[
     Path | None, typer.Option("--socket", help="The path of the daemon's socket.", envvar="EPA_SOCKET")
 ]

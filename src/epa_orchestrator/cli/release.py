@@ -5,51 +5,59 @@
 
 from __future__ import annotations
 
-import difflib
-import heapq
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
-from epa_orchestrator.cli.options import JsonOption, SocketOption
-from epa_orchestrator.cli.output import end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.cli.nearest import did_you_mean
+from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service, choice, pools
+from epa_orchestrator.cli.output import fail, fail_if_read_only, print_json, say, warn
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
     from epa_orchestrator.protocol.answers import Allocation
 
-#: Comparing two names takes time that grows with the square of their length, and a server may send many long ones: so
-#: many names are compared, by so many of their characters, of which this part must be the same.
-_MOST_COMPARED: Final = 50
-_COMPARED_LENGTH: Final = 64
-_SIMILAR: Final = 0.6
-
 
 def release(
-    service: Annotated[str, typer.Argument(help="The service whose CPUs are released.")],
-    numa_node: Annotated[int | None, typer.Option(help="Release the CPUs of this NUMA node only.", min=0)] = None,
+    service: Annotated[
+        str,
+        typer.Argument(
+            metavar="SERVICE",
+            help="The service whose CPUs are released.",
+            callback=check_service,
+            autocompletion=complete_services,
+        ),
+    ],
+    numa_node: Annotated[
+        int | None, typer.Option(help="Release the CPUs of this NUMA node only.", callback=check_number)
+    ] = None,
     pool: Annotated[
         str | None,
-        typer.Option("--pool", help="The pool, isolated or general; by default the one that holds the CPUs."),
+        choice(pools, "--pool", help="The pool, isolated or general; by default the one that holds the CPUs."),
     ] = None,
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Release a service's CPUs. Its hugepage records stay: see the command hugepages."""
+    """Release a service's CPUs. Its hugepage records stay: see the command hugepages.
+
+    Examples:
+      epa-orchestrator release nova
+      epa-orchestrator release ovs-dpdk --numa-node 1
+    """
     with connect(socket) as client:
         claims = _claims(client, pool)
-        claim = _find(claims, service)
+        claim = _find(claims, service, pool)
         if claim is None:
-            fail(f"Nothing was released: service '{service}' holds no CPUs{_hint(service, claims)}")
-        pool = pool or claim.pool
+            fail(f"Nothing was released: service '{service}' holds no CPUs{_instead(client, service, claims, pool)}")
         service = claim.service_name
         if numa_node is None:
-            answer = client.allocate(service, -1, pool)
+            answer = client.allocate(service, -1, claim.pool)
         else:
-            answer = client.allocate_in_node(service, numa_node, -1, pool)
+            answer = client.allocate_in_node(service, numa_node, -1, claim.pool)
             left = _find(client.list_allocations(claim.pool).allocations, service)
             if left is not None and left.allocated_cores == claim.allocated_cores:
                 fail(
@@ -66,40 +74,44 @@ def release(
 def _claims(client: Client, pool: str | None) -> list[Allocation]:
     """The claims in both pools. A `pool` that does not exist is refused, and a read-only daemon ends the command."""
     isolated, general = client.list_allocations(), client.general_listing()
-    end_if_read_only(isolated.state_error)
+    fail_if_read_only(isolated.state_error)
     if pool not in (None, "isolated"):
         client.list_allocations(pool)
     return [*isolated.allocations, *(general.allocations if general else ())]
 
 
-def _find(claims: Iterable[Allocation], service: str) -> Allocation | None:
+def _find(claims: Iterable[Allocation], service: str, pool: str | None = None) -> Allocation | None:
     """The service's claim; the daemon, too, prefers the exact name."""
     from epa_orchestrator.client import is_same_name
 
-    same = [claim for claim in claims if is_same_name(claim.service_name, service)]
+    same = [claim for claim in claims if is_same_name(claim.service_name, service) and pool in (None, claim.pool)]
     return next((claim for claim in same if claim.service_name == service), next(iter(same), None))
 
 
-def _hint(service: str, claims: list[Allocation]) -> str:
-    """What may have been meant, as the end of a sentence."""
+def _instead(client: Client, service: str, claims: list[Allocation], pool: str | None) -> str:
+    """What the service holds instead, or which one may have been meant, as the end of a sentence."""
+    if elsewhere := _find(claims, service):
+        return f" in pool {pool}, but CPUs {elsewhere.allocated_cores} in pool {elsewhere.pool}"
+    if records := _hugepage_records(client, service):
+        return (
+            f", but has recorded hugepages ({', '.join(records)}): 'epa-orchestrator hugepages SERVICE --node NODE"
+            " --size SIZE --count -1' removes a record"
+        )
     if not claims:
         return ", and no other service does"
-    nearest = nearest_name(service, [claim.service_name for claim in claims])
-    return f"; did you mean '{nearest}'?" if nearest else "; 'epa-orchestrator list' shows which services do"
+    meant = did_you_mean(service, [claim.service_name for claim in claims])
+    return meant or "; 'epa-orchestrator list' shows which services do"
 
 
-def nearest_name(name: str, others: Iterable[str]) -> str | None:
-    """The name that is most like this one; None when none is similar."""
+def _hugepage_records(client: Client, service: str) -> list[str]:
+    """The hugepages that are recorded for the service."""
+    from epa_orchestrator.cli.units import format_size
+    from epa_orchestrator.client import is_same_name
 
-    def compared(text: str) -> str:
-        return text[:_COMPARED_LENGTH].casefold()
-
-    matcher = difflib.SequenceMatcher(autojunk=False, b=compared(name))
-
-    def similarity(other: str, *, exact: bool) -> float:
-        matcher.set_seq1(compared(other))
-        return matcher.ratio() if exact else matcher.quick_ratio()
-
-    likely = heapq.nlargest(_MOST_COMPARED, others, key=lambda other: similarity(other, exact=False))
-    nearest = max(likely, key=lambda other: similarity(other, exact=True), default=None)
-    return nearest if nearest is not None and similarity(nearest, exact=True) >= _SIMILAR else None
+    return [
+        f"{count} x {format_size(int(size))} on {node}"
+        for node, pages in client.memory_info().numa_hugepages.items()
+        for name, counts in pages.allocations.items()
+        if is_same_name(name, service)
+        for size, count in counts.items()
+    ]

@@ -34,7 +34,7 @@ def report(
 
     epa-orchestrator serve --machine report.json
     """
-    from epa_orchestrator.cli.report_parts import Sources, build_report
+    from epa_orchestrator.cli.report_parts import Sources, build_report, missing_parts
     from epa_orchestrator.client import Client
     from epa_orchestrator.state.database_files import FILE_NAME
 
@@ -53,6 +53,6 @@ def report(
     else:
         write_file(file, text + "\n")
         say(f"reported to {file}; its machine can be served with: epa-orchestrator serve --machine {file}", err=True)
-    for name, reason in document["missing"].items():
-        say(f"missing in the report: {name}: {reason}", err=True)
+    for sentence in missing_parts(document):
+        say(sentence, err=True)
     end_if_read_only(document.get("pools", {}).get("isolated", {}).get("state_error"))

@@ -9,7 +9,6 @@ the parameters in `_KERNEL_PARAMETERS`. Its size is bounded.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import platform
@@ -64,6 +63,7 @@ def build_report(sources: Sources) -> dict[str, Any]:
         "settings": lambda: _settings(sources.settings_file),
         "pools": lambda: _pools(sources.client),
         "hugepages": lambda: sources.client.memory_info().model_dump(mode="json", exclude_none=True)["numa_hugepages"],
+        "machine_of_the_daemon": lambda: sources.client.machine().model_dump(mode="json", exclude_none=True),
         "history": lambda: _history(sources.database),
         "recording": lambda: _recording(sources.sysfs, missing),
     }
@@ -100,8 +100,15 @@ def _summary(report: dict[str, Any]) -> list[str]:
     listings = report.get("pools", {}).values()
     lines += dict.fromkeys(warning for listing in listings for warning in listing.get("warnings", ()))
     lines += dict.fromkeys(f"READ-ONLY: {problem}" for each in listings if (problem := each.get("state_error")))
-    lines += [f"Missing: {name}: {reason}" for name, reason in report["missing"].items()]
-    return lines
+    return lines + missing_parts(report)
+
+
+def missing_parts(report: dict[str, Any]) -> list[str]:
+    """One sentence for each reason why something is missing."""
+    names: dict[str, list[str]] = {}
+    for name, reason in report["missing"].items():
+        names.setdefault(reason, []).append(name)
+    return [f"missing: {', '.join(each)}: {reason}" for reason, each in names.items()]
 
 
 def _versions(snap_revision: str | None) -> dict[str, str]:
@@ -145,7 +152,7 @@ def _history(database: Path) -> list[dict[str, Any]]:
     """The newest events that fit, oldest first."""
     from epa_orchestrator.state.reading import read_events
 
-    events = [dataclasses.asdict(event) for event in read_events(database, None, _MOST_EVENTS)]
+    events = [event.document() for event in read_events(database, None, _MOST_EVENTS)]
     while events and len(json.dumps(events)) > _MOST_BYTES:
         events = events[len(events) // 2 :] if len(events) > 1 else []
     return events

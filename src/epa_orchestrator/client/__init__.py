@@ -8,6 +8,8 @@ those below.
 """
 
 from epa_orchestrator.client.checks import is_same_name
-from epa_orchestrator.client.client import Client, DaemonError, RefusedByDaemon, Unreachable
+from epa_orchestrator.client.client import Client
+from epa_orchestrator.client.errors import DaemonError, RefusedByDaemon, Unreachable, WatchEnded
+from epa_orchestrator.client.watching import Watch
 
-__all__ = ["Client", "DaemonError", "RefusedByDaemon", "Unreachable", "is_same_name"]
+__all__ = ["Client", "DaemonError", "RefusedByDaemon", "Unreachable", "Watch", "WatchEnded", "is_same_name"]

@@ -33,7 +33,7 @@ from epa_orchestrator.protocol.answers import (
 )
 from epa_orchestrator.protocol.machine import MachineAnswer
 
-_MODEL = TypeVar("_MODEL", bound=Answer)
+_MODEL = TypeVar("_MODEL", bound=BaseModel)
 
 #: The most characters of a text: a list of every second CPU up to MAX_CPU_ID has 190,000 characters.
 _MAX_TEXT_LENGTH: Final = 262_144
@@ -54,12 +54,13 @@ _CPU_LISTS: Final = {
     *("allocated_cores", "cores_allocated", "shared_cpus", "withheld_cpus", "cpus", "numa_nodes"),
     *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus", "taken", "nodes", "core"),
     *("present", "online", "isolated", "l3_domains", "l2_clusters", "states", "pools"),
+    *("online_cpus", "isolated_cpus", "taken_from"),
 }
 #: Records of the history, which hold what other clients have sent: whoever shows them has to escape them.
 _RECORDS: Final = ("before", "after", "request")
-_NAMES: Final = frozenset(("service_name", "outdated_placements"))
 #: Numbers that may have a fraction.
 _FRACTIONS: Final = frozenset(("at", *_RECORDS))
+_NAMES: Final = frozenset(("service_name", "outdated_placements", "taken_by"))
 #: Fields that repeat a number of the request, -1 for a release.
 _REQUEST_NUMBERS: Final = frozenset(("num_of_cores", "hugepages_requested"))
 #: Fields of an answer that must repeat the request's value.
@@ -281,11 +282,11 @@ _KEYS: Final[dict[str, tuple[Callable[[str, str], None], str]]] = {
     "numa_hugepages": (_check_node, "numa_hugepages"),
     "allocations": (_check_name, "sizes"),
     "taken": (_check_name, "taken"),
-    "taken_from": (_check_name, "taken"),
     "taken_by": (_check_name, "taken"),
     "core_neighbours": (_check_name, "taken"),
     "states": (_check_name, "states"),
     "pools": (_check_name, "pools"),
+    "taken_from": (_check_name, "taken_from"),
     "sizes_kb": (_check_size, "nodes"),
     "sizes": (_check_size, "count"),
     "room": (_check_size, "count"),

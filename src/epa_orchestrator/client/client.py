@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from epa_orchestrator.client.checks import InvalidAnswerError, check_reply, decode, parse
+from epa_orchestrator.client.errors import DaemonError, RefusedByDaemon, Unreachable
 from epa_orchestrator.client.exchange import TooLongError, exchange
-from epa_orchestrator.errors import EpaError
+from epa_orchestrator.client.watching import Watch
 from epa_orchestrator.protocol.answers import (
     Answer,
     CoresAnswer,
     ErrorAnswer,
-    Explanation,
     HugepagesAnswer,
     Listing,
     MemoryAnswer,
@@ -32,33 +31,6 @@ _MODEL = TypeVar("_MODEL", bound=Answer)
 
 #: Larger than any answer: a listing of 10,000 services with long names has 5 MB.
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-
-#: A longer refusal is cut to this many characters: the longest names all CPUs that other services hold.
-_MAX_SENTENCE_LENGTH: Final = 16_384
-
-
-class DaemonError(EpaError):
-    """A request got no valid answer, or a refusal.
-
-    ```
-    DaemonError          the answer is invalid, or belongs to another request
-    ├── Unreachable      no daemon answers, or not in time
-    └── RefusedByDaemon  the daemon refuses the request
-    ```
-    """
-
-
-class Unreachable(DaemonError):
-    """No daemon answers; the message says why and what to do."""
-
-
-class RefusedByDaemon(DaemonError):
-    """The daemon refused; the message is its sentence, `explanation` its reasons if the request asked for them."""
-
-    def __init__(self, sentence: str, explanation: Explanation | None = None, warnings: tuple[str, ...] = ()) -> None:
-        super().__init__(sentence)
-        self.explanation = explanation
-        self.warnings = warnings
 
 
 class Client:
@@ -130,6 +102,14 @@ class Client:
         fields = {"node_id": node_id, "size_kb": size_kb, "hugepages_requested": count}
         return self._request(HugepagesAnswer, action="allocate_hugepages", service_name=service, **fields)
 
+    def watch(self, pool: str = "isolated") -> Watch:
+        """Everything that changes from now on; the first event is the present state, as a listing of this pool has it.
+
+        Use it in a `with` block, which closes the connection, and iterate. `timeout` is for the first event, and for a
+        line that has begun; from one line to the next it can take as long as nothing changes.
+        """
+        return Watch(self.path, self.timeout, pool, _MAX_ANSWER_BYTES)
+
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Send a request unchanged, and return any JSON object that comes back, an error too.
 
@@ -145,7 +125,7 @@ class Client:
         try:
             if "error" in decode(sent):
                 refusal = parse(ErrorAnswer, sent)
-                raise RefusedByDaemon(_readable(refusal.error), refusal.explanation, refusal.warnings)
+                raise RefusedByDaemon.of(refusal)
             answer = parse(model, sent)
             check_reply(fields, answer)
         except InvalidAnswerError as error:
@@ -158,22 +138,4 @@ class Client:
         except TooLongError:
             raise DaemonError(f"The server at {self.path} sends more than {_MAX_ANSWER_BYTES} bytes") from None
         except OSError as error:
-            raise Unreachable(self._unreachable(error)) from error
-
-    def _unreachable(self, error: OSError) -> str:
-        """The sentence about an exchange that failed."""
-        if isinstance(error, TimeoutError):
-            return f"The daemon at {self.path} did not answer within {self.timeout:g} seconds"
-        if error.errno in (errno.ENOENT, errno.ECONNREFUSED):
-            return (
-                f"No daemon serves {self.path}: start it with 'snap start epa-orchestrator', or outside a snap with"
-                " 'epa-orchestrator serve'"
-            )
-        return f"The daemon at {self.path} cannot be reached: {error.strerror or error}"
-
-
-def _readable(refusal: str) -> str:
-    """The daemon's sentence, cut to a length that a person can read."""
-    if not refusal.strip():
-        return "The daemon refused the request without a reason"
-    return refusal if len(refusal) <= _MAX_SENTENCE_LENGTH else refusal[:_MAX_SENTENCE_LENGTH] + "…"
+            raise Unreachable.because(error, self.path, self.timeout) from error

@@ -1,12 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""One exchange over a Unix socket: a request and its whole answer, within one deadline."""
+"""One exchange over a Unix socket: a request and its whole answer within one deadline, or the lines that follow it."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import select
 import socket
 import struct
 import time
@@ -63,6 +65,72 @@ def exchange(path: Path, request: bytes, timeout: float, limit: int) -> bytes:
                 raise error from None
             return answer
         return _read_to_end(connection, deadline, limit)
+
+
+class Lines:
+    """The lines that a server sends on one connection, until it closes."""
+
+    def __init__(self, path: Path, request: bytes, timeout: float, limit: int) -> None:
+        """Connect and send the request. The first line is due `timeout` seconds from now.
+
+        Raises OSError when that fails.
+        """
+        self._timeout = timeout
+        self._limit = limit
+        self._received: bytearray = bytearray()
+        #: How much of it has been searched for the end of a line.
+        self._searched = 0
+        self._deadline: _Deadline | None = _Deadline(timeout)
+        self._is_first = True
+        self._connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            descriptors.refuse(self._connection)
+            _connect(self._connection, path, self._deadline)
+            self._connection.settimeout(self._deadline.left())
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the answer may be here all the same
+                self._connection.sendall(request)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self) -> bytes | None:
+        """The next line without its end; None at the end of the stream, where a line that was cut off is dropped.
+
+        A first line needs no end. Waits for a line to begin, and then `timeout` seconds for the rest of it.
+
+        Raises OSError (TimeoutError when a line takes too long), and TooLongError for one of more than `limit` bytes.
+        """
+        while (end := self._received.find(b"\n", self._searched)) < 0:
+            self._searched = len(self._received)
+            if self._searched > self._limit:
+                raise TooLongError
+            if self._received and self._deadline is None:
+                self._deadline = _Deadline(self._timeout)
+            part = self._receive()
+            if not part:
+                rest = bytes(self._received)
+                self._received.clear()
+                return rest if rest and self._is_first else None
+            self._received += part
+        line = bytes(self._received[:end])
+        del self._received[: end + 1]
+        self._searched, self._deadline, self._is_first = 0, None, False
+        return line
+
+    def has_more(self, seconds: float) -> bool:
+        """Whether a line, a part of one, or the end of the stream comes within some seconds."""
+        return bool(self._received) or bool(select.select([self._connection], [], [], seconds)[0])
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+    def _receive(self) -> bytes:
+        self._connection.settimeout(None if self._deadline is None else self._deadline.left())
+        try:
+            return self._connection.recv(_READ_SIZE)
+        except ConnectionResetError:
+            return b""
 
 
 def _connect(connection: socket.socket, path: Path, deadline: _Deadline) -> None:

@@ -41,9 +41,8 @@ _MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
 class Archive:
     """Answers get_history and get_claim. Use it in the event loop's thread."""
 
-    def __init__(self, current: Current, *, ledger_known: bool) -> None:
+    def __init__(self, current: Current) -> None:
         self._current = current
-        self._ledger_known = ledger_known
         self._worker: Worker | None = None
         self._waiting: Counter[int] = Counter()
 
@@ -55,7 +54,7 @@ class Archive:
             return
         if self._worker is None:  # most daemons are never asked
             self._worker = Worker()
-        job = _Job(self._current, request, ledger_known=self._ledger_known)
+        job = _Job(self._current, request)
 
         def done(error: Exception | None) -> None:
             self._waiting[peer.uid] -= 1
@@ -85,7 +84,7 @@ class Archive:
 class _Job:
     """One request, with the state that it is answered from: it was the current one when the request came."""
 
-    def __init__(self, current: Current, request: PastReading, *, ledger_known: bool) -> None:
+    def __init__(self, current: Current, request: PastReading) -> None:
         self.answer = b""
         self.database = current.database
         self._request = request
@@ -93,7 +92,7 @@ class _Job:
         self._pools = current.known_pools()
         self._ledger = current.ledger_on(self._pools) if self._pools is not None else current.ledger
         self._problem = current.problem
-        self._ledger_known = ledger_known
+        self._ledger_known = current.ledger_known
 
     def run(self) -> None:
         """Make the answer, in any thread."""

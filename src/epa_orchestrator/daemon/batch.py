@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from epa_orchestrator.allocation.claims import Change
+from epa_orchestrator.allocation.claims import Change, ClaimChange
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
@@ -76,6 +76,13 @@ class _Verdict(NamedTuple):
     note: Note = NOTHING_NOTED
 
 
+class Step(NamedTuple):
+    """What one decision changes, and all claims that differ then: others may withhold other CPUs than before."""
+
+    change: Change
+    claims: tuple[ClaimChange, ...]
+
+
 class Batch:
     """Mutations and their decisions: `carry_out` in any thread, or `begin` and `go_on` in one and `finish` in another.
 
@@ -84,10 +91,23 @@ class Batch:
     `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
     time (seconds) of the slowest decision, `known_quick` says whether decisions like these have been quick before, and
     `store_problem` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
+    `begun_with` is the ledger that the decisions began with; with `keep_steps`, `steps` is the way from there to
+    `ledger`, for those who watch.
     """
 
-    def __init__(self, store: Store, host: Host, ledger: Ledger, seen: LastSeen, waiting: Sequence[Waiting]) -> None:
-        self.ledger = ledger
+    def __init__(
+        self,
+        store: Store,
+        host: Host,
+        ledger: Ledger,
+        seen: LastSeen,
+        waiting: Sequence[Waiting],
+        *,
+        keep_steps: bool = False,
+    ) -> None:
+        self.ledger = self.begun_with = ledger
+        self.steps: list[Step] = []
+        self._keep_steps = keep_steps
         self.seen: LastSeen = seen
         self.decided: list[Decided] = []
         self.left = waiting
@@ -126,7 +146,7 @@ class Batch:
         """Decide on the pools as they are now, for some seconds."""
         try:
             self.pools = pools
-            self._after = self.ledger = self.ledger.on(pools.cores)
+            self._after = self.ledger = self.begun_with = self.ledger.on(pools.cores)
             self._decide_all(pools, seconds)
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
             self._fail(error)
@@ -166,6 +186,8 @@ class Batch:
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
             verdict = self._decide(self._after, pools, each)
+            if verdict.change and self._keep_steps:
+                self.steps.append(Step(verdict.change, verdict.ledger.changes_since(self._after, verdict.change)))
             self._after = verdict.ledger
             tentative = verdict.ledger is not self.ledger
             self.decided.append(Decided(each, verdict.answer, verdict.outcome, tentative, verdict.reason))
@@ -200,6 +222,7 @@ class Batch:
         sentence, reason = self._sentence(error)
         answer = error_answer(sentence)
         self._after = self.ledger
+        self.steps.clear()
         self.decided = [
             each._replace(answer=answer, outcome=sentence, reason=reason) if each.tentative else each
             for each in self.decided

@@ -3,74 +3,38 @@
 
 """Connection: one client of the socket, from its first byte to the end of its answer, and how long each step may take.
 
-Each client sends one request. The connection works on the event loop's readiness callbacks, without asyncio's streams.
-No client can delay another one: nothing here waits, every phase has a deadline, and each callback does a few reads and
-writes at most.
+Each client sends one request. One that watches goes on as a `watcher`. The connection works on the event loop's
+readiness callbacks, without asyncio's streams. No client can delay another one: nothing here waits, every phase has a
+deadline, and each callback does a few reads and writes at most.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import enum
-import fcntl
 import socket
-import struct
-import termios
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from epa_orchestrator import descriptors
 from epa_orchestrator.daemon import peer_log
-from epa_orchestrator.daemon.deferred import DeferredCalls
-from epa_orchestrator.daemon.orchestrator import Orchestrator
-from epa_orchestrator.daemon.peer_names import NameReader
 from epa_orchestrator.daemon.peers import Standing, may_change
-from epa_orchestrator.daemon.quotas import Quotas
-from epa_orchestrator.descriptors import PassedError, SlowCloser, end
+from epa_orchestrator.daemon.replies import Reply
+from epa_orchestrator.daemon.shared import Shared
+from epa_orchestrator.daemon.unread import unread_bytes
+from epa_orchestrator.daemon.watcher import Watcher
+from epa_orchestrator.descriptors import PassedError, end
 from epa_orchestrator.metrics.counts import NO_ACTION, Reason, counts
 from epa_orchestrator.peer import UNNAMED, Peer
 from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.fields import ProtocolError
 from epa_orchestrator.protocol.framing import IncomingRequest
-from epa_orchestrator.protocol.readings import Reading
+from epa_orchestrator.protocol.readings import Reading, Watch
 from epa_orchestrator.protocol.requests import Request
 
 _RECV_BYTES: Final = 4096
 #: A connection without a byte for this time (seconds) may be closed to make room for another one.
 _IDLE_SECONDS: Final = 1.0
-_INT: Final = struct.Struct("i")
-
-
-@dataclass(frozen=True)
-class ConnectionLimits:
-    """How many connections may be open at once, and how long each step may take (seconds)."""
-
-    connections: int = 2048
-    #: To receive a whole request.
-    read_timeout: float = 5.0
-    #: For the client to read some more of its answer.
-    write_timeout: float = 10.0
-    #: To discard input after an error.
-    linger_timeout: float = 5.0
-    #: At the stop: for everything but commits, and for commits too.
-    stop_grace: float = 1.0
-    commit_grace: float = 30.0
-
-
-class Shared:
-    """The state that all connections share, and the open connections."""
-
-    def __init__(self, orchestrator: Orchestrator, limits: ConnectionLimits) -> None:
-        self.orchestrator = orchestrator
-        self.limits = limits
-        self.loop = asyncio.get_running_loop()
-        self.quotas: Quotas[Connection] = Quotas(limits.connections)
-        self.connections: dict[Connection, None] = {}
-        self.slow_closer = SlowCloser(self.loop.call_later)
-        self.deferred = DeferredCalls(self.loop)
-        self.names = NameReader()
 
 
 class _Phase(enum.Enum):
@@ -95,6 +59,8 @@ class Connection:
     _unread = 0
     #: Whether this connection counts as a waiting change.
     _is_waiting_change = False
+    #: Whether this connection counts as one that watches.
+    _counts_as_watch = False
     _is_deferred = False
     _watches_input = False
     _watches_output = False
@@ -203,21 +169,51 @@ class Connection:
         self._phase = _Phase.CLOSED
         self._unwatch()
         self._end_change()
+        if self._counts_as_watch:
+            self._shared.quotas.end_watch(self._standing, self._peer.uid)
         end(self._socket, self._shared.slow_closer)
+        self._leave()
+
+    def _leave(self) -> None:
+        """Count as an open connection no more."""
         del self._shared.connections[self]
         self._shared.quotas.remove(self, self._standing, self._peer.uid)
 
     def _serve(self, request: Request) -> None:
         self._unwatch()
-        refusal = None if isinstance(request, Reading) else self._begin_change()
+        if isinstance(request, Watch):
+            refusal = self._begin_watch()
+        else:
+            refusal = None if isinstance(request, Reading) else self._begin_change()
         if refusal is not None:
             self._fail(*refusal, request.action)
             return
         self._phase = _Phase.WAITING
-        # The last bytes of the request came at the time of the last progress.
-        reply = counts.timed(request.action, self._last_progress, self._reply) if counts.on else self._reply
+        reply = self._timed(request, self._reply)
+        if isinstance(request, Watch):
+            self._shared.orchestrator.watch(request, self._peer, reply, self._timed(request, self._become_watcher))
+            return
         names = UNNAMED if isinstance(request, Reading) else self._shared.names.names_of(self._socket, self._peer)
         self._shared.orchestrator.submit(request, self._peer, reply, names)
+
+    def _timed(self, request: Request, reply: Reply) -> Reply:
+        """The reply that also notes how long it took: the request was whole at the time of the last progress."""
+        return counts.timed(request.action, self._last_progress, reply) if counts.on else reply
+
+    def _begin_watch(self) -> tuple[str, Reason] | None:
+        """Count a connection that watches; the error if there are too many."""
+        if not self._shared.quotas.begin_watch(self._standing, self._peer.uid):
+            sentence = f"Too many connections of user {self._peer.uid} watch: close some of them, or try again later"
+            return sentence, "quota"
+        self._counts_as_watch = True
+        return None
+
+    def _become_watcher(self, first_line: bytes) -> None:
+        """Hand the socket over to a watcher, which lives on in place of this connection."""
+        if self._phase is _Phase.WAITING:
+            self._phase = _Phase.CLOSED
+            self._leave()
+            Watcher(self._shared, self._socket, self._peer, self._standing, first_line)
 
     def _begin_change(self) -> tuple[str, Reason] | None:
         """Count a change that waits for its commit; the error if the user may not change claims, or too many wait."""
@@ -301,11 +297,11 @@ class Connection:
 
     def _check_whether_it_reads(self, now: float) -> None:
         """Note progress if the client has read something, even if there is no room yet for the next write."""
-        if _unread_bytes(self._fd) < self._unread:
+        if unread_bytes(self._fd) < self._unread:
             self._note_progress(now)
 
     def _note_progress(self, now: float) -> None:
-        self._unread = _unread_bytes(self._fd)
+        self._unread = unread_bytes(self._fd)
         self._last_progress = now
         self._deadline = now + self._shared.limits.write_timeout
 
@@ -342,9 +338,3 @@ class Connection:
         if self._watches_output:
             self._watches_output = False
             self._shared.loop.remove_writer(self._fd)
-
-
-def _unread_bytes(fd: int) -> int:
-    """The number of bytes that the peer has not read yet, as the kernel counts, with overhead (SIOCOUTQ, unix(7))."""
-    (unread,) = _INT.unpack(fcntl.ioctl(fd, termios.TIOCOUTQ, _INT.pack(0)))
-    return unread

@@ -38,8 +38,8 @@ class State(NamedTuple):
 class Current:
     """The committed ledger, the store and the host. Change it in the event loop's thread only.
 
-    `problem` says why nothing may be changed, None when all is well. `stored_seen` is what the store knows of where
-    CPUs were last seen. `warnings` are those of the start.
+    `problem` says why nothing may be changed, None when all is well. `ledger_known` is false when the claims could not
+    be read. `stored_seen` is what the store knows of where CPUs were last seen. `warnings` are those of the start.
     """
 
     def __init__(self, host: Host, state: State) -> None:
@@ -47,6 +47,7 @@ class Current:
         self.store = state.store
         self.problem = state.problem
         self.ledger = state.ledger or Ledger()
+        self.ledger_known = state.ledger is not None
         self.stored_seen = state.seen
         self.warnings = state.warnings
         self.database = state.store.path if state.store is not None else state.database

@@ -72,11 +72,13 @@ class ClaimParts:
         if configured is not self._configured and configured != self._configured:
             self._forget_withheld(configured.mask ^ self._configured.mask)
             self._configured = configured
-        changes = _changes(self._claims, claims)
+        changes = changes_between(self._claims, claims)
         due = changes[:most]
         for service, claim in due:
             for pool, parts in self._pools.items():
-                parts.put(service, _encode(claim, configured) if claim is not None and claim.pool == pool else None)
+                parts.put(
+                    service, encode_claim_part(claim, configured) if claim is not None and claim.pool == pool else None
+                )
         self._claims = claims if len(due) == len(changes) else _with(self._claims, due)
         return self._claims is claims
 
@@ -93,7 +95,8 @@ class ClaimParts:
         return self._pools[pool]
 
 
-def _encode(claim: Claim, configured: CpuSet) -> bytes:
+def encode_claim_part(claim: Claim, configured: CpuSet) -> bytes:
+    """A claim as listings show it; `configured` are the CPUs of all pools."""
     allocation = Allocation(
         service_name=claim.service,
         pool=claim.pool,
@@ -126,7 +129,7 @@ class PageParts:
 
     def use(self, pages: Mapping[str, Mapping[PageKind, int]], most: int | None = None) -> bool:
         """Use these records; returns whether all are encoded. With `most`, it encodes at most that many services."""
-        changes = _changes(self._pages, pages)
+        changes = changes_between(self._pages, pages)
         due = changes[:most]
         for service, counts in due:
             parts = _encode_pages(service, counts or {})
@@ -159,7 +162,7 @@ def _encode_pages(service: str, counts: Mapping[PageKind, int]) -> dict[int, byt
     return {node_id: to_json({service: sizes})[1:-1] for node_id, sizes in by_node.items()}
 
 
-def _changes(before: Mapping[str, _T], after: Mapping[str, _T]) -> list[tuple[str, _T | None]]:
+def changes_between(before: Mapping[str, _T], after: Mapping[str, _T]) -> list[tuple[str, _T | None]]:
     """The services whose value is another object than before, each with its value; None for those that are gone."""
     if after is before:
         return []

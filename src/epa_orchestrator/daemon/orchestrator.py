@@ -19,20 +19,23 @@ from typing import Final
 
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.outdated import Review
+from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon.archive import Archive
 from epa_orchestrator.daemon.batch import Batch, Decided, Waiting
 from epa_orchestrator.daemon.current import Current, State
+from epa_orchestrator.daemon.feed import Feed
 from epa_orchestrator.daemon.metrics_port import view_of
 from epa_orchestrator.daemon.pace import Pace
 from epa_orchestrator.daemon.reader import Reader
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer, send, send_error
 from epa_orchestrator.daemon.upkeep import Upkeep
+from epa_orchestrator.daemon.watchers import Watchers
 from epa_orchestrator.daemon.worker import Call, Done, Worker
 from epa_orchestrator.metrics.counts import Reason, counts
 from epa_orchestrator.metrics.figures import View
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
-from epa_orchestrator.protocol.readings import ListAllocations, PastReading, Reading
+from epa_orchestrator.protocol.readings import ListAllocations, PastReading, Reading, Watch
 from epa_orchestrator.protocol.requests import Request
 
 log = logging.getLogger(__name__)
@@ -59,10 +62,10 @@ class Orchestrator:
         self._upkeep = Upkeep(
             self._current, review, self._reviewer, lambda: self._busy, self._run_alone, self._lose_state
         )
-        self._reader = Reader(
-            self._current, review, self._reviewer, self._upkeep.rest, ledger_known=state.ledger is not None
-        )
-        self._archive = Archive(self._current, ledger_known=state.ledger is not None)
+        self.watchers = Watchers()
+        self._reader = Reader(self._current, review, self._reviewer, self._host_read, self._begin_watch)
+        self._feed = Feed(self._current, review, self.watchers, lambda: self._reader.warnings, self._reader.read_host)
+        self._archive = Archive(self._current)
         self._upkeep.start()
 
     def use(self, settings: Settings) -> None:
@@ -70,6 +73,7 @@ class Orchestrator:
         self.settings = settings
         self._current.host.use(settings)
         self._upkeep.rest()
+        self._feed.look()
 
     def read_host_again(self) -> None:
         """Read the whole machine again before the next request, whatever the kernel's lists show."""
@@ -79,6 +83,7 @@ class Orchestrator:
     def warn(self, sentence: str | None) -> None:
         """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
         self._reader.warn(sentence)
+        self._feed.look()
 
     def view(self, connections: int) -> View:
         """All that is known now, for the metrics; the one method that any thread may call."""
@@ -104,6 +109,10 @@ class Orchestrator:
             else:
                 self._start()
 
+    def watch(self, request: Watch, peer: Peer, reply: Reply, begin: Reply) -> None:
+        """Serve a request to watch: `begin` gets the first line and adds a watcher, or else `reply` gets a refusal."""
+        self._reader.read(request, peer, reply, begin)
+
     @property
     def busy(self) -> bool:
         """Whether changes wait for their commit, or for their answers."""
@@ -111,6 +120,7 @@ class Orchestrator:
 
     def close(self) -> None:
         """Let the commit under way end, and close the store."""
+        self._feed.close()
         self._upkeep.close()
         self._archive.close()
         self._reviewer.close()
@@ -132,7 +142,14 @@ class Orchestrator:
         assert current.store is not None
         waiting, self._waiting = self._waiting, []
         self._alone = len(waiting) == 1
-        batch = Batch(current.store, current.host, current.ledger, current.stored_seen, waiting)
+        batch = Batch(
+            current.store,
+            current.host,
+            current.ledger,
+            current.stored_seen,
+            waiting,
+            keep_steps=bool(self.watchers),
+        )
         pools = current.known_pools()
         if pools is not None and self._pace.is_quick(pools, current.ledger, [each.request for each in waiting]):
             batch.known_quick = True
@@ -188,6 +205,8 @@ class Orchestrator:
             counts.committed(len(batch.changing), batch.commit_seconds, failed=batch.commit_failed)
         self._current.ledger, self._current.stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
+        if self.watchers:
+            self._feed.batch_ended(batch)
         if batch.store_problem is not None:
             self._lose_state(batch.store_problem)
         sending = bool(self._unsent)
@@ -225,3 +244,14 @@ class Orchestrator:
     def _lose_state(self, reason: str) -> None:
         """Serve readings only from now on."""
         self._reader.fail(self._current.lose_state(reason))
+        self._feed.look()
+
+    def _begin_watch(self, pools: Pools) -> None:
+        """A watcher is about to get its first line, which is about these pools."""
+        self._feed.begin(pools)
+
+    def _host_read(self, pools: Pools | None) -> None:
+        """The host was read in another thread: tell those who watch, and judge the placements on it."""
+        if pools is not None and self.watchers:
+            self._feed.catch_up(pools)
+        self._upkeep.rest()

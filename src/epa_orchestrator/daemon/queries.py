@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from epa_orchestrator import __version__
 from epa_orchestrator.allocation.allocate import find_pool
 from epa_orchestrator.allocation.cpu_states import cpu_states
 from epa_orchestrator.allocation.host import Host
@@ -24,7 +25,8 @@ from epa_orchestrator.names import PoolName
 from epa_orchestrator.protocol.answers import ListingHead, PageCapacity, PoolSummary, add_warnings
 from epa_orchestrator.protocol.machine import MachineHead
 from epa_orchestrator.protocol.memory import NodePart, encode_memory
-from epa_orchestrator.protocol.readings import GetMachine, GetMemoryInfo, PresentReading
+from epa_orchestrator.protocol.readings import GetMachine, GetMemoryInfo, PresentReading, Watch
+from epa_orchestrator.protocol.watching import encode_state
 
 #: How many services are encoded at a stretch: 2,000 claims take 22 ms, the hugepage records of 7,000 services 39 ms.
 _ENCODED_AT_ONCE: Final = 100
@@ -75,6 +77,8 @@ class Queries:
         self._problem = problem
         self._ledger_known = ledger_known
         self._prepared: dict[PoolName, _Prepared] = {}
+        #: The last first line for watchers, and what it was made of.
+        self._last_line: tuple[tuple[bytes, bytes | None, tuple[str, ...]], bytes] | None = None
         self._claims = ClaimParts()
         self._pages = PageParts()
         self._machine = EncodedMachine()
@@ -95,6 +99,11 @@ class Queries:
         """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
         self._warnings = self._warnings_of_start + ((sentence,) if sentence is not None else ())
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings in every listing."""
+        return self._warnings + self._host.warnings()
+
     def prepare(self, ledger: Ledger, pools: Pools, request: PresentReading) -> bool:
         """Encode some of the parts that changed; returns whether all are encoded, so that `answer` is quick."""
         if isinstance(request, GetMemoryInfo):
@@ -113,6 +122,8 @@ class Queries:
         if isinstance(request, GetMachine):
             return self._describe(ledger, pools, request)
         prepared = self._listing(ledger, pools, find_pool(ledger, pools, request.pool))
+        if isinstance(request, Watch):
+            return self._state_line(ledger, pools, prepared, request.warnings)
         if warnings := request.warnings:
             return add_warnings(prepared.plain, prepared.warnings + warnings)
         return prepared.answer
@@ -149,14 +160,27 @@ class Queries:
             states = states | {"unavailable": states["free"], "free": EMPTY}
         named = [pool for pool in (pools.isolated, pools.general) if pool is not None]
         return MachineHead(
+            daemon_version=__version__,
             states={state: str(cpus) for state, cpus in states.items()},
             pools={pool.name: str(pool.configured) for pool in named},
             state_error=self._problem,
         )
 
+    def _state_line(self, ledger: Ledger, pools: Pools, asked: _Prepared, warnings: tuple[str, ...]) -> bytes:
+        """The first line for a watcher: the listing of the pool that it asked for, with the other one's in it.
+
+        Many watchers may wait for one at a time, so they share its bytes.
+        """
+        others = [pool for pool in listed_pools(ledger, pools) if pool is not asked.pool]
+        other_pool = self._listing(ledger, pools, others[0]).plain if others else None
+        made_of = asked.plain, other_pool, asked.warnings + warnings
+        if self._last_line is None or self._last_line[0] != made_of:
+            self._last_line = made_of, encode_state(*made_of)
+        return self._last_line[1]
+
     def _listing(self, ledger: Ledger, pools: Pools, pool: Pool) -> _Prepared:
         found = self._prepared.get(pool.name)
-        made_of = ledger, pool, self._review.revision, self._warnings + self._host.warnings()
+        made_of = ledger, pool, self._review.revision, self.warnings
         if found is None or not _is_made_of(found, *made_of):
             plain = self._build(ledger, pools, pool)
             found = _Prepared(*made_of, plain, add_warnings(plain, made_of[-1]))
@@ -175,16 +199,28 @@ class Queries:
             total_allocated_cpus=len(owned),
             total_available_cpus=len(pool.eligible),
             remaining_available_cpus=len(ledger.free(pool)) if self._ledger_known else 0,
-            cpu_pool=PoolSummary(
-                source=pool.source,
-                configured_cpus=str(pool.configured),
-                eligible_cpus=str(pool.eligible),
-                unavailable_allocated_cpus=str(owned - pool.eligible),
-            ),
+            cpu_pool=summary_of(pool, owned),
             outdated_placements=tuple([service for service in services if service in outdated]) if outdated else (),
             state_error=self._problem,
         )
         return head.encode_with(parts.in_order())
+
+
+def listed_pools(ledger: Ledger, pools: Pools) -> list[Pool]:
+    """The pools that can be listed: a general pool that is not configured counts while services hold claims in it."""
+    if pools.general is None and not ledger.owned["general"]:
+        return [pools.isolated]
+    return [pools.isolated, pools.general or pools.unconfigured]
+
+
+def summary_of(pool: Pool, owned: CpuSet) -> PoolSummary:
+    """The CPUs of a pool of which services own some."""
+    return PoolSummary(
+        source=pool.source,
+        configured_cpus=str(pool.configured),
+        eligible_cpus=str(pool.eligible),
+        unavailable_allocated_cpus=str(owned - pool.eligible),
+    )
 
 
 def _capacity(ledger: Ledger, pools: Pools, node_id: int, counts: Iterable[Hugepages]) -> list[PageCapacity]:

@@ -4,7 +4,8 @@
 """Quotas: how many connections each user may have, and which one is closed for a new one. No user can lock out others.
 
 There are three shares: one for root and the daemon's own user, one for the users that the settings allow to change
-claims, and one for all other users. A single user gets only a part of the second or third share.
+claims, and one for all other users. A single user gets only a part of the second or third share. Clients that watch
+stay connected, so they may take at most a half of each part.
 """
 
 from __future__ import annotations
@@ -24,6 +25,16 @@ class Share(NamedTuple):
     total: int
     per_user: int
     waiting: int
+
+    @property
+    def watching(self) -> int:
+        """How many of all connections may watch."""
+        return self.total // 2
+
+    @property
+    def watching_per_user(self) -> int:
+        """How many of one user's connections may watch."""
+        return self.per_user // 2
 
 
 def shares_of(connections: int) -> dict[Standing, Share]:
@@ -54,13 +65,14 @@ C = TypeVar("C", bound=Closable)
 
 
 class Quotas(Generic[C]):
-    """All connections by standing and user, and the changes that wait for their commit."""
+    """All connections by standing and user, the changes that wait for their commit, and the connections that watch."""
 
     def __init__(self, connections: int) -> None:
         self.shares = shares_of(connections)
         self._members: dict[Standing, dict[int, dict[C, None]]] = {standing: {} for standing in Standing}
         self._counts = dict.fromkeys(Standing, 0)
         self._waiting_changes = dict.fromkeys(Standing, 0)
+        self._watches: dict[Standing, dict[int, int]] = {standing: {} for standing in Standing}
 
     def add(self, connection: C, standing: Standing, uid: int) -> None:
         """Count a connection."""
@@ -90,6 +102,21 @@ class Quotas(Generic[C]):
     def end_change(self, standing: Standing) -> None:
         """Stop counting a change."""
         self._waiting_changes[standing] -= 1
+
+    def begin_watch(self, standing: Standing, uid: int) -> bool:
+        """Count a connection that watches. False, and not counted, when the user or all together have too many."""
+        watches, share = self._watches[standing], self.shares[standing]
+        if watches.get(uid, 0) >= share.watching_per_user or sum(watches.values()) >= share.watching:
+            return False
+        watches[uid] = watches.get(uid, 0) + 1
+        return True
+
+    def end_watch(self, standing: Standing, uid: int) -> None:
+        """Stop counting a connection that watches."""
+        watches = self._watches[standing]
+        watches[uid] -= 1
+        if not watches[uid]:
+            del watches[uid]
 
     def idle_to_replace(self, standing: Standing, uid: int) -> C | None:
         """An idle connection to close for a new one of the user: the user's own, or one of a user who has more."""

@@ -42,22 +42,34 @@ class _Waiting(NamedTuple):
     request: PresentReading
     peer: Peer
     reply: Reply
+    #: Gets the first line for a watcher, while `reply` gets a refusal.
+    begin: Reply | None = None
 
 
 class Reader:
-    """Answers readings. `worker` reads a changed host; `on_host_read` is called after that."""
+    """Answers readings.
+
+    `worker` reads a changed host; `on_host_read` is called after that, with the pools if it could be read.
+    `before_watch` is called right before a watcher gets its first line, with the pools that the line is about.
+    """
 
     def __init__(
-        self, current: Current, review: Review, worker: Worker, on_host_read: Callable[[], None], *, ledger_known: bool
+        self,
+        current: Current,
+        review: Review,
+        worker: Worker,
+        on_host_read: Callable[[Pools | None], None],
+        before_watch: Callable[[Pools], None],
     ) -> None:
         self._current = current
         self._worker = worker
         self._on_host_read = on_host_read
+        self._before_watch = before_watch
         pools = current.known_pools()
         self._queries = Queries(
             current.host,
             current.problem,
-            ledger_known=ledger_known,
+            ledger_known=current.ledger_known,
             review=review,
             warnings=current.warnings,
             # Encoding takes long with many claims, so it is done now, and not when the first client waits.
@@ -72,25 +84,31 @@ class Reader:
         """Say in every answer from now on why nothing may be changed."""
         self._queries.fail(problem)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The warnings in every listing."""
+        return self._queries.warnings
+
     def warn(self, sentence: str | None) -> None:
         """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
         self._queries.warn(sentence)
 
-    def read(self, request: PresentReading, peer: Peer, reply: Reply) -> None:
-        """Answer a request, now or later; `reply` is called once."""
-        waiting, pools = _Waiting(request, peer, reply), self._current.known_pools()
+    def read(self, request: PresentReading, peer: Peer, reply: Reply, begin: Reply | None = None) -> None:
+        """Answer a request, now or later; `reply` is called once, or for a watcher `begin` if it is granted."""
+        waiting, pools = _Waiting(request, peer, reply, begin), self._current.known_pools()
         if pools is None:
             self._waiting_for_host.append(waiting)
-            if not self._reading_host:
-                self._read_host()
+            self.read_host()
         elif not self._waiting_for_encoding and self._encode(pools, request):
             self._answer(pools, waiting)
         else:
             self._wait_for_encoding(pools, [waiting])
 
     def _answer(self, pools: Pools, waiting: _Waiting) -> None:
-        request, peer, reply = waiting
+        request, peer, reply, begin = waiting
         try:
+            if begin is not None:
+                self._before_watch(pools)
             answer = self._queries.answer(self._current.ledger, pools, request)
         except Refused as refusal:
             send_error(reply, str(refusal), peer, request, refusal.rule)
@@ -100,7 +118,7 @@ class Reader:
             log.exception("%s from pid=%d failed", request.action, peer.pid)
             send_error(reply, INTERNAL_ERROR, peer, request, "internal")
         else:
-            send(reply, answer, peer, request, "served")
+            send(begin or reply, answer, peer, request, "served")
 
     def _encode(self, pools: Pools, request: PresentReading) -> bool:
         """Encode some of the parts that changed; returns whether the request can be answered."""
@@ -128,8 +146,13 @@ class Reader:
                 asyncio.get_running_loop().call_soon(self._encode_and_answer)
                 return
 
+    def read_host(self) -> None:
+        """Discover the host in another thread, then answer the requests that wait for it."""
+        if not self._reading_host:
+            self._read_host()
+
     def _read_host(self) -> None:
-        """Discover the host in another thread, then answer the requests that wait for it.
+        """Discover the host.
 
         Not in the thread that commits: a disk that does not respond must not block readings.
         """
@@ -153,7 +176,7 @@ class Reader:
                 self._refuse(waiting, error)
             if self._waiting_for_host:
                 self._read_host()
-            self._on_host_read()
+            self._on_host_read(found[0][0] if found else None)
 
         self._worker.run(read, done)
 
@@ -165,5 +188,5 @@ class Reader:
         else:
             sentence = INTERNAL_ERROR
             log.error("the host could not be read", exc_info=error)
-        for request, peer, reply in waiting:
+        for request, peer, reply, _ in waiting:
             send_error(reply, sentence, peer, request, reason)

@@ -22,10 +22,11 @@ from typing import Final
 
 from epa_orchestrator import descriptors
 from epa_orchestrator.daemon import peer_log
-from epa_orchestrator.daemon.connection import Connection, ConnectionLimits, Shared
+from epa_orchestrator.daemon.connection import Connection
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.peers import Standing, peer_of, standing_of
 from epa_orchestrator.daemon.probes import Probes
+from epa_orchestrator.daemon.shared import Client, ConnectionLimits, Shared
 from epa_orchestrator.daemon.socket_file import BACKLOG
 from epa_orchestrator.descriptors import end
 from epa_orchestrator.metrics.counts import counts
@@ -91,14 +92,20 @@ class Server:
             await asyncio.sleep(0)
         for connection in list(self._shared.connections):
             connection.close_if_silent()
-        while self._shared.connections and self.loop.time() < commit_grace:
+        while self._has_requests and self.loop.time() < commit_grace:
             if self.loop.time() >= grace and not self.orchestrator.busy:
                 break
             await asyncio.sleep(0.01)
+        self.orchestrator.watchers.send_all()
         for connection in list(self._shared.connections):
             connection.close()
         self._sweeper.cancel()
         self._shared.names.close()
+
+    @property
+    def _has_requests(self) -> bool:
+        """Whether there are clients that do not just watch."""
+        return len(self._shared.connections) > len(self.orchestrator.watchers)
 
     def _accept(self, listener: socket.socket) -> None:
         turn_ends = monotonic() + _TURN_SECONDS
@@ -185,7 +192,7 @@ class Server:
     def _sweep(self) -> None:
         self._sweep_on(iter(list(self._shared.connections)))
 
-    def _sweep_on(self, connections: Iterator[Connection]) -> None:
+    def _sweep_on(self, connections: Iterator[Client]) -> None:
         """Close the connections that have passed their deadline, some in each turn."""
         turn_ends = monotonic() + _TURN_SECONDS
         now = self.loop.time()

@@ -202,6 +202,8 @@ class Exporter:
     def _drop(self, client: _Client, selector: selectors.BaseSelector) -> None:
         del self._clients[client.socket]
         selector.unregister(client.socket)
+        with contextlib.suppress(OSError):  # unread bytes would reset the connection before the answer is read
+            client.socket.recv(1 << 16)
         client.socket.close()
 
 

@@ -28,6 +28,7 @@ FEATURES: Final = (
     "explain",
     "may-take",
     "get-machine",
+    "watch",
     "get-history",
     "get-claim",
 )

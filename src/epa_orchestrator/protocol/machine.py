@@ -62,6 +62,7 @@ class MachineDescription(BaseModel):
 class MachineHead(Answer):
     """An answer to get_machine without the machine, which is encoded once and kept."""
 
+    daemon_version: str | None = Field(default=None, description="The version of the daemon's software.")
     states: dict[str, str] = Field(description="By state, the CPUs in it, a CPU list. See below for the states.")
     pools: dict[str, str] = Field(description="By pool, its CPUs, offline ones too; a general pool if there is one.")
     state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")

@@ -43,6 +43,16 @@ class GetMachine(CommonFields):
     )
 
 
+class Watch(CommonFields):
+    """The claims of both pools as they are, and each change of them from then on."""
+
+    action: Literal["watch"]
+    service_name: ServiceName | None = Field(default=None, description="Appears in the log, and has no other effect.")
+    pool: PoolName = Field(
+        default="isolated", description="The pool that the first line lists. The other lines are about both pools."
+    )
+
+
 class GetHistory(CommonFields):
     """The newest changes of claims and hugepage records, of all services or of some."""
 
@@ -64,6 +74,6 @@ class GetClaim(CommonFields):
 
 
 #: Readings of what is now, and those that look into the history.
-PresentReading = ListAllocations | GetMemoryInfo | GetMachine
+PresentReading = ListAllocations | GetMemoryInfo | GetMachine | Watch
 PastReading = GetHistory | GetClaim
 Reading = PresentReading | PastReading

@@ -45,6 +45,14 @@ def test_owned_cpus_are_not_withheld(claims: list[Claim], withheld: dict[str, st
     assert str(ledger.withheld) == "".join(withheld.values())
 
 
+def test_a_release_changes_what_another_claim_withholds() -> None:
+    before = holding(claim("b", "18", withheld="10"), claim("a", "2", withheld="10"), claim("c", "4", withheld="12"))
+    change = Change((ClaimChange(before.claims["a"], None),))
+    changed = before.apply(change).changes_since(before, change)
+    assert [(each.service, each.before and str(each.before.withheld)) for each in changed] == [("a", "10"), ("b", "")]
+    assert [each.after and str(each.after.withheld) for each in changed] == [None, "10"]
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [

@@ -19,7 +19,7 @@ import daemon_health
 import epa_orchestrator
 import installation
 import orchestrator_snap
-from charm import BUNDLED, PRINCIPAL, RESOURCE
+from charm import BUNDLED, COLLECTOR, PRINCIPAL, RESOURCE
 from config import CharmConfig
 from epa_orchestrator.allocation.settings import Settings, option_names, parse_settings
 
@@ -28,6 +28,7 @@ CHARMCRAFT: dict[str, Any] = yaml.safe_load((ROOT / "charmcraft.yaml").read_text
 SNAPCRAFT: dict[str, Any] = yaml.safe_load((ROOT / "snap" / "snapcraft.yaml").read_text("utf-8"))
 OPTIONS: dict[str, dict[str, Any]] = CHARMCRAFT["config"]["options"]
 ENDPOINTS: dict[str, dict[str, Any]] = CHARMCRAFT["requires"]
+PROVIDED: dict[str, dict[str, Any]] = CHARMCRAFT["provides"]
 
 CHARM_MODULES = {path.stem for path in (ROOT / "src").glob("*.py")}
 
@@ -111,13 +112,22 @@ def test_actions_are_those_of_the_documentation() -> None:
         "refresh-snap",
         "get-status",
         "settle-claims",
+        "explain",
+        "history",
+        "record",
+        "report",
     }
 
 
-@pytest.mark.parametrize("endpoint", sorted(ENDPOINTS))
+@pytest.mark.parametrize("endpoint", sorted(ENDPOINTS | PROVIDED))
 def test_endpoint_declares_optional_and_limit(endpoint: str) -> None:
-    assert ENDPOINTS[endpoint]["optional"] is (endpoint != PRINCIPAL)
-    assert ENDPOINTS[endpoint]["limit"] == 1
+    declared = (ENDPOINTS | PROVIDED)[endpoint]
+    assert declared["optional"] is (endpoint != PRINCIPAL)
+    assert declared["limit"] == 1
+
+
+def test_collector_endpoint_has_the_interface_of_collectors() -> None:
+    assert {name: declared["interface"] for name, declared in PROVIDED.items()} == {COLLECTOR: "cos_agent"}
 
 
 def test_principal_relation_is_unchanged() -> None:

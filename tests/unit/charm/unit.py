@@ -44,7 +44,7 @@ from tests.machines import made_up
 from tools.synthetic import Shape
 
 CHARMCRAFT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[3] / "charmcraft.yaml").read_text("utf-8"))
-META = {key: CHARMCRAFT[key] for key in ("name", "summary", "subordinate", "requires", "resources")}
+META = {key: CHARMCRAFT[key] for key in ("name", "summary", "subordinate", "requires", "provides", "resources")}
 
 #: Four cores with one thread each.
 SHAPE = Shape(cores_per_l3=4, isolated="2-3", hugepages={2048: (8, 6)})

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -46,17 +47,22 @@ ASKING = (
 )
 
 
+_COLUMNS = re.compile(r"\s{2,}")
+
+
 def rows(lines: Sequence[str]) -> list[list[str]]:
-    """The cells of a printed table's body."""
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    """The cells of a printed table's body, as a program reads them."""
+    begin = next(index for index, line in enumerate(lines) if line.isupper())
+    body = [*lines[begin + 1 :], ""]
+    return [_COLUMNS.split(line) for line in body[: body.index("")]]
 
 
 def table(text: str) -> list[dict[str, str]]:
-    """The rows of a printed table by its headings."""
+    """The rows of a printed table by its headings, as a terminal shows both."""
     lines = text.splitlines()
-    (head,) = (line for line in lines if line.startswith("┃"))
-    headings = [cell.strip() for cell in head.split("┃")[1:-1]]
-    return [dict(zip(headings, row, strict=True)) for row in rows(lines)]
+    head = next(line for line in lines if line.isupper())
+    headings = ["CPUs" if heading == "CPUS" else heading.capitalize() for heading in _COLUMNS.split(head)]
+    return [dict(zip(headings, ("" if cell == "-" else cell for cell in row), strict=True)) for row in rows(lines)]
 
 
 class Command:
@@ -151,13 +157,24 @@ class Command:
         return json.loads(self.text(*arguments, "--json"))
 
     def failure(self, code: int, *arguments: str, env: Mapping[str, str | None] | None = None) -> str:
-        """The one line on stderr of a command that fails and prints nothing on stdout."""
+        """The one line on stderr of a command that fails; stdout has it only with --json."""
         result = self.run(*arguments, env=env)
-        assert (result.exit_code, result.stdout) == (code, ""), result.output
+        assert result.exit_code == code, result.output
         assert result.stderr.startswith("epa-orchestrator: ")
         assert result.stderr.endswith("\n")
         assert result.stderr[:-1].isprintable()
-        return result.stderr[:-1].removeprefix("epa-orchestrator: ")
+        sentence = result.stderr[:-1].removeprefix("epa-orchestrator: ")
+        if "--json" in arguments:
+            assert json.loads(result.stdout) == {"error": sentence}
+        else:
+            assert result.stdout == ""
+        return sentence
+
+    def granted(self, *arguments: str) -> tuple[str, str]:
+        """The CPUs on stdout, and the line on stderr, of a command that succeeds."""
+        result = self.run(*arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout.rstrip("\n"), result.stderr.rstrip("\n")
 
     def misuse(self, *arguments: str) -> str:
         """The text on stderr of a wrong use of the command line."""

@@ -19,25 +19,26 @@ from tests.unit.cli.builders import Command, Daemon, HostileServer, rows
 @pytest.mark.parametrize(
     "command", [["list"], ["allocate", "a", "1"], ["allocate", "a", "--percent", "1"], ["release", "a"]]
 )
-def test_unknown_pool_is_refused(command: list[str], pool: str, daemon: Daemon) -> None:
-    assert "'pool' must be 'isolated' or 'general'" in daemon.failure(1, *command, "--pool", pool)
+def test_unknown_pool_is_wrong_use(command: list[str], pool: str, daemon: Daemon) -> None:
+    sentence = f"Invalid value for '--pool': '{pool}' is not one of isolated, general"
+    assert sentence in daemon.misuse(*command, "--pool", pool)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("arguments", "lines"),
     [
-        (["2"], "2-3 (4 of 6 still free)\n"),
-        (["--default-size"], "2-5 (2 of 6 still free)\n"),
-        (["6"], "2-7 (0 of 6 still free)\n"),
-        (["--percent", "100"], "2-7 (0 of 6 still free)\n"),
-        (["--percent", "20"], "2-3 (4 of 6 still free)\n"),
-        (["2", "--numa-node", "0"], "2-3 (4 of 6 still free)\n"),
-        (["1", "--pool", "general"], "1 (0 of 1 still free)\n"),
+        (["2"], ("2-3", "4 of 6 CPUs still free")),
+        (["--default-size"], ("2-5", "2 of 6 CPUs still free")),
+        (["6"], ("2-7", "0 of 6 CPUs still free")),
+        (["--percent", "100"], ("2-7", "0 of 6 CPUs still free")),
+        (["--percent", "20"], ("2-3", "4 of 6 CPUs still free")),
+        (["2", "--numa-node", "0"], ("2-3", "4 of 6 CPUs still free")),
+        (["1", "--pool", "general"], ("1", "0 of 1 CPU still free")),
     ],
 )
-def test_allocate(arguments: list[str], text: str, daemon: Daemon) -> None:
-    assert daemon.text("allocate", "nova", *arguments) == text
-    assert daemon.text("allocate", "nova", *arguments) == text, "a repeated request changes nothing"
+def test_allocate(arguments: list[str], lines: tuple[str, str], daemon: Daemon) -> None:
+    assert daemon.granted("allocate", "nova", *arguments) == lines
+    assert daemon.granted("allocate", "nova", *arguments) == lines, "a repeated request changes nothing"
 
 
 def test_allocate_json(daemon: Daemon) -> None:
@@ -76,18 +77,18 @@ def test_allocate_json(daemon: Daemon) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("arguments", "lines"),
     [
-        (["2"], "2-3 (4 of 6 would still be free; dry run: nothing was changed)\n"),
-        (["--default-size"], "2-5 (2 of 6 would still be free; dry run: nothing was changed)\n"),
-        (["--percent", "100"], "2-7 (0 of 6 would still be free; dry run: nothing was changed)\n"),
-        (["2", "--numa-node", "0"], "2-3 (4 of 6 would still be free; dry run: nothing was changed)\n"),
-        (["1", "--pool", "general"], "1 (0 of 1 would still be free; dry run: nothing was changed)\n"),
+        (["2"], ("2-3", "4 of 6 CPUs would still be free; dry run: nothing was changed")),
+        (["--default-size"], ("2-5", "2 of 6 CPUs would still be free; dry run: nothing was changed")),
+        (["--percent", "100"], ("2-7", "0 of 6 CPUs would still be free; dry run: nothing was changed")),
+        (["2", "--numa-node", "0"], ("2-3", "4 of 6 CPUs would still be free; dry run: nothing was changed")),
+        (["1", "--pool", "general"], ("1", "0 of 1 CPU would still be free; dry run: nothing was changed")),
     ],
 )
-def test_dry_run_changes_nothing(arguments: list[str], text: str, daemon: Daemon) -> None:
+def test_dry_run_changes_nothing(arguments: list[str], lines: tuple[str, str], daemon: Daemon) -> None:
     before = daemon.json("history")
-    assert daemon.text("allocate", "nova", *arguments, "--dry-run") == text
+    assert daemon.granted("allocate", "nova", *arguments, "--dry-run") == lines
     dry = daemon.json("allocate", "nova", *arguments, "--dry-run")
     assert daemon.json("list")["allocations"] == daemon.json("list", "--pool", "general")["allocations"] == []
     assert daemon.json("history") == before
@@ -151,18 +152,40 @@ def test_wishes(command: str, option: str, value: str, cpus: str, daemon: Daemon
         ("--near", "1", "near=1: NUMA node 1 does not exist"),  # a number is a NUMA node, not the name of an interface
         ("--near", "eth9", "near=eth9: the network interface does not exist"),
         ("--near", "0000:3b:00.0", "near=0000:3b:00.0: this machine shows no PCI device 0000:3b:00.0"),
-        ("--near", "a/b", "Field 'near' must be a NUMA node, a PCI address or a network interface, not \"a/b\""),
         ("--near", "-1", "near=-1: the network interface does not exist"),
-        ("--near", "9" * 5000, "Field 'near' must be a NUMA node, a PCI address or a network interface, not \"999"),
-        ("--numa-policy", "packed", "Field 'numa_policy' must be "),
-        ("--cpu-thread-policy", "", "Field 'cpu_thread_policy' must be "),
-        ("--uncore-cache-alignment", "None", "Field 'uncore_cache_alignment' must be "),
     ],
-    ids=lambda each: each[:20],
 )
 def test_invalid_wishes_are_refused(command: str, option: str, value: str, sentence: str, daemon: Daemon) -> None:
     assert daemon.failure(1, command, "nova", "2", option, value).startswith(sentence)
     assert daemon.json("list")["allocations"] == []
+
+
+@pytest.mark.parametrize("command", ["allocate", "explain"])
+@pytest.mark.parametrize(
+    ("option", "value", "sentence"),
+    [
+        ("--near", "a/b", "must be a NUMA node, a PCI address or a network interface, not 'a/b'"),
+        ("--near", "9" * 5000, "must be a NUMA node, a PCI address or a network interface, not '999"),
+        ("--near", "..", "must be a NUMA node, a PCI address or a network interface, not '..'"),
+        ("--numa-policy", "single", "'single' is not one of best-effort, none, restricted, single-numa-node"),
+        ("--cpu-thread-policy", "", "'' is not one of prefer, share, require, isolate"),
+        ("--cpu-thread-policy", "isolated", "; did you mean 'isolate'?"),
+        ("--uncore-cache-alignment", "None", "; did you mean 'none'?"),
+        ("--preemption-policy", "non-preempt", "; did you mean 'non-preemptive'?"),
+        (
+            "--pool",
+            "is\x1b[2Jolated\n",
+            "'is\ufffd[2Jolated\ufffd' is not one of",
+        ),
+    ],
+    ids=lambda each: ascii(each[:20]),
+)
+def test_wrong_value_is_wrong_use_of_that_option(
+    command: str, option: str, value: str, sentence: str, offline: Command
+) -> None:
+    error = offline.misuse(command, "nova", "2", option, value)
+    assert f"Invalid value for '{option}': " in error
+    assert sentence in error
 
 
 @pytest.mark.parametrize("arguments", [["2"], ["--percent", "30"], ["2", "--numa-node", "0"]])
@@ -172,17 +195,21 @@ def test_allocate_with_a_preemption_policy(arguments: list[str], daemon: Daemon)
         assert answer["preemption_policy"] == policy
     sentence = daemon.failure(1, "allocate", "nova", *arguments, "--preemption-policy", "legacy")
     assert "release its CPUs before it goes back to legacy" in sentence
-    assert "'preemption_policy' must be 'legacy' or 'non-preemptive'" in daemon.failure(
-        1, "allocate", "nova", *arguments, "--preemption-policy", "none"
-    )
 
 
 @pytest.mark.parametrize(
     "name", ["", "x" * 256, "x" * 10_000, "a\nb", "\x1b[31mred", "\u202egnp", "a\udcff"], ids=ascii
 )
 @pytest.mark.parametrize("command", [["allocate", "1"], ["release"], ["hugepages", "--count", "1"]])
-def test_invalid_service_name_is_refused(command: list[str], name: str, daemon: Daemon) -> None:
-    assert daemon.failure(1, command[0], name, *command[1:])
+def test_impossible_service_name_is_wrong_use(command: list[str], name: str, offline: Command) -> None:
+    error = offline.misuse(command[0], name, *command[1:])
+    assert "Invalid value for 'SERVICE': " in error
+    assert all(line.isprintable() for line in error.splitlines())
+
+
+@pytest.mark.parametrize("name", [" nova", "nova ", "a\u115fb"])
+def test_name_that_the_daemon_does_not_accept_is_refused(name: str, daemon: Daemon) -> None:
+    assert daemon.failure(1, "allocate", name, "1")
     assert daemon.json("list")["allocations"] == []
 
 
@@ -231,7 +258,6 @@ def test_explain_of_a_refusal(daemon: Daemon) -> None:
     result = daemon.run("explain", *REFUSED)
     assert result.exit_code == 1
     lines = result.stdout.splitlines()
-    assert lines[0].strip() == "The best choice without that rule"
     cells = {cells[0]: cells[1] for cells in rows(lines)}
     assert (cells["on NUMA nodes"], cells["CPUs"]) == ("0", "2-4")
     assert result.stderr == f"epa-orchestrator: {daemon.failure(1, 'allocate', *REFUSED)}\n"
@@ -254,7 +280,6 @@ def test_explain_of_a_refusal_json(daemon: Daemon) -> None:
     [
         (["7"], "Insufficient CPUs available. Requested: 7, Available: 6"),
         (["1", "--numa-node", "3"], "NUMA node 3 does not exist"),
-        (["1", "--numa-node", "0", "--near", "0"], "Field 'near' is not allowed for allocate_numa_cores"),
     ],
 )
 def test_explain_of_a_refusal_without_choices(

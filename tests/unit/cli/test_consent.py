@@ -63,8 +63,8 @@ def test_question_names_the_losers(full: Daemon) -> None:
 @pytest.mark.parametrize("answer", ["y\n", "Y\n", "yes\n", " YES \n"])
 def test_yes_takes_the_cpus(answer: str, full: Daemon) -> None:
     code, stdout, shown = full.on_terminal(*TAKING, answer=lambda: answer)
-    assert (code, stdout) == (0, "6-7 (0 of 6 still free)\n")
-    assert shown.endswith("\n'ceph' lost CPUs 6-7 to 'ovs'\n")
+    assert (code, stdout) == (0, "6-7\n")
+    assert shown.endswith("\n'ceph' lost CPUs 6-7 to 'ovs'\n0 of 6 CPUs still free\n")
     assert held(full) == AFTER
 
 
@@ -90,10 +90,10 @@ def test_json_on_a_terminal_stays_json(full: Daemon) -> None:
     assert json.loads(stdout)["taken"] == {"ceph": "6-7"}
 
 
-@pytest.mark.parametrize(("as_json", "stdout"), [([], "6-7 (0 of 6 still free)\n"), (["--json"], None)])
+@pytest.mark.parametrize(("as_json", "stdout"), [([], "6-7\n"), (["--json"], None)])
 def test_take_asks_nothing(as_json: list[str], stdout: str | None, full: Daemon) -> None:
     result = full.run(*TAKING, "--take", *as_json)
-    assert (result.exit_code, result.stderr) == (0, "'ceph' lost CPUs 6-7 to 'ovs'\n")
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (0, "'ceph' lost CPUs 6-7 to 'ovs'")
     assert stdout is None or result.stdout == stdout
     assert held(full) == AFTER
 
@@ -114,13 +114,15 @@ def test_take_asks_nothing_on_a_terminal(full: Daemon) -> None:
 )
 def test_request_that_takes_nothing_asks_nothing(command: tuple[str, ...], daemon: Daemon) -> None:
     code, _, shown = daemon.on_terminal(*command)
-    assert (code, shown) == (0, "")
+    assert code == 0
+    assert shown.endswith("CPUs still free\n")
+    assert "?" not in shown
 
 
 @pytest.mark.parametrize("command", [(*TAKING, "--dry-run"), ("explain", *TAKING[1:])])
 def test_dry_run_shows_who_would_lose(command: tuple[str, ...], full: Daemon) -> None:
     result = full.run(*command)
-    assert (result.exit_code, result.stderr) == (0, f"{LOSS}\n")
+    assert (result.exit_code, result.stderr.splitlines()[0]) == (0, LOSS)
     assert held(full) == BEFORE
 
 

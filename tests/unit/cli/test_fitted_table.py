@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable
 
 import pytest
-from rich.console import Console, ConsoleRenderable
+from rich.console import Console, RenderableType
 
 from epa_orchestrator.cli import tables
+from epa_orchestrator.cli.explanations import explanation as explained
 from epa_orchestrator.cli.fitted_table import FittedTable
+from epa_orchestrator.cli.show import folded
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.protocol.answers import MemoryAnswer, NodeHugepages, PageCapacity
@@ -27,9 +29,12 @@ RANGES = ",".join(f"{cpu}-{cpu + 1}" for cpu in range(65000, 65500, 4))
 WIDTHS = (40, 60, 80, 110, 200)
 
 
-def shown(part: ConsoleRenderable, width: int) -> str:
+def shown(part: RenderableType, width: int) -> str:
     written = io.StringIO()
-    Console(file=written, width=width, color_system=None, markup=False, highlight=False, emoji=False).print(part)
+    terminal = Console(
+        file=written, width=width, force_terminal=True, color_system=None, markup=False, highlight=False, emoji=False
+    )
+    terminal.print(folded(part, width) if isinstance(part, str) else part)
     return written.getvalue()
 
 
@@ -38,7 +43,7 @@ def words(text: str) -> list[str]:
     return re.split(r"[\s│┃,()]+", text)
 
 
-def claims() -> list[ConsoleRenderable]:
+def claims() -> list[RenderableType]:
     withholding = allocation("ceph-osd-12", RANGES).model_copy(update={"withheld_cpus": SCATTERED})
     return [
         tables.allocations(listing(allocation("openstack-hypervisor", SCATTERED, policy="non-preemptive"))),
@@ -46,19 +51,19 @@ def claims() -> list[ConsoleRenderable]:
     ]
 
 
-def changes() -> list[ConsoleRenderable]:
+def changes() -> list[RenderableType]:
     held = claim(RANGES, "65000", "non-preemptive", "general") | {"withheld": SCATTERED}
     pages: dict[str, object] = {"node_id": 131, "size_kb": 1048576, "hugepages": 1048575}
     return [tables.history([event("nova", claim(SCATTERED), held), event("ovs-dpdk", pages, None)])]
 
 
-def explanations() -> list[ConsoleRenderable]:
+def explanations() -> list[RenderableType]:
     candidates = [scope("100,102,104", SCATTERED, lowest_cpu=65535, numa_nodes=100) for _ in range(3)]
     found = explanation(*candidates, decided_by=f"CPUs {SCATTERED} are taken from other services' legacy claims.")
-    return list(tables.explanation(found, refused=False))
+    return list(explained(found, refused=False))
 
 
-def pages() -> list[ConsoleRenderable]:
+def pages() -> list[RenderableType]:
     capacity = [PageCapacity(total=1048576, free=1048575, size=2048), PageCapacity(total=16, free=10, size=1048576)]
     records = {"openstack-hypervisor": {"2048": 1048570, "1048576": 12}, "ovs-dpdk": {"2048": 100200}}
     answer = MemoryAnswer(
@@ -67,7 +72,7 @@ def pages() -> list[ConsoleRenderable]:
     return [tables.hugepages(answer)]
 
 
-def machines() -> list[ConsoleRenderable]:
+def machines() -> list[RenderableType]:
     isolated = str(CpuSet(range(1, 512, 2)))
     found = made_up(Shape(packages=2, l3_per_node=8, cores_per_l3=16, threads_per_core=2, isolated=isolated))
     return list(tables.machine(found, {0: (Hugepages(2048, 1048576, 1048575), Hugepages(1048576, 64, 63)), 1: ()}))
@@ -78,7 +83,7 @@ ALL = (claims, changes, explanations, pages, machines)
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("parts", ALL)
-def test_no_number_is_broken(parts: Callable[[], list[ConsoleRenderable]], width: int) -> None:
+def test_no_number_is_broken(parts: Callable[[], list[RenderableType]], width: int) -> None:
     for part in parts():
         whole = {word for word in words(shown(part, 100_000)) if word[:1].isdecimal()}
         assert {word for word in words(shown(part, width)) if word[:1].isdecimal()} == whole
@@ -86,13 +91,13 @@ def test_no_number_is_broken(parts: Callable[[], list[ConsoleRenderable]], width
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("parts", ALL)
-def test_no_line_is_wider_than_the_terminal(parts: Callable[[], list[ConsoleRenderable]], width: int) -> None:
+def test_no_line_is_wider_than_the_terminal(parts: Callable[[], list[RenderableType]], width: int) -> None:
     assert all(len(line) <= width for part in parts() for line in shown(part, width).splitlines())
 
 
 def small(width: int) -> str:
     table = FittedTable(("Service", "CPUs"), "Pool", "2 CPUs")
-    table.add_row("ovs-dpdk-control", "2, 4, 10-12")
+    table.add_row("ovs-dpdk-control", "2,4,10-12")
     table.add_row("nova", "6")
     return "\n".join(line.rstrip() for line in shown(table, width).splitlines())
 
@@ -100,38 +105,44 @@ def small(width: int) -> str:
 def test_wide_table_has_one_row_for_each_record() -> None:
     assert small(100) == (
         "Pool\n"
-        "┏━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━━━┓\n"
-        "┃ Service          ┃ CPUs        ┃\n"
-        "┡━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━━━┩\n"
-        "│ ovs-dpdk-control │ 2, 4, 10-12 │\n"
-        "│ nova             │ 6           │\n"
-        "└──────────────────┴─────────────┘\n"
+        "┏━━━━━━━━━━━━━━━━━━┳━━━━━━━━━━━┓\n"
+        "┃ Service          ┃ CPUs      ┃\n"
+        "┡━━━━━━━━━━━━━━━━━━╇━━━━━━━━━━━┩\n"
+        "│ ovs-dpdk-control │ 2,4,10-12 │\n"
+        "│ nova             │ 6         │\n"
+        "└──────────────────┴───────────┘\n"
         "2 CPUs"
     )
 
 
-def test_cpu_list_breaks_before_a_name() -> None:
-    assert "│ ovs-dpdk-control │ 2, 4,  │\n│                  │ 10-12  │\n" in small(29)
+def test_lines_go_before_a_name_is_folded_to_less_than_16_columns() -> None:
+    assert "│ ovs-dpdk-control │ 2,4,  │\n" in small(28)
+    assert small(27) == "Pool\nService           CPUs\novs-dpdk-control  2,4,10-12\nnova              6\n2 CPUs"
 
 
-def test_name_is_folded_when_there_is_no_room_for_it() -> None:
-    assert "│ ovs-dpdk- │ 2, 4, │\n│ control   │ 10-12 │\n" in small(21)
+def test_name_is_folded_at_a_joint_when_there_is_no_room_for_it() -> None:
+    assert "ovs-dpdk-  2,4,\ncontrol    10-12\n" in small(16)
 
 
 def test_narrow_table_has_one_row_for_each_cell() -> None:
-    assert small(19) == (
+    assert small(14) == (
         "Pool\n"
-        "┌─────────┬───────┐\n"
-        "│ Service │ ovs-d │\n"
-        "│         │ pdk-c │\n"
-        "│         │ ontro │\n"
-        "│         │ l     │\n"
-        "│ CPUs    │ 2, 4, │\n"
-        "│         │ 10-12 │\n"
-        "├─────────┼───────┤\n"
-        "│ Service │ nova  │\n"
-        "│ CPUs    │ 6     │\n"
-        "└─────────┴───────┘\n"
+        "┌─────┬──────┐\n"
+        "│ Ser │ ovs- │\n"
+        "│ vic │ dpdk │\n"
+        "│ e   │ -    │\n"
+        "│     │ cont │\n"
+        "│     │ rol  │\n"
+        "│ CPU │ 2,4, │\n"
+        "│ s   │ 10-  │\n"
+        "│     │ 12   │\n"
+        "├─────┼──────┤\n"
+        "│ Ser │ nova │\n"
+        "│ vic │      │\n"
+        "│ e   │      │\n"
+        "│ CPU │ 6    │\n"
+        "│ s   │      │\n"
+        "└─────┴──────┘\n"
         "2 CPUs"
     )
 

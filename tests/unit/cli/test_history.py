@@ -53,8 +53,8 @@ def test_history(daemon: Daemon) -> None:
         ("allocate_cores", "text", "nothing", "2-3"),
         ("allocate_numa_cores", "text", "2-3", "2-3 (by node, non-preemptive)"),
         ("allocate_cores", "text", "2-3 (by node, non-preemptive)", "nothing"),
-        ("allocate_hugepages", "text", "nothing", "4 x 2048 KiB on node 0"),
-        ("allocate_hugepages", "text", "4 x 2048 KiB on node 0", "nothing"),
+        ("allocate_hugepages", "text", "nothing", "4 x 2M on node 0"),
+        ("allocate_hugepages", "text", "4 x 2M on node 0", "nothing"),
     ]
     assert all(str(os.getpid()) in row["Peer"] for row in shown)
 

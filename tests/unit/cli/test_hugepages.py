@@ -11,8 +11,8 @@ from tests.unit.cli.builders import Daemon, table
 def test_hugepages(daemon: Daemon) -> None:
     assert daemon.text("hugepages", "nova", "--count", "4") == "Successfully set allocation request to 4 hugepages\n"
     assert table(daemon.text("hugepages")) == [
-        {"Node": "node0", "Size (KiB)": "2048", "Total": "2048", "Free": "2044", "Recorded for": "nova: 4"},
-        {"Node": "node0", "Size (KiB)": "1048576", "Total": "0", "Free": "0", "Recorded for": ""},
+        {"Node": "node0", "Size": "2M", "Total": "2048", "Free": "2044", "Recorded for": "nova: 4"},
+        {"Node": "node0", "Size": "1G", "Total": "0", "Free": "0", "Recorded for": ""},
     ]
     assert daemon.text("hugepages", "nova", "--count", "-1") == "Removed recorded hugepage allocation\n"
     assert daemon.text("hugepages", "nova", "--count", "-1") == "No existing record to remove\n"

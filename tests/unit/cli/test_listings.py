@@ -17,10 +17,16 @@ from tests.unit.cli.builders import Daemon, table
 def test_status(daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "2")
     daemon.run("allocate", "ovs", "1", "--pool", "general")
-    assert daemon.text("status").splitlines() == [
-        f"serving at {daemon.socket}",
-        "pool isolated: CPUs 2-7; 4 of 6 free, 2 held by 1 service",
-        "pool general: CPUs 1; 0 of 1 free, 1 held by 1 service",
+    text = daemon.text("status")
+    verdict, place, *_ = text.splitlines()
+    assert verdict.startswith("epa-orchestrator ")
+    assert verdict.endswith(": all is well")
+    assert place == f"serving at {daemon.socket}"
+    assert table(text) == [
+        {"Pool": "isolated", "CPUs": "6", "Claimed": "2", "Free": "4", "Withheld": "0", "Services": "1"}
+        | {"Cpu list": "2-7"},
+        {"Pool": "general", "CPUs": "1", "Claimed": "1", "Free": "0", "Withheld": "0", "Services": "1"}
+        | {"Cpu list": "1"},
     ]
 
 
@@ -28,8 +34,9 @@ def test_status_json(daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "2")
     features = list(FEATURES)
     assert daemon.json("status") == {
+        "ok": True,
         "socket": str(daemon.socket),
-        "state_error": None,
+        "problems": [],
         "pools": {
             "isolated": {
                 "supported_cpu_features": features,
@@ -45,7 +52,7 @@ def test_status_json(daemon: Daemon) -> None:
                     "unavailable_allocated_cpus": "",
                 },
                 "outdated_placements": [],
-                "state_error": None,
+                "total_withheld_cpus": 0,
             },
             "general": {
                 "supported_cpu_features": features,
@@ -61,9 +68,18 @@ def test_status_json(daemon: Daemon) -> None:
                     "unavailable_allocated_cpus": "",
                 },
                 "outdated_placements": [],
-                "state_error": None,
+                "total_withheld_cpus": 0,
             },
         },
+        "nodes": [
+            {"id": 0, "cpus": 8, "claimed": 2, "free": 5, "withheld": 0, "unavailable": 0}
+            | {
+                "hugepages": [
+                    {"size_kb": 2048, "total": 2048, "free": 2048},
+                    {"size_kb": 1048576, "total": 0, "free": 0},
+                ]
+            }
+        ],
     }
 
 
@@ -71,10 +87,8 @@ def test_status_of_a_read_only_daemon(read_only: Daemon) -> None:
     """Exit code 4, the usual text on stdout, and the reason on stderr as one printable line."""
     result = read_only.run("status")
     assert result.exit_code == 4
-    assert result.stdout.splitlines() == [
-        f"serving at {read_only.socket}",
-        "pool isolated: CPUs 2-7; 0 of 6 free, 0 held by 0 services",
-    ]
+    assert result.stdout.splitlines()[0].endswith(": 1 problem, see below")
+    assert result.stdout.splitlines()[-1] == f"warning: {result.stderr.rstrip()}"
     reason = result.stderr[:-1]
     assert reason.startswith("READ-ONLY: ")
     assert str(read_only.base / "data" / "data" / "state.json") in reason
@@ -91,11 +105,12 @@ def test_list(daemon: Daemon) -> None:
     daemon.run("allocate", "ceph", "1", "--numa-node", "0", "--preemption-policy", "non-preemptive")
     text = daemon.text("list")
     assert table(text) == [
-        {"Service": "ceph", "CPUs": "4", "Count": "1", "By node": "yes", "Preemption": "non-preemptive"},
-        {"Service": "nova", "CPUs": "2-3", "Count": "2", "By node": "no", "Preemption": "legacy"},
+        {"Service": "ceph", "Pool": "isolated", "CPUs": "4", "Count": "1", "Nodes": "0", "L3": "1", "Shared": "0"}
+        | {"By node": "yes", "Preemption": "non-preemptive"},
+        {"Service": "nova", "Pool": "isolated", "CPUs": "2-3", "Count": "2", "Nodes": "0", "L3": "1", "Shared": "0"}
+        | {"By node": "no", "Preemption": "legacy"},
     ]
-    assert "Pool isolated" in text
-    assert "3 CPUs held, 3 of 6 free" in text
+    assert "Pool isolated: 6 CPUs = 3 claimed + 3 free + 0 withheld" in text
 
 
 def test_list_json(daemon: Daemon) -> None:
@@ -146,7 +161,7 @@ def test_list_leaves_warnings_to_status(warned: Daemon) -> None:
 def test_list_shows_withheld_cpus(daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "2", "--cpu-thread-policy", "isolate")
     (row,) = table(daemon.text("list"))
-    assert (row["CPUs"], row["Withheld"]) == ("2, 4", "3, 5")
-    assert "2 CPUs held, 2 of 6 free" in daemon.text("list")
+    assert (row["CPUs"], row["Withheld"]) == ("2,4", "3,5")
+    assert "Pool isolated: 6 CPUs = 2 claimed + 2 free + 2 withheld" in daemon.text("list")
     assert daemon.json("list")["allocations"][0]["withheld_cpus"] == "3,5"
-    assert "2, 4 (withholds 3, 5)" in daemon.text("history", "--limit", "1")
+    assert "2,4 (withholds 3,5)" in daemon.text("history", "--limit", "1")

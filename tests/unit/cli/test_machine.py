@@ -26,7 +26,7 @@ def test_machine(offline: Command) -> None:
     assert "8 of 8: 0-7" in text
     assert "2-7" in text
     assert "4, 2 threads each" in text
-    assert "2048 x 2048 KiB (2048 free)" in text
+    assert "2048 x 2M (2048 free)" in text
 
 
 def test_machine_json(offline: Command) -> None:

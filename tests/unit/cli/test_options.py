@@ -23,9 +23,9 @@ def test_policy_is_an_alias_of_preemption_policy(command: str, daemon: Daemon) -
 
 
 @pytest.mark.parametrize("command", ["allocate", "explain"])
-def test_invalid_policy_is_refused_by_the_alias_too(command: str, daemon: Daemon) -> None:
-    sentence = "'preemption_policy' must be 'legacy' or 'non-preemptive'"
-    assert sentence in daemon.failure(1, command, "nova", "2", "--policy", "")
+def test_wrong_policy_is_wrong_use_of_the_alias_too(command: str, offline: Command) -> None:
+    sentence = "Invalid value for '--policy': '' is not one of legacy, non-preemptive"
+    assert sentence in offline.misuse(command, "nova", "2", "--policy", "")
 
 
 @pytest.mark.parametrize("command", ["allocate", "explain"])

@@ -10,7 +10,16 @@ import json
 import pytest
 import typer
 
-from epa_orchestrator.cli.output import EXIT_READ_ONLY, EXIT_REFUSED, EXIT_UNREACHABLE, fail, print_json, say
+from epa_orchestrator.cli.output import (
+    EXIT_READ_ONLY,
+    EXIT_REFUSED,
+    EXIT_UNREACHABLE,
+    Misuse,
+    fail,
+    print_failures_as_json,
+    print_json,
+    say,
+)
 
 ESCAPE = "\x1b[31mred\n"
 SHOWN = "\N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}"
@@ -39,3 +48,19 @@ def test_fail_ends_the_command_with_a_sentence_on_stderr(code: int, capsys: pyte
         fail(ESCAPE, code)
     assert caught.value.exit_code == code
     assert capsys.readouterr() == ("", f"epa-orchestrator: {SHOWN}\n")
+
+
+def test_failure_is_also_json_on_stdout_if_wanted(capsys: pytest.CaptureFixture[str]) -> None:
+    print_failures_as_json(True)
+    try:
+        with pytest.raises(typer.Exit):
+            fail(ESCAPE, rule="numa-policy")
+    finally:
+        print_failures_as_json(False)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out) == {"error": SHOWN, "rule": "numa-policy"}
+    assert printed.err == f"epa-orchestrator: {SHOWN}\n"
+
+
+def test_misuse_is_one_printable_sentence() -> None:
+    assert Misuse(ESCAPE).format_message() == SHOWN

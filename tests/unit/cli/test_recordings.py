@@ -79,3 +79,10 @@ def test_file_has_precedence_over_a_shipped_machine(offline: Command, monkeypatc
     monkeypatch.chdir(offline.base)
     Path("vm-8").write_text("not a recording")
     assert "cannot be used" in offline.failure(1, "machine", "--machine", "vm-8")
+
+
+def test_recording_has_the_devices(offline: Command) -> None:
+    recording = offline.base / "host.json"
+    offline.run("machine", "--machine", "demo-48", "--record", str(recording))
+    files = json.loads(recording.read_text())["files"]
+    assert (files["class/net/eth1/device/numa_node"], files["bus/pci/devices/0000:b1:00.0/numa_node"]) == ("1", "2")

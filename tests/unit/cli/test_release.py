@@ -5,12 +5,8 @@
 
 from __future__ import annotations
 
-import random
-import time
-
 import pytest
 
-from epa_orchestrator.cli.release import nearest_name
 from tests.unit.cli.builders import Daemon
 
 
@@ -42,7 +38,9 @@ def test_release_in_a_node(daemon: Daemon) -> None:
 
 def test_release_finds_the_pool(daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "1", "--pool", "general")
-    assert "in pool general" in daemon.failure(1, "release", "nova", "--pool", "isolated")
+    assert daemon.failure(1, "release", "nova", "--pool", "isolated") == (
+        "Nothing was released: service 'nova' holds no CPUs in pool isolated, but CPUs 1 in pool general"
+    )
     assert daemon.text("release", "nova") == "released (1 of 1 free)\n"
     daemon.run("allocate", "nova", "1", "--pool", "general")
     assert daemon.json("release", "nova", "--pool", "general")["pool"] == "general"
@@ -78,7 +76,10 @@ def test_release_when_nothing_is_held(daemon: Daemon) -> None:
 
 def test_release_of_hugepage_records_only(daemon: Daemon) -> None:
     daemon.run("hugepages", "nova", "--count", "4")
-    assert "'nova' holds no CPUs" in daemon.failure(1, "release", "nova")
+    sentence = daemon.failure(1, "release", "nova")
+    assert (
+        "'nova' holds no CPUs, but has recorded hugepages (4 x 2M on node0): 'epa-orchestrator hugepages " in sentence
+    )
     assert daemon.client.memory_info().numa_hugepages["node0"].allocations == {"nova": {"2048": 4}}
 
 
@@ -92,33 +93,11 @@ def test_release_in_a_node_where_nothing_is_held(as_json: list[str]) -> None:
         held = daemon.json("list")["allocations"][0]["allocated_cores"]
     finally:
         daemon.stop()
-    assert (result.exit_code, result.stdout, held) == (1, "", "2-3")
+    assert (result.exit_code, held) == (1, "2-3")
+    assert bool(result.stdout) == bool(as_json)
     assert "NUMA node 3" in result.stderr
 
 
 def test_release_by_another_unicode_form(daemon: Daemon) -> None:
     daemon.run("allocate", "\u00e9t\u00e9", "2")
     assert daemon.text("release", "e\u0301te\u0301") == "released (6 of 6 free)\n"
-
-
-def test_nearest_name_ignores_case() -> None:
-    assert nearest_name("NOVA", ["ovs", "nova"]) == "nova"
-
-
-@pytest.mark.parametrize("others", [[], ["ceph"], ["", "x"]])
-def test_no_name_is_near(others: list[str]) -> None:
-    assert nearest_name("nova", others) is None
-
-
-def test_nearest_of_many_names_is_found() -> None:
-    assert nearest_name("vm-0420x", [f"vm-{number:04}" for number in range(10_000)]) == "vm-0420"
-
-
-@pytest.mark.parametrize("letters", ["a", "ab"])
-def test_nearest_of_hostile_names_is_found_in_time(letters: str) -> None:
-    """The comparison of two long names takes time that grows with the square of their length, or faster."""
-    draw = random.Random(1)
-    names = ["".join(draw.choices(letters, k=255)) for _ in range(20_000)]
-    begin = time.process_time()
-    nearest_name(letters * 127, names)
-    assert time.process_time() - begin < 2

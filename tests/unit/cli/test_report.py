@@ -39,6 +39,7 @@ def test_report_has_everything(daemon: Daemon) -> None:
     assert found["history"][-1]["service"] == "nova"
     assert found["settings"]["unusable"] == {}
     assert "node0" in found["hugepages"]
+    assert found["machine_of_the_daemon"]["states"]["claimed"] == found["history"][-1]["after"]["cpus"]
     assert any(line.startswith("Pool isolated: ") for line in found["summary"])
 
 
@@ -47,7 +48,7 @@ def test_report_without_a_daemon_says_so_and_has_the_rest(host: Command) -> None
     assert result.exit_code == 0
     found = json.loads(result.stdout)
     assert found["missing"]["pools"].startswith("No daemon serves ")
-    assert "missing in the report: pools: No daemon serves " in result.stderr
+    assert "missing: pools, hugepages, machine_of_the_daemon: No daemon serves " in result.stderr
     assert found["recording"]["files"]["devices/system/cpu/isolated"] == "2-3"
     assert "epa-orchestrator" in found["versions"]
 
@@ -71,7 +72,7 @@ def test_report_to_a_file_can_be_served(host: Command) -> None:
     result = host.run("report", str(path))
     assert (result.exit_code, result.stdout) == (0, "")
     assert f"epa-orchestrator serve --machine {path}" in result.stderr
-    shown = host.text("machine", "--json")
+    shown = host.run("machine", "--json").stdout  # no daemon answers, which stderr says
     del host.environment["EPA_SYSFS"]
     assert host.text("machine", "--json", "--machine", str(path)) == shown
 

@@ -62,4 +62,6 @@ def test_other_kernel_parameters_are_left_out(tmp_path: Path, monkeypatch: pytes
 def test_summary_names_what_is_missing(tmp_path: Path) -> None:
     summary = build_report(sources(tmp_path))["summary"]
     assert summary[0].startswith("epa-orchestrator ")
-    assert any(line.startswith("Missing: pools: No daemon serves ") for line in summary)
+    assert any(
+        line.startswith("missing: pools, hugepages, machine_of_the_daemon: No daemon serves ") for line in summary
+    )

@@ -11,9 +11,11 @@ import time
 from typing import Any
 
 import pytest
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 
 from epa_orchestrator.cli import tables
+from epa_orchestrator.cli.explanations import explanation as explained
+from epa_orchestrator.cli.show import folded
 from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
@@ -63,11 +65,11 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> Any:  # pyright: ignore[reportUnuse
 
 
 def shown(*parts: RenderableType, width: int = 200) -> str:
-    """The text that the command line's console prints without colours, so any escape comes from a name."""
-    console = tables.console()
-    console.file = written = io.StringIO()
-    console.width = width
-    console.print(*parts)
+    """The text on a terminal without colours, so any escape comes from a name."""
+    written = io.StringIO()
+    terminal = Console(file=written, width=width, force_terminal=True, color_system=None, markup=False, highlight=False)
+    for part in parts:
+        terminal.print(folded(part, width) if isinstance(part, str) else part, emoji=False)
     return written.getvalue()
 
 
@@ -125,16 +127,16 @@ def test_allocations() -> None:
     table = tables.allocations(
         listing(allocation("nova"), allocation("ovs", "4,7", explicit=True, policy="non-preemptive"))
     )
-    assert rows(table) == [["nova", "2-3", "2", "no", "legacy"], ["ovs", "4, 7", "2", "yes", "non-preemptive"]]
+    assert rows(table) == [["nova", "2-3", "2", "no", "legacy"], ["ovs", "4,7", "2", "yes", "non-preemptive"]]
     text = shown(table)
     assert "Pool isolated" in text
-    assert "4 CPUs held, 2 of 6 free" in text
+    assert "Pool isolated: 6 CPUs = 4 claimed + 2 free + 0 withheld" in text
 
 
 def test_withheld_cpus_have_a_column_only_when_there_are_some() -> None:
     withholding = allocation("ovs").model_copy(update={"withheld_cpus": "10-11"})
     table = tables.allocations(listing(allocation("nova", "4,7"), withholding))
-    assert rows(table) == [["nova", "4, 7", "2", "no", "legacy", ""], ["ovs", "2-3", "2", "no", "legacy", "10-11"]]
+    assert rows(table) == [["nova", "4,7", "2", ""], ["ovs", "2-3", "2", "10-11"]]
     assert "Withheld" in shown(table)
     assert "Withheld" not in shown(tables.allocations(listing(allocation("nova"))))
 
@@ -144,7 +146,7 @@ def test_outdated_placements_are_listed_below_the_table() -> None:
     assert "differently" not in shown(tables.allocations(found))
     outdated = found.model_copy(update={"outdated_placements": ("nova", "ovs")})
     text = " ".join(shown(tables.allocations(outdated)).split())
-    assert text.endswith("4 CPUs held, 2 of 6 free The current settings would place these differently: nova, ovs")
+    assert text.endswith("+ 0 withheld The current settings would place these differently: nova, ovs")
 
 
 def scope(nodes: str, cpus: str, **cost: int) -> Candidate:
@@ -162,15 +164,15 @@ def test_explanation_shows_one_column_for_each_choice() -> None:
         scope("1", "4,12", numa_nodes=1, reclaimed_cpus=0, l3_left_over=6, scope_left_over=6, lowest_cpu=4),
         scope("0-1", "2,4", numa_nodes=2, reclaimed_cpus=0, l3_left_over=8, scope_left_over=10, lowest_cpu=2),
     )
-    sentence, table, room, policy = tables.explanation(found, refused=False)
+    sentence, table, room, policy = explained(found, refused=False)
     assert shown(sentence) == "Because.\n"
     assert shown(room) == "CPUs available to the service, by NUMA node: 0: 4, 1: 8\n"
     assert shown(policy) == "Placed by: numa-policy=none, prefer-closest-numa-nodes=true, near=1\n"
     assert shown(table).startswith("The best choices; the first difference decides")
-    assert headings(table) == ["", "chosen", "next best", "next best"]
+    assert headings(table) == ["Level", "chosen", "next best", "next best"]
     assert rows(table) == [
         ["on NUMA nodes", "0", "1", "0-1"],
-        ["CPUs", "2, 10", "4, 12", "2, 4"],
+        ["CPUs", "2,10", "4,12", "2,4"],
         ["NUMA nodes", "1", "1", "2"],
         ["CPUs left over in its L3 domains <", "2", "6", "8"],  # the deciding level; a level without costs has no row
         ["CPUs left over in its NUMA nodes", "2", "6", "10"],
@@ -180,19 +182,19 @@ def test_explanation_shows_one_column_for_each_choice() -> None:
 
 def test_explanation_of_one_choice_marks_no_level() -> None:
     found = explanation(scope("0", "2,10", numa_nodes=1, lowest_cpu=2))
-    _, table, *_ = tables.explanation(found, refused=False)
+    _, table, *_ = explained(found, refused=False)
     assert rows(table)[2:] == [["NUMA nodes", "1"], ["lowest CPU id", "2"]]
 
 
 def test_explanation_of_a_refusal_shows_the_best_choice_without_the_rule() -> None:
     found = explanation(scope("0-1", "2-6", numa_nodes=2, lowest_cpu=2), decided_by="Refused: no.", rule="numa-policy")
-    table, *_ = tables.explanation(found, refused=True)
+    table, *_ = explained(found, refused=True)
     assert " ".join(shown(table).split()).startswith("The best choice without that rule")
-    assert headings(table) == ["", "best"]
+    assert headings(table) == ["Level", "best"]
 
 
 def test_unknown_level_of_a_newer_daemon_is_shown_by_its_name() -> None:
-    _, table, *_ = tables.explanation(explanation(scope("0", "2", fan_noise=7, lowest_cpu=2)), refused=False)
+    _, table, *_ = explained(explanation(scope("0", "2", fan_noise=7, lowest_cpu=2)), refused=False)
     assert ["fan_noise", "7"] in rows(table)
 
 
@@ -205,12 +207,12 @@ def test_explanation_does_not_act_on_the_terminal(field: str, name: str) -> None
         if field != "cost"
         else scope("0", "2", **{name: 1})
     )
-    text = "".join(shown(part) for part in tables.explanation(explanation(hostile, hostile), refused=False))
+    text = "".join(shown(part) for part in explained(explanation(hostile, hostile), refused=False))
     assert all(line.isprintable() for line in text.split("\n")), text
 
 
 def test_explanation_without_choices_has_no_table() -> None:
-    parts = [shown(part) for part in tables.explanation(explanation(), refused=False)]
+    parts = [shown(part) for part in explained(explanation(), refused=False)]
     assert [part.strip().partition(":")[0] for part in parts] == [
         "Because.",
         "CPUs available to the service, by NUMA node",
@@ -221,7 +223,7 @@ def test_explanation_without_choices_has_no_table() -> None:
 def test_explanation_fits_a_narrow_terminal() -> None:
     scattered = ",".join(str(cpu) for cpu in range(0, 200, 2))
     found = explanation(*(scope(str(node), scattered, numa_nodes=1, lowest_cpu=0) for node in range(5)))
-    _, table, *_ = tables.explanation(found, refused=False)
+    _, table, *_ = explained(found, refused=False)
     assert all(len(line) <= 80 for line in shown(table, width=80).splitlines())
     for column in range(1, 4):
         cells = "".join(row[column] for row in rows_of(shown(table, width=80)) if row[column])
@@ -231,7 +233,7 @@ def test_explanation_fits_a_narrow_terminal() -> None:
 def test_no_allocations() -> None:
     table = tables.allocations(listing())
     assert rows(table) == []
-    assert "0 CPUs held, 6 of 6 free" in shown(table)
+    assert "6 CPUs = 0 claimed + 6 free + 0 withheld" in shown(table)
 
 
 def test_hugepages() -> None:
@@ -246,16 +248,16 @@ def test_hugepages() -> None:
         },
     )
     assert rows(tables.hugepages(answer)) == [
-        ["node0", "2048", "64", "58", "a: 4, b: 2"],
-        ["node0", "1048576", "2", "0", "a: 2"],
-        ["node1", "-", "0", "0", ""],
+        ["node0", "2M", "64", "58", "a: 4, b: 2"],
+        ["node0", "1G", "2", "0", "a: 2"],
+        ["node1", "", "0", "0", ""],
     ]
 
 
 def test_nodes_and_sizes_that_a_long_answer_leaves_out_are_below_the_table() -> None:
     left_out = LeftOut(sizes_kb={"1048576": "0-1,3"}, nodes="4-7")
     text = shown(tables.hugepages(MemoryAnswer(service_name="", numa_hugepages={}, left_out=left_out)))
-    assert " ".join(text.split()).endswith("No pages on nodes 4-7; of 1048576 KiB on nodes 0-1, 3")
+    assert " ".join(text.split()).endswith("No pages on nodes 4-7; of 1G on nodes 0-1,3")
 
 
 def test_table_of_hugepages_takes_linear_time() -> None:
@@ -274,7 +276,7 @@ def test_records_of_a_size_that_is_gone_are_shown() -> None:
     """An operator has to see such a record to remove it."""
     gone = NodeHugepages(capacity=[], allocations={"a": {"2048": 4}})
     assert rows(tables.hugepages(MemoryAnswer(service_name="", numa_hugepages={"node3": gone}))) == [
-        ["node3", "2048", "gone", "0", "a: 4"]
+        ["node3", "2M", "gone", "0", "a: 4"]
     ]
 
 
@@ -286,14 +288,15 @@ def test_machine() -> None:
     summary, nodes = tables.machine(found, pages)
     assert rows(summary) == [
         ["CPUs online", "15 of 16: 0-14"],
-        ["CPUs isolated", "1-3, 9-11"],
+        ["CPUs isolated", "1-3,9-11"],
         ["Packages", "2"],
         ["Cores", "8, 1/2 threads each"],
         ["L3 domains", "4"],
+        ["NUMA nodes", "2"],
     ]
     assert rows(nodes) == [
-        ["0", "0-3, 8-11", "2", "65536", "10 32", "8 x 2048 KiB (3 free), 1 x 1048576 KiB (0 free)"],
-        ["1", "4-7, 12-14", "2", "65536", "32 10", "none"],
+        ["0", "0-3,8-11", "2", "64G", "10 32", "8 x 2M (3 free), 1 x 1G (0 free)"],
+        ["1", "4-7,12-14", "2", "64G", "32 10", "none"],
     ]
 
 
@@ -310,7 +313,7 @@ def test_machine_without_isolated_cpus_l3_and_memory() -> None:
 def test_hybrid_machine() -> None:
     files = build(Shape(cores_per_l3=3)) | {"devices/cpu_core/cpus": "0", "devices/cpu_atom/cpus": "1-2"}
     summary, _ = tables.machine(read_machine(RecordedSysfs(files)), {0: ()})
-    assert dict(rows(summary))["Cores"] == "3, 1 threads each (1 performance, 2 efficiency)"
+    assert dict(rows(summary))["Cores"] == "3, 1 thread each (1 performance, 2 efficiency)"
 
 
 def test_machine_with_l2_clusters() -> None:
@@ -326,13 +329,12 @@ def test_history() -> None:
         event("a", None, {"node_id": 1, "size_kb": 2048, "hugepages": 4}),
     ]
     table = tables.history(events)
-    columns = [str(column.header) for column in table.columns]
-    shown_events = [dict(zip(columns, row, strict=True)) for row in rows(table)]
+    shown_events = [dict(zip(table.headings, row, strict=True)) for row in rows(table)]
     assert [(row["Service"], row["Before"], row["After"]) for row in shown_events] == [
         ("a", "nothing", "2-3"),
         ("a", "2-3", "2-5 (general, by node, non-preemptive)"),
         ("a", "2-5", "nothing"),
-        ("a", "nothing", "4 x 2048 KiB on node 1"),
+        ("a", "nothing", "4 x 2M on node 1"),
     ]
     for row in shown_events:
         assert (row["When"], row["Action"]) == ("1970-01-02 00:00:00", "allocate_cores")
@@ -385,8 +387,7 @@ def hostile_tables(name: str) -> list[RenderableType]:
         tables.history([event(name, None, claim("2-3"))]),
         tables.history([event("a", claim(name), claim("2", policy=name))]),
         tables.allocations(listing(allocation("a")).model_copy(update={"outdated_placements": (name,)})),
-        tables.allocations(listing(allocation("a").model_copy(update={"withheld_cpus": name}))),
-        next(iter(tables.explanation(explanation(decided_by=name), refused=False))),
+        next(iter(explained(explanation(decided_by=name), refused=False))),
     ]
 
 

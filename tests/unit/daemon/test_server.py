@@ -22,8 +22,10 @@ import pytest
 
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon.orchestrator import Orchestrator
-from epa_orchestrator.daemon.server import ConnectionLimits, Server
+from epa_orchestrator.daemon.server import Server
+from epa_orchestrator.daemon.shared import ConnectionLimits
 from epa_orchestrator.daemon.socket_file import BACKLOG
+from epa_orchestrator.daemon.watchers import Watchers
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 from epa_orchestrator.protocol.readings import Reading
 from epa_orchestrator.protocol.requests import Request
@@ -43,6 +45,7 @@ class Answering:
         self.settings = Settings()
         self.answer = b'{"version":"1.0"}'
         self.waiting: list[Callable[[bytes], None]] = []
+        self.watchers = Watchers()
 
     @property
     def busy(self) -> bool:

@@ -24,8 +24,9 @@ ACTIONS: dict[str, dict[str, Any]] = {
     "get_memory_info": {},
     "allocate_hugepages": {"service_name": "a", "node_id": 0, "size_kb": 2048, "hugepages_requested": 4},
     "get_machine": {},
+    "watch": {},
 }
-READING = ("list_allocations", "get_memory_info", "get_machine")
+READING = ("list_allocations", "get_memory_info", "get_machine", "watch")
 MUTATIONS = tuple(action for action in ACTIONS if action not in READING)
 WITH_POOL = ("allocate_cores", "allocate_cores_percent", "allocate_numa_cores", "list_allocations")
 WITH_POLICY = ("allocate_cores", "allocate_cores_percent", "allocate_numa_cores")

@@ -171,7 +171,8 @@ def test_error_leaves_out_a_rule_that_is_null() -> None:
 
 def test_features_begin_with_those_of_version_1_0() -> None:
     assert FEATURES[:2] == ("non-preemptive-allocations", "cpu-pools")
-    assert set(FEATURES[2:]) == {"placement", "placement-hints", "dry-run", "explain", "may-take", "get-machine"}
+    new = {"placement", "placement-hints", "dry-run", "explain", "may-take", "get-machine", "watch"}
+    assert set(FEATURES[2:]) == new
 
 
 @pytest.mark.parametrize("kind", [CoresAnswer, PercentAnswer, NumaCoresAnswer])

@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""A command of the command line: its help with examples, and what all commands have in common.
+
+The docstring of a command's function is its help. Lines after a line "Examples:" at its end are shown as they are.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from epa_orchestrator.cli.output import Misuse, print_failures_as_json
+
+_EXAMPLES: Final = "\n\nExamples:\n"
+_END_OF_SENTENCE: Final = re.compile(r"(?<=\.)\s")
+_NEGATIVE_NUMBER: Final = re.compile(r"-[0-9]+")
+
+
+#: Options that Typer adds while a shell asks what can follow; the command has `completion` instead.
+_TYPERS_OWN: Final = ("--install-completion", "--show-completion")
+
+
+class Commands(TyperGroup):
+    """All commands."""
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """The commands and options that begin like this."""
+        return [item for item in super().shell_complete(ctx, incomplete) if item.value not in _TYPERS_OWN]
+
+
+class Command(TyperCommand):
+    """A command whose failures are JSON with --json, and whose help ends with examples."""
+
+    def __init__(self, name: str | None, *, help: str | None = None, **attributes: Any) -> None:  # noqa: A002
+        text, _, examples = (help or "").partition(_EXAMPLES)
+        super().__init__(name, help=text, **attributes)
+        self.examples = tuple(line.strip() for line in examples.splitlines() if line.strip())
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of the command line; a negative number is no option."""
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            option = getattr(error, "option_name", "")
+            if _NEGATIVE_NUMBER.fullmatch(option) is None or "count" not in [each.name for each in self.params]:
+                raise
+            number = next((word for word in words if word.startswith(option)), option)
+            raise Misuse(f"COUNT must be at least 1, not {number}: use 'epa-orchestrator release'", ctx) from None
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        print_failures_as_json(bool(ctx.params.get("json_")) or ctx.params.get("output") == "json")
+        try:
+            return super().invoke(ctx)
+        finally:
+            print_failures_as_json(False)
+
+    def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002
+        """The first sentence of the help, whole."""
+        paragraph = " ".join((self.help or "").partition("\n\n")[0].split())
+        return _END_OF_SENTENCE.split(paragraph)[0]
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
+        """Write the examples."""
+        if self.examples:
+            with formatter.section("Examples"):
+                for line in self.examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")

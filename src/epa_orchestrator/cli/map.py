@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The command `map`: the machine as nested boxes, with the owner and the state of each CPU."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
+
+import typer
+
+from epa_orchestrator.cli.connect import connect
+from epa_orchestrator.cli.options import JsonOption, SocketOption
+from epa_orchestrator.cli.output import end_if_read_only, fail, print_json, say, warn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from epa_orchestrator.client import Client
+    from epa_orchestrator.picture.model import Picture
+
+#: How often (seconds) the daemon is asked for changes.
+_EVERY: Final = 1.0
+
+
+def map_(
+    svg: Annotated[
+        Path | None, typer.Option("--svg", help="Write an SVG picture to this file instead; `-` is stdout.")
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(help="The width: columns on the terminal, pixels of an SVG picture.", min=40, max=10_000),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Draw again when something changes, until Ctrl-C.")] = False,
+    socket: SocketOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show the machine as nested boxes, with the owner and the state of each CPU.
+
+    Each CPU has the letter of its service, or the mark of its state. The pictures fold into the width of the terminal.
+
+    Examples:
+      epa-orchestrator map
+      epa-orchestrator map --watch
+      epa-orchestrator map --svg map.svg
+      epa-orchestrator map --svg - --width 1200 > map.svg
+    """
+    if watch and (svg is not None or json_):
+        raise typer.BadParameter("it draws on the terminal only", param_hint="--watch")
+    if svg is not None and json_:
+        raise typer.BadParameter("it cannot be combined with --json", param_hint="--svg")
+    with connect(socket) as client:
+        if watch:
+            _watch(client, width)
+            return
+        seen = _ask(client)
+    if json_:
+        from epa_orchestrator.picture.answers import document_of
+
+        state = {} if seen.problem is None else {"state_error": seen.problem}
+        print_json(document_of(seen.picture) | state)
+    elif svg is not None:
+        _write_svg(svg, seen.picture, width)
+    else:
+        _print(_console(), seen.picture, width)
+    warn(seen.warnings)
+    end_if_read_only(seen.problem)
+
+
+class Seen(NamedTuple):
+    """What the daemon has answered: the picture, warnings, and why it is read-only."""
+
+    picture: Picture
+    warnings: tuple[str, ...]
+    problem: str | None
+
+
+def _ask(client: Client) -> Seen:
+    from epa_orchestrator.picture.answers import picture_of
+
+    listings = [client.list_allocations()]
+    if "get-machine" not in listings[0].supported_cpu_features:
+        fail("This daemon is too old to describe its machine: update it, or use the commands list and machine")
+    if general := client.general_listing():
+        listings.append(general)
+    picture = picture_of(client.machine(), listings, client.memory_info())
+    warnings = tuple(dict.fromkeys(warning for listing in listings for warning in listing.warnings))
+    return Seen(picture, warnings, listings[0].state_error)
+
+
+def _write_svg(path: Path, picture: Picture, width: int | None) -> None:
+    from epa_orchestrator.picture import svg
+
+    text = svg.draw(picture, width or svg.WIDTH)
+    if str(path) == "-":
+        typer.echo(text, nl=False)
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        fail(f"The picture cannot be written to {path}: {error.strerror}")
+    say(f"wrote {path}", err=True)
+
+
+def _console() -> Console:
+    from epa_orchestrator.cli import tables
+
+    return tables.console()
+
+
+def _print(console: Console, picture: Picture, width: int | None, most: int | None = None) -> None:
+    """Print the picture, of which at most so many lines."""
+    from rich.text import Text
+
+    from epa_orchestrator.picture import terminal
+
+    plain = not (console.encoding or "").lower().startswith("utf")
+    lines = terminal.draw(picture, width or console.width, plain=plain)
+    if most is not None and len(lines) > most:
+        hidden = len(lines) - most + 1
+        lines = [*lines[: most - 1], Text(f"({hidden} more lines)")]
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+# --- watching ---
+
+
+def changes(client: Client) -> Iterator[Seen]:
+    """What the daemon answers, at first and after each change. It asks once a second."""
+    last: Picture | None = None
+    while True:
+        seen = _ask(client)
+        if seen.picture != last:
+            last = seen.picture
+            yield seen
+        time.sleep(_EVERY)
+
+
+def _watch(client: Client, width: int | None) -> None:
+    """Draw each change, on a screen of its own if stdout is a terminal; Ctrl-C ends it."""
+    console = _console()
+    try:
+        if console.is_terminal:
+            with console.screen(hide_cursor=True):
+                _draw_on_screen(client, console, width)
+        for seen in changes(client):
+            _print(console, seen.picture, width)
+            console.print()
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _draw_on_screen(client: Client, console: Console, width: int | None) -> None:
+    """Draw each change, and when the terminal gets another size."""
+    shown: Picture | None = None
+
+    def draw(*_: object) -> None:
+        console.clear()
+        if shown is not None:
+            _print(console, shown, width, console.height - 1)
+
+    signal.signal(signal.SIGWINCH, draw)
+    for seen in changes(client):
+        shown = seen.picture
+        draw()

@@ -1,0 +1,166 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The screen of `status`: whether all is well, the pools and NUMA nodes, and each problem with what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from epa_orchestrator.cli.fitted_table import FittedTable
+from epa_orchestrator.cli.holdings import Holding, holdings, ordered, totals
+from epa_orchestrator.cli.natural import natural
+from epa_orchestrator.cli.units import count_of, format_size
+from epa_orchestrator.cpuset import CpuSet
+
+if TYPE_CHECKING:
+    from epa_orchestrator.protocol.answers import Listing, MemoryAnswer
+    from epa_orchestrator.protocol.machine import MachineAnswer
+
+#: Fields of a listing that `status --json` does not repeat for each pool.
+_NOT_IN_DOCUMENT: Final = {"allocations", "version", "warnings", "state_error"}
+#: The states of CPUs that a NUMA node shows, each with its heading.
+_STATES: Final = {"claimed": "Claimed", "free": "Free", "withheld": "Withheld", "unavailable": "Unavailable"}
+#: A sentence names so many services.
+_MOST_NAMED: Final = 5
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a daemon answers about itself; `machine` is None if it is an older one."""
+
+    socket: str
+    listings: Sequence[Listing]
+    machine: MachineAnswer | None
+    memory: MemoryAnswer
+
+    @property
+    def version(self) -> str | None:
+        """The daemon's version."""
+        return self.machine.daemon_version if self.machine else None
+
+    @property
+    def held(self) -> list[Holding]:
+        """The claims of all pools."""
+        return ordered(holdings(self.listings))
+
+
+def problems(found: Status) -> list[str]:
+    """What is wrong, each in a sentence with what to do, the worst first."""
+    listings = found.listings
+    sentences = [f"READ-ONLY: {listings[0].state_error}"] if listings[0].state_error else []
+    sentences += dict.fromkeys(warning for listing in listings for warning in listing.warnings)
+    if not any(listing.cpu_pool.configured_cpus for listing in listings):
+        sentences.append(
+            "there are no CPUs to grant: set isolcpus= on the kernel command line and restart the host, or set cpu-pool"
+        )
+    lost = [each for each in found.held if each.unavailable]
+    if lost:
+        cpus = ", ".join(f"{each.unavailable} of '{each.service}'" for each in lost[:_MOST_NAMED])
+        more = f" and those of {count_of(len(lost) - _MOST_NAMED, 'more service')}" if len(lost) > _MOST_NAMED else ""
+        sentences.append(
+            f"claimed CPUs are offline or no longer in their pool: {cpus}{more}. Bring them back, or restart the"
+            " services after 'epa-orchestrator release SERVICE'"
+        )
+    return sentences
+
+
+def remarks(found: Status) -> list[str]:
+    """What an operator may want to know although all is well."""
+    outdated = sorted({name for each in found.listings for name in each.outdated_placements}, key=natural)
+    if not outdated:
+        return []
+    names = ", ".join(outdated[:_MOST_NAMED]) + ("" if len(outdated) <= _MOST_NAMED else ", …")
+    would = f"the current settings would place {count_of(len(outdated), 'service')} differently: {names}"
+    return [f"{would}. They may stay, or be released and started again"]
+
+
+def parts(found: Status) -> Iterator[FittedTable | str]:
+    """The screen."""
+    wrong = problems(found)
+    verdict = "all is well" if not wrong else f"{count_of(len(wrong), 'problem')}, see below"
+    yield f"epa-orchestrator {found.version or '(version unknown)'}: {verdict}"
+    yield f"serving at {found.socket}"
+    yield _pools(found)
+    if found.machine is not None and found.machine.machine.nodes:
+        yield _nodes(found, found.machine)
+    for sentence in wrong:
+        yield f"warning: {sentence}"
+    for sentence in remarks(found):
+        yield f"note: {sentence}"
+
+
+def document(found: Status) -> dict[str, Any]:
+    """The same as JSON."""
+    warnings = list(dict.fromkeys(warning for listing in found.listings for warning in listing.warnings))
+    problem = found.listings[0].state_error
+    return {
+        "ok": not problems(found),
+        **({"daemon_version": found.version} if found.version else {}),
+        "socket": found.socket,
+        **({"state_error": problem} if problem else {}),
+        **({"warnings": warnings} if warnings else {}),
+        "problems": problems(found),
+        "pools": {
+            each.pool: each.model_dump(exclude=_NOT_IN_DOCUMENT, exclude_none=True)
+            | {"total_withheld_cpus": totals(each, found.held).withheld}
+            for each in found.listings
+        },
+        **({"nodes": _node_documents(found, found.machine)} if found.machine else {}),
+    }
+
+
+def _pools(found: Status) -> FittedTable:
+    """How full each pool is."""
+    sums = [totals(listing, found.held) for listing in found.listings]
+    special = any(each.unavailable or each.unusable for each in sums)
+    more = ("Unavailable", "Not usable") if special else ()
+    table = FittedTable(("Pool", "CPUs", "Claimed", "Free", "Withheld", *more, "Services", "CPU list"), "Pools")
+    for listing, total in zip(found.listings, sums, strict=True):
+        extra = (total.unavailable, total.unusable) if special else ()
+        table.add_row(
+            *(total.pool, total.configured, total.claimed, total.free, total.withheld, *extra),
+            listing.total_allocations,
+            listing.cpu_pool.configured_cpus or "none",
+        )
+    return table
+
+
+def _nodes(found: Status, answer: MachineAnswer) -> FittedTable:
+    """How full each NUMA node is."""
+    shown = [state for state in _STATES if state != "unavailable" or answer.states.get(state)]
+    headings = [_STATES[state] for state in shown]
+    table = FittedTable(("Node", "CPUs", *headings, "Other", "Free hugepages"), "NUMA nodes")
+    for node in _node_documents(found, answer):
+        pages = ", ".join(
+            f"{each['free']} of {each['total']} x {format_size(each['size_kb'])}"
+            for each in node["hugepages"]
+            if each["total"]
+        )
+        counts = [node[state] for state in shown]
+        other = node["cpus"] - sum(counts)  # reserved, offline, or in no pool
+        table.add_row(node["id"], node["cpus"], *counts, other, pages or "none")
+    return table
+
+
+def _node_documents(found: Status, answer: MachineAnswer) -> list[dict[str, Any]]:
+    """Each NUMA node with its number of CPUs in each state, and the hugepages that can still be recorded."""
+    states = {state: CpuSet.parse(answer.states.get(state, "")) for state in _STATES}
+    described: list[dict[str, Any]] = []
+    for node in answer.machine.nodes:
+        cpus = CpuSet.parse(node.cpus)
+        pages = found.memory.numa_hugepages.get(f"node{node.id}")
+        described.append(
+            {
+                "id": node.id,
+                "cpus": len(cpus),
+                **{state: len(members & cpus) for state, members in states.items()},
+                "hugepages": [
+                    {"size_kb": each.size, "total": each.total, "free": each.free}
+                    for each in (pages.capacity if pages else ())
+                ],
+            }
+        )
+    return described

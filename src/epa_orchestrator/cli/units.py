@@ -1,0 +1,46 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Units: sizes of memory as people write them, such as 2M and 1G, in and out; and numbers with their nouns."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: The KiB in each unit; a size without a unit is in KiB, as on the wire.
+_UNITS: Final = {"T": 1024**3, "G": 1024**2, "M": 1024, "K": 1}
+_SIZE: Final = re.compile(r"([0-9]{1,12}) ?([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+
+
+def parse_size(text: str) -> int:
+    """A size in KiB: `2M`, `1G`, `64KiB`, `2 MB`; a number alone is in KiB, the unit of the wire.
+
+    Raises ValueError with a sentence.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None or (text.strip()[-1:] in "bB" and not match[2]):
+        raise ValueError(f"'{text[:40]}' is not a size such as 2M or 1G")
+    size = int(match[1]) * _UNITS[match[2].upper() or "K"]
+    if size == 0:
+        raise ValueError("a page cannot have the size 0")
+    return size
+
+
+def format_size(size_kb: int) -> str:
+    """A size in KiB, in the largest unit in which it is a whole number."""
+    if size_kb == 0:
+        return "0"
+    unit = next(unit for unit, factor in _UNITS.items() if size_kb % factor == 0)
+    return f"{size_kb // _UNITS[unit]}{unit}"
+
+
+def format_memory(size_kb: int) -> str:
+    """A size in KiB, rounded to a tenth of the unit that people would use."""
+    unit = next((unit for unit, factor in _UNITS.items() if size_kb >= factor), "K")
+    return f"{size_kb / _UNITS[unit]:.1f}".removesuffix(".0") + unit
+
+
+def count_of(count: int, noun: str) -> str:
+    """A number with its noun: `1 CPU`, `2 CPUs`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Palette: the colours of owners, and texts as short as a picture needs them."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from epa_orchestrator.errors import printable
+
+
+class Colour(NamedTuple):
+    """A background, and the colour of text on it that stands out best."""
+
+    paper: str
+    ink: str
+
+
+#: The colours of Okabe and Ito, which colour-blind readers can distinguish. Services share them in turn.
+COLOURS: Final = (
+    Colour("#e69f00", "#000000"),
+    Colour("#56b4e9", "#000000"),
+    Colour("#f0e442", "#000000"),
+    Colour("#009e73", "#000000"),
+    Colour("#cc79a7", "#000000"),
+    Colour("#0072b2", "#ffffff"),
+    Colour("#d55e00", "#000000"),
+)
+
+
+def colour_of(owner: int) -> Colour:
+    """The colour of the service with this number."""
+    return COLOURS[owner % len(COLOURS)]
+
+
+def columns_of(text: str) -> int:
+    """How many columns a printable text takes: two for each wide character, as of Chinese."""
+    if text.isascii():
+        return len(text)
+    return len(text) + sum([unicodedata.east_asian_width(char) in "WF" for char in text])
+
+
+def shorten(text: str, most: int) -> str:
+    """A printable text of at most this many columns; its middle is left out, as names often differ at their ends."""
+    text = printable(text)
+    if columns_of(text) <= most:
+        return text
+    start, end = text, ""
+    while columns_of(start) > most // 2:
+        start = start[:-1]
+    for char in reversed(text):
+        if columns_of(start + end + char) >= most:
+            break
+        end = char + end
+    return f"{start}…{end}"
+
+
+def shorten_list(cpus: str, most: int) -> str:
+    """A CPU list of at most this many characters, cut at a comma."""
+    if len(cpus) <= most:
+        return cpus
+    return cpus[: cpus.rfind(",", 0, most - 1) + 1] + "…"
+
+
+def page_size(size_kb: int) -> str:
+    """A hugepage's size (KiB) as people write it, such as 2M and 1G."""
+    for unit, factor in (("G", 1024**2), ("M", 1024)):
+        if size_kb % factor == 0:
+            return f"{size_kb // factor}{unit}"
+    return f"{size_kb}K"
+
+
+def split(width: int, counts: Sequence[int]) -> list[int]:
+    """A width divided in proportion to counts; a count over 0 gets 1 at least, if there is room for all."""
+    total = sum(counts)
+    if total == 0:
+        return [0] * len(counts)
+    parts = [max(width * count // total, int(count > 0)) for count in counts]
+    parts[parts.index(max(parts))] += width - sum(parts)
+    return parts

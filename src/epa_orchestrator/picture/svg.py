@@ -1,0 +1,270 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""SVG: draws a picture as one file without references to others, for light and dark pages.
+
+It folds into the width that is asked for, so that a narrow one stays legible without scaling.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+from xml.sax.saxutils import escape
+
+from epa_orchestrator.picture.arrange import Measures, Spot, arrange
+from epa_orchestrator.picture.model import STATE_MARKS, STATE_NAMES, Core, Cpu, Group, Pages, Picture
+from epa_orchestrator.picture.palette import COLOURS, columns_of, page_size, shorten, split
+from epa_orchestrator.picture.style import PATTERNS, STYLE
+
+#: The width (pixels) unless another is asked for: legible without scaling on a screen of 400 pixels.
+WIDTH: Final = 400
+#: Narrower than this a machine with four threads in each core does not fit.
+NARROWEST: Final = 240
+
+_MARGIN: Final = 8
+_CPU: Final = (28, 32)
+_LABEL: Final = 17
+_LINE: Final = 17
+_ROW: Final = 24
+#: The width of a character in pixels, for texts of 12 pixels and for labels.
+_CHAR: Final = 7.0
+#: The least width of an entry of the legend, and of a bar.
+_ENTRY: Final = 178
+_BAR: Final = 340
+_NAME: Final = 15
+#: The mark of what another picture shows otherwise, in the corner of a legend's box.
+_CORNER: Final = "M21.5 0.5v9l-9 -9z"
+#: The legend of CPUs that another picture shows otherwise.
+_DIFFERS: Final = "not as by default"
+#: The most characters of one text, such as a CPU list with all its items.
+_MOST: Final = 65_536
+
+
+def draw(picture: Picture, width: int = WIDTH, title: str = "CPUs by owner") -> str:
+    """The picture as the text of an SVG file; its width in pixels is `width` or less."""
+    inner = max(width, NARROWEST) - 2 * _MARGIN
+    parts = _Column(inner)
+    parts.text("heading", title)
+    parts.text("said", picture.summary)
+    parts.gap()
+    _machine(parts, picture)
+    parts.gap()
+    _legend(parts, picture)
+    if picture.pages or picture.memory_only:
+        parts.gap()
+        _hugepages(parts, picture)
+    across, down = inner + 2 * _MARGIN, parts.y + _MARGIN
+    size = f'width="{across}" height="{down}" viewBox="0 0 {across} {down}"'
+    return "\n".join(
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img">',
+            f"<title>{_text_of(title)}</title>",
+            f"<desc>{_text_of(_describe(picture))}</desc>",
+            f"<style>\n{STYLE}\n</style>",
+            PATTERNS,
+            f'<rect class="paper" x="0.5" y="0.5" width="{across - 1}" height="{down - 1}" rx="6"/>',
+            f'<g transform="translate({_MARGIN} 0)">',
+            *parts.lines,
+            "</g>",
+            "</svg>\n",
+        )
+    )
+
+
+class _Column:
+    """Parts of the picture, one below the other."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.y = _MARGIN
+        self.lines: list[str] = []
+
+    def add(self, lines: Iterable[str], height: int) -> None:
+        """Add drawn lines of this height."""
+        self.lines += [f'<g transform="translate(0 {self.y})">', *lines, "</g>"]
+        self.y += height
+
+    def text(self, kind: str, text: str, x: int = 0) -> None:
+        """Add a text, folded at its blanks."""
+        size = 15 if kind == "heading" else 12
+        for line in fold(text, int((self.width - x) / (_CHAR * size / 12))):
+            self.add([_text(kind, x, size + 1, line)], _LINE + size - 12)
+
+    def gap(self) -> None:
+        """Leave a gap."""
+        self.y += _MARGIN
+
+
+def fold(text: str, columns: int) -> Iterator[str]:
+    """The lines of a text, broken at blanks and after the commas of lists; longer words are shortened."""
+    line = ""
+    for piece in re.findall(r"[^ ,]+,*|,+| +", text):
+        piece = shorten(piece, columns)
+        if columns_of(line + piece.rstrip()) > columns:
+            yield line.rstrip()
+            line = ""
+        line = line + piece if line else piece.lstrip()
+    if line.strip():
+        yield line.rstrip()
+
+
+# --- the machine ---
+
+
+def _machine(column: _Column, picture: Picture) -> None:
+    measures = Measures(
+        pad=5,
+        top=_LABEL,
+        bottom=5,
+        gap=(6, 6),
+        core_gap=(4, 4),
+        core=lambda core: (_CPU[0], _CPU[1] * len(core.cpus)),
+        label=lambda group: math.ceil(columns_of(group.label) * _CHAR) + 4,
+    )
+    found = arrange(picture.groups, column.width, measures)
+    column.add(_spots(found.spots, picture), found.height)
+
+
+def _spots(spots: Iterable[Spot], picture: Picture) -> Iterator[str]:
+    for x, y, part in spots:
+        yield f'<g transform="translate({x} {y})">'
+        if isinstance(part.item, Core):
+            yield from _core(part.item, part.height, picture)
+        else:
+            yield from _box(part.item, part.width, part.height)
+            yield from _spots(part.spots, picture)
+        yield "</g>"
+
+
+def _box(group: Group, width: int, height: int) -> Iterator[str]:
+    yield f'<rect class="box {group.kind}" width="{width}" height="{height}" rx="4"/>'
+    yield _text("label", 5, 13, shorten(group.label, int((width - 6) / _CHAR)))
+
+
+def _core(core: Core, height: int, picture: Picture) -> Iterator[str]:
+    for number, cpu in enumerate(core.cpus):
+        yield _cpu(cpu, core, number * _CPU[1], picture)
+    yield f'<rect class="core" width="{_CPU[0]}" height="{height}" rx="3"/>'
+
+
+def _cpu(cpu: Cpu, core: Core, y: int, picture: Picture) -> str:
+    """One CPU: its mark above its id, and all about it on hover."""
+    ink = f" o{cpu.owner % len(COLOURS)}" if cpu.owner is not None else ""
+    mark = cpu.mark + STATE_MARKS[cpu.state] if cpu.owner is not None and cpu.state == "unavailable" else cpu.mark
+    shapes = [f'<rect class="thread {cpu.state}{ink}" y="{y}" width="{_CPU[0]}" height="{_CPU[1]}"/>']
+    if cpu.state == "unavailable":
+        shapes.append(f'<path class="strike" d="M0 {y + _CPU[1]}L{_CPU[0]} {y}"/>')
+    if cpu.state in ("withheld", "reserved"):
+        shapes.append(f'<rect class="behind" x="3" y="{y + 2}" width="{_CPU[0] - 6}" height="{_CPU[1] - 4}" rx="2"/>')
+    if cpu.differs:
+        shapes.append(f'<path class="differs" d="M{_CPU[0]} {y}v9l-9 -9z"/>')
+    middle = _CPU[0] // 2
+    return (
+        f'<g class="cpu" data-cpu="{cpu.id}" data-mark="{escape(mark)}" data-state="{cpu.state}">'
+        f"<title>{_text_of(_hover(cpu, core, picture))}</title>{''.join(shapes)}"
+        f"{_text(f'letter t{ink}', middle, y + 14, mark)}{_text(f'id t{ink}', middle, y + 27, str(cpu.id))}</g>"
+    )
+
+
+def _hover(cpu: Cpu, core: Core, picture: Picture) -> str:
+    state = STATE_NAMES.get(cpu.state, cpu.state)
+    owner = f" by {picture.owners[cpu.owner].name}" if cpu.owner is not None else ""
+    if cpu.state == "unavailable" and owner:
+        state = "unavailable, claimed"
+    kind = f", {core.type} core" if core.type else ""
+    return f"CPU {cpu.id}: {state}{owner}; {core.place}{kind}"
+
+
+# --- legend and hugepages ---
+
+
+def _legend(column: _Column, picture: Picture) -> None:
+    """The states and the services, each with its mark; in columns, or with the services' remarks below each other."""
+    states = [
+        _entry(f"thread {state}", "t", STATE_MARKS[state], f"{STATE_NAMES[state]}: {count}", "state")
+        for state, count in picture.counts.items()
+        if state in STATE_MARKS
+    ]
+    if picture.differs:
+        corner = f'<path class="differs" d="{_CORNER}"/>{_text("rest", 28, 15, _DIFFERS)}'
+        states.append(f'<g class="entry">{corner}</g>')
+    _in_columns(column, states)
+    if not any(owner.remark for owner in picture.owners):
+        names = [f"{shorten(owner.name, _NAME)}: {len(owner.cpus)}" for owner in picture.owners]
+        _in_columns(column, [_owner(number, name, picture) for number, name in enumerate(names)])
+        return
+    for number, owner in enumerate(picture.owners):
+        column.add([_owner(number, shorten(owner.name, 40), picture)], _LINE + 1)
+        column.text("remark", owner.remark, 28)
+        column.gap()
+
+
+def _in_columns(column: _Column, entries: Sequence[str]) -> None:
+    across = max(column.width // _ENTRY, 1)
+    spread = column.width // across
+    for start in range(0, len(entries), across):
+        row = enumerate(entries[start : start + across])
+        column.add([f'<g transform="translate({place * spread} 0)">{entry}</g>' for place, entry in row], _ROW)
+
+
+def _owner(number: int, text: str, picture: Picture) -> str:
+    ink, owner = f"o{number % len(COLOURS)}", picture.owners[number]
+    return _entry(f"thread claimed {ink}", f"t {ink}", owner.mark, text, "service", differs=owner.differs)
+
+
+def _entry(box: str, ink: str, mark: str, text: str, kind: str, *, differs: bool = False) -> str:
+    chip = f'<rect class="{box}" x="0.5" y="0.5" width="21" height="19"/>'
+    has_pattern = "withheld" in box or "reserved" in box
+    behind = '<rect class="behind" x="4" y="3" width="14" height="14" rx="2"/>' if has_pattern else ""
+    corner = f'<path class="differs" d="{_CORNER}"/>' if differs else ""
+    shown = _text(f"letter {ink}", 11, 15, mark)
+    return f'<g class="entry">{chip}{behind}{corner}{shown}{_text(kind, 28, 15, text)}</g>'
+
+
+def _hugepages(column: _Column, picture: Picture) -> None:
+    if picture.pages:
+        column.text("label", "Hugepages by NUMA node")
+        key = (("recorded", "recorded"), ("others", "in use by others, or reserved"), ("free", "free"))
+        x = 0
+        drawn: list[str] = []
+        for name, words in key:
+            chip = f'<rect class="bar {name}" x="{x}.5" y="4.5" width="12" height="11"/>'
+            drawn.append(chip + _text("rest", x + 17, 14, words))
+            x += 17 + math.ceil(len(words) * _CHAR) + 8
+        column.add(drawn, _ROW)
+    across = max(column.width // _BAR, 1)
+    spread = column.width // across
+    for start in range(0, len(picture.pages), across):
+        row = enumerate(picture.pages[start : start + across])
+        drawn = [line for place, pages in row for line in _bar(pages, place * spread, spread)]
+        column.add(drawn, _ROW + 10)
+    if picture.memory_only:
+        column.text("rest", f"NUMA nodes without CPUs: {picture.memory_only}")
+
+
+def _bar(pages: Pages, x: int, width: int) -> Iterator[str]:
+    numbers = f"{pages.recorded} + {pages.others} + {pages.free} of {pages.total}"
+    line = f"node {pages.node_id}, {page_size(pages.size_kb)}: {numbers}"
+    yield _text("rest", x, 25, shorten(line, int(width / _CHAR)))
+    lengths = split(width - _MARGIN, (pages.recorded, pages.others, pages.free))
+    for name, length in zip(("recorded", "others", "free"), lengths, strict=True):
+        if length:
+            yield f'<rect class="bar {name}" x="{x}.5" y="0.5" width="{length}" height="10"/>'
+        x += length
+
+
+def _describe(picture: Picture) -> str:
+    parts = [f"{owner.name}: {owner.remark or f'CPUs {owner.cpus}'}" for owner in picture.owners]
+    return "; ".join([picture.summary, *parts])
+
+
+def _text(kind: str, x: float, y: float, text: str) -> str:
+    return f'<text class="{kind}" x="{x:g}" y="{y:g}">{_text_of(text)}</text>'
+
+
+def _text_of(text: str) -> str:
+    """A text for XML: printable, and escaped."""
+    return escape(shorten(text, _MOST))

@@ -1,0 +1,113 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The actions that show what the command line shows: explain, history, record and report, with a real daemon."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import daemon_health
+import juju_texts
+from tests.service import Service
+
+from .unit import Unit
+from .workload import new_service
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Service]:
+    """A daemon on which nova holds two CPUs."""
+    with new_service() as service:
+        service.start().client.allocate("nova", 2)
+        yield service
+
+
+@pytest.fixture
+def served(settled: Unit, running: Service, monkeypatch: pytest.MonkeyPatch) -> Unit:
+    """A unit whose actions ask that daemon."""
+    monkeypatch.setattr(daemon_health, "SOCKET", running.socket)
+    return settled
+
+
+def results(unit: Unit, action: str, **params: Any) -> dict[str, str]:
+    """The results of an action that succeeds."""
+    unit.ctx.run(unit.ctx.on.action(action, params=params), unit.state())
+    assert unit.ctx.action_results is not None
+    return unit.ctx.action_results
+
+
+def test_explain_shows_the_choice(served: Unit) -> None:
+    found = results(served, "explain", service="ceph", count=2)
+    assert found.keys() == {"text"}
+    assert found["text"].startswith("ceph would get CPUs 4-5\n")
+
+
+def test_explain_takes_wishes(served: Unit) -> None:
+    text = results(served, "explain", service="ceph", percent=50, **{"cpu-thread-policy": "isolate"})["text"]
+    assert "cpu-thread-policy=isolate" in text
+
+
+def test_explain_of_a_refusal_says_why(served: Unit) -> None:
+    text = results(served, "explain", service="ceph", count=3, **{"cpu-thread-policy": "require"})["text"]
+    assert text.startswith("3 CPUs cannot be placed: cpu-thread-policy=require allows whole cores only")
+
+
+def test_explain_takes_no_service_for_an_option(served: Unit) -> None:
+    assert results(served, "explain", service="--help", count=2)["text"].startswith("--help would get CPUs")
+
+
+def test_explain_without_a_number_fails(served: Unit) -> None:
+    assert "say how many CPUs" in served.failure("explain", {"service": "ceph"})
+
+
+@pytest.mark.parametrize("params", [{}, {"service": ""}, {"service": "ceph", "count": -1}])
+def test_explain_checks_its_parameters(params: dict[str, Any], served: Unit) -> None:
+    assert served.failure("explain", params)
+
+
+def test_history_shows_the_changes(served: Unit) -> None:
+    found = results(served, "history")
+    assert found.keys() == {"text"}
+    assert "nova" in found["text"]
+
+
+def test_history_of_one_service(served: Unit) -> None:
+    assert "nova" not in results(served, "history", service="ceph", limit=5)["text"]
+
+
+def test_record_is_a_machine_that_can_be_served(served: Unit) -> None:
+    found = results(served, "record")
+    assert json.loads(found["recording"])["format"] == "epa-orchestrator-machine/1"
+    assert "epa-orchestrator serve --machine FILE" in found["text"]
+
+
+def test_report_has_a_summary_and_the_document(served: Unit, running: Service) -> None:
+    found = results(served, "report")
+    document = json.loads(found["report"])
+    assert document["missing"].keys() <= {"parts of the machine"}
+    assert [claim["service_name"] for claim in document["pools"]["isolated"]["allocations"]] == ["nova"]
+    assert found["text"].splitlines() == document["summary"]
+    assert len(found["report"].splitlines()) > 20, "it is readable"
+    assert not (running.log.parent / "report.json").exists()
+
+
+def test_long_report_stays_in_a_file(served: Unit, running: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(juju_texts, "_MAX_BYTES", 2000)
+    found = results(served, "report")
+    file = running.log.parent / "report.json"
+    assert found.keys() == {"text", "file"}
+    assert found["file"] == str(file)
+    assert f"juju ssh epa-orchestrator/0 sudo cat {file} > report.json" in found["text"]
+    assert json.loads(file.read_text())["format"] == "epa-orchestrator-report/1"
+
+
+@pytest.mark.parametrize("action", ["explain", "history", "report"])
+def test_action_keeps_the_claims(action: str, served: Unit, running: Service) -> None:
+    before = running.client.list_allocations()
+    results(served, action, **({"service": "ceph", "count": 2} if action == "explain" else {}))
+    assert running.client.list_allocations() == before

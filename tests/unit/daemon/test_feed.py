@@ -1,0 +1,207 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Feed: what a watching client is told of changes of the ledger, the machine and the settings."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from epa_orchestrator.allocation.settings import parse_settings
+from epa_orchestrator.daemon.orchestrator import Orchestrator
+from tests.unit.daemon.serving import LIST, Answer, Counting, ask, cores, run, start, stopped_disk
+from tests.unit.daemon.watching import Watching
+
+
+def numa(service: str, node: int, count: int) -> Answer:
+    return {"action": "allocate_numa_cores", "service_name": service, "numa_node": node, "num_of_cores": count}
+
+
+def isolated(service: str, count: int) -> Answer:
+    return cores(service, count) | {"cpu_thread_policy": "isolate"}
+
+
+def pages(service: str, count: int) -> Answer:
+    return {
+        "action": "allocate_hugepages",
+        "service_name": service,
+        "node_id": 0,
+        "size_kb": 2048,
+        "hugepages_requested": count,
+    }
+
+
+async def watching(orchestrator: Orchestrator) -> Watching:
+    made = Watching(orchestrator)
+    await made.begin()
+    return made
+
+
+def test_the_first_line_has_the_listings_of_both_pools(tmp_path: Path) -> None:
+    async def main() -> None:
+        orchestrator, _ = start(tmp_path, settings=parse_settings({"cpu-pool": "0-1"}))
+        try:
+            await ask(orchestrator, cores("a", 2), cores("g", 1) | {"pool": "general"})
+            listings = await ask(orchestrator, LIST, LIST | {"pool": "general"})
+            for pool, listing, other in (("isolated", *listings), ("general", *reversed(listings))):
+                assert await Watching(orchestrator).begin(pool) == {"event": "state", **listing, "other_pool": other}
+        finally:
+            orchestrator.close()
+
+    asyncio.run(main())
+
+
+def test_a_pool_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        assert "not configured" in (await Watching(orchestrator).begin("general"))["error"]
+        assert not orchestrator.watchers
+
+    run(tmp_path, body)
+
+
+def test_tells_a_grant_a_change_and_a_release(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        client = await watching(orchestrator)
+        for count in (2, 4, -1):
+            await ask(orchestrator, cores("a", count))
+        lines = client.take()
+        claims = [[line[when] and line[when]["allocated_cores"] for when in ("before", "after")] for line in lines]
+        assert claims == [[None, "2,10"], ["2,10", "2-3,10-11"], ["2-3,10-11", None]]
+        assert all(line["taken_from"] == {} for line in lines)
+
+    run(tmp_path, body)
+
+
+def test_tells_each_change_of_a_batch(tmp_path: Path) -> None:
+    """A claim that comes and goes within one commit is told as well."""
+
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        client = await watching(orchestrator)
+        await ask(orchestrator, cores("a", 1), cores("a", -1), pages("a", 3), pages("a", -1))
+        assert counting.commits == 1
+        assert [line["event"] for line in client.take()] == ["claim", "claim", "hugepages", "hugepages"]
+
+    run(tmp_path, body)
+
+
+def test_a_service_learns_who_took_its_cpus(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        await ask(orchestrator, cores("a", 12))
+        client = await watching(orchestrator)
+        await ask(orchestrator, numa("b", 1, 8))
+        lost, gained = client.take()
+        assert (lost["service_name"], lost["taken_by"], lost["taken_from"]) == ("a", "b", {})
+        assert gained["taken_from"] == {"a": gained["after"]["allocated_cores"]}
+        assert "taken_by" not in gained
+
+    run(tmp_path, body)
+
+
+def test_tells_a_claim_that_withholds_other_cpus_because_of_another_one(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        await ask(orchestrator, isolated("alone", 1))
+        client = await watching(orchestrator)
+        withheld = client.replica.claims["alone"]["withheld_cpus"]
+        orchestrator.use(parse_settings({"reserved-cpus": withheld}))
+        await asyncio.sleep(0.2)
+        machine, claim = client.take()
+        assert machine["event"] == "machine"
+        assert (claim["service_name"], claim["before"]["withheld_cpus"]) == ("alone", withheld)
+        assert "withheld_cpus" not in claim["after"]
+
+    run(tmp_path, body)
+
+
+def test_a_change_that_is_not_stored_is_not_told(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        client = await watching(orchestrator)
+        counting.broken = True
+        await ask(orchestrator, cores("a", 1), pages("a", 1))
+        counting.broken = False
+        await ask(orchestrator, cores("b", 1))
+        assert [line["service_name"] for line in client.take()] == ["b"]
+
+    run(tmp_path, body)
+
+
+def test_nothing_is_told_before_it_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        client = await watching(orchestrator)
+        moves = stopped_disk(counting, monkeypatch)
+        try:
+            changed = asyncio.ensure_future(ask(orchestrator, cores("a", 1)))
+            await asyncio.sleep(0.1)
+            assert client.take() == []
+        finally:
+            moves.set()
+        await changed
+        assert [line["service_name"] for line in client.take()] == ["a"]
+
+    run(tmp_path, body)
+
+
+def test_a_client_that_comes_during_a_commit_learns_of_its_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        await ask(orchestrator, LIST)
+        moves = stopped_disk(counting, monkeypatch)
+        try:
+            changed = asyncio.ensure_future(ask(orchestrator, cores("a", 1), pages("a", 2)))
+            await asyncio.sleep(0.1)
+            client = Watching(orchestrator)
+            assert (await client.begin())["allocations"] == []
+        finally:
+            moves.set()
+        await changed
+        assert [(line["event"], line["service_name"]) for line in client.take()] == [("claim", "a"), ("hugepages", "a")]
+
+    run(tmp_path, body)
+
+
+def test_what_a_listing_does_not_show_is_not_told(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        await ask(orchestrator, cores("a", 2))
+        client = await watching(orchestrator)
+        await ask(orchestrator, cores("a", 2) | {"numa_policy": "restricted"}, cores("a", 2))
+        assert client.take() == []
+
+    run(tmp_path, body)
+
+
+def test_tells_that_the_daemon_is_read_only(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        client = await watching(orchestrator)
+        orchestrator._lose_state("of a test")
+        (line,) = client.take()
+        assert line["event"] == "machine"
+        assert "of a test" in line["state_error"]
+        client.replica.check((await ask(orchestrator, LIST))[0])
+
+    run(tmp_path, body)
+
+
+def test_other_settings_are_told_without_a_request(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        client = await watching(orchestrator)
+        orchestrator.use(parse_settings({"cpu-pool": "0-1"}))
+        orchestrator.use(parse_settings({"cpu-pool": "0"}))
+        await asyncio.sleep(0.2)
+        last = client.take()[-1]
+        assert last["pools"]["general"]["cpu_pool"]["eligible_cpus"] == "0"
+
+    run(tmp_path, body)
+
+
+def test_settings_that_change_nothing_are_not_told(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        client = await watching(orchestrator)
+        orchestrator.use(parse_settings({}))
+        orchestrator.read_host_again()
+        await asyncio.sleep(0.2)
+        assert client.take() == []
+
+    run(tmp_path, body)
