@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import operator
+from typing import Any, Final
 
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from epa_orchestrator.allocation.cpu_states import CpuState
 from epa_orchestrator.protocol.answers import Allocation, Answer, add_warnings
+
+#: The fields of an event that are left out when they are not known.
+_LEFT_OUT: Final = frozenset(("comm", "snap", "unit", "request", "settings", "decided_by"))
 
 #: Text, numbers, and an object of texts: what the records of an event hold.
 Record = dict[str, str | int | float | bool | dict[str, str] | None]
@@ -63,6 +67,14 @@ class HistoryEvent(BaseModel):
         exclude_if=operator.not_,
         description="The fields that the database cannot give any longer; they are `null`.",
     )
+
+    def document(self) -> dict[str, Any]:
+        """The event as JSON: what is not known is left out, and what is damaged is null."""
+        return {
+            name: value
+            for name, value in self.model_dump().items()
+            if value is not None or name not in _LEFT_OUT or name in self.damaged
+        }
 
 
 class HistoryAnswer(Answer):
@@ -133,19 +145,9 @@ class ClaimAnswer(Answer):
         left_out = {name for name, field in type(self).model_fields.items() if field.default is None}
         left_out = {name for name in left_out if getattr(self, name) is None} | {"warnings"}
         document = self.model_dump(exclude=left_out)
-        for event in (document.get("granted"), *document["changes"]):
-            if event is not None:
-                _leave_out(event)
-        if claim := document.get("claim"):
-            _leave_out(claim)
+        document["changes"] = [event.document() for event in self.changes]
+        if self.granted is not None:
+            document["granted"] = self.granted.document()
+        if self.claim is not None:
+            document["claim"] = self.claim.model_dump(exclude_none=True)
         return add_warnings(to_json(document), self.warnings)
-
-
-#: Fields of an event that are left out when they are null, unless they are damaged, and the same field of a claim.
-_LEFT_OUT = ("comm", "snap", "unit", "request", "settings", "decided_by", "withheld_cpus")
-
-
-def _leave_out(document: dict[str, object]) -> None:
-    for name in _LEFT_OUT:
-        if name in document and document[name] is None:
-            del document[name]
