@@ -101,9 +101,9 @@ def _of_release(request: Allocating) -> str:
 def _of_size(request: Allocating, task: Task) -> str:
     """How many CPUs a request means that names no number, as the beginning of a sentence; empty otherwise."""
     if isinstance(request, AllocateCoresPercent):
-        return f"{request.percent} % of the pool are {_cpus(task.count)}. "
+        return f"{request.percent} % of the pool comes to {_cpus(task.count)}. "
     if isinstance(request, AllocateCores) and request.count is None:
-        return f"The default size is {_cpus(task.count)} now. "
+        return f"The default size comes to {_cpus(task.count)}. "
     return ""
 
 

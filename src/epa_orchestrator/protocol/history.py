@@ -18,7 +18,7 @@ from epa_orchestrator.protocol.answers import Allocation, Answer, add_warnings
 _LEFT_OUT: Final = frozenset(("comm", "snap", "unit", "request", "settings", "decided_by"))
 
 #: Text, numbers, and an object of texts: what the records of an event hold.
-Record = dict[str, str | int | float | bool | dict[str, str] | None]
+Record = dict[str, str | int | float | bool | dict[str, str]]
 
 #: The options that are not at their default.
 Options = dict[str, str | int | bool | list[str]]

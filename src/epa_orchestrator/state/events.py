@@ -168,8 +168,8 @@ def _object(value: object) -> dict[str, object] | None:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether a value is none that holds others, and no number too large for other programs."""
-    return value is None or isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**53)
+    """Whether a value holds no others, and is no number too large for other programs."""
+    return isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**53)
 
 
 def _record(value: object) -> dict[str, object] | None:
