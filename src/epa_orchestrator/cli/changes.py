@@ -15,6 +15,8 @@ from epa_orchestrator.cli.units import format_size
 from epa_orchestrator.protocol.history import HistoryEvent, Record
 
 _DAMAGED: Final = "damaged"
+#: The fields of a request that come first.
+_COUNTS: Final = ("num_of_cores", "percent", "hugepages_requested")
 _COLUMNS: Final = ("When", "Service", "Before", "After", "Action", "Peer")
 
 
@@ -58,7 +60,9 @@ def reasons(event: HistoryEvent) -> Iterator[str]:
 
 def request(event: HistoryEvent) -> str:
     """The action with the fields of the request that were not at their default."""
-    fields = [f"{name}={_value(value)}" for name, value in (event.request or {}).items()]
+    asked = {name: value for name, value in (event.request or {}).items() if value != {}}
+    names = sorted(asked, key=lambda name: name not in _COUNTS)
+    fields = [f"{name}={_value(asked[name])}" for name in names]
     if "request" in event.damaged:
         fields = [_DAMAGED]
     return " ".join([_or_damaged(event, "action", event.action), *fields])

@@ -85,10 +85,10 @@ def history(
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show the changes to claims and hugepage records, the newest one last.
+    """Show the changes to claims and hugepage records.
 
-    It asks the running daemon. Where none answers, or with --machine, it reads the state database, which takes the
-    permission to read that file.
+    The newest one comes last. It asks the running daemon. Where none answers, or with --machine, it reads the state
+    database, which takes the permission to read that file.
 
     Examples:
       epa-orchestrator history

@@ -44,7 +44,9 @@ def why(
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say why a service has its CPUs, or who has a CPU: the request, what decided, and what has changed since.
+    """Say why a service has its CPUs, or who has a CPU.
+
+    It names the request, the process that asked, what decided, and what has changed since.
 
     Examples:
       epa-orchestrator why vm-1

@@ -62,8 +62,8 @@ class HistoryEvent(BaseModel):
         default=None, description="The digest of the settings in force: 12 hexadecimal digits."
     )
     decided_by: str | None = Field(default=None, description="A sentence that says what decided.")
-    damaged: tuple[str, ...] = Field(
-        default=(),
+    damaged: list[str] = Field(
+        default_factory=list[str],
         exclude_if=operator.not_,
         description="The fields that the database cannot give any longer; they are `null`.",
     )

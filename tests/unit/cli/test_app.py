@@ -67,7 +67,10 @@ def test_exit_code_of_wrong_use_is_2(arguments: list[str], names: str, offline: 
     assert names in " ".join(sentence.rpartition("rror")[2].lower().split())
 
 
-COMMANDS = ("serve", "status", "list", "allocate", "explain", "release", "hugepages", "machine", "history", "report")
+COMMANDS = (
+    *("serve", "status", "list", "map", "allocate", "explain", "why", "release", "hugepages", "machine", "history"),
+    *("report", "completion"),
+)
 
 
 def test_version(offline: Command) -> None:

@@ -86,7 +86,7 @@ def test_every_cpu_list_field_is_checked() -> None:
         if "str" in str(field.annotation) and ("cpus" in name or "cores" in name) and name != "cores"
     }
     assert texts <= checks._CPU_LISTS
-    assert len(texts) == 8
+    assert len(texts) == 10
 
 
 @pytest.mark.parametrize(
