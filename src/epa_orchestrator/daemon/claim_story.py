@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from epa_orchestrator.allocation.claims import Claim
-from epa_orchestrator.allocation.cpu_states import CpuState, cpu_states
+from epa_orchestrator.allocation.cpu_states import cpu_states
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.refusal import Refused
@@ -103,7 +103,7 @@ class ClaimStory:
             )
         owner = next((claim.service for claim in self._ledger.claims.values() if cpu in claim.cpus), None)
         core = self._threads(CpuSet([cpu]))
-        found: dict[str, Any] = {"cpu": cpu, "state": cast("CpuState", state), "core": str(core)}
+        found: dict[str, Any] = {"cpu": cpu, "state": state, "core": str(core)}
         if state == "withheld":
             keepers = (claim.service for claim in self._ledger.claims.values() if cpu in claim.withheld)
             found["withheld_by"] = next(keepers, None)

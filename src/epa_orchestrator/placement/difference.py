@@ -37,7 +37,9 @@ def of_costs(task: Task, weights: Weights, best: int, second: int, nodes: tuple[
     if not place:  # the last level is the lowest CPU id
         return Difference(nodes)
     name, sign = task.levels[-1 - place]
-    return Difference(nodes, name, sign * _field(mine, place), sign * _field(other, place))
+    # The tables subtract all CPUs of the service from what they take, also those that it keeps.
+    kept = len(task.own) if name in ("l3_left_over", "scope_left_over") else 0
+    return Difference(nodes, name, sign * _field(mine, place) + kept, sign * _field(other, place) + kept)
 
 
 def of_choices(task: Task, best: CpuSet, second: CpuSet) -> Difference:

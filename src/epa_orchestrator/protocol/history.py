@@ -11,7 +11,6 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from epa_orchestrator.allocation.cpu_states import CpuState
 from epa_orchestrator.protocol.answers import Allocation, Answer, add_warnings
 
 #: The fields of an event that are left out when they are not known.
@@ -108,7 +107,7 @@ class ClaimAnswer(Answer):
         default=None, description="The service: as requested, or the owner of the CPU; left out for a CPU without one."
     )
     cpu: int | None = Field(default=None, description="The CPU, if the request named one.")
-    state: CpuState | None = Field(default=None, description="The [state](#get_machine) of that CPU.")
+    state: str | None = Field(default=None, description="The [state](#get_machine) of that CPU, such as `free`.")
     core: str | None = Field(default=None, description="The threads of its core, a CPU list.")
     withheld_by: str | None = Field(
         default=None, description="The service whose claim has that core alone, if the CPU is withheld."
