@@ -18,7 +18,7 @@ import command_line
 import daemon_health
 import isolation
 import orchestrator_snap
-from config import ExplainParams, HistoryParams, ReleaseParams, SettleParams
+from config import ExplainParams, HistoryParams, MachineParams, ReleaseParams, SettleParams
 from deadline import deadline
 from epa_orchestrator.cli import tables
 from epa_orchestrator.hardware.describe import describe
@@ -86,6 +86,11 @@ class Actions(ops.Object):
 
     @_fail_on_error
     def _on_show_machine(self, event: ops.ActionEvent) -> None:
+        if event.load_params(MachineParams, errors="fail").format == "svg":
+            file = command_line.output_directory() / "machine.svg"
+            command_line.run("map", f"--svg={file}")
+            event.set_results(self._long_result("svg", file, "the machine with the owner of each CPU, as a picture"))
+            return
         host = isolation.read()
         if host.machine is None:
             raise CharmError(str(host.problem))

@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 PRINCIPAL: Final = "sunbeam-machine"
+COLLECTOR: Final = "cos-agent"
 
+#: The application at the other end of each endpoint, and the id of the relation.
+_REMOTE: Final = {PRINCIPAL: PRINCIPAL, COLLECTOR: "opentelemetry-collector"}
+_ID: Final = {PRINCIPAL: 0, COLLECTOR: 1}
 _MODEL: Final = "3f1d9c8a-6a39-4a43-8f2f-2d54c5cc9a11"
 
 
@@ -27,13 +31,14 @@ def unit(charm: str) -> dict[str, str]:
     }
 
 
-def relation(event: str) -> dict[str, str]:
-    """The environment of a hook of the relation to the principal, such as `created`."""
+def relation(event: str, endpoint: str = PRINCIPAL) -> dict[str, str]:
+    """The environment of a hook of a relation, such as `created`, by default of that to the principal."""
+    remote = _REMOTE[endpoint]
     return {
-        "JUJU_RELATION": PRINCIPAL,
-        "JUJU_RELATION_ID": f"{PRINCIPAL}:0",
-        "JUJU_REMOTE_APP": PRINCIPAL,
-        "JUJU_REMOTE_UNIT": "" if event in ("created", "broken") else f"{PRINCIPAL}/0",
+        "JUJU_RELATION": endpoint,
+        "JUJU_RELATION_ID": f"{endpoint}:{_ID[endpoint]}",
+        "JUJU_REMOTE_APP": remote,
+        "JUJU_REMOTE_UNIT": "" if event in ("created", "broken") else f"{remote}/0",
     }
 
 
@@ -47,10 +52,12 @@ def action(name: str) -> dict[str, str]:
     }
 
 
-def answers(config: dict[str, Any], *, related: bool, resource: str | None, action: dict[str, Any]) -> dict[str, Any]:
+def answers(
+    config: dict[str, Any], *, related: bool, resource: str | None, action: dict[str, Any], collector: bool = False
+) -> dict[str, Any]:
     """The answers of the hook tools."""
-    principal = {"id": 0, "app": PRINCIPAL, "units": [f"{PRINCIPAL}/0"]}
-    relations = {PRINCIPAL: [principal]} if related else {}
+    endpoints = [PRINCIPAL] * related + [COLLECTOR] * collector
+    relations = {each: [{"id": _ID[each], "app": _REMOTE[each], "units": [f"{_REMOTE[each]}/0"]}] for each in endpoints}
     return {"config": config, "relations": relations, "resource": resource, "action": action, "model": _MODEL}
 
 
@@ -63,6 +70,8 @@ class Outcome:
     #: Level and text of each line in Juju's log.
     log: list[tuple[str, str]]
     output: str
+    #: What the unit wrote into the databags of its relations, in order.
+    written: list[dict[str, str]]
 
     @property
     def statuses(self) -> list[tuple[str, str]]:
@@ -107,9 +116,11 @@ class Outcome:
 def read_outcome(code: int, calls: str, logged: str, output: str) -> Outcome:
     """The outcome, read from the files that the hook tools write (see hooktools)."""
     lines = [line.split("\0") for line in logged.split("\x1e")[:-1]]
+    called: list[tuple[str, list[str], str]] = [json.loads(line) for line in calls.splitlines()]
     return Outcome(
         code,
-        [(tool, words) for tool, words, _ in map(json.loads, calls.splitlines())],
+        [(tool, words) for tool, words, _ in called],
         [(words[1], words[3]) for words in lines],
         output,
+        [json.loads(text) for tool, _, text in called if tool == "relation-set"],
     )

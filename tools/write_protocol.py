@@ -118,8 +118,9 @@ def _as_sent(answer: Schema) -> Schema:
             required.append(name)
             properties[name] = {key: value for key, value in field.items() if key != "default"}
         else:
-            (value,) = [each for each in field["anyOf"] if each != {"type": "null"}]
-            properties[name] = value | {"description": field["description"]}
+            values = [each for each in field["anyOf"] if each != {"type": "null"}]
+            kind = values[0] if len(values) == 1 else {"anyOf": values}
+            properties[name] = kind | {"description": field["description"]}
     return answer | {"properties": properties, "required": required}
 
 

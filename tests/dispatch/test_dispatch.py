@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from epa_orchestrator.state import database_files
@@ -14,6 +16,13 @@ from tests.service import Service
 from .unit import BUNDLED, Host, Outcome, Unit
 
 ACTIVE = ("active", "")
+
+
+def used(free: int, total: int = 6) -> tuple[str, str]:
+    """The status of a unit on which one service holds the CPUs that are not free."""
+    return "active", f"{free} of {total} CPUs free, 1 service"
+
+
 NO_RELATION = ("blocked", "missing relation sunbeam-machine: run 'juju integrate epa-orchestrator sunbeam-machine'")
 NO_ISOLATED = "no isolated CPUs: pinning requests will be refused; "
 PLUG = (CONSUMER, "epa-info")
@@ -61,14 +70,14 @@ def test_from_the_first_hook_to_the_last(unit: Unit, host: Host) -> None:
     assert unit.relation("changed").statuses == [ACTIVE]
     assert host.client.allocate("nova", 2).allocated_cores == "2-3"
     host.snapd.add_consumer()
-    assert unit.hook("update-status").statuses == [ACTIVE]
+    assert unit.hook("update-status").statuses == [used(4)]
     assert host.snapd.slot_of(PLUG) == f"{NAME}:epa-info"
     assert (revision_of(host), host.snapd.snaps[NAME].held) == ("x1", True)
     assert len(host.snapd.commands_of("install")) == 1
 
     unit.bundle("2.1")
     outcome = unit.hook("upgrade-charm")
-    assert outcome.statuses == [("maintenance", f"installing the snap from the file {BUNDLED}"), ACTIVE]
+    assert outcome.statuses == [("maintenance", f"installing the snap from the file {BUNDLED}"), used(4)]
     assert outcome.version == "2.1"
     assert (revision_of(host), host.snapd.snaps[NAME].held) == ("x2", True)
     assert [claim.service_name for claim in host.client.list_allocations().allocations] == ["nova"]
@@ -143,6 +152,19 @@ def test_actions_show_release_and_refresh(installed: Unit, host: Host) -> None:
     assert outcome.status == ACTIVE
 
 
+def test_actions_show_what_the_command_line_shows(installed: Unit, host: Host) -> None:
+    host.client.allocate("nova", 2)
+    explained = installed.action("explain", service="ceph", **{"count": 2, "cpu-thread-policy": "require"})
+    assert explained.failure is None
+    assert explained.results["text"].startswith("ceph would get CPUs 4-5\n")
+    assert "nova" in installed.action("history", service="nova").results["text"]
+    recorded = installed.action("record")
+    assert json.loads(recorded.results["recording"])["files"]["devices/system/cpu/isolated"] == "2-7"
+    reported = json.loads(installed.action("report").results["report"])
+    assert [claim["service_name"] for claim in reported["pools"]["isolated"]["allocations"]] == ["nova"]
+    assert "history" in reported
+
+
 def test_impossible_actions_fail_with_a_sentence(unit: Unit, host: Host) -> None:
     assert unit.action("get-status").failure == "the snap is not installed: see 'juju debug-log'"
     assert str(unit.action("list-allocations").failure).startswith("the daemon does not answer: No daemon serves")
@@ -177,7 +199,7 @@ def test_invalid_option_blocks_and_stops_neither_hold_nor_repair(installed: Unit
     assert host.settings() == before
     assert revision_of(host) == "x1"
     assert host.client.allocate("nova", 1).cores_allocated == 1
-    assert installed.hook("config-changed").statuses == [ACTIVE]
+    assert installed.hook("config-changed").statuses == [used(5)]
 
 
 def test_options_of_snap_set_stay_and_those_of_juju_go_when_reset(installed: Unit, host: Host) -> None:
@@ -212,7 +234,7 @@ def test_second_application_on_the_machine_is_blocked(installed: Unit, host: Hos
 
 def test_options_reach_the_daemon_unless_they_take_cpus_from_claims(installed: Unit, host: Host) -> None:
     host.client.allocate("nova", 2)
-    assert installed.configure(reserved_cpus="7", default_allocation_percent=50).statuses == [ACTIVE]
+    assert installed.configure(reserved_cpus="7", default_allocation_percent=50).statuses == [used(3, 5)]
     before = host.settings()
     assert (before["reserved-cpus"], before["default-allocation-percent"]) == ("7", 50)
     sentence = blocked(installed.configure(reserved_cpus="2,7"))
@@ -221,7 +243,7 @@ def test_options_reach_the_daemon_unless_they_take_cpus_from_claims(installed: U
     assert "run hook" not in sentence
     assert host.settings() == before
     assert host.client.list_allocations().cpu_pool.eligible_cpus == "2-6"
-    assert installed.configure(reserved_cpus="").statuses == [ACTIVE]
+    assert installed.configure(reserved_cpus="").statuses == [used(4)]
     assert "reserved-cpus" not in host.settings()
     assert host.client.list_allocations().cpu_pool.eligible_cpus == "2-7"
 
@@ -230,11 +252,11 @@ def test_snap_comes_from_the_resource_while_it_is_attached(installed: Unit, host
     host.client.allocate("nova", 2)
     installed.attach("2.5")
     outcome = installed.hook("upgrade-charm")
-    assert outcome.statuses == [("maintenance", "installing the snap from the file attached.snap"), ACTIVE]
+    assert outcome.statuses == [("maintenance", "installing the snap from the file attached.snap"), used(4)]
     assert (outcome.version, revision_of(host)) == ("2.5", "x2")
     installed.attach("")
     outcome = installed.hook("upgrade-charm")
-    assert (outcome.status, outcome.version, revision_of(host)) == (ACTIVE, "2.0", "x3")
+    assert (outcome.status, outcome.version, revision_of(host)) == (used(4), "2.0", "x3")
     assert host.client.list_allocations().total_allocated_cpus == 2
 
 
@@ -245,7 +267,7 @@ def test_snap_comes_from_the_channel_while_it_is_set(installed: Unit, host: Host
     outcome = installed.configure(snap_channel="edge")
     assert outcome.statuses == [
         ("maintenance", "installing the snap from revision 7 in latest/edge in the store"),
-        ACTIVE,
+        used(4),
     ]
     assert (outcome.version, revision_of(host), snapd.snaps[NAME].tracking) == ("3.0", "7", "latest/edge")
     pinned = ["--revision", "7"]
@@ -257,9 +279,9 @@ def test_snap_comes_from_the_channel_while_it_is_set(installed: Unit, host: Host
     assert sentence.startswith(f"{remedy}: there is no 2.4/stable in the store (")
     assert outcome.version == "3.0"
     outcome = installed.configure(snap_channel="")
-    assert (outcome.status, outcome.version, revision_of(host)) == (ACTIVE, "2.0", "x2")
+    assert (outcome.status, outcome.version, revision_of(host)) == (used(4), "2.0", "x2")
     outcome = installed.configure(snap_channel="edge")
-    assert (outcome.status, outcome.version, revision_of(host)) == (ACTIVE, "3.0", "7")
+    assert (outcome.status, outcome.version, revision_of(host)) == (used(4), "3.0", "7")
     assert host.client.list_allocations().total_allocated_cpus == 2
 
 

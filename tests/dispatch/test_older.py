@@ -13,7 +13,8 @@ from tests.fake_snapd.snaps import CONSUMER, NAME
 
 from .unit import Host, Outcome, Unit
 
-ACTIVE = ("active", "")
+#: The older charm's service holds two CPUs.
+USED = ("active", "4 of 6 CPUs free, 1 service")
 CHANNEL = "2026.1/stable"
 NOTE = (
     f"set snap-channel to '' (with Sunbeam, in its manifest): revision 4 in {CHANNEL} is the older snap, which this"
@@ -89,7 +90,7 @@ def test_refresh_snap_succeeds_and_keeps_the_daemon(upgraded: Unit, host: Host) 
 def test_channel_that_offers_ours_later_is_taken(upgraded: Unit, host: Host) -> None:
     host.snapd.store.publish(NAME, CHANNEL, 9, "3.0")
     outcome = upgraded.hook("update-status")
-    assert (outcome.status, outcome.version) == (ACTIVE, "3.0")
+    assert (outcome.status, outcome.version) == (USED, "3.0")
     assert host.snapd.snaps[NAME].revision == "9"
     assert claims(host) == {"nova": "2-3"}
     host.snapd.store.publish(NAME, CHANNEL, 10, "1.1", older=True)
@@ -98,7 +99,7 @@ def test_channel_that_offers_ours_later_is_taken(upgraded: Unit, host: Host) -> 
 
 
 def test_reset_channel_leaves_the_snap_in_the_charm(upgraded: Unit) -> None:
-    assert upgraded.configure(snap_channel="").statuses == [ACTIVE]
+    assert upgraded.configure(snap_channel="").statuses == [USED]
 
 
 def test_refresh_without_the_store_installs_the_snap_in_the_charm(older: Unit, host: Host) -> None:

@@ -175,6 +175,8 @@ class Unit:
     #: The options set with `juju config`; the others have their defaults.
     config: dict[str, Any] = field(default_factory=dict[str, Any])
     related: bool = True
+    #: Whether a collector of the Canonical Observability Stack is related.
+    collector: bool = False
     proxies: dict[str, str] = field(default_factory=dict[str, str])
 
     def __post_init__(self) -> None:
@@ -244,7 +246,13 @@ class Unit:
 
     def dispatch(self, path: str, environment: dict[str, str], params: dict[str, Any] | None = None) -> Outcome:
         """Run the charm's dispatch, with any exit code."""
-        answers = juju.answers(self._options(), related=self.related, resource=str(self._resource), action=params or {})
+        answers = juju.answers(
+            self._options(),
+            related=self.related,
+            resource=str(self._resource),
+            action=params or {},
+            collector=self.collector,
+        )
         tools = self.host.root / "tools"
         (tools / "answers.json").write_text(json.dumps(answers), encoding="utf-8")
         for name in ("calls.jsonl", "logged"):

@@ -17,6 +17,8 @@ DOCUMENTS: Final = sorted(path for path in (ROOT / "README.md", *ROOT.glob("docs
 #: The README's first command, without the installation.
 FIRST_COMMAND: Final = re.compile(r"&& \.venv/bin/(epa-orchestrator serve .*)$", re.MULTILINE)
 
+PICTURE: Final = ROOT / "docs" / "first-look.svg"
+
 
 def failures_of(text: str, document: str) -> list[str]:
     """What is wrong with the commands of a text, each with what it printed."""
@@ -40,6 +42,20 @@ def test_commands_work_as_printed(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     failures = failures_of(text, text)
     assert not failures, "\n".join(failures)
+
+
+def test_picture_of_the_readme_is_the_one_that_its_commands_draw() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (first,) = FIRST_COMMAND.findall(text)
+    with Terminal() as terminal:
+        terminal.serve(first)
+        for step in steps_in(text):
+            terminal.run(step.command)
+            if "--svg" in step.command:
+                break
+        drawn = (terminal.home / PICTURE.name).read_text(encoding="utf-8")
+    assert drawn == PICTURE.read_text(encoding="utf-8"), "copy it from where the README's commands write it"
+    assert "](docs/first-look.svg)" in text
 
 
 def test_readme_and_placement_print_commands() -> None:

@@ -15,7 +15,6 @@ SERVICE: Final = f"snap.{SNAP}.daemon.service"
 CONSUMER: Final = "openstack-hypervisor"
 SOCKET: Final = f"/var/snap/{SNAP}/current/data/epa.sock"
 ISOLATED: Final = "4-7,12-15"
-ACTIVE: Final = ("active", "")
 
 
 def ask(machine: Machine, **request: Any) -> dict[str, Any]:
@@ -31,6 +30,15 @@ def claims(machine: Machine) -> dict[str, str]:
     """The CPUs of each service."""
     listing = ask(machine, action="list_allocations")
     return {claim["service_name"]: claim["allocated_cores"] for claim in listing["allocations"]}
+
+
+def active(machine: Machine) -> tuple[str, str]:
+    """The status of a unit with which nothing is wrong, for the claims that there are."""
+    listing = ask(machine, action="list_allocations")
+    if not (services := listing["total_allocations"]):
+        return "active", ""
+    free, total = listing["remaining_available_cpus"], listing["total_available_cpus"]
+    return "active", f"{free} of {total} CPUs free, {services} service{'s' * (services != 1)}"
 
 
 def from_inside(machine: Machine, **request: Any) -> dict[str, Any]:

@@ -13,11 +13,11 @@ import time
 from typing import Any, Final
 
 from tests.machine.host import (
-    ACTIVE,
     CONSUMER,
     ISOLATED,
     SNAP,
     SOCKET,
+    active,
     ask,
     claims,
     connection,
@@ -78,7 +78,7 @@ def test_older_daemon_leaves_its_state(machine: Machine) -> None:
 def test_install_installs_the_charms_snap(machine: Machine, unit: Unit) -> None:
     outcome = unit.hook("install")
     assert [name for name, _ in outcome.statuses] == ["maintenance", "active"]
-    assert (outcome.status, outcome.version) == (ACTIVE, "0.1.0")
+    assert (outcome.status, outcome.version) == (active(machine), "0.1.0")
     row = snap_row(machine)
     assert row[1] == "0.1.0"
     assert row[2].startswith("x")
@@ -89,7 +89,7 @@ def test_install_installs_the_charms_snap(machine: Machine, unit: Unit) -> None:
 def test_later_hooks_of_the_deployment_change_nothing(machine: Machine, unit: Unit) -> None:
     before = snap_row(machine)
     for outcome in (unit.relation("created"), unit.hook("config-changed"), unit.hook("start")):
-        assert outcome.status == ACTIVE
+        assert outcome.status == active(machine)
     assert snap_row(machine) == before
 
 
@@ -116,7 +116,7 @@ def test_consumer_is_connected_after_its_install(machine: Machine, unit: Unit) -
     machine.run("snap", "install", "--dangerous", "/job/consumer.snap", timeout=900)
     assert connection(machine, f"{CONSUMER}:epa-info") == "-"
     outcome = unit.hook("update-status")
-    assert outcome.status == ACTIVE
+    assert outcome.status == active(machine)
     assert connection(machine, f"{CONSUMER}:epa-info") == f"{SNAP}:epa-info"
     assert connection(machine, f"{SNAP}:topology") == ":system-files"
 
@@ -131,7 +131,7 @@ def test_option_reaches_the_running_daemon(machine: Machine, unit: Unit) -> None
     pid = daemon_pid(machine)
     unit.config["reserved-cpus"] = "12"
     outcome = unit.hook("config-changed")
-    assert outcome.status == ACTIVE
+    assert outcome.status == active(machine)
     assert ask(machine, action="list_allocations")["cpu_pool"]["configured_cpus"] == "4-7,13-15"
     assert daemon_pid(machine) == pid
 
@@ -145,7 +145,7 @@ def dry_run(machine: Machine, **wishes: Any) -> dict[str, Any]:
 def test_juju_config_shapes_placement(machine: Machine, unit: Unit) -> None:
     assert dry_run(machine)["allocated_cores"] == "13"
     unit.config["cpu-thread-policy"] = "isolate"
-    assert unit.hook("config-changed").status == ACTIVE
+    assert unit.hook("config-changed").status == active(machine)
     assert "cpu-thread-policy=isolate allows" in dry_run(machine)["error"]
 
 
@@ -157,7 +157,7 @@ def test_snap_set_shapes_placement(machine: Machine, unit: Unit) -> None:
     assert refused.rc != 0
     assert "uncore-cache-alignment=require contradicts cpu-distribution=caches" in refused.err
     unit.config["cpu-thread-policy"] = "prefer"
-    assert unit.hook("config-changed").status == ACTIVE
+    assert unit.hook("config-changed").status == active(machine)
     assert dry_run(machine)["allocated_cores"] == "13"
 
 
@@ -189,7 +189,7 @@ def test_invalid_option_is_refused_before_snapd_gets_it(machine: Machine, unit: 
     assert "single-numa-node" in message
     assert option(machine, "numa-policy") is None, "Juju has the default"
     unit.config["numa-policy"] = "best-effort"
-    assert unit.hook("config-changed").status == ACTIVE
+    assert unit.hook("config-changed").status == active(machine)
 
 
 def test_killed_daemon_restarts_without_a_refused_connection(machine: Machine) -> None:
@@ -216,7 +216,7 @@ def test_charm_upgrade_installs_its_snap_and_keeps_the_claims(machine: Machine, 
     revision = snap_row(machine)[2]
     machine.run("cp", "/job/newer.snap", f"{CHARM}/epa-orchestrator.snap")
     outcome = unit.hook("upgrade-charm")
-    assert (outcome.status, outcome.version) == (ACTIVE, "0.1.99")
+    assert (outcome.status, outcome.version) == (active(machine), "0.1.99")
     row = snap_row(machine)
     assert row[2] != revision
     assert "held" in row[-1]
@@ -233,7 +233,7 @@ def test_stale_connection_is_renewed(machine: Machine, unit: Unit) -> None:
     current = machine.run("readlink", f"/var/snap/{SNAP}/current").out.strip()
     text = machine.get(profile).decode()
     machine.put(profile, text.replace(f"/{current}/data /", "/x0/data /").encode())
-    assert unit.hook("update-status").status == ACTIVE
+    assert unit.hook("update-status").status == active(machine)
     assert f"/var/snap/{SNAP}/{current}/data /" in machine.get(profile).decode()
     assert from_inside(machine, action="list_allocations")["total_allocations"] == 2
 
@@ -262,7 +262,7 @@ def test_actions_show_and_release(machine: Machine, unit: Unit) -> None:
 def test_refresh_snap_installs_the_charms_snap_again(machine: Machine, unit: Unit) -> None:
     outcome = unit.action("refresh-snap")
     assert outcome.failure is None
-    assert (outcome.status, outcome.version) == (ACTIVE, "0.1.99")
+    assert (outcome.status, outcome.version) == (active(machine), "0.1.99")
     assert list(claims(machine)) == ["hypervisor"]
 
 
@@ -273,7 +273,7 @@ def test_stopped_daemon_blocks_with_a_remedy(machine: Machine, unit: Unit) -> No
     assert status == "blocked"
     assert "snap start --enable" in message
     machine.run("snap", "start", "--enable", SNAP, timeout=600)
-    assert unit.hook("update-status").status == ACTIVE
+    assert unit.hook("update-status").status == active(machine)
 
 
 def test_apparmor_denied_no_access_of_the_snap(machine: Machine) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.machine.host import ACTIVE, CONSUMER, SNAP, ask, claims, connection, from_inside, purge, snap_row
+from tests.machine.host import CONSUMER, SNAP, active, ask, claims, connection, from_inside, purge, snap_row
 from tests.machine.machine import Machine
 from tests.machine.unit import Unit
 
@@ -37,7 +37,7 @@ def test_older_daemon_grants_cpus(machine: Machine) -> None:
 
 def test_charm_upgrade_ends_active_with_our_snap(machine: Machine, unit: Unit) -> None:
     outcome = unit.hook("upgrade-charm")
-    assert outcome.status == ACTIVE
+    assert outcome.status == active(machine)
     assert outcome.version == snap_row(machine)[1]
     assert "held" in snap_row(machine)[-1]
 
@@ -92,7 +92,7 @@ def test_older_claims_replace_ours_when_chosen(machine: Machine, unit: Unit) -> 
     outcome = unit.action("settle-claims", keep="older")
     assert outcome.failure is None
     assert claims(machine) == {"hypervisor": "4-7", "ceph-osd": "12-13"}
-    assert unit.hook("update-status").status == ACTIVE
+    assert unit.hook("update-status").status == active(machine)
 
 
 def test_consumer_reaches_ours_again(machine: Machine) -> None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.consent import require_consent, show_taken
+from epa_orchestrator.cli.make_room import connect_with_hint, show_room
 from epa_orchestrator.cli.options import (
     CountArgument,
     CpuThreadPolicyOption,
@@ -29,13 +30,13 @@ from epa_orchestrator.cli.options import (
     SocketOption,
     UncoreCacheAlignmentOption,
 )
-from epa_orchestrator.cli.output import Misuse, fail, print_json, say, warn
+from epa_orchestrator.cli.output import EXIT_REFUSED, Misuse, fail, print_json, say, warn
 from epa_orchestrator.cli.units import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from epa_orchestrator.client import Client
+    from epa_orchestrator.client import Client, RefusedByDaemon
     from epa_orchestrator.protocol.answers import Allocated, CoresAnswer, Explanation, NumaCoresAnswer, PercentAnswer
 
     Granted = tuple[CoresAnswer | PercentAnswer | NumaCoresAnswer, str]
@@ -77,7 +78,9 @@ def allocate(
         "preemption_policy": policy if preemption_policy is None else preemption_policy,
         **_wishes(numa_policy, cpu_thread_policy, uncore_cache_alignment, near),
     }
-    with connect(socket) as client:
+    size = 0 if default_size else count
+    asked = {"service_name": service, "num_of_cores": size, "percent": percent, "numa_node": numa_node, **fields}
+    with connect_with_hint(socket, asked) as client:
         request = partial(_request_cpus, client, service, count or 0, percent, numa_node, **fields)
         if dry_run:
             _require_feature(client, "dry-run", "does not support dry runs and would really allocate")
@@ -112,6 +115,10 @@ def explain(
     cpu_thread_policy: CpuThreadPolicyOption = None,
     uncore_cache_alignment: UncoreCacheAlignmentOption = None,
     near: NearOption = None,
+    make_room: Annotated[
+        bool,
+        typer.Option("--make-room", help="If the request is refused, show which claims could move to make room."),
+    ] = False,
     pool: PoolOption = "isolated",
     socket: SocketOption = None,
     json_: JsonOption = False,
@@ -121,6 +128,7 @@ def explain(
     Examples:
       epa-orchestrator explain nova 16
       epa-orchestrator explain nova 16 --numa-policy single-numa-node
+      epa-orchestrator explain nova 16 --numa-node 1 --make-room
     """
     from epa_orchestrator.client import RefusedByDaemon
 
@@ -133,15 +141,15 @@ def explain(
     }
     with connect(socket) as client:
         _require_feature(client, "dry-run", "does not support dry runs and would really allocate")
+        if make_room:
+            _require_feature(client, "make-room", "cannot say what makes room: leave --make-room out, or update it")
+            fields["make_room"] = True
         try:
             answer, cpus = _request_cpus(client, service, count or 0, percent, numa_node, dry_run=True, **fields)
         except RefusedByDaemon as error:
-            if error.explanation is None:
+            if error.explanation is None and error.make_room is None:
                 raise
-            if not json_:
-                _show_explanation(error.explanation, refused=True)
-            warn(error.warnings)
-            fail(str(error), explanation=error.explanation.model_dump(exclude_none=True))
+            _end_refused(error, json_=json_)
     warn(answer.warnings)
     show_taken(service, answer.taken, "would lose")
     if json_:
@@ -149,6 +157,18 @@ def explain(
     elif answer.explanation is not None:
         say(f"{service} would get CPUs {cpus}")
         _show_explanation(answer.explanation, refused=False)
+
+
+def _end_refused(error: RefusedByDaemon, *, json_: bool) -> NoReturn:
+    """End the command with all that the daemon says about a refusal."""
+    parts = {"explanation": error.explanation, "make_room": error.make_room}
+    if error.explanation is not None and not json_:
+        _show_explanation(error.explanation, refused=True)
+    if error.make_room is not None and not json_:
+        show_room(error.make_room)
+    warn(error.warnings)
+    details = {name: part.model_dump(exclude_none=True) for name, part in parts.items() if part is not None}
+    fail(str(error), EXIT_REFUSED, **details)
 
 
 def _check_amount(

@@ -51,7 +51,7 @@ def completion(
     Examples:
       source <(epa-orchestrator completion bash)
       epa-orchestrator completion zsh > ~/.zfunc/_epa-orchestrator
-      epa-orchestrator completion fish > ~/.config/fish/completions/epa-orchestrator.fish
+      epa-orchestrator completion fish | source
     """
     typer.echo(script(shell))
 

@@ -12,6 +12,8 @@ from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.placement.cost import LABELS
 from epa_orchestrator.protocol.answers import Explanation
 
+#: A level that only compares choices says nothing about a single one.
+_COMPARING: Final = "(sum of squares)"
 #: The number of choices that fit next to each other on a terminal of 80 columns.
 _CHOICES: Final = 3
 
@@ -44,9 +46,9 @@ def _choices(found: Explanation, *, refused: bool) -> FittedTable:
     levels = {name: [each.cost.get(name, 0) for each in candidates] for name in first.cost}
     deciding = next((name for name, values in levels.items() if others and values[0] != values[1]), None)
     for name, values in levels.items():
-        if any(values):
-            mark = " <" if name == deciding else ""
-            table.add_row(f"{LABELS.get(name, name)}{mark}", *values)
+        label = LABELS.get(name, name)
+        if any(values) and (others or _COMPARING not in label):
+            table.add_row(f"{label} <" if name == deciding else label, *values)
     return table
 
 

@@ -113,7 +113,7 @@ class FittedTable:
 def _cell(text: str, width: int) -> Any:
     from rich.text import Text
 
-    return Text("\n".join(fold(text, width)))
+    return Text("\n".join(fold_sentence(text, width)))
 
 
 def _padded(text: str, width: int) -> str:

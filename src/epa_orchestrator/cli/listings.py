@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from epa_orchestrator.cli import watching
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools
 from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
+from epa_orchestrator.cli.watching import WatchOption
 
 if TYPE_CHECKING:
     from epa_orchestrator.cli.holdings import Holding
@@ -83,39 +85,59 @@ def list_claims(
     ] = None,
     socket: SocketOption = None,
     json_: Annotated[bool, typer.Option("--json", help="The same as -o json.")] = False,
+    watch: WatchOption = False,
 ) -> None:
     """Show which service holds which CPUs.
 
     Nodes are NUMA nodes. L3 is the number of L3 cache domains, Shared the number of cores with a thread of another
     owner or of the operating system. Withheld CPUs are siblings that no other service gets.
 
+    With --watch and --json, the first line has the claims, and each further one a change, as docs/protocol.md
+    describes them.
+
     Examples:
       epa-orchestrator list
       epa-orchestrator list 'vm-*' --sort count
       epa-orchestrator list --cpu 12 -o wide
       epa-orchestrator list --node 1 -o name
+      epa-orchestrator list --watch
     """
     from epa_orchestrator.cli.holdings import TooLongError, holdings, ordered, select
 
     if json_ and output not in (None, "json"):
         raise Misuse(f"--json does not go with -o {output}: leave one of them out")
     output = "json" if json_ else output
-    with connect(socket) as client:
+    if watch and output == "json" and (pattern, cpu, node) != (None, None, None):
+        raise Misuse("--watch prints every change as JSON: leave out NAME, --cpu and --node")
+
+    def draw() -> str | None:
+        """Print the claims as they are now; why the daemon is read-only."""
         listings = _listings(client)
         if pool is not None:  # the daemon says why there is no such pool
             listings = [each for each in listings if each.pool == pool] or [client.list_allocations(pool)]
         places = _places(client, listings, node) if _needs_places(output, node, sort) else None
-    shown_listings = listings[:1] if output == "json" else listings
-    try:
-        held = holdings(listings, places)
-    except TooLongError:
-        fail(f"The server at {client.path} names more CPUs than any machine has", EXIT_UNREACHABLE)
-    of_pools = [each for each in held if each.claim.pool in {listing.pool for listing in shown_listings}]
-    chosen = select(of_pools, pattern, cpu, node)
-    _print(shown_listings, ordered(chosen, sort), held, output, as_sent=len(chosen) == len(of_pools) and sort == "name")
-    if not chosen and of_pools:
-        say("no claim matches", err=True)
-    end_if_read_only(listings[0].state_error)
+        shown_listings = listings[:1] if output == "json" else listings
+        try:
+            held = holdings(listings, places)
+        except TooLongError:
+            fail(f"The server at {client.path} names more CPUs than any machine has", EXIT_UNREACHABLE)
+        of_pools = [each for each in held if each.claim.pool in {listing.pool for listing in shown_listings}]
+        chosen = select(of_pools, pattern, cpu, node)
+        as_sent = len(chosen) == len(of_pools) and sort == "name"
+        _print(shown_listings, ordered(chosen, sort), held, output, as_sent=as_sent)
+        if not chosen and of_pools:
+            say("no claim matches", err=True)
+        return listings[0].state_error
+
+    problem = None
+    with connect(socket) as client:
+        if not watch:
+            problem = draw()
+        elif output == "json":
+            watching.watch_as_json(client, pool or "isolated")
+        else:
+            watching.watch(client, draw)
+    end_if_read_only(problem)
 
 
 def _print(

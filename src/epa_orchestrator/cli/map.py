@@ -40,7 +40,7 @@ def map_(
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show the machine as nested boxes, with the owner and the state of each CPU.
+    """Show the machine as nested boxes, with the owner of each CPU.
 
     Each CPU has the letter of its service, or the mark of its state. The pictures fold into the width of the terminal.
 

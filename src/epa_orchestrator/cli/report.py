@@ -21,6 +21,7 @@ def report(
     file: Annotated[Path | None, typer.Argument(help="Write the report to this file instead of printing it.")] = None,
     machine: MachineOption = None,
     socket: SocketOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="Print failures as JSON, too: the report always is.")] = False,
 ) -> None:
     """Print what a bug report needs, as one JSON document.
 
@@ -28,12 +29,11 @@ def report(
     name, and says what could not be read.
 
     Examples:
-    epa-orchestrator report
-
-    epa-orchestrator report report.json
-
-    epa-orchestrator serve --machine report.json
+      epa-orchestrator report
+      epa-orchestrator report report.json
+      epa-orchestrator serve --machine report.json
     """
+    del json_  # cli.command reads it
     from epa_orchestrator.cli.report_parts import Sources, build_report, missing_parts
     from epa_orchestrator.client import Client
     from epa_orchestrator.state.database_files import FILE_NAME

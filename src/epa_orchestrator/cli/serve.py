@@ -11,7 +11,7 @@ import typer
 
 from epa_orchestrator import paths
 from epa_orchestrator.cli.options import MachineOption
-from epa_orchestrator.cli.output import fail
+from epa_orchestrator.cli.output import Misuse, fail
 from epa_orchestrator.cli.recordings import open_machine
 
 
@@ -24,12 +24,11 @@ def serve(
     """Serve the socket until SIGTERM or Ctrl-C.
 
     Examples:
-    epa-orchestrator serve
-
-    epa-orchestrator serve --machine demo-48 --fresh
+      epa-orchestrator serve
+      epa-orchestrator serve --machine demo-48 --fresh
     """
     if fresh and machine is None:
-        raise typer.BadParameter("--fresh goes with --machine only: the claims of a real host are never removed")
+        raise Misuse("--fresh goes with --machine only: the claims of a real host are never removed")
     if machine is not None and paths.in_snap():
         fail(
             "The snap serves its own host only, because its socket and database are those of the real claims: serve a"

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _NOT_IN_DOCUMENT: Final = {"allocations", "version", "warnings", "state_error"}
 #: The states of CPUs that a NUMA node shows, each with its heading.
 _STATES: Final = {"claimed": "Claimed", "free": "Free", "withheld": "Withheld", "unavailable": "Unavailable"}
+#: Linux knows at most four sizes of hugepages on one machine.
+_MOST_SIZES: Final = 4
 #: A sentence names so many services.
 _MOST_NAMED: Final = 5
 
@@ -131,17 +133,16 @@ def _pools(found: Status) -> FittedTable:
 def _nodes(found: Status, answer: MachineAnswer) -> FittedTable:
     """How full each NUMA node is."""
     shown = [state for state in _STATES if state != "unavailable" or answer.states.get(state)]
+    nodes = _node_documents(found, answer)
+    sizes = sorted({each["size_kb"] for node in nodes for each in node["hugepages"] if each["total"]})[:_MOST_SIZES]
     headings = [_STATES[state] for state in shown]
-    table = FittedTable(("Node", "CPUs", *headings, "Other", "Free hugepages"), "NUMA nodes")
-    for node in _node_documents(found, answer):
-        pages = ", ".join(
-            f"{each['free']} of {each['total']} x {format_size(each['size_kb'])}"
-            for each in node["hugepages"]
-            if each["total"]
-        )
+    pages = [f"Free {format_size(size)}" for size in sizes]
+    table = FittedTable(("Node", "CPUs", *headings, "Other", *pages), "NUMA nodes")
+    for node in nodes:
+        free = {each["size_kb"]: f"{each['free']} of {each['total']}" for each in node["hugepages"]}
         counts = [node[state] for state in shown]
         other = node["cpus"] - sum(counts)  # reserved, offline, or in no pool
-        table.add_row(node["id"], node["cpus"], *counts, other, pages or "none")
+        table.add_row(node["id"], node["cpus"], *counts, other, *(free.get(size, "0 of 0") for size in sizes))
     return table
 
 

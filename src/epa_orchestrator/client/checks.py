@@ -53,6 +53,7 @@ _MAX_QUOTE_LENGTH: Final = 200
 _CPU_LISTS: Final = {
     *("allocated_cores", "cores_allocated", "shared_cpus", "withheld_cpus", "cpus", "numa_nodes"),
     *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus", "taken", "nodes", "core"),
+    *("from_", "to"),
     *("present", "online", "isolated", "l3_domains", "l2_clusters", "states", "pools"),
     *("online_cpus", "isolated_cpus", "taken_from"),
 }

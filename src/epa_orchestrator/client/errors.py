@@ -11,6 +11,7 @@ from typing import Final, Self
 
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.protocol.answers import ErrorAnswer, Explanation
+from epa_orchestrator.protocol.room import MakeRoom
 
 #: A longer refusal is cut to this many characters: the longest names all CPUs that other services hold.
 _MAX_SENTENCE_LENGTH: Final = 16_384
@@ -51,12 +52,22 @@ class WatchEnded(Unreachable):
 
 
 class RefusedByDaemon(DaemonError):
-    """The daemon refused; the message is its sentence, `explanation` its reasons if the request asked for them."""
+    """The daemon refused; the message is its sentence.
 
-    def __init__(self, sentence: str, explanation: Explanation | None = None, warnings: tuple[str, ...] = ()) -> None:
+    If the request asked for them, `explanation` has the reasons, and `make_room` the claims that could make room.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        explanation: Explanation | None = None,
+        warnings: tuple[str, ...] = (),
+        make_room: MakeRoom | None = None,
+    ) -> None:
         super().__init__(sentence)
         self.explanation = explanation
         self.warnings = warnings
+        self.make_room = make_room
 
     @classmethod
     def of(cls, refusal: ErrorAnswer) -> Self:
@@ -66,4 +77,4 @@ class RefusedByDaemon(DaemonError):
             sentence = "The daemon refused the request without a reason"
         if len(sentence) > _MAX_SENTENCE_LENGTH:
             sentence = sentence[:_MAX_SENTENCE_LENGTH] + "…"
-        return cls(sentence, refusal.explanation, refusal.warnings)
+        return cls(sentence, refusal.explanation, refusal.warnings, refusal.make_room)

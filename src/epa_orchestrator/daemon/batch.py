@@ -23,6 +23,7 @@ from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.daemon.mutations import decide, refusal
 from epa_orchestrator.daemon.notes import note_of
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
+from epa_orchestrator.daemon.room import Search, search_for
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.metrics.counts import Reason
@@ -53,6 +54,7 @@ class Decided(NamedTuple):
     """A mutation with its answer, and its outcome for the log.
 
     `tentative`: it depends on changes not yet committed. `reason` is the kind of refusal, None if it is served.
+    `search` finds what else to say in a refusal, in a thread of its own.
     """
 
     waiting: Waiting
@@ -60,19 +62,21 @@ class Decided(NamedTuple):
     outcome: str
     tentative: bool
     reason: Reason | None = None
+    search: Search | None = None
 
 
-class _Verdict(NamedTuple):
-    """What becomes of a mutation: the ledger after it, its answer, and its outcome for the log.
+_NO_CHANGE: Final = Change()
 
-    `reason` says why it is refused, `change` what it changes, and `note` what the events of the change keep.
-    """
 
-    ledger: Ledger
+class _Outcome(NamedTuple):
+    """The ledger after a mutation, the rest of `Decided`, what it changes, and what the events of the change keep."""
+
+    after: Ledger
     answer: bytes
     outcome: str
-    reason: Reason | None
-    change: Change = Change()  # a named tuple
+    reason: Reason | None = None
+    search: Search | None = None
+    change: Change = _NO_CHANGE
     note: Note = NOTHING_NOTED
 
 
@@ -185,16 +189,18 @@ class Batch:
         waiting, now = self.left, time.time()
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
-            verdict = self._decide(self._after, pools, each)
-            if verdict.change and self._keep_steps:
-                self.steps.append(Step(verdict.change, verdict.ledger.changes_since(self._after, verdict.change)))
-            self._after = verdict.ledger
-            tentative = verdict.ledger is not self.ledger
-            self.decided.append(Decided(each, verdict.answer, verdict.outcome, tentative, verdict.reason))
+            outcome = self._decide(self._after, pools, each)
+            if outcome.change and self._keep_steps:
+                self.steps.append(Step(outcome.change, outcome.after.changes_since(self._after, outcome.change)))
+            self._after = outcome.after
+            tentative = outcome.after is not self.ledger
+            self.decided.append(
+                Decided(each, outcome.answer, outcome.outcome, tentative, outcome.reason, outcome.search)
+            )
             self.left = waiting[number:]
-            if verdict.change:
+            if outcome.change:
                 self.changing.append(each.request)
-                self._store.stage(verdict.change, each.peer, each.request.action, now, verdict.note)
+                self._store.stage(outcome.change, each.peer, each.request.action, now, outcome.note)
             ended = time.monotonic()
             self.slowest = max(self.slowest, ended - before)
             before = ended
@@ -202,20 +208,22 @@ class Batch:
                 break
         self._seconds += before - begin
 
-    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> _Verdict:
+    def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> _Outcome:
         request, peer = waiting.request, waiting.peer
         try:
             decision = decide(ledger, self._host, pools, request)
             encoded = decision.answer.encode()
             note = note_of(decision, waiting.names, pools.settings) if decision.change else NOTHING_NOTED
         except SysfsError as error:
-            return _Verdict(ledger, error_answer(str(error)), str(error), "host")
+            return _Outcome(ledger, error_answer(str(error)), str(error), "host")
         except Refused as refused:
-            return _Verdict(ledger, refusal(request, refused).encode(), str(refused), refused.rule)
+            refused_answer = refusal(request, refused)
+            search = search_for(ledger, self._host, pools, request, refused_answer)
+            return _Outcome(ledger, refused_answer.encode(), str(refused), refused.rule, search)
         except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", request.action, peer.pid)
-            return _Verdict(ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, "internal")
-        return _Verdict(decision.ledger, encoded, decision.outcome, None, decision.change, note)
+            return _Outcome(ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, "internal")
+        return _Outcome(decision.ledger, encoded, decision.outcome, change=decision.change, note=note)
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""
@@ -224,7 +232,7 @@ class Batch:
         self._after = self.ledger
         self.steps.clear()
         self.decided = [
-            each._replace(answer=answer, outcome=sentence, reason=reason) if each.tentative else each
+            each._replace(answer=answer, outcome=sentence, reason=reason, search=None) if each.tentative else each
             for each in self.decided
         ]
         self.decided += [Decided(waiting, answer, sentence, tentative=True, reason=reason) for waiting in self.left]

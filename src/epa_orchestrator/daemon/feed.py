@@ -188,9 +188,15 @@ class Feed:
         services: dict[str, Claim | None] = dict(changes_between(before.claims, after.claims))
         if configured is not was_configured and (cpus := configured.mask ^ was_configured.mask):
             services |= {name: claim for name, claim in after.claims.items() if claim.withheld.mask & cpus}
-        for service, claim in services.items():
-            change = ClaimChange(before.claims.get(service), claim)
-            self._tell_claim(change, configured, was_configured=was_configured)
+        changes = [ClaimChange(before.claims.get(service), claim) for service, claim in services.items()]
+        parts = [_losing_first(change) for change in changes]
+        for losing, _ in parts:
+            if losing is not None:
+                self._tell_claim(losing, configured, was_configured=was_configured)
+        for losing, gaining in parts:
+            if gaining is not None:
+                known = was_configured if losing is None else configured
+                self._tell_claim(gaining, configured, was_configured=known)
 
     def _tell_step(self, step: Step, configured: CpuSet) -> None:
         """Tell what one decision has changed: first the claims that lose CPUs, so that no CPU ever has two owners."""
@@ -259,3 +265,14 @@ class Feed:
             shown = _Shown(claim, withheld, encode_claim_part(claim, configured))
             self._shown[claim.service] = shown
         return shown.part
+
+
+def _losing_first(change: ClaimChange) -> tuple[ClaimChange | None, ClaimChange | None]:
+    """A change in two parts: all lose CPUs before any gains some, so that no CPU ever has two owners."""
+    before, after = change
+    if before is None:
+        return None, change
+    if after is None or after.cpus <= before.cpus:
+        return change, None
+    kept = before.without(before.cpus - after.cpus)
+    return (None, change) if kept is before else (ClaimChange(before, kept), ClaimChange(kept, after))

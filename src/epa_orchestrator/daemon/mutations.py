@@ -10,19 +10,23 @@ node of a device, the kernel's hugepages). The decision itself is made in `alloc
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, TypedDict
+from functools import partial
+from typing import NamedTuple, TypedDict, TypeVar
 
 from epa_orchestrator.allocation import allocate, hugepages, service_names
 from epa_orchestrator.allocation.allocate import Grant, Terms, find_pool
 from epa_orchestrator.allocation.claims import Change
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger, LedgerError
+from epa_orchestrator.allocation.make_room import Wanted
 from epa_orchestrator.allocation.pools import NOTHING_TO_SHARE, NodeCpus, Pool, Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings
+from epa_orchestrator.allocation.sizes import percent_of
 from epa_orchestrator.allocation.taken import Taken, taken_by
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import explanation, sentences, summary
+from epa_orchestrator.daemon.sentences import Reasons
 from epa_orchestrator.hardware.devices import DeviceError
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName, PreemptionPolicy
@@ -47,12 +51,7 @@ from epa_orchestrator.protocol.requests import (
     Mutation,
 )
 
-
-class Reasons(NamedTuple):
-    """The sentences that say what decided a request, for the service itself and for those that lose CPUs to it."""
-
-    decided_by: str | None = None
-    lost_by: str | None = None
+_MUTATION = TypeVar("_MUTATION", bound=Mutation)
 
 
 class Decision(NamedTuple):
@@ -94,7 +93,7 @@ def refusal(request: Mutation, refused: Refused) -> ErrorAnswer:
 # --- the service -------------------------------------------------------------------------------------------------
 
 
-def _with_service(ledger: Ledger, request: Mutation) -> Mutation:
+def _with_service(ledger: Ledger, request: _MUTATION) -> _MUTATION:
     """The request with the name of the service that it means; a new service must have a readable name."""
     if _holds_something(ledger, request.service_name):
         return request
@@ -138,8 +137,32 @@ def _no_room(things: str, option: str, most: int) -> str:
 def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Decision:
     pool = find_pool(ledger, pools, request.pool)
     terms = _terms(ledger, host, pools, request)
+    grant, taken = _grant(ledger, pool, terms, _node(host, request), request)
+    answer = _answer(pools.configured, pool, request, terms, grant, taken)
+    reasons = partial(sentences.reasons, request, grant, taken)
+    return Decision(request, grant.change, grant.ledger, answer, reasons, _outcome(request, taken))
+
+
+def wanted(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Wanted:
+    """A refused request, to be decided again on other ledgers. Raises Refused where these make no difference."""
+    request = _with_service(ledger, request)
+    pool = find_pool(ledger, pools, request.pool)
+    terms, node = _terms(ledger, host, pools, request)._replace(choices=1), _node(host, request)
+    count = percent_of(pool.eligible, request.percent) if isinstance(request, AllocateCoresPercent) else request.count
+    return Wanted(terms, pool, count, node, lambda ledger: _grant(ledger, pool, terms, node, request)[0])
+
+
+def _node(host: Host, request: Allocating) -> NodeCpus | None:
+    """The NUMA node that a request names."""
+    if not isinstance(request, AllocateNumaCores):
+        return None
+    return NodeCpus(request.numa_node, host.seen.nodes.get(request.numa_node, EMPTY))
+
+
+def _grant(ledger: Ledger, pool: Pool, terms: Terms, node: NodeCpus | None, request: Allocating) -> tuple[Grant, Taken]:
+    """What the request is granted, and what it takes from others."""
     if isinstance(request, AllocateNumaCores):
-        node = NodeCpus(request.numa_node, host.seen.nodes.get(request.numa_node, EMPTY))
+        assert node is not None
         grant = _grant_in_node(ledger, pool, terms, node, request)
     else:
         grant = _grant_in_pool(ledger, pool, terms, request)
@@ -147,14 +170,7 @@ def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) 
     taken = taken_by(grant.change)
     if taken and request.may_take is not None:
         _require_agreement(taken, request.may_take)
-    answer = _answer(pools.configured, pool, request, terms, grant, taken)
-
-    def reasons() -> Reasons:
-        return Reasons(
-            sentences.of_change(request, grant, taken), sentences.of_loss(request, request.service_name, taken)
-        )
-
-    return Decision(request, grant.change, grant.ledger, answer, reasons, _outcome(request, taken))
+    return grant, taken
 
 
 def _grant_in_pool(ledger: Ledger, pool: Pool, terms: Terms, request: AllocateCores | AllocateCoresPercent) -> Grant:
@@ -323,9 +339,8 @@ def _decide_hugepages(ledger: Ledger, host: Host, pools: Pools, request: Allocat
         size_kb=request.size_kb,
         warnings=request.warnings,
     )
-    return Decision(
-        request, change, ledger.apply(change), answer, lambda: Reasons(sentences.of_hugepages(request, free))
-    )
+    reasons = partial(sentences.hugepage_reasons, request, free)
+    return Decision(request, change, ledger.apply(change), answer, reasons)
 
 
 def _kernel_pages(host: Host, pools: Pools, request: AllocateHugepages) -> Hugepages:

@@ -15,6 +15,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from typing import Final
 
 from epa_orchestrator.allocation.host import Host
@@ -29,6 +30,7 @@ from epa_orchestrator.daemon.metrics_port import view_of
 from epa_orchestrator.daemon.pace import Pace
 from epa_orchestrator.daemon.reader import Reader
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer, send, send_error
+from epa_orchestrator.daemon.room import Rooms
 from epa_orchestrator.daemon.upkeep import Upkeep
 from epa_orchestrator.daemon.watchers import Watchers
 from epa_orchestrator.daemon.worker import Call, Done, Worker
@@ -58,6 +60,7 @@ class Orchestrator:
         self._pace = Pace()
         self._worker = Worker()
         self._reviewer = Worker()
+        self._rooms = Rooms()
         review = self._review = Review()
         self._upkeep = Upkeep(
             self._current, review, self._reviewer, lambda: self._busy, self._run_alone, self._lose_state
@@ -116,7 +119,7 @@ class Orchestrator:
     @property
     def busy(self) -> bool:
         """Whether changes wait for their commit, or for their answers."""
-        return self._busy or bool(self._waiting) or bool(self._unsent)
+        return self._busy or bool(self._waiting) or bool(self._unsent) or self._rooms.busy
 
     def close(self) -> None:
         """Let the commit under way end, and close the store."""
@@ -124,6 +127,7 @@ class Orchestrator:
         self._upkeep.close()
         self._archive.close()
         self._reviewer.close()
+        self._rooms.close()
         self._worker.close()
         if self._current.store is not None:
             self._upkeep.store_seen_at_end()
@@ -220,11 +224,20 @@ class Orchestrator:
         """Send the answers that are ready, in several turns of the loop when they are many."""
         turn_ends = time.monotonic() + _SENDING
         while self._unsent:
-            (request, peer, reply, _), answer, outcome, _, reason = self._unsent.popleft()
-            send(reply, answer, peer, request, outcome, reason)
+            (request, peer, reply, _), answer, outcome, _, reason, search = decided = self._unsent.popleft()
+            if search is None:
+                send(reply, answer, peer, request, outcome, reason)
+            else:
+                self._rooms.run(search, peer.uid, partial(self._send_found, decided))
             if self._unsent and time.monotonic() > turn_ends:
                 asyncio.get_running_loop().call_soon(self._send)
                 return
+
+    @staticmethod
+    def _send_found(decided: Decided, answer: bytes) -> None:
+        """Send a refusal with what a search has found."""
+        request, peer, reply, _ = decided.waiting
+        send(reply, answer, peer, request, decided.outcome, decided.reason)
 
     def _end_turn(self) -> None:
         """Begin the next batch if changes have gathered."""

@@ -147,7 +147,7 @@ class Queries:
     def _describe(self, ledger: Ledger, pools: Pools, request: GetMachine) -> bytes:
         machine = pools.machine
         if machine is None:
-            raise Refused(pools.isolated.problem or "The machine cannot be read")
+            raise Refused(pools.isolated.problem or "The machine cannot be read", rule="pool")
         self._machine.use(machine)
         if self._head is None or self._head.ledger is not ledger or self._head.pools is not pools:
             self._head = _PreparedHead(ledger, pools, self._build_head(ledger, pools))

@@ -10,7 +10,7 @@ choices, so that it tells what was true then.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from epa_orchestrator.allocation.allocate import Grant
 from epa_orchestrator.allocation.taken import NOTHING_TAKEN, Taken
@@ -55,6 +55,23 @@ _MORE_IS_BETTER: Final[dict[str, tuple[str, str]]] = {
 }
 _ONE: Final = {"s": "s", "is": "is", "has": "has", "it": "it", "its": "its"}
 _SEVERAL: Final = {"s": "", "is": "are", "has": "have", "it": "they", "its": "their"}
+
+
+class Reasons(NamedTuple):
+    """The sentences that say what decided a request, for the service itself and for those that lose CPUs to it."""
+
+    decided_by: str | None = None
+    lost_by: str | None = None
+
+
+def reasons(request: Allocating, grant: Grant, taken: Taken) -> Reasons:
+    """The sentences about a granted request for CPUs."""
+    return Reasons(of_change(request, grant, taken), of_loss(request, request.service_name, taken))
+
+
+def hugepage_reasons(request: AllocateHugepages, free: int) -> Reasons:
+    """The sentence about a granted request for hugepages; see `of_hugepages`."""
+    return Reasons(of_hugepages(request, free))
 
 
 def of_grant(task: Task, placed: Placed, taken: Taken = NOTHING_TAKEN) -> str:

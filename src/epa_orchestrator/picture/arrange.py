@@ -65,7 +65,7 @@ class Arrangement(NamedTuple):
 
 def arrange(groups: Sequence[Group], width: int, measures: Measures) -> Arrangement:
     """The places of all groups in this width; a single core is drawn even if it is wider."""
-    return _Arranger(measures).rows(groups, width)
+    return _Arranger(groups, measures).rows(groups, width)
 
 
 class _Rows(NamedTuple):
@@ -78,13 +78,27 @@ class _Rows(NamedTuple):
 
 
 class _Arranger:
-    """Finds the places. Large machines have many equal boxes, so the rows of each shape and width are found once."""
+    """Finds the places. Large machines have many equal boxes, so the rows of each shape and width are found once.
 
-    def __init__(self, measures: Measures) -> None:
+    Boxes of one kind get room for the longest label among them, so that they look alike.
+    """
+
+    def __init__(self, groups: Sequence[Group], measures: Measures) -> None:
         self._measures = measures
+        self._labels: dict[object, int] = {}
+        self._note_labels(groups)
         self._shapes: dict[object, int] = {}
         self._shape_of: dict[int, int] = {}
         self._found: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def _note_labels(self, groups: Sequence[Group]) -> None:
+        for group in groups:
+            kind = group.kind, bool(group.children)
+            self._labels[kind] = max(self._labels.get(kind, 0), self._measures.label(group))
+            self._note_labels(group.children)
+
+    def _label(self, group: Group) -> int:
+        return self._labels[group.kind, bool(group.children)]
 
     def rows(self, groups: Sequence[Group], width: int) -> Arrangement:
         """The groups in rows of this width."""
@@ -118,7 +132,7 @@ class _Arranger:
                 _, inside = self._best(group.children, inner)
             else:
                 inside = _in_rows([measures.core(core) for core in group.cores], inner, measures.core_gap)
-            needed = max(inside.width, min(measures.label(group), inner))
+            needed = max(inside.width, min(self._label(group), inner))
             self._found[key] = needed + 2 * measures.pad, inside.height + measures.top + measures.bottom
         return self._found[key]
 
@@ -141,7 +155,7 @@ class _Arranger:
     def _is_cut(self, group: Group, width: int) -> bool:
         """Whether a label in the group, or the group's own one, would be cut in this width."""
         inner = width - 2 * self._measures.pad
-        return self._measures.label(group) > inner or any(self._is_cut(child, inner) for child in group.children)
+        return self._label(group) > inner or any(self._is_cut(child, inner) for child in group.children)
 
     def _share(self, width: int, across: int) -> int:
         return (width - (across - 1) * self._measures.gap[0]) // across
@@ -151,7 +165,7 @@ class _Arranger:
         known = self._shape_of.get(id(group))
         if known is None:
             parts = [self._shape(child) for child in group.children] or [*map(self._measures.core, group.cores)]
-            shape = self._measures.label(group), bool(group.children), tuple(parts)
+            shape = self._label(group), bool(group.children), tuple(parts)
             known = self._shape_of[id(group)] = self._shapes.setdefault(shape, len(self._shapes))
         return known
 

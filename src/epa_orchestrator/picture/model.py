@@ -203,7 +203,7 @@ class _Places:
     def __init__(self, machine: Machine) -> None:
         domains: dict[Kind, list[tuple[str, CpuSet]]] = {
             "package": [(package.id, package.cpus) for package in machine.packages],
-            "node": [(str(node.id), node.cpus) for node in machine.nodes if node.cpus],
+            "node": [(str(node.id), online) for node in machine.nodes if (online := node.cpus & machine.online)],
             "l3": [(str(number), cpus) for number, cpus in enumerate(machine.l3_domains)],
         }
         self._names = {kind: [name for name, _ in named] for kind, named in domains.items()}

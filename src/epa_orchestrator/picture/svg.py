@@ -227,14 +227,7 @@ def _entry(box: str, ink: str, mark: str, text: str, kind: str, *, differs: bool
 def _hugepages(column: _Column, picture: Picture) -> None:
     if picture.pages:
         column.text("label", "Hugepages by NUMA node")
-        key = (("recorded", "recorded"), ("others", "in use by others, or reserved"), ("free", "free"))
-        x = 0
-        drawn: list[str] = []
-        for name, words in key:
-            chip = f'<rect class="bar {name}" x="{x}.5" y="4.5" width="12" height="11"/>'
-            drawn.append(chip + _text("rest", x + 17, 14, words))
-            x += 17 + math.ceil(len(words) * _CHAR) + 8
-        column.add(drawn, _ROW)
+        _key_of_bars(column)
     across = max(column.width // _BAR, 1)
     spread = column.width // across
     for start in range(0, len(picture.pages), across):
@@ -243,6 +236,19 @@ def _hugepages(column: _Column, picture: Picture) -> None:
         column.add(drawn, _ROW + 10)
     if picture.memory_only:
         column.text("rest", f"NUMA nodes without CPUs: {picture.memory_only}")
+
+
+def _key_of_bars(column: _Column) -> None:
+    x = 0
+    for name, words in (("recorded", "recorded"), ("others", "in use by others, or reserved"), ("free", "free")):
+        width = 17 + math.ceil(columns_of(words) * _CHAR)
+        if x and x + width > column.width:
+            x = 0
+            column.y += _ROW
+        chip = f'<rect class="bar {name}" x="{x}.5" y="4.5" width="12" height="11"/>'
+        column.add([chip, _text("rest", x + 17, 14, words)], 0)
+        x += width + _MARGIN
+    column.y += _ROW
 
 
 def _bar(pages: Pages, x: int, width: int) -> Iterator[str]:

@@ -114,8 +114,9 @@ def draw(picture: Picture, columns: int, *, plain: bool = False) -> list[Text]:
 def _boxes(picture: Picture, columns: int, *, plain: bool) -> list[Text]:
     every = [core for group in picture.groups for core in _cores_of(group)]
     marks = max((len(cpu.mark) for core in every for cpu in core.cpus), default=1)
+    with_state = marks + ("unavailable" in picture.counts)
     ids = max((len(str(cpu.id)) for core in every for cpu in core.cpus), default=1)
-    detailed = _Form(True, max(marks, ids), plain)
+    detailed = _Form(True, max(with_state, ids), plain)
     found = _arrange(picture, columns, detailed)
     if found.height <= _MOST_LINES and found.width <= columns:
         return _paint(found, detailed)

@@ -18,6 +18,7 @@ from pydantic_core import to_json
 
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.protocol.fields import VERSION
+from epa_orchestrator.protocol.room import MakeRoom
 
 FEATURES: Final = (
     "non-preemptive-allocations",
@@ -31,6 +32,7 @@ FEATURES: Final = (
     "watch",
     "get-history",
     "get-claim",
+    "make-room",
 )
 
 
@@ -109,6 +111,10 @@ class ErrorAnswer(Answer):
     error: str = Field(description="What is wrong, in one sentence.")
     explanation: Explanation | None = Field(
         default=None, description="The refused placement, if the request asked with `explain` and a rule refused it."
+    )
+    make_room: MakeRoom | None = Field(
+        default=None,
+        description="Which claims would have to move, if a dry run asked with `make_room` and was refused CPUs.",
     )
 
     def encode(self) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, ValidatorFunctionWrapHandler, field_validator
+from pydantic import Field, ValidationError, ValidationInfo, ValidatorFunctionWrapHandler, field_validator
 
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import CpuThreadPolicy, NumaPolicy, UncoreCacheAlignment
@@ -40,6 +40,11 @@ class AllocationFields(CommonFields):
     explain: bool = Field(
         default=False, description="Add `explanation` to the answer: why these CPUs, or which rule refuses."
     )
+    make_room: bool = Field(
+        default=False,
+        description="With `dry_run`: if the request is refused, add `make_room` to the answer: the fewest claims whose"
+        " moving would make room, and where they could go. The answer can take a second.",
+    )
     numa_policy: NumaPolicy | None = Field(
         default=None, description="A wish in place of the option `numa-policy`; `null` leaves it to the operator."
     )
@@ -55,6 +60,13 @@ class AllocationFields(CommonFields):
         description="Prefer CPUs near this NUMA node, PCI address or network interface: printable ASCII without `/`."
         " Not with `allocate_numa_cores`.",
     )
+
+    @field_validator("make_room", mode="after")
+    @classmethod
+    def _only_in_a_dry_run(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and not info.data.get("dry_run"):
+            raise ValueError("goes only with dry_run true, because nothing moves by itself")
+        return value
 
     @field_validator("near", mode="wrap")
     @classmethod

@@ -71,7 +71,7 @@ def test_list_allocations_fails_without_a_daemon(settled: Unit) -> None:
 def test_show_machine_shows_nodes_cores_and_hugepages(settled: Unit) -> None:
     text, document = settled.act("show-machine")
     assert "4 of 4: 0-3" in text
-    assert "8 x 2048 KiB (6 free)" in text
+    assert "8 x 2M (6 free)" in text
     assert (document["online"], document["isolated"]) == ("0-3", "2-3")
     assert document["nodes"][0]["hugepages"] == [{"size_kb": 2048, "total": 8, "free": 6}]
     assert document["remarks"] == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -84,6 +85,13 @@ def test_record_is_a_machine_that_can_be_served(served: Unit) -> None:
     found = results(served, "record")
     assert json.loads(found["recording"])["format"] == "epa-orchestrator-machine/1"
     assert "epa-orchestrator serve --machine FILE" in found["text"]
+
+
+def test_show_machine_gives_a_picture(served: Unit) -> None:
+    found = results(served, "show-machine", format="svg")
+    assert found.keys() == {"text", "svg"}
+    assert ElementTree.fromstring(found["svg"]).tag.endswith("svg")
+    assert "nova" in found["svg"]
 
 
 def test_report_has_a_summary_and_the_document(served: Unit, running: Service) -> None:

@@ -12,6 +12,7 @@ import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -141,6 +142,25 @@ class Command:
             stdout, _ = process.communicate(timeout=PATIENCE)
             guard.cancel()
         return process.returncode, stdout.decode(), shown.decode().replace("\r\n", "\n")
+
+    def drawn(self, *arguments: str, columns: int = 80, **environment: str) -> str:
+        """What a command draws on a terminal as stdout, of so many columns."""
+        ours, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        own = self.process_environment(**environment)
+        own.pop("COLUMNS", None)
+        if "NO_COLOR" not in environment:
+            own.pop("NO_COLOR", None)
+        with os.fdopen(ours, "rb", buffering=0) as screen:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "epa_orchestrator", *arguments], env=own, stdout=terminal, stderr=subprocess.PIPE
+            )
+            os.close(terminal)
+            shown = b""
+            with process, suppress(OSError):  # EIO once the command has ended
+                while piece := screen.read(4096):
+                    shown += piece
+        return shown.decode().replace("\r\n", "\n")
 
     def process_environment(self, **environment: str) -> dict[str, str]:
         own = {name: value for name, value in self.environment.items() if value is not None}

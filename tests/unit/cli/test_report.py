@@ -31,7 +31,7 @@ def report(command: Command, *arguments: str) -> dict[str, Any]:
 
 
 def test_report_has_everything(daemon: Daemon) -> None:
-    daemon.text("allocate", "nova", "2")
+    assert daemon.run("allocate", "nova", "2").exit_code == 0
     found = report(daemon)
     assert found["missing"] == {}
     assert [claim["service_name"] for claim in found["pools"]["isolated"]["allocations"]] == ["nova"]
@@ -107,6 +107,11 @@ def test_report_of_a_read_only_daemon_exits_with_4(read_only: Daemon) -> None:
 
 def test_unwritable_file_is_an_error(host: Command) -> None:
     assert host.run("report", str(host.base / "missing" / "x.json")).exit_code == 1
+
+
+def test_failure_is_json_if_asked_for(host: Command) -> None:
+    result = host.run("report", "--json", str(host.base / "missing" / "x.json"))
+    assert json.loads(result.stdout)["error"].endswith("No such file or directory")
 
 
 def test_the_snap_says_where_it_may_write(host: Command) -> None:

@@ -13,7 +13,6 @@ import pytest
 from rich.console import Console, RenderableType
 
 from epa_orchestrator.cli import tables
-from epa_orchestrator.cli.explanations import explanation as explained
 from epa_orchestrator.cli.show import folded
 from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.hugepages import Hugepages
@@ -22,8 +21,6 @@ from epa_orchestrator.names import PreemptionPolicy
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import (
     Allocation,
-    Candidate,
-    Explanation,
     LeftOut,
     Listing,
     MemoryAnswer,
@@ -31,6 +28,7 @@ from epa_orchestrator.protocol.answers import (
     PageCapacity,
     PoolSummary,
 )
+from epa_orchestrator.protocol.history import HistoryEvent
 from epa_orchestrator.state.events import Event
 from tests.machines import made_up
 from tools.synthetic import Shape, build
@@ -114,8 +112,9 @@ def listing(*allocations: Allocation) -> Listing:
     )
 
 
-def event(name: str, before: dict[str, object] | None, after: dict[str, object] | None) -> Event:
-    return Event(1, 86_400.5, Peer(4711, 1000, 1001), "allocate_cores", name, before, after)
+def event(name: str, before: dict[str, object] | None, after: dict[str, object] | None) -> HistoryEvent:
+    found = Event(1, 86_400.5, Peer(4711, 1000, 1001), "allocate_cores", name, before, after)
+    return HistoryEvent(**found.document())
 
 
 def claim(cpus: str, explicit: str = "", policy: str = "legacy", pool: str = "isolated") -> dict[str, object]:
@@ -146,87 +145,6 @@ def test_outdated_placements_are_listed_below_the_table() -> None:
     outdated = found.model_copy(update={"outdated_placements": ("nova", "ovs")})
     text = " ".join(shown(tables.allocations(outdated)).split())
     assert text.endswith("+ 0 withheld The current settings would place these differently: nova, ovs")
-
-
-def scope(nodes: str, cpus: str, **cost: int) -> Candidate:
-    return Candidate(numa_nodes=nodes, cpus=cpus, cost=cost)
-
-
-def explanation(*scopes: Candidate, decided_by: str = "Because.", rule: str | None = None) -> Explanation:
-    policy: dict[str, str | bool | int] = {"numa-policy": "none", "prefer-closest-numa-nodes": True, "near": 1}
-    return Explanation(policy=policy, room={"0": 4, "1": 8}, scopes=list(scopes), decided_by=decided_by, rule=rule)
-
-
-def test_explanation_shows_one_column_for_each_choice() -> None:
-    found = explanation(
-        scope("0", "2,10", numa_nodes=1, reclaimed_cpus=0, l3_left_over=2, scope_left_over=2, lowest_cpu=2),
-        scope("1", "4,12", numa_nodes=1, reclaimed_cpus=0, l3_left_over=6, scope_left_over=6, lowest_cpu=4),
-        scope("0-1", "2,4", numa_nodes=2, reclaimed_cpus=0, l3_left_over=8, scope_left_over=10, lowest_cpu=2),
-    )
-    sentence, table, room, policy = explained(found, refused=False)
-    assert shown(sentence) == "Because.\n"
-    assert shown(room) == "CPUs available to the service, by NUMA node: 0: 4, 1: 8\n"
-    assert shown(policy) == "Placed by: numa-policy=none, prefer-closest-numa-nodes=true, near=1\n"
-    assert shown(table).startswith("The best choices; the first difference decides")
-    assert headings(table) == ["Level", "chosen", "next best", "next best"]
-    assert rows(table) == [
-        ["on NUMA nodes", "0", "1", "0-1"],
-        ["CPUs", "2,10", "4,12", "2,4"],
-        ["NUMA nodes", "1", "1", "2"],
-        ["CPUs left over in its L3 domains <", "2", "6", "8"],  # the deciding level; a level without costs has no row
-        ["CPUs left over in its NUMA nodes", "2", "6", "10"],
-        ["lowest CPU id", "2", "4", "2"],
-    ]
-
-
-def test_explanation_of_one_choice_marks_no_level() -> None:
-    found = explanation(scope("0", "2,10", numa_nodes=1, lowest_cpu=2))
-    _, table, *_ = explained(found, refused=False)
-    assert rows(table)[2:] == [["NUMA nodes", "1"], ["lowest CPU id", "2"]]
-
-
-def test_explanation_of_a_refusal_shows_the_best_choice_without_the_rule() -> None:
-    found = explanation(scope("0-1", "2-6", numa_nodes=2, lowest_cpu=2), decided_by="Refused: no.", rule="numa-policy")
-    table, *_ = explained(found, refused=True)
-    assert " ".join(shown(table).split()).startswith("The best choice without that rule")
-    assert headings(table) == ["Level", "best"]
-
-
-def test_unknown_level_of_a_newer_daemon_is_shown_by_its_name() -> None:
-    _, table, *_ = explained(explanation(scope("0", "2", fan_noise=7, lowest_cpu=2)), refused=False)
-    assert ["fan_noise", "7"] in rows(table)
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.parametrize("field", ["numa_nodes", "cpus", "cost"])
-def test_explanation_does_not_act_on_the_terminal(field: str, name: str) -> None:
-    """A snap that may write the socket's directory can put its own server there."""
-    hostile = (
-        Candidate.model_validate({"numa_nodes": "0", "cpus": "2", "cost": {"lowest_cpu": 2}} | {field: name})
-        if field != "cost"
-        else scope("0", "2", **{name: 1})
-    )
-    text = "".join(shown(part) for part in explained(explanation(hostile, hostile), refused=False))
-    assert all(line.isprintable() for line in text.split("\n")), text
-
-
-def test_explanation_without_choices_has_no_table() -> None:
-    parts = [shown(part) for part in explained(explanation(), refused=False)]
-    assert [part.strip().partition(":")[0] for part in parts] == [
-        "Because.",
-        "CPUs available to the service, by NUMA node",
-        "Placed by",
-    ]
-
-
-def test_explanation_fits_a_narrow_terminal() -> None:
-    scattered = ",".join(str(cpu) for cpu in range(0, 200, 2))
-    found = explanation(*(scope(str(node), scattered, numa_nodes=1, lowest_cpu=0) for node in range(5)))
-    _, table, *_ = explained(found, refused=False)
-    assert all(len(line) <= 80 for line in shown(table, width=80).splitlines())
-    for column in range(1, 4):
-        cells = "".join(row[column] for row in rows_of(shown(table, width=80)) if row[column])
-        assert cells.replace(" ", "").startswith(f"{column - 1}{scattered}")
 
 
 def test_no_allocations() -> None:
@@ -364,7 +282,6 @@ def hostile_tables(name: str) -> list[RenderableType]:
             MemoryAnswer(service_name="", numa_hugepages={name: NodeHugepages(capacity=[], allocations={})})
         ),
         tables.allocations(listing(allocation("a")).model_copy(update={"outdated_placements": (name,)})),
-        next(iter(explained(explanation(decided_by=name), refused=False))),
     ]
 
 

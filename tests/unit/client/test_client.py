@@ -232,11 +232,12 @@ def test_sentence_without_a_daemon(directory: Path) -> None:
     (directory / "file").touch()
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(directory / "stale"))
-    for name in ("missing", "missing/below", "stale", "file"):
+    for name in ("missing", "missing/below", "stale"):
         sentence = unreachable(Client(directory / name))
         assert sentence.startswith(f"No daemon serves {directory / name}: start it with ")
         assert "snap start epa-orchestrator" in sentence
         assert "epa-orchestrator serve" in sentence
+    assert "file, which is no socket" in unreachable(Client(directory / "file"))
     assert len(os.listdir("/proc/self/fd")) == open_files
 
 

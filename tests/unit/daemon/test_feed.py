@@ -162,6 +162,27 @@ def test_a_client_that_comes_during_a_commit_learns_of_its_changes(
     run(tmp_path, body)
 
 
+def test_cpus_that_two_services_exchange_never_have_two_owners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client comes when the decisions are made, so it learns only what has changed in all."""
+
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        await ask(orchestrator, numa("a", 0, 6), numa("b", 1, 6))
+        moves = stopped_disk(counting, monkeypatch)
+        exchange = [numa("a", 0, -1), numa("b", 1, 5), numa("b", 0, 6), numa("a", 1, 1)]
+        try:
+            changed = asyncio.ensure_future(ask(orchestrator, *exchange))
+            await asyncio.sleep(0.1)
+            client = await watching(orchestrator)
+        finally:
+            moves.set()
+        await changed
+        lines = client.take()  # the replica checks that no CPU has two owners
+        assert sorted({line["service_name"] for line in lines}) == ["a", "b"]
+        client.replica.check((await ask(orchestrator, LIST))[0])
+
+    run(tmp_path, body)
+
+
 def test_what_a_listing_does_not_show_is_not_told(tmp_path: Path) -> None:
     async def body(orchestrator: Orchestrator, _: Counting) -> None:
         await ask(orchestrator, cores("a", 2))

@@ -14,11 +14,13 @@ from epa_orchestrator.allocation.claims import Change
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.allocation.settings_text import settings_text
-from epa_orchestrator.daemon.mutations import Decision, Reasons
+from epa_orchestrator.daemon.mutations import Decision
 from epa_orchestrator.daemon.notes import note_of
+from epa_orchestrator.daemon.sentences import Reasons
 from epa_orchestrator.peer import PeerNames
 from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.parsing import validate
+from epa_orchestrator.protocol.requests import Mutation
 from epa_orchestrator.state.events import Note
 
 NAMES = PeerNames("nova", None, "nova.service")
@@ -26,7 +28,8 @@ NAMES = PeerNames("nova", None, "nova.service")
 
 def note(**fields: Any) -> Note:
     request = validate({"service_name": "a", **fields})
-    decision = Decision(request, Change(), Ledger(), ErrorAnswer(error=""), lambda: Reasons("Because.", "Lost."))  # type: ignore[arg-type]
+    assert isinstance(request, Mutation)
+    decision = Decision(request, Change(), Ledger(), ErrorAnswer(error=""), lambda: Reasons("Because.", "Lost."))
     return note_of(decision, NAMES, Settings())
 
 

@@ -1,0 +1,324 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Make room: the fewest claims whose moving would let a refused request be granted, and where they could go.
+
+Nothing moves here: the answer is a plan for an operator, who releases the claims and makes ordinary requests. So a plan
+is tried as it would be carried out: the claims are released, then the refused request and theirs are decided one after
+the other, in every order.
+
+1. If the request is refused even without other claims, or if the claims that stay leave too few CPUs, no moving helps.
+2. Sets of claims are tried by size. A *scope* is where the request's CPUs must be: a NUMA node, an L3 domain, or the
+   whole pool. Only sets that could free what is missing in some scope are tried.
+3. Of equally many claims, up to three, those are chosen whose plan costs least (`placement.cost`), then the plan that
+   moves fewest CPUs, then the first names.
+
+Where a claim prefers one NUMA node and the plan needs it in another, it is steered there: its request is to be near it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from epa_orchestrator.allocation.allocate import Grant, Terms
+from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.moving import Movable, movable, natural, without
+from epa_orchestrator.allocation.pools import NodeCpus, Pool, Pools
+from epa_orchestrator.allocation.refusal import Refused
+from epa_orchestrator.allocation.room_demands import Demand, demand_of, fit, needs_one_node
+from epa_orchestrator.allocation.room_scopes import Question, Scope, reclaimable, scopes_of
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.placement.cost import Cost, rank
+from epa_orchestrator.placement.policy import PlacementPolicy, with_wishes
+from epa_orchestrator.placement.task import Task
+
+#: The most decisions of a search: 0.1 ms each on a small machine.
+_MOST_DECISIONS: Final = 4000
+#: Up to this number of claims, all plans are compared; of more claims the first plan that works is taken.
+_ALL_COMPARED: Final = 3
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A refused request: `count` CPUs in all, or in `node`; None for the default size. `attempt` decides it again."""
+
+    terms: Terms
+    pool: Pool
+    count: int | None
+    node: NodeCpus | None
+    attempt: Callable[[Ledger], Grant]
+
+
+class Move(NamedTuple):
+    """A claim that moves, where it goes, and how it is placed."""
+
+    claim: Claim
+    to: CpuSet
+    how: Movable
+
+
+class Room(NamedTuple):
+    """What makes room for a request: `moves` in the order of their requests, none if no plan was found.
+
+    The request comes after the first `before_request` of them, and gets the grant. `exact`: no fewer claims make room,
+    or none at all if there is no plan; False if that is not known. `tried` is the number of sets of claims tried.
+    """
+
+    moves: tuple[Move, ...]
+    before_request: int
+    grant: Grant | None
+    exact: bool
+    tried: int
+    sentence: str
+
+
+def make_room(
+    ledger: Ledger, pools: Pools, nodes: Mapping[int, CpuSet], wanted: Wanted, time_is_up: Callable[[], bool]
+) -> Room:
+    """What makes room for a refused request; `nodes` has the CPUs of each NUMA node, offline ones too."""
+    ledger = ledger.on(pools.cores)
+    others = tuple([claim for claim in ledger.claims.values() if claim.service != wanted.terms.service])
+    try:
+        wanted.attempt(without(ledger, others))
+    except Refused as refused:
+        reason = refused.unplaceable.rule if refused.unplaceable else refused
+        return _nothing(f"No moving makes room. Even without all other claims the request would be refused: {reason}")
+    if (reason := _too_full(wanted, others)) is not None:
+        return _nothing(f"No moving makes room: {reason}")
+    return _Search(ledger, _movables(wanted, others, pools, nodes), wanted, time_is_up).run()
+
+
+def _nothing(sentence: str) -> Room:
+    return Room((), 0, None, exact=True, tried=0, sentence=sentence)
+
+
+def _too_full(wanted: Wanted, others: Sequence[Claim]) -> str | None:
+    """Why the claims of others leave too few CPUs wherever they are; None if they may leave enough."""
+    pool, count = wanted.pool, wanted.count or 1
+    here = [claim for claim in others if claim.pool == pool.name]
+    held = sum(len(claim.cpus & pool.eligible) for claim in here)
+    if (most := len(pool.eligible) - held) < count and wanted.node is None:
+        return (
+            f"pool {pool.name} has {len(pool.eligible)} eligible CPUs, and other services hold {held} of them, so"
+            f" {count} are not left wherever these are: release a claim, or ask for at most {most}"
+        )
+    if wanted.node is None:
+        return None
+    eligible = pool.eligible & wanted.node.cpus
+    fixed = sum(len(claim.explicit & eligible) for claim in here)
+    if (most := len(eligible) - fixed) < count:
+        return (
+            f"NUMA node {wanted.node.id} has {len(eligible)} eligible CPUs, and other services asked for {fixed} in"
+            f" this very node, so {count} are not left: release a claim, or ask for at most {most}"
+        )
+    return None
+
+
+def _movables(
+    wanted: Wanted, others: Sequence[Claim], pools: Pools, nodes: Mapping[int, CpuSet]
+) -> tuple[Movable, ...]:
+    """The claims that can be moved, by name: those of the pool, and of the other one if one of them is in the way."""
+    cores = [claim for claim in others if _touches(wanted.pool, claim)]
+    in_play = {wanted.pool.name, *(claim.pool for claim in cores)}
+    found: list[Movable] = []
+    for claim in sorted(others, key=lambda claim: natural(claim.service)):
+        pool = pools.get(claim.pool)
+        if pool is not None and claim.pool in in_play and (how := movable(claim, pool, nodes)) is not None:
+            found.append(how)
+    return tuple(found)
+
+
+def _touches(pool: Pool, claim: Claim) -> bool:
+    """Whether a claim has or withholds threads of cores of the pool."""
+    mask = claim.cpus.mask | claim.withheld.mask
+    return bool(mask & pool.eligible.mask) or any(pool.cores.get(cpu, 0) & mask for cpu in pool.eligible)
+
+
+class _Plan(NamedTuple):
+    """A plan that works, with the key by which plans of equally many claims are compared."""
+
+    key: tuple[object, ...]
+    moves: tuple[Move, ...]
+    before_request: int
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """The claims and the request that are placed again so far, in order."""
+
+    hows: tuple[Movable, ...] = ()
+    grant: Grant | None = None
+    before_request: int = 0
+
+
+class _Search:
+    """The search for the best plan of the fewest claims."""
+
+    def __init__(
+        self, ledger: Ledger, claims: tuple[Movable, ...], wanted: Wanted, time_is_up: Callable[[], bool]
+    ) -> None:
+        self._ledger, self._claims, self._wanted = ledger, claims, wanted
+        self._time_is_up = time_is_up
+        self._decisions = self._tried = 0
+        self._best: _Plan | None = None
+        #: Whether each set that was given up makes no room for sure, whichever CPUs its claims get.
+        self._sure = wanted.count is not None
+        self._policy = policy = with_wishes(wanted.pool.settings.placement, wanted.terms.wishes)
+        self._question = Question(wanted.terms, wanted.count or 1, wanted.node, policy)
+        self._demands = {each.claim.service: demand_of(each) for each in claims}
+
+    def run(self) -> Room:
+        """Try sets of claims by size until one works or the search has to end."""
+        scopes = scopes_of(self._ledger, self._wanted.pool, self._claims, self._question)
+        for size in range(1, len(self._claims) + 1):
+            sure = self._sure
+            for chosen in self._sets(scopes, size):
+                if self._ended or (self._best is not None and size > _ALL_COMPARED):
+                    break
+                self._try(chosen)
+            if self._best is not None:
+                return self._found(self._best, fewest=sure)
+            if self._ended:
+                break
+        return self._not_found()
+
+    @property
+    def _ended(self) -> bool:
+        return self._decisions >= _MOST_DECISIONS or self._time_is_up()
+
+    @staticmethod
+    def _sets(scopes: Sequence[Scope], size: int) -> Iterator[tuple[Movable, ...]]:
+        """The sets of this size that could free what is missing in some scope, each once."""
+        seen: set[frozenset[str]] = set()
+        for scope in scopes:
+            for chosen in scope.sets(size):
+                names = frozenset(each.claim.service for each in chosen)
+                if names not in seen:
+                    seen.add(names)
+                    yield chosen
+
+    def _try(self, chosen: tuple[Movable, ...]) -> None:
+        """Try to move these claims, first without steering them."""
+        self._tried += 1
+        released = without(self._ledger, tuple([each.claim for each in chosen]))
+        if self._attempt(released) is None or not self._fit(released, chosen):
+            return
+        largest_first = tuple(sorted(chosen, key=lambda each: -len(each.claim.cpus)))
+        for steered in (False, True):
+            before = self._best
+            self._place(released, largest_first, _Placed(), steered=steered)
+            if self._best is not before or self._ended:
+                return
+        self._sure = False
+
+    def _fit(self, released: Ledger, chosen: tuple[Movable, ...]) -> bool:
+        """Whether these claims and the request can fit into the NUMA nodes together."""
+        wanted = self._wanted
+        asking = released.claims.get(wanted.terms.service)
+        held = asking.cpus if asking else EMPTY
+        free = released.free_for(wanted.pool, asking)
+        room = {node.id: (node.cpus & free.mask).bit_count() for node in wanted.pool.topology().nodes.values()}
+        here = [self._demands[each.claim.service] for each in chosen if each.pool is wanted.pool]
+        return fit(room, [self._demand(released, held), *here])
+
+    def _demand(self, released: Ledger, held: CpuSet) -> Demand:
+        """What the request needs, in addition to what its service holds."""
+        wanted = self._wanted
+        if wanted.count is None:
+            return Demand({}, anywhere=1)
+        if wanted.node is not None:
+            others = reclaimable(released, wanted.pool, wanted.terms, wanted.node)
+            return Demand({wanted.node.id: max(wanted.count - len((held | others) & wanted.node.cpus), 0)})
+        if not held and needs_one_node(wanted.pool, self._policy, wanted.count):
+            return Demand({}, in_one_node=wanted.count)
+        return Demand({}, anywhere=wanted.count - len(held))
+
+    def _attempt(self, ledger: Ledger) -> Grant | None:
+        self._decisions += 1
+        try:
+            return self._wanted.attempt(ledger)
+        except Refused:
+            return None
+
+    def _place(self, ledger: Ledger, left: tuple[Movable, ...], placed: _Placed, *, steered: bool) -> None:
+        """Place the request and the claims that are left, in every order."""
+        if not left and placed.grant is not None:
+            self._note(ledger, placed, placed.grant, steered=steered)
+            return
+        if placed.grant is None and (grant := self._attempt(ledger)) is not None:
+            self._place(grant.ledger, left, _Placed(placed.hows, grant, len(placed.hows)), steered=steered)
+        for number, each in enumerate(left):
+            rest = left[:number] + left[number + 1 :]
+            for how in self._ways(each, steered=steered):
+                if self._ended or (self._best is not None and len(self._best.moves) > _ALL_COMPARED):
+                    return
+                self._decisions += len(how.steps)
+                if (after := how.place(ledger)) is not None:
+                    self._place(
+                        after, rest, _Placed((*placed.hows, how), placed.grant, placed.before_request), steered=steered
+                    )
+
+    @staticmethod
+    def _ways(how: Movable, *, steered: bool) -> Iterator[Movable]:
+        """How a claim can be placed: as it asks, or near each NUMA node."""
+        yield how
+        if steered and how.can_be_steered and how.pool.eligible:
+            yield from (how.near(node) for node in how.pool.topology().nodes if node >= 0)
+
+    def _note(self, ledger: Ledger, placed: _Placed, grant: Grant, *, steered: bool) -> None:
+        """Keep a plan if it is better than the best one so far, and the request takes nothing from the moved claims."""
+        moves: list[Move] = []
+        for how in placed.hows:
+            after = ledger.claims.get(how.claim.service)
+            if after is None or len(after.cpus) != len(how.claim.cpus):
+                return
+            moves.append(Move(how.claim, after.cpus, how))
+        names = tuple(sorted(natural(each.claim.service) for each in moves))
+        changed = sum(len(each.claim.cpus - each.to) for each in moves)
+        key = (steered, self._cost(ledger, grant, moves), changed, names)
+        if self._best is None or key < self._best.key:
+            self._best = _Plan(key, tuple(moves), placed.before_request, grant)
+
+    def _cost(self, ledger: Ledger, grant: Grant, moves: Sequence[Move]) -> tuple[int, ...]:
+        """What the request costs, and how much more the moved claims cost than before, by the request's levels."""
+        pool = self._wanted.pool
+        asking = ledger.claims.get(self._wanted.terms.service)
+        if grant.task is None or asking is None:
+            return ()
+        vectors: list[Iterable[int]] = [_cost(ledger, pool, asking, self._policy)]
+        for each in moves:
+            there = each.how.pool
+            vectors.append(_cost(ledger, there, ledger.claims[each.claim.service], there.settings.placement))
+            vectors.append([-value for value in _cost(self._ledger, there, each.claim, there.settings.placement)])
+        total = Cost(*[sum(values) for values in zip(*vectors, strict=True)])
+        return rank(total, grant.task.levels)[:-1]
+
+    def _found(self, plan: _Plan, *, fewest: bool) -> Room:
+        number = len(plan.moves)
+        fewer = "" if number == 1 else ", and no fewer do" if fewest else "; fewer may do, as not all were tried"
+        sentence = (
+            f"Moving {number} claim{'s' * (number != 1)} makes room{fewer}. The request would get"
+            f" CPUs {plan.grant.cpus}"
+        )
+        return Room(plan.moves, plan.before_request, plan.grant, fewest or number == 1, self._tried, sentence)
+
+    def _not_found(self) -> Room:
+        number = f"{self._tried} set{'s' * (self._tried != 1)} of claims"
+        if self._ended:
+            sentence = f"No claims were found whose moving makes room: {number} were tried, and the time is up"
+        elif self._sure:
+            sentence = "No moving makes room, whichever claims are moved: release a claim, or ask for less"
+        else:
+            sentence = f"No claims were found whose moving makes room, by requests in any order: {number} were tried"
+        return Room((), 0, None, self._sure and not self._ended, self._tried, sentence)
+
+
+def _cost(ledger: Ledger, pool: Pool, claim: Claim, policy: PlacementPolicy) -> Cost:
+    """What the CPUs of a claim cost where it is."""
+    cpus = claim.cpus & pool.eligible
+    free = ledger.free_for(pool, claim) | cpus
+    return Task(pool.topology(ledger.claimed - claim.cpus), free, EMPTY, len(cpus), policy).cost(cpus)

@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""What is shown is drawn on a terminal, and plain for a program."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from epa_orchestrator.cli.fitted_table import FittedTable
+from epa_orchestrator.cli.show import console, plain, show
+from tests.unit.cli.builders import Daemon
+
+LONG = ",".join(str(cpu) for cpu in range(0, 1000, 2))
+
+
+def table() -> FittedTable:
+    made = FittedTable(("Service", "CPUs", "Withheld"), "Claims", ["500 CPUs"])
+    made.add_row("vm-a", LONG, "")
+    made.add_row("a long name", "1", "3")
+    return made
+
+
+def test_program_gets_plain_columns_of_any_width(capsys: pytest.CaptureFixture[str]) -> None:
+    show(table(), "the end \x1b[2J")
+    head, first, second, *rest = capsys.readouterr().out.splitlines()
+    assert head.split() == ["SERVICE", "CPUS", "WITHHELD"]
+    assert first.split() == ["vm-a", LONG, "-"]
+    assert second.split("  ")[0] == "a long name"
+    assert {head.index("CPUS"), first.index("0,2,"), second.index("1")} == {head.index("CPUS")}
+    assert rest == ["", "500 CPUs", "", "the end \N{REPLACEMENT CHARACTER}[2J"]
+
+
+def test_console_prints_the_same_for_a_program(capsys: pytest.CaptureFixture[str]) -> None:
+    console().print(table())
+    assert capsys.readouterr().out == table().plain() + "\n"
+
+
+def test_program_needs_no_rich(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    show(table())
+    assert capsys.readouterr().out
+
+
+def test_text_for_people_has_boxes() -> None:
+    assert plain(FittedTable(("A",), "T"), "x " * 60).splitlines() == [
+        "T",
+        "┏━━━┓",
+        "┃ A ┃",
+        "┡━━━┩",
+        "└───┘",
+        " ".join("x" * 55),
+        "x x x x x",
+    ]
+
+
+@pytest.mark.parametrize(("variable", "styled"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_no_color(variable: dict[str, str], styled: bool, daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    text = daemon.drawn("list", TERM="xterm-256color", **variable)
+    assert "nova" in text
+    assert "┃" in text
+    assert ("\x1b[" in text) == styled

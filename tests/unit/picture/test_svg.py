@@ -1,0 +1,182 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The picture as SVG: well-formed, complete, without references to other files, for light and dark pages."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+import pytest
+
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.picture import svg
+from epa_orchestrator.picture.model import Picture, build_picture
+from epa_orchestrator.picture.palette import columns_of
+from tests.machines import SYNTHETIC, made_up, synthetic
+from tests.unit.picture.scenes import scene, sized
+from tools.synthetic import Shape
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def read(picture: Picture, width: int = svg.WIDTH) -> ElementTree.Element:
+    return ElementTree.fromstring(svg.draw(picture, width))
+
+
+def cpus(root: ElementTree.Element) -> list[ElementTree.Element]:
+    return [each for each in root.iter(f"{SVG}g") if each.get("class") == "cpu"]
+
+
+def titles(root: ElementTree.Element) -> dict[str | None, str | None]:
+    """By CPU id, what it says on hover."""
+    return {cpu.get("data-cpu"): cpu.findtext(f"{SVG}title") for cpu in cpus(root)}
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_every_cpu_is_drawn_once_with_a_title(name: str) -> None:
+    machine = synthetic(name)
+    root = read(scene(machine))
+    assert Counter(cpu.get("data-cpu") for cpu in cpus(root)) == Counter(map(str, machine.present | machine.online))
+    for cpu, title in titles(root).items():
+        assert title is not None
+        assert title.startswith(f"CPU {cpu}: ")
+
+
+def test_title_says_id_state_owner_and_place() -> None:
+    found = titles(read(scene(made_up(Shape(2, 1, 2, 2, 2)))))
+    assert found["0"] == "CPU 0: not isolated; core 0,8, L3 0, NUMA node 0, package 0"
+    assert found["2"] == "CPU 2: claimed by ovs; core 2,10, L3 1, NUMA node 0, package 0"
+    assert found["10"] == "CPU 10: withheld; core 2,10, L3 1, NUMA node 0, package 0"
+    assert found["12"] == "CPU 12: unavailable, claimed by vm-10; not online"
+
+
+def test_title_names_the_type_of_a_hybrid_core() -> None:
+    machine = synthetic("raptorlake")
+    found = titles(read(build_picture(machine, {"free": machine.online}, [])))
+    assert found["12"] == "CPU 12: free; core 12, L3 0, NUMA node 0, package 0, efficiency core"
+
+
+@pytest.mark.parametrize("width", [240, 400, 800, 1200])
+@pytest.mark.parametrize("count", [8, 48, 512])
+def test_nothing_is_drawn_outside(count: int, width: int) -> None:
+    root = read(scene(sized(count)), width)
+    assert root.get("width") == str(width)
+    height = float(root.get("height", 0))
+    for right, bottom in corners(root):
+        assert right <= width + 0.5
+        assert bottom <= height
+
+
+def corners(element: ElementTree.Element, x: float = 0, y: float = 0) -> Iterator[tuple[float, float]]:
+    """The lower right corners of all rectangles, and of all texts as wide as they can be expected to be."""
+    if element.tag == f"{SVG}defs":
+        return
+    if move := re.fullmatch(r"translate\((\d+) (\d+)\)", element.get("transform", "")):
+        x, y = x + float(move[1]), y + float(move[2])
+    left, top = x + float(element.get("x", 0)), y + float(element.get("y", 0))
+    classes = (element.get("class") or "").split()
+    if element.tag == f"{SVG}rect":
+        yield left + float(element.get("width", 0)), top + float(element.get("height", 0))
+    elif element.tag == f"{SVG}text" and not {"letter", "id"} & set(classes):
+        size = 15 if "heading" in classes else 12
+        yield left + 0.55 * size * columns_of(element.text or ""), top
+    for child in element:
+        yield from corners(child, x, y)
+
+
+def test_a_wider_picture_is_lower() -> None:
+    picture = scene(sized(512))
+    heights = [float(read(picture, width).get("height", 0)) for width in (400, 800, 1200)]
+    assert heights == sorted(heights, reverse=True)
+    assert heights[0] > 2 * heights[2]
+
+
+def test_it_refers_to_no_other_file_and_runs_nothing() -> None:
+    text = svg.draw(scene(sized(48)))
+    assert re.findall(r"https?://[^\"]*", text) == ["http://www.w3.org/2000/svg"]
+    assert set(re.findall(r"url\(([^)]*)\)", text)) == {"#hatch", "#dots"}
+    for word in ("href", "<script", "<image", "<foreignObject", "@import", "@font-face", "<!"):
+        assert word not in text
+
+
+def test_it_follows_the_colours_of_the_page() -> None:
+    text = svg.draw(scene(sized(8)))
+    assert text.count("@media (prefers-color-scheme: dark) {") == 1
+
+
+def test_states_differ_by_more_than_their_colour() -> None:
+    found = {cpu.get("data-state"): cpu.get("data-mark") for cpu in cpus(read(scene(sized(48))))}
+    assert found == {
+        "not-isolated": "-",
+        "reserved": "#",
+        "claimed": "C",
+        "withheld": "~",
+        "free": ".",
+        "unavailable": "C!",
+        "offline": "x",
+    }
+
+
+def legend(root: ElementTree.Element) -> list[tuple[str | None, str | None]]:
+    entries = [each for each in root.iter(f"{SVG}g") if each.get("class") == "entry"]
+    found = [[each.text for each in entry.iter(f"{SVG}text")] for entry in entries]
+    return [(mark, text) for mark, text in found]
+
+
+def test_legend_names_the_services_and_only_states_that_occur() -> None:
+    machine = made_up(Shape(1, 1, 1, 4))
+    owners = [("nova", CpuSet([0, 1])), ("ovs", CpuSet([2]))]
+    picture = build_picture(machine, {"claimed": CpuSet([0, 1, 2]), "free": CpuSet([3])}, owners)
+    assert legend(read(picture)) == [(".", "free: 1"), ("A", "nova: 2"), ("B", "ovs: 1")]
+
+
+HOSTILE = ("</title><script>alert(1)</script>", "a&b\"'<>", "]]>", "x" * 255, "虚" * 255, "\x00\x1b\ufffe", "-->")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names_are_text(name: str) -> None:
+    root = read(scene(sized(8), (name,)))
+    assert {each.tag.removeprefix(SVG) for each in root.iter()} <= {
+        *("svg", "title", "desc", "style", "defs", "pattern", "rect", "circle", "g", "text", "path")
+    }
+    assert svg.draw(scene(sized(8), (name,))).replace("\n", "").isprintable()
+
+
+def test_a_name_is_on_hover_in_full() -> None:
+    name = "n" * 100 + "<&>" + "m" * 100
+    assert f"claimed by {name};" in str(titles(read(scene(sized(8), (name,))))["2"])
+
+
+def test_remarks_stand_below_their_services() -> None:
+    machine = made_up(Shape(1, 1, 1, 2))
+    remarks = {"a": "asks for 1: " + ",".join(map(str, range(200)))}
+    picture = build_picture(machine, {"claimed": machine.online}, [("a", machine.online)], (), remarks)
+    lines = [each.text or "" for each in read(picture).iter(f"{SVG}text") if each.get("class") == "remark"]
+    assert "".join(lines).replace(" ", "") == remarks["a"].replace(" ", "")
+    assert len(lines) > 5
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "lines"),
+    [
+        ("one two three", 7, ["one two", "three"]),
+        ("0-3,8,10-12", 6, ["0-3,8,", "10-12"]),
+        ("abcdefghij", 5, ["ab…ij"]),
+        ("", 5, []),
+    ],
+)
+def test_texts_fold_at_blanks_and_commas(text: str, columns: int, lines: list[str]) -> None:
+    assert [*svg.fold(text, columns)] == lines
+
+
+def test_drawing_takes_little_time() -> None:
+    """CPU time for 512 CPUs and 200 services; about a tenth of this."""
+    picture = scene(sized(512), tuple(f"vm-{number}" for number in range(200)))
+    before = time.process_time()
+    svg.draw(picture)
+    assert time.process_time() - before < 0.3
