@@ -26,7 +26,6 @@ from epa_orchestrator.allocation.sizes import percent_of
 from epa_orchestrator.allocation.taken import Taken, taken_by
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import explanation, sentences, summary
-from epa_orchestrator.daemon.sentences import Reasons
 from epa_orchestrator.hardware.devices import DeviceError
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName, PreemptionPolicy
@@ -64,7 +63,7 @@ class Decision(NamedTuple):
     change: Change
     ledger: Ledger
     answer: Answer
-    reasons: Callable[[], Reasons]
+    reasons: Callable[[], sentences.Reasons]
     outcome: str = "served"
 
 
@@ -339,8 +338,7 @@ def _decide_hugepages(ledger: Ledger, host: Host, pools: Pools, request: Allocat
         size_kb=request.size_kb,
         warnings=request.warnings,
     )
-    reasons = partial(sentences.hugepage_reasons, request, free)
-    return Decision(request, change, ledger.apply(change), answer, reasons)
+    return Decision(request, change, ledger.apply(change), answer, partial(sentences.hugepage_reasons, request, free))
 
 
 def _kernel_pages(host: Host, pools: Pools, request: AllocateHugepages) -> Hugepages:

@@ -36,13 +36,14 @@ from epa_orchestrator.protocol.answers import (
 )
 from epa_orchestrator.protocol.history import ClaimAnswer, HistoryAnswer, HistoryEvent
 from epa_orchestrator.protocol.machine import CoreThreads, MachineAnswer, MachineDescription, Node, PackageCpus
+from epa_orchestrator.protocol.room import MakeRoom, RoomMove, RoomRequest
 from epa_orchestrator.protocol.watching import ClaimEvent, MachineEvent
 
 MODELS = (
     *(Allocation, CoresAnswer, Explanation, HugepagesAnswer, Listing, ListingHead, MemoryAnswer, NumaCoresAnswer),
     *(PercentAnswer, Placement, PoolSummary, Candidate, LeftOut),
     *(MachineAnswer, MachineDescription, PackageCpus, Node, CoreThreads),
-    *(ClaimAnswer, HistoryAnswer, HistoryEvent, ClaimEvent, MachineEvent),
+    *(ClaimAnswer, HistoryAnswer, HistoryEvent, ClaimEvent, MachineEvent, RoomMove, RoomRequest, MakeRoom),
 )
 
 
