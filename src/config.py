@@ -167,13 +167,15 @@ class ExplainParams(pydantic.BaseModel):
     numa_policy: _Word = ""
     cpu_thread_policy: _Word = ""
     uncore_cache_alignment: _Word = ""
+    make_room: bool = False
 
     def words(self) -> list[str]:
         """The words of the command."""
         given = {name: value for name, value in self.model_dump().items() if value not in ("", None)}
         service, count = given.pop("service"), given.pop("count", None)
+        make_room = ["--make-room"] if given.pop("make_room") else []
         options = [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
-        return ["explain", *options, "--", service, *([] if count is None else [str(count)])]
+        return ["explain", *options, *make_room, "--", service, *([] if count is None else [str(count)])]
 
 
 class HistoryParams(pydantic.BaseModel):

@@ -158,6 +158,7 @@ def test_actions_show_what_the_command_line_shows(installed: Unit, host: Host) -
     assert explained.failure is None
     assert explained.results["text"].startswith("ceph would get CPUs 4-5\n")
     assert "nova" in installed.action("history", service="nova").results["text"]
+    assert "nova" in installed.action("show-machine", format="svg").results["svg"]
     recorded = installed.action("record")
     assert json.loads(recorded.results["recording"])["files"]["devices/system/cpu/isolated"] == "2-7"
     reported = json.loads(installed.action("report").results["report"])

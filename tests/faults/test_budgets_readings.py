@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Budgets in CPU time of a listing, a get_memory_info, an import and known cores; costs grow no faster than the state.
+"""Budgets in CPU time of the readings, an import and known cores; costs grow no faster than the state.
 
 Each cost is the least of several, in CPU time of this process, so that other work on the machine changes little. Most
 budgets are two to five times what a slow virtual machine needs.
@@ -31,7 +31,6 @@ from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.parsing import validate
-from epa_orchestrator.protocol.readings import Reading
 from epa_orchestrator.state import database_files, opening
 from epa_orchestrator.state.legacy_state import read_legacy_state
 from tools.synthetic import Shape, build
@@ -57,7 +56,7 @@ def request(action: str) -> Reading:
     return made
 
 
-LIST, MEMORY = request("list_allocations"), request("get_memory_info")
+LIST, MEMORY, MACHINE = request("list_allocations"), request("get_memory_info"), request("get_machine")
 
 _files: dict[int, dict[str, str]] = {}
 
@@ -175,6 +174,33 @@ def test_listing_cost_grows_with_the_claims() -> None:
         return after_changes(7, readings, LIST, claim_changes(ledger))
 
     assert listing(4000) < 15 * listing(400)
+
+
+# --- machine --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cpus", SIZES)
+def test_no_step_of_a_machine_costs_over_5_ms(cpus: int) -> None:
+    """The text of every core's CPU list is written in steps, so that none of them holds the event loop."""
+    ledger, at = claims(cpus, CLAIMS[cpus]), host(cpus)
+    pools = at.pools()
+
+    def steps() -> list[float]:
+        readings = Queries(at, None, ledger_known=True)
+        found = [cost(partial(readings.prepare, ledger, pools, MACHINE)) for _ in range(cpus // 1000 + 2)]
+        assert readings.prepare(ledger, pools, MACHINE)
+        return [*found, cost(partial(answer, readings, ledger, MACHINE))]
+
+    assert min(max(steps()) for _ in range(3)) < 5 * MS
+
+
+@pytest.mark.parametrize("cpus", SIZES)
+def test_repeated_machine_costs_under_2_ms(cpus: int) -> None:
+    """32 nodes have their hugepages counted each time."""
+    ledger = claims(cpus, CLAIMS[cpus])
+    readings = Queries(host(cpus), None, ledger_known=True)
+    answer(readings, ledger, MACHINE)
+    assert least(5, lambda: answer(readings, ledger, MACHINE)) < 2 * MS
 
 
 # --- hugepages -----------------------------------------------------------------------------------------------------

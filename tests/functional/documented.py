@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The commands that the documentation prints, and a terminal of a new user to run them in."""
+"""The commands that the documentation prints, and a terminal of a new user to run them in.
+
+`python -m tests.functional.documented` draws the README's picture again.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +32,12 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 #: The size of the terminal that the documentation's output was printed on.
 COLUMNS: Final = 100
 _LINES: Final = 50
+
+README: Final = ROOT / "README.md"
+#: The picture that the README shows, and its commands draw.
+PICTURE: Final = ROOT / "docs" / "first-look.svg"
+#: The README's first command, without the installation.
+FIRST_COMMAND: Final = re.compile(r"&& \.venv/bin/(epa-orchestrator serve .*)$", re.MULTILINE)
 
 _SHOWN_BLOCK: Final = re.compile(r"^```(?:console)?\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 _HERE_DOCUMENT: Final = re.compile(r"<<'(\w+)'")
@@ -156,3 +165,20 @@ class Terminal:
             self._daemon.wait()
             self._daemon.close()
             self._daemon = None
+
+
+def draw_picture() -> str:
+    """The picture that the README's commands draw, as an SVG file."""
+    text = README.read_text(encoding="utf-8")
+    (first,) = FIRST_COMMAND.findall(text)
+    steps = steps_in(text)
+    (drawing,) = (place for place, step in enumerate(steps) if f"--svg {PICTURE.name}" in step.command)
+    with Terminal() as terminal:
+        terminal.serve(first)
+        for step in steps[: drawing + 1]:
+            terminal.run(step.command)
+        return (terminal.home / PICTURE.name).read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    PICTURE.write_text(draw_picture(), encoding="utf-8")

@@ -5,19 +5,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from .documented import ROOT, Step, Terminal, is_as_shown, steps_in
+from .documented import FIRST_COMMAND, PICTURE, README, ROOT, Step, Terminal, draw_picture, is_as_shown, steps_in
 
-DOCUMENTS: Final = sorted(path for path in (ROOT / "README.md", *ROOT.glob("docs/*.md")) if steps_in(path.read_text()))
-#: The README's first command, without the installation.
-FIRST_COMMAND: Final = re.compile(r"&& \.venv/bin/(epa-orchestrator serve .*)$", re.MULTILINE)
-
-PICTURE: Final = ROOT / "docs" / "first-look.svg"
+DOCUMENTS: Final = sorted(path for path in (README, *ROOT.glob("docs/*.md")) if steps_in(path.read_text()))
 
 
 def failures_of(text: str, document: str) -> list[str]:
@@ -45,17 +40,8 @@ def test_commands_work_as_printed(path: Path) -> None:
 
 
 def test_picture_of_the_readme_is_the_one_that_its_commands_draw() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (first,) = FIRST_COMMAND.findall(text)
-    with Terminal() as terminal:
-        terminal.serve(first)
-        for step in steps_in(text):
-            terminal.run(step.command)
-            if "--svg" in step.command:
-                break
-        drawn = (terminal.home / PICTURE.name).read_text(encoding="utf-8")
-    assert drawn == PICTURE.read_text(encoding="utf-8"), "copy it from where the README's commands write it"
-    assert "](docs/first-look.svg)" in text
+    assert f"]({PICTURE.relative_to(ROOT)})" in README.read_text(encoding="utf-8")
+    assert PICTURE.read_text(encoding="utf-8") == draw_picture(), "run: python -m tests.functional.documented"
 
 
 def test_readme_and_placement_print_commands() -> None:
@@ -63,7 +49,7 @@ def test_readme_and_placement_print_commands() -> None:
 
 
 def test_first_command_serves_the_machine_of_the_documentation() -> None:
-    (command,) = FIRST_COMMAND.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+    (command,) = FIRST_COMMAND.findall(README.read_text(encoding="utf-8"))
     assert command == "epa-orchestrator serve --machine demo-48 --fresh"
 
 

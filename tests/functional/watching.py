@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-import socket
+import select
 import time
 from typing import Self
 
@@ -49,13 +49,7 @@ class Watching:
 
     def is_quiet(self, seconds: float = 0.3) -> bool:
         """Whether nothing comes for a time."""
-        self.client.settimeout(seconds)
-        try:
-            return not self._received and self.client.recv(1, socket.MSG_PEEK) is None
-        except TimeoutError:
-            return True
-        finally:
-            self.client.settimeout(PATIENCE)
+        return not self._received and not select.select([self.client], [], [], seconds)[0]
 
     def catch_up(self, daemon: Daemon) -> None:
         """Apply lines until what is known is what the listings say."""

@@ -13,4 +13,5 @@ It never decides anything: it prints the answers of a daemon, or the findings of
 - machine: `machine`
 - history: `history`
 - report: `report`
+- completion: `completion`
 """

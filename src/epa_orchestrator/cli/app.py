@@ -78,6 +78,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # for characters that the terminal cannot show
             stream.reconfigure(errors="backslashreplace")
+    _keep_only(sys.argv[1:2])
     try:
         app(prog_name="epa-orchestrator")
     except OSError as error:  # such as a full disk under the output
@@ -85,6 +86,13 @@ def main() -> None:
             sys.stderr.write(f"epa-orchestrator: Reading or writing failed: {error.strerror}\n")
         _close_output()
         sys.exit(EXIT_REFUSED)
+
+
+def _keep_only(words: list[str]) -> None:
+    """Leave out all commands but the one that is run: Typer reads the parameters of all that it knows at each start."""
+    named = [command for command in app.registered_commands if command.name in words]
+    if named and VARIABLE not in os.environ:
+        app.registered_commands = named
 
 
 def _close_output() -> None:

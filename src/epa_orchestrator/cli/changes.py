@@ -11,8 +11,8 @@ from typing import Final
 
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.times import format_time
-from epa_orchestrator.cli.units import format_size
 from epa_orchestrator.protocol.history import HistoryEvent, Record
+from epa_orchestrator.units import format_size
 
 _DAMAGED: Final = "damaged"
 #: The fields of a request that come first.

@@ -31,7 +31,7 @@ from epa_orchestrator.cli.options import (
     UncoreCacheAlignmentOption,
 )
 from epa_orchestrator.cli.output import EXIT_REFUSED, Misuse, fail, print_json, say, warn
-from epa_orchestrator.cli.units import count_of
+from epa_orchestrator.units import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

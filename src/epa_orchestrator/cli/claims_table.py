@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.holdings import Holding, Totals, holdings, ordered, totals
-from epa_orchestrator.cli.natural import natural
-from epa_orchestrator.cli.units import count_of
+from epa_orchestrator.natural import natural
+from epa_orchestrator.units import count_of
 
 if TYPE_CHECKING:
     from epa_orchestrator.protocol.answers import Listing

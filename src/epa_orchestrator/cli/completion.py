@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from epa_orchestrator.cli.natural import natural
+from epa_orchestrator.natural import natural
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
@@ -35,6 +35,10 @@ def _check_shell(shell: str) -> str:
     return shell
 
 
+def _complete_shell(incomplete: str) -> list[str]:
+    return [shell for shell in SHELLS if shell.startswith(incomplete)]
+
+
 def completion(
     shell: Annotated[
         str,
@@ -42,7 +46,7 @@ def completion(
             metavar="SHELL",
             help="The shell: bash, zsh or fish.",
             callback=_check_shell,
-            autocompletion=lambda incomplete: [each for each in SHELLS if each.startswith(incomplete)],
+            autocompletion=_complete_shell,
         ),
     ],
 ) -> None:
@@ -58,7 +62,7 @@ def completion(
 
 def script(shell: str) -> str:
     """The script for a shell, which runs the command with VARIABLE set."""
-    from typer.completion import get_completion_script
+    from typer.completion import get_completion_script  # pyright: ignore[reportPrivateImportUsage]
 
     return get_completion_script(prog_name="epa-orchestrator", complete_var=VARIABLE, shell=shell)
 

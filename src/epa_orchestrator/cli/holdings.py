@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from epa_orchestrator.cli.natural import natural
 from epa_orchestrator.cli.places import Place, Places
 from epa_orchestrator.cpuset import CpuSet, lowest, union
+from epa_orchestrator.natural import natural
 
 if TYPE_CHECKING:
     from epa_orchestrator.protocol.answers import Allocation, Listing

@@ -13,7 +13,7 @@ from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, check_number, check_service, quote
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, print_json, say, warn
-from epa_orchestrator.cli.units import parse_size
+from epa_orchestrator.units import parse_size
 
 if TYPE_CHECKING:
     from epa_orchestrator.protocol.answers import MemoryAnswer

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ _GUESTS: Final = (
 def connect_with_hint(socket: Path | None, fields: Mapping[str, Any]) -> Generator[Client]:
     """A client for a request with these fields, whose errors end the command as those of `connect` do.
 
-    If the request is refused CPUs, the last line says how to see what is in the way.
+    If the request is refused CPUs, the last line on a terminal says how to see what is in the way.
     """
     from epa_orchestrator.client import RefusedByDaemon
 
@@ -50,7 +51,7 @@ def connect_with_hint(socket: Path | None, fields: Mapping[str, Any]) -> Generat
                 is_about_room = any(part in str(error) for part in _ABOUT_ROOM)
                 raise
     except typer.Exit:
-        if is_about_room:
+        if is_about_room and sys.stderr.isatty():
             say(f"To see what is in the way, run: {_command('explain', fields, '--make-room')}", err=True)
         raise
 

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
@@ -16,7 +16,8 @@ import typer
 
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import JsonOption, SocketOption
-from epa_orchestrator.cli.output import end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.cli.watching import WatchOption, moments
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from epa_orchestrator.client import Client
     from epa_orchestrator.picture.model import Picture
 
-#: How often (seconds) the daemon is asked for changes.
+#: The columns for a file or another program, unless the variable COLUMNS says otherwise.
+_COLUMNS: Final = 80
+#: How often (seconds) the daemon is asked at least: it tells no change of the kernel's hugepages.
 _EVERY: Final = 1.0
 
 
@@ -36,7 +39,7 @@ def map_(
         int | None,
         typer.Option(help="The width: columns on the terminal, pixels of an SVG picture.", min=40, max=10_000),
     ] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Draw again when something changes, until Ctrl-C.")] = False,
+    watch: WatchOption = False,
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -51,9 +54,9 @@ def map_(
       epa-orchestrator map --svg - --width 1200 > map.svg
     """
     if watch and (svg is not None or json_):
-        raise typer.BadParameter("it draws on the terminal only", param_hint="--watch")
+        raise Misuse("--watch draws on the terminal: leave out --svg and --json")
     if svg is not None and json_:
-        raise typer.BadParameter("it cannot be combined with --json", param_hint="--svg")
+        raise Misuse("--svg and --json are two forms of one picture: choose one")
     with connect(socket) as client:
         if watch:
             _watch(client, width)
@@ -67,7 +70,9 @@ def map_(
     elif svg is not None:
         _write_svg(svg, seen.picture, width)
     else:
-        _print(_console(), seen.picture, width)
+        from epa_orchestrator.cli.show import console
+
+        _print(console(), seen.picture, width)
     warn(seen.warnings)
     end_if_read_only(seen.problem)
 
@@ -107,12 +112,6 @@ def _write_svg(path: Path, picture: Picture, width: int | None) -> None:
     say(f"wrote {path}", err=True)
 
 
-def _console() -> Console:
-    from epa_orchestrator.cli import tables
-
-    return tables.console()
-
-
 def _print(console: Console, picture: Picture, width: int | None, most: int | None = None) -> None:
     """Print the picture, of which at most so many lines."""
     from rich.text import Text
@@ -120,7 +119,8 @@ def _print(console: Console, picture: Picture, width: int | None, most: int | No
     from epa_orchestrator.picture import terminal
 
     plain = not (console.encoding or "").lower().startswith("utf")
-    lines = terminal.draw(picture, width or console.width, plain=plain)
+    columns = console.width if console.is_terminal else shutil.get_terminal_size((_COLUMNS, 1)).columns
+    lines = terminal.draw(picture, width or columns, plain=plain)
     if most is not None and len(lines) > most:
         hidden = len(lines) - most + 1
         lines = [*lines[: most - 1], Text(f"({hidden} more lines)")]
@@ -132,39 +132,40 @@ def _print(console: Console, picture: Picture, width: int | None, most: int | No
 
 
 def changes(client: Client) -> Iterator[Seen]:
-    """What the daemon answers, at first and after each change. It asks once a second."""
+    """What the daemon answers, at first and after each change. It asks when the daemon tells one, and once a second."""
     last: Picture | None = None
-    while True:
+    for _ in moments(client, _EVERY):
         seen = _ask(client)
         if seen.picture != last:
             last = seen.picture
             yield seen
-        time.sleep(_EVERY)
 
 
 def _watch(client: Client, width: int | None) -> None:
     """Draw each change, on a screen of its own if stdout is a terminal; Ctrl-C ends it."""
-    console = _console()
+    from epa_orchestrator.cli.show import console
+
+    screen = console()
     try:
-        if console.is_terminal:
-            with console.screen(hide_cursor=True):
-                _draw_on_screen(client, console, width)
+        if screen.is_terminal:
+            with screen.screen(hide_cursor=True):
+                _draw_on_screen(client, screen, width)
         for seen in changes(client):
-            _print(console, seen.picture, width)
-            console.print()
+            _print(screen, seen.picture, width)
+            screen.print()
             sys.stdout.flush()
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
 
-def _draw_on_screen(client: Client, console: Console, width: int | None) -> None:
+def _draw_on_screen(client: Client, screen: Console, width: int | None) -> None:
     """Draw each change, and when the terminal gets another size."""
     shown: Picture | None = None
 
     def draw(*_: object) -> None:
-        console.clear()
+        screen.clear()
         if shown is not None:
-            _print(console, shown, width, console.height - 1)
+            _print(screen, shown, width, screen.height - 1)
 
     signal.signal(signal.SIGWINCH, draw)
     for seen in changes(client):

@@ -105,8 +105,8 @@ def _instead(client: Client, service: str, claims: list[Allocation], pool: str |
 
 def _hugepage_records(client: Client, service: str) -> list[str]:
     """The hugepages that are recorded for the service."""
-    from epa_orchestrator.cli.units import format_size
     from epa_orchestrator.client import is_same_name
+    from epa_orchestrator.units import format_size
 
     return [
         f"{count} x {format_size(int(size))} on {node}"

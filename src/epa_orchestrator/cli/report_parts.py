@@ -23,12 +23,15 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from epa_orchestrator import __version__
 from epa_orchestrator.errors import EpaError, printable
 from epa_orchestrator.hardware.sysfs import REPORT_FORMAT, Sysfs
+from epa_orchestrator.protocol.fields import VERSION
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
 
-#: The most bytes of one part as JSON; a larger part is left out, but for the history, which is cut.
-_MOST_BYTES: Final = 2 * 1024 * 1024
+#: The most bytes of one part as JSON; a larger one is left out. A listing of 2,000 services has 2 MB.
+_MOST_BYTES: Final = 8 * 1024 * 1024
+#: The history has its newest events within these limits.
+_MOST_HISTORY_BYTES: Final = 1024 * 1024
 _MOST_EVENTS: Final = 200
 
 #: The kernel parameters that say which CPUs and hugepages there are and who may use them.
@@ -64,7 +67,7 @@ def build_report(sources: Sources) -> dict[str, Any]:
         "pools": lambda: _pools(sources.client),
         "hugepages": lambda: sources.client.memory_info().model_dump(mode="json", exclude_none=True)["numa_hugepages"],
         "machine_of_the_daemon": lambda: sources.client.machine().model_dump(mode="json", exclude_none=True),
-        "history": lambda: _history(sources.database),
+        "history": lambda: _history(sources),
         "recording": lambda: _recording(sources.sysfs, missing),
     }
     for name, collect in parts.items():
@@ -148,14 +151,31 @@ def _pools(client: Client) -> dict[str, object]:
     return {each.pool: each.model_dump(mode="json", exclude_none=True) for each in listings if each}
 
 
-def _history(database: Path) -> list[dict[str, Any]]:
-    """The newest events that fit, oldest first."""
+def _history(sources: Sources) -> list[Any]:
+    """The newest events that fit, oldest first: the daemon's, or those in the database if this user may read it."""
+    events = _asked_history(sources.client)
+    if events is None:
+        events = _stored_history(sources.database)
+    while len(json.dumps(events)) > _MOST_HISTORY_BYTES:
+        events = events[len(events) // 2 + 1 :]
+    return events
+
+
+def _asked_history(client: Client) -> list[Any] | None:
+    """The daemon's answer as it is; None if none answers, or one that does not know the action."""
+    from epa_orchestrator.client import DaemonError
+
+    try:
+        events = client.ask({"version": VERSION, "action": "get_history", "limit": _MOST_EVENTS}).get("events")
+    except DaemonError:
+        return None
+    return cast("list[Any]", events) if isinstance(events, list) else None
+
+
+def _stored_history(database: Path) -> list[Any]:
     from epa_orchestrator.state.reading import read_events
 
-    events = [event.document() for event in read_events(database, None, _MOST_EVENTS)]
-    while events and len(json.dumps(events)) > _MOST_BYTES:
-        events = events[len(events) // 2 :] if len(events) > 1 else []
-    return events
+    return [event.document() for event in read_events(database, None, _MOST_EVENTS)]
 
 
 def _recording(sysfs: Sysfs, missing: dict[str, str]) -> dict[str, Any]:

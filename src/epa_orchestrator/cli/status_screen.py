@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.holdings import Holding, holdings, ordered, totals
-from epa_orchestrator.cli.natural import natural
-from epa_orchestrator.cli.units import count_of, format_size
 from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.natural import natural
+from epa_orchestrator.units import count_of, format_size
 
 if TYPE_CHECKING:
     from epa_orchestrator.protocol.answers import Listing, MemoryAnswer

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from epa_orchestrator.cli.claims_table import allocations
 from epa_orchestrator.cli.fitted_table import FittedTable
-from epa_orchestrator.cli.natural import natural
 from epa_orchestrator.cli.show import console, plain, show
-from epa_orchestrator.cli.units import count_of, format_memory, format_size
+from epa_orchestrator.natural import natural
+from epa_orchestrator.units import count_of, format_memory, format_size
 
 if TYPE_CHECKING:
     from epa_orchestrator.hardware.hugepages import Hugepages

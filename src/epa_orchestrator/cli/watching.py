@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Generator
+import time
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -56,10 +56,33 @@ def watch_as_json(client: Client, pool: str = "isolated") -> None:
             typer.echo(json.dumps(changes.document))
 
 
+def moments(client: Client, seconds: float) -> Iterator[None]:
+    """A moment at once, one after each change, and one at least every so many seconds, without an end.
+
+    For what changes without a line of a watch too, such as the kernel's hugepages. An older daemon tells no changes.
+
+    Raises DaemonError, also when the daemon ends the watch.
+    """
+    if not _can_watch(client):
+        while True:
+            yield
+            time.sleep(seconds)
+    with client.watch() as changes:
+        next(changes)
+        while True:
+            yield
+            if changes.has_more(seconds):
+                _take_those_at_once(changes)
+
+
+def _can_watch(client: Client) -> bool:
+    return "watch" in client.list_allocations().supported_cpu_features
+
+
 @contextmanager
 def _watching(client: Client, pool: str = "isolated") -> Generator[Watch]:
     """The changes that a daemon tells; Ctrl-C ends the block without an error."""
-    if "watch" not in client.list_allocations().supported_cpu_features:
+    if not _can_watch(client):
         fail("The daemon is older than this command and tells no changes: update it, or leave out --watch")
     try:
         with client.watch(pool) as changes:
@@ -69,6 +92,7 @@ def _watching(client: Client, pool: str = "isolated") -> Generator[Watch]:
 
 
 def _take_those_at_once(changes: Watch) -> None:
-    latest = monotonic() + _AT_LATEST
-    while monotonic() < latest and changes.has_more(_TOGETHER):
+    """Pass over the changes that come together with the last one."""
+    latest = time.monotonic() + _AT_LATEST
+    while time.monotonic() < latest and changes.has_more(_TOGETHER):
         next(changes)

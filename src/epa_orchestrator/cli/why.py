@@ -17,7 +17,7 @@ from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, warn
 from epa_orchestrator.cli.times import format_time
-from epa_orchestrator.cli.units import count_of, format_size
+from epa_orchestrator.units import count_of, format_size
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client

@@ -16,7 +16,6 @@ from pydantic_core import to_json
 from epa_orchestrator.allocation.claims import Claim, PageKind
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.names import PoolName
-from epa_orchestrator.protocol.answers import Allocation
 
 _T = TypeVar("_T")
 
@@ -97,16 +96,18 @@ class ClaimParts:
 
 def encode_claim_part(claim: Claim, configured: CpuSet) -> bytes:
     """A claim as listings show it; `configured` are the CPUs of all pools."""
-    allocation = Allocation(
-        service_name=claim.service,
-        pool=claim.pool,
-        allocated_cores=str(claim.cpus),
-        cores_count=len(claim.cpus),
-        is_explicit=bool(claim.explicit),
-        preemption_policy=claim.preemption_policy,
-        withheld_cpus=str(claim.withheld & configured) or None,
-    )
-    return allocation.model_dump_json(exclude_none=True).encode()
+    # An `Allocation` would take four times as long; a test compares both.
+    fields: dict[str, str | int] = {
+        "service_name": claim.service,
+        "pool": claim.pool,
+        "allocated_cores": str(claim.cpus),
+        "cores_count": len(claim.cpus),
+        "is_explicit": bool(claim.explicit),
+        "preemption_policy": claim.preemption_policy,
+    }
+    if claim.withheld and (withheld := claim.withheld & configured):
+        fields["withheld_cpus"] = str(withheld)
+    return to_json(fields)
 
 
 class PageParts:

@@ -200,6 +200,14 @@ class Feed:
 
     def _tell_step(self, step: Step, configured: CpuSet) -> None:
         """Tell what one decision has changed: first the claims that lose CPUs, so that no CPU ever has two owners."""
+        if len(step.claims) == 1:  # the usual case: nobody loses anything
+            self._tell_claim(step.claims[0], configured)
+        elif step.claims:
+            self._tell_taking(step, configured)
+        if step.change.pages is not None:
+            self._tell_pages(step.change.pages)
+
+    def _tell_taking(self, step: Step, configured: CpuSet) -> None:
         taker = gainer(step.change)
         lost = losses(step.change)
         taken_from = {service: str(cpus) for service, cpus in sorted(lost.items())}
@@ -208,8 +216,6 @@ class Feed:
                 self._tell_claim(change, configured, taken_from=taken_from)
             else:
                 self._tell_claim(change, configured, taken_by=taker if change.service in lost else None)
-        if step.change.pages is not None:
-            self._tell_pages(step.change.pages)
 
     def _tell_counts(self, service: str, before: Mapping[PageKind, int], after: Mapping[PageKind, int]) -> None:
         for kind in sorted({*before, *after}):

@@ -4,7 +4,7 @@
 """Watchers: all clients that watch, and how what is told reaches each of them.
 
 Whatever is told waits in one queue. It is encoded once, for all watchers, and sent to one after the other, in turns
-that hold the event loop for 3 ms at most. While much changes, a round through all watchers begins every 50 ms.
+that hold the event loop for 3 ms at most. While much changes, a round through all watchers begins every 0.2 s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Protocol
 #: How long (seconds) a turn may hold the event loop.
 _TURN_SECONDS: Final = 0.003
 #: The shortest time (seconds) from the end of a round to the next one. The first change after a pause is sent at once.
-_PAUSE_SECONDS: Final = 0.05
+_PAUSE_SECONDS: Final = 0.2
 
 #: Makes the bytes of a line when it is its turn; none where a watcher would see no difference.
 Line = Callable[[], bytes]

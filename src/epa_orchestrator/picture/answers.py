@@ -11,7 +11,8 @@ from typing import Any, get_args
 from epa_orchestrator.allocation.cpu_states import CpuState
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.describe import from_description
-from epa_orchestrator.picture.model import Core, Group, Pages, Picture, build_picture, natural
+from epa_orchestrator.natural import natural
+from epa_orchestrator.picture.model import Core, Group, Pages, Picture, build_picture
 from epa_orchestrator.protocol.answers import Listing, MemoryAnswer
 from epa_orchestrator.protocol.machine import MachineAnswer
 

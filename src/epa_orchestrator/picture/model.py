@@ -174,12 +174,6 @@ def mark_of(number: int) -> str:
     return mark
 
 
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A key that sorts names as people do: vm-2 before vm-10."""
-    parts = re.findall(r"[0-9]{1,18}|[^0-9]+", name)
-    return [(0, int(part), part) if part.isascii() and part.isdigit() else (1, 0, part) for part in parts]
-
-
 def _cpus(states: Mapping[CpuState, CpuSet], owners: Sequence[Owner], differs: CpuSet) -> dict[int, Cpu]:
     owner_of = {cpu: number for number, owner in enumerate(owners) for cpu in owner.cpus}
     found: dict[int, Cpu] = {}

@@ -65,14 +65,6 @@ def shorten_list(cpus: str, most: int) -> str:
     return cpus[: cpus.rfind(",", 0, most - 1) + 1] + "…"
 
 
-def page_size(size_kb: int) -> str:
-    """A hugepage's size (KiB) as people write it, such as 2M and 1G."""
-    for unit, factor in (("G", 1024**2), ("M", 1024)):
-        if size_kb % factor == 0:
-            return f"{size_kb // factor}{unit}"
-    return f"{size_kb}K"
-
-
 def split(width: int, counts: Sequence[int]) -> list[int]:
     """A width divided in proportion to counts; a count over 0 gets 1 at least, if there is room for all."""
     total = sum(counts)

@@ -16,8 +16,9 @@ from xml.sax.saxutils import escape
 
 from epa_orchestrator.picture.arrange import Measures, Spot, arrange
 from epa_orchestrator.picture.model import STATE_MARKS, STATE_NAMES, Core, Cpu, Group, Pages, Picture
-from epa_orchestrator.picture.palette import COLOURS, columns_of, page_size, shorten, split
+from epa_orchestrator.picture.palette import COLOURS, columns_of, shorten, split
 from epa_orchestrator.picture.style import PATTERNS, STYLE
+from epa_orchestrator.units import format_size
 
 #: The width (pixels) unless another is asked for: legible without scaling on a screen of 400 pixels.
 WIDTH: Final = 400
@@ -253,7 +254,7 @@ def _key_of_bars(column: _Column) -> None:
 
 def _bar(pages: Pages, x: int, width: int) -> Iterator[str]:
     numbers = f"{pages.recorded} + {pages.others} + {pages.free} of {pages.total}"
-    line = f"node {pages.node_id}, {page_size(pages.size_kb)}: {numbers}"
+    line = f"node {pages.node_id}, {format_size(pages.size_kb)}: {numbers}"
     yield _text("rest", x, 25, shorten(line, int(width / _CHAR)))
     lengths = split(width - _MARGIN, (pages.recorded, pages.others, pages.free))
     for name, length in zip(("recorded", "others", "free"), lengths, strict=True):

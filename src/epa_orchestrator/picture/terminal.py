@@ -31,7 +31,8 @@ from epa_orchestrator.picture.model import (
     Pages,
     Picture,
 )
-from epa_orchestrator.picture.palette import COLOURS, page_size, shorten, shorten_list, split
+from epa_orchestrator.picture.palette import COLOURS, shorten, shorten_list, split
+from epa_orchestrator.units import format_size
 
 #: The most lines of boxes with the id of each CPU; a higher drawing has the marks only.
 _MOST_LINES: Final = 48
@@ -271,7 +272,7 @@ def _hugepages(picture: Picture, columns: int, *, plain: bool) -> Iterator[Text]
         names = ("recorded", "in use by others or reserved", "free")
         key = "  ".join(f"{mark} {name}" for mark, name in zip(marks, names, strict=True))
         yield Text(f"hugepages  {key}")
-    heads = [f"node {each.node_id} {page_size(each.size_kb):>4}" for each in picture.pages]
+    heads = [f"node {each.node_id} {format_size(each.size_kb):>4}" for each in picture.pages]
     digits = max((len(str(each.total)) for each in picture.pages), default=1)
     tails = [
         f"{each.recorded:>{digits}} recorded  {each.others:>{digits}} others  {each.free:>{digits}} free"

@@ -58,6 +58,12 @@ def test_explain_of_a_refusal_says_why(served: Unit) -> None:
     assert text.startswith("3 CPUs cannot be placed: cpu-thread-policy=require allows whole cores only")
 
 
+def test_explain_says_how_to_make_room(served: Unit) -> None:
+    refused = served.failure("explain", {"service": "ceph", "count": 6})
+    text = results(served, "explain", service="ceph", count=6, **{"make-room": True})["text"]
+    assert len(text) > len(refused)
+
+
 def test_explain_takes_no_service_for_an_option(served: Unit) -> None:
     assert results(served, "explain", service="--help", count=2)["text"].startswith("--help would get CPUs")
 

@@ -143,7 +143,7 @@ class Command:
             guard.cancel()
         return process.returncode, stdout.decode(), shown.decode().replace("\r\n", "\n")
 
-    def drawn(self, *arguments: str, columns: int = 80, **environment: str) -> str:
+    def drawn(self, *arguments: str, environment: Mapping[str, str], columns: int = 80) -> str:
         """What a command draws on a terminal as stdout, of so many columns."""
         ours, terminal = pty.openpty()
         fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))

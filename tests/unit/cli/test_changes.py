@@ -15,16 +15,10 @@ CLAIM: dict[str, Any] = {"pool": "isolated", "cpus": "2-3", "explicit": "", "pol
 
 
 def event(before: dict[str, Any] | None, after: dict[str, Any] | None, **more: Any) -> HistoryEvent:
-    own: dict[str, Any] = {
-        "id": 1,
-        "at": 86_400.5,
-        "pid": 4711,
-        "uid": 1000,
-        "gid": 1001,
-        "action": "allocate_cores",
-        "service": "a",
-    }
-    return HistoryEvent(**(own | {"before": before, "after": after} | more))
+    fields: dict[str, Any] = {"id": 1, "at": 86_400.5, "service": "a", "action": "allocate_cores"}
+    fields.update({"pid": 4711, "uid": 1000, "gid": 1001, "before": before, "after": after})
+    fields.update(more)
+    return HistoryEvent(**fields)
 
 
 def cells(found: HistoryEvent) -> dict[str, str]:

@@ -97,8 +97,8 @@ def test_no_line_is_wider_than_the_terminal(parts: Callable[[], list[RenderableT
     assert all(len(line) <= width for part in parts() for line in shown(part, width).splitlines())
 
 
-def small(width: int) -> str:
-    table = FittedTable(("Service", "CPUs"), "Pool", "2 CPUs")
+def small(width: int, heading: str = "Service") -> str:
+    table = FittedTable((heading, "CPUs"), "Pool", "2 CPUs")
     table.add_row("ovs-dpdk-control", "2,4,10-12")
     table.add_row("nova", "6")
     return "\n".join(line.rstrip() for line in shown(table, width).splitlines())
@@ -127,21 +127,20 @@ def test_name_is_folded_at_a_joint_when_there_is_no_room_for_it() -> None:
 
 
 def test_narrow_table_has_one_row_for_each_cell() -> None:
-    assert small(14) == (
+    assert small(14, "Owners") == (
         "Pool\n"
         "┌─────┬──────┐\n"
-        "│ Ser │ ovs- │\n"
-        "│ vic │ dpdk │\n"
-        "│ e   │ -    │\n"
+        "│ Own │ ovs- │\n"
+        "│ ers │ dpdk │\n"
+        "│     │ -    │\n"
         "│     │ cont │\n"
         "│     │ rol  │\n"
         "│ CPU │ 2,4, │\n"
         "│ s   │ 10-  │\n"
         "│     │ 12   │\n"
         "├─────┼──────┤\n"
-        "│ Ser │ nova │\n"
-        "│ vic │      │\n"
-        "│ e   │      │\n"
+        "│ Own │ nova │\n"
+        "│ ers │      │\n"
         "│ CPU │ 6    │\n"
         "│ s   │      │\n"
         "└─────┴──────┘\n"

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from epa_orchestrator import __version__
 from epa_orchestrator.protocol.answers import FEATURES
 from tests.unit.cli.builders import Daemon, table
 
@@ -35,6 +36,7 @@ def test_status_json(daemon: Daemon) -> None:
     features = list(FEATURES)
     assert daemon.json("status") == {
         "ok": True,
+        "daemon_version": __version__,
         "socket": str(daemon.socket),
         "problems": [],
         "pools": {

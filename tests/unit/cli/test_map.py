@@ -75,7 +75,7 @@ def test_width_is_kept(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("words", ["--watch --json", "--watch --svg -", "--svg - --json", "--width 5"])
 def test_wrong_use(words: str, offline: Command) -> None:
-    assert "Invalid value" in offline.misuse("map", *words.split())
+    assert "Error: " in offline.misuse("map", *words.split())
 
 
 def test_without_a_daemon(offline: Command) -> None:

@@ -31,7 +31,7 @@ def report(command: Command, *arguments: str) -> dict[str, Any]:
 
 
 def test_report_has_everything(daemon: Daemon) -> None:
-    assert daemon.run("allocate", "nova", "2").exit_code == 0
+    daemon.client.allocate("nova", 2)
     found = report(daemon)
     assert found["missing"] == {}
     assert [claim["service_name"] for claim in found["pools"]["isolated"]["allocations"]] == ["nova"]

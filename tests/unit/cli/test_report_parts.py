@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -38,11 +39,11 @@ def test_a_bug_in_one_part_leaves_the_others(tmp_path: Path, monkeypatch: pytest
 
 def test_a_part_that_is_too_large_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def many(_: object) -> str:
-        return "x" * 3_000_000
+        return "x" * 9_000_000
 
     monkeypatch.setattr(report_parts, "_pools", many)
     found = build_report(sources(tmp_path))
-    assert found["missing"]["pools"] == "it has 3000002 bytes, more than 2097152"
+    assert found["missing"]["pools"] == "it has 9000002 bytes, more than 8388608"
     assert len(json.dumps(found)) < 100_000
 
 
@@ -65,3 +66,32 @@ def test_summary_names_what_is_missing(tmp_path: Path) -> None:
     assert any(
         line.startswith("missing: pools, hugepages, machine_of_the_daemon: No daemon serves ") for line in summary
     )
+
+
+class Asked(Client):
+    """A daemon that knows these events."""
+
+    events: ClassVar[list[Any]] = []
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        assert request["action"] == "get_history"
+        return {"events": self.events}
+
+
+def history(directory: Path, events: list[Any]) -> Any:
+    Asked.events = events
+    asked = dataclasses.replace(sources(directory), client=Asked(directory / "none.sock"))
+    return build_report(asked).get("history")
+
+
+def test_history_is_the_daemons(tmp_path: Path) -> None:
+    assert history(tmp_path, [{"id": 1}, {"id": 2}]) == [{"id": 1}, {"id": 2}]
+
+
+def test_long_history_has_its_newest_events(tmp_path: Path) -> None:
+    found = history(tmp_path, [{"id": number, "text": "x" * 100_000} for number in range(20)])
+    assert [event["id"] for event in found] == list(range(11, 20))
+
+
+def test_one_long_event_is_left_out(tmp_path: Path) -> None:
+    assert history(tmp_path, [{"text": "x" * 2_000_000}]) == []

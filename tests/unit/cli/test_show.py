@@ -59,7 +59,7 @@ def test_text_for_people_has_boxes() -> None:
 @pytest.mark.parametrize(("variable", "styled"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_no_color(variable: dict[str, str], styled: bool, daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "2")
-    text = daemon.drawn("list", TERM="xterm-256color", **variable)
+    text = daemon.drawn("list", environment={"TERM": "xterm-256color", **variable})
     assert "nova" in text
     assert "┃" in text
     assert ("\x1b[" in text) == styled

@@ -42,6 +42,7 @@ from epa_orchestrator.protocol.watching import ClaimEvent, MachineEvent
 MODELS = (
     *(Allocation, CoresAnswer, Explanation, HugepagesAnswer, Listing, ListingHead, MemoryAnswer, NumaCoresAnswer),
     *(PercentAnswer, Placement, PoolSummary, Candidate, LeftOut),
+    *(MakeRoom, RoomMove, RoomRequest),
     *(MachineAnswer, MachineDescription, PackageCpus, Node, CoreThreads),
     *(ClaimAnswer, HistoryAnswer, HistoryEvent, ClaimEvent, MachineEvent, RoomMove, RoomRequest, MakeRoom),
 )

@@ -45,13 +45,8 @@ def test_a_state_shows_the_pool_that_was_asked_for(pool: str, state: dict[str, A
     ],
 )
 def test_a_claim_event_is_about_one_service(before: object, after: object, is_right: bool) -> None:
-    event = {
-        "event": "claim",
-        "service_name": CLAIM["service_name"],
-        "before": before,
-        "after": after,
-        "taken_from": {},
-    }
+    event: dict[str, Any] = {"event": "claim", "service_name": CLAIM["service_name"], "taken_from": {}}
+    event |= {"before": before, "after": after}
     assert (mistake_in_event(ClaimEvent.model_validate(event)) is None) == is_right
 
 

@@ -7,14 +7,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.daemon.encoded import ClaimParts, PageParts, Parts
+from epa_orchestrator.daemon.encoded import ClaimParts, PageParts, Parts, encode_claim_part
+from epa_orchestrator.protocol.answers import Allocation
 from tests.unit.daemon.hosts import host
 
 
 def claim(service: str, cpus: str, **fields: Any) -> Claim:
     return Claim(service, "isolated", CpuSet.parse(cpus), EMPTY, "legacy", **fields)
+
+
+@pytest.mark.parametrize("withheld", ["", "5", "9"])
+def test_a_part_is_what_the_model_of_a_listing_makes_of_it(withheld: str) -> None:
+    shown = Allocation(
+        service_name='"ü\N{GRINNING FACE}',
+        pool="isolated",
+        allocated_cores="1-3",
+        cores_count=3,
+        is_explicit=False,
+        preemption_policy="legacy",
+        withheld_cpus="5" if withheld == "5" else None,
+    )
+    part = encode_claim_part(claim(shown.service_name, "1-3", withheld=CpuSet.parse(withheld)), CpuSet.parse("0-7"))
+    assert part == shown.model_dump_json(exclude_none=True).encode()
 
 
 def test_withheld_cpus_are_encoded_again_only_where_pools_changed() -> None:

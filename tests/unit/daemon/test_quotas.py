@@ -117,3 +117,17 @@ def test_counts_waiting_changes_up_to_their_share() -> None:
     assert quotas.begin_change(OWN)
     quotas.end_change(OTHER)
     assert [quotas.begin_change(OTHER) for _ in range(2)] == [True, False]
+
+
+@pytest.mark.parametrize(("standing", "most"), [(OWN, 16), (ALLOWED, 4), (OTHER, 2)])
+def test_one_user_can_watch_with_half_of_its_connections(standing: Standing, most: int) -> None:
+    quotas: Quotas[Fake] = Quotas(64)
+    assert [quotas.begin_watch(standing, 1000) for _ in range(most + 1)] == [True] * most + [False]
+    quotas.end_watch(standing, 1000)
+    assert quotas.begin_watch(standing, 1000)
+
+
+def test_all_users_together_can_watch_with_half_of_their_share() -> None:
+    quotas: Quotas[Fake] = Quotas(64)
+    granted = [quotas.begin_watch(OTHER, uid) for uid in range(6) for _ in range(2)]
+    assert granted == [True] * 8 + [False] * 4

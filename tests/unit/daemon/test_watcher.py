@@ -49,7 +49,7 @@ class Bench:
 
     async def tell(self, line: bytes) -> None:
         self.shared.orchestrator.watchers.tell(lambda: line)
-        await asyncio.sleep(0.12)
+        await asyncio.sleep(0.25)
 
     async def read(self, size: int) -> bytes:
         """Exactly this much, or all that comes until the end."""

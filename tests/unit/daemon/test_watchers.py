@@ -40,7 +40,7 @@ def run(body: Callable[[Watchers], Coroutine[Any, Any, None]]) -> None:
 
 
 async def settle() -> None:
-    await asyncio.sleep(0.2)
+    await asyncio.sleep(0.3)
 
 
 def test_a_receiver_gets_what_is_told_after_it_came() -> None:

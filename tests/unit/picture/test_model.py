@@ -11,7 +11,7 @@ import pytest
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.machine import Machine
-from epa_orchestrator.picture.model import STATE_MARKS, Group, Picture, build_picture, mark_of, natural
+from epa_orchestrator.picture.model import STATE_MARKS, Group, Picture, build_picture, mark_of
 from tests.machines import SYNTHETIC, made_up, real_machine, synthetic, with_node_cpus
 from tests.unit.picture.scenes import drawn_cores, scene
 from tools.synthetic import Shape
@@ -159,7 +159,3 @@ def test_letters_of_services(number: int, mark: str) -> None:
 def test_no_two_services_share_a_mark_with_each_other_or_a_state() -> None:
     marks = [mark_of(number) for number in range(3000)]
     assert len({*marks, *STATE_MARKS.values()}) == 3000 + len(STATE_MARKS)
-
-
-def test_names_sort_as_people_count() -> None:
-    assert sorted(["vm-10", "vm-2", "a", "vm-²", "vm"], key=natural) == ["a", "vm", "vm-2", "vm-10", "vm-²"]

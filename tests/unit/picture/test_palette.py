@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.picture.palette import COLOURS, colour_of, columns_of, page_size, shorten, shorten_list, split
+from epa_orchestrator.picture.palette import COLOURS, colour_of, columns_of, shorten, shorten_list, split
 
 
 def luminance(colour: str) -> float:
@@ -58,11 +58,6 @@ def test_a_short_text_is_printable_and_no_wider(text: str, most: int) -> None:
 )
 def test_a_list_is_cut_at_a_comma(cpus: str, most: int, short: str) -> None:
     assert shorten_list(cpus, most) == short
-
-
-@pytest.mark.parametrize(("size_kb", "text"), [(2048, "2M"), (1048576, "1G"), (64, "64K"), (16777216, "16G")])
-def test_page_sizes_are_written_as_people_write_them(size_kb: int, text: str) -> None:
-    assert page_size(size_kb) == text
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,12 @@ EVENT: dict[str, Any] = {
 
 def test_the_document_of_an_event_has_what_is_known() -> None:
     assert HistoryEvent(**EVENT).document() == EVENT
-    named: dict[str, Any] = EVENT | {"comm": "nova", "request": {}, "taken_from": {"b": "2"}}
+    named: dict[str, Any] = {**EVENT, "comm": "nova", "request": {}, "taken_from": {"b": "2"}}
     assert HistoryEvent(**named).document() == named
 
 
 def test_damaged_fields_are_null_in_the_document() -> None:
-    damaged: dict[str, Any] = EVENT | {"request": None, "at": None, "damaged": ["request", "at"]}
+    damaged: dict[str, Any] = {**EVENT, "request": None, "at": None, "damaged": ["request", "at"]}
     assert HistoryEvent(**damaged).document() == damaged
 
 

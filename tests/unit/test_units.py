@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.cli.units import count_of, format_memory, format_size, parse_size
+from epa_orchestrator.units import count_of, format_memory, format_size, parse_size
 
 SIZES = {
     "2048": 2048,

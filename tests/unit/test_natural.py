@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.cli.natural import natural
+from epa_orchestrator.natural import natural
 
 
 @pytest.mark.parametrize(
