@@ -34,6 +34,7 @@ from epa_orchestrator.protocol.answers import (  # noqa: E402
     PercentAnswer,
 )
 from epa_orchestrator.protocol.fields import CommonFields  # noqa: E402
+from epa_orchestrator.protocol.history import ClaimAnswer, HistoryAnswer  # noqa: E402
 from epa_orchestrator.protocol.machine import MachineAnswer  # noqa: E402
 from epa_orchestrator.protocol.requests import AllocationFields, Request  # noqa: E402
 from epa_orchestrator.protocol.watching import ClaimEvent, HugepagesEvent, MachineEvent, StateEvent  # noqa: E402
@@ -52,6 +53,8 @@ ANSWERS: Final = (
     MemoryAnswer,
     HugepagesAnswer,
     MachineAnswer,
+    HistoryAnswer,
+    ClaimAnswer,
     ErrorAnswer,
     StateEvent,
     ClaimEvent,
@@ -64,7 +67,9 @@ SHARED: Final[tuple[type[BaseModel], ...]] = (CommonFields, AllocationFields, An
 #: Fields of answers with the default null that are sent all the same.
 _SENT_AS_NULL: Final = {"rule"}
 #: Fields of answers that are left out when they are empty.
-_LEFT_OUT_WHEN_EMPTY: Final = {"warnings", "taken"}
+_LEFT_OUT_WHEN_EMPTY: Final = {
+    *("warnings", "taken", "taken_from", "taken_from_others", "taken_by", "damaged", "core_neighbours"),
+}
 
 _TABLE: Final = re.compile(r"(<!-- fields: (\w+) -->\n)\n*(?:\|.*\n)*\n*")
 

@@ -27,8 +27,9 @@ from typing import Final
 import pytest
 
 from epa_orchestrator.state import database_files
+from epa_orchestrator.state.schema import CLAIM_COLUMNS
 from tests.functional.harness import MEMORY, Daemon, clean_environment
-from tests.unit.state.builders import SCHEMA_1
+from tests.unit.state.builders import older_database
 
 from .cuts import SEED, Cut, Judge, Story, Tally, conclude
 from .disk import Disk
@@ -148,40 +149,42 @@ def test_daemon_with_failed_syncs_survives_power_cuts(
     conclude(capsys, Judge(scratch).judge(story, cuts))
 
 
-def make_older(path: Path, mode: str, claims: int) -> None:
-    """A database of schema 1, with `claims` further claims."""
+def make_older(path: Path, version: int, mode: str, claims: int) -> None:
+    """A database of an older schema, with `claims` further claims."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.executescript(SCHEMA_1)
+        older_database(db, version)
         (whole,) = db.execute("SELECT value FROM meta WHERE key = 'checksum'").fetchone()
         whole = int(whole)
         for number in range(claims):
-            row = (f"older-{number}", "isolated", str(100 + number), "", "legacy")
+            row = (f"older-{number}", "isolated", str(100 + number), "", "legacy", *([""] if version > 1 else []))
             text = "\x1f".join(row).encode()
             checksum = int.from_bytes(hashlib.blake2b(text, digest_size=7).digest(), "big") >> 1
-            db.execute("INSERT INTO claim VALUES (?, ?, ?, ?, ?, ?)", (*row, checksum))
+            columns = CLAIM_COLUMNS[version]
+            marks = ", ".join("?" * (len(row) + 1))
+            db.execute(f"INSERT INTO claim ({columns}, checksum) VALUES ({marks})", (*row, checksum))
             whole ^= checksum
         db.execute("UPDATE meta SET value = ? WHERE key = 'checksum'", (str(whole),))
         db.execute(f"PRAGMA journal_mode = {mode}")
 
 
-def record_upgrade(library: Path, scratch: Path, mode: str) -> Story:
-    """A daemon that finds a database of schema 1."""
+def record_upgrade(library: Path, scratch: Path, mode: str, version: int = 1) -> Story:
+    """A daemon that finds a database of an older schema."""
     with Daemon(settings={"cpu-pool": "0"}) as daemon:
-        make_older(daemon.common / database_files.FILE_NAME, mode, 120)
+        make_older(daemon.common / database_files.FILE_NAME, version, mode, 120)
         watched = Watched(daemon, library, scratch)
         watched.start()
         action, fields = next(changes())
         watched.change(action, **fields)
         watched.tidied()
         assert daemon.stop() == 0
-        return watched.story(f"upgrade from schema 1, {mode}")
+        return watched.story(f"upgrade from schema {version}, {mode}")
 
 
-@pytest.mark.parametrize("mode", ["delete", "wal"])
+@pytest.mark.parametrize(("mode", "version"), [("delete", 1), ("wal", 1), ("delete", 3), ("wal", 3)])
 def test_upgrade_survives_power_cuts(
-    library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, mode: str
+    library: Path, scratch: Path, capsys: pytest.CaptureFixture[str], long: bool, mode: str, version: int
 ) -> None:
-    story = record_upgrade(library, scratch, mode)
+    story = record_upgrade(library, scratch, mode, version)
     cuts = story.cuts(random.Random(SEED), 10**9 if long else 800, 60 if long else 12)
     conclude(capsys, Judge(scratch).judge(story, cuts))
 

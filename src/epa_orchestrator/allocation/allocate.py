@@ -18,7 +18,7 @@ problem, an option that has changed), the service keeps its CPUs, because guests
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from epa_orchestrator.allocation.checks import (
     claim_in,
@@ -37,14 +37,17 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet, union
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import NO_WISHES, ContradictionError, PlacementPolicy, Wishes, with_wishes
 from epa_orchestrator.placement.rules import Unplaceable, broken_rule
-from epa_orchestrator.placement.search import place
+from epa_orchestrator.placement.search import Placed, place_compared
 from epa_orchestrator.placement.task import Task
+
+#: What a release has compared.
+NOT_PLACED: Final = Placed([])
 
 
 class Grant(NamedTuple):
     """A decision: what changes, the ledger after it, the CPUs that the answer names, and the service's claim then.
 
-    `candidates` are the choices that were compared, best first; `task` is how it was placed, None for a release.
+    `task` is how it was placed, None for a release; `placed` are the choices that were compared.
     """
 
     change: Change
@@ -52,7 +55,7 @@ class Grant(NamedTuple):
     cpus: CpuSet
     claim: Claim | None
     task: Task | None = None
-    candidates: tuple[CpuSet, ...] = ()
+    placed: Placed = NOT_PLACED
 
 
 class Terms(NamedTuple):
@@ -110,10 +113,10 @@ def _allocate(ledger: Ledger, pool: Pool, terms: Terms, claim: Claim | None, cou
     task = Task(topology, free, held, size, policy)
     if count is not None:  # the default size grows in place under every option
         task = _task(pool.settings, task)
-    candidates = _place(task, claim, terms)
-    chosen = candidates[0]
+    placed = _place(task, claim, terms)
+    chosen = placed.candidates[0]
     after = _placed(Claim(terms.service, pool.name, chosen, EMPTY, preemption_policy), claim, task, chosen, terms)
-    return _grant(ledger, claim, after, chosen, (), task, candidates)
+    return _grant(ledger, claim, after, chosen, (), task, placed)
 
 
 def allocate_percent(ledger: Ledger, pool: Pool, terms: Terms, percent: int) -> Grant:
@@ -177,12 +180,12 @@ def _allocate_in_node(
     around = (free_anywhere | held) - node.cpus
     whole = Task(topology, free | reclaimable, held_there, count, policy, reclaimable, node.id, around=around)
     task = _task(pool.settings, whole)
-    candidates = _place(task, claim, terms)
-    chosen = candidates[0]
+    placed = _place(task, claim, terms)
+    chosen = placed.candidates[0]
     explicit = (claim.explicit if claim else EMPTY) - held_there | chosen
     claimed = Claim(terms.service, pool.name, held - held_there | chosen, explicit, preemption_policy)
     after = _placed(claimed, claim, task, chosen, terms)
-    return _grant(ledger, claim, after, chosen, _losses(ledger, chosen & reclaimable), task, candidates)
+    return _grant(ledger, claim, after, chosen, _losses(ledger, chosen & reclaimable), task, placed)
 
 
 def _keep(
@@ -202,7 +205,7 @@ def _keep(
         return _grant(ledger, claim, after, kept)
     topology = pool.topology(ledger.claimed - claim.cpus)
     task = Task(topology, ledger.free_for(pool, claim), online, len(online), pool.settings.placement)
-    return _grant(ledger, claim, after, kept, (), task, (online,))
+    return _grant(ledger, claim, after, kept, (), task, Placed([online]))
 
 
 def release(ledger: Ledger, pool: PoolName, service: str) -> Grant:
@@ -255,20 +258,20 @@ def _has_new_wishes(claim: Claim | None, terms: Terms) -> bool:
     return terms.wishes not in (NO_WISHES, claim.wishes if claim else NO_WISHES)
 
 
-def _place(task: Task, claim: Claim | None, terms: Terms) -> tuple[CpuSet, ...]:
+def _place(task: Task, claim: Claim | None, terms: Terms) -> Placed:
     """The choices for a task, best first.
 
     A request that keeps what the service holds, and has new wishes, is granted only if the held CPUs fulfil them.
     """
     try:
-        candidates = place(task, terms.choices)
+        placed = place_compared(task, terms.choices)
     except Unplaceable as error:
         raise Refused(str(error), error) from None
-    chosen = candidates[0]
+    chosen = placed.candidates[0]
     if _has_new_wishes(claim, terms) and (rule := broken_rule(task, chosen)) is not None:
         error = Unplaceable(task, chosen, rule)
         raise Refused(str(error), error)
-    return tuple(candidates)
+    return placed
 
 
 def _placed(after: Claim, before: Claim | None, task: Task, chosen: CpuSet, terms: Terms) -> Claim:
@@ -326,7 +329,7 @@ def _grant(
     cpus: CpuSet,
     losses: tuple[ClaimChange, ...] = (),
     task: Task | None = None,
-    candidates: tuple[CpuSet, ...] = (),
+    placed: Placed = NOT_PLACED,
 ) -> Grant:
     """The decision to change claims in this way, with what they withhold afterwards."""
     changes = (ClaimChange(before, after), *losses) if before != after else losses
@@ -335,4 +338,4 @@ def _grant(
     claim = result.claims.get(after.service) if after else None
     if result.withheld or ledger.withheld:
         change = Change(tuple([ClaimChange(each.before, result.claims.get(each.service)) for each in changes]))
-    return Grant(change, result, cpus, claim, task, candidates)
+    return Grant(change, result, cpus, claim, task, placed)

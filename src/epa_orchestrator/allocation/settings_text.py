@@ -25,9 +25,13 @@ class SettingsText(NamedTuple):
     document: str
 
 
-@lru_cache(maxsize=4)
 def settings_text(settings: Settings) -> SettingsText:
     """The settings in force. Options that cannot be used are under `unusable`: they have safe values instead."""
+    return _remembered(cast("Any", settings))  # a frozen model is hashable
+
+
+@lru_cache(maxsize=4)
+def _remembered(settings: Settings) -> SettingsText:
     # Reads the attributes, as the models' own way out knows no CPU sets.
     defaults = Settings()
     changed: dict[str, Any] = {

@@ -26,6 +26,7 @@ from epa_orchestrator.cli.output import EXIT_REFUSED
 from epa_orchestrator.cli.release import release
 from epa_orchestrator.cli.report import report
 from epa_orchestrator.cli.serve import serve
+from epa_orchestrator.cli.why import why
 
 _HELP: Final = """Hand out a host's isolated CPUs and hugepages to its services, and show who holds them.
 
@@ -61,6 +62,7 @@ for _name, _function in (
     ("map", map_),
     ("allocate", allocate),
     ("explain", explain),
+    ("why", why),
     ("release", release),
     ("hugepages", hugepages),
     ("machine", machine),

@@ -1,81 +1,218 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The command `history`: the changes in the state database."""
+"""The command `history`: the changes, from the running daemon, or from the state database where none answers."""
 
 from __future__ import annotations
 
+import json
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from epa_orchestrator import paths
-from epa_orchestrator.cli.connect import without_daemon
-from epa_orchestrator.cli.options import JsonOption
-from epa_orchestrator.cli.output import fail, print_json
+from epa_orchestrator.cli.completion import complete_services
+from epa_orchestrator.cli.connect import connect, without_daemon
+from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, check_number, check_service, choice
+from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.cli.times import parse_time
 
 if TYPE_CHECKING:
-    from epa_orchestrator.state.events import Event
+    from epa_orchestrator.client import Client
+    from epa_orchestrator.protocol.history import HistoryAnswer, HistoryEvent
+
+#: How often (seconds) --follow asks for new changes.
+_FOLLOW_EVERY: Final = 1.0
+#: The most changes in one answer of the daemon (protocol/readings.py).
+_MOST_ASKED: Final = 1000
 
 
-#: The fields of an event about CPUs that one service takes from another; JSON has them when they are not empty.
-_TAKINGS: Final = ("taken_from", "taken_from_others", "taken_by")
+def _check_time(text: str | None) -> str | None:
+    if text is not None:
+        try:
+            parse_time(text, time.time())
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+    return text
 
 
 def history(
-    service: Annotated[str | None, typer.Argument(help="Show the changes of this service only.")] = None,
-    limit: Annotated[int, typer.Option(help="The most changes to show, the newest ones.", min=1, max=2**31 - 1)] = 50,
-    machine: Annotated[
-        str | None, typer.Option(help="The recorded machine that was given to `serve --machine`.")
+    service: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SERVICE",
+            help="Show the changes of this service only.",
+            callback=check_service,
+            autocompletion=complete_services,
+        ),
     ] = None,
+    of_service: Annotated[
+        str | None,
+        typer.Option(
+            "--service", help="The same as SERVICE.", callback=check_service, autocompletion=complete_services
+        ),
+    ] = None,
+    cpu: Annotated[
+        int | None,
+        typer.Option(help="Show only changes by which a service got or lost this CPU.", callback=check_number),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            help="Show changes from this time on, such as 2026-11-26, '2026-11-26 14:30', 14:30, yesterday or -2h.",
+            callback=_check_time,
+        ),
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Show changes up to this time.", callback=_check_time)] = None,
+    limit: Annotated[int, typer.Option(help="The most changes to show, the newest ones.", min=1, max=MOST)] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on to show changes as they are made.")] = False,
+    output: Annotated[
+        str | None,
+        choice(
+            lambda: ("wide", "json"),
+            "-o",
+            "--output",
+            help="wide: each change with its request, the process that asked, and what decided; or json.",
+        ),
+    ] = None,
+    machine: Annotated[
+        str | None,
+        typer.Option(help="Read the database of this recorded machine, as given to `serve --machine`."),
+    ] = None,
+    socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Show the changes to claims and hugepage records.
 
-    It reads the daemon's database. You need permission to read that file, but no running daemon.
+    The newest one comes last. It asks the running daemon. Where none answers, or with --machine, it reads the state
+    database, which takes the permission to read that file.
 
     Examples:
       epa-orchestrator history
-      epa-orchestrator history nova --limit 10
+      epa-orchestrator history vm-1 --since yesterday -o wide
+      epa-orchestrator history --cpu 5 --since '2h ago'
+      epa-orchestrator history --follow
     """
-    with without_daemon():
-        _show(service, limit, machine, as_json=json_)
+    if service is not None and of_service not in (None, service):
+        raise Misuse(f"SERVICE '{service}' and --service '{of_service}' contradict each other: give one of them")
+    if json_ and output == "wide":
+        raise Misuse("--json does not go with -o wide: leave one of them out")
+    if follow and machine is not None:
+        raise Misuse("--follow does not go with --machine: only a running daemon makes changes")
+    filters = _filters(service or of_service, cpu, since, until)
+    output = "json" if json_ else output
+    answer = None if machine is not None else _ask(socket, {**filters, "limit": min(limit, _MOST_ASKED)}, follow=follow)
+    if answer is None:
+        with without_daemon():
+            _show(_read(filters, limit, machine), output)
+        return
+    if limit > _MOST_ASKED and answer.more:
+        say(f"note: the daemon shows at most {_MOST_ASKED} changes at once", err=True)
+    if follow:
+        _follow(socket, filters, answer, output)
+        return
+    _show(answer.events, output)
+    warn(answer.warnings)
+    end_if_read_only(answer.state_error)
 
 
-def _show(service: str | None, limit: int, machine: str | None, *, as_json: bool) -> None:
+def _filters(service: str | None, cpu: int | None, since: str | None, until: str | None) -> dict[str, Any]:
+    now = time.time()
+    times = {name: parse_time(text, now) for name, text in (("since", since), ("until", until)) if text is not None}
+    return {"service_name": service, "cpu": cpu, **times}
+
+
+def _ask(socket: Path | None, request: dict[str, Any], *, follow: bool) -> HistoryAnswer | None:
+    """The daemon's answer; None, and a note on stderr, where no daemon can give one."""
+    from epa_orchestrator.client import Unreachable
+
+    with connect(socket) as client:
+        try:
+            if "get-history" in client.list_allocations().supported_cpu_features:
+                return client.history(**request)
+            reason = "This daemon is too old to show the history: upgrade it"
+        except Unreachable as error:
+            reason = str(error)
+    if follow:
+        fail(reason, EXIT_UNREACHABLE)
+    say(f"note: {reason}. This is read from the state database", err=True)
+    return None
+
+
+def _read(filters: dict[str, Any], limit: int, machine: str | None) -> list[HistoryEvent]:
+    """The events in the database of this host, or of a recorded machine."""
+    from epa_orchestrator.protocol.history import HistoryEvent
     from epa_orchestrator.state import database_files
     from epa_orchestrator.state.errors import StateError
-    from epa_orchestrator.state.reading import read_events
+    from epa_orchestrator.state.reading import Wanted, read_events
 
     path = paths.state_directory(None if machine is None else Path(machine).stem) / database_files.FILE_NAME
-    if service is not None:
-        service = service.encode("utf-8", "replace").decode()  # the argument may hold bytes that are not UTF-8
+    wanted = Wanted(filters["service_name"], filters["cpu"], filters.get("since"), filters.get("until"))
+    if not database_files.exists(path):
+        _fail_without_database(path, machine)
     try:
-        events = read_events(path, service, limit)
+        events = read_events(path, None, limit, wanted)
     except StateError as error:
-        hint = "" if machine or path.exists() else ". If the daemon serves a recorded machine, add --machine NAME"
-        fail(f"The state database {path} {error}{hint}")
-    if as_json:
-        print_json([_event_document(event) for event in events])
+        fail(f"The state database {path} {error}")
+    return [HistoryEvent.model_construct(None, **event.document()) for event in events]
+
+
+def _fail_without_database(path: Path, machine: str | None) -> None:
+    if machine is not None:
+        fail(
+            f"There is no history of the recorded machine '{machine}', because the state database {path} does not"
+            f" exist: 'epa-orchestrator serve --machine {machine}' creates it"
+        )
+    fail(
+        f"There is no history, because the state database {path} does not exist: a daemon creates it at its first"
+        " start. If the daemon serves a recorded machine, add --machine NAME"
+    )
+
+
+def _show(events: list[HistoryEvent], output: str | None) -> None:
+    from epa_orchestrator.cli import changes
+    from epa_orchestrator.cli.show import show
+
+    if output == "json":
+        print_json([event.document() for event in events])
+    elif output == "wide":
+        show(*(text for event in events for text in changes.detailed(event)))
     else:
-        from epa_orchestrator.cli import tables
-
-        tables.show(tables.history(events))
+        show(changes.table(events))
 
 
-def _event_document(event: Event) -> dict[str, Any]:
-    """An event as JSON; a damaged value is null, and `damaged` names it."""
-    document = {
-        "id": event.id,
-        "at": event.at,
-        "service": event.service,
-        "before": event.before,
-        "after": event.after,
-        **event.peer._asdict(),
-        "action": event.action,
-    }
-    document |= {name: value for name in _TAKINGS if (value := getattr(event, name))}
-    if not event.damaged:
-        return document
-    return document | dict.fromkeys(event.damaged) | {"damaged": list(event.damaged)}
+def _follow(socket: Path | None, filters: dict[str, Any], answer: HistoryAnswer, output: str | None) -> None:
+    """Print each change as one line or document, until interrupted."""
+    newest = 0
+    try:
+        with connect(socket) as client:
+            while True:
+                _print_each(answer.events, output)
+                newest = max([newest, *(event.id for event in answer.events if event.id is not None)])
+                time.sleep(_FOLLOW_EVERY)
+                answer = _next(client, filters, newest)
+    except KeyboardInterrupt:
+        raise typer.Exit from None
+
+
+def _next(client: Client, filters: dict[str, Any], newest: int) -> HistoryAnswer:
+    answer = client.history(**filters, after=newest, limit=_MOST_ASKED)
+    if answer.more:
+        say("note: there were more changes than can be shown: some are left out", err=True)
+    return answer
+
+
+def _print_each(events: Iterable[HistoryEvent], output: str | None) -> None:
+    from epa_orchestrator.cli import changes
+    from epa_orchestrator.cli.show import show
+
+    for event in events:
+        if output == "json":
+            typer.echo(json.dumps(event.document()))
+        elif output == "wide":
+            show(*changes.detailed(event))
+        else:
+            show(changes.line(event))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
     from epa_orchestrator.hardware.hugepages import Hugepages
     from epa_orchestrator.hardware.machine import Machine
     from epa_orchestrator.protocol.answers import MemoryAnswer
-    from epa_orchestrator.state.events import Event
 
-__all__ = ["allocations", "console", "history", "hugepages", "machine", "plain", "show"]
+__all__ = ["allocations", "console", "hugepages", "machine", "plain", "show"]
 
 
 def hugepages(answer: MemoryAnswer) -> FittedTable:
@@ -81,55 +79,7 @@ def machine(found: Machine, pages: dict[int, tuple[Hugepages, ...]]) -> Iterable
     return summary, nodes
 
 
-def history(events: list[Event]) -> FittedTable:
-    """The history's changes, oldest first."""
-    table = FittedTable(("When", "Service", "Before", "After", "Action", "Peer"), "History")
-    for event in events:
-        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.at))
-        process, user = (_or_damaged(event, name, str(getattr(event.peer, name))) for name in ("pid", "uid"))
-        cells = {
-            "at": when,
-            "service": event.service,
-            "before": _held(event.before),
-            "after": f"{_held(event.after)}{_takings(event)}",
-            "action": event.action,
-            "peer": f"pid {process} uid {user}",
-        }
-        table.add_row(*(_or_damaged(event, name, cell) for name, cell in cells.items()))
-    return table
-
-
-def _or_damaged(event: Event, column: str, text: str) -> str:
-    """The text, or "damaged" when that column of the database cannot be read."""
-    return "damaged" if column in event.damaged else text
-
-
 def _core_types(found: Machine) -> str:
     performance = sum(1 for core in found.cores if core.type == "performance")
     efficiency = sum(1 for core in found.cores if core.type == "efficiency")
     return f" ({performance} performance, {efficiency} efficiency)" if performance or efficiency else ""
-
-
-def _takings(event: Event) -> str:
-    """Who took which CPUs from whom in the event, as the end of a text."""
-    took = [f"; took {cpus} from {service}" for service, cpus in event.taken_from.items()]
-    lost = [f"; lost {cpus} to {service}" for service, cpus in event.taken_by.items()]
-    others = [f"; took CPUs from {event.taken_from_others} more services"] if event.taken_from_others else []
-    return "".join([*took, *others, *lost])
-
-
-def _size(size_kb: object) -> str:
-    """A size of the database, which may be damaged."""
-    return format_size(size_kb) if isinstance(size_kb, int) else str(size_kb)
-
-
-def _held(record: dict[str, object] | None) -> str:
-    if record is None:
-        return "nothing"
-    if "hugepages" in record:
-        return f"{record['hugepages']} x {_size(record['size_kb'])} on node {record['node_id']}"
-    marks = [str(record["pool"])] if record["pool"] != "isolated" else []
-    marks += ["by node"] if record["explicit"] else []
-    marks += [f"withholds {record['withheld']}"] if "withheld" in record else []
-    marks += [str(record["policy"])] if record["policy"] != "legacy" else []
-    return f"{record['cpus']}{' (' + ', '.join(marks) + ')' if marks else ''}"

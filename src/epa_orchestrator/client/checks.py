@@ -52,11 +52,15 @@ _MAX_QUOTE_LENGTH: Final = 200
 
 _CPU_LISTS: Final = {
     *("allocated_cores", "cores_allocated", "shared_cpus", "withheld_cpus", "cpus", "numa_nodes"),
-    *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus", "taken", "nodes"),
+    *("configured_cpus", "eligible_cpus", "unavailable_allocated_cpus", "taken", "nodes", "core"),
     *("from_", "to"),
     *("present", "online", "isolated", "l3_domains", "l2_clusters", "states", "pools"),
     *("online_cpus", "isolated_cpus", "taken_from"),
 }
+#: Records of the history, which hold what other clients have sent: whoever shows them has to escape them.
+_RECORDS: Final = ("before", "after", "request")
+#: Numbers that may have a fraction.
+_FRACTIONS: Final = frozenset(("at", *_RECORDS))
 _NAMES: Final = frozenset(("service_name", "outdated_placements", "taken_by"))
 #: Fields that repeat a number of the request, -1 for a release.
 _REQUEST_NUMBERS: Final = frozenset(("num_of_cores", "hugepages_requested"))
@@ -202,6 +206,8 @@ def _check(value: object, field: str) -> None:
             pass
         case int():
             _check_number(value, field)
+        case float() if field in _FRACTIONS and 0 <= value <= _MAX_NUMBER:
+            pass
         case BaseModel():
             _check_fields(value)
         case dict():
@@ -227,6 +233,8 @@ def _check_object(value: dict[str, object], field: str) -> None:
 def _check_text(text: str, field: str) -> None:
     if len(text) > (MAX_NAME_LENGTH if field in _NAMES else _MAX_TEXT_LENGTH):
         raise _invalid(f"{field} has {len(text)} characters")
+    if field in _RECORDS:
+        return
     if not text.isprintable() and not all(_is_harmless(char) for char in text):
         raise _invalid(f"{field} holds control characters: {_quote(text)}")
     if field in _CPU_LISTS:
@@ -251,7 +259,7 @@ def _check_cpu_list(text: str, field: str) -> None:
 
 
 def _check_number(value: int, field: str) -> None:
-    lowest = -1 if field in _REQUEST_NUMBERS else 0
+    lowest = -1 if field in _REQUEST_NUMBERS or field in _RECORDS else 0
     if not lowest <= value <= _MAX_NUMBER:
         raise _invalid(f"{field} is out of range")
 
@@ -275,6 +283,8 @@ _KEYS: Final[dict[str, tuple[Callable[[str, str], None], str]]] = {
     "numa_hugepages": (_check_node, "numa_hugepages"),
     "allocations": (_check_name, "sizes"),
     "taken": (_check_name, "taken"),
+    "taken_by": (_check_name, "taken"),
+    "core_neighbours": (_check_name, "taken"),
     "states": (_check_name, "states"),
     "pools": (_check_name, "pools"),
     "taken_from": (_check_name, "taken_from"),

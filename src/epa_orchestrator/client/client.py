@@ -24,6 +24,7 @@ from epa_orchestrator.protocol.answers import (
     PercentAnswer,
 )
 from epa_orchestrator.protocol.fields import VERSION
+from epa_orchestrator.protocol.history import ClaimAnswer, HistoryAnswer
 from epa_orchestrator.protocol.machine import MachineAnswer
 
 _MODEL = TypeVar("_MODEL", bound=Answer)
@@ -59,6 +60,16 @@ class Client:
         """The hugepages of every NUMA node, or of one."""
         one = {} if node_id is None else {"node_id": node_id}
         return self._request(MemoryAnswer, action="get_memory_info", **one)
+
+    def history(self, **filters: Any) -> HistoryAnswer:
+        """The newest changes; `filters` are the request's fields: service_name, cpu, since, until, after and limit."""
+        asked = {name: value for name, value in filters.items() if value is not None}
+        return self._request(HistoryAnswer, action="get_history", **asked)
+
+    def claim(self, service: str | None = None, cpu: int | None = None) -> ClaimAnswer:
+        """What a service holds, or who has a CPU, and why."""
+        asked: dict[str, Any] = {"service_name": service} if cpu is None else {"cpu": cpu}
+        return self._request(ClaimAnswer, action="get_claim", **asked)
 
     def machine(self) -> MachineAnswer:
         """The host as the daemon found it, and the state of each CPU."""

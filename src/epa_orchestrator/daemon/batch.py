@@ -21,14 +21,16 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.daemon.mutations import decide, refusal
+from epa_orchestrator.daemon.notes import note_of
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
 from epa_orchestrator.daemon.room import Search, search_for
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.metrics.counts import Reason
-from epa_orchestrator.peer import Peer
+from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 from epa_orchestrator.protocol.requests import Mutation
 from epa_orchestrator.state.errors import CommitError, DatabaseChanged
+from epa_orchestrator.state.events import NOTHING_NOTED, Note
 from epa_orchestrator.state.store import Store
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,7 @@ class Waiting(NamedTuple):
     request: Mutation
     peer: Peer
     reply: Reply
+    names: PeerNames = UNNAMED
 
 
 class Decided(NamedTuple):
@@ -62,15 +65,19 @@ class Decided(NamedTuple):
     search: Search | None = None
 
 
-class _Outcome(NamedTuple):
-    """What a mutation changes, the ledger after it, and the rest of `Decided`."""
+_NO_CHANGE: Final = Change()
 
-    change: Change
+
+class _Outcome(NamedTuple):
+    """The ledger after a mutation, the rest of `Decided`, what it changes, and what the events of the change keep."""
+
     after: Ledger
     answer: bytes
     outcome: str
     reason: Reason | None = None
     search: Search | None = None
+    change: Change = _NO_CHANGE
+    note: Note = NOTHING_NOTED
 
 
 class Step(NamedTuple):
@@ -182,15 +189,18 @@ class Batch:
         waiting, now = self.left, time.time()
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
-            change, after, answer, outcome, reason, search = self._decide(self._after, pools, each)
-            if change and self._keep_steps:
-                self.steps.append(Step(change, after.changes_since(self._after, change)))
-            self._after = after
-            self.decided.append(Decided(each, answer, outcome, after is not self.ledger, reason, search))
+            outcome = self._decide(self._after, pools, each)
+            if outcome.change and self._keep_steps:
+                self.steps.append(Step(outcome.change, outcome.after.changes_since(self._after, outcome.change)))
+            self._after = outcome.after
+            tentative = outcome.after is not self.ledger
+            self.decided.append(
+                Decided(each, outcome.answer, outcome.outcome, tentative, outcome.reason, outcome.search)
+            )
             self.left = waiting[number:]
-            if change:
+            if outcome.change:
                 self.changing.append(each.request)
-                self._store.stage(change, each.peer, each.request.action, now)
+                self._store.stage(outcome.change, each.peer, each.request.action, now, outcome.note)
             ended = time.monotonic()
             self.slowest = max(self.slowest, ended - before)
             before = ended
@@ -199,20 +209,21 @@ class Batch:
         self._seconds += before - begin
 
     def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> _Outcome:
-        request, peer, _ = waiting
+        request, peer = waiting.request, waiting.peer
         try:
-            change, after, answer, outcome = decide(ledger, self._host, pools, request)
-            encoded = answer.encode()
+            decision = decide(ledger, self._host, pools, request)
+            encoded = decision.answer.encode()
+            note = note_of(decision, waiting.names, pools.settings) if decision.change else NOTHING_NOTED
         except SysfsError as error:
-            return _Outcome(Change(), ledger, error_answer(str(error)), str(error), "host")
+            return _Outcome(ledger, error_answer(str(error)), str(error), "host")
         except Refused as refused:
             refused_answer = refusal(request, refused)
             search = search_for(ledger, self._host, pools, request, refused_answer)
-            return _Outcome(Change(), ledger, refused_answer.encode(), str(refused), refused.rule, search)
+            return _Outcome(ledger, refused_answer.encode(), str(refused), refused.rule, search)
         except Exception:  # a bug in one request must not stop the others
             log.exception("%s from pid=%d failed", request.action, peer.pid)
-            return _Outcome(Change(), ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, "internal")
-        return _Outcome(change, after, encoded, outcome)
+            return _Outcome(ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, "internal")
+        return _Outcome(decision.ledger, encoded, decision.outcome, change=decision.change, note=note)
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""

@@ -25,7 +25,7 @@ from epa_orchestrator.daemon.unread import unread_bytes
 from epa_orchestrator.daemon.watcher import Watcher
 from epa_orchestrator.descriptors import PassedError, end
 from epa_orchestrator.metrics.counts import NO_ACTION, Reason, counts
-from epa_orchestrator.peer import Peer
+from epa_orchestrator.peer import UNNAMED, Peer
 from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.fields import ProtocolError
 from epa_orchestrator.protocol.framing import IncomingRequest
@@ -192,8 +192,9 @@ class Connection:
         reply = self._timed(request, self._reply)
         if isinstance(request, Watch):
             self._shared.orchestrator.watch(request, self._peer, reply, self._timed(request, self._become_watcher))
-        else:
-            self._shared.orchestrator.submit(request, self._peer, reply)
+            return
+        names = UNNAMED if isinstance(request, Reading) else self._shared.names.names_of(self._socket, self._peer)
+        self._shared.orchestrator.submit(request, self._peer, reply, names)
 
     def _timed(self, request: Request, reply: Reply) -> Reply:
         """The reply that also notes how long it took: the request was whole at the time of the last progress."""

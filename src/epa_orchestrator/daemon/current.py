@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import NamedTuple
 
 from epa_orchestrator.allocation.host import Host
@@ -22,7 +23,8 @@ class State(NamedTuple):
     """The state that the daemon starts from: an open store, or else the problem that keeps it read-only.
 
     `ledger` is None when the claims are not known. `seen` says where CPUs were last seen, as far as it is stored.
-    `warnings` are sentences about the start for the operator, which every listing shows.
+    `warnings` are sentences about the start for the operator, which every listing shows. `database` has the
+    history, None when there is none.
     """
 
     ledger: Ledger | None
@@ -30,6 +32,7 @@ class State(NamedTuple):
     problem: str | None
     seen: LastSeen = LastSeen()  # a named tuple
     warnings: tuple[str, ...] = ()
+    database: Path | None = None
 
 
 class Current:
@@ -47,6 +50,7 @@ class Current:
         self.ledger_known = state.ledger is not None
         self.stored_seen = state.seen
         self.warnings = state.warnings
+        self.database = state.store.path if state.store is not None else state.database
 
     def known_pools(self) -> Pools | None:
         """The host's pools; None where discovery is needed first, which takes too long for the event loop."""

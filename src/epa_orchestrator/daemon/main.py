@@ -154,26 +154,26 @@ def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State,
     if not first:
         taken_over = path.stat().st_mtime if loaded.created is None else loaded.created
         warnings = takeover.later_state(locations.legacy_state, taken_over, loaded.ledger.claims)
-    return State(loaded.ledger, opened, None, loaded.seen, warnings), loaded.seen
+    return State(loaded.ledger, opened, None, loaded.seen, warnings, path), loaded.seen
 
 
 def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
     """The state for readings only, as far as it can be read."""
     if isinstance(error, LegacyStateError):
         log.error("%s", error)
-        return State(None, None, str(error))
+        return State(None, None, str(error), database=path)
     problem = (
         f"The state database {path} {error}: nothing in it was changed; repair it, restore it from a copy or move it"
         " away, then restart this daemon"
     )
     log.error("%s", problem)
     if not database_files.exists(path):
-        return State(Ledger(), None, problem)
+        return State(Ledger(), None, problem, database=path)
     # Another daemon may be writing. Only SQLite then reads a consistent state; a copy is for files that it cannot open.
     for load in (loading.load, loading.load_copy):
         with contextlib.suppress(StateError):
-            return State(load(path).ledger, None, problem)
-    return State(None, None, problem)
+            return State(load(path).ledger, None, problem, database=path)
+    return State(None, None, problem, database=path)
 
 
 async def _serve(locations: Locations, settings: Settings, state: State, host: Host) -> None:

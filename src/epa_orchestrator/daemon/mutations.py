@@ -9,6 +9,8 @@ node of a device, the kernel's hugepages). The decision itself is made in `alloc
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple, TypedDict, TypeVar
 
 from epa_orchestrator.allocation import allocate, hugepages, service_names
@@ -23,7 +25,7 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.allocation.sizes import percent_of
 from epa_orchestrator.allocation.taken import Taken, taken_by
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.daemon import explanation, summary
+from epa_orchestrator.daemon import explanation, sentences, summary
 from epa_orchestrator.hardware.devices import DeviceError
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName, PreemptionPolicy
@@ -52,11 +54,16 @@ _MUTATION = TypeVar("_MUTATION", bound=Mutation)
 
 
 class Decision(NamedTuple):
-    """What a granted request changes, the ledger after that, the answer, and the outcome for the log."""
+    """What a granted request changes, the ledger after that, the answer, and the outcome for the log.
 
+    `request` is the request as it was decided, and `reasons` make the sentences for the history when they are needed.
+    """
+
+    request: Mutation
     change: Change
     ledger: Ledger
     answer: Answer
+    reasons: Callable[[], sentences.Reasons]
     outcome: str = "served"
 
 
@@ -131,7 +138,8 @@ def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) 
     terms = _terms(ledger, host, pools, request)
     grant, taken = _grant(ledger, pool, terms, _node(host, request), request)
     answer = _answer(pools.configured, pool, request, terms, grant, taken)
-    return Decision(grant.change, grant.ledger, answer, _outcome(request, taken))
+    reasons = partial(sentences.reasons, request, grant, taken)
+    return Decision(request, grant.change, grant.ledger, answer, reasons, _outcome(request, taken))
 
 
 def wanted(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Wanted:
@@ -306,12 +314,15 @@ def _warnings(request: Allocating, terms: Terms, pool: Pool, free: CpuSet, taken
 def _decide_hugepages(ledger: Ledger, host: Host, pools: Pools, request: AllocateHugepages) -> Decision:
     kind = request.node_id, request.size_kb
     if request.is_release:
+        free = 0
         change = hugepages.remove_record(ledger, request.service_name, kind)
         message = "Removed recorded hugepage allocation" if change else "No existing record to remove"
     else:
         kernel = _kernel_pages(host, pools, request)
         reserved = pools.settings.reserved_pages(*kind)
         count = request.hugepages_requested
+        held = ledger.pages.get(request.service_name, {}).get(kind, 0)
+        free = held + hugepages.free_pages(ledger, kernel, reserved, request.node_id)
         try:
             change = hugepages.record(ledger, kernel, reserved, request.service_name, request.node_id, count)
         except Refused as refusal:
@@ -327,7 +338,7 @@ def _decide_hugepages(ledger: Ledger, host: Host, pools: Pools, request: Allocat
         size_kb=request.size_kb,
         warnings=request.warnings,
     )
-    return Decision(change, ledger.apply(change), answer)
+    return Decision(request, change, ledger.apply(change), answer, partial(sentences.hugepage_reasons, request, free))
 
 
 def _kernel_pages(host: Host, pools: Pools, request: AllocateHugepages) -> Hugepages:

@@ -22,6 +22,7 @@ from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.settings import Settings
+from epa_orchestrator.daemon.archive import Archive
 from epa_orchestrator.daemon.batch import Batch, Decided, Waiting
 from epa_orchestrator.daemon.current import Current, State
 from epa_orchestrator.daemon.feed import Feed
@@ -35,8 +36,8 @@ from epa_orchestrator.daemon.watchers import Watchers
 from epa_orchestrator.daemon.worker import Call, Done, Worker
 from epa_orchestrator.metrics.counts import Reason, counts
 from epa_orchestrator.metrics.figures import View
-from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.readings import ListAllocations, Reading, Watch
+from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
+from epa_orchestrator.protocol.readings import ListAllocations, PastReading, Reading, Watch
 from epa_orchestrator.protocol.requests import Request
 
 log = logging.getLogger(__name__)
@@ -67,6 +68,7 @@ class Orchestrator:
         self.watchers = Watchers()
         self._reader = Reader(self._current, review, self._reviewer, self._host_read, self._begin_watch)
         self._feed = Feed(self._current, review, self.watchers, lambda: self._reader.warnings, self._reader.read_host)
+        self._archive = Archive(self._current)
         self._upkeep.start()
 
     def use(self, settings: Settings) -> None:
@@ -90,9 +92,11 @@ class Orchestrator:
         """All that is known now, for the metrics; the one method that any thread may call."""
         return view_of(self._current, self._review, connections)
 
-    def submit(self, request: Request, peer: Peer, reply: Reply) -> None:
+    def submit(self, request: Request, peer: Peer, reply: Reply, names: PeerNames = UNNAMED) -> None:
         """Serve a request; `reply` is called once, at once or when the request's change is durable."""
-        if isinstance(request, Reading):
+        if isinstance(request, PastReading):
+            self._archive.read(request, peer, reply)
+        elif isinstance(request, Reading):
             self._reader.read(request, peer, reply)
             if isinstance(request, ListAllocations):
                 self._upkeep.review_for_listing()
@@ -101,7 +105,7 @@ class Orchestrator:
             answer = error_answer(f"{problem}; until then only the reading actions are served")
             send(reply, answer, peer, request, problem, "read-only")
         else:
-            self._waiting.append(Waiting(request, peer, reply))
+            self._waiting.append(Waiting(request, peer, reply, names))
             if self._alone and not self._busy:  # the turn in which others could join would cost a lone client 16 µs
                 self._busy = True
                 self._begin_batch()
@@ -121,6 +125,7 @@ class Orchestrator:
         """Let the commit under way end, and close the store."""
         self._feed.close()
         self._upkeep.close()
+        self._archive.close()
         self._reviewer.close()
         self._rooms.close()
         self._worker.close()
@@ -219,7 +224,7 @@ class Orchestrator:
         """Send the answers that are ready, in several turns of the loop when they are many."""
         turn_ends = time.monotonic() + _SENDING
         while self._unsent:
-            (request, peer, reply), answer, outcome, _, reason, search = decided = self._unsent.popleft()
+            (request, peer, reply, _), answer, outcome, _, reason, search = decided = self._unsent.popleft()
             if search is None:
                 send(reply, answer, peer, request, outcome, reason)
             else:
@@ -231,7 +236,7 @@ class Orchestrator:
     @staticmethod
     def _send_found(decided: Decided, answer: bytes) -> None:
         """Send a refusal with what a search has found."""
-        request, peer, reply = decided.waiting
+        request, peer, reply, _ = decided.waiting
         send(reply, answer, peer, request, decided.outcome, decided.reason)
 
     def _end_turn(self) -> None:
@@ -246,7 +251,7 @@ class Orchestrator:
             self._upkeep.rest()
 
     def _refuse(self, waiting: Iterable[Waiting], sentence: str, reason: Reason) -> None:
-        for request, peer, reply in waiting:
+        for request, peer, reply, _ in waiting:
             send_error(reply, sentence, peer, request, reason)
 
     def _lose_state(self, reason: str) -> None:

@@ -25,7 +25,7 @@ from epa_orchestrator.names import PoolName
 from epa_orchestrator.protocol.answers import ListingHead, PageCapacity, PoolSummary, add_warnings
 from epa_orchestrator.protocol.machine import MachineHead
 from epa_orchestrator.protocol.memory import NodePart, encode_memory
-from epa_orchestrator.protocol.readings import GetMachine, GetMemoryInfo, Reading, Watch
+from epa_orchestrator.protocol.readings import GetMachine, GetMemoryInfo, PresentReading, Watch
 from epa_orchestrator.protocol.watching import encode_state
 
 #: How many services are encoded at a stretch: 2,000 claims take 22 ms, the hugepage records of 7,000 services 39 ms.
@@ -104,7 +104,7 @@ class Queries:
         """The warnings in every listing."""
         return self._warnings + self._host.warnings()
 
-    def prepare(self, ledger: Ledger, pools: Pools, request: Reading) -> bool:
+    def prepare(self, ledger: Ledger, pools: Pools, request: PresentReading) -> bool:
         """Encode some of the parts that changed; returns whether all are encoded, so that `answer` is quick."""
         if isinstance(request, GetMemoryInfo):
             return self._pages.use(ledger.pages, _ENCODED_AT_ONCE)
@@ -112,7 +112,7 @@ class Queries:
             return self._machine.use(pools.machine, _CORES_AT_ONCE)
         return self._claims.use(ledger.claims, pools.configured, _ENCODED_AT_ONCE)
 
-    def answer(self, ledger: Ledger, pools: Pools, request: Reading) -> bytes:
+    def answer(self, ledger: Ledger, pools: Pools, request: PresentReading) -> bytes:
         """The answer to a reading, for the host as it is now.
 
         Raises Refused.

@@ -28,7 +28,7 @@ from epa_orchestrator.daemon.worker import Worker
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.metrics.counts import Reason
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.protocol.readings import Reading
+from epa_orchestrator.protocol.readings import PresentReading
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _TURN: Final = 0.003
 class _Waiting(NamedTuple):
     """A request that waits for its answer."""
 
-    request: Reading
+    request: PresentReading
     peer: Peer
     reply: Reply
     #: Gets the first line for a watcher, while `reply` gets a refusal.
@@ -93,7 +93,7 @@ class Reader:
         """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
         self._queries.warn(sentence)
 
-    def read(self, request: Reading, peer: Peer, reply: Reply, begin: Reply | None = None) -> None:
+    def read(self, request: PresentReading, peer: Peer, reply: Reply, begin: Reply | None = None) -> None:
         """Answer a request, now or later; `reply` is called once, or for a watcher `begin` if it is granted."""
         waiting, pools = _Waiting(request, peer, reply, begin), self._current.known_pools()
         if pools is None:
@@ -120,7 +120,7 @@ class Reader:
         else:
             send(begin or reply, answer, peer, request, "served")
 
-    def _encode(self, pools: Pools, request: Reading) -> bool:
+    def _encode(self, pools: Pools, request: PresentReading) -> bool:
         """Encode some of the parts that changed; returns whether the request can be answered."""
         try:
             return self._queries.prepare(self._current.ledger_on(pools), pools, request)

@@ -100,6 +100,7 @@ class Server:
         for connection in list(self._shared.connections):
             connection.close()
         self._sweeper.cancel()
+        self._shared.names.close()
 
     @property
     def _has_requests(self) -> bool:

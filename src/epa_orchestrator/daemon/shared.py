@@ -11,6 +11,7 @@ from typing import Protocol
 
 from epa_orchestrator.daemon.deferred import DeferredCalls
 from epa_orchestrator.daemon.orchestrator import Orchestrator
+from epa_orchestrator.daemon.peer_names import NameReader
 from epa_orchestrator.daemon.quotas import Quotas
 from epa_orchestrator.descriptors import SlowCloser
 
@@ -66,3 +67,4 @@ class Shared:
         self.connections: dict[Client, None] = {}
         self.slow_closer = SlowCloser(self.loop.call_later)
         self.deferred = DeferredCalls(self.loop)
+        self.names = NameReader()

@@ -18,9 +18,10 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations, islice
 from math import comb
-from typing import Final
+from typing import Final, NamedTuple
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet, union
+from epa_orchestrator.placement.difference import Difference, of_choices, of_costs
 from epa_orchestrator.placement.node_sets import Demand, NodeSet, max_sets, node_distance, node_sets
 from epa_orchestrator.placement.policy import DEFAULT_POLICY, CpuThreadPolicy, PlacementPolicy
 from epa_orchestrator.placement.rules import Limits, Unplaceable, broken_rule, limits
@@ -38,6 +39,16 @@ _refusals: Final[dict[Task, Unplaceable]] = {}
 _MAX_REFUSALS: Final = 64
 
 
+class Placed(NamedTuple):
+    """The best candidates, the best one first, and its difference to the second, which is None when it is the only one.
+
+    The search compares all candidates in any case, so the difference costs little.
+    """
+
+    candidates: list[CpuSet]
+    difference: Difference | None = None
+
+
 def choose(
     topology: Topology, free: CpuSet, own: CpuSet, count: int, policy: PlacementPolicy = DEFAULT_POLICY
 ) -> CpuSet:
@@ -53,6 +64,11 @@ def choose(
 
 
 def place(task: Task, most: int = 1) -> list[CpuSet]:
+    """The best candidates of `place_compared`."""
+    return place_compared(task, most).candidates
+
+
+def place_compared(task: Task, most: int = 1) -> Placed:
     """The best candidates, at most `most`, best first; the first is what the service gets.
 
     Each includes the CPUs that the service keeps.
@@ -60,15 +76,15 @@ def place(task: Task, most: int = 1) -> list[CpuSet]:
     Raises Unplaceable.
     """
     if task.count in (0, len(task.own)):
-        return [task.own if task.count else EMPTY]
+        return Placed([task.own if task.count else EMPTY])
     if (known := _refusals.get(task)) is not None:
         raise known.without_traceback()
-    if found := _candidates(task, most):
+    if (found := _candidates(task, most)).candidates:
         return found
     relaxed, choice = _relaxed_choice(task)
     rule = broken_rule(task, choice)
     if rule is None:  # the first search was cut short
-        return [choice]
+        return Placed([choice])
     refusal = Unplaceable(task, choice, rule, relaxed)
     if len(_refusals) >= _MAX_REFUSALS:
         _refusals.clear()
@@ -82,33 +98,54 @@ def _relaxed_choice(task: Task) -> tuple[Task, CpuSet]:
     each_alone = [(rule,) for rule in rules] if len(rules) > 1 else []
     for left_out in (*each_alone, rules):
         relaxed = replace(task, policy=task.policy.without(*left_out))
-        if found := _candidates(relaxed):
+        if found := _candidates(relaxed).candidates:
             return relaxed, found[0]
     raise AssertionError(f"{task} is refused by no rule")
 
 
-def _candidates(task: Task, most: int = 1) -> list[CpuSet]:
+def _candidates(task: Task, most: int = 1) -> Placed:
     """The best candidates, at most `most`, of the first node sets that have one which respects the rules."""
     weights = weights_of(task.topology, task.policy, shrinking=task.shrinking, sparing=task.sparing)
     allowed = limits(task)
     availability, count = _availability(task)
     if not _fits_in_pool(task, weights, availability, count, allowed):
-        return []
+        return Placed([])
     compared = 0
     for alike in _node_sets(task, availability, count, allowed):
-        costs = sorted([_cost_of_best(weights, nodes, availability, count) for nodes in alike])
-        feasible = (value for value in costs if weights.feasible(value))
-        choices = (CpuSet.from_mask(availability.held | weights.chosen(value)) for value in feasible)
-        if task.topology.cores_span_nodes:  # the tables count a node group as one node
-            choices = iter(sorted(choices, key=task.rank))
-        if task.policy.rules:
-            choices = (cpus for cpus in choices if allowed.allow(task.topology, cpus))
-        if found := list(islice(choices, most)):
+        costs = sorted([(_cost_of_best(weights, nodes, availability, count), nodes) for nodes in alike])
+        feasible = [each for each in costs if weights.feasible(each[0])]
+        found = _best_of(task, weights, availability, allowed, feasible, most)
+        if found.candidates:
             return found
         compared += len(alike)
         if compared > max_sets(count):
             break
-    return _in_few_l3s(task)
+    return Placed(_in_few_l3s(task))
+
+
+def _best_of(
+    task: Task,
+    weights: Weights,
+    availability: Availability,
+    allowed: Limits,
+    costs: list[tuple[int, NodeSet]],
+    most: int,
+) -> Placed:
+    """The best candidates of those that have these costs in these nodes, in ascending order."""
+
+    def cpus_of(value: int) -> CpuSet:
+        return CpuSet.from_mask(availability.held | weights.chosen(value))
+
+    topology, spans = task.topology, task.topology.cores_span_nodes
+    if spans:  # the tables count a node group as one node
+        ranked = sorted([cpus_of(value) for value, _ in costs], key=task.rank)
+        choices = [cpus for cpus in ranked if not task.policy.rules or allowed.allow(topology, cpus)]
+        difference = of_choices(task, choices[0], choices[1]) if len(choices) > 1 else None
+        return Placed(choices[:most], difference)
+    if task.policy.rules:
+        costs = [*islice((each for each in costs if allowed.allow(topology, cpus_of(each[0]))), max(most, 2))]
+    difference = of_costs(task, weights, costs[0][0], *costs[1]) if len(costs) > 1 else None
+    return Placed([cpus_of(value) for value, _ in costs[:most]], difference)
 
 
 def _in_few_l3s(task: Task) -> list[CpuSet]:
@@ -120,7 +157,7 @@ def _in_few_l3s(task: Task) -> list[CpuSet]:
     if policy.uncore_cache_alignment != "require" or policy.numa_policy == "none":
         return []
     anywhere = replace(task, policy=replace(policy, numa_policy="none"))
-    return [cpus for cpus in _candidates(anywhere) if broken_rule(task, cpus) is None]
+    return [cpus for cpus in _candidates(anywhere).candidates if broken_rule(task, cpus) is None]
 
 
 def _fits_in_pool(task: Task, weights: Weights, availability: Availability, count: int, allowed: Limits) -> bool:

@@ -27,7 +27,7 @@ from epa_orchestrator.placement.topology import NO_NODE, Cell, Kind, Part, Topol
 Table = list[int]
 
 #: Bits of a level's field: a sum of squares over 8192 CPUs takes 27.
-_FIELD: Final = 40
+FIELD_BITS: Final = 40
 _MOST_LEVELS: Final = 16
 
 #: How many tables of a few cores are remembered: on 4,096 CPUs each has 11 KB.
@@ -48,11 +48,11 @@ class Weights:
         compared = levels_on(topology, policy, shrinking=shrinking, sparing=sparing)
         weight = dict.fromkeys(LEVELS, 0)
         for place, (name, sign) in enumerate(reversed(compared)):
-            weight[name] = sign << topology.width + _FIELD * place
+            weight[name] = sign << topology.width + FIELD_BITS * place
         self.topology, self.width = topology, topology.width
         #: The weight of each level.
         self.of = Cost(**weight)
-        self.infeasible = 1 << topology.width + _FIELD * (_MOST_LEVELS + 1)
+        self.infeasible = 1 << topology.width + FIELD_BITS * (_MOST_LEVELS + 1)
         self.whole_cores = policy.cpu_thread_policy == "require"
         self.one_thread = policy.cpu_thread_policy == "isolate"
         self.other_type_cpus = other_type(topology, policy)

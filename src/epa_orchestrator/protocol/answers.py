@@ -30,6 +30,8 @@ FEATURES: Final = (
     "may-take",
     "get-machine",
     "watch",
+    "get-history",
+    "get-claim",
     "make-room",
 )
 

@@ -20,7 +20,14 @@ from pydantic_core import from_json
 from epa_orchestrator.names import MAX_NAME_LENGTH
 from epa_orchestrator.protocol.fields import ProtocolError
 from epa_orchestrator.protocol.quoting import about_unknown_fields, cut, quote
-from epa_orchestrator.protocol.readings import GetMachine, GetMemoryInfo, ListAllocations, Watch
+from epa_orchestrator.protocol.readings import (
+    GetClaim,
+    GetHistory,
+    GetMachine,
+    GetMemoryInfo,
+    ListAllocations,
+    Watch,
+)
 from epa_orchestrator.protocol.requests import (
     AllocateCores,
     AllocateCoresPercent,
@@ -54,6 +61,8 @@ _MODELS: Final[dict[str, type[Request]]] = {
     "allocate_hugepages": AllocateHugepages,
     "get_machine": GetMachine,
     "watch": Watch,
+    "get_history": GetHistory,
+    "get_claim": GetClaim,
 }
 
 

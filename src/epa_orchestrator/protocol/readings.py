@@ -5,12 +5,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
 from epa_orchestrator.names import PoolName
 from epa_orchestrator.protocol.fields import CommonFields, Id, ServiceName
+
+#: The most events of one answer to get_history.
+MAX_EVENTS: Final = 1000
 
 
 class ListAllocations(CommonFields):
@@ -50,4 +53,27 @@ class Watch(CommonFields):
     )
 
 
-Reading = ListAllocations | GetMemoryInfo | GetMachine | Watch
+class GetHistory(CommonFields):
+    """The newest changes of claims and hugepage records, of all services or of some."""
+
+    action: Literal["get_history"]
+    service_name: ServiceName | None = Field(default=None, description="Only changes of this service.")
+    cpu: Id | None = Field(default=None, description="Only changes by which a service got or lost this CPU.")
+    since: Id | None = Field(default=None, description="Only changes from this time on, in seconds since 1970.")
+    until: Id | None = Field(default=None, description="Only changes up to this time, in seconds since 1970.")
+    after: Id | None = Field(default=None, description="Only events after the one with this `id`.")
+    limit: Annotated[int, Field(ge=1, le=MAX_EVENTS)] = Field(default=50, description="The most events.")
+
+
+class GetClaim(CommonFields):
+    """What a service holds, or who has a CPU, and why: name exactly one of the two."""
+
+    action: Literal["get_claim"]
+    service_name: ServiceName | None = Field(default=None, description="The service.")
+    cpu: Id | None = Field(default=None, description="The CPU, instead of a service.")
+
+
+#: Readings of what is now, and those that look into the history.
+PresentReading = ListAllocations | GetMemoryInfo | GetMachine | Watch
+PastReading = GetHistory | GetClaim
+Reading = PresentReading | PastReading

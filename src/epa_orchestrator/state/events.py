@@ -141,18 +141,35 @@ def _text(value: object) -> str:
     return value
 
 
-def _optional_text(value: object) -> str | None:
-    return None if value is None else _text(value)
+def _line(value: object) -> str:
+    """A text that all events have printable: anything else is damage."""
+    line = _text(value)
+    if not line.isprintable():
+        raise ValueError("not printable")
+    return line
+
+
+def _optional_line(value: object) -> str | None:
+    return None if value is None else _line(value)
 
 
 def _object(value: object) -> dict[str, object] | None:
+    """A JSON object of plain values and of objects of texts."""
     if value is None:
         return None
     document: object = json.loads(_text(value))
     if not isinstance(document, dict):
         raise ValueError("not a JSON object")
-    json.dumps(document, allow_nan=False)  # raises ValueError for NaN and infinity, which are not JSON
-    return cast("dict[str, object]", document)
+    members = cast("dict[str, object]", document)
+    if not all(_is_plain(member) or _is_taking(member, dict) for member in members.values()):
+        raise ValueError("a value has a form that no event has")
+    json.dumps(members, allow_nan=False)  # raises ValueError for NaN and infinity, which are not JSON
+    return members
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value holds no others, and is no number too large for other programs."""
+    return isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 2**53)
 
 
 def _record(value: object) -> dict[str, object] | None:
@@ -182,16 +199,16 @@ _DECODERS: Final[dict[str, tuple[Callable[[object], object], object]]] = {
     "pid": (_number, 0),
     "uid": (_number, 0),
     "gid": (_number, 0),
-    "action": (_text, ""),
-    "service": (_text, ""),
+    "action": (_line, ""),
+    "service": (_line, ""),
     "before": (_record, None),
     "after": (_record, None),
     "request": (_object, None),
-    "settings": (_optional_text, None),
-    "decided_by": (_optional_text, None),
-    "comm": (_optional_text, None),
-    "snap": (_optional_text, None),
-    "unit": (_optional_text, None),
+    "settings": (_optional_line, None),
+    "decided_by": (_optional_line, None),
+    "comm": (_optional_line, None),
+    "snap": (_optional_line, None),
+    "unit": (_optional_line, None),
 }
 
 #: The columns of an event in the database.

@@ -142,4 +142,4 @@ class History:
 
 def _size(texts: Iterable[str | None]) -> int:
     """Roughly how many bytes an event with these texts takes in the database."""
-    return 64 + sum([len(text) for text in texts if text is not None])
+    return 64 + sum(map(len, filter(None, texts)))

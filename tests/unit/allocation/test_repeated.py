@@ -142,12 +142,12 @@ class TestWithUnavailableCpus:
     def test_an_explanation_describes_the_cpus_that_are_online(self) -> None:
         grant = allocate(LEDGER, LOSSES["offline"].isolated, Terms("a", choices=5), 3)
         assert grant.task is not None
-        assert (grant.candidates, grant.task.own) == ((cpus("2,4"),), cpus("2,4"))
+        assert (grant.placed.candidates, grant.task.own) == ([cpus("2,4")], cpus("2,4"))
 
     def test_nothing_is_described_where_none_is_online(self) -> None:
         for name in ("all offline", "none isolated", "unreadable"):
             grant = allocate(LEDGER, LOSSES[name].isolated, Terms("a", choices=5), 3)
-            assert (grant.task, grant.candidates) == (None, ())
+            assert (grant.task, grant.placed.candidates) == (None, [])
 
 
 class TestNodeThatIsGone:

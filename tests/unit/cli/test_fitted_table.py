@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console, RenderableType
 
+from epa_orchestrator.cli import changes as changes_shown
 from epa_orchestrator.cli import tables
 from epa_orchestrator.cli.explanations import explanation as explained
 from epa_orchestrator.cli.fitted_table import FittedTable
@@ -55,7 +56,7 @@ def claims() -> list[RenderableType]:
 def changes() -> list[RenderableType]:
     held = claim(RANGES, "65000", "non-preemptive", "general") | {"withheld": SCATTERED}
     pages: dict[str, object] = {"node_id": 131, "size_kb": 1048576, "hugepages": 1048575}
-    return [tables.history([event("nova", claim(SCATTERED), held), event("ovs-dpdk", pages, None)])]
+    return [changes_shown.table([event("nova", claim(SCATTERED), held), event("ovs-dpdk", pages, None)])]
 
 
 def explanations() -> list[RenderableType]:

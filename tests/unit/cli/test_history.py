@@ -9,11 +9,14 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.functional.harness.waiting import wait_until
 from tests.unit.cli.builders import Command, Daemon, table
 
 
@@ -75,7 +78,11 @@ def test_history_needs_no_daemon(daemon: Daemon, tmp_path: Path) -> None:
     """It reads a copy of the state."""
     daemon.run("allocate", "nova", "2")
     shutil.copytree(daemon.base / "common", tmp_path / "common")
-    newest = Command(tmp_path).json("history", "--limit", "1")
+    result = Command(tmp_path).run("history", "--limit", "1", "--json")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("note: No daemon serves ")
+    assert result.stderr.endswith("This is read from the state database\n")
+    newest = json.loads(result.stdout)
     assert newest == daemon.json("history", "--limit", "1")
     assert newest[0]["after"]["cpus"] == "2-3"
 
@@ -90,19 +97,22 @@ def test_history_of_a_recorded_machine_outside_a_snap(daemon: Daemon, offline: C
         result = offline.run("history", "--limit", "1", "--machine", machine, "--json", env=outside)
         assert result.exit_code == 0
         assert json.loads(result.stdout)[0]["after"]["cpus"] == "2-3"
-    sentence = offline.failure(1, "history", env=outside)
-    assert "common/state.db" in sentence
+    sentence = offline.run("history", env=outside).stderr
+    assert "There is no history, because the state database " in sentence
+    assert "common/state.db does not exist" in sentence
     assert "add --machine NAME" in sentence
     sentence = offline.failure(1, "history", "--machine", "vm-9", env=outside)
-    assert "machines/vm-9/state.db" in sentence
-    assert "add --machine" not in sentence
+    assert "There is no history of the recorded machine 'vm-9'" in sentence
+    assert "machines/vm-9/state.db does not exist: 'epa-orchestrator serve --machine vm-9' creates it" in sentence
 
 
 def test_history_without_a_database(offline: Command) -> None:
-    assert str(offline.base / "common" / "state.db") in offline.failure(1, "history")
+    assert str(offline.base / "common" / "state.db") in offline.run("history").stderr
     (offline.base / "common").mkdir()
     (offline.base / "common" / "state.db").write_bytes(b"rubbish" * 1000)
-    assert "cannot be read" in offline.failure(1, "history")
+    result = offline.run("history")
+    assert result.exit_code == 1
+    assert "cannot be read" in result.stderr
     assert (offline.base / "common" / "state.db").read_bytes() == b"rubbish" * 1000
 
 
@@ -148,15 +158,98 @@ def test_damaged_event_is_shown_as_damaged(change: str, daemon: Daemon, offline:
             "CREATE TABLE plain AS SELECT * FROM event; DROP TABLE event; ALTER TABLE plain RENAME TO event;"
             f"UPDATE event SET {change} WHERE id = (SELECT max(id) - 1 FROM event)"
         )
-    whole, events = daemon.json("history", "--limit", "3"), offline.json("history", "--limit", "3")
+    whole = daemon.json("history", "--limit", "3")
+    events = json.loads(offline.run("history", "--limit", "3", "--json").stdout)
     assert events == [whole[0], whole[1] | {column: None, "damaged": [column]}, whole[2]]
-    shown, expected = table(offline.text("history", "--limit", "3")), table(daemon.text("history", "--limit", "3"))
+    shown = table(offline.run("history", "--limit", "3").stdout)
+    expected = table(daemon.text("history", "--limit", "3"))
     assert "damaged" in shown[1].pop(heading)
     assert expected[1].pop(heading)
     assert shown == expected
 
 
+DAMAGED_NOTES = {
+    "request = '[]'": "request",
+    "decided_by = CAST(x'1b' AS TEXT)": "decided_by",
+    "comm = x'00'": "comm",
+    "settings = x'00'": "settings",
+}
+
+
+@pytest.mark.parametrize("change", DAMAGED_NOTES)
+def test_a_damaged_note_is_null_and_named(change: str, daemon: Daemon, offline: Command) -> None:
+    daemon.run("allocate", "nova", "1")
+    shutil.copytree(daemon.base / "common", offline.base / "common")
+    with contextlib.closing(sqlite3.connect(offline.base / "common" / "state.db")) as database:
+        database.executescript(
+            "CREATE TABLE plain AS SELECT * FROM event; DROP TABLE event; ALTER TABLE plain RENAME TO event;"
+            f"UPDATE event SET {change} WHERE id = (SELECT max(id) FROM event)"
+        )
+    (event,) = json.loads(offline.run("history", "--limit", "1", "--json").stdout)
+    (whole,) = daemon.json("history", "--limit", "1")
+    assert event == whole | {DAMAGED_NOTES[change]: None, "damaged": [DAMAGED_NOTES[change]]}
+    assert offline.run("history", "-o", "wide").exit_code == 0
+
+
 @pytest.mark.parametrize("name", ["", "x" * 10_000, "\x1b[31mred", "a\udcff"], ids=ascii)
-def test_history_of_an_invalid_service_name_is_empty(name: str, daemon: Daemon) -> None:
+def test_an_invalid_service_name_is_misuse(name: str, daemon: Daemon) -> None:
     """Python decodes a byte that is not UTF-8 to the last name."""
-    assert daemon.json("history", name) == []
+    daemon.misuse("history", name)
+
+
+def test_history_by_option_is_that_of_the_argument(daemon: Daemon) -> None:
+    make_history(daemon, "option")
+    assert daemon.json("history", "--service", "option") == daemon.json("history", "option")
+    assert "contradict each other" in daemon.misuse("history", "option", "--service", "other")
+
+
+def test_history_of_a_cpu_has_the_changes_that_moved_it(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    daemon.run("allocate", "ceph", "1")
+    daemon.run("allocate", "nova", "2", "--numa-node", "0")  # moves no CPU
+    daemon.run("release", "nova")
+    events = daemon.json("history", "--cpu", "2", "--limit", "2")
+    assert [(each["service"], each["before"] is None) for each in events] == [("nova", True), ("nova", False)]
+    assert [each["service"] for each in daemon.json("history", "--cpu", "4", "--limit", "1")] == ["ceph"]
+
+
+def test_history_since_and_until(daemon: Daemon) -> None:
+    make_history(daemon, "times")
+    assert len(daemon.json("history", "times", "--since", "-1h")) == 5
+    assert len(daemon.json("history", "times", "--since", "1h ago", "--until", "now")) in (0, 5)  # whole seconds
+    assert daemon.json("history", "times", "--until", "-1h") == []
+    assert daemon.json("history", "times", "--since", "+1h") == []
+    assert "is not a time" in daemon.misuse("history", "--since", "noon")
+
+
+def test_wide_history_says_who_asked_and_what_decided(daemon: Daemon) -> None:
+    daemon.run("allocate", "wide", "2")
+    lines = daemon.text("history", "wide", "-o", "wide").splitlines()
+    assert lines[0].endswith("  wide: nothing -> 2-3")
+    assert lines[1].startswith("    request: allocate_cores num_of_cores=2")
+    assert lines[2].startswith("    asked by: ")
+    assert lines[2].endswith(f"pid {os.getpid()}, uid {os.geteuid()}")
+    assert lines[3].startswith("    decided by: Only NUMA node 0 is possible")
+
+
+def test_times_have_a_zone(daemon: Daemon) -> None:
+    daemon.run("allocate", "zone", "1")
+    (row,) = table(daemon.text("history", "zone"))
+    assert row["When"].split()[2] in time.tzname
+
+
+def test_follow_shows_changes_as_they_are_made(daemon: Daemon) -> None:
+    daemon.run("allocate", "before", "1")
+    process = daemon.start("history", "before", "--follow")
+    try:
+        wait_until(lambda: "before: nothing -> 2 " in process.output(), "the change before")
+        daemon.run("release", "before")
+        wait_until(lambda: "before: 2 -> nothing " in process.output(), "the change after")
+        process.signal(signal.SIGINT)
+        assert process.wait() == 0
+    finally:
+        process.close()
+
+
+def test_follow_needs_a_daemon(offline: Command) -> None:
+    assert "No daemon serves" in offline.failure(3, "history", "--follow")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import io
-import re
 import time
 from typing import Any
 
@@ -29,6 +28,7 @@ from epa_orchestrator.protocol.answers import (
     PageCapacity,
     PoolSummary,
 )
+from epa_orchestrator.protocol.history import HistoryEvent
 from epa_orchestrator.state.events import Event
 from tests.machines import made_up
 from tools.synthetic import Shape, build
@@ -112,8 +112,9 @@ def listing(*allocations: Allocation) -> Listing:
     )
 
 
-def event(name: str, before: dict[str, object] | None, after: dict[str, object] | None) -> Event:
-    return Event(1, 86_400.5, Peer(4711, 1000, 1001), "allocate_cores", name, before, after)
+def event(name: str, before: dict[str, object] | None, after: dict[str, object] | None) -> HistoryEvent:
+    found = Event(1, 86_400.5, Peer(4711, 1000, 1001), "allocate_cores", name, before, after)
+    return HistoryEvent(**found.document())
 
 
 def claim(cpus: str, explicit: str = "", policy: str = "legacy", pool: str = "isolated") -> dict[str, object]:
@@ -237,26 +238,6 @@ def test_machine_with_l2_clusters() -> None:
     assert dict(rows(summary))["L2 clusters"] == "2, cores that share an L2 cache"
 
 
-def test_history() -> None:
-    events = [
-        event("a", None, claim("2-3")),
-        event("a", claim("2-3"), claim("2-5", "4-5", "non-preemptive", "general")),
-        event("a", claim("2-5"), None),
-        event("a", None, {"node_id": 1, "size_kb": 2048, "hugepages": 4}),
-    ]
-    table = tables.history(events)
-    shown_events = [dict(zip(table.headings, row, strict=True)) for row in rows(table)]
-    assert [(row["Service"], row["Before"], row["After"]) for row in shown_events] == [
-        ("a", "nothing", "2-3"),
-        ("a", "2-3", "2-5 (general, by node, non-preemptive)"),
-        ("a", "2-5", "nothing"),
-        ("a", "nothing", "4 x 2M on node 1"),
-    ]
-    for row in shown_events:
-        assert (row["When"], row["Action"]) == ("1970-01-02 00:00:00", "allocate_cores")
-        assert re.findall("[0-9]+", row["Peer"]) == ["4711", "1000"], "process and user"
-
-
 @pytest.mark.parametrize("text", ["[red]x[/red]", "[/]", ":smile:", "\\[b]", "http://x.y 127.0.0.1 None True"])
 def test_console_prints_text_unchanged(text: str) -> None:
     assert shown(text) == f"{text}\n"
@@ -300,8 +281,6 @@ def hostile_tables(name: str) -> list[RenderableType]:
         tables.hugepages(
             MemoryAnswer(service_name="", numa_hugepages={name: NodeHugepages(capacity=[], allocations={})})
         ),
-        tables.history([event(name, None, claim("2-3"))]),
-        tables.history([event("a", claim(name), claim("2", policy=name))]),
         tables.allocations(listing(allocation("a")).model_copy(update={"outdated_placements": (name,)})),
     ]
 

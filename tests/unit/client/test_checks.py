@@ -34,6 +34,7 @@ from epa_orchestrator.protocol.answers import (
     Placement,
     PoolSummary,
 )
+from epa_orchestrator.protocol.history import ClaimAnswer, HistoryAnswer, HistoryEvent
 from epa_orchestrator.protocol.machine import CoreThreads, MachineAnswer, MachineDescription, Node, PackageCpus
 from epa_orchestrator.protocol.room import MakeRoom, RoomMove, RoomRequest
 from epa_orchestrator.protocol.watching import ClaimEvent, MachineEvent
@@ -43,7 +44,7 @@ MODELS = (
     *(PercentAnswer, Placement, PoolSummary, Candidate, LeftOut),
     *(MakeRoom, RoomMove, RoomRequest),
     *(MachineAnswer, MachineDescription, PackageCpus, Node, CoreThreads),
-    *(ClaimEvent, MachineEvent),
+    *(ClaimAnswer, HistoryAnswer, HistoryEvent, ClaimEvent, MachineEvent, RoomMove, RoomRequest, MakeRoom),
 )
 
 

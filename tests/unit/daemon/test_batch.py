@@ -24,7 +24,7 @@ from epa_orchestrator.daemon import batch as batches
 from epa_orchestrator.daemon.batch import INTERNAL_ERROR, Batch, Decided, Waiting
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
-from epa_orchestrator.placement.task import Task
+from epa_orchestrator.placement.search import Placed
 from epa_orchestrator.protocol.parsing import validate
 from epa_orchestrator.protocol.requests import AllocateCores, AllocateCoresPercent, AllocateHugepages, AllocateNumaCores
 from epa_orchestrator.state import database_files, loading, opening
@@ -149,13 +149,13 @@ def test_a_decision_that_breaks_the_ledger_is_caught_before_its_commit(
 ) -> None:
     """A placement that grants CPUs of another service or of no pool is an internal error."""
 
-    def grant(text: str, _: Task) -> list[CpuSet]:
-        return [CpuSet.parse(text)]
+    def grant(text: str, *_: object) -> Placed:
+        return Placed([CpuSet.parse(text)])
 
     first = carried_out(opened, cores("a", 2))
     for granted in ("2", "0"):
         with monkeypatch.context() as patched:
-            patched.setattr("epa_orchestrator.allocation.allocate.place", partial(grant, granted))
+            patched.setattr("epa_orchestrator.allocation.allocate.place_compared", partial(grant, granted))
             batch = carried_out(opened, cores("b", 1), ledger=first.ledger)
         assert answers(batch.decided) == [error(INTERNAL_ERROR)]
         assert batch.ledger.claims == first.ledger.claims == loading.load(path).ledger.claims

@@ -75,7 +75,7 @@ ONLY = "other choices need more NUMA nodes, or more distant ones."
             pools(),
             NO_WISHES,
             None,
-            "NUMA node 0 was chosen over NUMA node 1 for its CPUs left over in its L3 domains: 2 against 6.",
+            "NUMA node 0 fits tighter: it leaves 2 CPUs of its L3 caches unused, NUMA node 1 would leave 6.",
             ["2,10", "4,12"],
         ),
         (
@@ -84,7 +84,7 @@ ONLY = "other choices need more NUMA nodes, or more distant ones."
             pools(numa_allocation_strategy="spread"),
             NO_WISHES,
             None,
-            "NUMA node 1 was chosen over NUMA node 0 for its CPUs left over in its L3 domains: 6 against 2.",
+            "NUMA node 1 is freer: it leaves 6 CPUs of its L3 caches unused, NUMA node 0 would leave 2.",
             ["4,12", "2,10"],
         ),
         (
@@ -94,7 +94,10 @@ ONLY = "other choices need more NUMA nodes, or more distant ones."
             Wishes(near=1),
             None,
             # Twice the distance: 10 in the node itself, 32 from the other package.
-            "NUMA node 1 was chosen over NUMA node 0 for its distance from the NUMA node to be near: 20 against 64.",
+            (
+                "NUMA node 1 is closer to the NUMA node to be near: the sum of the distances is 20, NUMA node 0 would"
+                " have 64."
+            ),
             ["4,12", "2,10"],
         ),
         (
@@ -104,8 +107,8 @@ ONLY = "other choices need more NUMA nodes, or more distant ones."
             NO_WISHES,
             None,
             (
-                "NUMA node 1 was chosen over NUMA node 0 for its cores shared with another owner or the operating"
-                " system: 0 against 2."
+                "NUMA node 1 shares fewer cores with another owner or the operating system: 0, NUMA node 0 would share"
+                " 2."
             ),
             ["4,12", "3,10"],
         ),

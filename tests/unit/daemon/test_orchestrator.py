@@ -80,7 +80,7 @@ def test_a_decision_that_fails_unexpectedly_changes_nothing(tmp_path: Path, monk
             raise ZeroDivisionError
 
         with monkeypatch.context() as patched:
-            patched.setattr("epa_orchestrator.allocation.allocate.place", broken)
+            patched.setattr("epa_orchestrator.allocation.allocate.place_compared", broken)
             answers = await ask(orchestrator, cores("a", 4), cores("b", -1))
         assert answers[0]["error"].startswith("Internal error: nothing was changed")
         assert answers[1]["allocated_cores"] == ""

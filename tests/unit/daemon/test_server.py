@@ -26,7 +26,7 @@ from epa_orchestrator.daemon.server import Server
 from epa_orchestrator.daemon.shared import ConnectionLimits
 from epa_orchestrator.daemon.socket_file import BACKLOG
 from epa_orchestrator.daemon.watchers import Watchers
-from epa_orchestrator.peer import Peer
+from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 from epa_orchestrator.protocol.readings import Reading
 from epa_orchestrator.protocol.requests import Request
 
@@ -51,7 +51,9 @@ class Answering:
     def busy(self) -> bool:
         return bool(self.waiting)
 
-    def submit(self, request: Request, _peer: Peer, reply: Callable[[bytes], None]) -> None:
+    def submit(
+        self, request: Request, _peer: Peer, reply: Callable[[bytes], None], _names: PeerNames = UNNAMED
+    ) -> None:
         if isinstance(request, Reading):
             reply(self.answer)
         else:

@@ -15,8 +15,8 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.placement.cost import cost, levels, rank
 from epa_orchestrator.placement.policy import PlacementPolicy
 from epa_orchestrator.placement.tables import (
-    _FIELD,
     _MOST_LEVELS,
+    FIELD_BITS,
     Availability,
     Table,
     _convolved,
@@ -168,6 +168,6 @@ def test_remembered_tables_of_domains_take_less_than_100_mb(cores: int) -> None:
     (cell,) = pool(Shape(cores_per_l3=cores, threads_per_core=2)).cells
     chosen = _domain((cell,)).table
     (most,) = [tables.cache_info().maxsize or 0 for _, tables in _remembered_tables if tables is chosen]
-    value = sys.getsizeof(1 << 4096 + (_MOST_LEVELS + 1) * _FIELD) + 8
+    value = sys.getsizeof(1 << 4096 + (_MOST_LEVELS + 1) * FIELD_BITS) + 8
     assert most >= 16
     assert most * (2 * cores + 1) * value < 100_000_000

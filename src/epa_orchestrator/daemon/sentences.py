@@ -1,0 +1,180 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Sentences: what decided a request, in plain words, for the history and for explanations.
+
+A sentence is made when the request is decided, from the task that was placed and the difference between the two best
+choices, so that it tells what was true then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from epa_orchestrator.allocation.allocate import Grant
+from epa_orchestrator.allocation.taken import NOTHING_TAKEN, Taken
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.placement.difference import Difference
+from epa_orchestrator.placement.search import Placed
+from epa_orchestrator.placement.task import Task
+from epa_orchestrator.placement.topology import NO_NODE
+from epa_orchestrator.protocol.requests import (
+    AllocateCores,
+    AllocateCoresPercent,
+    AllocateHugepages,
+    AllocateNumaCores,
+    Allocating,
+)
+
+#: What makes one choice better than another, by the level that decides, and what the other choice would do. The words
+#: in braces become those for one node or several, and `n` the level's value.
+_BETTER: Final[dict[str, tuple[str, str]]] = {
+    "packages": ("need{s} fewer packages: {n}", "need {n}"),
+    "numa_nodes": ("need{s} fewer NUMA nodes: {n}", "need {n}"),
+    "nodeless_cpus": ("{has} fewer CPUs in no NUMA node: {n}", "have {n}"),
+    "reclaimed_cpus": ("take{s} fewer CPUs from other services: {n}", "take {n}"),
+    "near_distance": ("{is} closer to the NUMA node to be near: the sum of the distances is {n}", "have {n}"),
+    "node_distance": ("{is} closer to each other: the sum of the distances is {n}", "have {n}"),
+    "numa_balance": ("{has} a more even number of CPUs per NUMA node: the sum of squares is {n}", "have {n}"),
+    "other_type_cpus": ("need{s} fewer CPUs of the other core type: {n}", "need {n}"),
+    "shared_cores": ("share{s} fewer cores with another owner or the operating system: {n}", "share {n}"),
+    "fresh_cores": ("open{s} fewer unused cores: {n}", "open {n}"),
+    "stacked_cpus": ("put{s} fewer CPUs on a core that the service is on already: {n}", "put {n} there"),
+    "split_cores": ("use{s} fewer cores in part: {n}", "use {n}"),
+    "l3_domains": ("need{s} fewer L3 cache domains: {n}", "need {n}"),
+    "l3_balance": ("{has} a more even number of CPUs per L3 cache domain: the sum of squares is {n}", "have {n}"),
+    "l2_clusters": ("need{s} fewer L2 clusters: {n}", "need {n}"),
+    "l3_left_over": ("fit{s} tighter: {it} leave{s} {cpus} of {its} L3 caches unused", "leave {n}"),
+    "scope_left_over": ("fit{s} tighter: {it} leave{s} {cpus} of {its} own unused", "leave {n}"),
+}
+#: The same for levels of which the policy wants more.
+_MORE_IS_BETTER: Final[dict[str, tuple[str, str]]] = {
+    "l3_left_over": ("{is} freer: {it} leave{s} {cpus} of {its} L3 caches unused", "leave {n}"),
+    "scope_left_over": ("{is} freer: {it} leave{s} {cpus} of {its} own unused", "leave {n}"),
+}
+_ONE: Final = {"s": "s", "is": "is", "has": "has", "it": "it", "its": "its"}
+_SEVERAL: Final = {"s": "", "is": "are", "has": "have", "it": "they", "its": "their"}
+
+
+class Reasons(NamedTuple):
+    """The sentences that say what decided a request, for the service itself and for those that lose CPUs to it."""
+
+    decided_by: str | None = None
+    lost_by: str | None = None
+
+
+def reasons(request: Allocating, grant: Grant, taken: Taken) -> Reasons:
+    """The sentences about a granted request for CPUs."""
+    return Reasons(of_change(request, grant, taken), of_loss(request, request.service_name, taken))
+
+
+def hugepage_reasons(request: AllocateHugepages, free: int) -> Reasons:
+    """The sentence about a granted request for hugepages; see `of_hugepages`."""
+    return Reasons(of_hugepages(request, free))
+
+
+def of_grant(task: Task, placed: Placed, taken: Taken = NOTHING_TAKEN) -> str:
+    """What decided which CPUs a request gets."""
+    takes = f" It takes {taken}." if taken else ""
+    return f"{_of_placement(task, placed)}{takes}"
+
+
+def of_change(request: Allocating, grant: Grant, taken: Taken) -> str:
+    """What decided a granted request for CPUs."""
+    if grant.task is None:
+        return _of_release(request) if request.is_release else _KEPT
+    size = _of_size(request, grant.task)
+    return f"{size}{of_grant(grant.task, grant.placed, taken)}"
+
+
+def of_loss(request: Allocating, taker: str, taken: Taken) -> str | None:
+    """Why services lose CPUs to a request; None when none do."""
+    if not taken or not isinstance(request, AllocateNumaCores):
+        return None
+    return (
+        f"'{taker}' asked for CPUs of NUMA node {request.numa_node}, and such a request may take CPUs of other services"
+        " whose preemption policy is legacy, except explicit ones."
+    )
+
+
+def of_hugepages(request: AllocateHugepages, free: int) -> str:
+    """What decided a hugepage request; `free` pages could still be recorded for the service, its own ones too."""
+    pages = f"{request.size_kb} KiB on NUMA node {request.node_id}"
+    if request.is_release:
+        return f"The service removes its record of hugepages of {pages}."
+    return f"{request.hugepages_requested} hugepages fit into the {free} of {pages} that the service could have."
+
+
+_KEPT: Final = "The service keeps the CPUs that it holds: it asks for as many as it has."
+
+
+def _of_release(request: Allocating) -> str:
+    if isinstance(request, AllocateNumaCores):
+        return f"The service gives back its CPUs of NUMA node {request.numa_node}."
+    return "The service gives back all its CPUs."
+
+
+def _of_size(request: Allocating, task: Task) -> str:
+    """How many CPUs a request means that names no number, as the beginning of a sentence; empty otherwise."""
+    if isinstance(request, AllocateCoresPercent):
+        return f"{request.percent} % of the pool comes to {_cpus(task.count)}. "
+    if isinstance(request, AllocateCores) and request.count is None:
+        return f"The default size comes to {_cpus(task.count)}. "
+    return ""
+
+
+def _cpus(count: int) -> str:
+    return "1 CPU" if count == 1 else f"{count} CPUs"
+
+
+def _of_placement(task: Task, placed: Placed) -> str:
+    if task.count == len(task.own):
+        return _KEPT
+    if task.shrinking:
+        return "The claim shrinks: the service gives up what it uses least, and keeps the rest."
+    grown = "The claim grows: the service keeps what it holds. " if task.own else ""
+    return f"{grown}{_comparison(task, placed)}"
+
+
+def _comparison(task: Task, placed: Placed) -> str:
+    if task.node is not None:
+        return f"The request names NUMA node {task.node}; these are the best CPUs in it."
+    if task.policy.numa_policy == "none":
+        return "These are the best CPUs of the pool: numa-policy=none compares no NUMA nodes."
+    nodes = [node.id for node in task.topology.nodes_of(placed.candidates[0].mask)]
+    if placed.difference is not None:
+        return _difference(task, nodes, placed.difference)
+    if task.own:
+        return f"It has the best CPUs that are free in {_named(nodes)}."
+    verb = "is" if len(nodes) == 1 else "are"
+    return f"Only {_named(nodes)} {verb} possible: other choices need more NUMA nodes, or more distant ones."
+
+
+def _difference(task: Task, nodes: Sequence[int], difference: Difference) -> str:
+    """What makes the choice in these nodes better than the second best."""
+    mine, other = _named(nodes), _named(difference.nodes)
+    if not difference.level:
+        return f"{mine} and {other} are equally good; the lower CPU ids decide."
+    wants_more = (difference.level, -1) in task.levels
+    does, would = (_MORE_IS_BETTER if wants_more else _BETTER)[difference.level]
+    number = _ONE if len(nodes) == 1 else _SEVERAL
+    does = does.format(n=difference.best, cpus=_cpus(difference.best), **number)
+    return f"{mine} {does}, {other} would {would.format(n=difference.second)}."
+
+
+def _named(nodes: Sequence[int]) -> str:
+    """NUMA nodes in words."""
+    known = [node for node in nodes if node != NO_NODE]
+    if not known:
+        return _NODELESS
+    text = f"NUMA node {known[0]}" if len(known) == 1 else f"NUMA nodes {CpuSet(known)}"
+    return text if len(known) == len(nodes) else f"{text} with {_NODELESS}"
+
+
+_NODELESS: Final = "CPUs in no NUMA node"
+
+
+def nodes_of(task: Task, cpus: CpuSet) -> CpuSet:
+    """The NUMA nodes of a choice, as a list of ids."""
+    return CpuSet(node.id for node in task.topology.nodes_of(cpus.mask) if node.id != NO_NODE)

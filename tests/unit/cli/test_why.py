@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Command why: it says in plain words who has which CPUs, since when, why, and what has changed since."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.unit.cli.builders import Command, Daemon
+
+
+@pytest.fixture(scope="module")
+def asked() -> Iterator[Daemon]:
+    """A daemon on CPUs 2-7 of cores with two threads; CPU 7 is reserved."""
+    daemon = Daemon(settings={"reserved-cpus": "7"})
+    try:
+        daemon.run("allocate", "nova", "3")
+        daemon.run("allocate", "ovs", "1", "--numa-node", "0", "--take")
+        daemon.run("hugepages", "pages", "--count", "4")
+        daemon.run("allocate", "gone", "1")
+        daemon.run("release", "gone")
+        yield daemon
+    finally:
+        daemon.stop()
+
+
+def test_why_a_service_has_its_cpus(asked: Daemon) -> None:
+    lines = asked.text("why", "nova").splitlines()
+    assert lines[0] == "'nova' holds 3 CPUs: 2-4 (pool isolated, legacy, NUMA node 0, 1 L3 domain)."
+    assert "It has CPUs 2-4 since " in lines[3]
+    assert lines[4].endswith(": nothing -> 2-4")
+    assert lines[5].startswith("  request: allocate_cores num_of_cores=3")
+    assert lines[6].endswith(f", pid {os.getpid()}, uid {os.geteuid()}")
+    assert lines[7].startswith("  decided by: Only NUMA node 0 is possible")
+    assert lines[8] == "  settings then: reserved-cpus=7; they are the same now"
+    assert lines[9] == "Nothing has changed since then."
+
+
+def test_why_names_who_else_is_on_the_cores(asked: Daemon) -> None:
+    assert "On its cores: 'ovs' has CPUs 5." in asked.text("why", "nova")
+    assert "On its core 4-5: 'nova' has CPUs 4." in asked.text("why", "--cpu", "5")
+
+
+@pytest.mark.parametrize(
+    ("cpu", "sentence"),
+    [
+        ("2", "CPU 2 belongs to 'nova'."),
+        ("6", "CPU 6 is free: it is in a pool, and no service owns it."),
+        ("7", "CPU 7 is reserved: the option reserved-cpus keeps it out of every pool."),
+        ("0", "CPU 0 is in no pool: the kernel does not isolate it, and the option cpu-pool does not name it."),
+    ],
+)
+def test_why_a_cpu_is_as_it_is(cpu: str, sentence: str, asked: Daemon) -> None:
+    assert asked.text("why", "--cpu", cpu).splitlines()[0] == sentence
+
+
+def test_why_of_a_cpu_that_does_not_exist_is_refused(asked: Daemon) -> None:
+    assert "This host has no CPU 99: its CPUs are 0-7" in asked.failure(1, "why", "--cpu", "99")
+    result = asked.run("why", "--cpu", "99", "--json")
+    assert (result.exit_code, json.loads(result.stdout)) == (1, {"error": "This host has no CPU 99: its CPUs are 0-7"})
+
+
+def test_why_of_hugepages(asked: Daemon) -> None:
+    text = asked.text("why", "pages")
+    assert text.startswith("'pages' holds no CPUs.\nIt has 4 hugepages of 2M on NUMA node 0.\n")
+    assert "decided by: 4 hugepages fit into the " in text
+
+
+def test_why_of_a_misspelt_service_names_the_right_one(asked: Daemon) -> None:
+    assert "did you mean 'nova'?" in asked.failure(1, "why", "novaa")
+
+
+def test_why_of_a_service_that_gave_its_cpus_back(asked: Daemon) -> None:
+    sentence = asked.failure(1, "why", "gone")
+    assert "Service 'gone' holds nothing. It held 6 until " in sentence
+    assert "and gave it back" in sentence
+
+
+def test_why_of_a_service_that_lost_its_cpus_names_the_taker(asked: Daemon) -> None:
+    asked.run("allocate", "victim", "1")
+    asked.run("allocate", "taker", "1", "--numa-node", "0", "--take")
+    asked.run("allocate", "ovs", "2", "--numa-node", "0", "--take")
+    lost = [each for each in asked.json("history") if each.get("taken_by") and each["after"] is None]
+    for each in lost:
+        sentence = asked.failure(1, "why", each["service"])
+        ((taker, cpus),) = each["taken_by"].items()
+        assert f"when '{taker}' took CPUs {cpus}" in sentence
+    asked.run("release", "victim")
+    asked.run("release", "taker")
+
+
+def test_why_json_is_the_daemons_answer(asked: Daemon) -> None:
+    answer = asked.json("why", "nova")
+    assert answer["claim"]["service_name"] == "nova"
+    assert answer["granted"]["request"]["num_of_cores"] == 3
+
+
+@pytest.mark.parametrize("arguments", [[], ["nova", "--cpu", "2"]])
+def test_why_needs_a_service_or_a_cpu(arguments: list[str], asked: Daemon) -> None:
+    assert "Give either SERVICE or --cpu" in asked.misuse("why", *arguments)
+
+
+def test_why_without_a_daemon(offline: Command) -> None:
+    assert "No daemon serves" in offline.failure(3, "why", "nova")

@@ -1,0 +1,128 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Archive: the readings of the past, answered in another thread, a bounded number at once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from epa_orchestrator.allocation.host import Host
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.settings import Settings
+from epa_orchestrator.daemon import archive
+from epa_orchestrator.daemon.archive import Archive
+from epa_orchestrator.daemon.current import Current, State
+from epa_orchestrator.hardware.sysfs import RecordedSysfs
+from epa_orchestrator.peer import Peer
+from epa_orchestrator.protocol.parsing import validate
+from epa_orchestrator.protocol.readings import PastReading
+from epa_orchestrator.state.opening import create
+from tests.unit.state.builders import LEDGER, PEER
+from tools.synthetic import Shape, build
+
+SYSFS = RecordedSysfs(build(Shape(cores_per_l3=8, isolated="2-7")))
+
+
+def request(**fields: Any) -> PastReading:
+    found = validate(fields)
+    assert isinstance(found, PastReading)
+    return found
+
+
+def answers(state: State, *requests: PastReading, peers: tuple[Peer, ...] = (PEER,)) -> list[dict[str, Any]]:
+    """The answers to requests that come at once."""
+
+    async def ask() -> list[bytes]:
+        found: list[bytes] = []
+        asked = Archive(Current(Host(SYSFS, Settings()), state))
+        for number, each in enumerate(requests):
+            asked.read(each, peers[number % len(peers)], found.append)
+        for _ in range(1000):
+            if len(found) == len(requests):
+                break
+            await asyncio.sleep(0.01)
+        asked.close()
+        return found
+
+    return [json.loads(answer) for answer in asyncio.run(ask())]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> State:
+    path = tmp_path / "state.db"
+    create(path, LEDGER, PEER, 1.0)
+    return State(LEDGER, None, None, database=path)
+
+
+def test_the_newest_events_are_answered_in_order(state: State) -> None:
+    (answer,) = answers(state, request(action="get_history", limit=3))
+    assert [event["id"] for event in answer["events"]] == [2, 3, 4]
+    assert answer["more"] is True
+    (answer,) = answers(state, request(action="get_history", limit=4))
+    assert (len(answer["events"]), answer["more"]) == (4, False)
+
+
+def test_an_answer_is_bounded_in_bytes(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_MAX_ANSWER_BYTES", 10)
+    (answer,) = answers(state, request(action="get_history"))
+    assert ([event["id"] for event in answer["events"]], answer["more"]) == ([4], True)
+
+
+def test_a_read_only_daemon_shows_the_history(state: State) -> None:
+    (answer,) = answers(state._replace(problem="The disk is broken"), request(action="get_history"))
+    assert (len(answer["events"]), answer["state_error"]) == (4, "The disk is broken")
+
+
+def test_a_daemon_without_a_database_refuses(tmp_path: Path) -> None:
+    for state in (State(Ledger(), None, "No."), State(Ledger(), None, "No.", database=tmp_path / "none.db")):
+        (answer,) = answers(state, request(action="get_history"))
+        assert answer["error"].startswith("The history cannot be read, because the state database ")
+
+
+def test_an_unknown_field_is_a_warning(state: State) -> None:
+    (answer,) = answers(state, request(action="get_history", colour="red"))
+    assert "colour" in answer["warnings"][0]
+
+
+def test_one_user_cannot_fill_the_queue(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_MOST_OF_ONE_USER", 3)
+    mine, other = Peer(1, 1000, 0), Peer(2, 1001, 0)
+    found = answers(state, *[request(action="get_history")] * 8, peers=(mine, mine, mine, other))
+    refused = [answer for answer in found if "error" in answer]
+    assert {answer["error"] for answer in refused} == {"Too many requests for the history wait: try again in a moment"}
+    assert len(refused) == 3
+
+
+def test_the_queue_is_bounded(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_MOST_WAITING", 2)
+    peers = tuple([Peer(1, uid, 0) for uid in range(5)])
+    found = answers(state, *[request(action="get_history")] * 5, peers=peers)
+    assert sum("error" in answer for answer in found) == 3
+
+
+def test_answers_are_made_in_another_thread(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[threading.Thread] = []
+
+    def run(job: Any) -> None:
+        threads.append(threading.current_thread())
+        job.answer = b"{}"
+
+    monkeypatch.setattr(archive._Job, "run", run)
+    assert answers(state, request(action="get_claim", cpu=2)) == [{}]
+    assert threads != [threading.main_thread()]
+
+
+def test_a_bug_is_an_internal_error(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(_: Any) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr(archive._Job, "run", run)
+    (answer,) = answers(state, request(action="get_history"))
+    assert answer["error"].startswith("Internal error")

@@ -1,0 +1,195 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Peer names: what the kernel tells of a process, as far as it does, and never an error."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from epa_orchestrator.daemon.peer_names import NameReader, snap_of_label, units_of
+from epa_orchestrator.daemon.peers import peer_of
+from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
+
+
+@pytest.mark.parametrize(
+    ("label", "snap"),
+    [
+        ("snap.openstack-hypervisor.nova-compute (enforce)", "openstack-hypervisor"),
+        ("snap.lxd.daemon (complain)", "lxd"),
+        ("snap.nova_blue.api (enforce)", "nova_blue"),
+        ("snap.nova.hook.configure (enforce)", "nova"),
+        ("snap.nova.api//&unconfined (enforce)", "nova"),
+        (":lxd-c1_<var-snap-lxd>:snap.nova.api (enforce)", "nova"),
+        ("unconfined", None),
+        ("", None),
+        ("/usr/sbin/cupsd (enforce)", None),
+        ("snap-update-ns.nova (enforce)", None),
+        ("/home/x/snap.nova.api (enforce)", None),
+        ("snap.NOVA.api (enforce)", None),
+        (f"snap.{'x' * 41}.api (enforce)", None),
+        ("system_u:system_r:init_t:s0", None),
+    ],
+)
+def test_the_snap_of_a_label(label: str, snap: str | None) -> None:
+    assert snap_of_label(label) == snap
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "names"),
+    [
+        ("0::/system.slice/ovs.service\n", (None, "ovs.service")),
+        ("0::/system.slice/snap.nova.api.service\n", ("nova", "snap.nova.api.service")),
+        ("0::/system.slice/system-x.slice/x@1.service/payload\n", (None, "x@1.service")),
+        ("0::/user.slice/user-0.slice/session-4.scope\n", (None, "session-4.scope")),
+        (
+            "0::/user.slice/user-1000.slice/user@1000.service/app.slice/snap.juju.juju-0a1b.scope\n",
+            ("juju", "user@1000.service"),
+        ),
+        # What a process with a subtree of its own makes in it is not its unit.
+        ("0::/system.slice/docker.service/root.service\n", (None, "docker.service")),
+        ("9:name=systemd:/system.slice/a.service\n1:cpu:/x.service\n0::/\n", (None, "a.service")),
+        ("1:cpu:/x.service\n0::/system.slice/b.service\n", (None, "b.service")),
+        ("0::/\n", (None, None)),
+        ("", (None, None)),
+        ("rubbish\n::\n:::\n", (None, None)),
+        ("0::/../../x.service\n", (None, "x.service")),
+    ],
+)
+def test_the_snap_and_the_unit_of_a_control_group(cgroups: str, names: tuple[str | None, str | None]) -> None:
+    assert units_of(cgroups) == names
+
+
+@contextlib.contextmanager
+def connected_pair() -> Generator[socket.socket]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours
+
+
+def proc(base: Path, pid: int, comm: bytes, cgroup: bytes = b"0::/\n") -> Path:
+    directory = base / str(pid)
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "comm").write_bytes(comm)
+    (directory / "cgroup").write_bytes(cgroup)
+    return base
+
+
+def test_a_real_peer_has_its_own_names() -> None:
+    with connected_pair() as connection:
+        names = NameReader().names_of(connection, peer_of(connection))
+    assert names.comm == Path(f"/proc/{os.getpid()}/comm").read_text().removesuffix("\n")
+
+
+def test_a_peer_under_a_name_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    code = (
+        "import ctypes, socket, sys; ctypes.CDLL(None).prctl(15, b'nova\\x1b[2J\\xff');"
+        "s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); s.recv(1)"
+    )
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        with subprocess.Popen([sys.executable, "-c", code, str(path)]) as process:
+            accepted, _ = listening.accept()
+            with accepted:
+                names = NameReader().names_of(accepted, peer_of(accepted))
+            assert process.wait(30) == 0
+    assert names.comm == "nova\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_peer_that_is_gone_has_no_names(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=30)
+        accepted, _ = listening.accept()
+        with accepted:
+            peer = peer_of(accepted)
+            # Another process may have the number by now.
+            reader = NameReader(proc(tmp_path / "proc", peer.pid, b"other\n"))
+            assert reader.names_of(accepted, peer) == UNNAMED
+
+
+def test_a_peer_in_another_pid_namespace_has_no_names(tmp_path: Path) -> None:
+    reader = NameReader(proc(tmp_path, 0, b"idle\n"))
+    with connected_pair() as connection:
+        assert reader.names_of(connection, Peer(0, 0, 0)) == UNNAMED
+
+
+def test_a_closed_connection_has_no_names() -> None:
+    with connected_pair() as connection:
+        peer = peer_of(connection)
+    reader = NameReader(Path("/nowhere"))
+    assert reader.names_of(connection, peer) == UNNAMED
+
+
+@pytest.mark.parametrize("comm", [b"", b"\n"])
+def test_an_empty_name_is_none(comm: bytes, tmp_path: Path) -> None:
+    with connected_pair() as connection:
+        reader = NameReader(proc(tmp_path, os.getpid(), comm))
+        assert reader.names_of(connection, peer_of(connection)).comm is None
+
+
+def test_names_are_bounded(tmp_path: Path) -> None:
+    cgroup = b"0::/" + b"x" * 3000 + b".service\n"
+    with connected_pair() as connection:
+        names = NameReader(proc(tmp_path, os.getpid(), b"y" * 5000, cgroup)).names_of(connection, peer_of(connection))
+    assert (len(names.comm or ""), len(names.unit or "")) == (255, 255)
+
+
+def test_names_are_remembered_for_a_moment(tmp_path: Path) -> None:
+    now = 100.0
+    reader = NameReader(proc(tmp_path, os.getpid(), b"first\n"), lambda: now)
+    with connected_pair() as connection:
+        peer = peer_of(connection)
+        assert reader.names_of(connection, peer).comm == "first"
+        proc(tmp_path, os.getpid(), b"second\n")
+        assert reader.names_of(connection, peer).comm == "first"
+        now += 1.1
+        assert reader.names_of(connection, peer).comm == "second"
+    reader.close()
+
+
+def test_a_few_processes_are_remembered(tmp_path: Path) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    reader = NameReader(tmp_path)
+    children = [subprocess.Popen(["sleep", "60"]) for _ in range(20)]
+    try:
+        with connected_pair() as connection:
+            for child in children:
+                reader.names_of(connection, Peer(child.pid, 0, 0))
+        assert len(os.listdir("/proc/self/fd")) <= before + 17
+        reader.close()
+        assert len(os.listdir("/proc/self/fd")) == before
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def test_files_that_are_denied_are_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each denial would be a line in the kernel's log."""
+    opened: list[str] = []
+
+    def denied(path: str, *_: object) -> int:
+        opened.append(path.rpartition("/")[2])
+        raise PermissionError
+
+    reader = NameReader(tmp_path)
+    monkeypatch.setattr("epa_orchestrator.daemon.peer_names.os.open", denied)
+    with connected_pair() as connection:
+        for _ in range(3):
+            assert reader.names_of(connection, peer_of(connection)) == PeerNames()
+            reader.close()
+    assert opened == ["comm", "cgroup"]

@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Sentences: what decided, for each kind of request; more about placements is in test_explanation."""
+
+from __future__ import annotations
+
+import pytest
+
+from epa_orchestrator.allocation.allocate import Terms, allocate, release
+from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.pools import build_pools
+from epa_orchestrator.allocation.settings import parse_settings
+from epa_orchestrator.allocation.taken import NOTHING_TAKEN, Taken
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.daemon import sentences
+from epa_orchestrator.placement.cost import LEVELS
+from epa_orchestrator.placement.difference import Difference
+from epa_orchestrator.placement.search import Placed
+from epa_orchestrator.protocol.parsing import validate
+from epa_orchestrator.protocol.requests import AllocateHugepages, Allocating
+from tests.machines import made_up
+from tools.synthetic import Shape
+
+POOLS = build_pools(
+    made_up(Shape(packages=2, cores_per_l3=4, threads_per_core=2, isolated="2-7,10-15")), None, parse_settings({})
+)
+HELD = Ledger.of([Claim("a", "isolated", CpuSet.parse("2-3"), EMPTY, "legacy")], {})
+
+
+def request(action: str, **fields: object) -> Allocating:
+    found = validate({"action": action, "service_name": "a", **fields})
+    assert isinstance(found, Allocating)
+    return found
+
+
+def test_a_release() -> None:
+    grant = release(HELD, "isolated", "a")
+    asked = request("allocate_cores", num_of_cores=-1)
+    assert sentences.of_change(asked, grant, NOTHING_TAKEN) == "The service gives back all its CPUs."
+    asked = request("allocate_numa_cores", numa_node=0, num_of_cores=-1)
+    assert sentences.of_change(asked, grant, NOTHING_TAKEN) == "The service gives back its CPUs of NUMA node 0."
+
+
+@pytest.mark.parametrize(
+    ("asked", "count", "begin"),
+    [
+        (request("allocate_cores"), None, "The default size comes to 9 CPUs. Only NUMA nodes 0-1 are possible"),
+        (request("allocate_cores_percent", percent=1), 1, "1 % of the pool comes to 1 CPU. NUMA node 0 fits tighter"),
+        (request("allocate_cores", num_of_cores=1), 1, "NUMA node 0 fits tighter: it leaves 3 CPUs of its L3 caches"),
+    ],
+)
+def test_a_size_that_the_request_does_not_name(asked: Allocating, count: int | None, begin: str) -> None:
+    grant = allocate(Ledger(), POOLS.isolated, Terms("a"), count)
+    assert sentences.of_change(asked, grant, NOTHING_TAKEN).startswith(begin)
+
+
+def test_a_service_that_keeps_what_it_holds() -> None:
+    grant = allocate(HELD, POOLS.isolated, Terms("a"), 2)
+    sentence = sentences.of_change(request("allocate_cores", num_of_cores=2), grant, NOTHING_TAKEN)
+    assert sentence == "The service keeps the CPUs that it holds: it asks for as many as it has."
+
+
+def test_services_that_lose_cpus() -> None:
+    asked = request("allocate_numa_cores", numa_node=1, num_of_cores=2)
+    sentence = sentences.of_loss(asked, "ovs", Taken({"nova": "2"}))
+    assert sentence is not None
+    assert sentence.startswith("'ovs' asked for CPUs of NUMA node 1, and such a request may take CPUs")
+    assert sentences.of_loss(asked, "ovs", NOTHING_TAKEN) is None
+
+
+def test_hugepages() -> None:
+    fields = {"service_name": "a", "node_id": 0, "size_kb": 2048}
+    asked = validate({"action": "allocate_hugepages", "hugepages_requested": 4, **fields})
+    assert isinstance(asked, AllocateHugepages)
+    expected = "4 hugepages fit into the 10 of 2048 KiB on NUMA node 0 that the service could have."
+    assert sentences.of_hugepages(asked, 10) == expected
+    removed = validate({"action": "allocate_hugepages", "hugepages_requested": -1, **fields})
+    assert isinstance(removed, AllocateHugepages)
+    expected = "The service removes its record of hugepages of 2048 KiB on NUMA node 0."
+    assert sentences.of_hugepages(removed, 10) == expected
+
+
+@pytest.mark.parametrize("level", [level for level in LEVELS if level != "lowest_cpu"])
+def test_every_level_has_words(level: str) -> None:
+    task = allocate(Ledger(), POOLS.isolated, Terms("a"), 2).task
+    assert task is not None
+    sentence = sentences.of_grant(task, Placed([CpuSet.parse("2,10")], Difference((1,), level, 1, 12)))
+    assert sentence.startswith("NUMA node 0 ")
+    assert ", NUMA node 1 would " in sentence
+    assert " 12" in sentence
+    assert "{" not in sentence
+
+
+def test_several_nodes_have_a_plural() -> None:
+    task = allocate(Ledger(), POOLS.isolated, Terms("a"), 2).task
+    assert task is not None
+    placed = Placed([CpuSet.parse("2,4")], Difference((2, 3), "l3_left_over", 4, 8))
+    assert sentences.of_grant(task, placed) == (
+        "NUMA nodes 0-1 fit tighter: they leave 4 CPUs of their L3 caches unused, NUMA nodes 2-3 would leave 8."
+    )
