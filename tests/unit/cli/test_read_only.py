@@ -72,7 +72,7 @@ def test_failed_command_without_daemon_says_it_too(read_only: Daemon) -> None:
     result = read_only.run("history", "--machine", "no-such")
     assert result.exit_code == 4
     failure, note = result.stderr.splitlines()
-    assert failure.startswith("epa-orchestrator: The state database ")
+    assert failure.startswith("epa-orchestrator: There is no history of the recorded machine ")
     assert note.startswith("READ-ONLY: ")
 
 
