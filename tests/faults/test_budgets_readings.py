@@ -50,9 +50,9 @@ CLAIMS: Final = {256: 128, 1024: 512, 4096: 2000}
 SIZES: Final = [pytest.param(cpus, id=f"{cpus} CPUs") for cpus in SHAPES]
 
 
-def request(action: str) -> Reading:
+def request(action: str) -> PresentReading:
     made = validate({"action": action})
-    assert isinstance(made, Reading)
+    assert isinstance(made, PresentReading)
     return made
 
 
@@ -72,7 +72,7 @@ def host(cpus: int, **options: object) -> Host:
     return made
 
 
-def answer(readings: Queries, ledger: Ledger, asked: Reading) -> bytes:
+def answer(readings: Queries, ledger: Ledger, asked: PresentReading) -> bytes:
     return readings.answer(ledger, readings._host.pools(), asked)
 
 
@@ -128,7 +128,7 @@ def least(times: int, work: Callable[[], object]) -> float:
     return min(cost(work) for _ in range(times))
 
 
-def after_changes(times: int, readings: Queries, asked: Reading, ledgers: Iterator[Ledger]) -> float:
+def after_changes(times: int, readings: Queries, asked: PresentReading, ledgers: Iterator[Ledger]) -> float:
     """The least cost of a reading that follows a change."""
     return min(cost(partial(answer, readings, ledger, asked)) for ledger in islice(ledgers, times))
 

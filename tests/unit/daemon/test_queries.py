@@ -25,23 +25,23 @@ from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.protocol.answers import MemoryAnswer, NodeHugepages, PageCapacity
 from epa_orchestrator.protocol.machine import MachineAnswer
 from epa_orchestrator.protocol.parsing import validate
-from epa_orchestrator.protocol.readings import Reading
+from epa_orchestrator.protocol.readings import PresentReading
 from tests.unit.daemon.hosts import SHAPE, host
 from tools.synthetic import Shape, build
 
 Pages = dict[str, dict[PageKind, int]]
 
 
-def reading(action: str, **fields: object) -> Reading:
+def reading(action: str, **fields: object) -> PresentReading:
     request = validate({"action": action, **fields})
-    assert isinstance(request, Reading)
+    assert isinstance(request, PresentReading)
     return request
 
 
 MEMORY, LIST = reading("get_memory_info"), reading("list_allocations")
 
 
-def answer(readings: Queries, ledger: Ledger, request: Reading) -> bytes:
+def answer(readings: Queries, ledger: Ledger, request: PresentReading) -> bytes:
     return readings.answer(ledger, readings._host.pools(), request)
 
 
@@ -185,7 +185,7 @@ def test_only_cpus_of_the_pools_are_listed_as_withheld() -> None:
     assert json.loads(answer(readings, ledger, LIST))["allocations"][0]["withheld_cpus"] == "9"
 
 
-def prepare(readings: Queries, ledger: Ledger, request: Reading) -> int:
+def prepare(readings: Queries, ledger: Ledger, request: PresentReading) -> int:
     """How many steps the preparation takes."""
     steps = 1
     while not readings.prepare(ledger, readings._host.pools(), request):
