@@ -56,7 +56,7 @@ class Soak:
         return statistics.median(watched / alone for alone, watched in self.cpu_us)
 
 
-def soak(directory: Path, watchers: int = _WATCHERS, rounds: int = 10, seconds: float = 1.0) -> Soak:
+def soak(directory: Path, watchers: int = _WATCHERS, rounds: int = 20, seconds: float = 0.5) -> Soak:
     """Measure pairs of rounds, with the state of the daemons below `directory`."""
     result, shape = Soak(), machine(_CPUS)
     work = scripts("cores", shape, _SERVICES, _CLIENTS)
@@ -107,7 +107,7 @@ def main() -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.watch", description=__doc__)
     parser.add_argument("--watchers", type=int, default=_WATCHERS, help=f"clients that watch, default {_WATCHERS}")
-    parser.add_argument("--rounds", type=int, default=10, help="pairs of rounds of a second, default 10")
+    parser.add_argument("--rounds", type=int, default=20, help="pairs of rounds of half a second, default 20")
     parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), help="a directory on the disk to measure")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="epa-", dir=arguments.directory) as directory:

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from epa_orchestrator.protocol.answers import (
     Allocation,
@@ -30,6 +30,7 @@ from epa_orchestrator.protocol.answers import (
     Placement,
     PoolSummary,
 )
+from epa_orchestrator.protocol.machine import CoreThreads, MachineAnswer, MachineDescription, Node, PackageCpus
 
 Json: TypeAlias = dict[str, Any]
 
@@ -126,6 +127,22 @@ class _Whole(Answer):
         return self.head.encode_with([each.model_dump_json(exclude_none=True).encode() for each in self.allocations])
 
 
+_MACHINE: Final = MachineAnswer(
+    states={"claimed": "1-3", "free": "0,4,6-7", "withheld": "5"},
+    pools={"isolated": "2-7", "general": "0-1"},
+    machine=MachineDescription(
+        present="0-7",
+        online="0-7",
+        isolated="2-7",
+        packages=[PackageCpus(id="0", cpus="0-7")],
+        nodes=[Node(id=0, cpus="0-7", distances=[10], memory_kb=1024, hugepages=[])],
+        l3_domains=["0-7"],
+        l2_clusters=[],
+        cores=[CoreThreads(cpus="0-7", type=None)],
+    ),
+)
+
+
 def answer_to(request: Json) -> Answer:
     """The answer of a daemon, in its own models: service `a` holds CPUs 2-3 and hugepages, `g` holds CPU 1."""
     match request["action"]:
@@ -138,6 +155,8 @@ def answer_to(request: Json) -> Answer:
                 "node1": NodeHugepages(capacity=[], allocations={}),
             }
             return MemoryAnswer(service_name="", numa_hugepages=nodes)
+        case "get_machine":
+            return _MACHINE
         case "allocate_hugepages":
             names = ("service_name", "node_id", "size_kb", "hugepages_requested")
             fields = {name: request[name] for name in names}

@@ -55,6 +55,7 @@ CALLS: Final[dict[str, Callable[[Client], Answer | None]]] = {
     "allocate_percent": lambda client: client.allocate_percent("a", 30, "general", explain=True),
     "allocate_in_node": lambda client: client.allocate_in_node("a", 0, 2, explain=True),
     "set_hugepages": lambda client: client.set_hugepages("a", 0, 2048, -1),
+    "machine": lambda client: client.machine(),
 }
 
 COMMANDS: Final = [
@@ -68,6 +69,7 @@ COMMANDS: Final = [
     ["explain", "a", "2"],
     ["release", "a"],
     ["hugepages"],
+    ["map"],
     ["hugepages", "a", "--count", "1"],
 ]
 
@@ -174,9 +176,16 @@ class Result:
             assert self.stderr.startswith("epa-orchestrator: "), shown
             assert self.stderr.endswith("\n"), shown
             assert is_shown_as_one_line(self.stderr[:-1]), shown
-            assert self.stdout == "" or self.words[0] == "explain", shown
+            assert self.stdout == "" or self.words[0] == "explain" or self._printed_error(), shown
         elif self.code == 0:
-            assert self.stderr == "", shown
+            says = self.words[0] == "allocate" and "--json" not in self.words
+            assert len(self.stderr.splitlines()) == says, shown
+            assert is_shown_as_one_line(self.stderr.rstrip("\n")) or not says, shown
+
+    def _printed_error(self) -> bool:
+        """Whether stdout has the same sentence as JSON, as with --json."""
+        sentence = self.stderr.removeprefix("epa-orchestrator: ").rstrip("\n")
+        return "--json" in self.words and json.loads(self.stdout) == {"error": sentence}
 
 
 def run(server: HostileServer, words: list[str]) -> Result:

@@ -26,7 +26,7 @@ MOST_MIB: Final = 30.0
 
 def test_watching_clients_slow_others_hardly_down(long: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="epa-", dir="/var/tmp") as directory:
-        found = soak(Path(directory), rounds=30 if long else 6)
+        found = soak(Path(directory), rounds=60 if long else 12)
     print(
         f"CPU time {found.cpu_ratio:.2f}, rate {found.rate_ratio:.2f}, memory {found.memory}, {found.dropped} dropped"
     )

@@ -14,6 +14,8 @@ from epa_orchestrator.protocol.machine import MachineAnswer
 #: The most CPUs and the most NUMA nodes: Linux has at most 8,192 and 1,024. A view takes time and memory for each.
 _MAX_CPUS: Final = 16_384
 _MAX_NODES: Final = 1024
+#: The most CPUs of all NUMA nodes together: on some machines every node lists every CPU.
+_MAX_CPUS_IN_NODES: Final = 8 * _MAX_CPUS
 
 
 def find_mistake(answer: MachineAnswer) -> str | None:
@@ -23,6 +25,9 @@ def find_mistake(answer: MachineAnswer) -> str | None:
         return f"the machine has {len(machine.nodes)} NUMA nodes"
     if len(CpuSet.parse(machine.present)) > _MAX_CPUS:
         return f"the machine has more than {_MAX_CPUS} CPUs"
+    in_nodes = sum([len(CpuSet.parse(node.cpus)) for node in machine.nodes])
+    if in_nodes > _MAX_CPUS_IN_NODES:
+        return f"the NUMA nodes have {in_nodes} CPUs"
     parts = {
         "cores": [core.cpus for core in machine.cores],
         "packages": [package.cpus for package in machine.packages],

@@ -102,7 +102,7 @@ class Orchestrator:
                 self._upkeep.review_for_listing()
         elif self._current.problem is not None:
             problem = self._current.problem
-            answer = error_answer(f"{problem}; until then only list_allocations and get_memory_info are served")
+            answer = error_answer(f"{problem}; until then only the reading actions are served")
             send(reply, answer, peer, request, problem, "read-only")
         else:
             self._waiting.append(Waiting(request, peer, reply, names))

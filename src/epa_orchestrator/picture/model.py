@@ -273,11 +273,11 @@ def _is_id(name: str) -> bool:
 
 def _by_cpu(domains: Sequence[CpuSet]) -> dict[int, tuple[int, ...]]:
     """By CPU, the numbers of the domains that it is in."""
-    found: dict[int, tuple[int, ...]] = {}
+    found: dict[int, list[int]] = {}
     for number, cpus in enumerate(domains):
         for cpu in cpus:
-            found[cpu] = (*found.get(cpu, ()), number)
-    return found
+            found.setdefault(cpu, []).append(number)
+    return {cpu: tuple(numbers) for cpu, numbers in found.items()}
 
 
 def _average_size(domains: Sequence[CpuSet]) -> float:

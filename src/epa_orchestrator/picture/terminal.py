@@ -4,7 +4,7 @@
 """Terminal: draws a picture with characters, for any number of columns, with colours or without.
 
 Small machines show the id of each CPU above its mark. Larger ones show the marks only, and the CPUs of each box in its
-label.
+lower border.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from epa_orchestrator.units import format_size
 
 #: The most lines of boxes with the id of each CPU; a higher drawing has the marks only.
 _MOST_LINES: Final = 48
-#: The most columns of a service's name in the legend, and of the CPU list in a label.
+#: The most columns of a service's name in the legend, and of the CPU list in a border.
 _NAME: Final = 24
 _LIST: Final = 20
 _LONGEST_BAR: Final = 40
@@ -81,12 +81,11 @@ class _Form:
             return len(core.cpus) * (self.thread + 1) + 1, 2
         return len(core.cpus) * self.thread, 1
 
-    def label(self, group: Group) -> str:
-        """The label of a box; without ids the innermost box names its CPUs."""
+    def foot(self, group: Group) -> str:
+        """The text in the lower border of a box: without ids, the CPUs of the innermost one."""
         if self.ids or not group.cores:
-            return group.label
-        cpus = CpuSet(cpu.id for core in group.cores for cpu in core.cpus)
-        return f"{group.label}: {shorten_list(str(cpus), _LIST)}"
+            return ""
+        return shorten_list(str(CpuSet(cpu.id for core in group.cores for cpu in core.cpus)), _LIST)
 
     def mark(self, cpu: Cpu) -> str:
         """The text of a thread without its id."""
@@ -139,7 +138,7 @@ def _arrange(picture: Picture, columns: int, form: _Form) -> Arrangement:
         gap=(1, 0),
         core_gap=(0 if form.ids else 1, 0),
         core=form.core,
-        label=lambda group: cell_len(form.label(group)) + 2,
+        label=lambda group: max(cell_len(group.label), len(form.foot(group))) + 2,
     )
     return arrange(picture.groups, columns, measures)
 
@@ -186,12 +185,17 @@ def _paint_spots(canvas: _Canvas, spots: Iterable[Spot], x: int, y: int, form: _
 def _paint_box(canvas: _Canvas, group: Group, place: tuple[int, int, int, int], form: _Form) -> None:
     x, y, width, height = place
     corners, across, down = _PLAIN if form.plain else _BORDERS[group.kind]
-    label = shorten(form.label(group), width - 4)
-    canvas.write(x, y, f"{corners[0]} {label} ".ljust(width - 1, across) + corners[1])
+    canvas.write(x, y, corners[0] + _in_border(group.label, width, across) + corners[1])
     for row in range(y + 1, y + height - 1):
         canvas.write(x, row, down)
         canvas.write(x + width - 1, row, down)
-    canvas.write(x, y + height - 1, corners[3] + across * (width - 2) + corners[2])
+    canvas.write(x, y + height - 1, corners[3] + _in_border(form.foot(group), width, across) + corners[2])
+
+
+def _in_border(text: str, width: int, across: str) -> str:
+    """The border between the corners of a box of this width, with a text in it."""
+    shown = f" {shorten(text, width - 4)} " if text else ""
+    return shown.ljust(width - 2, across)
 
 
 def _paint_core(canvas: _Canvas, core: Core, x: int, y: int, form: _Form) -> None:

@@ -34,7 +34,8 @@ HINT = "To see what is in the way, run: epa-orchestrator explain "
     ],
 )
 def test_the_command_of_a_request(fields: dict[str, Any], words: str) -> None:
-    request = RoomRequest(**{"action": "allocate_cores", "service_name": "nova", "pool": "isolated", **fields})
+    named = {"action": "allocate_cores", "service_name": "nova", "pool": "isolated"}
+    request = RoomRequest.model_validate(named | fields)
     assert command(request) == f"epa-orchestrator {words}"
 
 

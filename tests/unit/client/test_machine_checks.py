@@ -28,8 +28,8 @@ def answer(states: dict[str, str] | None = None, **machine: Any) -> MachineAnswe
     return MachineAnswer(states=states or {"free": "0-3"}, pools={}, machine=found.model_copy(update=machine))
 
 
-def node(number: int) -> Node:
-    return Node(id=number, cpus="0-3", distances=[10], memory_kb=None, hugepages=[])
+def node(number: int, cpus: str = "0-3") -> Node:
+    return Node(id=number, cpus=cpus, distances=[10], memory_kb=None, hugepages=[])
 
 
 def cores(*lists: str) -> list[CoreThreads]:
@@ -52,6 +52,7 @@ def test_machine_whose_nodes_overlap_is_fine() -> None:
         (answer(cores=cores("0-16384")), "cores has more than 16384 CPUs"),
         (answer(present="0-65535"), "the machine has more than 16384 CPUs"),
         (answer(nodes=[node(0)] * 1025), "the machine has 1025 NUMA nodes"),
+        (answer(nodes=[node(0, "0-65535")] * 3), "the NUMA nodes have 196608 CPUs"),
     ],
 )
 def test_machine_that_no_daemon_shows_is_refused(wrong: MachineAnswer, mistake: str) -> None:

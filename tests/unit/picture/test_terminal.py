@@ -91,11 +91,12 @@ def test_hybrid_cores_have_as_many_threads_as_they_have() -> None:
     assert "[ .  .][ .][ .]" in drawn(build_picture(machine, {"free": machine.online}, []), 120)
 
 
-def test_large_machines_have_marks_only_and_their_cpus_in_the_labels() -> None:
+def test_large_machines_have_marks_only_and_their_cpus_in_the_borders() -> None:
     machine = made_up(Shape(2, 4, 4, 8, 2))
     text = drawn(build_picture(machine, {"free": machine.online}, []))
-    assert "╭ L3 1: 8-15,264-271 ┄" in text
-    assert "┊ .. .. .. .. .. .. .. ..  ┊" in text
+    assert "╭ L3 1 ┄" in text
+    assert "╰ 8-15,264-271 ┄" in text
+    assert "┊ .. .. .. .. .. .. .. .. ┊" in text
 
 
 def test_marks_of_two_letters_leave_a_blank_between_threads() -> None:
@@ -103,7 +104,7 @@ def test_marks_of_two_letters_leave_a_blank_between_threads() -> None:
     owners = [(f"s{number:03}", CpuSet([number])) for number in range(100)]
     states: dict[CpuState, CpuSet] = {"claimed": CpuSet(range(100)), "free": machine.online - CpuSet(range(100))}
     text = drawn(build_picture(machine, states, owners), 120)
-    assert "┊ w .  y .  z .  AA.  AB.  AC.  AD.  AE.  ┊" in text
+    assert "AB.  AC.  AD.  AE. " in text
     assert "Aw s099 1" in text
 
 
