@@ -31,6 +31,7 @@ from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.parsing import validate
+from epa_orchestrator.protocol.readings import PresentReading
 from epa_orchestrator.state import database_files, opening
 from epa_orchestrator.state.legacy_state import read_legacy_state
 from tools.synthetic import Shape, build
