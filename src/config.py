@@ -183,10 +183,12 @@ class HistoryParams(pydantic.BaseModel):
 
     service: Annotated[str, pydantic.Field(max_length=255)] = ""
     limit: Annotated[int, pydantic.Field(ge=1, le=1000)] = 50
+    since: _Word = ""
 
     def words(self) -> list[str]:
         """The words of the command."""
-        return ["history", f"--limit={self.limit}", *(["--", self.service] if self.service else [])]
+        since = [f"--since={self.since}"] if self.since else []
+        return ["history", f"--limit={self.limit}", *since, *(["--", self.service] if self.service else [])]
 
 
 class MachineParams(pydantic.BaseModel):

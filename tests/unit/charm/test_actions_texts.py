@@ -87,6 +87,15 @@ def test_history_of_one_service(served: Unit) -> None:
     assert "nova" not in results(served, "history", service="ceph", limit=5)["text"]
 
 
+def test_history_since_a_time(served: Unit) -> None:
+    assert "nova" in results(served, "history", since="2h ago")["text"]
+    assert "nova" not in results(served, "history", since="2037-01-01")["text"]
+
+
+def test_history_needs_a_time_that_can_be_read(served: Unit) -> None:
+    assert "sometime" in served.failure("history", {"since": "sometime"})
+
+
 def test_record_is_a_machine_that_can_be_served(served: Unit) -> None:
     found = results(served, "record")
     assert json.loads(found["recording"])["format"] == "epa-orchestrator-machine/1"
