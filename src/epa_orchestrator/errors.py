@@ -34,6 +34,7 @@ class EpaError(Exception):
     ├── InvalidAnswerError   a server did not send a valid answer
     ├── DaemonError          the answer is invalid, or belongs to another request
     │   ├── Unreachable      no daemon answers, or not in time
+    │   │   └── WatchEnded   the daemon ends a watch
     │   └── RefusedByDaemon  the daemon refuses the request
     ├── ConfigureError       the options cannot be applied
     └── NotAcceptable        the settings do not fit the host or its claims

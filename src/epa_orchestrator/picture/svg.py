@@ -253,7 +253,8 @@ def _key_of_bars(column: _Column) -> None:
 
 
 def _bar(pages: Pages, x: int, width: int) -> Iterator[str]:
-    numbers = f"{pages.recorded} + {pages.others} + {pages.free} of {pages.total}"
+    recorded = f", {pages.recorded} recorded" if pages.recorded else ""
+    numbers = f"{pages.free} of {pages.total} free{recorded}"
     line = f"node {pages.node_id}, {format_size(pages.size_kb)}: {numbers}"
     yield _text("rest", x, 25, shorten(line, int(width / _CHAR)))
     lengths = split(width - _MARGIN, (pages.recorded, pages.others, pages.free))

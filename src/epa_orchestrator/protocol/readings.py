@@ -14,6 +14,9 @@ from epa_orchestrator.protocol.fields import CommonFields, Id, ServiceName
 
 #: The most events of one answer to get_history.
 MAX_EVENTS: Final = 1000
+#: Seconds since 1970 up to the year 9987, and numbers of events, which grow without an end: as far as JSON goes safely.
+Time = Annotated[int, Field(ge=0, le=253_000_000_000)]
+EventId = Annotated[int, Field(ge=0, le=2**53)]
 
 
 class ListAllocations(CommonFields):
@@ -59,9 +62,9 @@ class GetHistory(CommonFields):
     action: Literal["get_history"]
     service_name: ServiceName | None = Field(default=None, description="Only changes of this service.")
     cpu: Id | None = Field(default=None, description="Only changes by which a service got or lost this CPU.")
-    since: Id | None = Field(default=None, description="Only changes from this time on, in seconds since 1970.")
-    until: Id | None = Field(default=None, description="Only changes up to this time, in seconds since 1970.")
-    after: Id | None = Field(default=None, description="Only events after the one with this `id`.")
+    since: Time | None = Field(default=None, description="Only changes from this time on, in seconds since 1970.")
+    until: Time | None = Field(default=None, description="Only changes up to this time, in seconds since 1970.")
+    after: EventId | None = Field(default=None, description="Only events after the one with this `id`.")
     limit: Annotated[int, Field(ge=1, le=MAX_EVENTS)] = Field(default=50, description="The most events.")
 
 

@@ -121,7 +121,7 @@ def test_without_a_store_only_readings_are_served(tmp_path: Path) -> None:
         listing, pages, refused = await ask(orchestrator, LIST, {"action": "get_memory_info"}, cores("a", -1))
         assert listing["state_error"] == pages["state_error"] == "The database is a duck"
         assert (listing["total_available_cpus"], listing["remaining_available_cpus"]) == (12, 0)
-        assert refused["error"].startswith("The database is a duck; until then only list_allocations")
+        assert refused["error"].startswith("The database is a duck; until then only the reading actions")
         orchestrator.close()
 
     asyncio.run(body())

@@ -25,9 +25,11 @@ ACTIONS: dict[str, dict[str, Any]] = {
     "allocate_hugepages": {"service_name": "a", "node_id": 0, "size_kb": 2048, "hugepages_requested": 4},
     "get_machine": {},
     "watch": {},
+    "get_history": {},
+    "get_claim": {"service_name": "a"},
 }
-READING = ("list_allocations", "get_memory_info", "get_machine", "watch")
-MUTATIONS = tuple(action for action in ACTIONS if action not in READING)
+READING = ("list_allocations", "get_memory_info", "get_machine", "watch", "get_history")
+MUTATIONS = ("allocate_cores", "allocate_cores_percent", "allocate_numa_cores", "allocate_hugepages")
 WITH_POOL = ("allocate_cores", "allocate_cores_percent", "allocate_numa_cores", "list_allocations")
 WITH_POLICY = ("allocate_cores", "allocate_cores_percent", "allocate_numa_cores")
 

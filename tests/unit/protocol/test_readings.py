@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from epa_orchestrator.protocol.parsing import validate
-from epa_orchestrator.protocol.readings import GetMemoryInfo, ListAllocations
+from epa_orchestrator.protocol.readings import GetHistory, GetMemoryInfo, ListAllocations
 
 from .builders import READING, accept, encode
 
@@ -25,3 +25,9 @@ def test_listing_is_of_the_isolated_pool_unless_another_is_named() -> None:
 
 def test_memory_info_is_of_all_nodes_unless_one_is_named() -> None:
     assert validate({"action": "get_memory_info"}) == GetMemoryInfo(action="get_memory_info", node_id=None)
+
+
+def test_history_is_asked_for_after_2038() -> None:
+    request = validate({"action": "get_history", "since": 4_102_444_800})
+    assert isinstance(request, GetHistory)
+    assert request.since == 4_102_444_800
