@@ -41,7 +41,7 @@ _KERNEL_PARAMETERS: Final = frozenset(
         *("numa_balancing", "mitigations", "default_hugepagesz", "hugepagesz", "hugepages", "hugetlb_free_vmemmap"),
     }
 )
-_DEPENDENCIES: Final = ("pydantic", "typer", "rich")
+_DEPENDENCIES: Final = ("pydantic", "typer", "rich", "prometheus-client")
 
 
 @dataclass(frozen=True)
