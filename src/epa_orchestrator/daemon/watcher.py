@@ -52,7 +52,7 @@ class Watcher:
         #: The bytes that the client had not read at the last check, and when it last read something.
         self._unread = 0
         self._last_progress = shared.loop.time()
-        self._is_closed = self._is_deferred = self._sends_no_more = self._waits_for_room = False
+        self._is_closed = self._sends_no_more = self._waits_for_room = False
         shared.connections[self] = None
         shared.quotas.add(self, standing, peer.uid)
         shared.orchestrator.watchers.add(self)
@@ -112,14 +112,12 @@ class Watcher:
 
     def _ready(self) -> None:
         """Read or write: at once, or later for a user who may only read."""
-        if self._standing is not Standing.OTHER:
-            self._proceed()
-        elif not self._is_deferred:
-            self._is_deferred = True
+        if self._standing is Standing.OTHER:
             self._shared.deferred.add(self._proceed)
+        else:
+            self._proceed()
 
     def _proceed(self) -> None:
-        self._is_deferred = False
         if not self._is_closed and not self._sends_no_more:
             self._discard()
         if not self._is_closed and self._waits_for_room:
