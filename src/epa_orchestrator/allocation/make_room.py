@@ -34,6 +34,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.placement.cost import Cost, rank
 from epa_orchestrator.placement.policy import PlacementPolicy, with_wishes
 from epa_orchestrator.placement.task import Task
+from epa_orchestrator.units import count_of
 
 #: The most decisions of a search: 0.1 ms each on a small machine.
 _MOST_DECISIONS: Final = 4000
@@ -301,13 +302,13 @@ class _Search:
         number = len(plan.moves)
         fewer = "" if number == 1 else ", and no fewer do" if fewest else "; fewer may do, as not all were tried"
         sentence = (
-            f"Moving {number} claim{'s' * (number != 1)} makes room{fewer}. The request would get"
+            f"Moving {count_of(number, 'claim')} makes room{fewer}. The request would get"
             f" CPUs {plan.grant.cpus}"
         )
         return Room(plan.moves, plan.before_request, plan.grant, fewest or number == 1, self._tried, sentence)
 
     def _not_found(self) -> Room:
-        number = f"{self._tried} set{'s' * (self._tried != 1)} of claims"
+        number = f"{count_of(self._tried, 'set')} of claims"
         if self._ended:
             sentence = f"No claims were found whose moving makes room: {number} were tried, and the time is up"
         elif self._sure:
