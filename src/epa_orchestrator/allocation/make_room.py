@@ -301,10 +301,7 @@ class _Search:
     def _found(self, plan: _Plan, *, fewest: bool) -> Room:
         number = len(plan.moves)
         fewer = "" if number == 1 else ", and no fewer do" if fewest else "; fewer may do, as not all were tried"
-        sentence = (
-            f"Moving {count_of(number, 'claim')} makes room{fewer}. The request would get"
-            f" CPUs {plan.grant.cpus}"
-        )
+        sentence = f"Moving {count_of(number, 'claim')} makes room{fewer}. The request would get CPUs {plan.grant.cpus}"
         return Room(plan.moves, plan.before_request, plan.grant, fewest or number == 1, self._tried, sentence)
 
     def _not_found(self) -> Room:
