@@ -52,7 +52,7 @@ class Search(NamedTuple):
         return self.refused.model_copy(update={"make_room": found}).encode()
 
 
-class Rooms:
+class RoomSearches:
     """Runs searches one after the other; its thread starts with the first one. Use it in the event loop's thread."""
 
     def __init__(self) -> None:
