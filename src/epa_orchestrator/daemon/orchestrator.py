@@ -146,14 +146,7 @@ class Orchestrator:
         assert current.store is not None
         waiting, self._waiting = self._waiting, []
         self._alone = len(waiting) == 1
-        batch = Batch(
-            current.store,
-            current.host,
-            current.ledger,
-            current.stored_seen,
-            waiting,
-            keep_steps=bool(self.watchers),
-        )
+        batch = Batch(current.store, current.host, current.ledger, current.stored_seen, waiting)
         pools = current.known_pools()
         if pools is not None and self._pace.is_quick(pools, current.ledger, [each.request for each in waiting]):
             batch.known_quick = True

@@ -47,7 +47,8 @@ def test_the_first_line_has_the_listings_of_both_pools(tmp_path: Path) -> None:
             await ask(orchestrator, cores("a", 2), cores("g", 1) | {"pool": "general"})
             listings = await ask(orchestrator, LIST, LIST | {"pool": "general"})
             for pool, listing, other in (("isolated", *listings), ("general", *reversed(listings))):
-                assert await Watching(orchestrator).begin(pool) == {"event": "state", **listing, "other_pool": other}
+                first = {"event": "state", **listing, "other_pool": other, "hugepages": {}}
+                assert await Watching(orchestrator).begin(pool) == first
         finally:
             orchestrator.close()
 
