@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Final
 
 from epa_orchestrator.allocation.allocate import Grant
 from epa_orchestrator.allocation.claims import Change, Claim
 from epa_orchestrator.allocation.ledger import Ledger
-from epa_orchestrator.allocation.make_room import Wanted, make_room
+from epa_orchestrator.allocation.make_room import make_room
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import room
 from epa_orchestrator.placement.policy import Wishes
@@ -49,11 +50,10 @@ def seconds_to_prepare(host: Host) -> float:
                 raise FirstSetTried
             return Grant(Change(), ledger, EMPTY, None)
 
+        asked = replace(wanted, attempt=attempt)
         began = time.thread_time()
         try:
-            make_room(
-                host.ledger, host.pools, host.nodes, Wanted(wanted.terms, wanted.pool, 100, None, attempt), lambda: False
-            )
+            make_room(host.ledger, host.pools, host.nodes, asked, lambda: False)
         except FirstSetTried:
             best = min(best, time.thread_time() - began)
     return best

@@ -223,9 +223,7 @@ class Batch:
             search = search_for(ledger, self._host, pools, request, answer)
             return _Outcome(ledger, answer.encode(), str(refused), refused.rule, search)
         note = note_of(decision, waiting.names, pools.settings) if decision.change else NOTHING_NOTED
-        return _Outcome(
-            decision.ledger, decision.answer.encode(), decision.outcome, change=decision.change, note=note
-        )
+        return _Outcome(decision.ledger, decision.answer.encode(), decision.outcome, change=decision.change, note=note)
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""

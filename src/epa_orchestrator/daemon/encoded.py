@@ -156,7 +156,7 @@ class PageParts:
 
 
 class RecordParts:
-    """The hugepage records of all services, encoded once: each service's part for as long as its records do not change."""
+    """The hugepage records of all services, each service's part encoded once per change of them."""
 
     def __init__(self) -> None:
         self._pages: Mapping[str, Mapping[PageKind, int]] = {}

@@ -17,7 +17,7 @@ from epa_orchestrator.client import Client, DaemonError, RefusedByDaemon, Unreac
 from epa_orchestrator.protocol.watching import ClaimEvent, HugepagesEvent, MachineEvent, StateEvent
 from tests.unit.client.builders import LISTING, FakeServer, sentence_of
 
-STATE: dict[str, Any] = {"event": "state", "hugepages": {}} | LISTING
+STATE: dict[str, Any] = LISTING | {"event": "state", "hugepages": {}}
 (CLAIM,) = LISTING["allocations"]
 GONE: dict[str, Any] = {"event": "claim", "service_name": "a", "before": CLAIM, "after": None, "taken_from": {}}
 PAGES = {"event": "hugepages", "service_name": "a", "node_id": 0, "size_kb": 2048, "before": 0, "after": 1}

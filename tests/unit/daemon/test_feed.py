@@ -257,14 +257,17 @@ def test_a_batch_on_older_pools_does_not_send_the_clients_back(tmp_path: Path, m
     run(tmp_path, body)
 
 
+def never(*_: object) -> bool:
+    return False
+
+
 def test_a_client_that_waits_for_its_first_line_gets_the_newest_pools(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def body(orchestrator: Orchestrator, counting: Counting) -> None:
         client = await watching(orchestrator)
-        queries = orchestrator._reader._queries
         with monkeypatch.context() as patch:
-            patch.setattr(queries, "prepare", lambda *_: False)
+            patch.setattr(orchestrator._reader, "_encode", never)
             late = Watching(orchestrator)
             begun = asyncio.ensure_future(late.begin())
             await asyncio.sleep(0.05)
@@ -336,9 +339,9 @@ def test_a_bug_in_the_feed_does_not_keep_the_daemon_busy(tmp_path: Path, monkeyp
         await ask(orchestrator, cores("a", 1))
         client = await watching(orchestrator)
         monkeypatch.setattr(orchestrator._feed, "_move_to", None)
-        for _ in range(2):
+        for turn in ("first", "second"):
             (answer,) = await asyncio.wait_for(ask(orchestrator, cores("b", 40)), 20)
-            assert "error" in answer
+            assert "error" in answer, turn
         assert client.dropped
         assert not orchestrator.busy
 

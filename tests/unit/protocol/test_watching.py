@@ -47,7 +47,8 @@ def listing(pool: str) -> bytes:
 
 
 def test_the_first_line_is_a_listing_with_the_other_pool_in_it() -> None:
-    line = encode_state(listing("isolated"), listing("general"), b'{"a":[{"node_id":1,"size_kb":4,"hugepages":2}]}', ("look at this",))
+    records = b'{"a":[{"node_id":1,"size_kb":4,"hugepages":2}]}'
+    line = encode_state(listing("isolated"), listing("general"), records, ("look at this",))
     assert line.startswith(b'{"event":"state","version":"1.0",')
     assert line.count(b"\n") == 1
     state = StateEvent.model_validate_json(line)
