@@ -133,7 +133,7 @@ class Connection:
             return now - self._last_progress >= self._shared.limits.write_timeout / 2
         return self._phase is not _Phase.WAITING and now - self._last_progress >= _IDLE_SECONDS
 
-    def make_room(self) -> None:
+    def give_way(self) -> None:
         """Close this idle connection, with an error for its client."""
         if self._phase is _Phase.READING:
             self._fail("Too many connections: this one made no progress and had to make room", "quota")

@@ -63,7 +63,7 @@ class Watcher:
     def tell(self, lines: bytes) -> None:
         """Add lines to what has to be sent; drop the client if it is too far behind."""
         if self._behind > _MOST_BEHIND:
-            self._drop("reads too slowly")
+            self.drop("reads too slowly")
             return
         self._unsent.append(memoryview(lines))
         self._behind += len(lines)
@@ -78,9 +78,14 @@ class Watcher:
         now = self._shared.loop.time()
         return self._has_read_nothing_for(self._shared.limits.write_timeout / 2, now)
 
-    def make_room(self) -> None:
+    def give_way(self) -> None:
         """Close the connection for another one."""
-        self._drop("reads too slowly and had to make room")
+        self.drop("reads too slowly and had to give way")
+
+    def drop(self, reason: str) -> None:
+        """Close the connection and log the reason, which continues the subject "a watcher"."""
+        peer_log.note(*self._peer, "dropped: a watcher %s", reason)
+        self.close()
 
     def close_if_silent(self) -> None:
         """Stay open: it is closed when all changes are told."""
@@ -90,7 +95,7 @@ class Watcher:
         if self._sends_no_more and is_gone(self._fd):
             self.close()
         elif self._has_read_nothing_for(self._shared.limits.write_timeout, now):
-            self._drop("reads nothing")
+            self.drop("reads nothing")
 
     def close(self) -> None:
         """Close the socket so that the client reads what was sent and then the end of the stream."""
@@ -105,10 +110,6 @@ class Watcher:
         self._shared.quotas.remove(self, self._standing, self._peer.uid)
         self._shared.quotas.end_watch(self._standing, self._peer.uid)
         end(self._socket, self._shared.slow_closer)
-
-    def _drop(self, reason: str) -> None:
-        peer_log.note(*self._peer, "dropped: a watcher %s", reason)
-        self.close()
 
     def _ready(self) -> None:
         """Read or write: at once, or later for a user who may only read."""
@@ -134,7 +135,7 @@ class Watcher:
             return
         self._received += received
         if self._received > _MOST_RECEIVED:
-            self._drop("sends more than its request")
+            self.drop("sends more than its request")
         elif not received and is_gone(self._fd):
             self.close()
         elif not received:  # the client has shut down its sending side, and may still read
