@@ -122,12 +122,12 @@ class EventReader:
             bounds |= {"before": first} if order == "DESC" else {"after": last}
 
 
-def _go_on() -> None:
+def go_on() -> None:
     """Let every search go on to its end."""
 
 
 @contextlib.contextmanager
-def open_events(path: Path, check: Callable[[], None] = _go_on) -> Generator[EventReader]:
+def open_events(path: Path, check: Callable[[], None] = go_on) -> Generator[EventReader]:
     """The events of the database at a path; `check` is called often, and ends a search by an exception.
 
     Raises StateError, also from the block.
