@@ -4,13 +4,16 @@
 """Archive: answers the readings that need the history, one after the other, in a thread of its own.
 
 Any user may ask, and an answer may take a second where it looks through all events. So a bounded number of requests
-waits, a part of them of one user, and the event loop never does.
+waits, a part of them of one user, and the event loop never does. Root and the daemon's own user come first, with places
+of their own; the others take turns by user.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import time
+from collections import deque
+from collections.abc import Callable
 from itertools import islice
 from typing import Final
 
@@ -19,9 +22,12 @@ from pydantic_core import to_json
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.daemon.claim_story import ClaimStory
 from epa_orchestrator.daemon.current import Current
+from epa_orchestrator.daemon.peers import is_own
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, send, send_error
 from epa_orchestrator.daemon.worker import Worker
+from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.sysfs import SysfsError
+from epa_orchestrator.metrics.counts import Reason
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import add_warnings
 from epa_orchestrator.protocol.fields import VERSION
@@ -31,11 +37,17 @@ from epa_orchestrator.state.reading import Wanted, open_events
 
 log = logging.getLogger(__name__)
 
-#: How many requests may wait, and how many of one user.
+#: How many requests may wait, of all users but root and the daemon's own, and how many of each user.
 _MOST_WAITING: Final = 64
-_MOST_OF_ONE_USER: Final = 16
+_MOST_OF_ONE_USER: Final = 8
+#: How long (seconds) the history is searched for one request, rests included; the next one waits for it.
+_MOST_SECONDS: Final = 5.0
 #: After this number of bytes an answer takes up no further event.
 _MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
+
+
+class _TookLong(EpaError):
+    """A search that ends because its time is over."""
 
 
 class Archive:
@@ -44,50 +56,81 @@ class Archive:
     def __init__(self, current: Current) -> None:
         self._current = current
         self._worker: Worker | None = None
-        self._waiting: Counter[int] = Counter()
+        #: The requests that wait, by user; the user whose turn it is comes first.
+        self._waiting: dict[int, deque[_Job]] = {}
+        self._running: _Job | None = None
 
-    def read(self, request: PastReading, peer: Peer, reply: Reply) -> None:
-        """Answer a request later; `reply` is called once."""
-        if self._waiting.total() >= _MOST_WAITING or self._waiting[peer.uid] >= _MOST_OF_ONE_USER:
+    def read(self, request: PastReading, peer: Peer, reply: Reply, is_gone: Callable[[], bool] = lambda: False) -> None:
+        """Answer a request later; `reply` is called once. `is_gone` says whether nobody waits for the answer."""
+        if not self._has_place(peer.uid):
             sentence = "Too many requests for the history wait: try again in a moment"
             send_error(reply, sentence, peer, request, "quota")
             return
-        if self._worker is None:  # most daemons are never asked
-            self._worker = Worker()
-        job = _Job(self._current, request)
-
-        def done(error: Exception | None) -> None:
-            self._waiting[peer.uid] -= 1
-            match error:
-                case None:
-                    send(reply, job.answer, peer, request, "served")
-                case Refused():
-                    send_error(reply, str(error), peer, request, error.rule)
-                case SysfsError():
-                    send_error(reply, str(error), peer, request, "host")
-                case StateError():
-                    sentence = f"The history cannot be read, because the state database {job.database} {error}"
-                    send_error(reply, sentence, peer, request, "storage")
-                case _:
-                    log.error("%s from pid=%d failed", request.action, peer.pid, exc_info=error)
-                    send_error(reply, INTERNAL_ERROR, peer, request, "internal")
-
-        self._waiting[peer.uid] += 1
-        self._worker.run(job.run, done)
+        self._waiting.setdefault(peer.uid, deque()).append(_Job(self._current, request, peer, reply, is_gone))
+        if self._running is None:
+            self._run_next()
 
     def close(self) -> None:
-        """Wait until the requests are answered that have been taken up."""
+        """End the search under way. Requests that wait get no answer."""
+        self._waiting.clear()
+        if self._running is not None:
+            self._running.ends_at = 0.0
         if self._worker is not None:
             self._worker.close()
 
+    def _has_place(self, uid: int) -> bool:
+        if len(self._waiting.get(uid, ())) >= _MOST_OF_ONE_USER:
+            return False
+        others = sum(len(jobs) for user, jobs in self._waiting.items() if not is_own(user))
+        return is_own(uid) or others < _MOST_WAITING
+
+    def _run_next(self) -> None:
+        """Take up the next request whose client still waits."""
+        while self._waiting:
+            job = self._take()
+            if job.is_gone():
+                send_error(job.reply, "The client has left", job.peer, job.request, "timeout")
+                continue
+            if self._worker is None:  # most daemons are never asked
+                self._worker = Worker()
+            self._running = job
+            job.ends_at = time.monotonic() + _MOST_SECONDS
+            self._worker.run(job.run, self._end)
+            return
+
+    def _take(self) -> _Job:
+        """The next request: of root or the daemon's own user, or else of the user whose turn it is."""
+        uid = next(filter(is_own, self._waiting), next(iter(self._waiting)))
+        jobs = self._waiting.pop(uid)
+        job = jobs.popleft()
+        if jobs:
+            self._waiting[uid] = jobs
+        return job
+
+    def _end(self, error: Exception | None) -> None:
+        """Answer the request that was taken up, and take up the next one."""
+        job, self._running = self._running, None
+        assert job is not None
+        job.answer(error)
+        self._run_next()
+
 
 class _Job:
-    """One request, with the state that it is answered from: it was the current one when the request came."""
+    """One request, with the state that it is answered from: it was the current one when the request came.
 
-    def __init__(self, current: Current, request: PastReading) -> None:
-        self.answer = b""
-        self.database = current.database
-        self._request = request
+    `ends_at` is the time (monotonic clock) from which the history is searched no longer.
+    """
+
+    def __init__(
+        self, current: Current, request: PastReading, peer: Peer, reply: Reply, is_gone: Callable[[], bool]
+    ) -> None:
+        self.request = request
+        self.peer = peer
+        self.reply = reply
+        self.is_gone = is_gone
+        self.ends_at = 0.0
+        self._found = b""
+        self._database = current.database
         self._host = current.host
         self._pools = current.known_pools()
         self._ledger = current.ledger_on(self._pools) if self._pools is not None else current.ledger
@@ -95,28 +138,62 @@ class _Job:
         self._ledger_known = current.ledger_known
 
     def run(self) -> None:
-        """Make the answer, in any thread."""
-        if isinstance(self._request, GetHistory):
-            self.answer = self._history(self._request)
+        """Find the answer, in any thread."""
+        if isinstance(self.request, GetHistory):
+            self._found = self._history(self.request)
             return
         pools = self._pools if self._pools is not None else self._host.pools()
         ledger = self._ledger.on(pools.cores)
-        story = ClaimStory(ledger, pools, self.database, self._problem, ledger_known=self._ledger_known)
-        self.answer = story.tell(self._request).encode()
+        story = ClaimStory(
+            ledger, pools, self._database, self._problem, ledger_known=self._ledger_known, check=self._check_time
+        )
+        self._found = story.tell(self.request).encode()
+
+    def answer(self, error: Exception | None) -> None:
+        """Send what was found, or why nothing was."""
+        match error:
+            case None:
+                send(self.reply, self._found, self.peer, self.request, "served")
+            case Refused():
+                self._refuse(str(error), error.rule)
+            case _TookLong():
+                self._refuse(str(error), "timeout")
+            case SysfsError():
+                self._refuse(str(error), "host")
+            case StateError():
+                sentence = f"The history cannot be read, because the state database {self._database} {error}"
+                self._refuse(sentence, "storage")
+            case _:
+                log.error("%s from pid=%d failed", self.request.action, self.peer.pid, exc_info=error)
+                self._refuse(INTERNAL_ERROR, "internal")
+
+    def _refuse(self, sentence: str, reason: Reason) -> None:
+        send_error(self.reply, sentence, self.peer, self.request, reason)
+
+    def _check_time(self) -> None:
+        if time.monotonic() >= self.ends_at:
+            raise _TookLong(
+                f"The history was searched for {_MOST_SECONDS:g} seconds, which is the limit: ask for less, for example"
+                " with since, or try again later"
+            )
 
     def _history(self, request: GetHistory) -> bytes:
-        if self.database is None:
+        if self._database is None:
             raise StateError("does not exist")
         wanted = Wanted(request.service_name, request.cpu, request.since, request.until, request.after)
         found: list[bytes] = []
         size, more = 0, False
-        with open_events(self.database) as events:
-            for event in islice(events.newest_first(wanted), request.limit + 1):
+        with open_events(self._database, self._check_time) as reader:
+            # From an event on, a client reads all the later ones, an answer after the other.
+            events = reader.newest_first(wanted) if request.after is None else reader.oldest_first(wanted)
+            for event in islice(events, request.limit + 1):
                 if len(found) == request.limit or size > _MAX_ANSWER_BYTES:
                     more = True
                     break
                 found.append(to_json(event.document()))
                 size += len(found[-1])
-        head = b'{"version":%b,"events":[%b],"more":%b' % (to_json(VERSION), b",".join(found[::-1]), to_json(more))
+        if request.after is None:
+            found.reverse()
+        head = b'{"version":%b,"events":[%b],"more":%b' % (to_json(VERSION), b",".join(found), to_json(more))
         problem = b',"state_error":' + to_json(self._problem) if self._problem is not None else b""
         return add_warnings(head + problem + b"}", request.warnings)

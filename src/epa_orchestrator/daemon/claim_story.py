@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -25,7 +25,7 @@ from epa_orchestrator.protocol.history import ClaimAnswer, HistoryEvent, Options
 from epa_orchestrator.protocol.readings import GetClaim
 from epa_orchestrator.state.errors import StateError
 from epa_orchestrator.state.events import Event
-from epa_orchestrator.state.reading import EventReader, Wanted, open_events
+from epa_orchestrator.state.reading import EventReader, Wanted, go_on, open_events
 
 #: The most events that an answer has, that are searched for the origin of CPUs, and the most neighbours that it names.
 _MOST_CHANGES: Final = 50
@@ -45,16 +45,27 @@ class _Past(NamedTuple):
 
 
 class ClaimStory:
-    """Tells about one service or CPU, from a ledger and the pools as they are, and the history in a database."""
+    """Tells about one service or CPU, from a ledger and the pools as they are, and the history in a database.
+
+    `check` is called often while the history is searched, and ends that by an exception.
+    """
 
     def __init__(
-        self, ledger: Ledger, pools: Pools, database: Path | None, problem: str | None, *, ledger_known: bool
+        self,
+        ledger: Ledger,
+        pools: Pools,
+        database: Path | None,
+        problem: str | None,
+        *,
+        ledger_known: bool,
+        check: Callable[[], None] = go_on,
     ) -> None:
         self._ledger = ledger
         self._pools = pools
         self._database = database
         self._problem = problem
         self._ledger_known = ledger_known
+        self._check = check
 
     def tell(self, request: GetClaim) -> ClaimAnswer:
         """The answer to a request.
@@ -157,7 +168,7 @@ class ClaimStory:
         if self._database is None:
             return _Past(error="There is no state database")
         try:
-            with open_events(self._database) as events:
+            with open_events(self._database, self._check) as events:
                 newest = islice(events.newest_first(Wanted(service)), _MOST_SEARCHED)
                 if claim is not None:
                     return _past_of_claim(events, newest, claim, cpu)

@@ -21,7 +21,7 @@ from epa_orchestrator.daemon import peer_log
 from epa_orchestrator.daemon.peers import Standing, may_change
 from epa_orchestrator.daemon.replies import Reply
 from epa_orchestrator.daemon.shared import Shared
-from epa_orchestrator.daemon.unread import unread_bytes
+from epa_orchestrator.daemon.unread import is_gone, unread_bytes
 from epa_orchestrator.daemon.watcher import Watcher
 from epa_orchestrator.descriptors import PassedError, end
 from epa_orchestrator.metrics.counts import NO_ACTION, Reason, counts
@@ -191,7 +191,10 @@ class Connection:
             self._shared.orchestrator.watch(request, self._peer, reply, self._timed(request, self._become_watcher))
             return
         names = UNNAMED if isinstance(request, Reading) else self._shared.names.names_of(self._socket, self._peer)
-        self._shared.orchestrator.submit(request, self._peer, reply, names)
+        self._shared.orchestrator.submit(request, self._peer, reply, names, self._is_gone)
+
+    def _is_gone(self) -> bool:
+        return self._phase is _Phase.CLOSED or is_gone(self._fd)
 
     def _timed(self, request: Request, reply: Reply) -> Reply:
         """The reply that also notes how long it took: the request was whole at the time of the last progress."""

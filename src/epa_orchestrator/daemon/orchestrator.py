@@ -14,7 +14,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -92,10 +92,20 @@ class Orchestrator:
         """All that is known now, for the metrics; the one method that any thread may call."""
         return view_of(self._current, self._review, connections)
 
-    def submit(self, request: Request, peer: Peer, reply: Reply, names: PeerNames = UNNAMED) -> None:
-        """Serve a request; `reply` is called once, at once or when the request's change is durable."""
+    def submit(
+        self,
+        request: Request,
+        peer: Peer,
+        reply: Reply,
+        names: PeerNames = UNNAMED,
+        is_gone: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Serve a request; `reply` is called once, at once or when the request's change is durable.
+
+        `is_gone` says whether the client has left; a reading that waits is not made then.
+        """
         if isinstance(request, PastReading):
-            self._archive.read(request, peer, reply)
+            self._archive.read(request, peer, reply, is_gone)
         elif isinstance(request, Reading):
             self._reader.read(request, peer, reply)
             if isinstance(request, ListAllocations):

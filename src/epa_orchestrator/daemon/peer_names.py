@@ -3,14 +3,15 @@
 
 """Peer names: what the process at the other end of a connection is called, as far as the daemon may see.
 
-Most of it comes from /proc, by the process id, which another process may have by then. So a pidfd of the peer must show
-afterwards that the peer still lives. The snap comes from the AppArmor label, which the kernel noted when the peer
-connected, and only on a kernel without such labels from the control group. Nothing here ever fails a request.
+Most of it comes from /proc, by the process id, which another process may have by then. So a pidfd of the peer, from the
+kernel (6.5 or newer), must show afterwards that the peer still lives. The snap comes from the AppArmor label, which the
+kernel noted when the peer connected, and only on a kernel without such labels from the control group. Nothing here ever
+fails a request, and a name that is not certain is left out.
 """
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import re
 import select
@@ -37,6 +38,13 @@ _MAX_NAME_LENGTH: Final = 255
 #: them takes 25 µs, a fifth of what a change costs when many clients ask.
 _FRESH_SECONDS: Final = 1.0
 _MOST_REMEMBERED: Final = 16
+
+#: How long (seconds) a file of other processes is not tried again after a denial, which is a line in the kernel's log.
+_DENIED_SECONDS: Final = 60.0
+
+#: From this kernel on, a reader of /proc/PID/cgroup does not wait for those who create and remove control groups. The
+#: event loop reads it, so it leaves that file alone on older ones.
+_CGROUP_KERNEL: Final = (6, 7)
 
 #: A snap's name, with the key of a parallel instance, and its app or hook, in an AppArmor label or a unit.
 _SNAP: Final = r"snap\.(?P<name>[a-z0-9-]{1,40}(?:_[a-z0-9]{1,10})?)\."
@@ -76,6 +84,12 @@ def _cgroup_path(cgroups: str) -> str:
     return version_2
 
 
+def reads_cgroups_at_once(release: str) -> bool:
+    """Whether the kernel of this release lets /proc/PID/cgroup be read without waiting for a lock."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return found is not None and (int(found[1]), int(found[2])) >= _CGROUP_KERNEL
+
+
 class _Process:
     """One process, whatever has its process id later; `pidfd` stands for it, and is closed with it."""
 
@@ -108,9 +122,10 @@ class NameReader:
         self._proc = proc
         self._now = now
         self._known: dict[int, _Known] = {}
-        #: Files of other processes that a confinement denies: trying again would fill the kernel's log.
-        self._denied: set[str] = set()
+        #: Files of other processes that a confinement denies, and until when they are left alone.
+        self._denied: dict[str, float] = {}
         self._has_labels = True
+        self._reads_cgroup = reads_cgroups_at_once(os.uname().release)
 
     def names_of(self, connection: socket.socket, peer: Peer) -> PeerNames:
         """The names of a connected peer; empty where nothing can be read."""
@@ -126,22 +141,26 @@ class NameReader:
 
     def _names_of(self, connection: socket.socket, peer: Peer) -> PeerNames:
         label = self._label(connection)
-        if peer.pid <= 0:  # it is in a PID namespace that this process does not see
-            return PeerNames(snap=snap_of_label(label or ""))
-        known = self._known.get(peer.pid)
-        if known is not None:
-            if known.label == label and self._now() < known.until and known.process.lives():
-                return known.names
-            self._forget(peer.pid)
-        process = _process_of(connection, peer.pid)
-        names = self._read(peer.pid, label)
+        process = _process_of(connection) if peer.pid > 0 else None  # 0: of a PID namespace that is not visible here
         if process is None:
-            return names
-        if not process.lives():  # another process may have the process id now
-            process.close()
             return PeerNames(snap=snap_of_label(label or ""))
-        self._remember(peer.pid, _Known(names, label, process, self._now() + _FRESH_SECONDS))
+        known = self._fresh(peer.pid, label)
+        names = known.names if known is not None else self._read(peer.pid, label)
+        if not process.lives():  # another process may have the process id now
+            names = PeerNames(snap=snap_of_label(label or ""))
+        elif known is None:
+            self._remember(peer.pid, _Known(names, label, process, self._now() + _FRESH_SECONDS))
+            return names
+        process.close()
         return names
+
+    def _fresh(self, pid: int, label: str | None) -> _Known | None:
+        """The names that hold of the process that has this process id."""
+        known = self._known.get(pid)
+        if known is None or (known.label == label and self._now() < known.until and known.process.lives()):
+            return known
+        self._forget(pid)
+        return None
 
     def _remember(self, pid: int, known: _Known) -> None:
         if len(self._known) >= _MOST_REMEMBERED:
@@ -152,30 +171,31 @@ class NameReader:
         self._known.pop(pid).process.close()
 
     def _label(self, connection: socket.socket) -> str | None:
-        """The AppArmor label of the peer when it connected; None where the kernel has no labels."""
+        """The AppArmor label of the peer when it connected, empty if that cannot be read; None without labels."""
         if not self._has_labels:
             return None
         try:
             raw = connection.getsockopt(socket.SOL_SOCKET, _SO_PEERSEC, _MAX_LABEL_BYTES)
-        except OSError:  # ENOPROTOOPT: no security module; ERANGE: a longer label than any snap has
-            self._has_labels = False
-            return None
+        except OSError as error:
+            self._has_labels = error.errno != errno.ENOPROTOOPT  # no security module
+            return "" if self._has_labels else None
         return raw.rstrip(b"\0").decode("utf-8", "replace")
 
     def _read(self, pid: int, label: str | None) -> PeerNames:
         comm = self._file(pid, "comm")
-        snap, unit = units_of(self._file(pid, "cgroup") or "")
-        if label:
+        cgroups = self._file(pid, "cgroup") if self._reads_cgroup else None
+        snap, unit = units_of(cgroups or "")
+        if label is not None:
             snap = snap_of_label(label)
         return PeerNames(_name(comm.removesuffix("\n")) if comm else None, snap, _name(unit))
 
     def _file(self, pid: int, name: str) -> str | None:
-        if name in self._denied:
+        if self._now() < self._denied.get(name, 0.0):
             return None
         try:
             fd = os.open(f"{self._proc}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except PermissionError:
-            self._denied.add(name)
+            self._denied[name] = self._now() + _DENIED_SECONDS
             return None
         except OSError:
             return None
@@ -191,11 +211,13 @@ def _name(text: str | None) -> str | None:
     return printable(text[:_MAX_NAME_LENGTH]) if text else None
 
 
-def _process_of(connection: socket.socket, pid: int) -> _Process | None:
-    """The peer's process; None where the kernel does not tell, or it is gone."""
-    with contextlib.suppress(OSError):
+def _process_of(connection: socket.socket) -> _Process | None:
+    """The peer's process; None on a kernel before 6.5, and once it is gone.
+
+    A pidfd by the process id would stand for whoever has that by now.
+    """
+    try:
         (pidfd,) = _INT.unpack(connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _INT.size))
-        return _Process(pidfd)
-    with contextlib.suppress(OSError):  # a kernel before 6.5
-        return _Process(os.pidfd_open(pid))
-    return None
+    except OSError:
+        return None
+    return _Process(pidfd)

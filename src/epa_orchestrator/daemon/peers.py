@@ -37,9 +37,14 @@ class Standing(enum.IntEnum):
     OTHER = enum.auto()
 
 
+def is_own(uid: int) -> bool:
+    """Whether a user is root, or the one that the daemon runs as."""
+    return uid in (0, os.geteuid())
+
+
 def standing_of(peer: Peer, connection: socket.socket, settings: Settings) -> Standing:
     """The standing of a peer. Its supplementary groups count too."""
-    if peer.uid in (0, os.geteuid()):
+    if is_own(peer.uid):
         return Standing.OWN
     if peer.uid in settings.allowed_uids:
         return Standing.ALLOWED

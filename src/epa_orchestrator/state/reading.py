@@ -3,8 +3,9 @@
 
 """Reading: finds events in the database, newest first, while another process or thread may write it.
 
-A filter by CPU has to look into the records of every event. It rests between pieces of work, so that a daemon that
-reads in a thread of its own still serves.
+A filter may have to look at every event. So the events are read in pieces, each in a transaction of its own: the log of
+the database (WAL) begins from the start only while nobody reads, and would grow during a long one. Between the pieces
+the reader rests, so that a daemon that reads in a thread of its own still serves.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -28,8 +29,8 @@ from epa_orchestrator.state.events import COLUMNS, NOTED, Event, event_of, text_
 
 #: After this time (seconds) of work the reader rests for as long.
 _WORK: Final = 0.002
-#: How many rows are read between two looks at the time.
-_ROWS_AT_ONCE: Final = 20
+#: How many events one piece has.
+_EVENTS_AT_ONCE: Final = 100
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,22 @@ _CONDITIONS: Final = {
     "service": "service = :service",
     "since": "at >= :since",
     "until": "at <= :until",
-    "after": "id > :after",
-    "before": "id < :before",
 }
+#: The first and the last of the next events between two others.
+_PIECE: Final = (
+    "SELECT min(id), max(id) FROM"
+    " (SELECT id FROM event WHERE id > :after AND id < :before ORDER BY id {order} LIMIT :count)"
+)
+_LEAST_ID: Final = -(2**63)
+_GREATEST_ID: Final = 2**63 - 1
 
 
 class EventReader:
-    """The events in a database that is open for reading."""
+    """The events in a database that is open for reading; `check` is called after each piece, and may end the search."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, check: Callable[[], None]) -> None:
         self._db = db
+        self._check = check
         present = {row[1] for row in db.execute("PRAGMA table_info(event)")}
         columns = (name if name not in NOTED or name in present else "NULL" for name in COLUMNS)
         self._select = f"SELECT {', '.join(columns)} FROM event"  # noqa: S608
@@ -79,25 +86,49 @@ class EventReader:
     def settings(self, digest: str) -> dict[str, Any] | None:
         """The settings that have this digest; None where they are not known any longer, or damaged."""
         try:
-            row = self._db.execute("SELECT document FROM settings WHERE digest = ?", (digest,)).fetchone()
-            document: object = json.loads(row[0]) if row else None
+            rows = self._db.execute("SELECT document FROM settings WHERE digest = ?", (digest,)).fetchall()
+            document: object = json.loads(rows[0][0]) if rows else None
         except (sqlite3.Error, ValueError, TypeError, RecursionError):
             return None
         return cast("dict[str, Any]", document) if isinstance(document, dict) else None
 
     def _found(self, wanted: Wanted, order: str) -> Iterator[Event]:
+        began = time.monotonic()
+        for rows in self._pieces(wanted, order):
+            for row in rows:
+                if wanted.cpu is None or _moves(row, wanted.cpu):
+                    yield event_of(row)
+            self._check()
+            worked = time.monotonic() - began
+            if worked > _WORK:
+                time.sleep(min(worked, 5 * _WORK))
+                began = time.monotonic()
+
+    def _pieces(self, wanted: Wanted, order: str) -> Iterator[list[tuple[object, ...]]]:
+        """The rows that are wanted, but for the CPU; no transaction is open between two pieces."""
         values = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
-        conditions = " AND ".join(_CONDITIONS[name] for name in values)
-        where = f" WHERE {conditions}" if conditions else ""
-        rows = self._db.execute(f"{self._select}{where} ORDER BY id {order}", values)
-        for row in _resting(rows):
-            if wanted.cpu is None or _moves(row, wanted.cpu):
-                yield event_of(row)
+        conditions = "".join(f" AND {_CONDITIONS[name]}" for name in values)
+        select = f"{self._select} WHERE id BETWEEN :first AND :last{conditions} ORDER BY id {order}"
+        bounds = {
+            "after": _LEAST_ID if wanted.after is None else wanted.after,
+            "before": _GREATEST_ID if wanted.before is None else wanted.before,
+            "count": _EVENTS_AT_ONCE,
+        }
+        while True:
+            ((first, last),) = self._db.execute(_PIECE.format(order=order), bounds).fetchall()
+            if first is None:
+                return
+            yield self._db.execute(select, {**values, "first": first, "last": last}).fetchall()
+            bounds |= {"before": first} if order == "DESC" else {"after": last}
+
+
+def go_on() -> None:
+    """Let every search go on to its end."""
 
 
 @contextlib.contextmanager
-def open_events(path: Path) -> Generator[EventReader]:
-    """The events of the database at a path, as they are at this moment.
+def open_events(path: Path, check: Callable[[], None] = go_on) -> Generator[EventReader]:
+    """The events of the database at a path; `check` is called often, and ends a search by an exception.
 
     Raises StateError, also from the block.
     """
@@ -105,8 +136,7 @@ def open_events(path: Path) -> Generator[EventReader]:
     try:
         with contextlib.closing(sqlite3.connect(read_only_uri(path), uri=True, isolation_level=None)) as db:
             db.text_factory = text_or_bytes
-            db.execute("BEGIN")
-            yield EventReader(db)
+            yield EventReader(db, check)
     except sqlite3.Error as error:
         raise StateError(f"cannot be read: {error!s}") from error
 
@@ -137,14 +167,3 @@ def _mask(cpus: str) -> int:
         return CpuSet.parse(cpus).mask
     except ValueError:
         return 0
-
-
-def _resting(rows: sqlite3.Cursor) -> Iterator[tuple[object, ...]]:
-    """The rows, with a rest after each piece of work."""
-    began = time.monotonic()
-    while piece := rows.fetchmany(_ROWS_AT_ONCE):
-        yield from piece
-        worked = time.monotonic() - began
-        if worked > _WORK:
-            time.sleep(min(worked, 5 * _WORK))
-            began = time.monotonic()

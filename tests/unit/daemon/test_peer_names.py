@@ -6,16 +6,18 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from epa_orchestrator.daemon.peer_names import NameReader, snap_of_label, units_of
+from epa_orchestrator.daemon.peer_names import NameReader, reads_cgroups_at_once, snap_of_label, units_of
 from epa_orchestrator.daemon.peers import peer_of
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 
@@ -164,21 +166,15 @@ def test_names_are_remembered_for_a_moment(tmp_path: Path) -> None:
 def test_a_few_processes_are_remembered(tmp_path: Path) -> None:
     before = len(os.listdir("/proc/self/fd"))
     reader = NameReader(tmp_path)
-    children = [subprocess.Popen(["sleep", "60"]) for _ in range(20)]
-    try:
-        with connected_pair() as connection:
-            for child in children:
-                reader.names_of(connection, Peer(child.pid, 0, 0))
-        assert len(os.listdir("/proc/self/fd")) <= before + 17
-        reader.close()
-        assert len(os.listdir("/proc/self/fd")) == before
-    finally:
-        for child in children:
-            child.kill()
-            child.wait()
+    with connected_pair() as connection:
+        for pid in range(1, 21):
+            reader.names_of(connection, Peer(pid, 0, 0))
+        assert len(os.listdir("/proc/self/fd")) == before + 18
+    reader.close()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_files_that_are_denied_are_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_that_are_denied_are_tried_again_after_a_minute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each denial would be a line in the kernel's log."""
     opened: list[str] = []
 
@@ -186,10 +182,89 @@ def test_files_that_are_denied_are_not_tried_again(tmp_path: Path, monkeypatch: 
         opened.append(path.rpartition("/")[2])
         raise PermissionError
 
-    reader = NameReader(tmp_path)
+    now = 100.0
+    reader = NameReader(tmp_path, lambda: now)
     monkeypatch.setattr("epa_orchestrator.daemon.peer_names.os.open", denied)
     with connected_pair() as connection:
         for _ in range(3):
             assert reader.names_of(connection, peer_of(connection)) == PeerNames()
             reader.close()
-    assert opened == ["comm", "cgroup"]
+        assert opened == ["comm", "cgroup"]
+        now += 61
+        reader.names_of(connection, peer_of(connection))
+        assert opened == ["comm", "cgroup"] * 2
+
+
+# --- kernels that tell less ---
+
+LABEL = 31
+PIDFD = 77
+
+
+class Told:
+    """A connection of which the kernel tells other things, or fails to."""
+
+    def __init__(self, connection: socket.socket, told: dict[int, bytes | int]) -> None:
+        self._connection = connection
+        self.told = told
+
+    def getsockopt(self, level: int, option: int, size: int) -> bytes:
+        told = self.told.get(option)
+        if isinstance(told, int):
+            raise OSError(told, os.strerror(told))
+        return told if told is not None else self._connection.getsockopt(level, option, size)
+
+
+def names_when(told: dict[int, bytes | int], base: Path, reader: NameReader | None = None) -> PeerNames:
+    """The names of a peer whose process id belongs to a process that lives."""
+    reader = reader or NameReader(proc(base, os.getpid(), b"other\n", b"0::/snap.other.x.service\n"))
+    with connected_pair() as connection:
+        return reader.names_of(cast("socket.socket", Told(connection, told)), peer_of(connection))
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ESRCH, errno.ENOPROTOOPT, errno.EMFILE])
+def test_without_a_pidfd_of_the_peer_only_its_label_counts(error: int, tmp_path: Path) -> None:
+    """The process with its id may be another one, which was started after the peer ended."""
+    assert names_when({PIDFD: error, LABEL: b"snap.nova.api (enforce)\0"}, tmp_path) == PeerNames(snap="nova")
+    assert names_when({PIDFD: error, LABEL: errno.ENOPROTOOPT}, tmp_path) == UNNAMED
+
+
+def test_a_peer_that_is_gone_does_not_get_the_names_of_the_next_process(tmp_path: Path) -> None:
+    """The next process with its id was asked for its names just before."""
+    reader = NameReader(proc(tmp_path, os.getpid(), b"other\n"))
+    assert names_when({}, tmp_path, reader).comm == "other"
+    assert names_when({PIDFD: errno.ESRCH}, tmp_path, reader) == UNNAMED
+    reader.close()
+
+
+def test_a_long_label_is_no_snap_and_hides_no_others(tmp_path: Path) -> None:
+    reader = NameReader(proc(tmp_path, os.getpid(), b"other\n", b"0::/snap.other.x.service\n"))
+    assert names_when({LABEL: errno.ERANGE}, tmp_path, reader).snap is None
+    assert names_when({LABEL: b"snap.nova.api (enforce)\0"}, tmp_path, reader).snap == "nova"
+    reader.close()
+
+
+def test_without_labels_the_control_group_tells_the_snap(tmp_path: Path) -> None:
+    reader = NameReader(proc(tmp_path, os.getpid(), b"other\n", b"0::/snap.other.x.service\n"))
+    assert names_when({LABEL: errno.ENOPROTOOPT}, tmp_path, reader).snap == "other"
+    reader.close()
+
+
+@pytest.mark.parametrize(
+    ("release", "reads"),
+    [
+        ("6.8.0-45-generic", True),
+        ("6.7.0", True),
+        ("10.0", True),
+        ("6.5.0-1-generic", False),
+        ("5.15.0-122-generic", False),
+        ("", False),
+    ],
+)
+def test_the_control_group_is_read_where_that_takes_no_lock(release: str, reads: bool) -> None:
+    assert reads_cgroups_at_once(release) is reads
+
+
+def test_an_older_kernel_tells_no_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("epa_orchestrator.daemon.peer_names._CGROUP_KERNEL", (999, 0))
+    assert names_when({LABEL: errno.ENOPROTOOPT}, tmp_path) == PeerNames(comm="other")

@@ -15,12 +15,13 @@ import pytest
 from epa_orchestrator.allocation.claims import Change, ClaimChange
 from epa_orchestrator.allocation.settings_text import SettingsText
 from epa_orchestrator.peer import PeerNames
-from epa_orchestrator.state import history
+from epa_orchestrator.state import history, reading
+from epa_orchestrator.state.database_files import LOG, with_suffix
 from epa_orchestrator.state.errors import StateError
 from epa_orchestrator.state.events import Note
 from epa_orchestrator.state.reading import Wanted, open_events, read_events
 from epa_orchestrator.state.store import Store
-from tests.unit.state.builders import PEER, claim, older_database, run_sql
+from tests.unit.state.builders import GROWN, PEER, claim, older_database, run_sql
 
 #: The database has the events 1 to 4 of its creation.
 STEPS = (
@@ -162,3 +163,39 @@ def test_settings_and_sentences_count_in_the_size_of_the_history(path: Path, ope
     ]
     assert sizes[1] - sizes[0] >= 1000 + 5000 + 10
     opened.undo()
+
+
+# --- in pieces ---
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_size_of_a_piece_changes_nothing(count: int, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_sql(path, "DELETE FROM event WHERE id = 3")  # a gap, which only damage makes
+    monkeypatch.setattr(reading, "_EVENTS_AT_ONCE", count)
+    with open_events(path) as events:
+        assert [event.id for event in events.newest_first()] == [8, 7, 6, 5, 4, 2, 1]
+        assert [event.id for event in events.oldest_first()] == [1, 2, 4, 5, 6, 7, 8]
+        assert [event.id for event in events.oldest_first(Wanted("w", after=5, before=8))] == [6]
+        assert [event.id for event in events.newest_first(Wanted(cpu=14, until=30))] == [6]
+
+
+def test_a_search_keeps_nothing_in_the_log(path: Path, opened: Store) -> None:
+    """With a transaction open, the log would grow with every commit until the search ends."""
+    log = with_suffix(path, LOG)
+    with open_events(path) as events:
+        search = events.newest_first()
+        assert next(search).id == 8
+        opened.stage(GROWN, PEER, "allocate_cores", 50.0)
+        opened.commit()
+        assert log.stat().st_size > 0
+        opened.tidy()
+        assert log.stat().st_size == 0
+        assert [event.id for event in search] == [7, 6, 5, 4, 3, 2, 1]
+
+
+def test_a_check_ends_a_search(path: Path) -> None:
+    def check() -> None:
+        raise TimeoutError
+
+    with open_events(path, check) as events, pytest.raises(TimeoutError):
+        list(events.newest_first(Wanted("nobody")))
