@@ -219,7 +219,7 @@ def _services(column: _Column, owners: Sequence[Owner]) -> None:
     if found.common:
         column.text("rest", f"all services: {found.common}")
     longest = max((columns_of(line) for lines in found.lines for line in lines), default=0)
-    spread = min(math.ceil(longest * _CHAR) + _TEXT + _GAP, (column.width + _GAP) // found.across)
+    spread = min(math.ceil(longest * _CHAR) + _TEXT + 2 * _GAP, (column.width + _GAP) // found.across)
     entries = [*enumerate(zip(owners, found.lines, strict=True))]
     for start in range(0, len(entries), found.across):
         row = entries[start : start + found.across]
@@ -251,7 +251,8 @@ def _in_columns(column: _Column, entries: Sequence[str]) -> None:
 
 def _owner(number: int, lines: Sequence[str], owner: Owner) -> str:
     ink = f"o{number % len(COLOURS)}"
-    return _entry(f"thread claimed {ink}", f"t {ink}", owner.mark, lines, "service", differs=owner.differs)
+    entry = _entry(f"thread claimed {ink}", f"t {ink}", owner.mark, lines, "service", differs=owner.differs)
+    return f"<g><title>{_text_of(f'{owner.name}: {_owned(owner.cpus)}')}</title>{entry}</g>"
 
 
 def _entry(box: str, ink: str, mark: str, lines: Sequence[str], kind: str, *, differs: bool = False) -> str:

@@ -112,7 +112,7 @@ def draw_on_screen(picture: Picture, columns: int, most: int, *, plain: bool = F
                 apart = _apart(parts)
                 return _trimmed(apart if len(apart) <= most else _close(parts), columns)
     lowest = min(drawings, key=lambda drawing: drawing[0].height)
-    lines = _close([summary, marks, dense, _paint(*lowest)])
+    lines = _close([summary, marks, _paint(*lowest), dense])
     shown = max(most - 1, 0)
     return _trimmed([*lines[:shown], Text(f"({len(lines) - shown} more lines)")], columns)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -122,10 +123,11 @@ def test_watch_draws_again_after_a_change_until_ctrl_c(daemon: Daemon) -> None:
         process.close()
 
 
-def test_watch_on_a_terminal_leaves_its_screen_behind(daemon: Daemon) -> None:
+def watched(daemon: Daemon, lines: int, until: bytes) -> str:
+    """What `map --watch` writes on a terminal of so many lines until Ctrl-C, which comes once this text is there."""
     ours, terminal = pty.openpty()
     command = [sys.executable, "-m", "epa_orchestrator", "map", "--watch"]
-    environment = daemon.process_environment(TERM="xterm", COLUMNS="80", LINES="8")
+    environment = daemon.process_environment(TERM="xterm", COLUMNS="80", LINES=str(lines))
     with (
         os.fdopen(ours, "rb", buffering=0) as screen,
         subprocess.Popen(command, env=environment, stdin=terminal, stdout=terminal, stderr=terminal) as process,
@@ -137,10 +139,22 @@ def test_watch_on_a_terminal_leaves_its_screen_behind(daemon: Daemon) -> None:
         with suppress(OSError):  # EIO once the command has ended
             while piece := screen.read(4096):
                 shown += piece
-                if not ended and b"more lines)" in shown:
+                if not ended and until in shown:
                     process.send_signal(signal.SIGINT)
                     ended = True
         guard.cancel()
         assert process.wait(PATIENCE) == 0
-    assert shown.startswith(b"\x1b[?1049h")
-    assert b"\x1b[?1049l" in shown
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
+
+
+def test_watch_on_a_terminal_leaves_its_screen_behind(daemon: Daemon) -> None:
+    shown = watched(daemon, lines=5, until=b"more lines)")
+    assert shown.startswith("\x1b[?1049h")
+    assert "\x1b[?1049l" in shown
+
+
+def test_watch_on_a_low_terminal_shows_the_legend(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    shown = watched(daemon, lines=10, until=b"nova 2")
+    assert "A nova 2" in shown
+    assert "more lines" not in shown

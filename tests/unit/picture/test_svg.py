@@ -153,6 +153,12 @@ def test_legend_says_what_the_names_have_in_common() -> None:
     assert legend(root)[0xA0] == ("CH", "…00a0…: 1")
 
 
+def test_legend_names_a_service_in_full_on_hover() -> None:
+    name = "n" * 100
+    text = svg.draw(build_picture(sized(8), {"claimed": CpuSet([2])}, [(name, CpuSet([2]))]))
+    assert f"<title>{name}: CPU 2</title>" in text
+
+
 def test_description_counts_cpus_in_words() -> None:
     machine = made_up(Shape(1, 1, 1, 2))
     owners = [("ceph-osd", CpuSet([0])), ("ovs", CpuSet([1, 2]))]
