@@ -20,7 +20,7 @@ import isolation
 import orchestrator_snap
 from config import ExplainParams, HistoryParams, MachineParams, ReleaseParams, SettleParams
 from deadline import deadline
-from epa_orchestrator.cli import tables
+from epa_orchestrator.cli import claims_table, show, tables
 from epa_orchestrator.hardware.describe import describe
 from epa_orchestrator.hardware.hugepages import read_hugepages
 from epa_orchestrator.hardware.sysfs import SysfsError, SysfsTree
@@ -77,7 +77,7 @@ class Actions(ops.Object):
     @_fail_on_error
     def _on_list_allocations(self, event: ops.ActionEvent) -> None:
         held = daemon_health.holdings()
-        text = tables.plain(*map(tables.allocations, held.listings), tables.hugepages(held.memory))
+        text = show.plain(*map(claims_table.allocations, held.listings), tables.hugepages(held.memory))
         document = {
             "pools": {listing.pool: listing.model_dump(mode="json", exclude_none=True) for listing in held.listings},
             "hugepages": held.memory.model_dump(mode="json", exclude_none=True)["numa_hugepages"],
@@ -96,7 +96,7 @@ class Actions(ops.Object):
             raise CharmError(str(host.problem))
         pages = {node_id: read_hugepages(SysfsTree("/sys"), node_id) for node_id in host.machine.node_ids}
         remarks = [each for each in (host.problem, host.container_note, *host.notes) if each]
-        text = tables.plain(*tables.machine(host.machine, pages), *remarks)
+        text = show.plain(*tables.machine(host.machine, pages), *remarks)
         event.set_results(action_results(text, describe(host.machine, pages) | {"remarks": remarks}))
 
     @_fail_on_error

@@ -24,7 +24,11 @@ class Replica:
         self.pools: dict[str, Json] = {each["pool"]: _without_claims(each) for each in listings}
         self.state_error = state.get("state_error")
         self.warnings = state.get("warnings", [])
-        self.records: dict[tuple[str, int, int], int] = {}
+        self.records: dict[tuple[str, int, int], int] = {
+            (service, each["node_id"], each["size_kb"]): each["hugepages"]
+            for service, records in state["hugepages"].items()
+            for each in records
+        }
 
     def apply(self, line: Json) -> None:
         """Apply a line; it must continue what is known, and never give a CPU two owners."""
@@ -36,7 +40,7 @@ class Replica:
                 self.state_error, self.warnings = line.get("state_error"), line.get("warnings", [])
             case "hugepages":
                 kind = line["service_name"], line["node_id"], line["size_kb"]
-                assert self.records.get(kind, line["before"]) == line["before"] != line["after"]
+                assert self.records.get(kind, 0) == line["before"] != line["after"]
                 self.records[kind] = line["after"]
             case other:
                 raise AssertionError(f"unknown event {other}")

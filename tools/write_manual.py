@@ -9,7 +9,6 @@ script that snapd runs to complete the command in bash.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src")]
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 import typer  # noqa: E402  (importable only now, when run as a script)
 from typer.main import get_command  # noqa: E402
@@ -25,6 +24,7 @@ from typer.main import get_command  # noqa: E402
 from epa_orchestrator import __version__  # noqa: E402
 from epa_orchestrator.cli.app import app  # noqa: E402
 from epa_orchestrator.cli.completion import script  # noqa: E402
+from tools.generated import write_or_check  # noqa: E402
 
 MANUAL: Final = ROOT / "snap" / "local" / "epa-orchestrator.1"
 COMPLETION: Final = ROOT / "snap" / "local" / "completion.bash"
@@ -115,21 +115,7 @@ def _escape(text: str) -> str:
 
 def main() -> int:
     """Write both files, or with --check compare them; the exit code is 1 if one is out of date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is not up to date")
-    check = parser.parse_args().check
-    stale = 0
-    for path, text in ((MANUAL, manual()), (COMPLETION, completion())):
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            continue
-        shown = path.relative_to(ROOT)
-        if check:
-            print(f"{shown} is not up to date: run python tools/write_manual.py")
-            stale += 1
-        else:
-            path.write_text(text, encoding="utf-8")
-            print(f"wrote {shown}")
-    return min(stale, 1)
+    return write_or_check("write_manual.py", __doc__, {MANUAL: manual(), COMPLETION: completion()})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ comment `<!-- fields: MODEL -->`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 ROOT: Final = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src")]
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from pydantic import BaseModel  # noqa: E402  (importable only now, when run as a script)
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, models_json_schema  # noqa: E402
@@ -38,6 +37,7 @@ from epa_orchestrator.protocol.history import ClaimAnswer, HistoryAnswer  # noqa
 from epa_orchestrator.protocol.machine import MachineAnswer  # noqa: E402
 from epa_orchestrator.protocol.requests import AllocationFields, Request  # noqa: E402
 from epa_orchestrator.protocol.watching import ClaimEvent, HugepagesEvent, MachineEvent, StateEvent  # noqa: E402
+from tools.generated import write_or_check  # noqa: E402
 
 Schema = dict[str, Any]
 
@@ -199,22 +199,9 @@ def fill_in(document: str) -> str:
 
 def main() -> int:
     """Write both files, or with --check compare them; the exit code is 1 if one is out of date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is not up to date")
-    check = parser.parse_args().check
-    stale = 0
     schema = json.dumps(build_schema(), indent=1) + "\n"
-    for path, text in ((SCHEMA, schema), (DOCUMENT, fill_in(DOCUMENT.read_text(encoding="utf-8")))):
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            continue
-        shown = path.relative_to(ROOT)
-        if check:
-            print(f"{shown} is not up to date: run python tools/write_protocol.py")
-            stale += 1
-        else:
-            path.write_text(text, encoding="utf-8")
-            print(f"wrote {shown}")
-    return min(stale, 1)
+    document = fill_in(DOCUMENT.read_text(encoding="utf-8"))
+    return write_or_check("write_protocol.py", __doc__, {SCHEMA: schema, DOCUMENT: document})
 
 
 if __name__ == "__main__":

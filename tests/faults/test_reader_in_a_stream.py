@@ -132,7 +132,7 @@ def test_history_is_consistent(daemon: Daemon) -> None:
     """Each event of a service begins with the state that the previous one left."""
 
     def history(path: Path) -> None:
-        events = read_events(path, None, 200)
+        events = read_events(path, 200)
         assert [event.id for event in events] == list(range(events[0].id, events[0].id + len(events)))
         left: dict[tuple[str, bool], object] = {}
         for event in events:

@@ -46,7 +46,8 @@ HELD_ELSEWHERE: Final = {
     "change all the time: try again": "unit/hardware/test_settled.py",
     "cannot be read: in a snap, run: sudo snap connect": "unit/hardware/test_hugepages.py",
     "Too many changes wait to be stored: try again in a moment": "unit/daemon/test_server.py",
-    "Too many connections of user {uid} watch: close some of them, or try again later": "functional/test_watch.py",
+    "watch: close some of them, or try again later": "functional/test_watch.py",
+    "Too many requests for the history wait: try again in a moment": "unit/daemon/test_archive.py",
     "Nothing was changed because the state could not be stored: ": "unit/daemon/test_batch.py",
     "Internal error: nothing was changed; please report it with the daemon's log": "unit/daemon/test_reader.py",
     "can no longer be written, because": "unit/daemon/test_orchestrator.py",
@@ -151,6 +152,11 @@ def refuse_bad_fields(daemon: Daemon) -> Iterator[Provoked]:
     yield refuse(daemon, "allocate_numa_cores", numa_node=0, num_of_cores=1, near=0)
     yield refuse(daemon, "allocate_numa_cores", numa_node=0, num_of_cores=0)
     yield refuse(daemon, "allocate_hugepages", node_id=0, size_kb=2048, hugepages_requested=0)
+    yield refuse(daemon, "allocate_cores", make_room=True)
+    yield refuse(daemon, "get_history", limit=0)
+    yield refuse(daemon, "watch", pool="x")
+    yield refuse(daemon, "get_claim", cpu=1)
+    yield refuse(daemon, "get_claim", service_name=None, cpu=99)
 
 
 def refuse_names(daemon: Daemon) -> Iterator[Provoked]:
@@ -182,7 +188,8 @@ def refuse_the_wrong_pool(daemon: Daemon) -> Iterator[Provoked]:
     yield refuse(daemon, "allocate_cores", num_of_cores=2, pool="general")
     daemon.release_everything()
     yield refuse(daemon, "allocate_cores", num_of_cores=1, pool="general")
-    yield refuse(daemon, "list_allocations", pool="general")
+    for action in ("list_allocations", "watch"):
+        yield refuse(daemon, action, pool="general")
     daemon.reload({"cpu-pool": "0-1"})
     yield refuse(daemon, "allocate_cores", num_of_cores=1, pool="general")
     daemon.reload({"cpu-pool": "0", "reserved-cpus": "0"})
@@ -245,6 +252,8 @@ def refuse_too_many(daemon: Daemon) -> Iterator[Provoked]:
 def refuse_on_an_unreadable_host(daemon: Daemon) -> Iterator[Provoked]:
     daemon.host.remove()
     yield refuse(daemon, "allocate_cores", num_of_cores=1)
+    yield refuse(daemon, "get_machine")
+    yield refuse(daemon, "get_claim", service_name=None, cpu=1)
     daemon.host.restore()
 
 
@@ -261,7 +270,7 @@ def refuse_without_descriptors(daemon: Daemon) -> Iterator[Provoked]:
     first_free = next(number for number in range(max(used) + 2) if number not in used)
     limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (first_free + 1, limits[1]))
-    for action in ("get_memory_info", "list_allocations", "allocate_cores"):
+    for action in ("get_memory_info", "list_allocations", "allocate_cores", "get_machine", "watch"):
         yield refuse(daemon, action)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
 
@@ -273,6 +282,8 @@ def refuse_without_a_database(damaged: Daemon) -> Iterator[Provoked]:
     damaged.start()
     yield refuse(damaged, "allocate_cores", num_of_cores=1)
     yield refuse(damaged, "allocate_hugepages", node_id=0, size_kb=2048, hugepages_requested=1)
+    yield refuse(damaged, "get_history")
+    yield refuse(damaged, "get_claim")
     damaged.stop()
 
 

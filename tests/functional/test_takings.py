@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from epa_orchestrator.state.database_files import FILE_NAME
 from epa_orchestrator.state.events import Event
-from epa_orchestrator.state.reading import read_events
+from epa_orchestrator.state.reading import Wanted, read_events
 
 from .harness import Daemon, format_cpus, parse_cpus
 
@@ -15,7 +15,7 @@ ASKED = {"service_name": "ovs", "numa_node": 0, "num_of_cores": 2}
 
 
 def last_event(daemon: Daemon, service: str) -> Event:
-    (event,) = read_events(daemon.common / FILE_NAME, service, 1)
+    (event,) = read_events(daemon.common / FILE_NAME, 1, Wanted(service))
     return event
 
 

@@ -79,6 +79,14 @@ class Host:
             return None
         return built.pools
 
+    @property
+    def latest_pools(self) -> Pools | None:
+        """The pools that were built last, without a look at the host; None before the first ones.
+
+        Each thread may find that the host has changed: these pools are never older than those that another call gave.
+        """
+        return self._built.pools if self._built is not None else None
+
     def pools(self) -> Pools:
         """The pools as they are now; the same object as long as nothing has changed.
 

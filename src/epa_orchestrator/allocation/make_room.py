@@ -20,20 +20,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final, NamedTuple
 
 from epa_orchestrator.allocation.allocate import Grant, Terms
 from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.ledger import Ledger
-from epa_orchestrator.allocation.moving import Movable, movable, natural, without
+from epa_orchestrator.allocation.moving import Movable, movable, without
 from epa_orchestrator.allocation.pools import NodeCpus, Pool, Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.room_demands import Demand, demand_of, fit, needs_one_node
-from epa_orchestrator.allocation.room_scopes import Question, Scope, reclaimable, scopes_of
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.allocation.room_scopes import Question, reclaimable, scopes_of
+from epa_orchestrator.cpuset import EMPTY, CpuSet, iter_bits, union
+from epa_orchestrator.natural import natural
 from epa_orchestrator.placement.cost import Cost, rank
 from epa_orchestrator.placement.policy import PlacementPolicy, with_wishes
 from epa_orchestrator.placement.task import Task
+from epa_orchestrator.units import count_of
 
 #: The most decisions of a search: 0.1 ms each on a small machine.
 _MOST_DECISIONS: Final = 4000
@@ -96,14 +99,14 @@ def _nothing(sentence: str) -> Room:
 
 
 def _too_full(wanted: Wanted, others: Sequence[Claim]) -> str | None:
-    """Why the claims of others leave too few CPUs wherever they are; None if they may leave enough."""
+    """Why the claims of others leave too few CPUs, whichever they hold; None if they may leave enough."""
     pool, count = wanted.pool, wanted.count or 1
     here = [claim for claim in others if claim.pool == pool.name]
     held = sum(len(claim.cpus & pool.eligible) for claim in here)
     if (most := len(pool.eligible) - held) < count and wanted.node is None:
         return (
             f"pool {pool.name} has {len(pool.eligible)} eligible CPUs, and other services hold {held} of them, so"
-            f" {count} are not left wherever these are: release a claim, or ask for at most {most}"
+            f" {count} are not left, whichever they hold: release a claim, or ask for at most {most}"
         )
     if wanted.node is None:
         return None
@@ -121,20 +124,16 @@ def _movables(
     wanted: Wanted, others: Sequence[Claim], pools: Pools, nodes: Mapping[int, CpuSet]
 ) -> tuple[Movable, ...]:
     """The claims that can be moved, by name: those of the pool, and of the other one if one of them is in the way."""
-    cores = [claim for claim in others if _touches(wanted.pool, claim)]
-    in_play = {wanted.pool.name, *(claim.pool for claim in cores)}
+    here = wanted.pool
+    threads = here.eligible.mask | union(here.cores.get(cpu, 0) for cpu in iter_bits(here.eligible.mask))
+    on_cores = [claim for claim in others if (claim.cpus.mask | claim.withheld.mask) & threads]
+    in_play = {here.name, *(claim.pool for claim in on_cores)}
     found: list[Movable] = []
     for claim in sorted(others, key=lambda claim: natural(claim.service)):
         pool = pools.get(claim.pool)
         if pool is not None and claim.pool in in_play and (how := movable(claim, pool, nodes)) is not None:
             found.append(how)
     return tuple(found)
-
-
-def _touches(pool: Pool, claim: Claim) -> bool:
-    """Whether a claim has or withholds threads of cores of the pool."""
-    mask = claim.cpus.mask | claim.withheld.mask
-    return bool(mask & pool.eligible.mask) or any(pool.cores.get(cpu, 0) & mask for cpu in pool.eligible)
 
 
 class _Plan(NamedTuple):
@@ -169,17 +168,21 @@ class _Search:
         self._sure = wanted.count is not None
         self._policy = policy = with_wishes(wanted.pool.settings.placement, wanted.terms.wishes)
         self._question = Question(wanted.terms, wanted.count or 1, wanted.node, policy)
-        self._demands = {each.claim.service: demand_of(each) for each in claims}
+        self._demands: dict[str, Demand] = {}
 
     def run(self) -> Room:
         """Try sets of claims by size until one works or the search has to end."""
-        scopes = scopes_of(self._ledger, self._wanted.pool, self._claims, self._question)
+        scopes = scopes_of(self._ledger, self._wanted.pool, self._claims, self._question, self._time_is_up)
         for size in range(1, len(self._claims) + 1):
             sure = self._sure
-            for chosen in self._sets(scopes, size):
+            seen: set[frozenset[str]] = set()
+            for chosen in chain.from_iterable(scope.sets(size) for scope in scopes):
                 if self._ended or (self._best is not None and size > _ALL_COMPARED):
                     break
-                self._try(chosen)
+                names = frozenset(each.claim.service for each in chosen)
+                if names not in seen:
+                    seen.add(names)
+                    self._try(chosen)
             if self._best is not None:
                 return self._found(self._best, fewest=sure)
             if self._ended:
@@ -189,17 +192,6 @@ class _Search:
     @property
     def _ended(self) -> bool:
         return self._decisions >= _MOST_DECISIONS or self._time_is_up()
-
-    @staticmethod
-    def _sets(scopes: Sequence[Scope], size: int) -> Iterator[tuple[Movable, ...]]:
-        """The sets of this size that could free what is missing in some scope, each once."""
-        seen: set[frozenset[str]] = set()
-        for scope in scopes:
-            for chosen in scope.sets(size):
-                names = frozenset(each.claim.service for each in chosen)
-                if names not in seen:
-                    seen.add(names)
-                    yield chosen
 
     def _try(self, chosen: tuple[Movable, ...]) -> None:
         """Try to move these claims, first without steering them."""
@@ -222,8 +214,15 @@ class _Search:
         held = asking.cpus if asking else EMPTY
         free = released.free_for(wanted.pool, asking)
         room = {node.id: (node.cpus & free.mask).bit_count() for node in wanted.pool.topology().nodes.values()}
-        here = [self._demands[each.claim.service] for each in chosen if each.pool is wanted.pool]
+        here = [self._demand_of(each) for each in chosen if each.pool is wanted.pool]
         return fit(room, [self._demand(released, held), *here])
+
+    def _demand_of(self, how: Movable) -> Demand:
+        """What a claim needs; working it out takes 20 µs."""
+        service = how.claim.service
+        if service not in self._demands:
+            self._demands[service] = demand_of(how)
+        return self._demands[service]
 
     def _demand(self, released: Ledger, held: CpuSet) -> Demand:
         """What the request needs, in addition to what its service holds."""
@@ -300,14 +299,11 @@ class _Search:
     def _found(self, plan: _Plan, *, fewest: bool) -> Room:
         number = len(plan.moves)
         fewer = "" if number == 1 else ", and no fewer do" if fewest else "; fewer may do, as not all were tried"
-        sentence = (
-            f"Moving {number} claim{'s' * (number != 1)} makes room{fewer}. The request would get"
-            f" CPUs {plan.grant.cpus}"
-        )
+        sentence = f"Moving {count_of(number, 'claim')} makes room{fewer}. The request would get CPUs {plan.grant.cpus}"
         return Room(plan.moves, plan.before_request, plan.grant, fewest or number == 1, self._tried, sentence)
 
     def _not_found(self) -> Room:
-        number = f"{self._tried} set{'s' * (self._tried != 1)} of claims"
+        number = f"{count_of(self._tried, 'set')} of claims"
         if self._ended:
             sentence = f"No claims were found whose moving makes room: {number} were tried, and the time is up"
         elif self._sure:

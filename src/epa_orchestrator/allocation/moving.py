@@ -8,7 +8,6 @@ The requests ask for what the claim has: its size, its wishes and thread policy,
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -84,7 +83,7 @@ def movable(claim: Claim, pool: Pool, nodes: Mapping[int, CpuSet]) -> Movable | 
     if anywhere := claim.cpus - claim.explicit:
         steps.append(Step(len(anywhere), None, wishes))
     left = claim.explicit
-    for node, cpus in sorted(nodes.items()):
+    for node, cpus in sorted(nodes.items()) if left else ():
         if part := left & cpus:
             steps.append(Step(len(part), NodeCpus(node, cpus), in_nodes))
             left -= part
@@ -111,9 +110,3 @@ def _wishes(claim: Claim) -> Wishes:
 def has_fine_rules(policy: PlacementPolicy) -> bool:
     """Whether rules about cores or L3 domains decide what is possible, not only the CPUs of each NUMA node."""
     return policy.cpu_thread_policy in _PROMISES or policy.uncore_cache_alignment == "require"
-
-
-def natural(name: str) -> tuple[tuple[str, int], ...]:
-    """A key that sorts names as people do: vm-2 before vm-10."""
-    words = re.split(r"([0-9]+)", name)
-    return tuple([(word, int(number)) for word, number in zip(words[::2], [*words[1::2], "-1"], strict=True)])

@@ -77,8 +77,12 @@ class Review:
         return set(self._outdated)
 
     def services_with_outdated(self, claims: Mapping[str, Claim]) -> set[str]:
-        """The services whose claims are among those found outdated; a claim that has changed since is not."""
-        return {service for service, claim in self._outdated.items() if claims.get(service) is claim}
+        """The services whose claims are among those found outdated; a claim that has changed since is not.
+
+        Any thread may call it.
+        """
+        outdated = self._outdated.copy()  # the event loop may change it meanwhile
+        return {service for service, claim in outdated.items() if claims.get(service) is claim}
 
     def use(self, ledger: Ledger, pools: Pools) -> None:
         """Use this ledger and these pools from now on; cheap when they are in use already."""

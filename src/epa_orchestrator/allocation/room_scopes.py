@@ -8,14 +8,14 @@ These are upper bounds, quick to work out: a set of claims that they rule out ma
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from epa_orchestrator.allocation.allocate import Terms
 from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.ledger import Ledger
-from epa_orchestrator.allocation.moving import Movable, has_fine_rules, natural
+from epa_orchestrator.allocation.moving import Movable, has_fine_rules
 from epa_orchestrator.allocation.pools import NodeCpus, Pool
 from epa_orchestrator.cpuset import EMPTY, CpuSet, iter_bits, union
 from epa_orchestrator.placement.policy import PlacementPolicy
@@ -59,27 +59,29 @@ def _covering(gains: Sequence[int], size: int, missing: int, first: int = 0) -> 
             yield (index, *rest)
 
 
-def scopes_of(ledger: Ledger, pool: Pool, claims: Sequence[Movable], question: Question) -> list[Scope]:
-    """The scopes of a request, those with the least missing first."""
+def scopes_of(
+    ledger: Ledger, pool: Pool, claims: Sequence[Movable], question: Question, time_is_up: Callable[[], bool]
+) -> list[Scope]:
+    """The scopes of a request, those with the least missing first; only some of them if the time is up."""
     terms, count, node, policy = question.terms, question.count, question.node, question.policy
     topology, asking = pool.topology(), ledger.claims.get(terms.service)
     held = asking.cpus if asking else EMPTY
     available = (ledger.free_for(pool, asking) | held | reclaimable(ledger, pool, terms, node)).mask
     # CPUs that a claim asked for by NUMA node stay in this node; rules about cores count cores, not CPUs.
     counts_cpus = not has_fine_rules(policy)
+    capacity, freed_by = _Capacity(topology, policy), [_freed(pool, policy, each.claim) for each in claims]
     found: list[Scope] = []
     for scope, is_node in _masks(pool, topology, count, node, policy):
-        room = _room(topology, policy, scope, available)
-        gains: dict[str, int] = {}
-        for each in claims:
-            freed = _freed(pool, policy, each.claim) & scope
-            gain = _room(topology, policy, scope, available | freed) - room if freed else 0
+        if time_is_up():
+            break
+        gains: list[tuple[int, Movable]] = []
+        for each, freed in zip(claims, freed_by, strict=True):
+            gain = capacity.gain(scope, available, freed & scope) if freed & scope else 0
             stays = (each.claim.explicit.mask & scope).bit_count() if is_node and counts_cpus else 0
-            gains[each.claim.service] = max(gain - stays, 0)
-        ordered = sorted(
-            claims, key=lambda each, gains=gains: (-gains[each.claim.service], natural(each.claim.service))
-        )
-        found.append(Scope(count - room, tuple([gains[each.claim.service] for each in ordered]), tuple(ordered)))
+            gains.append((max(gain - stays, 0), each))
+        gains.sort(key=lambda gain: -gain[0])
+        missing = count - capacity.of(scope, scope, available)
+        found.append(Scope(missing, tuple([gain for gain, _ in gains]), tuple([each for _, each in gains])))
     return sorted(found, key=lambda scope: scope.missing)
 
 
@@ -110,15 +112,25 @@ def _masks(
     return [(area, one_node) for area in areas if area]
 
 
-def _room(topology: Topology, policy: PlacementPolicy, scope: int, available: int) -> int:
-    """How many CPUs the available ones of a scope can give under the thread policy, at most."""
-    available &= scope
-    if policy.cpu_thread_policy not in ("require", "isolate"):
-        return available.bit_count()
-    whole = [
-        core & scope for cell in topology.cells for core in cell.cores if core & scope and not core & scope & ~available
-    ]
-    return len(whole) if policy.cpu_thread_policy == "isolate" else sum(core.bit_count() for core in whole)
+class _Capacity:
+    """How many CPUs the available ones can give under the thread policy, at most."""
+
+    def __init__(self, topology: Topology, policy: PlacementPolicy) -> None:
+        self._one_of_a_core = policy.cpu_thread_policy == "isolate"
+        self._core_of: dict[int, int] | None = None
+        if policy.cpu_thread_policy in ("require", "isolate"):
+            self._core_of = {cpu: core for cell in topology.cells for core in cell.cores for cpu in iter_bits(core)}
+
+    def of(self, part: int, scope: int, available: int) -> int:
+        """What a part of a scope gives; where cores count, what the cores with CPUs of the part give in the scope."""
+        if self._core_of is None:
+            return (part & available).bit_count()
+        whole = [core for core in {self._core_of[cpu] & scope for cpu in iter_bits(part)} if not core & ~available]
+        return len(whole) if self._one_of_a_core else union(whole).bit_count()
+
+    def gain(self, scope: int, available: int, freed: int) -> int:
+        """How many more CPUs a scope gives when these CPUs of it are free."""
+        return self.of(freed, scope, available | freed) - self.of(freed, scope, available)
 
 
 def _freed(pool: Pool, policy: PlacementPolicy, claim: Claim) -> int:

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from epa_orchestrator.allocation.claims import Change, Claim
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import printable
+from epa_orchestrator.units import count_of
 
 #: The most bytes of JSON that name services and CPUs: the longest name (255 characters of four bytes) with its CPUs
 #: fits. The first service is always named.
@@ -34,7 +35,7 @@ class Taken(NamedTuple):
 
     def words_about_others(self) -> str:
         """Words about those who are not named, such as "CPUs 5-9 from 3 other services"."""
-        return f"CPUs {self.other_cpus} from {self.others} other service{'s' * (self.others > 1)}"
+        return f"CPUs {self.other_cpus} from {count_of(self.others, 'other service')}"
 
 
 NOTHING_TAKEN: Final = Taken({})

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from epa_orchestrator.cli.connect import connect
+from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.consent import require_consent, show_taken
 from epa_orchestrator.cli.make_room import connect_with_hint, show_room
 from epa_orchestrator.cli.options import (
@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     from epa_orchestrator.protocol.answers import Allocated, CoresAnswer, Explanation, NumaCoresAnswer, PercentAnswer
 
     Granted = tuple[CoresAnswer | PercentAnswer | NumaCoresAnswer, str]
+
+#: What a daemon without dry runs cannot do.
+_DRY_RUNS: Final = "do dry runs and would really allocate"
 
 
 def allocate(
@@ -83,12 +86,12 @@ def allocate(
     with connect_with_hint(socket, asked) as client:
         request = partial(_request_cpus, client, service, count or 0, percent, numa_node, **fields)
         if dry_run:
-            _require_feature(client, "dry-run", "does not support dry runs and would really allocate")
+            require_feature(client, "dry-run", _DRY_RUNS)
             answer, cpus = request(dry_run=True)
         elif take:
             answer, cpus = request()
         else:
-            _require_feature(client, "may-take", "cannot say whose CPUs it would take: add --take to allow it")
+            require_feature(client, "may-take", "say whose CPUs it would take", ", or add --take to allow it")
             answer, cpus = _request_with_consent(service, request)
     warn(answer.warnings)
     show_taken(service, answer.taken, "would lose" if dry_run else "lost")
@@ -140,9 +143,9 @@ def explain(
         **_wishes(numa_policy, cpu_thread_policy, uncore_cache_alignment, near),
     }
     with connect(socket) as client:
-        _require_feature(client, "dry-run", "does not support dry runs and would really allocate")
+        require_feature(client, "dry-run", _DRY_RUNS)
         if make_room:
-            _require_feature(client, "make-room", "cannot say what makes room: leave --make-room out, or update it")
+            require_feature(client, "make-room", "say what makes room", ", or leave out --make-room")
             fields["make_room"] = True
         try:
             answer, cpus = _request_cpus(client, service, count or 0, percent, numa_node, dry_run=True, **fields)
@@ -204,12 +207,6 @@ def _near(text: str | None) -> int | str | None:
     if text is not None and text.isascii() and text.isdecimal() and len(text) < 10:
         return int(text)
     return text
-
-
-def _require_feature(client: Client, feature: str, otherwise: str) -> None:
-    """End the command before it sends a request that an older daemon would misunderstand."""
-    if feature not in client.list_allocations().supported_cpu_features:
-        fail(f"No request was sent: this daemon {otherwise}")
 
 
 def _request_with_consent(service: str, request: Callable[..., Granted]) -> Granted:

@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
@@ -19,11 +19,14 @@ from epa_orchestrator.cli.output import (
     EXIT_UNREACHABLE,
     end_if_read_only,
     fail,
+    say,
     warn,
 )
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
+
+_Answer = TypeVar("_Answer")
 
 #: How long (seconds) a command that needs no daemon waits for one.
 _PATIENCE: Final = 3.0
@@ -57,6 +60,39 @@ def without_daemon() -> Generator[None]:
             end_if_read_only(_state_error(client))
         raise
     end_if_read_only(_state_error(client))
+
+
+def require_feature(client: Client, feature: str, what: str, instead: str = "") -> None:
+    """End the command if the daemon is too old for it, before it gets a request that it would misunderstand.
+
+    `what` completes "cannot …"; `instead` is another way out, such as ", or leave out --watch".
+    """
+    if not client.supports(feature):
+        fail(_too_old(what) + instead)
+
+
+def ask_if_possible(
+    socket: Path | None, feature: str, what: str, ask: Callable[[Client], _Answer], otherwise: str
+) -> _Answer | None:
+    """The daemon's answer; None where no daemon can give one: a note on stderr says why, and what happens `otherwise`.
+
+    `what` completes "cannot …".
+    """
+    from epa_orchestrator.client import Unreachable
+
+    with connect(socket) as client:
+        try:
+            if client.supports(feature):
+                return ask(client)
+            reason = _too_old(what)
+        except Unreachable as error:
+            reason = str(error)
+    say(f"note: {reason}. {otherwise}", err=True)
+    return None
+
+
+def _too_old(what: str) -> str:
+    return f"This daemon is older than this command and cannot {what}: upgrade the daemon"
 
 
 def _end_refused(client: Client, refusal: str) -> None:

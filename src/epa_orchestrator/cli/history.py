@@ -15,9 +15,9 @@ import typer
 
 from epa_orchestrator import paths
 from epa_orchestrator.cli.completion import complete_services
-from epa_orchestrator.cli.connect import connect, without_daemon
+from epa_orchestrator.cli.connect import ask_if_possible, connect, require_feature, without_daemon
 from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, check_number, check_service, choice
-from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.times import parse_time
 
 if TYPE_CHECKING:
@@ -127,19 +127,12 @@ def _filters(service: str | None, cpu: int | None, since: str | None, until: str
 
 def _ask(socket: Path | None, request: dict[str, Any], *, follow: bool) -> HistoryAnswer | None:
     """The daemon's answer; None, and a note on stderr, where no daemon can give one."""
-    from epa_orchestrator.client import Unreachable
-
-    with connect(socket) as client:
-        try:
-            if "get-history" in client.list_allocations().supported_cpu_features:
-                return client.history(**request)
-            reason = "This daemon is too old to show the history: upgrade it"
-        except Unreachable as error:
-            reason = str(error)
+    what, otherwise = "show the history", "This is read from the state database"
     if follow:
-        fail(reason, EXIT_UNREACHABLE)
-    say(f"note: {reason}. This is read from the state database", err=True)
-    return None
+        with connect(socket) as client:
+            require_feature(client, "get-history", what)
+            return client.history(**request)
+    return ask_if_possible(socket, "get-history", what, lambda client: client.history(**request), otherwise)
 
 
 def _read(filters: dict[str, Any], limit: int, machine: str | None) -> list[HistoryEvent]:
@@ -154,7 +147,7 @@ def _read(filters: dict[str, Any], limit: int, machine: str | None) -> list[Hist
     if not database_files.exists(path):
         _fail_without_database(path, machine)
     try:
-        events = read_events(path, None, limit, wanted)
+        events = read_events(path, limit, wanted)
     except StateError as error:
         fail(f"The state database {path} {error}")
     return [HistoryEvent.model_construct(None, **event.document()) for event in events]

@@ -12,7 +12,7 @@ import typer
 
 from epa_orchestrator.cli import watching
 from epa_orchestrator.cli.completion import complete_services
-from epa_orchestrator.cli.connect import connect
+from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools
 from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
 from epa_orchestrator.cli.watching import WatchOption
@@ -40,7 +40,7 @@ def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
 
     with connect(socket) as client:
         listings = _listings(client)
-        machine = client.machine() if "get-machine" in listings[0].supported_cpu_features else None
+        machine = client.machine() if client.supports("get-machine") else None
         memory = client.memory_info()
     found = status_screen.Status(str(client.path), listings, machine, memory)
     if json_:
@@ -115,7 +115,7 @@ def list_claims(
         listings = _listings(client)
         if pool is not None:  # the daemon says why there is no such pool
             listings = [each for each in listings if each.pool == pool] or [client.list_allocations(pool)]
-        places = _places(client, listings, node) if _needs_places(output, node, sort) else None
+        places = _places(client, node) if _needs_places(output, node, sort) else None
         shown_listings = listings[:1] if output == "json" else listings
         try:
             held = holdings(listings, places)
@@ -174,11 +174,11 @@ def _needs_places(output: str | None, node: int | None, sort: str) -> bool:
     return node is not None or sort == "node" or output not in ("json", "name")
 
 
-def _places(client: Client, listings: Sequence[Listing], node: int | None) -> Places | None:
+def _places(client: Client, node: int | None) -> Places | None:
     """The machine that the claims are on; None if an older daemon does not tell."""
-    if "get-machine" not in listings[0].supported_cpu_features:
-        if node is not None:
-            fail("This daemon does not tell where NUMA nodes are: --node needs a newer one")
+    if node is not None:
+        require_feature(client, "get-machine", "tell where NUMA nodes are", ", or leave out --node")
+    elif not client.supports("get-machine"):
         return None
     from epa_orchestrator.cli.places import Places
     from epa_orchestrator.cpuset import CpuSet

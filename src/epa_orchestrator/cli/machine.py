@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from epa_orchestrator import paths
-from epa_orchestrator.cli.connect import connect, without_daemon
+from epa_orchestrator.cli.connect import ask_if_possible, without_daemon
 from epa_orchestrator.cli.options import JsonOption, MachineOption, SocketOption
 from epa_orchestrator.cli.output import end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.recordings import open_machine, write_recording
@@ -47,18 +47,8 @@ def machine(
 
 
 def _ask(socket: Path | None) -> MachineAnswer | None:
-    """The daemon's answer; None, and a note on stderr, where no daemon can give one."""
-    from epa_orchestrator.client import Unreachable
-
-    with connect(socket) as client:
-        try:
-            if "get-machine" in client.list_allocations().supported_cpu_features:
-                return client.machine()
-            reason = "This daemon is too old to describe the machine"
-        except Unreachable as error:
-            reason = str(error)
-    say(f"note: {reason}. This is what the command reads itself", err=True)
-    return None
+    otherwise = "This is what the command reads itself"
+    return ask_if_possible(socket, "get-machine", "describe the machine", lambda client: client.machine(), otherwise)
 
 
 def _show_answer(answer: MachineAnswer, *, as_json: bool) -> None:
@@ -67,9 +57,10 @@ def _show_answer(answer: MachineAnswer, *, as_json: bool) -> None:
         print_json(document)
     else:
         from epa_orchestrator.cli import tables
+        from epa_orchestrator.cli.show import show
         from epa_orchestrator.hardware.describe import from_description
 
-        tables.show(*tables.machine(*from_description(document)))
+        show(*tables.machine(*from_description(document)))
     warn(answer.warnings)
 
 
@@ -100,8 +91,9 @@ def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
         print_json(describe(found, pages))
     elif record is None:
         from epa_orchestrator.cli import tables
+        from epa_orchestrator.cli.show import show
 
-        tables.show(*tables.machine(found, pages))
+        show(*tables.machine(found, pages))
 
 
 def _note(problems: list[str]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
-from epa_orchestrator.cli.connect import connect
+from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.options import JsonOption, SocketOption
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.watching import WatchOption, moments
@@ -89,8 +89,7 @@ def _ask(client: Client) -> Seen:
     from epa_orchestrator.picture.answers import picture_of
 
     listings = [client.list_allocations()]
-    if "get-machine" not in listings[0].supported_cpu_features:
-        fail("This daemon is too old to describe its machine: update it, or use the commands list and machine")
+    require_feature(client, "get-machine", "describe its machine", ", or use the commands list and machine")
     if general := client.general_listing():
         listings.append(general)
     picture = picture_of(client.machine(), listings, client.memory_info())

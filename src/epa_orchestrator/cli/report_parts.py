@@ -41,7 +41,7 @@ _KERNEL_PARAMETERS: Final = frozenset(
         *("numa_balancing", "mitigations", "default_hugepagesz", "hugepagesz", "hugepages", "hugetlb_free_vmemmap"),
     }
 )
-_DEPENDENCIES: Final = ("pydantic", "typer", "rich")
+_DEPENDENCIES: Final = ("pydantic", "typer", "rich", "prometheus-client")
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _asked_history(client: Client) -> list[Any] | None:
 def _stored_history(database: Path) -> list[Any]:
     from epa_orchestrator.state.reading import read_events
 
-    return [event.document() for event in read_events(database, None, _MOST_EVENTS)]
+    return [event.document() for event in read_events(database, _MOST_EVENTS)]
 
 
 def _recording(sysfs: Sysfs, missing: dict[str, str]) -> dict[str, Any]:

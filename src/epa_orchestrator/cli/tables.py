@@ -1,16 +1,14 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Tables of hugepages, of a machine and of the history."""
+"""Tables of hugepages and of a machine."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from epa_orchestrator.cli.claims_table import allocations
 from epa_orchestrator.cli.fitted_table import FittedTable
-from epa_orchestrator.cli.show import console, plain, show
 from epa_orchestrator.natural import natural
 from epa_orchestrator.units import count_of, format_memory, format_size
 
@@ -18,8 +16,6 @@ if TYPE_CHECKING:
     from epa_orchestrator.hardware.hugepages import Hugepages
     from epa_orchestrator.hardware.machine import Machine
     from epa_orchestrator.protocol.answers import MemoryAnswer
-
-__all__ = ["allocations", "console", "hugepages", "machine", "plain", "show"]
 
 
 def hugepages(answer: MemoryAnswer) -> FittedTable:

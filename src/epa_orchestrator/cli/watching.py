@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from epa_orchestrator.cli.output import fail, say
+from epa_orchestrator.cli.connect import require_feature
+from epa_orchestrator.cli.output import say
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client, Watch
@@ -63,7 +64,7 @@ def moments(client: Client, seconds: float) -> Iterator[None]:
 
     Raises DaemonError, also when the daemon ends the watch.
     """
-    if not _can_watch(client):
+    if not client.supports("watch"):
         while True:
             yield
             time.sleep(seconds)
@@ -75,15 +76,10 @@ def moments(client: Client, seconds: float) -> Iterator[None]:
                 _take_those_at_once(changes)
 
 
-def _can_watch(client: Client) -> bool:
-    return "watch" in client.list_allocations().supported_cpu_features
-
-
 @contextmanager
 def _watching(client: Client, pool: str = "isolated") -> Generator[Watch]:
     """The changes that a daemon tells; Ctrl-C ends the block without an error."""
-    if not _can_watch(client):
-        fail("The daemon is older than this command and tells no changes: update it, or leave out --watch")
+    require_feature(client, "watch", "tell changes", ", or leave out --watch")
     try:
         with client.watch(pool) as changes:
             yield changes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import typer
 
 from epa_orchestrator.cli.completion import complete_services
-from epa_orchestrator.cli.connect import connect
+from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, warn
@@ -56,8 +56,7 @@ def why(
     if (service is None) == (cpu is None):
         raise Misuse("Give either SERVICE or --cpu: 'epa-orchestrator why vm-1', or 'epa-orchestrator why --cpu 5'")
     with connect(socket) as client:
-        if "get-claim" not in client.list_allocations().supported_cpu_features:
-            fail("This daemon is too old to say why: upgrade it. 'epa-orchestrator list' shows what it granted")
+        require_feature(client, "get-claim", "say why", ". 'epa-orchestrator list' shows what it granted")
         answer = client.claim(service, cpu)
         if cpu is None and answer.claim is None and not answer.hugepages:
             _fail_without_claim(client, service or "", answer)

@@ -285,6 +285,7 @@ _KEYS: Final[dict[str, tuple[Callable[[str, str], None], str]]] = {
     "taken": (_check_name, "taken"),
     "taken_by": (_check_name, "taken"),
     "core_neighbours": (_check_name, "taken"),
+    "hugepages": (_check_name, "hugepages"),
     "states": (_check_name, "states"),
     "pools": (_check_name, "pools"),
     "taken_from": (_check_name, "taken_from"),

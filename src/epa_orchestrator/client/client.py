@@ -42,10 +42,19 @@ class Client:
     def __init__(self, path: Path, timeout: float = 30.0) -> None:
         self.path = path
         self.timeout = timeout
+        self._features: tuple[str, ...] | None = None
 
     def list_allocations(self, pool: str = "isolated") -> Listing:
         """All claims of a pool."""
-        return self._request(Listing, action="list_allocations", pool=pool)
+        listing = self._request(Listing, action="list_allocations", pool=pool)
+        self._features = listing.supported_cpu_features
+        return listing
+
+    def supports(self, feature: str) -> bool:
+        """Whether the daemon has a feature. It asks for a listing, unless this client has had one."""
+        if self._features is None:
+            self.list_allocations()
+        return feature in (self._features or ())
 
     def general_listing(self) -> Listing | None:
         """All claims of the general pool, None when the operator has configured no such pool."""

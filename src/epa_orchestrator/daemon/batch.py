@@ -91,12 +91,13 @@ class Batch:
     """Mutations and their decisions: `carry_out` in any thread, or `begin` and `go_on` in one and `finish` in another.
 
     `ledger` is the ledger before the batch, and after a commit the committed one; `seen`, where CPUs were last seen, is
-    the same. `commit_seconds` is how long the commit took, None without one, and `commit_failed` whether it failed.
+    the same. `commit_seconds` is how long the commit took, None without one. `commit_failed`: the state could not be
+    stored, in the commit or before it.
     `left` are the mutations without a decision, `changing` those that changed something, `slowest` is the
     time (seconds) of the slowest decision, `known_quick` says whether decisions like these have been quick before, and
     `store_problem` says why the store must not be used any longer. In the end each mutation is in `decided` or `left`.
-    `begun_with` is the ledger that the decisions began with; with `keep_steps`, `steps` is the way from there to
-    `ledger`, for those who watch.
+    `begun_with` is the ledger that the decisions began with, and `steps` is the way from there to `ledger`, for those
+    who watch in the end (1.7 µs for each change).
     """
 
     def __init__(
@@ -106,12 +107,9 @@ class Batch:
         ledger: Ledger,
         seen: LastSeen,
         waiting: Sequence[Waiting],
-        *,
-        keep_steps: bool = False,
     ) -> None:
         self.ledger = self.begun_with = ledger
         self.steps: list[Step] = []
-        self._keep_steps = keep_steps
         self.seen: LastSeen = seen
         self.decided: list[Decided] = []
         self.left = waiting
@@ -179,7 +177,6 @@ class Batch:
                 self._store.stage_seen(seen)
             self._store.commit()
         except Exception as error:  # noqa: BLE001  # _fail logs and answers it
-            self.commit_failed = True
             self._fail(error)
         else:
             self.ledger, self.seen = self._after, seen
@@ -190,7 +187,7 @@ class Batch:
         before = begin = time.monotonic()
         for number, each in enumerate(waiting, 1):
             outcome = self._decide(self._after, pools, each)
-            if outcome.change and self._keep_steps:
+            if outcome.change:
                 self.steps.append(Step(outcome.change, outcome.after.changes_since(self._after, outcome.change)))
             self._after = outcome.after
             tentative = outcome.after is not self.ledger
@@ -209,21 +206,24 @@ class Batch:
         self._seconds += before - begin
 
     def _decide(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> _Outcome:
-        request, peer = waiting.request, waiting.peer
         try:
-            decision = decide(ledger, self._host, pools, request)
-            encoded = decision.answer.encode()
-            note = note_of(decision, waiting.names, pools.settings) if decision.change else NOTHING_NOTED
+            return self._grant_or_refuse(ledger, pools, waiting)
         except SysfsError as error:
             return _Outcome(ledger, error_answer(str(error)), str(error), "host")
-        except Refused as refused:
-            refused_answer = refusal(request, refused)
-            search = search_for(ledger, self._host, pools, request, refused_answer)
-            return _Outcome(ledger, refused_answer.encode(), str(refused), refused.rule, search)
         except Exception:  # a bug in one request must not stop the others
-            log.exception("%s from pid=%d failed", request.action, peer.pid)
+            log.exception("%s from pid=%d failed", waiting.request.action, waiting.peer.pid)
             return _Outcome(ledger, error_answer(INTERNAL_ERROR), INTERNAL_ERROR, "internal")
-        return _Outcome(decision.ledger, encoded, decision.outcome, change=decision.change, note=note)
+
+    def _grant_or_refuse(self, ledger: Ledger, pools: Pools, waiting: Waiting) -> _Outcome:
+        request = waiting.request
+        try:
+            decision = decide(ledger, self._host, pools, request)
+        except Refused as refused:
+            answer = refusal(request, refused)
+            search = search_for(ledger, self._host, pools, request, answer)
+            return _Outcome(ledger, answer.encode(), str(refused), refused.rule, search)
+        note = note_of(decision, waiting.names, pools.settings) if decision.change else NOTHING_NOTED
+        return _Outcome(decision.ledger, decision.answer.encode(), decision.outcome, change=decision.change, note=note)
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""
@@ -242,6 +242,7 @@ class Batch:
         """The sentence for clients about an error, which is also logged, and its kind."""
         match error:
             case CommitError():
+                self.commit_failed = True
                 self.store_problem = str(error) if isinstance(error, DatabaseChanged) else None
                 log.error("nothing was changed because the state could not be stored: %s", error)
                 return f"Nothing was changed because the state could not be stored: {error}", "storage"

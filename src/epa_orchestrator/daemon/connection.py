@@ -61,7 +61,6 @@ class Connection:
     _is_waiting_change = False
     #: Whether this connection counts as one that watches.
     _counts_as_watch = False
-    _is_deferred = False
     _watches_input = False
     _watches_output = False
 
@@ -81,14 +80,12 @@ class Connection:
 
     def ready(self) -> None:
         """Read or write once: at once, or later for a user who may only read."""
-        if self._standing is not Standing.OTHER:
-            self._proceed()
-        elif not self._is_deferred:
-            self._is_deferred = True
+        if self._standing is Standing.OTHER:
             self._shared.deferred.add(self._proceed)
+        else:
+            self._proceed()
 
     def _proceed(self) -> None:
-        self._is_deferred = False
         if self._phase is _Phase.READING:
             self._read()
         elif self._phase is _Phase.WRITING:
@@ -136,7 +133,7 @@ class Connection:
             return now - self._last_progress >= self._shared.limits.write_timeout / 2
         return self._phase is not _Phase.WAITING and now - self._last_progress >= _IDLE_SECONDS
 
-    def make_room(self) -> None:
+    def give_way(self) -> None:
         """Close this idle connection, with an error for its client."""
         if self._phase is _Phase.READING:
             self._fail("Too many connections: this one made no progress and had to make room", "quota")

@@ -51,16 +51,26 @@ class Current:
         self.stored_seen = state.seen
         self.warnings = state.warnings
         self.database = state.store.path if state.store is not None else state.database
+        self._unreadable = ""
 
     def known_pools(self) -> Pools | None:
         """The host's pools; None where discovery is needed first, which takes too long for the event loop."""
         try:
             return self.host.known_pools()
-        except SysfsError as error:
-            log.warning("%s", error)
-        except Exception:  # a bug; discovery will raise it again and report it
-            log.exception("the host could not be read")
+        except Exception as error:  # noqa: BLE001  # logged; discovery will raise it again
+            self.note_unreadable(error)
         return None
+
+    def note_unreadable(self, error: Exception | None) -> None:
+        """Log why the host could not be read, unless the last reading failed in the same way; None if it did not."""
+        sentence = repr(error) if error is not None else ""
+        if sentence == self._unreadable:
+            return
+        self._unreadable = sentence
+        if isinstance(error, SysfsError):
+            log.warning("%s", error)
+        elif error is not None:
+            log.error("the host could not be read", exc_info=error)
 
     def ledger_on(self, pools: Pools) -> Ledger:
         """The committed ledger on the cores of these pools."""

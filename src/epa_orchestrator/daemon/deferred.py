@@ -24,10 +24,14 @@ class DeferredCalls:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._calls: deque[Callable[[], None]] = deque()
+        self._waiting: set[Callable[[], None]] = set()
         self._scheduled = False
 
     def add(self, call: Callable[[], None]) -> None:
-        """Run a call after those that were added before it."""
+        """Run a call after those that were added before it. One that waits already is not added again."""
+        if call in self._waiting:
+            return
+        self._waiting.add(call)
         self._calls.append(call)
         if not self._scheduled:
             self._scheduled = True
@@ -37,7 +41,9 @@ class DeferredCalls:
         turn_ends = monotonic() + _TURN_SECONDS
         try:
             while self._calls and monotonic() < turn_ends:
-                self._calls.popleft()()
+                call = self._calls.popleft()
+                self._waiting.remove(call)
+                call()
         finally:  # a call that raises does not stop the next ones
             self._scheduled = bool(self._calls)
             if self._scheduled:

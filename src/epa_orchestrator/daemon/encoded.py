@@ -155,6 +155,40 @@ class PageParts:
         self._touched.clear()
 
 
+class RecordParts:
+    """The hugepage records of all services, each service's part encoded once per change of them."""
+
+    def __init__(self) -> None:
+        self._pages: Mapping[str, Mapping[PageKind, int]] = {}
+        self._parts = Parts()
+        self._joined: bytes | None = None
+
+    def use(self, pages: Mapping[str, Mapping[PageKind, int]], most: int | None = None) -> bool:
+        """Use these records; returns whether all are encoded. With `most`, it encodes at most that many services."""
+        changes = changes_between(self._pages, pages)
+        due = changes[:most]
+        for service, counts in due:
+            self._parts.put(service, _encode_records(service, counts) if counts else None)
+            self._joined = None
+        self._pages = pages if len(due) == len(changes) else _with(self._pages, due)
+        return self._pages is pages
+
+    def joined(self) -> bytes:
+        """The records by service, as a JSON object."""
+        if self._joined is None:
+            self._joined = b"{" + b",".join(self._parts.in_order()) + b"}"
+        return self._joined
+
+
+def _encode_records(service: str, counts: Mapping[PageKind, int]) -> bytes:
+    """A service's member of the object: a list of `PageRecord`s."""
+    records = [
+        {"node_id": node_id, "size_kb": size_kb, "hugepages": count}
+        for (node_id, size_kb), count in sorted(counts.items())
+    ]
+    return to_json({service: records})[1:-1]
+
+
 def _encode_pages(service: str, counts: Mapping[PageKind, int]) -> dict[int, bytes]:
     """A service's member of each node's object."""
     by_node: dict[int, dict[str, int]] = {}

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from epa_orchestrator.allocation.allocate import Grant
 from epa_orchestrator.allocation.taken import NOTHING_TAKEN, Taken
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.daemon import sentences
+from epa_orchestrator.daemon import sentences, summary
 from epa_orchestrator.placement.rules import Unplaceable
 from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import NO_NODE
@@ -48,7 +48,7 @@ def _policy(task: Task) -> dict[str, str | bool | int]:
 def _candidate(task: Task, cpus: CpuSet) -> Candidate:
     cost = task.cost(cpus)
     return Candidate(
-        numa_nodes=str(sentences.nodes_of(task, cpus)),
+        numa_nodes=summary.nodes_of(task.topology, cpus),
         cpus=str(cpus),
         cost={name: getattr(cost, name) for name, _ in task.levels},
     )

@@ -4,15 +4,17 @@
 """Feed: finds out what has changed, and tells the watchers.
 
 It remembers what it has told last: the claims, the pools, and the sentences for the operator. A committed batch brings
-its steps with it, one for each decision. Whatever else differs from what was told is found by comparison, so that the
-first line and the lines after it never miss a change and never tell one twice. While there are watchers, it looks at
-the host once a second, because the kernel tells nobody when CPUs go on- or offline.
+its steps with it, one for each decision. The feed finds all other changes by comparison with what it has told, so that
+the first line and the lines after it never miss a change and never tell one twice. While there are watchers, it looks
+at the host once a second, because the kernel tells nobody when CPUs go on- or offline. Pools are told only in the order
+in which they were built: a batch may end that was decided on older ones.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, NamedTuple
 
@@ -31,6 +33,8 @@ from epa_orchestrator.protocol.watching import HugepagesEvent, MachineEvent, Poo
 
 #: How often (seconds) to look at the host while there are watchers: 20 to 44 µs if it has not changed.
 _LOOK_EVERY: Final = 1.0
+#: The longest pause (seconds) between two looks while the host cannot be read; each pause is twice the one before.
+_LONGEST_PAUSE: Final = 32.0
 
 
 class _Machine(NamedTuple):
@@ -84,43 +88,41 @@ class Feed:
         self._told: _Told | None = None
         self._shown: dict[str, _Shown] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._pause = _LOOK_EVERY
 
     def begin(self, pools: Pools) -> None:
         """Prepare for a new watcher, which learns the present state from its first line."""
         self.catch_up(pools)
+        if not self._watchers:
+            ledger = self._current.ledger_on(pools)
+            self._told = _Told(ledger.claims, ledger.pages, self._machine(ledger, pools))
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look_again)
+            self._pause = _LOOK_EVERY
+            self._timer = asyncio.get_running_loop().call_later(self._pause, self._look_again)
 
     def catch_up(self, pools: Pools) -> None:
         """Tell what differs from what was told, with these pools as the present ones."""
-        ledger = self._current.ledger_on(pools)
-        if self._told is not None and self._watchers:
-            self._move_to(ledger, self._machine(ledger, pools))
-        else:
-            self._told = _Told(ledger.claims, ledger.pages, self._machine(ledger, pools))
+        if self._watchers:
+            with self._dropping_all_after_an_error():
+                ledger = self._current.ledger_on(pools)
+                self._move_to(ledger, self._machine(ledger, pools))
 
     def batch_ended(self, batch: Batch) -> None:
         """Tell what a batch has changed; call it when the ledger of the batch is the current one."""
-        if self._told is None or not self._watchers:
-            return
-        if batch.pools is not None and batch.pools is not self._told.machine.pools:
-            self._move_to(batch.begun_with, self._machine(batch.begun_with, batch.pools))
-        if batch.steps:
-            self._move_to(batch.begun_with)
-            for step in batch.steps:
-                self._tell_step(step, self._told.machine.pools.configured)
-            self._told = self._told.after(batch.ledger)
-        self._move_to(batch.ledger)
+        if self._watchers:
+            with self._dropping_all_after_an_error():
+                self._tell_batch(batch)
 
-    def look(self) -> None:
-        """Tell what has changed on the host; one that has to be read again is told when that is done."""
+    def look(self) -> bool:
+        """Tell what has changed on the host; False if it has to be read again, and is told when that is done."""
         if not self._watchers:
-            return
+            return True
         pools = self._current.known_pools()
         if pools is None:
             self._read_host()
-        else:
-            self.catch_up(pools)
+            return False
+        self.catch_up(pools)
+        return True
 
     def close(self) -> None:
         """Look at the host no more."""
@@ -133,8 +135,30 @@ class Feed:
             self._told = None
             self._shown.clear()
             return
-        self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY, self._look_again)
-        self.look()
+        self._pause = _LOOK_EVERY if self.look() else min(2 * self._pause, _LONGEST_PAUSE)
+        self._timer = asyncio.get_running_loop().call_later(self._pause, self._look_again)
+
+    @contextmanager
+    def _dropping_all_after_an_error(self) -> Generator[None]:
+        """A bug here must stop neither changes nor readings."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001  # logged
+            self._watchers.drop_all()
+
+    def _tell_batch(self, batch: Batch) -> None:
+        assert self._told is not None
+        pools = self._told.machine.pools
+        if batch.pools is not None and batch.pools is self._current.host.latest_pools is not pools:
+            pools = batch.pools
+            self._move_to(batch.begun_with, self._machine(batch.begun_with, pools))
+        after = batch.ledger.on(pools.cores)
+        if batch.steps and after is batch.ledger:  # on other cores the claims of the steps withhold other CPUs
+            self._move_to(batch.begun_with)
+            for step in batch.steps:
+                self._tell_step(step, pools.configured)
+            self._told = self._told.after(after)
+        self._move_to(after)
 
     def _move_to(self, ledger: Ledger, machine: _Machine | None = None) -> None:
         """Tell all that differs from what was told last."""

@@ -32,6 +32,7 @@ def view_of(current: Current, review: Review, connections: int) -> View:
     """
     host = current.host
     pages: dict[int, tuple[Hugepages, ...]] = {}
+    ledger = current.ledger
     try:
         pools = host.known_pools() or host.pools()
         if pools.machine is not None:
@@ -39,12 +40,12 @@ def view_of(current: Current, review: Review, connections: int) -> View:
     except SysfsError:  # the log says why; the next scrape tries again
         pools = None
     return View(
-        current.ledger,
+        ledger,
         pools,
         pages,
         read_only=current.problem is not None,
         warnings=len(current.warnings) + len(host.warnings()),
-        outdated=len(review.outdated),
+        outdated=len(review.services_with_outdated(ledger.claims)),
         connections=connections,
     )
 
@@ -60,28 +61,29 @@ class MetricsPort:
         self._loop = asyncio.get_running_loop()
         self._look = look
         self._warn = warn
+        self._port = 0
+        #: The newest exporter. A stopped one may still have its port for a moment, so the next one waits for its end.
         self._exporter: Exporter | None = None
         self._problem: str | None = None
 
     def use(self, port: int) -> None:
         """Serve on this port from now on; 0 serves nothing."""
-        before = self._exporter
-        if port == (before.port if before is not None else 0):
+        if port == self._port:
             return
+        self._port, before = port, self._exporter
         if before is not None:
             before.stop()
         counts.on = port != 0
-        self._exporter = Exporter(port, self._prepare, self._report, before) if port else None
         self._note(None)
-        if self._exporter is not None:
+        if port:
+            self._exporter = Exporter(port, self._prepare, self._report, before)
             self._exporter.start()
 
     def close(self) -> None:
         """Serve nothing any more."""
-        exporter = self._exporter
         self.use(0)
-        if exporter is not None:
-            exporter.join(_STOP_SECONDS)
+        if self._exporter is not None:
+            self._exporter.join(_STOP_SECONDS)
 
     def _prepare(self) -> Renderer:
         """Import what renders, in the exporter's thread: it takes 0.1 s, and nothing else needs it."""
@@ -95,7 +97,7 @@ class MetricsPort:
             self._loop.call_soon_threadsafe(self._hear, exporter, problem)
 
     def _hear(self, exporter: Exporter, problem: str | None) -> None:
-        if exporter is not self._exporter:  # it was told to stop meanwhile
+        if exporter is not self._exporter or not self._port:  # it was told to stop meanwhile
             return
         if problem is None:
             log.info("metrics at http://%s:%d/metrics", HOST, exporter.port)

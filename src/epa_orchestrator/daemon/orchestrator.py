@@ -30,7 +30,7 @@ from epa_orchestrator.daemon.metrics_port import view_of
 from epa_orchestrator.daemon.pace import Pace
 from epa_orchestrator.daemon.reader import Reader
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer, send, send_error
-from epa_orchestrator.daemon.room import Rooms
+from epa_orchestrator.daemon.room import RoomSearches
 from epa_orchestrator.daemon.upkeep import Upkeep
 from epa_orchestrator.daemon.watchers import Watchers
 from epa_orchestrator.daemon.worker import Call, Done, Worker
@@ -60,7 +60,7 @@ class Orchestrator:
         self._pace = Pace()
         self._worker = Worker()
         self._reviewer = Worker()
-        self._rooms = Rooms()
+        self._room_searches = RoomSearches()
         review = self._review = Review()
         self._upkeep = Upkeep(
             self._current, review, self._reviewer, lambda: self._busy, self._run_alone, self._lose_state
@@ -129,7 +129,7 @@ class Orchestrator:
     @property
     def busy(self) -> bool:
         """Whether changes wait for their commit, or for their answers."""
-        return self._busy or bool(self._waiting) or bool(self._unsent) or self._rooms.busy
+        return self._busy or bool(self._waiting) or bool(self._unsent) or self._room_searches.busy
 
     def close(self) -> None:
         """Let the commit under way end, and close the store."""
@@ -137,7 +137,7 @@ class Orchestrator:
         self._upkeep.close()
         self._archive.close()
         self._reviewer.close()
-        self._rooms.close()
+        self._room_searches.close()
         self._worker.close()
         if self._current.store is not None:
             self._upkeep.store_seen_at_end()
@@ -156,14 +156,7 @@ class Orchestrator:
         assert current.store is not None
         waiting, self._waiting = self._waiting, []
         self._alone = len(waiting) == 1
-        batch = Batch(
-            current.store,
-            current.host,
-            current.ledger,
-            current.stored_seen,
-            waiting,
-            keep_steps=bool(self.watchers),
-        )
+        batch = Batch(current.store, current.host, current.ledger, current.stored_seen, waiting)
         pools = current.known_pools()
         if pools is not None and self._pace.is_quick(pools, current.ledger, [each.request for each in waiting]):
             batch.known_quick = True
@@ -215,16 +208,16 @@ class Orchestrator:
         """Send the answers of a batch; the requests that it left are the first of the next one."""
         if batch.ledger is not self._current.ledger:
             self._upkeep.note_change()
-        if counts.on and batch.commit_seconds is not None:
-            counts.committed(len(batch.changing), batch.commit_seconds, failed=batch.commit_failed)
+        if counts.on and (batch.commit_failed or batch.commit_seconds is not None):
+            counts.committed(len(batch.changing), batch.commit_seconds or 0.0, failed=batch.commit_failed)
         self._current.ledger, self._current.stored_seen = batch.ledger, batch.seen
         self._waiting[:0] = batch.left
+        sending = bool(self._unsent)
+        self._unsent.extend(batch.decided)
         if self.watchers:
             self._feed.batch_ended(batch)
         if batch.store_problem is not None:
             self._lose_state(batch.store_problem)
-        sending = bool(self._unsent)
-        self._unsent.extend(batch.decided)
         if not sending:
             self._send()
         if batch.pools is not None and not (batch.known_quick and self._pace.is_quick_enough(batch.slowest)):
@@ -238,7 +231,7 @@ class Orchestrator:
             if search is None:
                 send(reply, answer, peer, request, outcome, reason)
             else:
-                self._rooms.run(search, peer.uid, partial(self._send_found, decided))
+                self._room_searches.run(search, peer.uid, partial(self._send_found, decided))
             if self._unsent and time.monotonic() > turn_ends:
                 asyncio.get_running_loop().call_soon(self._send)
                 return
@@ -275,6 +268,6 @@ class Orchestrator:
 
     def _host_read(self, pools: Pools | None) -> None:
         """The host was read in another thread: tell those who watch, and judge the placements on it."""
-        if pools is not None and self.watchers:
+        if pools is not None:
             self._feed.catch_up(pools)
         self._upkeep.rest()

@@ -18,7 +18,7 @@ from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.allocation.pools import Pool, Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.daemon.encoded import ClaimParts, PageParts
+from epa_orchestrator.daemon.encoded import ClaimParts, PageParts, RecordParts
 from epa_orchestrator.daemon.encoded_machine import EncodedMachine
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName
@@ -78,9 +78,10 @@ class Queries:
         self._ledger_known = ledger_known
         self._prepared: dict[PoolName, _Prepared] = {}
         #: The last first line for watchers, and what it was made of.
-        self._last_line: tuple[tuple[bytes, bytes | None, tuple[str, ...]], bytes] | None = None
+        self._last_line: tuple[tuple[bytes, bytes | None, bytes, tuple[str, ...]], bytes] | None = None
         self._claims = ClaimParts()
         self._pages = PageParts()
+        self._records = RecordParts()
         self._machine = EncodedMachine()
         self._head: _PreparedHead | None = None
         self._review = review or Review()
@@ -110,6 +111,8 @@ class Queries:
             return self._pages.use(ledger.pages, _ENCODED_AT_ONCE)
         if isinstance(request, GetMachine):
             return self._machine.use(pools.machine, _CORES_AT_ONCE)
+        if isinstance(request, Watch) and not self._records.use(ledger.pages, _ENCODED_AT_ONCE):
+            return False
         return self._claims.use(ledger.claims, pools.configured, _ENCODED_AT_ONCE)
 
     def answer(self, ledger: Ledger, pools: Pools, request: PresentReading) -> bytes:
@@ -167,13 +170,14 @@ class Queries:
         )
 
     def _state_line(self, ledger: Ledger, pools: Pools, asked: _Prepared, warnings: tuple[str, ...]) -> bytes:
-        """The first line for a watcher: the listing of the pool that it asked for, with the other one's in it.
+        """The first line for a watcher: the listing of the pool that it asked for, the other one's, and all records.
 
         Many watchers may wait for one at a time, so they share its bytes.
         """
         others = [pool for pool in listed_pools(ledger, pools) if pool is not asked.pool]
         other_pool = self._listing(ledger, pools, others[0]).plain if others else None
-        made_of = asked.plain, other_pool, asked.warnings + warnings
+        self._records.use(ledger.pages)
+        made_of = asked.plain, other_pool, self._records.joined(), asked.warnings + warnings
         if self._last_line is None or self._last_line[0] != made_of:
             self._last_line = made_of, encode_state(*made_of)
         return self._last_line[1]

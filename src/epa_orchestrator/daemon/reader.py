@@ -78,7 +78,7 @@ class Reader:
         )
         self._waiting_for_host: list[_Waiting] = []
         self._reading_host = False
-        self._waiting_for_encoding: deque[tuple[Pools, _Waiting]] = deque()
+        self._waiting_for_encoding: deque[_Waiting] = deque()
 
     def fail(self, problem: str) -> None:
         """Say in every answer from now on why nothing may be changed."""
@@ -102,7 +102,7 @@ class Reader:
         elif not self._waiting_for_encoding and self._encode(pools, request):
             self._answer(pools, waiting)
         else:
-            self._wait_for_encoding(pools, [waiting])
+            self._wait_for_encoding([waiting])
 
     def _answer(self, pools: Pools, waiting: _Waiting) -> None:
         request, peer, reply, begin = waiting
@@ -128,17 +128,18 @@ class Reader:
             log.exception("%s could not be prepared", request.action)
             return True
 
-    def _wait_for_encoding(self, pools: Pools, waiting: Iterable[_Waiting]) -> None:
+    def _wait_for_encoding(self, waiting: Iterable[_Waiting]) -> None:
         """Answer requests after those that already wait for their parts to be encoded."""
         if not self._waiting_for_encoding:
             asyncio.get_running_loop().call_soon(self._encode_and_answer)
-        self._waiting_for_encoding.extend((pools, each) for each in waiting)
+        self._waiting_for_encoding.extend(waiting)
 
     def _encode_and_answer(self) -> None:
         """Encode and answer for one turn of the event loop; the rest follows in later turns."""
         turn_ends = time.monotonic() + _TURN
         while self._waiting_for_encoding:
-            pools, waiting = self._waiting_for_encoding[0]
+            waiting, pools = self._waiting_for_encoding[0], self._current.host.latest_pools
+            assert pools is not None  # requests wait here only when the host has been read
             if self._encode(pools, waiting.request):
                 self._waiting_for_encoding.popleft()
                 self._answer(pools, waiting)
@@ -159,34 +160,30 @@ class Reader:
         self._reading_host = True
         waiting, self._waiting_for_host = self._waiting_for_host, []
         ledger = self._current.ledger
-        found: list[tuple[Pools, Ledger]] = []
+        found: list[Ledger] = []
 
         def read() -> None:
             pools = self._current.host.pools()
-            found.append((pools, ledger.on(pools.cores)))  # takes 10 ms with 2,000 claims that have their cores alone
+            found.append(ledger.on(pools.cores))  # takes 10 ms with 2,000 claims that have their cores alone
 
         def done(error: Exception | None) -> None:
             self._reading_host = False
-            if found:
-                pools, ledger_there = found[0]
+            self._current.note_unreadable(error)
+            if error is None:
                 if self._current.ledger is ledger:
-                    self._current.ledger = ledger_there
-                self._wait_for_encoding(pools, waiting)
+                    self._current.ledger = found[0]
+                self._wait_for_encoding(waiting)
             else:
                 self._refuse(waiting, error)
             if self._waiting_for_host:
                 self._read_host()
-            self._on_host_read(found[0][0] if found else None)
+            self._on_host_read(self._current.host.latest_pools if error is None else None)
 
         self._worker.run(read, done)
 
-    def _refuse(self, waiting: Iterable[_Waiting], error: Exception | None) -> None:
+    @staticmethod
+    def _refuse(waiting: Iterable[_Waiting], error: Exception) -> None:
         reason: Reason = "host" if isinstance(error, SysfsError) else "internal"
-        if isinstance(error, SysfsError):
-            sentence = str(error)
-            log.warning("%s", error)
-        else:
-            sentence = INTERNAL_ERROR
-            log.error("the host could not be read", exc_info=error)
+        sentence = str(error) if isinstance(error, SysfsError) else INTERNAL_ERROR
         for request, peer, reply, _ in waiting:
             send_error(reply, sentence, peer, request, reason)

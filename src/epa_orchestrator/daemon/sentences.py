@@ -26,6 +26,7 @@ from epa_orchestrator.protocol.requests import (
     AllocateNumaCores,
     Allocating,
 )
+from epa_orchestrator.units import count_of
 
 #: What makes one choice better than another, by the level that decides, and what the other choice would do. The words
 #: in braces become those for one node or several, and `n` the level's value.
@@ -118,14 +119,10 @@ def _of_release(request: Allocating) -> str:
 def _of_size(request: Allocating, task: Task) -> str:
     """How many CPUs a request means that names no number, as the beginning of a sentence; empty otherwise."""
     if isinstance(request, AllocateCoresPercent):
-        return f"{request.percent} % of the pool comes to {_cpus(task.count)}. "
+        return f"{request.percent} % of the pool comes to {count_of(task.count, 'CPU')}. "
     if isinstance(request, AllocateCores) and request.count is None:
-        return f"The default size comes to {_cpus(task.count)}. "
+        return f"The default size comes to {count_of(task.count, 'CPU')}. "
     return ""
-
-
-def _cpus(count: int) -> str:
-    return "1 CPU" if count == 1 else f"{count} CPUs"
 
 
 def _of_placement(task: Task, placed: Placed) -> str:
@@ -159,7 +156,7 @@ def _difference(task: Task, nodes: Sequence[int], difference: Difference) -> str
     wants_more = (difference.level, -1) in task.levels
     does, would = (_MORE_IS_BETTER if wants_more else _BETTER)[difference.level]
     number = _ONE if len(nodes) == 1 else _SEVERAL
-    does = does.format(n=difference.best, cpus=_cpus(difference.best), **number)
+    does = does.format(n=difference.best, cpus=count_of(difference.best, "CPU"), **number)
     return f"{mine} {does}, {other} would {would.format(n=difference.second)}."
 
 
@@ -173,8 +170,3 @@ def _named(nodes: Sequence[int]) -> str:
 
 
 _NODELESS: Final = "CPUs in no NUMA node"
-
-
-def nodes_of(task: Task, cpus: CpuSet) -> CpuSet:
-    """The NUMA nodes of a choice, as a list of ids."""
-    return CpuSet(node.id for node in task.topology.nodes_of(cpus.mask) if node.id != NO_NODE)

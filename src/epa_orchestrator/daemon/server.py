@@ -138,7 +138,7 @@ class Server:
             if idle is None:
                 self._pause(listener)
             else:
-                idle.make_room()
+                idle.give_way()
             return None
         return accepted
 
@@ -170,7 +170,7 @@ class Server:
         idle = quotas.idle_to_replace(standing, uid)
         if idle is None:
             return False
-        idle.make_room()
+        idle.give_way()
         return True
 
     def _log_failure(self, error: OSError) -> None:

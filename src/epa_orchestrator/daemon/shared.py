@@ -39,7 +39,7 @@ class Client(Protocol):
         """Whether it may be closed because its client makes no progress."""
         ...
 
-    def make_room(self) -> None:
+    def give_way(self) -> None:
         """Close this idle connection for another one."""
         ...
 

@@ -33,7 +33,7 @@ def summarize(topology: Topology, cpus: CpuSet, own_or_free: CpuSet, withheld: s
     cores = [core for cell in cells for core in cell.cores if core & mask]
     nodeless = topology.nodes[NO_NODE].cpus & mask if NO_NODE in topology.nodes else 0
     return Placement(
-        numa_nodes=str(CpuSet([node.id for node in topology.nodes_of(mask) if node.id != NO_NODE])),
+        numa_nodes=nodes_of(topology, cpus),
         packages=len({cell.package for cell in cells}),
         l3_domains=len({cell.l3 for cell in cells}),
         whole_cores=sum([not core & ~mask for core in cores]),
@@ -41,3 +41,8 @@ def summarize(topology: Topology, cpus: CpuSet, own_or_free: CpuSet, withheld: s
         withheld_cpus=withheld,
         nodeless_cpus=nodeless.bit_count() or None,
     )
+
+
+def nodes_of(topology: Topology, cpus: CpuSet) -> str:
+    """The NUMA nodes of CPUs, as a list of ids."""
+    return str(CpuSet([node.id for node in topology.nodes_of(cpus.mask) if node.id != NO_NODE]))

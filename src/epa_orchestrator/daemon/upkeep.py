@@ -20,7 +20,6 @@ from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.daemon.current import Current
 from epa_orchestrator.daemon.worker import Call, Done, Worker
-from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.state.errors import REPLACED, DatabaseChanged
 from epa_orchestrator.state.store import Store
 
@@ -155,10 +154,7 @@ class Upkeep:
 
         def done(error: Exception | None) -> None:
             self._reading_host = False
-            if isinstance(error, SysfsError):
-                log.warning("%s", error)
-            elif error is not None:
-                log.error("the host could not be read", exc_info=error)
+            self._current.note_unreadable(error)
             self.rest()
 
         self._reading_host = True

@@ -52,7 +52,7 @@ class Watcher:
         #: The bytes that the client had not read at the last check, and when it last read something.
         self._unread = 0
         self._last_progress = shared.loop.time()
-        self._is_closed = self._is_deferred = self._sends_no_more = self._waits_for_room = False
+        self._is_closed = self._sends_no_more = self._waits_for_room = False
         shared.connections[self] = None
         shared.quotas.add(self, standing, peer.uid)
         shared.orchestrator.watchers.add(self)
@@ -63,7 +63,7 @@ class Watcher:
     def tell(self, lines: bytes) -> None:
         """Add lines to what has to be sent; drop the client if it is too far behind."""
         if self._behind > _MOST_BEHIND:
-            self._drop("reads too slowly")
+            self.drop("reads too slowly")
             return
         self._unsent.append(memoryview(lines))
         self._behind += len(lines)
@@ -78,9 +78,14 @@ class Watcher:
         now = self._shared.loop.time()
         return self._has_read_nothing_for(self._shared.limits.write_timeout / 2, now)
 
-    def make_room(self) -> None:
+    def give_way(self) -> None:
         """Close the connection for another one."""
-        self._drop("reads too slowly and had to make room")
+        self.drop("reads too slowly and had to give way")
+
+    def drop(self, reason: str) -> None:
+        """Close the connection and log the reason, which continues the subject "a watcher"."""
+        peer_log.note(*self._peer, "dropped: a watcher %s", reason)
+        self.close()
 
     def close_if_silent(self) -> None:
         """Stay open: it is closed when all changes are told."""
@@ -90,7 +95,7 @@ class Watcher:
         if self._sends_no_more and is_gone(self._fd):
             self.close()
         elif self._has_read_nothing_for(self._shared.limits.write_timeout, now):
-            self._drop("reads nothing")
+            self.drop("reads nothing")
 
     def close(self) -> None:
         """Close the socket so that the client reads what was sent and then the end of the stream."""
@@ -106,20 +111,14 @@ class Watcher:
         self._shared.quotas.end_watch(self._standing, self._peer.uid)
         end(self._socket, self._shared.slow_closer)
 
-    def _drop(self, reason: str) -> None:
-        peer_log.note(*self._peer, "dropped: a watcher %s", reason)
-        self.close()
-
     def _ready(self) -> None:
         """Read or write: at once, or later for a user who may only read."""
-        if self._standing is not Standing.OTHER:
-            self._proceed()
-        elif not self._is_deferred:
-            self._is_deferred = True
+        if self._standing is Standing.OTHER:
             self._shared.deferred.add(self._proceed)
+        else:
+            self._proceed()
 
     def _proceed(self) -> None:
-        self._is_deferred = False
         if not self._is_closed and not self._sends_no_more:
             self._discard()
         if not self._is_closed and self._waits_for_room:
@@ -136,7 +135,7 @@ class Watcher:
             return
         self._received += received
         if self._received > _MOST_RECEIVED:
-            self._drop("sends more than its request")
+            self.drop("sends more than its request")
         elif not received and is_gone(self._fd):
             self.close()
         elif not received:  # the client has shut down its sending side, and may still read

@@ -3,17 +3,20 @@
 
 """Watchers: all clients that watch, and how what is told reaches each of them.
 
-Whatever is told waits in one queue. It is encoded once, for all watchers, and sent to one after the other, in turns
-that hold the event loop for 3 ms at most. While much changes, a round through all watchers begins every 0.2 s.
+Lines wait in one queue. Each is encoded once, for all watchers, and sent to one after the other, in turns that hold
+the event loop for 3 ms at most. While much changes, a round through all watchers begins every 0.2 s.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple, Protocol
+
+log = logging.getLogger(__name__)
 
 #: How long (seconds) a turn may hold the event loop.
 _TURN_SECONDS: Final = 0.003
@@ -33,6 +36,10 @@ class Receiver(Protocol):
 
     def send(self) -> None:
         """Send what its client has room for, without waiting."""
+        ...
+
+    def drop(self, reason: str) -> None:
+        """Close the connection, and remove the receiver."""
         ...
 
 
@@ -68,6 +75,12 @@ class Watchers:
         """Tell a receiver nothing more."""
         for receivers in (self._open, self._receiving, self._due):
             receivers.pop(receiver, None)
+
+    def drop_all(self) -> None:
+        """Drop all receivers because of an error: nobody knows any longer what they know. A new one begins well."""
+        log.exception("the clients that watch could not be told of a change")
+        for receiver in list(self._open):
+            receiver.drop("could not be told of a change, because of an internal error")
 
     def tell(self, line: Line) -> None:
         """Tell all receivers, after what was told before."""
@@ -111,7 +124,10 @@ class Watchers:
     def _take_next(self) -> None:
         item = self._queue.popleft()
         if not isinstance(item, _Join):
-            self._encoded.append(item())
+            try:
+                self._encoded.append(item())
+            except Exception:  # noqa: BLE001  # logged; a bug must not stop the rounds
+                self.drop_all()
             return
         self._distribute()
         if item.receiver in self._open:

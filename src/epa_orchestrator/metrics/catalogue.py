@@ -84,7 +84,7 @@ SERVICE_HUGEPAGES: Final = Metric(
 REQUESTS: Final = Metric(
     "epa_requests",
     "counter",
-    "Requests by action and outcome: served, dry-run, refused or failed.",
+    "Requests by action and outcome: served, refused, dry-run (also a refused one), denied or failed.",
     ("action", "outcome"),
 )
 REFUSALS: Final = Metric(

@@ -23,10 +23,12 @@ Reason = (
     | Literal["permission", "quota", "invalid", "timeout", "read-only"]
     | Literal["storage", "host", "internal"]
 )
-Outcome = Literal["served", "dry-run", "refused", "failed"]
+Outcome = Literal["served", "dry-run", "refused", "denied", "failed"]
 
 #: The reasons that are a failure of the daemon or the host, not a refusal.
 FAILURES: Final[frozenset[Reason]] = frozenset({"storage", "host", "internal"})
+#: The reasons that only say who asked, or how often. Any user can cause such refusals.
+DENIALS: Final[frozenset[Reason]] = frozenset({"permission", "quota"})
 
 #: The action of what was no request: bytes that are not one, or too few of them.
 NO_ACTION: Final = "none"
@@ -78,16 +80,17 @@ class Counts:
 
     def answered(self, request: Request, reason: Reason | None) -> None:
         """Count a request that was answered; `reason` is why it was not served, None when it was."""
+        # getattr on a model without the field would take 5 µs.
+        is_dry_run = bool(vars(request).get("dry_run"))
         if reason is None:
-            # getattr on a model without the field would take 5 µs.
-            self._note(request.action, "dry-run" if vars(request).get("dry_run") else "served")
+            self._note(request.action, "dry-run" if is_dry_run else "served")
         else:
-            self.refused(request.action, reason)
+            self.refused(request.action, reason, dry_run=is_dry_run)
 
-    def refused(self, action: str, reason: Reason) -> None:
+    def refused(self, action: str, reason: Reason, *, dry_run: bool = False) -> None:
         """Count a request that was not served; `action` is NO_ACTION if it was none."""
         self.refusals[reason] = self.refusals.get(reason, 0) + 1
-        self._note(action, "failed" if reason in FAILURES else "refused")
+        self._note(action, _outcome_of(reason, dry_run=dry_run))
 
     def _note(self, action: str, outcome: Outcome) -> None:
         key = action, outcome
@@ -112,6 +115,15 @@ class Counts:
         else:
             self.commits.observe(seconds)
             self.batches.observe(requests)
+
+
+def _outcome_of(reason: Reason, *, dry_run: bool) -> Outcome:
+    """The outcome of a request that was not served."""
+    if reason in FAILURES:
+        return "failed"
+    if reason in DENIALS:
+        return "denied"
+    return "dry-run" if dry_run else "refused"
 
 
 #: The counts of this process.

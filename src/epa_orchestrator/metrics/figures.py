@@ -21,6 +21,7 @@ from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.metrics import catalogue
 from epa_orchestrator.metrics.catalogue import MOST_SERVICES, NONE, OTHER_SERVICES, Metric
 from epa_orchestrator.names import PoolName
+from epa_orchestrator.units import format_size
 
 _KIB: Final = 1024
 
@@ -71,10 +72,11 @@ class Figures:
         yield Figure(catalogue.OUTDATED_PLACEMENTS, (), view.outdated)
         yield Figure(catalogue.CONNECTIONS, (), view.connections)
         if pools is not None:
-            yield from _cpus(ledger.on(pools.cores), pools)
+            on_host = ledger.on(pools.cores)
+            yield from _cpus(on_host, pools)
             for pool in (pools.isolated, pools.general):
                 if pool is not None:
-                    yield from _pool(ledger.on(pools.cores), pool)
+                    yield from _pool(on_host, pool)
             yield from _pages(ledger, pools, view.pages)
         if self._claims[0] is not ledger.claims or self._claims[1] is not pools:
             self._claims = ledger.claims, pools, list(_claims(ledger, pools))
@@ -169,7 +171,7 @@ def _pages(ledger: Ledger, pools: Pools, counts: Mapping[int, tuple[Hugepages, .
     """The hugepages of each NUMA node and size."""
     for node, sizes in counts.items():
         for pages in sizes:
-            labels, size = (str(node), page_size(pages.size_kb)), pages.size_kb * _KIB
+            labels, size = (str(node), format_size(pages.size_kb)), pages.size_kb * _KIB
             reserved = pools.settings.reserved_pages(node, pages.size_kb)
             free = free_pages(ledger, pages, reserved, node)
             yield Figure(catalogue.HUGEPAGES, labels, pages.total * size)
@@ -185,11 +187,3 @@ def _service_pages(ledger: Ledger) -> Iterator[Figure]:
     }
     for service, size in largest_services(totals):
         yield Figure(catalogue.SERVICE_HUGEPAGES, (service,), size)
-
-
-def page_size(size_kb: int) -> str:
-    """A page size as people write it: 2M, 1G, 64K."""
-    for unit, factor in (("G", 1 << 20), ("M", 1 << 10)):
-        if size_kb % factor == 0:
-            return f"{size_kb // factor}{unit}"
-    return f"{size_kb}K"

@@ -16,6 +16,7 @@ from typing import Final, Literal, NamedTuple
 from epa_orchestrator.allocation.cpu_states import CpuState
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.machine import CoreType, Machine
+from epa_orchestrator.units import count_of
 
 #: The marks of states; a service's CPUs have its letter instead, followed by `!` if they are unavailable.
 STATE_MARKS: Final[Mapping[CpuState, str]] = {
@@ -119,9 +120,8 @@ class Picture:
         parts = [f"{count} {STATE_NAMES[state]}" for state, count in self.counts.items() if state != "claimed"]
         if claimed := self.counts.get("claimed"):
             services = sum([bool(owner.cpus) for owner in self.owners])
-            by = "1 service" if services == 1 else f"{services} services"
-            parts.insert(0, f"{claimed} claimed by {by}")
-        return f"{total} CPU{'s' * (total != 1)}: {', '.join(parts)}"
+            parts.insert(0, f"{claimed} claimed by {count_of(services, 'service')}")
+        return f"{count_of(total, 'CPU')}: {', '.join(parts)}"
 
 
 def build_picture(

@@ -31,11 +31,6 @@ COLOURS: Final = (
 )
 
 
-def colour_of(owner: int) -> Colour:
-    """The colour of the service with this number."""
-    return COLOURS[owner % len(COLOURS)]
-
-
 def columns_of(text: str) -> int:
     """How many columns a printable text takes: two for each wide character, as of Chinese."""
     if text.isascii():

@@ -17,15 +17,17 @@ from pydantic_core import to_json
 
 from epa_orchestrator.names import PoolName
 from epa_orchestrator.protocol.answers import Allocation, Listing, PoolSummary, add_warnings
+from epa_orchestrator.protocol.history import PageRecord
 
 
 class StateEvent(Listing):
-    """The first line: what a listing has."""
+    """The first line: what a listing has, and the hugepage records."""
 
     event: Literal["state"] = Field(description="`state`")
     other_pool: Listing | None = Field(
         default=None, description="The listing of the other pool; left out when there is no general pool."
     )
+    hugepages: dict[str, list[PageRecord]] = Field(description="By service, its hugepage records.")
 
 
 class _Event(BaseModel):
@@ -86,10 +88,10 @@ def encode(event: HugepagesEvent | MachineEvent) -> bytes:
     return event.model_dump_json(exclude_none=True).encode() + b"\n"
 
 
-def encode_state(listing: bytes, other_pool: bytes | None, warnings: Sequence[str]) -> bytes:
-    """The first line, from encoded listings without warnings."""
+def encode_state(listing: bytes, other_pool: bytes | None, hugepages: bytes, warnings: Sequence[str]) -> bytes:
+    """The first line, from encoded listings without warnings and the encoded records of hugepages."""
     other = b"" if other_pool is None else b',"other_pool":' + other_pool
-    line = b"".join((b'{"event":"state",', listing[1:-1], other, b"}"))
+    line = b"".join((b'{"event":"state",', listing[1:-1], other, b',"hugepages":', hugepages, b"}"))
     return add_warnings(line, warnings) + b"\n"
 
 

@@ -104,8 +104,8 @@ def test_a_full_pool_needs_a_release() -> None:
     host.hold(host.wanted("a", 6))
     room = host.room(host.wanted("new", 3))
     assert room.sentence == (
-        "No moving makes room: pool isolated has 8 eligible CPUs, and other services hold 6 of them, so 3 are not left"
-        " wherever these are: release a claim, or ask for at most 2"
+        "No moving makes room: pool isolated has 8 eligible CPUs, and other services hold 6 of them, so 3 are not left,"
+        " whichever they hold: release a claim, or ask for at most 2"
     )
 
 

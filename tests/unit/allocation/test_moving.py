@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from epa_orchestrator.allocation.moving import Movable, movable, natural, without
+from epa_orchestrator.allocation.moving import Movable, movable, without
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.placement.policy import Wishes
 from tests.unit.allocation.rooms import Host
@@ -93,7 +93,3 @@ def test_a_claim_with_a_node_to_be_near_is_not_steered() -> None:
     host = Host.of(TWO_NODES)
     host.hold(host.wanted("a", 2, wishes=Wishes(near=0)))
     assert not moved(host, "a").can_be_steered
-
-
-def test_names_sort_by_their_numbers() -> None:
-    assert sorted(["vm-10", "vm-9", "vm", "a1b2"], key=natural) == ["a1b2", "vm", "vm-9", "vm-10"]

@@ -26,7 +26,8 @@ def movables(host: Host) -> list[Movable]:
 
 def scopes(host: Host, count: int, policy: PlacementPolicy, node: int | None = None) -> list[Scope]:
     where = None if node is None else host.node(node)
-    return scopes_of(host.ledger, host.pools.isolated, movables(host), Question(Terms("new"), count, where, policy))
+    question = Question(Terms("new"), count, where, policy)
+    return scopes_of(host.ledger, host.pools.isolated, movables(host), question, lambda: False)
 
 
 def gains(scope: Scope) -> dict[str, int]:

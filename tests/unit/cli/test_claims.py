@@ -125,7 +125,10 @@ def test_older_daemon_gets_no_request_without_take() -> None:
             command.run("allocate", "a", "1", "--take")
         finally:
             older.stop()
-    assert sentence == ("No request was sent: this daemon cannot say whose CPUs it would take: add --take to allow it")
+    assert sentence == (
+        "This daemon is older than this command and cannot say whose CPUs it would take: upgrade the daemon, or add"
+        " --take to allow it"
+    )
     assert asked == ["list_allocations"]
     assert older.requests[-1]["action"] == "allocate_cores"
 

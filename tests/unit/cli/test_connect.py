@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from pathlib import Path
 
@@ -65,3 +66,35 @@ def test_text_of_a_hostile_server_does_not_act_on_the_terminal(as_json: list[str
                 assert command.failure(1 if refuse else 3, *arguments, *as_json)
         finally:
             server.stop()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *("why nova", "history --follow", "list --node 0", "list --watch", "map", "map --watch", "allocate nova 1"),
+        *("allocate nova 1 --dry-run", "explain nova 1", "explain nova 1 --make-room"),
+    ],
+)
+def test_command_that_an_older_daemon_cannot_serve_says_so(words: str) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        command = Command(Path(directory))
+        server = HostileServer(command.socket, escapes="", features=["dry-run"] if "--make-room" in words else [])
+        try:
+            sentence = command.failure(1, *words.split())
+        finally:
+            server.stop()
+    assert re.match("This daemon is older than this command and cannot .*: upgrade the daemon", sentence)
+    assert {request["action"] for request in server.requests} == {"list_allocations"}
+
+
+def test_history_of_an_older_daemon_is_read_from_the_database() -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        command = Command(Path(directory))
+        server = HostileServer(command.socket, escapes="")
+        try:
+            stderr = command.run("history").stderr
+        finally:
+            server.stop()
+    assert stderr.startswith(
+        "note: This daemon is older than this command and cannot show the history: upgrade the daemon. This is read"
+    )

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from epa_orchestrator.cli import changes as changes_shown
-from epa_orchestrator.cli import tables
+from epa_orchestrator.cli import claims_table, tables
 from epa_orchestrator.cli.explanations import explanation as explained
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.show import folded
@@ -48,8 +48,8 @@ def words(text: str) -> list[str]:
 def claims() -> list[RenderableType]:
     withholding = allocation("ceph-osd-12", RANGES).model_copy(update={"withheld_cpus": SCATTERED})
     return [
-        tables.allocations(listing(allocation("openstack-hypervisor", SCATTERED, policy="non-preemptive"))),
-        tables.allocations(listing(allocation("nova", SCATTERED), withholding)),
+        claims_table.allocations(listing(allocation("openstack-hypervisor", SCATTERED, policy="non-preemptive"))),
+        claims_table.allocations(listing(allocation("nova", SCATTERED), withholding)),
     ]
 
 

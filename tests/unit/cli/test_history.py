@@ -12,7 +12,7 @@ import shutil
 import signal
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -276,7 +276,7 @@ class Told:
         return answer_with(found[: min(limit, 2)], more=len(found) > 2)
 
     @contextlib.contextmanager
-    def connect(self, _: object) -> Iterator[Told]:
+    def connect(self, _: object) -> Generator[Told]:
         yield self
 
     def pass_time(self, *_: object) -> Iterator[None]:

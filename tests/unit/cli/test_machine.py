@@ -142,7 +142,9 @@ def test_older_daemon_is_named(tmp_path: Path) -> None:
         server.stop()
     assert result.exit_code == 0
     assert "3 of 3: 0-2" in result.stdout
-    assert result.stderr.startswith("note: This daemon is too old to describe the machine. ")
+    assert result.stderr.startswith(
+        "note: This daemon is older than this command and cannot describe the machine: upgrade the daemon. "
+    )
     assert server.requests[0]["action"] == "list_allocations"
 
 

@@ -96,8 +96,8 @@ def test_no_plan_says_why(daemon: Daemon) -> None:
     shown = daemon.run("explain", "new", "3", "--make-room")
     assert shown.exit_code == 1
     assert shown.stdout.splitlines()[-1] == (
-        "No moving makes room: pool isolated has 6 eligible CPUs, and other services hold 4 of them, so 3 are not left"
-        " wherever these are: release a claim, or ask for at most 2"
+        "No moving makes room: pool isolated has 6 eligible CPUs, and other services hold 4 of them, so 3 are not left,"
+        " whichever they hold: release a claim, or ask for at most 2"
     )
 
 

@@ -90,7 +90,8 @@ def test_older_daemon_is_named(tmp_path: Path) -> None:
     finally:
         server.stop()
     assert sentence == (
-        "This daemon is too old to describe its machine: update it, or use the commands list and machine"
+        "This daemon is older than this command and cannot describe its machine: upgrade the daemon, or use the"
+        " commands list and machine"
     )
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
+import tomllib
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +27,12 @@ def sources(directory: Path) -> Sources:
 
 def test_snap_revision_is_a_version(tmp_path: Path) -> None:
     assert build_report(sources(tmp_path))["versions"]["snap revision"] == "x7"
+
+
+def test_every_dependency_has_a_version(tmp_path: Path) -> None:
+    names = {name.lower() for name in build_report(sources(tmp_path))["versions"]}
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text("utf-8"))["project"]
+    assert {re.split("[<>=~;]", each)[0] for each in project["dependencies"]} <= names
 
 
 def test_a_bug_in_one_part_leaves_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from epa_orchestrator.cli import tables
+from epa_orchestrator.cli import claims_table, show, tables
 from epa_orchestrator.cli.show import folded
 from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.hugepages import Hugepages
@@ -122,7 +122,7 @@ def claim(cpus: str, explicit: str = "", policy: str = "legacy", pool: str = "is
 
 
 def test_allocations() -> None:
-    table = tables.allocations(
+    table = claims_table.allocations(
         listing(allocation("nova"), allocation("ovs", "4,7", explicit=True, policy="non-preemptive"))
     )
     assert rows(table) == [["nova", "2-3", "2", "no", "legacy"], ["ovs", "4,7", "2", "yes", "non-preemptive"]]
@@ -133,22 +133,22 @@ def test_allocations() -> None:
 
 def test_withheld_cpus_have_a_column_only_when_there_are_some() -> None:
     withholding = allocation("ovs").model_copy(update={"withheld_cpus": "10-11"})
-    table = tables.allocations(listing(allocation("nova", "4,7"), withholding))
+    table = claims_table.allocations(listing(allocation("nova", "4,7"), withholding))
     assert rows(table) == [["nova", "4,7", "2", ""], ["ovs", "2-3", "2", "10-11"]]
     assert "Withheld" in shown(table)
-    assert "Withheld" not in shown(tables.allocations(listing(allocation("nova"))))
+    assert "Withheld" not in shown(claims_table.allocations(listing(allocation("nova"))))
 
 
 def test_outdated_placements_are_listed_below_the_table() -> None:
     found = listing(allocation("nova"), allocation("ovs", "4,7"))
-    assert "differently" not in shown(tables.allocations(found))
+    assert "differently" not in shown(claims_table.allocations(found))
     outdated = found.model_copy(update={"outdated_placements": ("nova", "ovs")})
-    text = " ".join(shown(tables.allocations(outdated)).split())
+    text = " ".join(shown(claims_table.allocations(outdated)).split())
     assert text.endswith("+ 0 withheld The current settings would place these differently: nova, ovs")
 
 
 def test_no_allocations() -> None:
-    table = tables.allocations(listing())
+    table = claims_table.allocations(listing())
     assert rows(table) == []
     assert "6 CPUs = 0 claimed + 6 free + 0 withheld" in shown(table)
 
@@ -257,8 +257,8 @@ def test_plain_text_has_110_columns_in_every_environment(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "20")
-    table = tables.allocations(listing(allocation("nova"), allocation("n" * 200)))
-    text = tables.plain(table, "[red]CPUs 2-7[/red] :smile: " + "x" * 60)
+    table = claims_table.allocations(listing(allocation("nova"), allocation("n" * 200)))
+    text = show.plain(table, "[red]CPUs 2-7[/red] :smile: " + "x" * 60)
     assert all(line.isprintable() for line in text.splitlines())
     assert max(map(len, text.splitlines())) == 110
     assert text.splitlines()[0].rstrip() == "Pool isolated"
@@ -268,20 +268,20 @@ def test_plain_text_has_110_columns_in_every_environment(
 
 def test_plain_text_holds_all_tables() -> None:
     answer = MemoryAnswer(service_name="", numa_hugepages={"node0": NodeHugepages(capacity=[], allocations={})})
-    text = tables.plain(tables.allocations(listing(allocation("nova"))), tables.hugepages(answer))
+    text = show.plain(claims_table.allocations(listing(allocation("nova"))), tables.hugepages(answer))
     assert text.index("Pool isolated") < text.index("nova") < text.index("Hugepages") < text.index("node0")
 
 
 def hostile_tables(name: str) -> list[RenderableType]:
     pages = NodeHugepages(capacity=[PageCapacity(total=1, free=1, size=2048)], allocations={name: {"2048": 1}})
     return [
-        tables.allocations(listing(allocation(name))),
+        claims_table.allocations(listing(allocation(name))),
         tables.hugepages(MemoryAnswer(service_name="", numa_hugepages={"node0": pages})),
         tables.hugepages(MemoryAnswer(service_name="", numa_hugepages={name: pages})),
         tables.hugepages(
             MemoryAnswer(service_name="", numa_hugepages={name: NodeHugepages(capacity=[], allocations={})})
         ),
-        tables.allocations(listing(allocation("a")).model_copy(update={"outdated_placements": (name,)})),
+        claims_table.allocations(listing(allocation("a")).model_copy(update={"outdated_placements": (name,)})),
     ]
 
 
@@ -297,7 +297,7 @@ def test_hostile_name_does_not_act_on_the_terminal(name: str) -> None:
 def test_long_names_and_lists_are_folded() -> None:
     """A narrow terminal still shows every CPU of a scattered list."""
     cpus = ",".join(str(cpu) for cpu in range(0, 200, 2))
-    text = shown(tables.allocations(listing(allocation("n" * 255, cpus))), width=80)
+    text = shown(claims_table.allocations(listing(allocation("n" * 255, cpus))), width=80)
     cells = [line.strip("│").split("│") for line in text.splitlines() if line.startswith("│")]
     assert "".join(row[0].strip() for row in cells) == "n" * 255
     assert "".join(row[1].replace(" ", "") for row in cells) == cpus

@@ -120,4 +120,4 @@ def test_an_older_daemon_is_named(daemon: Daemon) -> None:
     finally:
         older.stop()
     assert process.returncode == 1
-    assert "older than this command and tells no changes: update it, or leave out --watch" in stderr
+    assert "older than this command and cannot tell changes: upgrade the daemon, or leave out --watch" in stderr

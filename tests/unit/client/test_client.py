@@ -148,6 +148,13 @@ def test_each_call_raises_the_daemons_refusal(
     assert str(caught.value) == f"No {request_fields['action']} today"
 
 
+def test_the_features_of_a_daemon_are_asked_for_once(client: Client, server: FakeServer) -> None:
+    server.answer(LISTING)
+    assert client.supports("cpu-pools")
+    assert not client.supports("watch")
+    assert len(server.received) == 1
+
+
 def test_listing_of_an_older_daemon_is_read(client: Client, server: FakeServer) -> None:
     server.answer({name: value for name, value in LISTING.items() if name != "outdated_placements"})
     listing = client.list_allocations()

@@ -13,7 +13,7 @@ from epa_orchestrator.client.event_checks import mistake_in_event, mistake_in_st
 from epa_orchestrator.protocol.watching import ClaimEvent, HugepagesEvent, StateEvent
 from tests.unit.client.builders import LISTING
 
-STATE: dict[str, Any] = LISTING | {"event": "state"}
+STATE: dict[str, Any] = LISTING | {"event": "state", "hugepages": {}}
 (CLAIM,) = LISTING["allocations"][:1]
 GENERAL: dict[str, Any] = LISTING | {"pool": "general", "allocations": [CLAIM | {"pool": "general"}]}
 

@@ -17,7 +17,7 @@ from epa_orchestrator.client import Client, DaemonError, RefusedByDaemon, Unreac
 from epa_orchestrator.protocol.watching import ClaimEvent, HugepagesEvent, MachineEvent, StateEvent
 from tests.unit.client.builders import LISTING, FakeServer, sentence_of
 
-STATE: dict[str, Any] = {"event": "state"} | LISTING
+STATE: dict[str, Any] = LISTING | {"event": "state", "hugepages": {}}
 (CLAIM,) = LISTING["allocations"]
 GONE: dict[str, Any] = {"event": "claim", "service_name": "a", "before": CLAIM, "after": None, "taken_from": {}}
 PAGES = {"event": "hugepages", "service_name": "a", "node_id": 0, "size_kb": 2048, "before": 0, "after": 1}
@@ -157,6 +157,7 @@ def test_no_daemon(client: Client, server: FakeServer) -> None:
         (b"\xff\xfe\n", "did not answer with a JSON object"),
         (lines(LISTING), "event: field required"),
         (lines(STATE | {"pool": "general"}), "it is about pool general, not isolated"),
+        (lines(STATE | {"hugepages": {"\x1b[2J": []}}), "service_name holds control characters"),
         (lines(STATE) + b"[]\n", "did not answer with a JSON object"),
         (lines(STATE, GONE | {"before": None}), "neither there before nor after"),
         (lines(STATE, GONE | {"taken_from": {"b": "x"}}), "taken_from is not a CPU list: 'x'"),

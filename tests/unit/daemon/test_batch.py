@@ -202,3 +202,19 @@ def test_a_database_that_another_process_has_changed_is_written_no_more(path: Pa
         error(f"Nothing was changed because the state could not be stored: {after.store_problem}")
     ]
     assert set(loading.load(path).ledger.claims) == {"a", "b"}
+
+
+def test_a_bug_in_a_refusal_stops_no_other_request(opened: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "search_for", None)
+    batch = carried_out(opened, cores("a", 1), cores("b", 40), cores("c", 1))
+    assert [each.outcome for each in batch.decided] == ["served", INTERNAL_ERROR, "served"]
+    assert set(batch.ledger.claims) == {"a", "c"}
+
+
+def test_a_database_that_others_lock_is_a_failed_commit(path: Path, opened: Store) -> None:
+    another = sqlite3.connect(path, isolation_level=None)
+    another.execute("BEGIN IMMEDIATE")
+    batch = carried_out(opened, cores("a", 1))
+    another.close()
+    assert "database is locked" in batch.decided[0].outcome
+    assert batch.commit_failed

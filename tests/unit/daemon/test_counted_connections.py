@@ -49,7 +49,7 @@ def test_bytes_that_are_no_request_are_invalid(directory: Path, counts: Counts) 
 def test_change_by_a_user_who_may_not_is_a_matter_of_permission(directory: Path, counts: Counts) -> None:
     async def body(b: Bench) -> None:
         await error_of(b.connect(CHANGE, uid=UID))
-        assert (counts.requests, counts.refusals) == ({("allocate_cores", "refused"): 1}, {"permission": 1})
+        assert (counts.requests, counts.refusals) == ({("allocate_cores", "denied"): 1}, {"permission": 1})
 
     run(directory, body)
 

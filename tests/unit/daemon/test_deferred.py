@@ -62,6 +62,36 @@ def test_a_call_may_add_another_one() -> None:
     assert numbers == [1]
 
 
+def test_a_call_that_waits_is_not_added_again() -> None:
+    numbers: list[int] = []
+
+    def call() -> None:
+        numbers.append(1)
+
+    def body(deferred: DeferredCalls) -> None:
+        deferred.add(call)
+        deferred.add(call)
+
+    run(body)
+    assert numbers == [1]
+
+
+def test_a_call_that_has_run_may_be_added_again() -> None:
+    numbers: list[int] = []
+
+    async def main() -> None:
+        deferred = DeferredCalls(asyncio.get_running_loop())
+        for _ in range(2):
+            deferred.add(numbers.clear)
+            await asyncio.sleep(0)
+            numbers.append(1)
+        deferred.add(numbers.clear)
+        await asyncio.sleep(0)
+
+    asyncio.run(main())
+    assert numbers == []
+
+
 def test_a_call_that_raises_does_not_stop_the_next_one() -> None:
     numbers: list[int] = []
 

@@ -11,7 +11,7 @@ import pytest
 
 from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.daemon.encoded import ClaimParts, PageParts, Parts, encode_claim_part
+from epa_orchestrator.daemon.encoded import ClaimParts, PageParts, Parts, RecordParts, encode_claim_part
 from epa_orchestrator.protocol.answers import Allocation
 from tests.unit.daemon.hosts import host
 
@@ -85,3 +85,21 @@ def test_a_node_without_records_is_forgotten() -> None:
     parts.use({"a": {(3, 2048): 4}})
     parts.use({})
     assert (parts.nodes, parts.of_node(3)) == (set(), b"{}")
+
+
+def test_records_are_encoded_by_service() -> None:
+    parts = RecordParts()
+    assert parts.use({"b": {(1, 4): 1, (0, 2048): 2}, '"': {(0, 4): 3}})
+    assert parts.joined() == (
+        b'{"\\"":[{"node_id":0,"size_kb":4,"hugepages":3}],'
+        b'"b":[{"node_id":0,"size_kb":2048,"hugepages":2},{"node_id":1,"size_kb":4,"hugepages":1}]}'
+    )
+    assert parts.joined() is parts.joined()
+    parts.use({})
+    assert parts.joined() == b"{}"
+
+
+def test_records_are_encoded_in_parts() -> None:
+    parts, pages = RecordParts(), {f"s{number}": {(0, 4): number} for number in range(1, 6)}
+    assert [parts.use(pages, 2) for _ in range(3)] == [False, False, True]
+    assert parts.joined().count(b"node_id") == 5

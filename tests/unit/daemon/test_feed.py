@@ -12,8 +12,10 @@ import pytest
 
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.daemon.orchestrator import Orchestrator
-from tests.unit.daemon.serving import LIST, Answer, Counting, ask, cores, run, start, stopped_disk
+from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsError
+from tests.unit.daemon.serving import LIST, SHAPE, Answer, Counting, ask, cores, run, start, stopped_disk
 from tests.unit.daemon.watching import Watching
+from tools.synthetic import build
 
 
 def numa(service: str, node: int, count: int) -> Answer:
@@ -47,7 +49,8 @@ def test_the_first_line_has_the_listings_of_both_pools(tmp_path: Path) -> None:
             await ask(orchestrator, cores("a", 2), cores("g", 1) | {"pool": "general"})
             listings = await ask(orchestrator, LIST, LIST | {"pool": "general"})
             for pool, listing, other in (("isolated", *listings), ("general", *reversed(listings))):
-                assert await Watching(orchestrator).begin(pool) == {"event": "state", **listing, "other_pool": other}
+                first = {"event": "state", **listing, "other_pool": other, "hugepages": {}}
+                assert await Watching(orchestrator).begin(pool) == first
         finally:
             orchestrator.close()
 
@@ -224,5 +227,154 @@ def test_settings_that_change_nothing_are_not_told(tmp_path: Path) -> None:
         orchestrator.read_host_again()
         await asyncio.sleep(0.2)
         assert client.take() == []
+
+    run(tmp_path, body)
+
+
+def eligible(lines: list[Answer]) -> list[str]:
+    """The eligible CPUs of the pool isolated in each line about the machine."""
+    return [line["pools"]["isolated"]["cpu_pool"]["eligible_cpus"] for line in lines if line["event"] == "machine"]
+
+
+def test_a_batch_on_older_pools_does_not_send_the_clients_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        client = await watching(orchestrator)
+        await ask(orchestrator, cores("a", 1))
+        client.take()
+        moves = stopped_disk(counting, monkeypatch)
+        try:
+            changed = asyncio.ensure_future(ask(orchestrator, cores("b", 1)))
+            await asyncio.sleep(0.1)  # it is decided on the pools of before
+            orchestrator.use(parse_settings({"reserved-cpus": "6-7"}))
+            await asyncio.sleep(0.2)
+            assert eligible(client.take()) == ["2-5,10-15"]
+        finally:
+            moves.set()
+        await changed
+        assert [(line["event"], line["service_name"]) for line in client.take()] == [("claim", "b")]
+        client.replica.check((await ask(orchestrator, LIST))[0])
+
+    run(tmp_path, body)
+
+
+def never(*_: object) -> bool:
+    return False
+
+
+def test_a_client_that_waits_for_its_first_line_gets_the_newest_pools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        client = await watching(orchestrator)
+        with monkeypatch.context() as patch:
+            patch.setattr(orchestrator._reader, "_encode", never)
+            late = Watching(orchestrator)
+            begun = asyncio.ensure_future(late.begin())
+            await asyncio.sleep(0.05)
+            orchestrator.use(parse_settings({"reserved-cpus": "6-7"}))
+            while not (told := eligible(client.take())):
+                await asyncio.sleep(0.01)
+        assert told == ["2-5,10-15"]
+        assert (await begun)["cpu_pool"]["eligible_cpus"] == "2-5,10-15"
+        assert client.take() == []
+
+    run(tmp_path, body)
+
+
+def test_the_first_line_has_the_hugepage_records(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        await ask(orchestrator, pages("a", 3))
+        client = Watching(orchestrator)
+        first = await client.begin()
+        assert first["hugepages"] == {"a": [{"node_id": 0, "size_kb": 2048, "hugepages": 3}]}
+        await ask(orchestrator, pages("a", 5))
+        (line,) = client.take()
+        assert (line["before"], line["after"]) == (3, 5)
+
+    run(tmp_path, body)
+
+
+def test_a_client_that_comes_during_a_commit_learns_who_took_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        await ask(orchestrator, cores("a", 12))
+        moves = stopped_disk(counting, monkeypatch)
+        try:
+            changed = asyncio.ensure_future(ask(orchestrator, numa("b", 1, 8)))
+            await asyncio.sleep(0.1)
+            client = await watching(orchestrator)
+        finally:
+            moves.set()
+        await changed
+        assert [line.get("taken_by") for line in client.take()] == ["b", None]
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_bug_in_the_feed_drops_who_watches_and_stops_no_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: bool
+) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        client = await watching(orchestrator)
+        monkeypatch.setattr(orchestrator._feed, "_move_to", None)
+        requests = [cores("a", 1)] if alone else [cores("a", 1), cores("b", 40)]
+        answers = await asyncio.wait_for(ask(orchestrator, *requests), 20)
+        assert answers[0]["allocated_cores"] == "2"
+        assert client.dropped
+        assert not orchestrator.watchers
+        monkeypatch.undo()
+        client = await watching(orchestrator)
+        await asyncio.wait_for(ask(orchestrator, cores("c", 1)), 20)
+        assert [line["service_name"] for line in client.take()] == ["c"]
+
+    run(tmp_path, body)
+
+
+def test_a_bug_in_the_feed_does_not_keep_the_daemon_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal is decided in the event loop, where the end of the batch is the end of the turn."""
+
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        await ask(orchestrator, cores("a", 1))
+        client = await watching(orchestrator)
+        monkeypatch.setattr(orchestrator._feed, "_move_to", None)
+        for turn in ("first", "second"):
+            (answer,) = await asyncio.wait_for(ask(orchestrator, cores("b", 40)), 20)
+            assert "error" in answer, turn
+        assert client.dropped
+        assert not orchestrator.busy
+
+    run(tmp_path, body)
+
+
+class Unreadable(RecordedSysfs):
+    """A host whose files cannot be read for a while."""
+
+    broken = False
+
+    def read(self, path: str) -> str | None:
+        if self.broken:
+            raise SysfsError("/sys cannot be read")
+        return super().read(path)
+
+
+def test_a_host_that_cannot_be_read_is_logged_once_and_looked_at_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sysfs = Unreadable(build(SHAPE))
+
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        await watching(orchestrator)
+        monkeypatch.setattr(orchestrator._current.host, "_sysfs", sysfs)
+        pauses: list[float] = []
+        for broken in (True, True, True, False):
+            sysfs.broken = broken
+            orchestrator._feed.close()
+            orchestrator._feed._look_again()
+            pauses.append(orchestrator._feed._pause)
+            await asyncio.sleep(0.1)
+        assert pauses == [2.0, 4.0, 8.0, 1.0]
+        assert [record.getMessage() for record in caplog.records].count("/sys cannot be read") == 1
 
     run(tmp_path, body)

@@ -73,7 +73,7 @@ def test_only_the_first_start_imports_the_older_daemons_claims(locations: Locati
         assert state.ledger is not None
         assert {name: str(claim.cpus) for name, claim in state.ledger.claims.items()} == {"ovs": "2-3", "nova": "4"}
         leave_legacy_state(locations, json.dumps({"allocations_db": {"allocations": {"ovs": "7"}}}))
-    assert [event.action for event in read_events(database(locations), None, 9)] == ["import", "import"]
+    assert [event.action for event in read_events(database(locations), 9)] == ["import", "import"]
 
 
 def test_changes_nothing_when_the_import_fails(locations: Locations) -> None:

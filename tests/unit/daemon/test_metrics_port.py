@@ -10,8 +10,10 @@ import logging
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +106,51 @@ def test_port_moves_and_closes(tmp_path: Path, caplog: pytest.LogCaptureFixture,
 
     with caplog.at_level(logging.INFO):
         run(tmp_path, body)
+
+
+def test_port_that_is_off_for_a_moment_opens_without_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while the thread that had it makes an answer."""
+    renders, may_end = threading.Event(), threading.Event()
+
+    def render() -> bytes:
+        renders.set()
+        may_end.wait(20)
+        return b""
+
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        port, metrics = free_port(), port_of(orchestrator)
+        with monkeypatch.context() as patch:
+            patch.setattr(metrics, "_prepare", lambda: (render, "text/plain"))
+            metrics.use(port)
+            await served(caplog, port)
+        scraping = asyncio.ensure_future(asyncio.to_thread(_get, port))
+        await asyncio.to_thread(renders.wait, 20)
+        metrics.use(0)
+        metrics.use(port)
+        await asyncio.sleep(0.1)
+        may_end.set()
+        await until(lambda: caplog.text.count(f"metrics at http://127.0.0.1:{port}/metrics") == 2)
+        await asyncio.gather(scraping, return_exceptions=True)
+        metrics.close()
+
+    with caplog.at_level(logging.INFO):
+        run(tmp_path, body)
+    assert "cannot be opened" not in caplog.text
+
+
+def test_claim_that_has_changed_since_its_verdict_is_not_outdated(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        await ask(orchestrator, cores("nova", 2))
+        review = orchestrator._review
+        claim = orchestrator._current.ledger.claims["nova"]
+        review._outdated["nova"] = claim
+        assert orchestrator.view(0).outdated == 1
+        review._outdated["nova"] = replace(claim, service="nova")
+        assert orchestrator.view(0).outdated == 0
+
+    run(tmp_path, body)
 
 
 def test_port_in_use_is_one_line_and_a_warning_until_it_is_free(

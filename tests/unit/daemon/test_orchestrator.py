@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import sqlite3
 import time
 from pathlib import Path
 
 import pytest
 
 from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.daemon import orchestrator as orchestrators
 from epa_orchestrator.daemon.orchestrator import Orchestrator
+from epa_orchestrator.metrics.counts import Counts
 from epa_orchestrator.protocol.parsing import validate
 from tests.unit.daemon.serving import LIST, PEER, Counting, ask, cores, run, start, stopped_disk
 
@@ -191,5 +194,19 @@ def test_a_commit_into_a_replaced_database_is_not_acknowledged(tmp_path: Path, m
         moves.set()
         assert "no longer the file that this daemon opened" in (await changed)[0]["error"]
         assert (await ask(orchestrator, LIST))[0]["total_allocations"] == 0
+
+    run(tmp_path, body)
+
+
+def test_a_database_that_others_lock_counts_as_a_failed_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orchestrators, "counts", counts := Counts())
+    counts.on = True
+
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        another = sqlite3.connect(counting.path, isolation_level=None)
+        another.execute("BEGIN IMMEDIATE")
+        assert "database is locked" in (await ask(orchestrator, cores("a", 1)))[0]["error"]
+        another.close()
+        assert (counts.failed_commits, counts.commits.sum) == (1, 0.0)
 
     run(tmp_path, body)

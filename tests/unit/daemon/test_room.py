@@ -16,7 +16,7 @@ import pytest
 
 from epa_orchestrator.daemon import room
 from epa_orchestrator.daemon.orchestrator import Orchestrator
-from epa_orchestrator.daemon.room import Rooms, Search
+from epa_orchestrator.daemon.room import RoomSearches, Search
 from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.parsing import validate
 from epa_orchestrator.protocol.room import MakeRoom
@@ -128,7 +128,7 @@ def searched(uids: list[int]) -> list[str]:
     """The sentences of searches for these users, all submitted while the first one runs."""
 
     async def body() -> list[str]:
-        rooms, go_on = Rooms(), threading.Event()
+        searches, go_on = RoomSearches(), threading.Event()
 
         def find() -> MakeRoom:
             assert go_on.wait(20)
@@ -136,11 +136,11 @@ def searched(uids: list[int]) -> list[str]:
 
         answers: list[bytes] = []
         for uid in uids:
-            rooms.run(Search(ErrorAnswer(error="no"), find), uid, answers.append)
+            searches.run(Search(ErrorAnswer(error="no"), find), uid, answers.append)
         go_on.set()
-        while rooms.busy:
+        while searches.busy:
             await asyncio.sleep(0.001)
-        rooms.close()
+        searches.close()
         return [json.loads(answer)["make_room"]["sentence"] for answer in answers]
 
     return asyncio.run(body())
@@ -159,16 +159,16 @@ def test_eight_searches_may_wait() -> None:
 
 def test_a_failed_search_keeps_the_refusal() -> None:
     async def body() -> dict[str, Any]:
-        rooms = Rooms()
+        searches = RoomSearches()
         answers: list[bytes] = []
 
         def find() -> MakeRoom:
             raise RuntimeError("a bug")
 
-        rooms.run(Search(ErrorAnswer(error="no"), find), 0, answers.append)
-        while rooms.busy:
+        searches.run(Search(ErrorAnswer(error="no"), find), 0, answers.append)
+        while searches.busy:
             await asyncio.sleep(0.001)
-        rooms.close()
+        searches.close()
         return json.loads(answers[0])
 
     answer = asyncio.run(body())
@@ -179,9 +179,9 @@ def test_a_failed_search_keeps_the_refusal() -> None:
 def test_no_thread_starts_without_a_search() -> None:
     async def body() -> None:
         before = threading.active_count()
-        rooms = Rooms()
+        searches = RoomSearches()
         assert threading.active_count() == before
-        rooms.close()
+        searches.close()
 
     asyncio.run(body())
 

@@ -22,6 +22,7 @@ class Fake:
     def __init__(self, pause: float = 0.0) -> None:
         self.pieces: list[bytes] = []
         self.sent = 0
+        self.dropped = ""
         self._pause = pause
 
     def tell(self, lines: bytes) -> None:
@@ -30,6 +31,9 @@ class Fake:
     def send(self) -> None:
         self.sent += 1
         time.sleep(self._pause)
+
+    def drop(self, reason: str) -> None:
+        self.dropped = reason
 
 
 def run(body: Callable[[Watchers], Coroutine[Any, Any, None]]) -> None:
@@ -146,5 +150,24 @@ def test_a_round_through_many_receivers_leaves_the_loop_to_others() -> None:
             await asyncio.sleep(0)
         assert turns > 5
         assert len({b"".join(receiver.pieces) for receiver in receivers}) == 1
+
+    run(body)
+
+
+def test_after_a_line_that_cannot_be_made_a_new_receiver_is_told_the_next_one() -> None:
+    def broken() -> bytes:
+        raise RuntimeError("a bug")
+
+    async def body(all_: Watchers) -> None:
+        first, second = Fake(), Fake()
+        all_.add(first)
+        all_.tell(broken)
+        await settle()
+        assert first.dropped
+        all_.remove(first)
+        all_.add(second)
+        all_.tell(lambda: b"2")
+        await settle()
+        assert b"".join(second.pieces) == b"2"
 
     run(body)

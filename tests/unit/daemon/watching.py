@@ -23,6 +23,7 @@ class Watching:
 
     def __init__(self, orchestrator: Orchestrator) -> None:
         self.lines: list[Json] = []
+        self.dropped = ""
         self._orchestrator = orchestrator
         self._replica: Replica | None = None
 
@@ -51,6 +52,10 @@ class Watching:
 
     def send(self) -> None:
         """There is no socket."""
+
+    def drop(self, reason: str) -> None:
+        self.dropped = reason
+        self._orchestrator.watchers.remove(self)
 
     def take(self) -> list[Json]:
         """The lines since the last call."""

@@ -27,6 +27,10 @@ LISTING = validate({"action": "list_allocations"})
         (LISTING, None, ("list_allocations", "served")),
         (REQUEST, "insufficient", ("allocate_cores", "refused")),
         (REQUEST, "storage", ("allocate_cores", "failed")),
+        (REQUEST, "permission", ("allocate_cores", "denied")),
+        (REQUEST, "quota", ("allocate_cores", "denied")),
+        (DRY_RUN, "insufficient", ("allocate_cores", "dry-run")),
+        (DRY_RUN, "internal", ("allocate_cores", "failed")),
     ],
 )
 def test_request_counts_by_action_and_outcome(request_: Any, reason: Any, outcome: tuple[str, str]) -> None:

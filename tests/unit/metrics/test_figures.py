@@ -18,7 +18,7 @@ from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.metrics import catalogue
 from epa_orchestrator.metrics.catalogue import MOST_SERVICES, OTHER_SERVICES, Metric
-from epa_orchestrator.metrics.figures import Figures, View, largest_services, page_size
+from epa_orchestrator.metrics.figures import Figures, View, largest_services
 from epa_orchestrator.names import PoolName
 from tools.synthetic import Shape, build
 
@@ -140,7 +140,3 @@ def test_hugepages_are_in_bytes() -> None:
     ):
         assert shown(metric, pools=pools_of(), records=records, kernel=kernel) == {("0", "2M"): pages * 2**21}
     assert shown(catalogue.SERVICE_HUGEPAGES, records=records) == {("a",): 3 * 2**21}
-
-
-def test_page_size_is_as_people_write_it() -> None:
-    assert [page_size(size) for size in (64, 2048, 1048576)] == ["64K", "2M", "1G"]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.picture.palette import COLOURS, colour_of, columns_of, shorten, shorten_list, split
+from epa_orchestrator.picture.palette import COLOURS, columns_of, shorten, shorten_list, split
 
 
 def luminance(colour: str) -> float:
@@ -24,10 +24,6 @@ def test_letters_stand_out_from_their_background(colour: tuple[str, str]) -> Non
     """4.5 is what WCAG 2 asks for."""
     light, dark = sorted(map(luminance, colour), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 4.5
-
-
-def test_services_share_the_colours_in_turn() -> None:
-    assert [colour_of(number) for number in range(8)] == [*COLOURS, COLOURS[0]]
 
 
 @pytest.mark.parametrize(

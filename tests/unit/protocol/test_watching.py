@@ -10,6 +10,7 @@ import json
 import pytest
 
 from epa_orchestrator.protocol.answers import Allocation, Listing, ListingHead, PoolSummary
+from epa_orchestrator.protocol.history import PageRecord
 from epa_orchestrator.protocol.watching import (
     ClaimEvent,
     HugepagesEvent,
@@ -46,16 +47,18 @@ def listing(pool: str) -> bytes:
 
 
 def test_the_first_line_is_a_listing_with_the_other_pool_in_it() -> None:
-    line = encode_state(listing("isolated"), listing("general"), ("look at this",))
+    records = b'{"a":[{"node_id":1,"size_kb":4,"hugepages":2}]}'
+    line = encode_state(listing("isolated"), listing("general"), records, ("look at this",))
     assert line.startswith(b'{"event":"state","version":"1.0",')
     assert line.count(b"\n") == 1
     state = StateEvent.model_validate_json(line)
     assert (state.pool, state.warnings) == ("isolated", ("look at this",))
     assert state.other_pool == Listing.model_validate_json(listing("general"))
+    assert state.hugepages == {"a": [PageRecord(node_id=1, size_kb=4, hugepages=2)]}
 
 
 def test_the_first_line_has_no_other_pool_where_there_is_none() -> None:
-    assert "other_pool" not in json.loads(encode_state(listing("isolated"), None, ()))
+    assert "other_pool" not in json.loads(encode_state(listing("isolated"), None, b"{}", ()))
 
 
 @pytest.mark.parametrize("before", ["2", None])

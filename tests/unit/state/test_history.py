@@ -15,7 +15,7 @@ from epa_orchestrator.state.database_files import FILE_NAME
 from epa_orchestrator.state.events import Event
 from epa_orchestrator.state.history import COMMITS_PER_CHECK
 from epa_orchestrator.state.opening import create
-from epa_orchestrator.state.reading import read_events
+from epa_orchestrator.state.reading import Wanted, read_events
 from epa_orchestrator.state.store import Store
 from tests.unit.state.builders import GONE, GROWN, PEER, PLACED, claim, commit
 
@@ -24,7 +24,7 @@ from tests.unit.state.builders import GONE, GROWN, PEER, PLACED, claim, commit
 def events(path: Path, opened: Store) -> list[Event]:
     """The events of three changes in one commit."""
     commit(opened, GROWN, GONE, Change(pages=PagesChange("a", (0, 2048), 4, 0)))
-    return read_events(path, None, 3)
+    return read_events(path, 3)
 
 
 def test_each_change_leaves_an_event_with_service_time_and_peer(events: list[Event]) -> None:
@@ -50,13 +50,13 @@ def test_the_event_of_a_hugepage_record_shows_its_count(events: list[Event]) -> 
 
 @pytest.mark.usefixtures("events")
 def test_the_claims_of_a_new_database_are_events_too(path: Path) -> None:
-    assert [event.id for event in read_events(path, "b", 50)] == [2, 5]
+    assert [event.id for event in read_events(path, 50, Wanted("b"))] == [2, 5]
 
 
 def test_the_event_of_an_isolated_claim_shows_what_is_withheld(tmp_path: Path) -> None:
     path = tmp_path / FILE_NAME
     create(path, PLACED, PEER, 1.0)
-    assert [event.after for event in read_events(path, None, 2)] == [
+    assert [event.after for event in read_events(path, 2)] == [
         {"pool": "isolated", "cpus": "6-7", "explicit": "", "policy": "legacy", "withheld": "14-15"},
         {"pool": "isolated", "cpus": "9", "explicit": "", "policy": "legacy"},
     ]
@@ -66,7 +66,7 @@ def test_tidying_drops_the_oldest_events(path: Path, opened: Store, monkeypatch:
     monkeypatch.setattr(history, "MAX_EVENTS", 3)
     commit(opened, GROWN, GONE)
     assert opened.tidy() is False
-    assert [event.id for event in read_events(path, None, 50)] == [4, 5, 6]
+    assert [event.id for event in read_events(path, 50)] == [4, 5, 6]
 
 
 def test_tidying_drops_a_few_at_a_time_and_reports_that_more_are_left(
@@ -75,9 +75,9 @@ def test_tidying_drops_a_few_at_a_time_and_reports_that_more_are_left(
     monkeypatch.setattr(history, "MAX_EVENTS", 1)
     monkeypatch.setattr(history, "_MOST_DROPPED", 2)
     assert opened.tidy() is True
-    assert [event.id for event in read_events(path, None, 50)] == [3, 4]
+    assert [event.id for event in read_events(path, 50)] == [3, 4]
     assert opened.tidy() is False
-    assert [event.id for event in read_events(path, None, 50)] == [4]
+    assert [event.id for event in read_events(path, 50)] == [4]
 
 
 @pytest.mark.parametrize(("most", "size"), [(50, 10**9), (10**9, 1_000_000)])
@@ -91,8 +91,8 @@ def test_the_history_is_bounded_while_changes_go_on(
     for number in range(200):
         commit(opened, Change((ClaimChange(None, claim("w", wide)),)), Change((ClaimChange(claim("w", wide), None),)))
         if number > 100:
-            peak = max(peak, len(read_events(path, None, 10**6)))
-    assert read_events(path, None, 1)[0].id == 4 + 400, "none of the new ones is dropped"
+            peak = max(peak, len(read_events(path, 10**6)))
+    assert read_events(path, 1)[0].id == 4 + 400, "none of the new ones is dropped"
     assert peak <= most + 2 * 2 * COMMITS_PER_CHECK
     # The events since the last check, and as many again until they are dropped.
     assert opened._history.used_bytes() <= size + 3 * 2 * COMMITS_PER_CHECK * 7000

@@ -239,7 +239,7 @@ def test_only_a_regular_file_is_read(kind: str, tmp_path: Path) -> None:
         path.mkdir()
     else:
         path.symlink_to("/dev/zero")
-    for read in (lambda: read_events(path, None, 1), lambda: load_copy(path)):
+    for read in (lambda: read_events(path, 1), lambda: load_copy(path)):
         with pytest.raises(StateError, match=r"^cannot be read: state\.db is not a regular file$"):
             read()
 
@@ -252,7 +252,7 @@ from epa_orchestrator.state.errors import StateError
 from epa_orchestrator.state.reading import read_events
 from epa_orchestrator.state.loading import load, load_copy
 from epa_orchestrator.state.opening import open_store
-for read in (load, load_copy, open_store, lambda path: read_events(path, None, 1)):
+for read in (load, load_copy, open_store, lambda path: read_events(path, 1)):
     try:
         read(Path(sys.argv[1]))
     except StateError as error:

@@ -58,12 +58,12 @@ def path(path: Path, opened: Store) -> Path:
     ],
 )
 def test_events_are_found(wanted: Wanted, ids: list[int], path: Path) -> None:
-    assert [event.id for event in read_events(path, None, 50, wanted)] == ids
+    assert [event.id for event in read_events(path, 50, wanted)] == ids
 
 
 def test_the_newest_events_come_within_the_limit(path: Path) -> None:
-    assert [event.id for event in read_events(path, None, 2)] == [7, 8]
-    assert [event.id for event in read_events(path, "w", 2)] == [6, 8]
+    assert [event.id for event in read_events(path, 2)] == [7, 8]
+    assert [event.id for event in read_events(path, 2, Wanted("w"))] == [6, 8]
     with open_events(path) as events:
         assert [event.id for event in islice(events.oldest_first(), 3)] == [1, 2, 3]
 
@@ -73,7 +73,7 @@ def test_an_older_database_is_read_without_what_it_lacks(version: int, tmp_path:
     path = tmp_path / "older.db"
     with contextlib.closing(sqlite3.connect(path)) as db:
         older_database(db, version)
-    events = read_events(path, None, 50)
+    events = read_events(path, 50)
     assert [event.id for event in events] == [1, 2, 3, 4]
     assert all((event.request, event.names, event.damaged) == (None, PeerNames(), ()) for event in events)
 
@@ -81,16 +81,16 @@ def test_an_older_database_is_read_without_what_it_lacks(version: int, tmp_path:
 def test_damaged_records_have_no_cpus(path: Path) -> None:
     run_sql(path, "UPDATE event SET after = 'rubbish' WHERE id = 5")
     run_sql(path, 'UPDATE event SET after = \'{"cpus":"9-1"}\' WHERE id = 7')
-    assert read_events(path, None, 50, Wanted(cpu=20)) == []
-    assert read_events(path, None, 50, Wanted(cpu=10)) == []
+    assert read_events(path, 50, Wanted(cpu=20)) == []
+    assert read_events(path, 50, Wanted(cpu=10)) == []
 
 
 def test_a_database_that_cannot_be_read_has_a_reason(tmp_path: Path) -> None:
     (tmp_path / "x.db").write_bytes(b"rubbish" * 1000)
     with pytest.raises(StateError, match="cannot be read"):
-        read_events(tmp_path / "x.db", None, 5)
+        read_events(tmp_path / "x.db", 5)
     with pytest.raises(StateError, match="cannot be read"):
-        read_events(tmp_path / "none.db", None, 5)
+        read_events(tmp_path / "none.db", 5)
 
 
 # --- the settings in force ---
@@ -117,7 +117,7 @@ def test_settings_are_stored_once_for_each_digest(path: Path, opened: Store) -> 
     with open_events(path) as events:
         assert events.settings("1") == {"cpu-pool": "1"}
         assert events.settings("9") is None
-    assert [event.settings for event in read_events(path, "b", 3)] == ["1", "1", "2"]
+    assert [event.settings for event in read_events(path, 3, Wanted("b"))] == ["1", "1", "2"]
 
 
 def test_settings_that_come_back_are_in_force_again(path: Path, opened: Store) -> None:
@@ -143,7 +143,7 @@ def test_settings_are_dropped_with_their_last_event(path: Path, opened: Store, m
     opened.commit()
     monkeypatch.setattr(history, "MAX_EVENTS", 1)
     assert opened.tidy() is False
-    assert [event.id for event in read_events(path, None, 50)] == [10]
+    assert [event.id for event in read_events(path, 50)] == [10]
     assert kept(path) == {"2": None}
 
 

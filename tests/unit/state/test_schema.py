@@ -82,10 +82,10 @@ def test_an_upgraded_database_holds_the_same_and_verifies(older: Path, version: 
 
 
 def test_an_upgrade_keeps_the_events(older: Path) -> None:
-    before = read_events(older, None, 50)
+    before = read_events(older, 50)
     assert [event.id for event in before] == [1, 2, 3, 4]
     upgrade(older)
-    assert read_events(older, None, 50) == before
+    assert read_events(older, 50) == before
 
 
 def test_an_upgraded_database_stores_placements(older: Path) -> None:
@@ -93,7 +93,7 @@ def test_an_upgraded_database_stores_placements(older: Path) -> None:
     commit(opened, Change((ClaimChange(claim("a", "2-3", "2"), PLACED.claims["a"]),)))
     opened.close()
     assert load(older).ledger.claims["a"] == PLACED.claims["a"]
-    assert [event.id for event in read_events(older, None, 50)] == [1, 2, 3, 4, 5]
+    assert [event.id for event in read_events(older, 50)] == [1, 2, 3, 4, 5]
 
 
 def test_an_upgraded_database_keeps_more_of_its_new_events(older: Path) -> None:
@@ -101,7 +101,7 @@ def test_an_upgraded_database_keeps_more_of_its_new_events(older: Path) -> None:
     opened.stage(GROWN_IN_1, PEER, "allocate_cores", 2.0, Note('{"num_of_cores":3}', SettingsText("d1", "{}"), "Why."))
     opened.commit()
     opened.close()
-    *before, after = read_events(older, None, 50)
+    *before, after = read_events(older, 50)
     assert [(event.request, event.settings, event.decided_by) for event in before] == [(None, None, None)] * 4
     assert (after.request, after.settings, after.decided_by) == ({"num_of_cores": 3}, "d1", "Why.")
 
