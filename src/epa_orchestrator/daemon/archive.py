@@ -27,7 +27,7 @@ from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, send, send_er
 from epa_orchestrator.daemon.worker import Worker
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.sysfs import SysfsError
-from epa_orchestrator.metrics.counts import Reason
+from epa_orchestrator.metrics.counts import Rule
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import add_warnings
 from epa_orchestrator.protocol.fields import VERSION
@@ -168,8 +168,8 @@ class _Job:
                 log.error("%s from pid=%d failed", self.request.action, self.peer.pid, exc_info=error)
                 self._refuse(INTERNAL_ERROR, "internal")
 
-    def _refuse(self, sentence: str, reason: Reason) -> None:
-        send_error(self.reply, sentence, self.peer, self.request, reason)
+    def _refuse(self, sentence: str, rule: Rule) -> None:
+        send_error(self.reply, sentence, self.peer, self.request, rule)
 
     def _check_time(self) -> None:
         if time.monotonic() >= self.ends_at:
