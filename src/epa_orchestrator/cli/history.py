@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from epa_orchestrator.client import Client
     from epa_orchestrator.protocol.history import HistoryAnswer, HistoryEvent
 
-#: How often (seconds) --follow asks for new changes.
-_FOLLOW_EVERY: Final = 1.0
+#: How often (seconds) --follow asks for new changes at least; it also asks whenever the daemon tells of one.
+_FOLLOW_EVERY: Final = 5.0
 #: The most changes in one answer of the daemon (protocol/readings.py).
 _MOST_ASKED: Final = 1000
 
@@ -179,23 +179,38 @@ def _show(events: list[HistoryEvent], output: str | None) -> None:
 
 def _follow(socket: Path | None, filters: dict[str, Any], answer: HistoryAnswer, output: str | None) -> None:
     """Print each change as one line or document, until interrupted."""
-    newest = 0
+    from epa_orchestrator.cli.watching import moments
+    from epa_orchestrator.client import RefusedByDaemon
+
+    _print_each(answer.events, output)
+    seen = _last_id(answer)
     try:
         with connect(socket) as client:
-            while True:
-                _print_each(answer.events, output)
-                newest = max([newest, *(event.id for event in answer.events if event.id is not None)])
-                time.sleep(_FOLLOW_EVERY)
-                answer = _next(client, filters, newest)
+            for _ in moments(client, _FOLLOW_EVERY):
+                try:
+                    newest = _last_id(client.history(limit=1))
+                    for event in _after(client, filters, seen):
+                        _print_each([event], output)
+                        seen = max(seen, event.id or 0)
+                    seen = max(seen, newest)  # so that no search begins before it again
+                except RefusedByDaemon as error:
+                    say(f"note: {error}", err=True)
     except KeyboardInterrupt:
         raise typer.Exit from None
 
 
-def _next(client: Client, filters: dict[str, Any], newest: int) -> HistoryAnswer:
-    answer = client.history(**filters, after=newest, limit=_MOST_ASKED)
-    if answer.more:
-        say("note: there were more changes than can be shown: some are left out", err=True)
-    return answer
+def _after(client: Client, filters: dict[str, Any], seen: int) -> Iterator[HistoryEvent]:
+    """All changes after an event, the oldest first."""
+    more = True
+    while more:
+        answer = client.history(**filters, after=seen, limit=_MOST_ASKED)
+        yield from answer.events
+        more = answer.more and _last_id(answer) > seen
+        seen = max(seen, _last_id(answer))
+
+
+def _last_id(answer: HistoryAnswer) -> int:
+    return max((event.id or 0 for event in answer.events), default=0)
 
 
 def _print_each(events: Iterable[HistoryEvent], output: str | None) -> None:

@@ -12,10 +12,16 @@ import shutil
 import signal
 import sqlite3
 import time
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from epa_orchestrator.cli import history, watching
+from epa_orchestrator.client import RefusedByDaemon
+from epa_orchestrator.protocol.history import HistoryAnswer, HistoryEvent
 from tests.functional.harness.waiting import wait_until
 from tests.unit.cli.builders import Command, Daemon, table
 
@@ -216,7 +222,7 @@ def test_history_of_a_cpu_has_the_changes_that_moved_it(daemon: Daemon) -> None:
 def test_history_since_and_until(daemon: Daemon) -> None:
     make_history(daemon, "times")
     assert len(daemon.json("history", "times", "--since", "-1h")) == 5
-    assert len(daemon.json("history", "times", "--since", "1h ago", "--until", "now")) in (0, 5)  # whole seconds
+    assert len(daemon.json("history", "times", "--since", "1h ago", "--until", "+1h")) == 5
     assert daemon.json("history", "times", "--until", "-1h") == []
     assert daemon.json("history", "times", "--since", "+1h") == []
     assert "is not a time" in daemon.misuse("history", "--since", "noon")
@@ -247,6 +253,84 @@ def test_follow_shows_changes_as_they_are_made(daemon: Daemon) -> None:
         wait_until(lambda: "before: 2 -> nothing " in process.output(), "the change after")
         process.signal(signal.SIGINT)
         assert process.wait() == 0
+    finally:
+        process.close()
+
+
+class Told:
+    """A client whose daemon has made some events more at each moment, and gives at most two of them at once."""
+
+    def __init__(self, *moments: range) -> None:
+        self.moments = moments
+        self.events = 0
+        self.searches: list[int] = []
+        self.refuses = False
+
+    def history(self, limit: int, after: int | None = None, service_name: str | None = None) -> HistoryAnswer:
+        if self.refuses:
+            raise RefusedByDaemon("Too many requests")
+        if after is None:
+            return answer_with(range(self.events, self.events + 1))
+        self.searches.append(after)
+        found = [each for each in range(after + 1, self.events + 1) if service_name is None or each % 2]
+        return answer_with(found[: min(limit, 2)], more=len(found) > 2)
+
+    @contextlib.contextmanager
+    def connect(self, _: object) -> Generator[Told]:
+        yield self
+
+    def pass_time(self, *_: object) -> Iterator[None]:
+        for events in self.moments:
+            self.events, self.refuses = events.stop - 1, not events
+            yield
+        raise KeyboardInterrupt
+
+
+def answer_with(ids: Iterable[int], *, more: bool = False) -> HistoryAnswer:
+    fields: dict[str, Any] = dict.fromkeys(("at", "before", "after", "pid", "uid", "gid", "action", "service"))
+    return HistoryAnswer(version="1.0", events=[HistoryEvent(id=each, **fields) for each in ids], more=more)
+
+
+def followed(told: Told, monkeypatch: pytest.MonkeyPatch, **filters: Any) -> list[int | None]:
+    """The events that --follow shows, the first one of which is known."""
+    shown: list[int | None] = []
+
+    def print_each(events: Iterable[HistoryEvent], _: object) -> None:
+        shown.extend(event.id for event in events)
+
+    monkeypatch.setattr(watching, "moments", told.pass_time)
+    monkeypatch.setattr(history, "connect", told.connect)
+    monkeypatch.setattr(history, "_print_each", print_each)
+    with pytest.raises(typer.Exit):
+        history._follow(None, filters, answer_with([1]), None)
+    return shown
+
+
+def test_follow_leaves_no_change_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert followed(Told(range(2, 8), range(8, 9)), monkeypatch) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_follow_searches_no_change_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(range(2, 3), range(3, 5))
+    assert followed(told, monkeypatch, service_name="odd") == [1, 3]
+    assert told.searches == [1, 2]
+
+
+def test_follow_goes_on_after_a_refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert followed(Told(range(2, 3), range(0), range(3, 4)), monkeypatch) == [1, 2, 3]
+    assert capsys.readouterr().err == "note: Too many requests\n"
+
+
+def test_follow_learns_of_a_change_at_once(daemon: Daemon) -> None:
+    """Otherwise it would take up to 5 seconds."""
+    process = daemon.start("history", "quick", "--follow")
+    try:
+        daemon.run("allocate", "first", "1")
+        time.sleep(1)  # it follows
+        daemon.run("allocate", "quick", "1")
+        before = time.monotonic()
+        wait_until(lambda: "quick: " in process.output(), "the change")
+        assert time.monotonic() - before < 3
     finally:
         process.close()
 

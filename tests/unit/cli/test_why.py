@@ -71,6 +71,14 @@ def test_why_of_hugepages(asked: Daemon) -> None:
     assert "decided by: 4 hugepages fit into the " in text
 
 
+def test_why_tells_the_changes_of_hugepages(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "1")
+    daemon.run("hugepages", "nova", "--count", "4")
+    text = daemon.text("why", "nova")
+    assert "  nova: nothing -> 4 x 2M on node 0  (allocate_hugepages by " in text
+    assert "Nothing has changed" not in text
+
+
 def test_why_of_a_misspelt_service_names_the_right_one(asked: Daemon) -> None:
     assert "did you mean 'nova'?" in asked.failure(1, "why", "novaa")
 
