@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def machine(
     machine: MachineOption = None,
-    record: Annotated[Path | None, typer.Option(help="Write the machine to this file, for `serve --machine`; `-` is stdout.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Write the machine to this file, for `serve --machine`; `-` is stdout.")
+    ] = None,
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:

@@ -18,7 +18,9 @@ from epa_orchestrator.cli.recordings import is_stdout, open_machine, write_file
 
 
 def report(
-    file: Annotated[Path | None, typer.Argument(help="Write the report to this file instead of printing it; `-` is stdout.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Write the report to this file instead of printing it; `-` is stdout.")
+    ] = None,
     machine: MachineOption = None,
     socket: SocketOption = None,
     json_: Annotated[bool, typer.Option("--json", help="Print failures as JSON, too: the report always is.")] = False,

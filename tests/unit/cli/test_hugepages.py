@@ -16,7 +16,10 @@ def test_hugepages(daemon: Daemon) -> None:
         {"Node": "node0", "Size": "2M", "Total": "2048", "Free": "2044", "Recorded for": "nova: 4"},
         {"Node": "node0", "Size": "1G", "Total": "0", "Free": "0", "Recorded for": ""},
     ]
-    assert daemon.text("hugepages", "nova", "--count", "-1") == "Removed recorded hugepage allocation (2M on NUMA node 0)\n"
+    assert (
+        daemon.text("hugepages", "nova", "--count", "-1")
+        == "Removed recorded hugepage allocation (2M on NUMA node 0)\n"
+    )
     assert daemon.text("hugepages", "nova", "--count", "-1") == "No existing record to remove (2M on NUMA node 0)\n"
 
 
