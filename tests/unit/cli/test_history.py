@@ -59,11 +59,11 @@ def test_history(daemon: Daemon) -> None:
     make_history(daemon, "text")
     shown = table(daemon.text("history", "text"))
     assert [(row["Action"], row["Service"], row["Before"], row["After"]) for row in shown] == [
-        ("allocate_cores", "text", "nothing", "2-3"),
-        ("allocate_numa_cores", "text", "2-3", "2-3 (by node, non-preemptive)"),
-        ("allocate_cores", "text", "2-3 (by node, non-preemptive)", "nothing"),
-        ("allocate_hugepages", "text", "nothing", "4 x 2M on node 0"),
-        ("allocate_hugepages", "text", "4 x 2M on node 0", "nothing"),
+        ("allocate", "text", "nothing", "2-3"),
+        ("allocate", "text", "2-3", "2-3 (by node, non-preemptive)"),
+        ("release", "text", "2-3 (by node, non-preemptive)", "nothing"),
+        ("hugepages", "text", "nothing", "4 x 2M on node 0"),
+        ("hugepages", "text", "4 x 2M on node 0", "nothing"),
     ]
     assert all(str(os.getpid()) in row["Peer"] for row in shown)
 
@@ -75,9 +75,57 @@ def test_history_shows_the_newest_changes_of_all_services(daemon: Daemon) -> Non
     assert [each["service"] for each in daemon.json("history", "--limit", "1")] == ["third"]
 
 
-def test_history_of_an_unknown_service_is_empty(daemon: Daemon) -> None:
+def test_history_of_an_unknown_service_is_empty_and_says_so(daemon: Daemon) -> None:
+    daemon.run("allocate", "openstack", "1")
     assert daemon.json("history", "never-seen") == []
-    assert daemon.run("history", "never-seen").exit_code == 0
+    result = daemon.run("history", "opnstack")
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "no change of service 'opnstack' matches; did you mean 'openstack'?\n",
+    )
+    assert "'epa-orchestrator list' shows which" in daemon.run("history", "vm-*").stderr
+
+
+def test_history_in_a_time_without_changes_says_so(daemon: Daemon) -> None:
+    daemon.run("allocate", "quiet", "1")
+    assert daemon.run("history", "quiet", "--until", "2020-01-01").stderr == "no change matches\n"
+
+
+def test_history_of_a_cpu_that_does_not_exist_is_refused(daemon: Daemon) -> None:
+    assert daemon.failure(1, "history", "--cpu", "999") == "This host has no CPU 999: its CPUs are 0-7"
+    assert "no CPU 999" in daemon.failure(1, "history", "--cpu", "999", "--json")
+
+
+def test_times_in_the_wrong_order_are_misuse(daemon: Daemon) -> None:
+    assert "is later than --until" in daemon.misuse("history", "--since", "today", "--until", "yesterday")
+
+
+def test_follow_does_not_go_with_until(daemon: Daemon) -> None:
+    assert "--follow does not go with --until" in daemon.misuse("history", "--follow", "--until", "2026-11-27")
+
+
+def test_history_takes_the_times_that_it_shows(daemon: Daemon) -> None:
+    daemon.run("allocate", "shown", "1")
+    (row,) = table(daemon.text("history", "shown"))
+    assert len(table(daemon.text("history", "shown", "--since", row["When"]))) == 1
+
+
+def test_a_change_takes_a_line_on_a_narrow_terminal(daemon: Daemon) -> None:
+    daemon.run("allocate", "narrow", "2")
+    daemon.run("release", "narrow")
+    shown = daemon.drawn("history", "narrow", environment={"TERM": "xterm"}).splitlines()
+    assert [line.split()[1:4] for line in shown] == [
+        ["(times", "in", f"{time.tzname[0]})"],
+        ["narrow:", "nothing", "->"],
+        ["narrow:", "2-3", "->"],
+    ]
+    assert "-> nothing (release by " in shown[2]
+
+
+def test_changes_are_a_table_on_a_wide_terminal(daemon: Daemon) -> None:
+    daemon.run("allocate", "broad", "2")
+    shown = daemon.drawn("history", "broad", environment={"TERM": "xterm"}, columns=130)
+    assert "│ nothing │ 2-3   │ allocate │" in shown
 
 
 def test_history_needs_no_daemon(daemon: Daemon, tmp_path: Path) -> None:
@@ -232,7 +280,7 @@ def test_wide_history_says_who_asked_and_what_decided(daemon: Daemon) -> None:
     daemon.run("allocate", "wide", "2")
     lines = daemon.text("history", "wide", "-o", "wide").splitlines()
     assert lines[0].endswith("  wide: nothing -> 2-3")
-    assert lines[1].startswith("    request: allocate_cores num_of_cores=2")
+    assert lines[1].startswith("    request: allocate count=2")
     assert lines[2].startswith("    asked by: ")
     assert lines[2].endswith(f"pid {os.getpid()}, uid {os.geteuid()}")
     assert lines[3].startswith("    decided by: Only NUMA node 0 is possible")
