@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from epa_orchestrator.picture.palette import columns_of, shorten
+from epa_orchestrator.picture.palette import CUT, columns_of, shorten
 
 #: The least columns of text for which names get one more column beside each other.
 _LEAST: Final = 8
@@ -34,27 +34,28 @@ class Names(NamedTuple):
     common: str = ""
 
 
-def lay_out(names: Sequence[str], tails: Sequence[str], room: Callable[[int], int]) -> Names:
-    """The names, each followed by its tail. `room` says how many columns a text has if so many texts are in a row.
+def lay_out(names: Sequence[str], tails: Sequence[str], room: Callable[[int], int], cut: str = CUT) -> Names:
+    """The names, each followed by its tail, in as few lines as possible.
 
-    Of the lowest layouts it is one with whole names, if there is one, and the one with the widest columns.
+    `room` says how many columns a text has if so many texts are in a row; the character `cut` replaces what is left
+    out. Of the lowest layouts it is one with whole names, if there is one, and the one with the widest columns.
     """
     start, end = _in_common(names)
-    cut = [_cut(name, start, end) for name in names]
-    forms = [names, cut] if start or end else [names]
+    short = [_cut(name, start, end, cut) for name in names]
+    forms = [names, short] if start or end else [names]
     found: list[tuple[int, int, int]] = []
     for number, form in enumerate(forms):
         widths = [columns_of(name + tail) for name, tail in zip(form, tails, strict=True)]
         columns = _columns(len(names), room)
         found += [(_height(widths, across, room(across)) + number, number, across) for across in columns]
     _, number, across = min(found, default=(0, 0, 1))
-    lines = tuple(folded(forms[number], tails, room(across)))
-    return Names(across, lines, f"{start}…{end}" if number else "")
+    lines = tuple(folded(forms[number], tails, room(across), cut))
+    return Names(across, lines, f"{start}{cut}{end}" if number else "")
 
 
-def folded(names: Sequence[str], tails: Sequence[str], room: int) -> Iterator[tuple[str, ...]]:
+def folded(names: Sequence[str], tails: Sequence[str], room: int, cut: str = CUT) -> Iterator[tuple[str, ...]]:
     """The lines of each name with its tail, none wider than `room`; two names never have the same lines."""
-    short = [shorten(name, max(_LINES * room - len(tail), 1)) for name, tail in zip(names, tails, strict=True)]
+    short = [shorten(name, max(_LINES * room - len(tail), 1), cut) for name, tail in zip(names, tails, strict=True)]
     times = Counter(short)
     for name, text, tail in zip(names, short, tails, strict=True):
         yield tuple(_fold((text if times[text] == 1 else name) + tail, max(room, 2)))
@@ -127,6 +128,6 @@ def _is_inside(name: str, place: int) -> bool:
     return re.match(r"[0-9]{2}|[^\W\d_]{2}", name[place - 1 : place + 1]) is not None
 
 
-def _cut(name: str, start: str, end: str) -> str:
+def _cut(name: str, start: str, end: str, cut: str) -> str:
     left = name[len(start) : len(name) - len(end)]
-    return ("…" if start else "") + left + ("…" if end else "")
+    return (cut if start else "") + left + (cut if end else "")

@@ -11,6 +11,9 @@ from typing import Final, NamedTuple
 
 from epa_orchestrator.errors import printable
 
+#: The mark of what is left out of a text.
+CUT: Final = "…"
+
 
 class Colour(NamedTuple):
     """A background, and the colour of text on it that stands out best."""
@@ -38,8 +41,8 @@ def columns_of(text: str) -> int:
     return len(text) + sum([unicodedata.east_asian_width(char) in "WF" for char in text])
 
 
-def shorten(text: str, most: int) -> str:
-    """A printable text of at most this many columns; its middle is left out, as names often differ at their ends."""
+def shorten(text: str, most: int, cut: str = CUT) -> str:
+    """A printable text of at most this many columns; `cut` replaces its middle, as names often differ at their ends."""
     text = printable(text)
     if columns_of(text) <= most:
         return text
@@ -50,7 +53,7 @@ def shorten(text: str, most: int) -> str:
         if columns_of(start + end + char) >= most:
             break
         end = char + end
-    return f"{start}…{end}"
+    return f"{start}{cut}{end}"
 
 
 def shorten_list(cpus: str, most: int) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 from epa_orchestrator.errors import printable
 from epa_orchestrator.picture.legend import lay_out
 from epa_orchestrator.picture.model import STATE_MARKS, STATE_NAMES, Owner, Pages, Picture
-from epa_orchestrator.picture.palette import COLOURS, split
+from epa_orchestrator.picture.palette import COLOURS, CUT, split
 from epa_orchestrator.units import format_size
 
 OWNED: Final = [Style(color=colour.ink, bgcolor=colour.paper, bold=True) for colour in COLOURS]
@@ -52,23 +52,22 @@ def _services(owners: Sequence[Owner], columns: int, plain: bool) -> Iterator[Te
     marks = max(len(owner.mark) for owner in owners) + 1
     names = [_shown(owner.name, plain) for owner in owners]
     tails = [f" {len(owner.cpus)}" for owner in owners]
-    found = lay_out(names, tails, lambda across: (columns + _GAP) // across - _GAP - marks)
-    cut = _PLAIN_CUT if plain else "…"
+    cut = _PLAIN_CUT if plain else CUT
+    found = lay_out(names, tails, lambda across: (columns + _GAP) // across - _GAP - marks, cut)
     if found.common:
-        yield from _folded([Text("all services:"), Text(found.common.replace("…", cut))], columns, 1)
+        yield from _folded([Text("all services:"), Text(found.common)], columns, 1)
     entries: list[list[Text]] = []
     for number, (owner, lines) in enumerate(zip(owners, found.lines, strict=True)):
         first = Text(owner.mark, style=OWNED[number % len(OWNED)])
         room = len(owner.mark) + 1
-        texts = [line.replace("…", cut) for line in lines]
-        entries.append([first.append(f" {texts[0]}", ""), *[Text(" " * room + text) for text in texts[1:]]])
+        entries.append([first.append(f" {lines[0]}", ""), *[Text(" " * room + text) for text in lines[1:]]])
     yield from _in_columns(entries, found.across)
 
 
 def _shown(name: str, plain: bool) -> str:
     """A name as it can be printed; in ASCII with escapes, so that two names stay different."""
     name = printable(name)
-    return name.encode("ascii", "backslashreplace").decode() if plain else name
+    return name.encode("unicode_escape").decode() if plain else name
 
 
 def _in_columns(entries: Sequence[Sequence[Text]], across: int) -> Iterator[Text]:
