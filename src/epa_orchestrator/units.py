@@ -10,16 +10,16 @@ from typing import Final
 
 #: The KiB in each unit; a size without a unit is in KiB, as on the wire.
 _UNITS: Final = {"T": 1024**3, "G": 1024**2, "M": 1024, "K": 1}
-_SIZE: Final = re.compile(r"([0-9]{1,12}) ?([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+_SIZE: Final = re.compile(r"([0-9]{1,12}) ?([KMGT]?)(?:i?B|i)?", re.IGNORECASE | re.ASCII)
 
 
 def parse_size(text: str) -> int:
-    """A size in KiB: `2M`, `1G`, `64KiB`, `2 MB`; a number alone is in KiB, the unit of the wire.
+    """A size in KiB: `2M`, `1G`, `2Mi`, `64KiB`, `2 MB`; a number alone is in KiB, the unit of the wire.
 
     Raises ValueError with a sentence.
     """
     match = _SIZE.fullmatch(text.strip())
-    if match is None or (text.strip()[-1:] in "bB" and not match[2]):
+    if match is None or (text.strip()[-1:] in "bBiI" and not match[2]):
         raise ValueError(f"'{text[:40]}' is not a size such as 2M or 1G")
     size = int(match[1]) * _UNITS[match[2].upper() or "K"]
     if size == 0:

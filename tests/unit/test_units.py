@@ -16,6 +16,8 @@ SIZES = {
     "2M": 2048,
     "2m": 2048,
     "2MiB": 2048,
+    "2Mi": 2048,
+    "1gi": 1 << 20,
     "2 MB": 2048,
     "1G": 1 << 20,
     "64K": 64,
@@ -29,7 +31,9 @@ def test_size_is_read(text: str) -> None:
     assert parse_size(text) == SIZES[text]
 
 
-@pytest.mark.parametrize("text", ["", "M", "2Q", "2.5M", "-2M", "+2M", "2MM", "2 2M", "0x2M", "2B", "²M", "9" * 13])
+@pytest.mark.parametrize(
+    "text", ["", "M", "2Q", "2.5M", "-2M", "+2M", "2MM", "2 2M", "0x2M", "2B", "2i", "2iB", "²M", "9" * 13]
+)
 def test_nonsense_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size such as 2M or 1G"):
         parse_size(text)

@@ -121,10 +121,20 @@ class Pools:
         if general is not None and machine is not None:
             # The warnings of the settings name unusable options already.
             if self.settings.unusable.keys().isdisjoint(("cpu-pool", "reserved-cpus")):
-                found.append(general.problem)
+                found.append(self._general_warning(general))
             if gone := general.configured - machine.present:
                 found.append(f"cpu-pool names CPUs {gone}, which this machine does not have: remove them from cpu-pool")
         return tuple([warning for warning in found if warning is not None])
+
+    def _general_warning(self, general: Pool) -> str | None:
+        """Why the general pool grants nothing, with the CPUs and what to do. CPUs that do not exist are named apart."""
+        if general.problem != NO_GENERAL_CPUS or self.machine is None:
+            return general.problem
+        offline = (general.configured & self.machine.present) - self.machine.online
+        reserved = self.settings.cpu_pool & self.settings.reserved_cpus
+        reasons = [f"{_which(offline)} offline (bring them online)"] if offline else []
+        reasons += [f"{_which(reserved)} reserved (take them out of reserved-cpus)"] if reserved else []
+        return f"{NO_GENERAL_CPUS}: {' and '.join(reasons)}; or name others in cpu-pool" if reasons else None
 
     @property
     def _default_size_warning(self) -> str | None:
@@ -148,6 +158,10 @@ class Pools:
     def configured(self) -> CpuSet:
         """All CPUs of the pools, offline ones too."""
         return self.isolated.configured | (self.general.configured if self.general else EMPTY)
+
+
+def _which(cpus: CpuSet) -> str:
+    return f"CPU {cpus} is" if len(cpus) == 1 else f"CPUs {cpus} are"
 
 
 def build_pools(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores | None = None) -> Pools:

@@ -21,6 +21,18 @@ _END_OF_SENTENCE: Final = re.compile(r"(?<=\.)\s")
 _NEGATIVE_NUMBER: Final = re.compile(r"-[0-9]+")
 
 
+#: What the help calls the value of an option, if not by the last word of the option's name.
+_VALUES: Final = {
+    "limit": "COUNT",
+    "near": "PLACE",
+    "output": "FORM",
+    "record": "FILE",
+    "since": "TIME",
+    "socket": "FILE",
+    "sort": "ORDER",
+    "svg": "FILE",
+    "until": "TIME",
+}
 #: Options that Typer adds while a shell asks what can follow; the command has `completion` instead.
 _TYPERS_OWN: Final = ("--install-completion", "--show-completion")
 
@@ -40,6 +52,8 @@ class Command(TyperCommand):
         text, _, examples = (help or "").partition(_EXAMPLES)
         super().__init__(name, help=text, **attributes)
         self.examples = tuple(line.strip() for line in examples.splitlines() if line.strip())
+        for parameter in self.params:
+            _name_value(parameter)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the words of the command line; a negative number is no option."""
@@ -61,6 +75,10 @@ class Command(TyperCommand):
         finally:
             print_failures_as_json(False)
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The parts of the line "Usage"; an argument that has to be given is there without braces."""
+        return [piece.strip("{}") for piece in super().collect_usage_pieces(ctx)]
+
     def get_short_help_str(self, limit: int = 0) -> str:  # noqa: ARG002
         """The first sentence of the help, whole."""
         paragraph = " ".join((self.help or "").partition("\n\n")[0].split())
@@ -72,3 +90,13 @@ class Command(TyperCommand):
             with formatter.section("Examples"):
                 for line in self.examples:
                     formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
+def _name_value(parameter: Any) -> None:
+    """Let the help name a value by its meaning, such as FILE, instead of its Python type."""
+    if parameter.param_type_name == "argument":
+        parameter.metavar = parameter.metavar or parameter.name.upper()
+        parameter.display_type_rich = lambda ctx: None  # noqa: ARG005
+    elif not parameter.is_flag:
+        last_word = max(parameter.opts, key=len).rpartition("-")[2]
+        parameter.metavar = parameter.metavar or _VALUES.get(parameter.name, last_word.upper())

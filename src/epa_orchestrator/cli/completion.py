@@ -82,6 +82,13 @@ def complete_services(ctx: typer.Context, incomplete: str) -> list[str]:
     return sorted(matching, key=natural)[:_MOST]
 
 
+def complete_machines(incomplete: str) -> list[str]:
+    """The machines that ship and whose names begin like this."""
+    from epa_orchestrator.cli.recordings import shipped_machines
+
+    return [name for name in shipped_machines() if name.startswith(incomplete)]
+
+
 def _services(client: Client) -> set[str]:
     listings = [client.list_allocations(), client.general_listing()]
     names = {claim.service_name for listing in listings if listing for claim in listing.allocations}

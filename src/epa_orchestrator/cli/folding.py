@@ -13,6 +13,8 @@ _AFTER_COMMA: Final = re.compile(r"(?<=[0-9],)(?=[0-9])")
 _NUMBER: Final = re.compile(r"\(?[0-9]+")
 #: A name that is too long for a line is broken after one of these if it can be.
 _JOINTS: Final = "-_./:@"
+#: The further indentation of a line that goes on.
+_HANGING: Final = "  "
 #: Words that stay with the number after them, as in "4 against 8".
 _JOINING: Final = ("against", "of", "x")
 
@@ -36,6 +38,16 @@ def pieces(text: str) -> list[tuple[str, str]]:
 def fold(text: str, width: int) -> list[str]:
     """The text as lines of at most `width` cells. A part that is wider than a line is broken anyway."""
     return _fill(pieces(text), max(width, 1))
+
+
+def fold_indented(text: str, width: int) -> list[str]:
+    """A line of text as a sentence: its indentation stays, and its further lines are indented more."""
+    indent = text[: len(text) - len(text.lstrip(" "))]
+    hanging = f"{indent}{_HANGING}" if indent else ""
+    if width_of(hanging) > width // 2:
+        return fold_sentence(text, width)
+    lines = fold_sentence(text, width - width_of(hanging))
+    return [f"{hanging if number else indent}{line}" for number, line in enumerate(lines)]
 
 
 def fold_sentence(text: str, width: int) -> list[str]:

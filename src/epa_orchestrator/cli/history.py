@@ -18,7 +18,15 @@ from epa_orchestrator import paths
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import ask_if_possible, connect, require_feature, without_daemon
 from epa_orchestrator.cli.nearest import did_you_mean
-from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, check_number, check_service, choice
+from epa_orchestrator.cli.options import (
+    MOST,
+    JsonOption,
+    SocketOption,
+    check_number,
+    check_service,
+    choice,
+    whole_number,
+)
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.times import parse_time
 
@@ -61,7 +69,11 @@ def history(
     ] = None,
     cpu: Annotated[
         int | None,
-        typer.Option(help="Show only changes by which a service got or lost this CPU.", callback=check_number),
+        typer.Option(
+            help="Show only changes by which a service got or lost this CPU.",
+            parser=whole_number,
+            callback=check_number,
+        ),
     ] = None,
     since: Annotated[
         str | None,

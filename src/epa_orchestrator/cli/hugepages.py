@@ -11,7 +11,15 @@ import typer
 
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
-from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, check_number, check_service, quote
+from epa_orchestrator.cli.options import (
+    MOST,
+    JsonOption,
+    SocketOption,
+    check_number,
+    check_service,
+    quote,
+    whole_number,
+)
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.units import count_of, format_size, parse_size
 
@@ -53,7 +61,8 @@ def hugepages(
         ),
     ] = None,
     node: Annotated[
-        int | None, typer.Option(help="The NUMA node, 0 for a record unless given.", callback=check_number)
+        int | None,
+        typer.Option(help="The NUMA node, 0 for a record unless given.", parser=whole_number, callback=check_number),
     ] = None,
     size: Annotated[
         str | None,
@@ -65,7 +74,7 @@ def hugepages(
     ] = None,
     count: Annotated[
         int | None,
-        typer.Option(help="The number of pages; -1 removes the record.", callback=_check_count),
+        typer.Option(help="The number of pages; -1 removes the record.", parser=whole_number, callback=_check_count),
     ] = None,
     socket: SocketOption = None,
     json_: JsonOption = False,

@@ -15,7 +15,7 @@ from epa_orchestrator.cli import watching
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.nearest import did_you_mean
-from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools
+from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools, whole_number
 from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
 from epa_orchestrator.cli.watching import WatchOption
 
@@ -64,10 +64,14 @@ def list_claims(
         ),
     ] = None,
     cpu: Annotated[
-        int | None, typer.Option(help="Show only claims that hold or withhold this CPU.", callback=check_number)
+        int | None,
+        typer.Option(
+            help="Show only claims that hold or withhold this CPU.", parser=whole_number, callback=check_number
+        ),
     ] = None,
     node: Annotated[
-        int | None, typer.Option(help="Show only claims with CPUs in this NUMA node.", callback=check_number)
+        int | None,
+        typer.Option(help="Show only claims with CPUs in this NUMA node.", parser=whole_number, callback=check_number),
     ] = None,
     pool: Annotated[
         str | None,

@@ -14,6 +14,9 @@ from typing import Final
 _MOST_COMPARED: Final = 50
 _COMPARED_LENGTH: Final = 64
 _SIMILAR: Final = 0.6
+#: A name may also be cut short: so much of the beginning of a longer one must be the same.
+_SHORTEST_BEGINNING: Final = 3
+_SIMILAR_BEGINNING: Final = 0.75
 
 
 def did_you_mean(name: str, others: Iterable[str]) -> str | None:
@@ -23,11 +26,20 @@ def did_you_mean(name: str, others: Iterable[str]) -> str | None:
 
 
 def nearest_name(name: str, others: Iterable[str]) -> str | None:
-    """The name that is most like this one; None when none is similar."""
+    """The name that is most like this one, or that begins most like it; None when none is similar."""
+    others = list(others)
+    nearest = _nearest(name, others, _COMPARED_LENGTH, _SIMILAR)
+    if nearest is None and len(name) >= _SHORTEST_BEGINNING:
+        nearest = _nearest(name, others, min(len(name) + 1, _COMPARED_LENGTH), _SIMILAR_BEGINNING)
+    return nearest
+
+
+def _nearest(name: str, others: list[str], length: int, least: float) -> str | None:
+    """The name whose first characters are most like all of this one; None when the similarity is under `least`."""
     import difflib
 
     def compared(text: str) -> str:
-        return text[:_COMPARED_LENGTH].casefold()
+        return text[:length].casefold()
 
     matcher = difflib.SequenceMatcher(autojunk=False, b=compared(name))
 
@@ -37,4 +49,4 @@ def nearest_name(name: str, others: Iterable[str]) -> str | None:
 
     likely = heapq.nlargest(_MOST_COMPARED, others, key=lambda other: similarity(other, exact=False))
     nearest = max(likely, key=lambda other: similarity(other, exact=True), default=None)
-    return nearest if nearest is not None and similarity(nearest, exact=True) >= _SIMILAR else None
+    return nearest if nearest is not None and similarity(nearest, exact=True) >= least else None

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, get_args
 
 import typer
 
-from epa_orchestrator.cli.completion import complete_services
+from epa_orchestrator.cli.completion import complete_machines, complete_services
 from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.errors import printable
 from epa_orchestrator.names import MAX_NAME_LENGTH, PoolName, PreemptionPolicy
@@ -21,6 +21,8 @@ from epa_orchestrator.names import MAX_NAME_LENGTH, PoolName, PreemptionPolicy
 MOST: Final = 2**31 - 1
 #: The most characters of a wrong value that a sentence quotes.
 _MOST_QUOTED: Final = 80
+#: Python reads no numbers that are much longer.
+_WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,4000}", re.ASCII)
 #: What a request accepts as a device (protocol/fields.py).
 _DEVICE: Final = re.compile(r"(?!\.{1,2}$)[!-.0-~]{1,64}")
 
@@ -62,6 +64,13 @@ def check_service(name: str | None) -> str | None:
     return name
 
 
+def whole_number(text: object) -> int:
+    """Read a number of the command line, which may have a sign and digits only."""
+    if _WHOLE_NUMBER.fullmatch(str(text)) is None:
+        raise typer.BadParameter(f"must be a whole number, not {quote(str(text))}")
+    return int(str(text))
+
+
 def check_number(number: int | None) -> int | None:
     """Refuse a number that no request can have."""
     if number is not None and not 0 <= number <= MOST:
@@ -73,6 +82,12 @@ def _check_count(count: int | None) -> int | None:
     if count is not None and count < 0:
         raise typer.BadParameter(f"must be at least 1, not {quote(str(count))}: use 'epa-orchestrator release'")
     return check_number(count)
+
+
+def _check_percent(percent: int | None) -> int | None:
+    if percent is not None and not 1 <= percent <= 100:
+        raise typer.BadParameter(f"must be from 1 to 100, not {quote(str(percent))}")
+    return percent
 
 
 def _check_near(value: str | None) -> str | None:
@@ -111,16 +126,19 @@ ServiceArgument = Annotated[
     ),
 ]
 CountArgument = Annotated[
-    int | None, typer.Argument(metavar="COUNT", help="The number of CPUs.", callback=_check_count)
+    int | None, typer.Argument(metavar="COUNT", help="The number of CPUs.", parser=whole_number, callback=_check_count)
 ]
 DefaultSizeOption = Annotated[
     bool, typer.Option("--default-size", help="Give the default size, which depends on what is free, instead of COUNT.")
 ]
 PercentOption = Annotated[
-    int | None, typer.Option(help="The share of the pool's CPUs in percent, instead of COUNT.", min=1, max=100)
+    int | None,
+    typer.Option(
+        help="The share of the pool's CPUs in percent, instead of COUNT.", parser=whole_number, callback=_check_percent
+    ),
 ]
 NumaNodeOption = Annotated[
-    int | None, typer.Option(help="Take COUNT CPUs of this NUMA node only.", callback=check_number)
+    int | None, typer.Option(help="Take COUNT CPUs of this NUMA node only.", parser=whole_number, callback=check_number)
 ]
 PreemptionPolicyOption = Annotated[
     str | None,
@@ -167,5 +185,9 @@ SocketOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 MachineOption = Annotated[
     str | None,
-    typer.Option("--machine", help="A recorded machine instead of this host: a file, or the name of one that ships."),
+    typer.Option(
+        "--machine",
+        help="A recorded machine instead of this host: a file, or the name of one that ships.",
+        autocompletion=complete_machines,
+    ),
 ]

@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
 from epa_orchestrator import __version__, paths
 from epa_orchestrator.cli.output import fail
+from epa_orchestrator.natural import natural
 
 if TYPE_CHECKING:
     from epa_orchestrator.hardware.sysfs import Recorder, Sysfs
+
+_SHIPPED: Final = Path(__file__).parents[1] / "machines"
+
+
+def shipped_machines() -> list[str]:
+    """The names of the recordings that ship."""
+    return sorted((file.stem for file in _SHIPPED.glob("*.json")), key=natural)
 
 
 def open_machine(machine: str | None) -> tuple[Sysfs, str]:
@@ -24,14 +32,13 @@ def open_machine(machine: str | None) -> tuple[Sysfs, str]:
 
     if machine is None:
         return SysfsTree(paths.sysfs_root()), os.uname().nodename or "host"
-    shipped = Path(__file__).parents[1] / "machines"
     path = Path(machine)
     try:
-        if not path.exists() and (shipped / f"{machine}.json").exists():
-            path = shipped / f"{machine}.json"
+        if not path.exists() and (_SHIPPED / f"{machine}.json").exists():
+            path = _SHIPPED / f"{machine}.json"
         return load_recording(path.read_text(encoding="utf-8")), path.stem
     except FileNotFoundError:
-        names = ", ".join(sorted(file.stem for file in shipped.glob("*.json")))
+        names = ", ".join(shipped_machines())
         fail(f"There is no file '{machine}', and no machine of that name ships: choose one of {names}")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

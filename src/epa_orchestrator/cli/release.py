@@ -14,7 +14,15 @@ import typer
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.nearest import did_you_mean
-from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service, choice, pools
+from epa_orchestrator.cli.options import (
+    JsonOption,
+    SocketOption,
+    check_number,
+    check_service,
+    choice,
+    pools,
+    whole_number,
+)
 from epa_orchestrator.cli.output import fail, fail_if_read_only, print_json, say, warn
 from epa_orchestrator.units import format_size, named_cpus
 
@@ -36,7 +44,8 @@ def release(
         ),
     ],
     numa_node: Annotated[
-        int | None, typer.Option(help="Release the CPUs of this NUMA node only.", callback=check_number)
+        int | None,
+        typer.Option(help="Release the CPUs of this NUMA node only.", parser=whole_number, callback=check_number),
     ] = None,
     pool: Annotated[
         str | None,

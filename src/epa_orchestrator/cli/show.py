@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from epa_orchestrator.cli.fitted_table import FittedTable
-from epa_orchestrator.cli.folding import fold_sentence
+from epa_orchestrator.cli.folding import fold_indented
 from epa_orchestrator.errors import printable
 
 if TYPE_CHECKING:
@@ -78,5 +78,5 @@ def plain(*parts: FittedTable | str) -> str:
 
 
 def folded(sentence: str, width: int) -> str:
-    """A sentence as lines of a terminal."""
-    return "\n".join(fold_sentence(printable(sentence), width))
+    """A sentence as lines of a terminal; an indented one stays indented."""
+    return "\n".join(fold_indented(printable(sentence), width))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.holdings import Holding, holdings, ordered, totals
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.natural import natural
 from epa_orchestrator.units import count_of, format_size
 
@@ -140,27 +140,41 @@ def _nodes(found: Status, answer: MachineAnswer) -> FittedTable:
     sizes = sorted({each["size_kb"] for node in nodes for each in node["hugepages"] if each["total"]})[:_MOST_SIZES]
     headings = [_STATES[state] for state in shown]
     pages = [f"Free {format_size(size)}" for size in sizes]
-    table = FittedTable(
-        ("Node", "CPUs", *headings, "Other", *pages), "NUMA nodes", optional=(*reversed(pages), "Other")
-    )
+    optional = (*reversed(pages), "Other")
+    table = FittedTable(("Node", "CPUs", *headings, "Other", *pages), "NUMA nodes", optional=optional)
     for node in nodes:
         free = {each["size_kb"]: f"{each['free']} of {each['total']}" for each in node["hugepages"]}
         counts = [node[state] for state in shown]
         other = node["cpus"] - sum(counts)  # reserved, offline, or in no pool
-        table.add_row(node["id"], node["cpus"], *counts, other, *(free.get(size, "0 of 0") for size in sizes))
+        table.add_row(
+            "none" if node["id"] is None else node["id"],
+            node["cpus"],
+            *counts,
+            other,
+            *(free.get(size, "0 of 0") for size in sizes),
+        )
     return table
 
 
 def _node_documents(found: Status, answer: MachineAnswer) -> list[dict[str, Any]]:
-    """Each NUMA node with its number of CPUs in each state, and the hugepages that can still be recorded."""
+    """Each NUMA node with its number of CPUs in each state, and the hugepages that can still be recorded.
+
+    CPUs that are in no node, such as those of a node that is gone, follow with the id None.
+    """
     states = {state: CpuSet.parse(answer.states.get(state, "")) for state in _STATES}
     described: list[dict[str, Any]] = []
-    for node in answer.machine.nodes:
-        cpus = CpuSet.parse(node.cpus)
-        pages = found.memory.numa_hugepages.get(f"node{node.id}")
+    nodes: list[tuple[int | None, CpuSet]] = [(node.id, CpuSet.parse(node.cpus)) for node in answer.machine.nodes]
+    known = CpuSet.parse(answer.machine.online) | states["unavailable"]
+    in_nodes = EMPTY
+    for _, cpus in nodes:
+        in_nodes |= cpus
+    if nodes and (elsewhere := known - in_nodes):
+        nodes.append((None, elsewhere))
+    for node_id, cpus in nodes:
+        pages = found.memory.numa_hugepages.get(f"node{node_id}")
         described.append(
             {
-                "id": node.id,
+                "id": node_id,
                 "cpus": len(cpus),
                 **{state: len(members & cpus) for state, members in states.items()},
                 "hugepages": [

@@ -14,7 +14,7 @@ import typer
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.nearest import did_you_mean
-from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service
+from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service, whole_number
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, warn
 from epa_orchestrator.cli.times import format_time
 from epa_orchestrator.units import count_of, format_size, named_cpus
@@ -40,7 +40,9 @@ def why(
             metavar="SERVICE", help="The service.", callback=check_service, autocompletion=complete_services
         ),
     ] = None,
-    cpu: Annotated[int | None, typer.Option(help="A CPU, instead of a service.", callback=check_number)] = None,
+    cpu: Annotated[
+        int | None, typer.Option(help="A CPU, instead of a service.", parser=whole_number, callback=check_number)
+    ] = None,
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:

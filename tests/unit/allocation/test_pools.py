@@ -264,6 +264,7 @@ def test_host_without_isolated_cpus_says_so_even_while_the_reserved_ones_are_not
             "5-6",
             ("No CPUs available in pool general: cpu-pool overlaps the isolated CPUs 5; take them out of cpu-pool",),
         ),
+        ("8-9", ("cpu-pool names CPUs 8-9, which this machine does not have: remove them from cpu-pool",)),
     ],
 )
 def test_warnings_name_what_is_wrong_with_cpu_pool(pool: str, warnings: tuple[str, ...]) -> None:
@@ -272,3 +273,14 @@ def test_warnings_name_what_is_wrong_with_cpu_pool(pool: str, warnings: tuple[st
 
 def test_machine_that_cannot_be_read_gives_no_warning_about_cpu_pool() -> None:
     assert build_pools(None, "unreadable", parse_settings({"cpu-pool": "0,99"})).warnings == ()
+
+
+def test_warning_about_an_offline_general_pool_names_the_cpus_and_the_remedy() -> None:
+    assert pools_of(Shape(cores_per_l3=8, offline="6-7"), cpu_pool="6-7").warnings == (
+        "No CPUs available in pool general: CPUs 6-7 are offline (bring them online); or name others in cpu-pool",
+    )
+
+
+def test_warning_about_a_general_pool_names_its_reserved_cpus_too() -> None:
+    (warning,) = pools_of(Shape(cores_per_l3=8, offline="6"), cpu_pool="4-6", reserved_cpus="4-5").warnings
+    assert "CPU 6 is offline (bring them online) and CPUs 4-5 are reserved (take them out of reserved-cpus);" in warning

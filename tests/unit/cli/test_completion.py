@@ -93,6 +93,7 @@ def shell(request: pytest.FixtureRequest, daemon: Daemon, tmp_path: Path) -> She
         ("epa-orchestrator explain nova 2 --cpu-thread-policy is", {"isolate"}),
         ("epa-orchestrator list --sort ", {"name", "cpus", "count", "node", "pool"}),
         ("epa-orchestrator completion z", {"zsh"}),
+        ("epa-orchestrator serve --machine vm", {"vm-8"}),
     ],
 )
 def test_words_that_can_follow(line: str, words: set[str], shell: Shell, daemon: Daemon) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.cli.folding import fold, fold_sentence, width_of
+from epa_orchestrator.cli.folding import fold, fold_indented, fold_sentence, width_of
 from epa_orchestrator.cpuset import CpuSet
 
 CPUS = st.sets(st.integers(0, 65_535), max_size=300).map(CpuSet)
@@ -54,3 +54,18 @@ def test_number_stays_with_its_noun(width: int) -> None:
     assert " ".join(lines) == text
     assert all(len(line) <= width for line in lines)
     assert not any(line.split()[-1].isdecimal() for line in lines[:-1])
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "lines"),
+    [
+        ("  asked by: pid 7", 40, ["  asked by: pid 7"]),
+        ("  asked by: python of uid 0", 16, ["  asked by:", "    python of", "    uid 0"]),
+        ("asked by: python", 12, ["asked by:", "python"]),
+        ("    CPUs 2,4,10-12", 16, ["    CPUs 2,4,", "      10-12"]),
+        ("        too deep", 10, ["too deep"]),
+        ("", 10, [""]),
+    ],
+)
+def test_indented_line_hangs(text: str, width: int, lines: list[str]) -> None:
+    assert fold_indented(text, width) == lines

@@ -39,3 +39,18 @@ def test_nearest_of_hostile_names_is_found_in_time(letters: str) -> None:
     begin = time.process_time()
     nearest_name(letters * 127, names)
     assert time.process_time() - begin < 2
+
+
+NUMA_POLICIES = ("none", "best-effort", "restricted", "single-numa-node")
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("sinle", "single-numa-node"), ("single", "single-numa-node"), ("bst-e", "best-effort"), ("zzzzz", None)],
+)
+def test_beginning_of_a_long_name_is_enough(name: str, nearest: str | None) -> None:
+    assert nearest_name(name, NUMA_POLICIES) == nearest
+
+
+def test_whole_name_wins_over_a_beginning() -> None:
+    assert nearest_name("nova1", ["nova-compute-host", "nova"]) == "nova"

@@ -47,3 +47,35 @@ def test_every_argument_and_option_has_one_sentence_of_help(command: str) -> Non
         if not parameter.hidden:
             assert parameter.help.endswith("."), parameter.name
             assert ". " not in parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_each_value_by_its_meaning(command: str, offline: Command) -> None:
+    head, _, _ = offline.text(command, "--help").partition("Examples:")
+    assert not set("<{") & set(head.replace("<=x<=", ""))
+
+
+def test_help_of_values(offline: Command) -> None:
+    text = "\n".join(offline.text(name, "--help") for name in ("history", "hugepages", "report"))
+    for shown in ("--since TIME", "--limit COUNT", "--size SIZE", "--service SERVICE", "--socket FILE", "  FILE  "):
+        assert shown in text
+
+
+@pytest.mark.parametrize("text", ["0-3", "0x2", "abc", "1.0", "1_0", "²"])
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("why", "--cpu"), "--cpu"),
+        (("list", "--node"), "--node"),
+        (("history", "--cpu"), "--cpu"),
+        (("hugepages", "a", "--count"), "--count"),
+        (("allocate", "a", "--percent"), "--percent"),
+        (("allocate", "a"), "COUNT"),
+    ],
+)
+def test_wrong_number_is_quoted(arguments: tuple[str, ...], name: str, text: str, offline: Command) -> None:
+    assert f"Invalid value for '{name}': must be a whole number, not '{text}'\n" in offline.misuse(*arguments, text)
+
+
+def test_share_over_100_percent_is_wrong_use(offline: Command) -> None:
+    assert "must be from 1 to 100, not '101'" in offline.misuse("allocate", "a", "--percent", "101")

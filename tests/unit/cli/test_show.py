@@ -63,3 +63,11 @@ def test_no_color(variable: dict[str, str], styled: bool, daemon: Daemon) -> Non
     assert "nova" in text
     assert "┃" in text
     assert ("\x1b[" in text) == styled
+
+
+def test_terminal_keeps_the_indentation_of_a_story(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    lines = daemon.drawn("why", "nova", environment={"TERM": "xterm"}, columns=40).splitlines()
+    assert any(line.startswith("  request: ") for line in lines)
+    assert any(line.startswith("    ") for line in lines)
+    assert all(len(line) <= 40 for line in lines)

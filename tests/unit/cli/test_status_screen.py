@@ -10,6 +10,7 @@ from typing import Any
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.status_screen import Status, document, parts, problems
 from epa_orchestrator.protocol.answers import Listing, MemoryAnswer
+from tests.unit.cli.test_fitted_table import shown
 from tests.unit.cli.test_holdings import claim, listing
 from tests.unit.cli.test_places import machine
 
@@ -104,3 +105,23 @@ def test_outdated_placements_are_a_note() -> None:
     found = status(FOUND.model_copy(update={"outdated_placements": ("vm-10", "vm-2")}))
     assert lines(found)[0].endswith(": all is well")
     assert lines(found)[-1].startswith("note: the current settings would place 2 services differently: vm-2, vm-10. ")
+
+
+def test_cpus_in_no_numa_node_have_a_row_of_their_own() -> None:
+    answer = machine(claimed="2", free="3-15", unavailable="16")
+    answer.machine.nodes.pop(0)
+    found = Status("/run/epa.sock", (FOUND,), answer, MEMORY)
+    _, nodes = tables(found)
+    assert nodes.headings[:7] == ["Node", "CPUs", "Claimed", "Free", "Withheld", "Unavailable", "Other"]
+    assert [row[:7] for row in nodes.rows] == [
+        ["1", "8", "0", "8", "0", "0", "0"],
+        ["none", "9", "1", "5", "0", "1", "2"],
+    ]
+    assert document(found)["nodes"][-1] == (
+        {"id": None, "cpus": 9, "claimed": 1, "free": 5, "withheld": 0, "unavailable": 1, "hugepages": []}
+    )
+
+
+def test_narrow_terminal_leaves_out_columns() -> None:
+    shown_lines = [shown(each, 40) for each in tables(status())]
+    assert all("│" not in text and "Left out on this narrow" in text for text in shown_lines)
