@@ -14,7 +14,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.machine import Cores, Machine
 from epa_orchestrator.names import PoolName
-from epa_orchestrator.placement.topology import Topology, build_topology
+from epa_orchestrator.placement.topology import Outside, Topology, build_topology
 
 #: How many topologies a pool keeps, of hosts on which claimed CPUs are offline.
 _MAX_TOPOLOGIES: Final = 16
@@ -78,7 +78,9 @@ class Pool:
 
     def _build_topology(self, outside: CpuSet) -> Topology:
         assert self.machine is not None
-        return build_topology(self.machine, self.eligible, self.neighbours | outside, self.cores, self.system)
+        reserved = self.settings.reserved_cpus
+        not_free = Outside(self.system, reserved, self.neighbours - self.system - reserved)
+        return build_topology(self.machine, self.eligible, self.neighbours | outside, self.cores, not_free)
 
 
 @dataclass(frozen=True)

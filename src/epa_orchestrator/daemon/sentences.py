@@ -16,7 +16,8 @@ from epa_orchestrator.allocation.allocate import Grant
 from epa_orchestrator.allocation.taken import NOTHING_TAKEN, Taken
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.placement.difference import Difference
-from epa_orchestrator.placement.search import Placed
+from epa_orchestrator.placement.node_sets import node_distance
+from epa_orchestrator.placement.search import Lone, Placed
 from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import NO_NODE
 from epa_orchestrator.protocol.requests import (
@@ -146,8 +147,37 @@ def _comparison(task: Task, placed: Placed) -> str:
         return _difference(task, nodes, placed.difference)
     if task.own:
         return f"It has the best CPUs that are free in {_named(nodes)}."
-    verb = "is" if len(nodes) == 1 else "are"
-    return f"Only {_named(nodes)} {verb} possible: other choices need more NUMA nodes, or more distant ones."
+    return _of_lone(task, nodes, placed.lone)
+
+
+def _of_lone(task: Task, nodes: Sequence[int], lone: Lone | None) -> str:
+    """Why the choice in these nodes was compared with no other."""
+    named, verb = _named(nodes), "is" if len(nodes) == 1 and NO_NODE not in nodes else "are"
+    cpus = count_of(task.count, "CPU")
+    others = [node for node in task.topology.nodes.values() if node.id not in nodes]
+    most = max([(node.cpus & task.free.mask).bit_count() for node in others], default=0)
+    if not most:
+        return f"Only {named} {verb} possible: no other NUMA node has free CPUs of the pool."
+    if lone is None:
+        return f"{named} {verb} the best choice that was found for {cpus}."
+    number = "one" if len(nodes) == 1 else str(len(nodes))
+    rules = _rules_inside(task)
+    if NO_NODE in nodes:
+        number = "NUMA node" if len(nodes) == 1 else f"{len(nodes)} NUMA nodes"
+        return f"No {number} alone can hold {cpus}{rules}, so the service gets {_NODELESS}."
+    if lone == "closest":
+        distance = node_distance(task.topology, tuple(nodes))
+        return f"{named} are the closest {number} that can hold {cpus}{rules}: the sum of the distances is {distance}."
+    next_best = f": at most {most} are free in another" if len(nodes) == 1 and most < task.count else ""
+    return f"{named} {verb} the only {number} that can hold {cpus}{rules}{next_best}."
+
+
+def _rules_inside(task: Task) -> str:
+    """The rules of a task that leave less room in NUMA nodes, as a part of a sentence."""
+    rules = [
+        f"{name.replace('_', '-')}={getattr(task.policy, name)}" for name in task.policy.rules if name != "numa_policy"
+    ]
+    return f" with {' and '.join(rules)}" if rules else ""
 
 
 def _difference(task: Task, nodes: Sequence[int], difference: Difference) -> str:

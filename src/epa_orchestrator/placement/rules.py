@@ -75,9 +75,31 @@ def _broken_thread_rule(task: Task, chosen: CpuSet) -> Rule | None:
     else:
         broken = [core for core in cores if core & of_others or (core & chosen.mask).bit_count() > 1]
         reason = f"allows one thread per core and no shared core, and {_number(len(broken), 'core')} would break this"
-    if of_system := union(broken) & task.topology.system:
-        reason += f": the operating system runs on CPUs {CpuSet.from_mask(of_system)} of these cores"
-    return Rule("cpu-thread-policy", policy, reason) if broken else None
+    if not broken:
+        return None
+    if in_the_way := _owners(task.topology, union(broken) & of_others):
+        reason += f": {_listed(in_the_way)} of these cores"
+    return Rule("cpu-thread-policy", policy, reason)
+
+
+def _owners(topology: Topology, threads: int) -> list[str]:
+    """Who has these threads, which the service cannot get."""
+    system, reserved, other_pool = (
+        threads & cpus for cpus in (topology.system, topology.reserved, topology.other_pool)
+    )
+    of_services = threads & ~(system | reserved | other_pool)
+    owners = [
+        ("the operating system runs on", system),
+        ("reserved-cpus names", reserved),
+        ("the other pool has", other_pool),
+        ("other services have", of_services),
+    ]
+    return [f"{does} CPU{'s' * (cpus.bit_count() != 1)} {CpuSet.from_mask(cpus)}" for does, cpus in owners if cpus]
+
+
+def _listed(parts: list[str]) -> str:
+    """Parts of a sentence: `a`, `a and b`, `a, b and c`."""
+    return " and ".join([*([", ".join(parts[:-1])] if parts[1:] else []), parts[-1]])
 
 
 def _broken_numa_rule(task: Task, chosen: CpuSet) -> Rule | None:

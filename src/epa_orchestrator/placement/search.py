@@ -18,7 +18,7 @@ from dataclasses import replace
 from functools import lru_cache
 from itertools import combinations, islice
 from math import comb
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet, union
 from epa_orchestrator.placement.difference import Difference, of_choices, of_costs
@@ -39,14 +39,21 @@ _refusals: Final[dict[Task, Unplaceable]] = {}
 _MAX_REFUSALS: Final = 64
 
 
+#: What the only candidate that was compared is: the only set of as few NUMA nodes that can hold the request, or the one
+#: whose nodes are closest to each other.
+Lone = Literal["only", "closest"]
+
+
 class Placed(NamedTuple):
     """The best candidates, the best one first, and its difference to the second, which is None when it is the only one.
 
-    The search compares all candidates in any case, so the difference costs little.
+    The search compares all candidates in any case, so the difference costs little. `lone` is what is known of the only
+    one.
     """
 
     candidates: list[CpuSet]
     difference: Difference | None = None
+    lone: Lone | None = None
 
 
 def choose(
@@ -116,11 +123,25 @@ def _candidates(task: Task, most: int = 1) -> Placed:
         feasible = [each for each in costs if weights.feasible(each[0])]
         found = _best_of(task, weights, availability, allowed, feasible, most)
         if found.candidates:
-            return found
+            return found if found.difference else found._replace(lone=_lone(task, len(feasible[0][1]), count))
         compared += len(alike)
         if compared > max_sets(count):
             break
     return Placed(_in_few_l3s(task))
+
+
+def _lone(task: Task, size: int, count: int) -> Lone | None:
+    """What the only candidate is, in this number of nodes; None if not all sets of as many were looked at."""
+    if task.topology.cores_span_nodes or (size > 1 and comb(len(task.topology.nodes), size) > max_sets(count)):
+        return None
+    return "closest" if size > 1 and _only_closest(task) else "only"
+
+
+def _only_closest(task: Task) -> bool:
+    """Whether sets of NUMA nodes that are farther apart are not compared with the closest ones."""
+    policy = task.policy
+    nodes_in_one_package = all(len(node.packages) == 1 for node in task.topology.nodes.values())
+    return policy.prefer_closest_numa_nodes and policy.near is None and nodes_in_one_package
 
 
 def _best_of(
@@ -202,11 +223,10 @@ def _node_sets(task: Task, availability: Availability, count: int, allowed: Limi
         everywhere = tuple(node.id for node in nodes if node.cpus & (availability.takeable | availability.held))
         return iter([_anywhere(everywhere, limit, max_sets(count))])
     base = tuple(node.id for node in nodes if node.cpus & availability.held)
-    nodes_in_one_package = all(len(node.packages) == 1 for node in nodes)
-    closest = policy.prefer_closest_numa_nodes and policy.near is None and nodes_in_one_package
     if not topology.l3_spans_nodes:
         limit = min(limit, allowed.l3_domains)
-    return node_sets(Demand(topology, _capacities(task, availability), base, count, limit), closest=closest)
+    demand = Demand(topology, _capacities(task, availability), base, count, limit)
+    return node_sets(demand, closest=_only_closest(task))
 
 
 def _anywhere(everywhere: NodeSet, limit: int, most_sets: int) -> list[NodeSet]:

@@ -13,7 +13,7 @@ CpuSet), because placement counts and intersects thousands of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet, lowest, union
 
@@ -83,8 +83,9 @@ class Topology:
 
     `nesting` has the kinds of domains, those that contain the others first; "l2" only where cores share an L2.
     `l3_spans_nodes` is true when some L3 domain is in more than one node, `cores_span_nodes` when some core is.
-    `core_types` has the CPUs of each type of core on a hybrid machine. `system` are the threads of the operating system
-    that share cores with the pool. All CPU ids of the pool are below `width`.
+    `core_types` has the CPUs of each type of core on a hybrid machine. Of the threads that share cores with the pool,
+    `system` are those of the operating system, `reserved` those in `reserved-cpus`, and `other_pool` those that the
+    other pool may grant. All CPU ids of the pool are below `width`.
     """
 
     nodes: dict[int, Node]
@@ -97,6 +98,8 @@ class Topology:
     nesting: tuple[Kind, ...]
     core_types: dict[str, int]
     system: int
+    reserved: int
+    other_pool: int
     width: int
 
     def nodes_of(self, mask: int) -> list[Node]:
@@ -104,16 +107,28 @@ class Topology:
         return [node for node in self.nodes.values() if node.cpus & mask]
 
 
+class Outside(NamedTuple):
+    """CPUs outside of a pool by what they are for; see Topology."""
+
+    system: CpuSet = EMPTY
+    reserved: CpuSet = EMPTY
+    other_pool: CpuSet = EMPTY
+
+
+NO_OUTSIDE: Final = Outside()
+
+
 def build_topology(
-    machine: Machine, eligible: CpuSet, reserved: CpuSet, known: Cores | None = None, system: CpuSet = EMPTY
+    machine: Machine, eligible: CpuSet, reserved: CpuSet, known: Cores | None = None, outside: Outside = NO_OUTSIDE
 ) -> Topology:
     """Cut the machine's domains down to the `eligible` CPUs; cores also keep their `reserved` threads.
 
-    `known` has the threads of each core, also offline ones, which may be reserved. `system` are those of the reserved
-    threads that the operating system runs on.
+    `known` has the threads of each core, also offline ones, which may be reserved. `outside` says what the reserved
+    threads are for; those in none of its sets are claimed.
     """
     node_of = {cpu: node.id for node in reversed(machine.nodes) for cpu in node.cpus & eligible}
     cells = _cells(machine, eligible, reserved, known or {}, node_of)
+    threads = union(cell.threads for cell in cells)
     by_node: dict[int, int] = {}
     for cpu in eligible:
         node_id = node_of.get(cpu, NO_NODE)
@@ -140,7 +155,9 @@ def build_topology(
             kind: union(core.cpus.mask for core in machine.cores if core.type == kind)
             for kind in ("performance", "efficiency")
         },
-        system=system.mask & union(cell.threads for cell in cells),
+        system=outside.system.mask & threads,
+        reserved=outside.reserved.mask & threads,
+        other_pool=outside.other_pool.mask & threads,
         width=eligible.mask.bit_length(),
     )
 

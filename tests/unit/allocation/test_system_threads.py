@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from epa_orchestrator.allocation.allocate import Grant, Terms, allocate, allocate_in_node
+from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import NodeCpus, Pools, build_pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import parse_settings
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from tests.machines import made_up
 from tools.synthetic import Shape
 
@@ -63,7 +64,7 @@ def test_cores_of_the_operating_system_are_shared(policy: str, count: int, cpus:
             13,
             (
                 "13 CPUs cannot be placed: cpu-thread-policy=require allows whole cores only, but the service would"
-                " have only a part of 1 core: the operating system runs on CPUs 0 of these cores. Otherwise the"
+                " have only a part of 1 core: the operating system runs on CPU 0 of these cores. Otherwise the"
                 " best choice would be 1,4-15 ("
             ),
         ),
@@ -88,8 +89,27 @@ def test_too_many_whole_cores_are_refused(policy: str, count: int, sentence: str
 def test_a_host_without_whole_cores_refuses_and_names_the_cpus_of_the_operating_system(
     policy: str, count: int | None
 ) -> None:
-    with pytest.raises(Refused, match=r"the operating system runs on CPUs 0(,2[0-9,]*)? of these cores"):
+    with pytest.raises(Refused, match=r"the operating system runs on CPUs? 0(,2[0-9,]*)? of these cores"):
         granted(host(NOTHING_WHOLE, cpu_thread_policy=policy), count)
+
+
+@pytest.mark.parametrize(
+    ("claimed", "options", "owners"),
+    [
+        ("4,6,8,10-15", {}, "the operating system runs on CPUs 0,2"),
+        ("4-15", {"reserved_cpus": "2"}, "the operating system runs on CPU 0 and reserved-cpus names CPU 2"),
+        ("5-15", {"reserved_cpus": "0", "isolated": "1,4-15"},
+         "reserved-cpus names CPU 0 and other services have CPU 5"),
+        ("5,8-15", {"isolated": "1,4-15", "cpu_pool": "0", "reserved_cpus": "6"},
+         "the other pool has CPU 0 and other services have CPU 5"),
+    ],
+)  # fmt: skip
+def test_the_refusal_names_all_that_is_in_the_way(claimed: str, options: dict[str, str], owners: str) -> None:
+    pools = host(**options, cpu_thread_policy="isolate")
+    ledger = Ledger.of([Claim("other", "isolated", CpuSet.parse(claimed), EMPTY, "legacy")], {})
+    with pytest.raises(Refused) as refused:
+        allocate(ledger, pools.isolated, Terms("vm"), 2)
+    assert f" would break this: {owners} of these cores. Otherwise " in str(refused.value)
 
 
 @pytest.mark.parametrize(("count", "cpus"), [(1, "1"), (3, "1,3,5"), (None, "1,3,5,7,9,11"), (8, NOTHING_WHOLE)])

@@ -220,7 +220,7 @@ def test_explain(daemon: Daemon) -> None:
     lines = daemon.text("explain", "nova", "2").splitlines()
     assert lines[:2] == [
         "nova would get CPUs 2-3",
-        "Only NUMA node 0 is possible: other choices need more NUMA nodes, or more distant ones.",
+        "Only NUMA node 0 is possible: no other NUMA node has free CPUs of the pool.",
     ]
     cells = {cells[0]: cells[1] for cells in rows(lines)}
     assert (cells["on NUMA nodes"], cells["CPUs"], cells["CPUs left over in its L3 domains"]) == ("0", "2-3", "4")

@@ -63,9 +63,6 @@ def explained(grant: Grant) -> Explanation:
     return found
 
 
-ONLY = "other choices need more NUMA nodes, or more distant ones."
-
-
 @pytest.mark.parametrize(
     ("count", "ledger", "at", "wishes", "node", "sentence", "cpus"),
     [
@@ -121,8 +118,24 @@ ONLY = "other choices need more NUMA nodes, or more distant ones."
             "NUMA node 0 and NUMA node 1 are equally good; the lower CPU ids decide.",
             ["2,10", "6,14"],
         ),
-        (5, held(), pools(), NO_WISHES, None, f"Only NUMA node 1 is possible: {ONLY}", ["4-6,12-13"]),
-        (9, held(), pools(), NO_WISHES, None, f"Only NUMA nodes 0-1 are possible: {ONLY}", ["2-6,10-13"]),
+        (
+            5,
+            held(),
+            pools(),
+            NO_WISHES,
+            None,
+            "NUMA node 1 is the only one that can hold 5 CPUs: at most 4 are free in another.",
+            ["4-6,12-13"],
+        ),
+        (
+            9,
+            held(),
+            pools(),
+            NO_WISHES,
+            None,
+            "Only NUMA nodes 0-1 are possible: no other NUMA node has free CPUs of the pool.",
+            ["2-6,10-13"],
+        ),
         (
             2,
             held(a="2-3"),
@@ -246,7 +259,10 @@ def test_a_release_chooses_nothing() -> None:
             held(b="2,5-7"),
             {"cpu_thread_policy": "isolate"},
             "cpu-thread-policy",
-            "cpu-thread-policy=isolate allows one thread per core and no shared core, and 3 cores would break this",
+            (
+                "cpu-thread-policy=isolate allows one thread per core and no shared core, and 3 cores would break this:"
+                " other services have CPUs 5-6 of these cores"
+            ),
             "1",
             "4,12-14",
         ),

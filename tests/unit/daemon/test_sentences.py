@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from epa_orchestrator.allocation.allocate import Terms, allocate, release
@@ -17,6 +19,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import sentences
 from epa_orchestrator.placement.cost import LEVELS
 from epa_orchestrator.placement.difference import Difference
+from epa_orchestrator.placement.policy import Wishes
 from epa_orchestrator.placement.search import Placed
 from epa_orchestrator.protocol.parsing import validate
 from epa_orchestrator.protocol.requests import AllocateHugepages, Allocating
@@ -104,3 +107,31 @@ def test_several_nodes_have_a_plural() -> None:
     assert sentences.of_grant(task, placed) == (
         "NUMA nodes 0-1 fit tighter: they leave 4 CPUs of their L3 caches unused, NUMA nodes 2-3 would leave 8."
     )
+
+
+#: Nodes 0 to 3 have CPUs 0-3,16-19, 4-7,20-23, and so on; two are in each package, with a distance of 12.
+FOUR_NODES = build_pools(
+    made_up(Shape(packages=2, nodes_per_package=2, cores_per_l3=4, threads_per_core=2, isolated="0-31")),
+    None,
+    parse_settings({}),
+)
+
+
+@pytest.mark.parametrize(
+    ("held", "count", "wishes", "expected"),
+    [
+        ("0-2,4-6,8", 13, {},
+         "NUMA nodes 2-3 are the closest 2 that can hold 13 CPUs: the sum of the distances is 12."),
+        ("0-2,4-6,8", 14, {"near": 3}, "NUMA nodes 2-3 are the only 2 that can hold 14 CPUs."),
+        ("0-2,4-6,8-9", 7, {"numa_policy": "single-numa-node"},
+         "NUMA node 3 is the only one that can hold 7 CPUs: at most 6 are free in another."),
+        ("0-1,4-5,8-9", 6, {"cpu_thread_policy": "require"},
+         "NUMA node 3 is the only one that can hold 6 CPUs with cpu-thread-policy=require."),
+        ("0-15,16-27", 2, {}, "Only NUMA node 3 is possible: no other NUMA node has free CPUs of the pool."),
+    ],
+)  # fmt: skip
+def test_the_only_choice_that_was_compared(held: str, count: int, wishes: dict[str, Any], expected: str) -> None:
+    ledger = Ledger.of([Claim("other", "isolated", CpuSet.parse(held), EMPTY, "legacy")], {})
+    grant = allocate(ledger, FOUR_NODES.isolated, Terms("a", wishes=Wishes(**wishes)), count)
+    assert grant.task is not None
+    assert sentences.of_grant(grant.task, grant.placed) == expected

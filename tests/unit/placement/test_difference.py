@@ -42,7 +42,7 @@ def random_task(chance: random.Random, shape: Shape, policy: PlacementPolicy) ->
     chance.shuffle(cpus)
     free = CpuSet(cpus[: chance.randint(len(cpus) // 2, len(cpus))])
     own = CpuSet([cpu for cpu in cpus if cpu not in free][: chance.choice([0, 0, 0, 2])])
-    topology = build_topology(machine, machine.online, CpuSet(), {}, CpuSet())
+    topology = build_topology(machine, machine.online, CpuSet())
     return Task(topology, free, own, len(own) + chance.randint(1, max(len(free) // 3, 1)), policy)
 
 

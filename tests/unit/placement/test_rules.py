@@ -38,7 +38,8 @@ def task(count: int, *, free: str = "0-15", own: str = "", node: int | None = No
         ({"cpu_thread_policy": "isolate"}, "0-15", "0-1,8-9",
          "cpu-thread-policy=isolate allows one thread per core and no shared core, and 2 cores would break this"),
         ({"cpu_thread_policy": "isolate"}, "0-7", "0",
-         "cpu-thread-policy=isolate allows one thread per core and no shared core, and 1 core would break this"),
+         ("cpu-thread-policy=isolate allows one thread per core and no shared core, and 1 core would break this:"
+          " other services have CPU 8 of these cores")),
         ({"numa_policy": "single-numa-node"}, "0-15", "0,4",
          "numa-policy=single-numa-node allows 1 NUMA node, and 2 would be needed"),
         ({"numa_policy": "restricted"}, "0-15", "0,4",

@@ -14,7 +14,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet, union
 from epa_orchestrator.hardware.discovery import read_machine
 from epa_orchestrator.hardware.machine import Core, Machine, Package
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
-from epa_orchestrator.placement.topology import NO_NODE, Topology, build_topology
+from epa_orchestrator.placement.topology import NO_NODE, Outside, Topology, build_topology
 from tests.machines import made_up, with_cores, with_l2_clusters
 from tools.synthetic import Shape, build
 
@@ -145,7 +145,7 @@ def test_a_pool_outside_of_the_clusters_has_none() -> None:
 def test_threads_of_the_operating_system_are_those_on_cores_of_the_pool() -> None:
     machine = made_up(Shape(cores_per_l3=4, threads_per_core=2))  # siblings 0 and 4, 1 and 5, ...
     outside = CpuSet.parse("0,3,7")
-    topology = build_topology(machine, CpuSet.parse("1-2,4-6"), outside, system=outside)
+    topology = build_topology(machine, CpuSet.parse("1-2,4-6"), outside, outside=Outside(system=outside))
     assert CpuSet.from_mask(topology.system) == CpuSet.parse("0")
     assert cores(topology) == ["0,4", "1,5", "2,6"]
 
