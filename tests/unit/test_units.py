@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.units import count_of, format_memory, format_size, parse_size
+from epa_orchestrator.units import count_of, format_memory, format_size, named_cpus, parse_size
 
 SIZES = {
     "2048": 2048,
@@ -66,3 +66,7 @@ def test_memory_is_rounded(size_kb: int, text: str) -> None:
 
 def test_one_has_no_plural() -> None:
     assert (count_of(1, "CPU"), count_of(0, "CPU"), count_of(2, "CPU")) == ("1 CPU", "0 CPUs", "2 CPUs")
+
+
+def test_one_cpu_has_no_plural() -> None:
+    assert (named_cpus("2"), named_cpus("2-3"), named_cpus("2,4")) == ("CPU 2", "CPUs 2-3", "CPUs 2,4")

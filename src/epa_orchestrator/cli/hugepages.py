@@ -106,7 +106,9 @@ def hugepages(
                 show(table(memory))
             end_if_read_only(memory.state_error)
             return
-        answer = _set(client, service, _NODE if node is None else node, size_kb or _SIZE_KB, count)
+        in_kib = size is None or size.strip().isdecimal()
+        record = _set if in_kib else _set_as_written
+        answer = record(client, service, _NODE if node is None else node, size_kb or _SIZE_KB, count)
     warn(answer.warnings)
     if json_:
         print_json(answer.model_dump())
@@ -117,13 +119,18 @@ def hugepages(
 
 
 def _set(client: Client, service: str, node: int, size_kb: int, count: int) -> HugepagesAnswer:
-    """Set or remove the record; a refusal also tells the size as people write it."""
+    """Set or remove the record."""
+    return client.set_hugepages(service, node, size_kb, count)
+
+
+def _set_as_written(client: Client, service: str, node: int, size_kb: int, count: int) -> HugepagesAnswer:
+    """The same for a size with a unit: the daemon's refusals have sizes in KiB, and so also tell it in that unit."""
     from epa_orchestrator.client import RefusedByDaemon
 
     if count != -1:
         _require_size(client.memory_info(node), node, size_kb)
     try:
-        return client.set_hugepages(service, node, size_kb, count)
+        return _set(client, service, node, size_kb, count)
     except RefusedByDaemon as error:
         if f"{size_kb} KB" not in str(error):
             raise

@@ -76,7 +76,7 @@ def release(
                     f"Nothing was released: service '{service}' holds {named_cpus(claim.allocated_cores)}, but none in"
                     f" NUMA node {numa_node}"
                 )
-        kept = _hugepage_records(client, service)
+        kept = _kept(client, service)
     warn(answer.warnings)
     if json_:
         print_json(json.loads(answer.encode()))
@@ -113,6 +113,16 @@ def _instead(client: Client, service: str, claims: list[Allocation], pool: str |
         return ", and no other service does"
     meant = did_you_mean(service, [claim.service_name for claim in claims])
     return meant or "; 'epa-orchestrator list' shows which services do"
+
+
+def _kept(client: Client, service: str) -> list[str]:
+    """The hugepage records that stay after a release; none if the daemon cannot tell any longer."""
+    from epa_orchestrator.client import DaemonError
+
+    try:
+        return _hugepage_records(client, service)
+    except DaemonError:
+        return []
 
 
 def _hugepage_records(client: Client, service: str) -> list[str]:

@@ -95,8 +95,11 @@ def test_anything_else_is_refused_with_examples(text: str) -> None:
         (["2026-11-26 14:30", "15:00:01"], (["11-26 14:30:00", "11-27 15:00:01"], "CET")),
         (["2025-11-26 14:30"], (["2025-11-26 14:30:00"], "CET")),
         (["2026-7-1 14:30", "15:00"], (["2026-07-01 14:30:00 CEST", "2026-11-27 15:00:00 CET"], None)),
-        ([], ([], None)),
     ],
 )
 def test_short_times_have_what_tells_them_apart(texts: list[str], expected: tuple[list[str], str | None]) -> None:
     assert short_times([parse_time(text, NOW) for text in texts], NOW) == expected
+
+
+def test_no_times_have_no_zone() -> None:
+    assert short_times([], NOW) == ([], None)
