@@ -44,3 +44,8 @@ def format_memory(size_kb: int) -> str:
 def count_of(count: int, noun: str) -> str:
     """A number with its noun: `1 CPU`, `2 CPUs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def named_cpus(cpus: str) -> str:
+    """A CPU list with its noun: `CPU 2`, `CPUs 2-3`."""
+    return f"CPU {cpus}" if cpus.isdecimal() else f"CPUs {cpus}"

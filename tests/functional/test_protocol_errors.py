@@ -48,6 +48,7 @@ HELD_ELSEWHERE: Final = {
     "Too many changes wait to be stored: try again in a moment": "unit/daemon/test_server.py",
     "watch: close some of them, or try again later": "functional/test_watch.py",
     "Too many requests for the history wait: try again in a moment": "unit/daemon/test_archive.py",
+    " seconds, which is the limit": "unit/daemon/test_archive.py",
     "Nothing was changed because the state could not be stored: ": "unit/daemon/test_batch.py",
     "Internal error: nothing was changed; please report it with the daemon's log": "unit/daemon/test_reader.py",
     "can no longer be written, because": "unit/daemon/test_orchestrator.py",

@@ -6,45 +6,113 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from epa_orchestrator.cli.fitted_table import FittedTable
-from epa_orchestrator.cli.times import format_time
+from epa_orchestrator.cli.folding import fold_sentence
+from epa_orchestrator.cli.times import format_time, short_times
+from epa_orchestrator.errors import printable
 from epa_orchestrator.protocol.history import HistoryEvent, Record
 from epa_orchestrator.units import format_size
 
 _DAMAGED: Final = "damaged"
-#: The fields of a request that come first.
-_COUNTS: Final = ("num_of_cores", "percent", "hugepages_requested")
+#: How the names of the units of daemons end.
+_SERVICE: Final = ".service"
 _COLUMNS: Final = ("When", "Service", "Before", "After", "Action", "Peer")
+_ALLOCATING: Final = ("allocate_cores", "allocate_cores_percent", "allocate_numa_cores")
+#: The fields of a request as the command line calls them; those that come first.
+_FIELDS: Final = {
+    "num_of_cores": "count",
+    "percent": "percent",
+    "hugepages_requested": "count",
+    "size_kb": "size",
+    "node_id": "node",
+}
+#: A request in which one of these is negative gives CPUs back.
+_COUNTS: Final = ("num_of_cores", "percent")
 
 
-def table(events: Iterable[HistoryEvent]) -> FittedTable:
+def table(events: Sequence[HistoryEvent]) -> FittedTable:
     """The changes, oldest first."""
-    found = FittedTable(_COLUMNS, "History")
-    for event in events:
-        found.add_row(
-            when(event),
-            _or_damaged(event, "service", event.service),
-            _before(event),
-            _after(event),
-            _or_damaged(event, "action", event.action),
-            _peer(event),
-        )
+    return _table(events, "History", [when(event) for event in events], [_peer(event) for event in events])
+
+
+def short_table(events: Sequence[HistoryEvent]) -> FittedTable:
+    """The same for a terminal: the times as short as they can be, one zone for all, and each peer's best name."""
+    whens, title = _short_whens(events)
+    return _table(events, title, whens, [_short_peer(event) for event in events])
+
+
+def short_lines(events: Sequence[HistoryEvent], width: int) -> Iterator[str]:
+    """The same for a terminal that is too narrow for the table: a change takes one or two lines, rarely more."""
+    whens, title = _short_whens(events)
+    yield title
+    indent = max(map(len, whens), default=0) + 2
+    for event, at in zip(events, whens, strict=True):
+        first, *more = fold_sentence(printable(_sentence(event)), width - indent)
+        yield f"{at:{indent}}{first}"
+        yield from (" " * indent + text for text in more)
+
+
+def _short_whens(events: Sequence[HistoryEvent]) -> tuple[list[str], str]:
+    """The events' times, and a title that names their zone."""
+    times, zone = short_times([event.at for event in events if event.at is not None], time.time())
+    left = iter(times)
+    whens = [_DAMAGED if event.at is None else next(left) for event in events]
+    return whens, "History" if zone is None else f"History (times in {zone})"
+
+
+def _table(events: Sequence[HistoryEvent], title: str, whens: list[str], peers: list[str]) -> FittedTable:
+    found = FittedTable(_COLUMNS, title)
+    for event, at, peer in zip(events, whens, peers, strict=True):
+        service = _or_damaged(event, "service", event.service)
+        found.add_row(at, service, _before(event), _after(event), action(event), peer)
     return found
 
 
 def line(event: HistoryEvent) -> str:
     """One change on one line."""
-    service, action = (_or_damaged(event, name, getattr(event, name)) for name in ("service", "action"))
-    return f"{when(event)}  {service}: {_before(event)} -> {_after(event)}  ({action} by {_peer(event)})"
+    return f"{when(event)}  {_sentence(event)}"
+
+
+def _sentence(event: HistoryEvent) -> str:
+    service = _or_damaged(event, "service", event.service)
+    return f"{service}: {change(event)}  ({action(event)} by {_short_peer(event)})"
+
+
+def change(event: HistoryEvent) -> str:
+    """What the service held before and after."""
+    if _is_unchanged(event):
+        return f"{_before(event)}, asked again"
+    return f"{_before(event)} -> {_after(event)}"
+
+
+def action(event: HistoryEvent) -> str:
+    """What was done, in a word of the command line."""
+    name = _or_damaged(event, "action", event.action)
+    if event.taken_by:
+        return "taken"
+    if name in _ALLOCATING:
+        return "release" if _gives_back(event) else "allocate"
+    return "hugepages" if name == "allocate_hugepages" else name
+
+
+def _gives_back(event: HistoryEvent) -> bool:
+    counts = [count for name in _COUNTS if isinstance(count := (event.request or {}).get(name), int)]
+    return any(count < 0 for count in counts) or (event.after is None and "after" not in event.damaged)
+
+
+def _is_unchanged(event: HistoryEvent) -> bool:
+    """Whether the service asked for what it had."""
+    return event.before is not None and event.before == event.after
 
 
 def detailed(event: HistoryEvent) -> Iterator[str]:
     """All that is known of a change: lines."""
     service = _or_damaged(event, "service", event.service)
-    yield f"{when(event)}  {service}: {_before(event)} -> {_after(event)}"
+    yield f"{when(event)}  {service}: {change(event)}"
     yield from (f"    {text}" for text in reasons(event))
 
 
@@ -59,13 +127,15 @@ def reasons(event: HistoryEvent) -> Iterator[str]:
 
 
 def request(event: HistoryEvent) -> str:
-    """The action with the fields of the request that were not at their default."""
-    asked = {name: value for name, value in (event.request or {}).items() if value != {}}
-    names = sorted(asked, key=lambda name: name not in _COUNTS)
-    fields = [f"{name}={_value(asked[name])}" for name in names]
+    """The request as the command line would have it, with the fields that were not at their default."""
+    verb = "allocate" if event.taken_by else action(event)
     if "request" in event.damaged:
-        fields = [_DAMAGED]
-    return " ".join([_or_damaged(event, "action", event.action), *fields])
+        return f"{verb} {_DAMAGED}"
+    asked = {name: value for name, value in (event.request or {}).items() if value != {}}
+    if verb == "release":
+        asked = {name: value for name, value in asked.items() if name not in _COUNTS}
+    names = [name for name in _FIELDS if name in asked] + [name for name in asked if name not in _FIELDS]
+    return " ".join([verb, *(f"{_FIELDS.get(name, name)}={_value(name, asked[name])}" for name in names)])
 
 
 def asked_by(event: HistoryEvent) -> str:
@@ -108,7 +178,8 @@ def _before(event: HistoryEvent) -> str:
 
 
 def _after(event: HistoryEvent) -> str:
-    return _or_damaged(event, "after", "; ".join([held(event.after), *takings(event)]))
+    after = "asked again" if _is_unchanged(event) else held(event.after)
+    return _or_damaged(event, "after", "; ".join([after, *takings(event)]))
 
 
 def _peer(event: HistoryEvent) -> str:
@@ -118,10 +189,21 @@ def _peer(event: HistoryEvent) -> str:
     return f"{name}, pid {pid} uid {uid}" if name else f"pid {pid} uid {uid}"
 
 
+def _short_peer(event: HistoryEvent) -> str:
+    """The process that asked: the unit of a daemon, or its snap, or its command with the pid."""
+    if event.unit is not None and event.unit.endswith(_SERVICE):  # others are sessions of users and containers
+        return event.unit.removesuffix(_SERVICE)
+    if event.snap is not None:
+        return event.snap
+    return f"{event.comm}[{_or_damaged(event, 'pid', event.pid)}]" if event.comm else _peer(event)
+
+
 def _or_damaged(event: HistoryEvent, column: str, value: object) -> str:
     """The value, or "damaged" where the database cannot give it any longer."""
     return _DAMAGED if column in event.damaged else str(value)
 
 
-def _value(value: object) -> str:
+def _value(name: str, value: object) -> str:
+    if name == "size_kb" and isinstance(value, int):
+        return format_size(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.holdings import Holding, Totals, holdings, ordered, totals
@@ -16,12 +16,14 @@ from epa_orchestrator.units import count_of
 if TYPE_CHECKING:
     from epa_orchestrator.protocol.answers import Listing
 
-#: The columns of the table, and of CSV.
+#: Which columns a table has: those that differ between claims, the same and some more, or every one.
+Columns = Literal["needed", "wide", "all"]
+#: The columns of the table, and of CSV. Scripts count them: a new one goes to the end.
 _COLUMNS: Final = {
     "Service": "service",
-    "Pool": "pool",
     "CPUs": "cpus",
     "Count": "count",
+    "Pool": "pool",
     "Nodes": "numa_nodes",
     "L3": "l3_domains",
     "Packages": "packages",
@@ -31,6 +33,8 @@ _COLUMNS: Final = {
     "By node": "by_node",
     "Preemption": "preemption_policy",
 }
+#: What a narrow terminal leaves out, the first one first.
+_OPTIONAL: Final = ("Packages", "By node", "Preemption", "Shared", "L3", "Pool", "Nodes", "Count")
 
 
 def allocations(listing: Listing) -> FittedTable:
@@ -44,14 +48,13 @@ def claims(
     shown: Sequence[Holding],
     held: Sequence[Holding],
     title: str = "Claims",
-    *,
-    wide: bool = False,
+    columns: Columns = "needed",
 ) -> FittedTable:
     """A table of the claims `shown`, with the totals of these pools; `held` has all claims.
 
-    Without `wide`, columns that say the same of every claim are left out.
+    Only with all columns they are the same whatever the claims are, as a program needs them.
     """
-    columns = _columns(shown, listings, wide=wide)
+    headings = list(_COLUMNS) if columns == "all" else _headings(shown, listings, wide=columns == "wide")
     notes: list[str] = []
     if len(shown) < sum(len(listing.allocations) for listing in listings):
         notes.append(f"{len(shown)} of {count_of(len(held), 'claim')} shown")
@@ -59,10 +62,10 @@ def claims(
         notes += total_lines(totals(listing, held))
     if outdated := sorted({name for each in listings for name in each.outdated_placements}, key=natural):
         notes.append(f"The current settings would place these differently: {', '.join(outdated)}")
-    table = FittedTable(columns, title, notes)
+    table = FittedTable(headings, title, notes, _OPTIONAL)
     for each in shown:
         cells = _cells(each)
-        table.add_row(*(cells[column] for column in columns))
+        table.add_row(*(cells[column] for column in headings))
     return table
 
 
@@ -96,9 +99,9 @@ def _cells(each: Holding) -> dict[str, str]:
     claim, place = each.claim, each.place
     return {
         "Service": claim.service_name,
-        "Pool": claim.pool,
         "CPUs": claim.allocated_cores,
         "Count": str(claim.cores_count),
+        "Pool": claim.pool,
         "Nodes": str(place.nodes) if place else "",
         "L3": str(place.l3_domains) if place else "",
         "Packages": str(place.packages) if place else "",
@@ -110,7 +113,8 @@ def _cells(each: Holding) -> dict[str, str]:
     }
 
 
-def _columns(shown: Sequence[Holding], listings: Sequence[Listing], *, wide: bool) -> list[str]:
+def _headings(shown: Sequence[Holding], listings: Sequence[Listing], *, wide: bool) -> list[str]:
+    """The columns that a person needs: those that differ between claims, and with `wide` some more."""
     placed = any(each.place for each in shown)
     needed = {
         "Pool": wide or len(listings) > 1,

@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 #: A word with letters, such as the name of a service, stays whole up to the first of these lengths where there is room.
-#: Before it is folded to less than the second, the lines between the columns go. The third is the least.
+#: Before it is folded to less than the second, the lines between the columns go, and before it is folded to less than
+#: the third, optional columns. The fourth is the least.
 _WHOLE_NAME: Final = 32
 _NAME_IN_BOX: Final = 16
+_READABLE_NAME: Final = 12
 _FOLDED_NAME: Final = 8
 #: The blanks between columns without lines.
 _GAP: Final = 2
@@ -34,14 +36,21 @@ _EMPTY: Final = "-"
 class FittedTable:
     """A table with one row for each record; lines of text may follow it.
 
-    On a narrow terminal it has no lines between the columns, and on one that is too narrow for that, one row for each
-    cell: the column's heading, then the value.
+    On a narrow terminal it has no lines between the columns, then it leaves out `optional` columns, the first of them
+    first. On one that is too narrow for that too, it has one row for each cell: the column's heading, then the value.
     Rich prints it (`show.console`); cells may be any text, and act on no terminal.
     """
 
-    def __init__(self, columns: Iterable[str], title: str, caption: str | Iterable[str] | None = None) -> None:
+    def __init__(
+        self,
+        columns: Iterable[str],
+        title: str,
+        caption: str | Iterable[str] | None = None,
+        optional: Iterable[str] = (),
+    ) -> None:
         self.headings = list(columns)
         self.title = title
+        self.optional = [heading for heading in optional if heading in self.headings]
         self.notes = [caption] if isinstance(caption, str) else list(caption or ())
         self.rows: list[list[str]] = []
         self._ends: set[int] = set()
@@ -69,12 +78,37 @@ class FittedTable:
             return
         from rich.text import Text
 
+        fitting = self._fitting(options.max_width)
+        if fitting is not self:
+            yield fitting
+            return
         yield self._drawn(options.max_width)
         for note in self.notes:
             yield Text("\n".join(fold_sentence(printable(note), options.max_width)))
 
+    def _fitting(self, width: int) -> FittedTable:
+        """The table without as many optional columns as have to go for one row for each record; self if none helps."""
+        for shortest_name in (_READABLE_NAME, _FOLDED_NAME) if self.optional and self.rows else ():
+            for count in range(len(self.optional) + 1):
+                shown = self._without(self.optional[:count])
+                if _fit(_columns(shown), width - _GAP * (len(shown.headings) - 1), shortest_name):
+                    return shown
+        return self
+
+    def _without(self, left_out: list[str]) -> FittedTable:
+        """The table without these columns, and with a line that names them."""
+        if not left_out:
+            return self
+        kept = [index for index, heading in enumerate(self.headings) if heading not in left_out]
+        named = ", ".join(heading for heading in self.headings if heading in left_out)
+        notes = [*self.notes, f"Left out on this narrow terminal: {named}"]
+        shown = FittedTable([self.headings[index] for index in kept], self.title, notes)
+        for number, row in enumerate(self.rows):
+            shown.add_row(*(row[index] for index in kept), end_section=number in self._ends)
+        return shown
+
     def _drawn(self, width: int) -> Table:
-        columns = [[heading, *(row[index] for row in self.rows)] for index, heading in enumerate(self.headings)]
+        columns = _columns(self)
         widths = _fit(columns, width - _frame(len(columns)), _NAME_IN_BOX)
         table = self._empty()
         if widths is None:
@@ -108,6 +142,11 @@ class FittedTable:
         from rich.text import Text
 
         return Table(title=Text(printable(self.title)) if self.title else None, title_justify="left", **more)
+
+
+def _columns(table: FittedTable) -> list[list[str]]:
+    """The cells of each column, the heading first."""
+    return [[heading, *(row[index] for row in table.rows)] for index, heading in enumerate(table.headings)]
 
 
 def _cell(text: str, width: int) -> Any:

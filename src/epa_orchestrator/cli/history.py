@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -16,6 +17,7 @@ import typer
 from epa_orchestrator import paths
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import ask_if_possible, connect, require_feature, without_daemon
+from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, check_number, check_service, choice
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.times import parse_time
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from epa_orchestrator.client import Client
     from epa_orchestrator.protocol.history import HistoryAnswer, HistoryEvent
 
-#: How often (seconds) --follow asks for new changes.
-_FOLLOW_EVERY: Final = 1.0
+#: How often (seconds) --follow asks for new changes at least; it also asks whenever the daemon tells of one.
+_FOLLOW_EVERY: Final = 5.0
+#: The columns of a terminal that has room for a table.
+_TABLE_WIDTH: Final = 120
 #: The most changes in one answer of the daemon (protocol/readings.py).
 _MOST_ASKED: Final = 1000
 
@@ -62,7 +66,7 @@ def history(
     since: Annotated[
         str | None,
         typer.Option(
-            help="Show changes from this time on, such as 2026-11-26, '2026-11-26 14:30', 14:30, yesterday or -2h.",
+            help="Show changes from this time on, such as 2026-11-26, '2026-11-26 14:30', 14:30, yesterday or 2h.",
             callback=_check_time,
         ),
     ] = None,
@@ -102,18 +106,25 @@ def history(
         raise Misuse("--json does not go with -o wide: leave one of them out")
     if follow and machine is not None:
         raise Misuse("--follow does not go with --machine: only a running daemon makes changes")
+    if follow and until is not None:
+        raise Misuse("--follow does not go with --until: it shows changes until it is interrupted")
     filters = _filters(service or of_service, cpu, since, until)
     output = "json" if json_ else output
     answer = None if machine is not None else _ask(socket, {**filters, "limit": min(limit, _MOST_ASKED)}, follow=follow)
     if answer is None:
         with without_daemon():
-            _show(_read(filters, limit, machine), output)
+            events = _read(filters, limit, machine)
+            _show(events, output)
+            if not events and output != "json":
+                _say_empty(filters["service_name"], _read({}, _MOST_ASKED, machine))
         return
     if limit > _MOST_ASKED and answer.more:
         say(f"note: the daemon shows at most {_MOST_ASKED} changes at once", err=True)
     if follow:
         _follow(socket, filters, answer, output)
         return
+    if not answer.events:
+        _explain_empty(socket, filters, as_json=output == "json")
     _show(answer.events, output)
     warn(answer.warnings)
     end_if_read_only(answer.state_error)
@@ -122,6 +133,8 @@ def history(
 def _filters(service: str | None, cpu: int | None, since: str | None, until: str | None) -> dict[str, Any]:
     now = time.time()
     times = {name: parse_time(text, now) for name, text in (("since", since), ("until", until)) if text is not None}
+    if "since" in times and times["since"] > times.get("until", times["since"]):
+        raise Misuse(f"--since '{since}' is later than --until '{until}': no change is between them")
     return {"service_name": service, "cpu": cpu, **times}
 
 
@@ -135,6 +148,25 @@ def _ask(socket: Path | None, request: dict[str, Any], *, follow: bool) -> Histo
     return ask_if_possible(socket, "get-history", what, lambda client: client.history(**request), otherwise)
 
 
+def _explain_empty(socket: Path | None, filters: dict[str, Any], *, as_json: bool) -> None:
+    """End the command if the host does not have the CPU; otherwise say, for people, that no change was found."""
+    with connect(socket) as client:
+        if filters["cpu"] is not None and client.supports("get-claim"):
+            client.claim(None, filters["cpu"])  # refused for a CPU that the host does not have
+        if not as_json:
+            _say_empty(filters["service_name"], client.history(limit=_MOST_ASKED).events)
+
+
+def _say_empty(service: str | None, newest: Iterable[HistoryEvent]) -> None:
+    """Say that no change was found, and which service was probably meant."""
+    names = {event.service for event in newest if event.service is not None}
+    if service is None or service in names:
+        say("no change matches", err=True)
+        return
+    hint = did_you_mean(service, names) or "; 'epa-orchestrator list' shows which services hold CPUs"
+    say(f"no change of service '{service}' matches{hint}", err=True)
+
+
 def _read(filters: dict[str, Any], limit: int, machine: str | None) -> list[HistoryEvent]:
     """The events in the database of this host, or of a recorded machine."""
     from epa_orchestrator.protocol.history import HistoryEvent
@@ -143,7 +175,7 @@ def _read(filters: dict[str, Any], limit: int, machine: str | None) -> list[Hist
     from epa_orchestrator.state.reading import Wanted, read_events
 
     path = paths.state_directory(None if machine is None else Path(machine).stem) / database_files.FILE_NAME
-    wanted = Wanted(filters["service_name"], filters["cpu"], filters.get("since"), filters.get("until"))
+    wanted = Wanted(*(filters.get(name) for name in ("service_name", "cpu", "since", "until")))
     if not database_files.exists(path):
         _fail_without_database(path, machine)
     try:
@@ -174,28 +206,57 @@ def _show(events: list[HistoryEvent], output: str | None) -> None:
     elif output == "wide":
         show(*(text for event in events for text in changes.detailed(event)))
     else:
+        _show_table(events)
+
+
+def _show_table(events: list[HistoryEvent]) -> None:
+    """Print the events as fits the terminal; for another program, with all columns at their full width."""
+    from epa_orchestrator.cli import changes
+    from epa_orchestrator.cli.show import console, show
+
+    if not sys.stdout.isatty():
         show(changes.table(events))
+    elif (width := console().width) >= _TABLE_WIDTH:
+        show(changes.short_table(events))
+    else:
+        for line in changes.short_lines(events, width):
+            say(line)
 
 
 def _follow(socket: Path | None, filters: dict[str, Any], answer: HistoryAnswer, output: str | None) -> None:
     """Print each change as one line or document, until interrupted."""
-    newest = 0
+    from epa_orchestrator.cli.watching import moments
+    from epa_orchestrator.client import RefusedByDaemon
+
+    _print_each(answer.events, output)
+    seen = _last_id(answer)
     try:
         with connect(socket) as client:
-            while True:
-                _print_each(answer.events, output)
-                newest = max([newest, *(event.id for event in answer.events if event.id is not None)])
-                time.sleep(_FOLLOW_EVERY)
-                answer = _next(client, filters, newest)
+            for _ in moments(client, _FOLLOW_EVERY):
+                try:
+                    newest = _last_id(client.history(limit=1))
+                    for event in _after(client, filters, seen):
+                        _print_each([event], output)
+                        seen = max(seen, event.id or 0)
+                    seen = max(seen, newest)  # so that no search begins before it again
+                except RefusedByDaemon as error:
+                    say(f"note: {error}", err=True)
     except KeyboardInterrupt:
         raise typer.Exit from None
 
 
-def _next(client: Client, filters: dict[str, Any], newest: int) -> HistoryAnswer:
-    answer = client.history(**filters, after=newest, limit=_MOST_ASKED)
-    if answer.more:
-        say("note: there were more changes than can be shown: some are left out", err=True)
-    return answer
+def _after(client: Client, filters: dict[str, Any], seen: int) -> Iterator[HistoryEvent]:
+    """All changes after an event, the oldest first."""
+    more = True
+    while more:
+        answer = client.history(**filters, after=seen, limit=_MOST_ASKED)
+        yield from answer.events
+        more = answer.more and _last_id(answer) > seen
+        seen = max(seen, _last_id(answer))
+
+
+def _last_id(answer: HistoryAnswer) -> int:
+    return max((event.id or 0 for event in answer.events), default=0)
 
 
 def _print_each(events: Iterable[HistoryEvent], output: str | None) -> None:

@@ -12,11 +12,12 @@ import typer
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import MOST, JsonOption, SocketOption, check_number, check_service, quote
-from epa_orchestrator.cli.output import Misuse, end_if_read_only, print_json, say, warn
-from epa_orchestrator.units import parse_size
+from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.units import count_of, format_size, parse_size
 
 if TYPE_CHECKING:
-    from epa_orchestrator.protocol.answers import MemoryAnswer
+    from epa_orchestrator.client import Client
+    from epa_orchestrator.protocol.answers import HugepagesAnswer, MemoryAnswer
 
 #: The record that is set unless --node and --size name another.
 _NODE: Final = 0
@@ -96,14 +97,42 @@ def hugepages(
                 show(table(memory))
             end_if_read_only(memory.state_error)
             return
-        answer = client.set_hugepages(
-            service, _NODE if node is None else node, _SIZE_KB if size_kb is None else size_kb, count
-        )
+        answer = _set(client, service, _NODE if node is None else node, size_kb or _SIZE_KB, count)
     warn(answer.warnings)
     if json_:
         print_json(answer.model_dump())
+    elif count == -1:
+        say(f"{answer.message} ({_pages(answer.size_kb, answer.node_id)})")
     else:
-        say(answer.message)
+        say(f"recorded {count_of(count, 'hugepage')} of {_pages(answer.size_kb, answer.node_id)}")
+
+
+def _set(client: Client, service: str, node: int, size_kb: int, count: int) -> HugepagesAnswer:
+    """Set or remove the record; a refusal also tells the size as people write it."""
+    from epa_orchestrator.client import RefusedByDaemon
+
+    if count != -1:
+        _require_size(client.memory_info(node), node, size_kb)
+    try:
+        return client.set_hugepages(service, node, size_kb, count)
+    except RefusedByDaemon as error:
+        if f"{size_kb} KB" not in str(error):
+            raise
+        sentence = f"{error} ({size_kb} KB is {format_size(size_kb)})"
+        raise RefusedByDaemon(sentence, warnings=error.warnings) from None
+
+
+def _require_size(memory: MemoryAnswer, node: int, size_kb: int) -> None:
+    """End the command if the node has no hugepages of this size. The daemon refuses a node that does not exist."""
+    pages = memory.numa_hugepages.get(f"node{node}")
+    sizes = [each.size for each in pages.capacity] if pages else []
+    if memory.left_out is None and sizes and size_kb not in sizes:
+        known = ", ".join(map(format_size, sorted(sizes)))
+        fail(f"NUMA node {node} has no hugepages of {format_size(size_kb)}: it has the sizes {known}")
+
+
+def _pages(size_kb: int, node: int) -> str:
+    return f"{format_size(size_kb)} on NUMA node {node}"
 
 
 def _of_size(memory: MemoryAnswer, size_kb: int) -> MemoryAnswer:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -13,6 +14,7 @@ import typer
 from epa_orchestrator.cli import watching
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
+from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools
 from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
 from epa_orchestrator.cli.watching import WatchOption
@@ -123,10 +125,13 @@ def list_claims(
             fail(f"The server at {client.path} names more CPUs than any machine has", EXIT_UNREACHABLE)
         of_pools = [each for each in held if each.claim.pool in {listing.pool for listing in shown_listings}]
         chosen = select(of_pools, pattern, cpu, node)
+        if cpu is not None and not chosen:
+            _require_cpu(client, cpu)
         as_sent = len(chosen) == len(of_pools) and sort == "name"
         _print(shown_listings, ordered(chosen, sort), held, output, as_sent=as_sent)
-        if not chosen and of_pools:
-            say("no claim matches", err=True)
+        if not chosen and (pattern, cpu, node) != (None, None, None):
+            hint = did_you_mean(pattern, [each.service for each in of_pools]) if pattern is not None else None
+            say(f"no claim matches{hint or ''}", err=True)
         return listings[0].state_error
 
     problem = None
@@ -157,17 +162,40 @@ def _print(
 
             typer.echo(csv(shown), nl=False)
         case _:
-            from epa_orchestrator.cli.claims_table import claims
-            from epa_orchestrator.cli.show import show
+            _print_table(listings, shown, held, wide=output == "wide")
 
-            title = f"Pool {listings[0].pool}" if len(listings) == 1 else "Claims"
-            show(claims(listings, shown, held, title, wide=output == "wide"))
+
+def _print_table(listings: Sequence[Listing], shown: list[Holding], held: list[Holding], *, wide: bool) -> None:
+    """Print a table and its totals on a terminal; for a program, rows of fixed columns alone."""
+    from epa_orchestrator.cli.claims_table import claims
+    from epa_orchestrator.cli.show import show
+
+    if sys.stdout.isatty():
+        title = f"Pool {listings[0].pool}" if len(listings) == 1 else "Claims"
+        show(claims(listings, shown, held, title, "wide" if wide else "needed"))
+        return
+    table = claims(listings, shown, held, columns="all")
+    totals, table.notes = table.notes, []
+    show(table)
+    for line in totals:
+        say(line, err=True)
 
 
 def _listings(client: Client) -> list[Listing]:
     """The listings of the isolated pool, and of the general one if there is one."""
     isolated, general = client.list_allocations(), client.general_listing()
     return [isolated] if general is None else [isolated, general]
+
+
+def _require_cpu(client: Client, cpu: int) -> None:
+    """End the command if the machine has no such CPU; an older daemon does not tell."""
+    if not client.supports("get-machine"):
+        return
+    from epa_orchestrator.cpuset import CpuSet
+
+    present = CpuSet.parse(client.machine().machine.present)
+    if present and cpu not in present:
+        fail(f"This host has no CPU {cpu}: its CPUs are {present}")
 
 
 def _needs_places(output: str | None, node: int | None, sort: str) -> bool:

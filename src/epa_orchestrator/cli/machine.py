@@ -13,8 +13,8 @@ import typer
 from epa_orchestrator import paths
 from epa_orchestrator.cli.connect import ask_if_possible, without_daemon
 from epa_orchestrator.cli.options import JsonOption, MachineOption, SocketOption
-from epa_orchestrator.cli.output import end_if_read_only, fail, print_json, say, warn
-from epa_orchestrator.cli.recordings import open_machine, write_recording
+from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.cli.recordings import is_stdout, open_machine, write_recording
 
 if TYPE_CHECKING:
     from epa_orchestrator.hardware.sysfs import Recorder
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 def machine(
     machine: MachineOption = None,
-    record: Annotated[Path | None, typer.Option(help="Write the machine to this file, for `serve --machine`.")] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Write the machine to this file, for `serve --machine`; `-` is stdout.")
+    ] = None,
     socket: SocketOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -37,6 +39,8 @@ def machine(
       epa-orchestrator machine --json
       epa-orchestrator machine --record host.json
     """
+    if json_ and is_stdout(record):
+        raise Misuse("--record - and --json both print on stdout: leave one of them out")
     answer = _ask(socket) if machine is None and record is None else None
     if answer is None:
         with without_daemon():
@@ -110,4 +114,6 @@ def _unreadable(machine: str | None, error: Exception) -> str:
 def _record(file: Path | None, name: str, recorder: Recorder) -> None:
     if file is not None:
         write_recording(file, name, recorder)
+        if is_stdout(file):
+            return
         typer.echo(f"recorded to {file}; serve it with: epa-orchestrator serve --machine {file}", err=True)

@@ -112,17 +112,16 @@ def _write_svg(path: Path, picture: Picture, width: int | None) -> None:
 
 
 def _print(console: Console, picture: Picture, width: int | None, most: int | None = None) -> None:
-    """Print the picture, of which at most so many lines."""
-    from rich.text import Text
-
+    """Print the picture, in at most so many lines."""
     from epa_orchestrator.picture import terminal
 
     plain = not (console.encoding or "").lower().startswith("utf")
     columns = console.width if console.is_terminal else shutil.get_terminal_size((_COLUMNS, 1)).columns
-    lines = terminal.draw(picture, width or columns, plain=plain)
-    if most is not None and len(lines) > most:
-        hidden = len(lines) - most + 1
-        lines = [*lines[: most - 1], Text(f"({hidden} more lines)")]
+    across = width or columns
+    if most is None:
+        lines = terminal.draw(picture, across, plain=plain)
+    else:
+        lines = terminal.draw_on_screen(picture, across, most, plain=plain)
     for line in lines:
         console.print(line, soft_wrap=True)
 

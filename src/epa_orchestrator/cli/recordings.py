@@ -9,6 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
+
 from epa_orchestrator import __version__, paths
 from epa_orchestrator.cli.output import fail
 
@@ -44,8 +46,16 @@ def write_recording(path: Path, name: str, recorder: Recorder) -> None:
     write_file(path, dump_recording(name, description, recorder.files, recorder.entries, recorder.hidden))
 
 
+def is_stdout(path: Path | None) -> bool:
+    """Whether a path on the command line means stdout."""
+    return path is not None and str(path) == "-"
+
+
 def write_file(path: Path, text: str) -> None:
-    """Write a recording or a report; an error says where the snap may write."""
+    """Write a recording or a report; an error says where the snap may write. `-` is stdout."""
+    if is_stdout(path):
+        typer.echo(text, nl=False)
+        return
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,10 +16,13 @@ from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service, choice, pools
 from epa_orchestrator.cli.output import fail, fail_if_read_only, print_json, say, warn
+from epa_orchestrator.units import format_size, named_cpus
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
     from epa_orchestrator.protocol.answers import Allocation
+
+_REMOVAL: Final = "'epa-orchestrator hugepages SERVICE --node NODE --size SIZE --count -1' removes a record"
 
 
 def release(
@@ -61,14 +64,17 @@ def release(
             left = _find(client.list_allocations(claim.pool).allocations, service)
             if left is not None and left.allocated_cores == claim.allocated_cores:
                 fail(
-                    f"Nothing was released: service '{service}' holds CPUs {claim.allocated_cores}, none of them in"
+                    f"Nothing was released: service '{service}' holds {named_cpus(claim.allocated_cores)}, but none in"
                     f" NUMA node {numa_node}"
                 )
+        kept = _hugepage_records(client, service)
     warn(answer.warnings)
     if json_:
         print_json(json.loads(answer.encode()))
     else:
         say(f"released ({answer.remaining_available_cpus} of {answer.total_available_cpus} free)")
+    if kept:
+        say(f"note: '{service}' keeps its recorded hugepages ({', '.join(kept)}): {_REMOVAL}", err=True)
 
 
 def _claims(client: Client, pool: str | None) -> list[Allocation]:
@@ -91,12 +97,9 @@ def _find(claims: Iterable[Allocation], service: str, pool: str | None = None) -
 def _instead(client: Client, service: str, claims: list[Allocation], pool: str | None) -> str:
     """What the service holds instead, or which one may have been meant, as the end of a sentence."""
     if elsewhere := _find(claims, service):
-        return f" in pool {pool}, but CPUs {elsewhere.allocated_cores} in pool {elsewhere.pool}"
+        return f" in pool {pool}, but {named_cpus(elsewhere.allocated_cores)} in pool {elsewhere.pool}"
     if records := _hugepage_records(client, service):
-        return (
-            f", but has recorded hugepages ({', '.join(records)}): 'epa-orchestrator hugepages SERVICE --node NODE"
-            " --size SIZE --count -1' removes a record"
-        )
+        return f", but has recorded hugepages ({', '.join(records)}): {_REMOVAL}"
     if not claims:
         return ", and no other service does"
     meant = did_you_mean(service, [claim.service_name for claim in claims])
@@ -106,7 +109,6 @@ def _instead(client: Client, service: str, claims: list[Allocation], pool: str |
 def _hugepage_records(client: Client, service: str) -> list[str]:
     """The hugepages that are recorded for the service."""
     from epa_orchestrator.client import is_same_name
-    from epa_orchestrator.units import format_size
 
     return [
         f"{count} x {format_size(int(size))} on {node}"

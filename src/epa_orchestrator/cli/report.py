@@ -14,11 +14,13 @@ import typer
 from epa_orchestrator import paths
 from epa_orchestrator.cli.options import MachineOption, SocketOption
 from epa_orchestrator.cli.output import end_if_read_only, say
-from epa_orchestrator.cli.recordings import open_machine, write_file
+from epa_orchestrator.cli.recordings import is_stdout, open_machine, write_file
 
 
 def report(
-    file: Annotated[Path | None, typer.Argument(help="Write the report to this file instead of printing it.")] = None,
+    file: Annotated[
+        Path | None, typer.Argument(help="Write the report to this file instead of printing it; `-` is stdout.")
+    ] = None,
     machine: MachineOption = None,
     socket: SocketOption = None,
     json_: Annotated[bool, typer.Option("--json", help="Print failures as JSON, too: the report always is.")] = False,
@@ -48,7 +50,7 @@ def report(
     )
     document = build_report(sources)
     text = json.dumps(document, indent=1)
-    if file is None:
+    if file is None or is_stdout(file):
         typer.echo(text)
     else:
         write_file(file, text + "\n")

@@ -25,6 +25,8 @@ _NOT_IN_DOCUMENT: Final = {"allocations", "version", "warnings", "state_error"}
 _STATES: Final = {"claimed": "Claimed", "free": "Free", "withheld": "Withheld", "unavailable": "Unavailable"}
 #: Linux knows at most four sizes of hugepages on one machine.
 _MOST_SIZES: Final = 4
+#: What a narrow terminal leaves out of the pools.
+_OPTIONAL: Final = ("CPU list", "Services", "Not usable", "CPUs")
 #: A sentence names so many services.
 _MOST_NAMED: Final = 5
 
@@ -119,7 +121,8 @@ def _pools(found: Status) -> FittedTable:
     sums = [totals(listing, found.held) for listing in found.listings]
     special = any(each.unavailable or each.unusable for each in sums)
     more = ("Unavailable", "Not usable") if special else ()
-    table = FittedTable(("Pool", "CPUs", "Claimed", "Free", "Withheld", *more, "Services", "CPU list"), "Pools")
+    headings = ("Pool", "CPUs", "Claimed", "Free", "Withheld", *more, "Services", "CPU list")
+    table = FittedTable(headings, "Pools", optional=_OPTIONAL)
     for listing, total in zip(found.listings, sums, strict=True):
         extra = (total.unavailable, total.unusable) if special else ()
         table.add_row(
@@ -137,7 +140,9 @@ def _nodes(found: Status, answer: MachineAnswer) -> FittedTable:
     sizes = sorted({each["size_kb"] for node in nodes for each in node["hugepages"] if each["total"]})[:_MOST_SIZES]
     headings = [_STATES[state] for state in shown]
     pages = [f"Free {format_size(size)}" for size in sizes]
-    table = FittedTable(("Node", "CPUs", *headings, "Other", *pages), "NUMA nodes")
+    table = FittedTable(
+        ("Node", "CPUs", *headings, "Other", *pages), "NUMA nodes", optional=(*reversed(pages), "Other")
+    )
     for node in nodes:
         free = {each["size_kb"]: f"{each['free']} of {each['total']}" for each in node["hugepages"]}
         counts = [node[state] for state in shown]

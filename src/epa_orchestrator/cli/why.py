@@ -17,7 +17,7 @@ from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, warn
 from epa_orchestrator.cli.times import format_time
-from epa_orchestrator.units import count_of, format_size
+from epa_orchestrator.units import count_of, format_size, named_cpus
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
@@ -82,7 +82,7 @@ def _fail_without_claim(client: Client, service: str, answer: ClaimAnswer) -> No
     from epa_orchestrator.cli import changes
 
     sentence = f"Service '{service}' holds nothing. It held {changes.held(last.before)} until {changes.when(last)}"
-    takers = [f"'{taker}' took CPUs {cpus}" for taker, cpus in last.taken_by.items()]
+    takers = [f"'{taker}' took {named_cpus(cpus)}" for taker, cpus in last.taken_by.items()]
     how = f"when {', '.join(takers)}" if takers else f"and gave it back ({changes.asked_by(last)})"
     fail(f"{sentence}, {how}", last_change=last.document())
 
@@ -125,7 +125,7 @@ def _about_cpu(answer: ClaimAnswer) -> Iterator[str]:
 
 def _neighbours(answer: ClaimAnswer, where: str) -> Iterator[str]:
     """Which other services have CPUs on the same cores."""
-    others = [f"'{service}' has CPUs {cpus}" for service, cpus in answer.core_neighbours.items()]
+    others = [f"'{service}' has {named_cpus(cpus)}" for service, cpus in answer.core_neighbours.items()]
     if others:
         yield f"On its {where}: {', '.join(others)}."
     elif answer.core is None or "," in answer.core or "-" in answer.core:
@@ -142,7 +142,8 @@ def _holdings(answer: ClaimAnswer) -> Iterator[str]:
         count = count_of(claim.cores_count, "CPU")
         yield f"'{answer.service_name}' holds {count}: {claim.allocated_cores} ({', '.join(marks)})."
         if claim.withheld_cpus:
-            yield f"CPUs {claim.withheld_cpus} are withheld from all services for it."
+            verb = "is" if claim.withheld_cpus.isdecimal() else "are"
+            yield f"{named_cpus(claim.withheld_cpus)} {verb} withheld from all services for it."
         if answer.cpu is None:
             yield from _neighbours(answer, "cores")
     else:
@@ -161,14 +162,13 @@ def _nodes(numa_nodes: str) -> str:
 def _origins(answer: ClaimAnswer) -> Iterator[str]:
     """Since when the service has its CPUs."""
     for origin in reversed(answer.origins):
-        yield f"It has CPUs {origin.cpus} since {format_time(origin.at)} (event {origin.id})."
+        yield f"It has {named_cpus(origin.cpus)} since {format_time(origin.at)} (event {origin.id})."
 
 
 def _reasons(answer: ClaimAnswer, granted: HistoryEvent) -> Iterator[str]:
     from epa_orchestrator.cli import changes
 
-    change = f"{changes.held(granted.before)} -> {changes.held(granted.after)}"
-    yield f"Event {granted.id}, {changes.when(granted)}: {change}"
+    yield f"Event {granted.id}, {changes.when(granted)}: {changes.change(granted)}"
     yield from (f"  {text}" for text in changes.reasons(granted))
     yield f"  {_settings(answer)}"
 

@@ -27,7 +27,7 @@ from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, send, send_er
 from epa_orchestrator.daemon.worker import Worker
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.sysfs import SysfsError
-from epa_orchestrator.metrics.counts import Reason
+from epa_orchestrator.metrics.counts import Rule
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import add_warnings
 from epa_orchestrator.protocol.fields import VERSION
@@ -37,7 +37,7 @@ from epa_orchestrator.state.reading import Wanted, open_events
 
 log = logging.getLogger(__name__)
 
-#: How many requests may wait, of all users but root and the daemon's own, and how many of each user.
+#: How many requests may wait: of root, of the daemon's own user, of all others together, and of one of these.
 _MOST_WAITING: Final = 64
 _MOST_OF_ONE_USER: Final = 8
 #: How long (seconds) the history is searched for one request, rests included; the next one waits for it.
@@ -79,10 +79,11 @@ class Archive:
             self._worker.close()
 
     def _has_place(self, uid: int) -> bool:
-        if len(self._waiting.get(uid, ())) >= _MOST_OF_ONE_USER:
-            return False
-        others = sum(len(jobs) for user, jobs in self._waiting.items() if not is_own(user))
-        return is_own(uid) or others < _MOST_WAITING
+        of_user = len(self._waiting.get(uid, ()))
+        if is_own(uid):
+            return of_user < _MOST_WAITING
+        of_others = sum(len(jobs) for user, jobs in self._waiting.items() if not is_own(user))
+        return of_user < _MOST_OF_ONE_USER and of_others < _MOST_WAITING
 
     def _run_next(self) -> None:
         """Take up the next request whose client still waits."""
@@ -167,8 +168,8 @@ class _Job:
                 log.error("%s from pid=%d failed", self.request.action, self.peer.pid, exc_info=error)
                 self._refuse(INTERNAL_ERROR, "internal")
 
-    def _refuse(self, sentence: str, reason: Reason) -> None:
-        send_error(self.reply, sentence, self.peer, self.request, reason)
+    def _refuse(self, sentence: str, rule: Rule) -> None:
+        send_error(self.reply, sentence, self.peer, self.request, rule)
 
     def _check_time(self) -> None:
         if time.monotonic() >= self.ends_at:

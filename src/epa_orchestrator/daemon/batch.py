@@ -26,7 +26,7 @@ from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, error_answer
 from epa_orchestrator.daemon.room import Search, search_for
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import SysfsError
-from epa_orchestrator.metrics.counts import Reason
+from epa_orchestrator.metrics.counts import Rule
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 from epa_orchestrator.protocol.requests import Mutation
 from epa_orchestrator.state.errors import CommitError, DatabaseChanged
@@ -53,7 +53,7 @@ class Waiting(NamedTuple):
 class Decided(NamedTuple):
     """A mutation with its answer, and its outcome for the log.
 
-    `tentative`: it depends on changes not yet committed. `reason` is the kind of refusal, None if it is served.
+    `tentative`: it depends on changes not yet committed. `rule` is the kind of refusal, None if it is served.
     `search` finds what else to say in a refusal, in a thread of its own.
     """
 
@@ -61,7 +61,7 @@ class Decided(NamedTuple):
     answer: bytes
     outcome: str
     tentative: bool
-    reason: Reason | None = None
+    rule: Rule | None = None
     search: Search | None = None
 
 
@@ -74,7 +74,7 @@ class _Outcome(NamedTuple):
     after: Ledger
     answer: bytes
     outcome: str
-    reason: Reason | None = None
+    rule: Rule | None = None
     search: Search | None = None
     change: Change = _NO_CHANGE
     note: Note = NOTHING_NOTED
@@ -191,9 +191,7 @@ class Batch:
                 self.steps.append(Step(outcome.change, outcome.after.changes_since(self._after, outcome.change)))
             self._after = outcome.after
             tentative = outcome.after is not self.ledger
-            self.decided.append(
-                Decided(each, outcome.answer, outcome.outcome, tentative, outcome.reason, outcome.search)
-            )
+            self.decided.append(Decided(each, outcome.answer, outcome.outcome, tentative, outcome.rule, outcome.search))
             self.left = waiting[number:]
             if outcome.change:
                 self.changing.append(each.request)
@@ -227,18 +225,18 @@ class Batch:
 
     def _fail(self, error: Exception) -> None:
         """Nothing was committed: the error replaces tentative answers, and answers all undecided mutations."""
-        sentence, reason = self._sentence(error)
+        sentence, rule = self._sentence(error)
         answer = error_answer(sentence)
         self._after = self.ledger
         self.steps.clear()
         self.decided = [
-            each._replace(answer=answer, outcome=sentence, reason=reason, search=None) if each.tentative else each
+            each._replace(answer=answer, outcome=sentence, rule=rule, search=None) if each.tentative else each
             for each in self.decided
         ]
-        self.decided += [Decided(waiting, answer, sentence, tentative=True, reason=reason) for waiting in self.left]
+        self.decided += [Decided(waiting, answer, sentence, tentative=True, rule=rule) for waiting in self.left]
         self.left = ()
 
-    def _sentence(self, error: Exception) -> tuple[str, Reason]:
+    def _sentence(self, error: Exception) -> tuple[str, Rule]:
         """The sentence for clients about an error, which is also logged, and its kind."""
         match error:
             case CommitError():

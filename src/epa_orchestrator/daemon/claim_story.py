@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -172,21 +172,24 @@ class ClaimStory:
                 newest = islice(events.newest_first(Wanted(service)), _MOST_SEARCHED)
                 if claim is not None:
                     return _past_of_claim(events, newest, claim, cpu)
-                if service in self._ledger.pages:
-                    return _past_of_pages(events, newest)
+                if pages := self._ledger.pages.get(service):
+                    return _past_of_pages(events, newest, pages)
                 return _past_of_nothing(newest)
         except StateError as error:
             return _Past(error=f"The state database {self._database} {error}")
 
 
 def _past_of_claim(events: EventReader, newest: Iterator[Event], claim: Claim, cpu: int | None) -> _Past:
-    """How a claim came to its CPUs, and its changes since the newest event by which it got some (or this CPU)."""
+    """How a claim came to its CPUs, and the changes since the newest event by which it got some.
+
+    About a CPU: since the event by which it got that one, without those of hugepage records.
+    """
     left, sought = claim.cpus, claim.cpus if cpu is None else CpuSet([cpu])
     granted: Event | None = None
     origins: list[Origin] = []
     changes: list[Event] = []
     for event in newest:
-        if not _is_about(event, "cpus"):
+        if cpu is not None and not _is_about(event, "cpus"):
             continue
         gained = _cpus(event.after) - _cpus(event.before) & left if "before" not in event.damaged else EMPTY
         if gained:
@@ -201,10 +204,15 @@ def _past_of_claim(events: EventReader, newest: Iterator[Event], claim: Claim, c
     return _Past(granted, tuple(origins), *_newest(changes), _settings_of(events, granted))
 
 
-def _past_of_pages(events: EventReader, newest: Iterator[Event]) -> _Past:
-    """The last change of the hugepage records of a service without CPUs."""
-    granted = next((event for event in newest if event.after is not None and "hugepages" in event.after), None)
-    return _Past(granted, settings=_settings_of(events, granted))
+def _past_of_pages(events: EventReader, newest: Iterator[Event], pages: Mapping[tuple[int, int], int]) -> _Past:
+    """The newest event that made a hugepage record which a service without CPUs has, and the changes since then."""
+    changes: list[Event] = []
+    for event in newest:
+        record = event.after or {}
+        if "hugepages" in record and (record["node_id"], record["size_kb"]) in pages:
+            return _Past(event, (), *_newest(changes), _settings_of(events, event))
+        changes.append(event)
+    return _Past(None, (), *_newest(changes))
 
 
 def _past_of_nothing(newest: Iterator[Event]) -> _Past:
@@ -222,9 +230,9 @@ def _is_about(event: Event, member: str) -> bool:
 
 
 def _cpus(record: dict[str, object] | None) -> CpuSet:
-    """The CPUs of an event's record; none where they are damaged."""
+    """The CPUs of an event's record; none where they are damaged, and in a record of hugepages."""
     with contextlib.suppress(ValueError):
-        return CpuSet.parse(str(record["cpus"])) if record is not None else EMPTY
+        return CpuSet.parse(str((record or {}).get("cpus", "")))
     return EMPTY
 
 

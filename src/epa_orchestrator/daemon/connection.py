@@ -24,7 +24,7 @@ from epa_orchestrator.daemon.shared import Shared
 from epa_orchestrator.daemon.unread import is_gone, unread_bytes
 from epa_orchestrator.daemon.watcher import Watcher
 from epa_orchestrator.descriptors import PassedError, end
-from epa_orchestrator.metrics.counts import NO_ACTION, Reason, counts
+from epa_orchestrator.metrics.counts import NO_ACTION, Rule, counts
 from epa_orchestrator.peer import UNNAMED, Peer
 from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.fields import ProtocolError
@@ -200,7 +200,7 @@ class Connection:
         """The reply that also notes how long it took: the request was whole at the time of the last progress."""
         return counts.timed(request.action, self._last_progress, reply) if counts.on else reply
 
-    def _begin_watch(self) -> tuple[str, Reason] | None:
+    def _begin_watch(self) -> tuple[str, Rule] | None:
         """Count a connection that watches; the error if there are too many."""
         if not self._shared.quotas.begin_watch(self._standing, self._peer.uid):
             sentence = f"Too many connections of user {self._peer.uid} watch: close some of them, or try again later"
@@ -215,7 +215,7 @@ class Connection:
             self._leave()
             Watcher(self._shared, self._socket, self._peer, self._standing, first_line)
 
-    def _begin_change(self) -> tuple[str, Reason] | None:
+    def _begin_change(self) -> tuple[str, Rule] | None:
         """Count a change that waits for its commit; the error if the user may not change claims, or too many wait."""
         settings = self._shared.orchestrator.settings
         if self._standing is not Standing.OWN and not may_change(self._peer, self._socket, settings):
@@ -246,20 +246,20 @@ class Connection:
             peer_log.note(*self._peer, "closed the connection without a request")
         self.close()
 
-    def _fail_unfinished(self, sentence: str, reason: Reason) -> None:
+    def _fail_unfinished(self, sentence: str, rule: Rule) -> None:
         """Answer an incomplete request with the mistake in it, or with this sentence when it has none."""
         try:
             if self._request:
                 self._request.check()
         except ProtocolError as error:
             sentence = str(error)
-        self._fail(sentence, reason)
+        self._fail(sentence, rule)
 
-    def _fail(self, sentence: str, reason: Reason, action: str = NO_ACTION) -> None:
+    def _fail(self, sentence: str, rule: Rule, action: str = NO_ACTION) -> None:
         """Answer with an error. No other answer was sent before."""
         peer_log.note(*self._peer, "refused: %s", sentence)
         if counts.on:
-            counts.refused(action, reason)
+            counts.refused(action, rule)
         self._send(ErrorAnswer(error=sentence).encode(), self._linger)
 
     def _send(self, answer: bytes, then: Callable[[], None]) -> None:

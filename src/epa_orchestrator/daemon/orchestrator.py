@@ -34,7 +34,7 @@ from epa_orchestrator.daemon.room import RoomSearches
 from epa_orchestrator.daemon.upkeep import Upkeep
 from epa_orchestrator.daemon.watchers import Watchers
 from epa_orchestrator.daemon.worker import Call, Done, Worker
-from epa_orchestrator.metrics.counts import Reason, counts
+from epa_orchestrator.metrics.counts import Rule, counts
 from epa_orchestrator.metrics.figures import View
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 from epa_orchestrator.protocol.readings import ListAllocations, PastReading, Reading, Watch
@@ -227,9 +227,9 @@ class Orchestrator:
         """Send the answers that are ready, in several turns of the loop when they are many."""
         turn_ends = time.monotonic() + _SENDING
         while self._unsent:
-            (request, peer, reply, _), answer, outcome, _, reason, search = decided = self._unsent.popleft()
+            (request, peer, reply, _), answer, outcome, _, rule, search = decided = self._unsent.popleft()
             if search is None:
-                send(reply, answer, peer, request, outcome, reason)
+                send(reply, answer, peer, request, outcome, rule)
             else:
                 self._room_searches.run(search, peer.uid, partial(self._send_found, decided))
             if self._unsent and time.monotonic() > turn_ends:
@@ -240,7 +240,7 @@ class Orchestrator:
     def _send_found(decided: Decided, answer: bytes) -> None:
         """Send a refusal with what a search has found."""
         request, peer, reply, _ = decided.waiting
-        send(reply, answer, peer, request, decided.outcome, decided.reason)
+        send(reply, answer, peer, request, decided.outcome, decided.rule)
 
     def _end_turn(self) -> None:
         """Begin the next batch if changes have gathered."""
@@ -253,9 +253,9 @@ class Orchestrator:
         else:
             self._upkeep.rest()
 
-    def _refuse(self, waiting: Iterable[Waiting], sentence: str, reason: Reason) -> None:
+    def _refuse(self, waiting: Iterable[Waiting], sentence: str, rule: Rule) -> None:
         for request, peer, reply, _ in waiting:
-            send_error(reply, sentence, peer, request, reason)
+            send_error(reply, sentence, peer, request, rule)
 
     def _lose_state(self, reason: str) -> None:
         """Serve readings only from now on."""

@@ -26,7 +26,7 @@ from epa_orchestrator.daemon.queries import Queries
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, send, send_error
 from epa_orchestrator.daemon.worker import Worker
 from epa_orchestrator.hardware.sysfs import SysfsError
-from epa_orchestrator.metrics.counts import Reason
+from epa_orchestrator.metrics.counts import Rule
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.readings import PresentReading
 
@@ -183,7 +183,7 @@ class Reader:
 
     @staticmethod
     def _refuse(waiting: Iterable[_Waiting], error: Exception) -> None:
-        reason: Reason = "host" if isinstance(error, SysfsError) else "internal"
+        rule: Rule = "host" if isinstance(error, SysfsError) else "internal"
         sentence = str(error) if isinstance(error, SysfsError) else INTERNAL_ERROR
         for request, peer, reply, _ in waiting:
-            send_error(reply, sentence, peer, request, reason)
+            send_error(reply, sentence, peer, request, rule)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from epa_orchestrator.daemon import peer_log
-from epa_orchestrator.metrics.counts import Reason, counts
+from epa_orchestrator.metrics.counts import Rule, counts
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.requests import Request
@@ -28,20 +28,20 @@ def error_answer(sentence: str) -> bytes:
     return ErrorAnswer(error=sentence).encode()
 
 
-def send(reply: Reply, answer: bytes, peer: Peer, request: Request, outcome: str, reason: Reason | None = None) -> None:
+def send(reply: Reply, answer: bytes, peer: Peer, request: Request, outcome: str, rule: Rule | None = None) -> None:
     """Send an answer, log its outcome and count it; a bug in one connection must not stop the others.
 
-    `reason` is the kind of refusal, None if the request was served.
+    `rule` is the kind of refusal, None if the request was served.
     """
     try:
         reply(answer)
         if counts.on:
-            counts.answered(request, reason)
+            counts.answered(request, rule)
         peer_log.note(*peer, "%s %r: %s", request.action, request.service_name or "", outcome)
     except Exception:
         log.exception("an answer to pid=%d could not be sent", peer.pid)
 
 
-def send_error(reply: Reply, sentence: str, peer: Peer, request: Request, reason: Reason) -> None:
+def send_error(reply: Reply, sentence: str, peer: Peer, request: Request, rule: Rule) -> None:
     """Send an error, log it and count it."""
-    send(reply, error_answer(sentence), peer, request, sentence, reason)
+    send(reply, error_answer(sentence), peer, request, sentence, rule)

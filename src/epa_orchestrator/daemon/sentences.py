@@ -27,7 +27,7 @@ from epa_orchestrator.protocol.requests import (
     AllocateNumaCores,
     Allocating,
 )
-from epa_orchestrator.units import count_of
+from epa_orchestrator.units import count_of, format_size
 
 #: What makes one choice better than another, by the level that decides, and what the other choice would do. The words
 #: in braces become those for one node or several, and `n` the level's value.
@@ -102,10 +102,12 @@ def of_loss(request: Allocating, taker: str, taken: Taken) -> str | None:
 
 def of_hugepages(request: AllocateHugepages, free: int) -> str:
     """What decided a hugepage request; `free` pages could still be recorded for the service, its own ones too."""
-    pages = f"{request.size_kb} KiB on NUMA node {request.node_id}"
+    pages = f"{format_size(request.size_kb)} on NUMA node {request.node_id}"
     if request.is_release:
         return f"The service removes its record of hugepages of {pages}."
-    return f"{request.hugepages_requested} hugepages fit into the {free} of {pages} that the service could have."
+    count = count_of(request.hugepages_requested, "hugepage")
+    fit = "fits" if request.hugepages_requested == 1 else "fit"
+    return f"{count} {fit} into the {free} of {pages} that the service could have."
 
 
 _KEPT: Final = "The service keeps the CPUs that it holds: it asks for as many as it has."

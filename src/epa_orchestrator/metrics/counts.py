@@ -18,17 +18,17 @@ from epa_orchestrator.allocation.refusal import RefusalRule
 from epa_orchestrator.protocol.requests import Request
 
 #: Why a request was not served: a rule of a decision, or what stopped the request before or after one.
-Reason = (
+Rule = (
     RefusalRule
     | Literal["permission", "quota", "invalid", "timeout", "read-only"]
     | Literal["storage", "host", "internal"]
 )
 Outcome = Literal["served", "dry-run", "refused", "denied", "failed"]
 
-#: The reasons that are a failure of the daemon or the host, not a refusal.
-FAILURES: Final[frozenset[Reason]] = frozenset({"storage", "host", "internal"})
-#: The reasons that only say who asked, or how often. Any user can cause such refusals.
-DENIALS: Final[frozenset[Reason]] = frozenset({"permission", "quota"})
+#: The rules that are a failure of the daemon or the host, not a refusal.
+FAILURES: Final[frozenset[Rule]] = frozenset({"storage", "host", "internal"})
+#: The rules that only say who asked, or how often. Any user can cause such refusals.
+DENIALS: Final[frozenset[Rule]] = frozenset({"permission", "quota"})
 
 #: The action of what was no request: bytes that are not one, or too few of them.
 NO_ACTION: Final = "none"
@@ -69,7 +69,7 @@ class Counts:
     def __init__(self) -> None:
         self.on = False
         self.requests: dict[tuple[str, Outcome], int] = {}
-        self.refusals: dict[Reason, int] = {}
+        self.refusals: dict[Rule, int] = {}
         #: By action: the seconds from a whole request to its answer, handed over to the client's socket.
         self.answers: dict[str, Histogram] = {}
         self.commits = Histogram(COMMIT_SECONDS)
@@ -78,19 +78,19 @@ class Counts:
         self.refused_connections = 0
         self.timeouts = 0
 
-    def answered(self, request: Request, reason: Reason | None) -> None:
-        """Count a request that was answered; `reason` is why it was not served, None when it was."""
+    def answered(self, request: Request, rule: Rule | None) -> None:
+        """Count a request that was answered; `rule` is why it was not served, None when it was."""
         # getattr on a model without the field would take 5 µs.
         is_dry_run = bool(vars(request).get("dry_run"))
-        if reason is None:
+        if rule is None:
             self._note(request.action, "dry-run" if is_dry_run else "served")
         else:
-            self.refused(request.action, reason, dry_run=is_dry_run)
+            self.refused(request.action, rule, dry_run=is_dry_run)
 
-    def refused(self, action: str, reason: Reason, *, dry_run: bool = False) -> None:
+    def refused(self, action: str, rule: Rule, *, dry_run: bool = False) -> None:
         """Count a request that was not served; `action` is NO_ACTION if it was none."""
-        self.refusals[reason] = self.refusals.get(reason, 0) + 1
-        self._note(action, _outcome_of(reason, dry_run=dry_run))
+        self.refusals[rule] = self.refusals.get(rule, 0) + 1
+        self._note(action, _outcome_of(rule, dry_run=dry_run))
 
     def _note(self, action: str, outcome: Outcome) -> None:
         key = action, outcome
@@ -117,11 +117,11 @@ class Counts:
             self.batches.observe(requests)
 
 
-def _outcome_of(reason: Reason, *, dry_run: bool) -> Outcome:
+def _outcome_of(rule: Rule, *, dry_run: bool) -> Outcome:
     """The outcome of a request that was not served."""
-    if reason in FAILURES:
+    if rule in FAILURES:
         return "failed"
-    if reason in DENIALS:
+    if rule in DENIALS:
         return "denied"
     return "dry-run" if dry_run else "refused"
 

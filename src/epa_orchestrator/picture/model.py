@@ -9,7 +9,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
@@ -162,6 +162,18 @@ def build_picture(
         memory_only=str(CpuSet(node.id for node in machine.nodes if not node.cpus)),
         differs=bool(differs),
     )
+
+
+def without_l3(groups: Iterable[Group]) -> tuple[Group, ...]:
+    """The boxes without the innermost ones of L3 domains, whose cores are then in the box around them."""
+    return tuple([_without_l3(group) for group in groups])
+
+
+def _without_l3(group: Group) -> Group:
+    if group.children and all(child.kind == "l3" and child.cores for child in group.children):
+        cores = [core for child in group.children for core in child.cores]
+        return replace(group, children=(), cores=tuple(cores))
+    return replace(group, children=without_l3(group.children))
 
 
 def mark_of(number: int) -> str:

@@ -14,8 +14,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 from xml.sax.saxutils import escape
 
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.errors import printable
 from epa_orchestrator.picture.arrange import Measures, Spot, arrange
-from epa_orchestrator.picture.model import STATE_MARKS, STATE_NAMES, Core, Cpu, Group, Pages, Picture
+from epa_orchestrator.picture.legend import folded, lay_out
+from epa_orchestrator.picture.model import STATE_MARKS, STATE_NAMES, Core, Cpu, Group, Owner, Pages, Picture
 from epa_orchestrator.picture.palette import COLOURS, columns_of, shorten, split
 from epa_orchestrator.picture.style import PATTERNS, STYLE
 from epa_orchestrator.units import format_size
@@ -35,7 +38,9 @@ _CHAR: Final = 7.0
 #: The least width of an entry of the legend, and of a bar.
 _ENTRY: Final = 178
 _BAR: Final = 340
-_NAME: Final = 15
+#: Where the text of an entry starts, and the gap between two columns of services.
+_TEXT: Final = 28
+_GAP: Final = 12
 #: The mark of what another picture shows otherwise, in the corner of a legend's box.
 _CORNER: Final = "M21.5 0.5v9l-9 -9z"
 #: The legend of CPUs that another picture shows otherwise.
@@ -185,22 +190,55 @@ def _hover(cpu: Cpu, core: Core, picture: Picture) -> str:
 def _legend(column: _Column, picture: Picture) -> None:
     """The states and the services, each with its mark; in columns, or with the services' remarks below each other."""
     states = [
-        _entry(f"thread {state}", "t", STATE_MARKS[state], f"{STATE_NAMES[state]}: {count}", "state")
+        _entry(f"thread {state}", "t", STATE_MARKS[state], [f"{STATE_NAMES[state]}: {count}"], "state")
         for state, count in picture.counts.items()
         if state in STATE_MARKS
     ]
     if picture.differs:
-        corner = f'<path class="differs" d="{_CORNER}"/>{_text("rest", 28, 15, _DIFFERS)}'
+        corner = f'<path class="differs" d="{_CORNER}"/>{_text("rest", _TEXT, 15, _DIFFERS)}'
         states.append(f'<g class="entry">{corner}</g>')
     _in_columns(column, states)
-    if not any(owner.remark for owner in picture.owners):
-        names = [f"{shorten(owner.name, _NAME)}: {len(owner.cpus)}" for owner in picture.owners]
-        _in_columns(column, [_owner(number, name, picture) for number, name in enumerate(names)])
-        return
-    for number, owner in enumerate(picture.owners):
-        column.add([_owner(number, shorten(owner.name, 40), picture)], _LINE + 1)
-        column.text("remark", owner.remark, 28)
+    if any(owner.remark for owner in picture.owners):
+        _remarks(column, picture.owners)
+    else:
+        _services(column, picture.owners)
+
+
+def _remarks(column: _Column, owners: Sequence[Owner]) -> None:
+    """The services with their remarks, below each other."""
+    names = folded(*_names(owners, ""), _room(column, 1))
+    for number, (owner, lines) in enumerate(zip(owners, names, strict=True)):
+        column.add([_owner(number, lines, owner)], (_LINE + 1) * len(lines))
+        column.text("remark", owner.remark, _TEXT)
         column.gap()
+
+
+def _services(column: _Column, owners: Sequence[Owner]) -> None:
+    """The services in columns, each as wide as the longest text needs."""
+    found = lay_out(*_names(owners, ": "), lambda across: _room(column, across))
+    if found.common:
+        column.text("rest", f"all services: {found.common}")
+    longest = max((columns_of(line) for lines in found.lines for line in lines), default=0)
+    spread = min(math.ceil(longest * _CHAR) + _TEXT + _GAP, (column.width + _GAP) // found.across)
+    entries = [*enumerate(zip(owners, found.lines, strict=True))]
+    for start in range(0, len(entries), found.across):
+        row = entries[start : start + found.across]
+        drawn = [
+            f'<g transform="translate({place * spread} 0)">{_owner(number, lines, owner)}</g>'
+            for place, (number, (owner, lines)) in enumerate(row)
+        ]
+        column.add(drawn, _ROW + _LINE * (max(len(lines) for _, (_, lines) in row) - 1))
+
+
+def _room(column: _Column, across: int) -> int:
+    """How many characters a service's text has if so many are in a row."""
+    return int(((column.width + _GAP) // across - _GAP - _TEXT) / _CHAR)
+
+
+def _names(owners: Sequence[Owner], before: str) -> tuple[list[str], list[str]]:
+    """The names of services, and the numbers of their CPUs after this text, if there is one."""
+    names = [printable(owner.name) for owner in owners]
+    return names, [f"{before}{len(owner.cpus)}" if before else "" for owner in owners]
 
 
 def _in_columns(column: _Column, entries: Sequence[str]) -> None:
@@ -211,18 +249,27 @@ def _in_columns(column: _Column, entries: Sequence[str]) -> None:
         column.add([f'<g transform="translate({place * spread} 0)">{entry}</g>' for place, entry in row], _ROW)
 
 
-def _owner(number: int, text: str, picture: Picture) -> str:
-    ink, owner = f"o{number % len(COLOURS)}", picture.owners[number]
-    return _entry(f"thread claimed {ink}", f"t {ink}", owner.mark, text, "service", differs=owner.differs)
+def _owner(number: int, lines: Sequence[str], owner: Owner) -> str:
+    ink = f"o{number % len(COLOURS)}"
+    return _entry(f"thread claimed {ink}", f"t {ink}", owner.mark, lines, "service", differs=owner.differs)
 
 
-def _entry(box: str, ink: str, mark: str, text: str, kind: str, *, differs: bool = False) -> str:
+def _entry(box: str, ink: str, mark: str, lines: Sequence[str], kind: str, *, differs: bool = False) -> str:
     chip = f'<rect class="{box}" x="0.5" y="0.5" width="21" height="19"/>'
     has_pattern = "withheld" in box or "reserved" in box
     behind = '<rect class="behind" x="4" y="3" width="14" height="14" rx="2"/>' if has_pattern else ""
     corner = f'<path class="differs" d="{_CORNER}"/>' if differs else ""
     shown = _text(f"letter {ink}", 11, 15, mark)
-    return f'<g class="entry">{chip}{behind}{corner}{shown}{_text(kind, 28, 15, text)}</g>'
+    return f'<g class="entry">{chip}{behind}{corner}{shown}{_lines(kind, lines)}</g>'
+
+
+def _lines(kind: str, lines: Sequence[str]) -> str:
+    """The text of an entry; its blanks count, as names may differ in nothing else."""
+    parts = [
+        f'<text class="{kind}" x="{_TEXT}" y="{15 + number * _LINE}" xml:space="preserve">{_text_of(line)}</text>'
+        for number, line in enumerate(lines)
+    ]
+    return "".join(parts)
 
 
 def _hugepages(column: _Column, picture: Picture) -> None:
@@ -265,8 +312,12 @@ def _bar(pages: Pages, x: int, width: int) -> Iterator[str]:
 
 
 def _describe(picture: Picture) -> str:
-    parts = [f"{owner.name}: {owner.remark or f'CPUs {owner.cpus}'}" for owner in picture.owners]
+    parts = [f"{owner.name}: {owner.remark or _owned(owner.cpus)}" for owner in picture.owners]
     return "; ".join([picture.summary, *parts])
+
+
+def _owned(cpus: CpuSet) -> str:
+    return f"{'CPU' if len(cpus) == 1 else 'CPUs'} {cpus}"
 
 
 def _text(kind: str, x: float, y: float, text: str) -> str:

@@ -22,24 +22,20 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.picture.arrange import Arrangement, Measures, Spot, arrange
 from epa_orchestrator.picture.model import (
     STATE_MARKS,
-    STATE_NAMES,
     Core,
     Cpu,
     Group,
     Kind,
-    Owner,
-    Pages,
     Picture,
+    without_l3,
 )
-from epa_orchestrator.picture.palette import COLOURS, shorten, shorten_list, split
-from epa_orchestrator.units import format_size
+from epa_orchestrator.picture.palette import shorten, shorten_list
+from epa_orchestrator.picture.terminal_legend import OWNED, STATES, dense_hugepages, hugepages, legend
 
 #: The most lines of boxes with the id of each CPU; a higher drawing has the marks only.
 _MOST_LINES: Final = 48
-#: The most columns of a service's name in the legend, and of the CPU list in a border.
-_NAME: Final = 24
+#: The most columns of the CPU list in a border.
 _LIST: Final = 20
-_LONGEST_BAR: Final = 40
 
 
 class Border(NamedTuple):
@@ -57,14 +53,6 @@ _BORDERS: Final[dict[Kind, Border]] = {
     "offline": Border("┌┐┘└", "╌", "╎"),
 }
 _PLAIN: Final = Border("++++", "-", "|")
-
-_OWNED: Final = [Style(color=colour.ink, bgcolor=colour.paper, bold=True) for colour in COLOURS]
-_STATES: Final = {
-    "withheld": Style(dim=True),
-    "offline": Style(dim=True),
-    "not-isolated": Style(dim=True),
-    "free": Style(bold=True),
-}
 
 
 @dataclass(frozen=True)
@@ -100,28 +88,78 @@ def draw(picture: Picture, columns: int, *, plain: bool = False) -> list[Text]:
 
     Below 30 columns boxes do not fit, and lines are cut.
     """
-    lines = [*map(Text, textwrap.wrap(picture.summary, max(columns, 1))), Text()]
-    lines += _boxes(picture, columns, plain=plain)
-    lines += [Text(), *_legend(picture, columns, plain=plain)]
-    if picture.pages or picture.memory_only:
-        lines += [Text(), *_hugepages(picture, columns, plain=plain)]
+    parts = [_summary(picture, columns), _boxes(picture, columns, plain)]
+    parts.append([*legend(picture, columns, plain=plain)])
+    parts.append([*hugepages(picture, columns, plain=plain)])
+    return _trimmed(_apart(parts), columns)
+
+
+def draw_on_screen(picture: Picture, columns: int, most: int, *, plain: bool = False) -> list[Text]:
+    """The lines of a picture, `most` at most: as detailed as has room, or the summary and the legend first.
+
+    The last line then says how many lines of the drawing are missing.
+    """
+    whole = draw(picture, columns, plain=plain)
+    if len(whole) <= most:
+        return whole
+    summary, marks = _summary(picture, columns), [*legend(picture, columns, plain=plain)]
+    drawings = _ever_denser(picture, columns, plain)
+    dense = [*dense_hugepages(picture, columns)]
+    for found, form in drawings:
+        for pages in ([*hugepages(picture, columns, plain=plain)], dense):
+            if found.height + len(summary) + len(marks) + len(pages) <= most:
+                parts = [summary, _paint(found, form), marks, pages]
+                apart = _apart(parts)
+                return _trimmed(apart if len(apart) <= most else _close(parts), columns)
+    lowest = min(drawings, key=lambda drawing: drawing[0].height)
+    lines = _close([summary, marks, dense, _paint(*lowest)])
+    shown = max(most - 1, 0)
+    return _trimmed([*lines[:shown], Text(f"({len(lines) - shown} more lines)")], columns)
+
+
+def _summary(picture: Picture, columns: int) -> list[Text]:
+    return [*map(Text, textwrap.wrap(picture.summary, max(columns, 1)))]
+
+
+def _apart(parts: Iterable[list[Text]]) -> list[Text]:
+    """The lines of the parts, with an empty one between them."""
+    return [line for part in parts if part for line in (Text(), *part)][1:]
+
+
+def _close(parts: Iterable[list[Text]]) -> list[Text]:
+    return [line for part in parts for line in part]
+
+
+def _trimmed(lines: list[Text], columns: int) -> list[Text]:
     for line in lines:
         line.truncate(columns)
         line.rstrip()
     return lines
 
 
-def _boxes(picture: Picture, columns: int, *, plain: bool) -> list[Text]:
+def _boxes(picture: Picture, columns: int, plain: bool) -> list[Text]:
+    detailed, compact = _forms(picture, plain)
+    found = _arrange(picture.groups, columns, detailed)
+    if found.height <= _MOST_LINES and found.width <= columns:
+        return _paint(found, detailed)
+    return _paint(_arrange(picture.groups, columns, compact), compact)
+
+
+def _ever_denser(picture: Picture, columns: int, plain: bool) -> list[tuple[Arrangement, _Form]]:
+    """The boxes with ids or without, each with the boxes of L3 domains or without; only those that are complete."""
+    detailed, compact = _forms(picture, plain)
+    both = picture.groups, without_l3(picture.groups)
+    found = [(_arrange(groups, columns, form), form) for form in (detailed, compact) for groups in both]
+    return [(boxes, form) for boxes, form in found if boxes.width <= columns or form is compact]
+
+
+def _forms(picture: Picture, plain: bool) -> tuple[_Form, _Form]:
+    """The forms with ids and without."""
     every = [core for group in picture.groups for core in _cores_of(group)]
     marks = max((len(cpu.mark) for core in every for cpu in core.cpus), default=1)
     with_state = marks + ("unavailable" in picture.counts)
     ids = max((len(str(cpu.id)) for core in every for cpu in core.cpus), default=1)
-    detailed = _Form(True, max(with_state, ids), plain)
-    found = _arrange(picture, columns, detailed)
-    if found.height <= _MOST_LINES and found.width <= columns:
-        return _paint(found, detailed)
-    compact = _Form(False, marks, plain)
-    return _paint(_arrange(picture, columns, compact), compact)
+    return _Form(True, max(with_state, ids), plain), _Form(False, marks, plain)
 
 
 def _cores_of(group: Group) -> Iterator[Core]:
@@ -130,7 +168,7 @@ def _cores_of(group: Group) -> Iterator[Core]:
         yield from _cores_of(child)
 
 
-def _arrange(picture: Picture, columns: int, form: _Form) -> Arrangement:
+def _arrange(groups: Sequence[Group], columns: int, form: _Form) -> Arrangement:
     measures = Measures(
         pad=2,
         top=1,
@@ -140,7 +178,7 @@ def _arrange(picture: Picture, columns: int, form: _Form) -> Arrangement:
         core=form.core,
         label=lambda group: max(cell_len(group.label), len(form.foot(group))) + 2,
     )
-    return arrange(picture.groups, columns, measures)
+    return arrange(groups, columns, measures)
 
 
 class _Canvas:
@@ -213,86 +251,5 @@ def _paint_core(canvas: _Canvas, core: Core, x: int, y: int, form: _Form) -> Non
 
 def _style(cpu: Cpu) -> Style | None:
     if cpu.owner is not None:
-        return _OWNED[cpu.owner % len(_OWNED)]
-    return _STATES.get(cpu.state)
-
-
-# --- legend ---
-
-
-def _legend(picture: Picture, columns: int, *, plain: bool) -> Iterator[Text]:
-    """The states, then the services in as many columns as fit."""
-    states: list[Text] = []
-    for state, count in picture.counts.items():
-        if state in STATE_MARKS:
-            text = Text(STATE_MARKS[state], style=_STATES.get(state, ""))
-            states.append(text.append(f" {STATE_NAMES[state]} {count}", ""))
-    yield from _folded(states, columns)
-    yield from _in_columns([_owner(owner, number, plain) for number, owner in enumerate(picture.owners)], columns)
-
-
-def _owner(owner: Owner, number: int, plain: bool) -> Text:
-    name = shorten(owner.name, _NAME)
-    if plain:
-        name = name.encode("ascii", "replace").decode()
-    text = Text(owner.mark, style=_OWNED[number % len(_OWNED)])
-    return text.append(f" {name} {len(owner.cpus)}", "")
-
-
-def _folded(entries: Sequence[Text], columns: int) -> Iterator[Text]:
-    """The entries one after the other, in as few lines as possible."""
-    line = Text()
-    for entry in entries:
-        if line and line.cell_len + 3 + entry.cell_len > columns:
-            yield line
-            line = Text()
-        line.append_text(Text("   " if line else "")).append_text(entry)
-    if line:
-        yield line
-
-
-def _in_columns(entries: Sequence[Text], columns: int) -> Iterator[Text]:
-    """The entries in rows, below each other."""
-    if not entries:
-        return
-    width = max(entry.cell_len for entry in entries) + 3
-    across = max((columns + 3) // width, 1)
-    for start in range(0, len(entries), across):
-        line = Text()
-        for entry in entries[start : start + across]:
-            line.append_text(entry).append(" " * (width - entry.cell_len))
-        yield line
-
-
-# --- hugepages ---
-
-_BARS: Final = ("█", "▒", "·")
-_PLAIN_BARS: Final = ("#", "x", ".")
-
-
-def _hugepages(picture: Picture, columns: int, *, plain: bool) -> Iterator[Text]:
-    marks = _PLAIN_BARS if plain else _BARS
-    if picture.pages:
-        names = ("recorded", "in use by others or reserved", "free")
-        key = "  ".join(f"{mark} {name}" for mark, name in zip(marks, names, strict=True))
-        yield Text(f"hugepages  {key}")
-    heads = [f"node {each.node_id} {format_size(each.size_kb):>4}" for each in picture.pages]
-    digits = max((len(str(each.total)) for each in picture.pages), default=1)
-    tails = [
-        f"{each.recorded:>{digits}} recorded  {each.others:>{digits}} others  {each.free:>{digits}} free"
-        f"  of {each.total:>{digits}}"
-        for each in picture.pages
-    ]
-    head_width, tail_width = max(map(len, heads), default=0), max(map(len, tails), default=0)
-    bar = min(columns - head_width - tail_width - 4, _LONGEST_BAR)
-    for pages, head, tail in zip(picture.pages, heads, tails, strict=True):
-        shown = f"{_bar(pages, bar, marks)}  " if bar >= 8 else ""
-        yield Text(f"{head:<{head_width}}  {shown}{tail}")
-    if picture.memory_only:
-        yield Text(f"NUMA nodes without CPUs: {picture.memory_only}")
-
-
-def _bar(pages: Pages, width: int, marks: tuple[str, str, str]) -> str:
-    """A bar of the pages in this order: recorded, in use by others, free. No part that has pages is left out."""
-    parts = split(width, (pages.recorded, pages.others, pages.free))
-    return "".join(mark * length for mark, length in zip(marks, parts, strict=True))
+        return OWNED[cpu.owner % len(OWNED)]
+    return STATES.get(cpu.state)

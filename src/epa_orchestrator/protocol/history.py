@@ -79,8 +79,12 @@ class HistoryEvent(BaseModel):
 class HistoryAnswer(Answer):
     """The answer to get_history."""
 
-    events: list[HistoryEvent] = Field(description="The newest events that were asked for, the newest one last.")
-    more: bool = Field(description="Whether older events that were asked for are left out.")
+    events: list[HistoryEvent] = Field(
+        description="The newest events that were asked for, or with `after` the oldest ones; the newest one last."
+    )
+    more: bool = Field(
+        description="Whether more events that were asked for are left out: older ones, or with `after` newer ones."
+    )
     state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
 
 
@@ -125,11 +129,13 @@ class ClaimAnswer(Answer):
     granted: HistoryEvent | None = Field(
         default=None,
         description="The newest event by which the service got CPUs that it holds (`cpu`, if the request named one)."
-        " Without CPUs: the newest event of a hugepage record. Left out when the history has none any longer.",
+        " Without CPUs: the newest event of a hugepage record that it has. Left out when the history has none any"
+        " longer.",
     )
     origins: list[Origin] = Field(description="When the service got each of its CPUs, the newest event first.")
     changes: list[HistoryEvent] = Field(
-        description="The changes since then, the newest one last. For a service that holds nothing, its last changes."
+        description="The changes since then, of its hugepage records too unless the request named a CPU, the newest one"
+        " last. For a service that holds nothing, its last changes."
     )
     more_changes: bool = Field(description="Whether older changes since then are left out.")
     settings_then: Options | None = Field(

@@ -64,7 +64,9 @@ class GetHistory(CommonFields):
     cpu: Id | None = Field(default=None, description="Only changes by which a service got or lost this CPU.")
     since: Time | None = Field(default=None, description="Only changes from this time on, in seconds since 1970.")
     until: Time | None = Field(default=None, description="Only changes up to this time, in seconds since 1970.")
-    after: EventId | None = Field(default=None, description="Only events after the one with this `id`.")
+    after: EventId | None = Field(
+        default=None, description="Only events after the one with this `id`, the oldest first."
+    )
     limit: Annotated[int, Field(ge=1, le=MAX_EVENTS)] = Field(default=50, description="The most events.")
 
 

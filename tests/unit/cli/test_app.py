@@ -134,7 +134,7 @@ def test_markup_in_a_service_name_is_shown_unchanged(name: str, daemon: Daemon) 
     assert daemon.granted("allocate", name, "2")[0] == "2-3"
     daemon.run("hugepages", name, "--count", "1")
     for arguments in (["list"], ["hugepages"], ["history", name]):
-        assert name in daemon.text(*arguments)
+        assert name in daemon.run(*arguments).stdout
     assert daemon.json("list")["allocations"][0]["service_name"] == name
     assert daemon.text("release", name) == "released (6 of 6 free)\n"
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
+
 from epa_orchestrator.cli import changes
 from epa_orchestrator.protocol.history import HistoryEvent
 
@@ -36,7 +38,7 @@ def test_a_row_shows_what_was_held_before_and_after() -> None:
         ("a", "2-3", "nothing"),
         ("a", "nothing", "4 x 2M on node 1"),
     ]
-    assert {row["Action"] for row in shown} == {"allocate_cores"}
+    assert [row["Action"] for row in shown] == ["allocate", "allocate", "release", "allocate"]
 
 
 def test_the_peer_has_its_best_name() -> None:
@@ -65,13 +67,13 @@ def test_damaged_values_are_named() -> None:
 
 def test_a_line_has_the_whole_change() -> None:
     line = changes.line(event(None, CLAIM))
-    assert re.fullmatch(r"1970-01-0[12] [\d:]{8} \S+  a: nothing -> 2-3  \(allocate_cores by pid 4711 uid 1000\)", line)
+    assert re.fullmatch(r"1970-01-0[12] [\d:]{8} \S+  a: nothing -> 2-3  \(allocate by pid 4711 uid 1000\)", line)
 
 
 def test_details_say_who_asked_for_what_and_what_decided() -> None:
     found = event(None, CLAIM, request={"num_of_cores": 2, "near": "eth0"}, decided_by="Because.", comm="nova")
     assert [*changes.detailed(found)][1:] == [
-        "    request: allocate_cores num_of_cores=2 near=eth0",
+        "    request: allocate count=2 near=eth0",
         "    asked by: command nova, pid 4711, uid 1000",
         "    decided by: Because.",
     ]
@@ -80,7 +82,7 @@ def test_details_say_who_asked_for_what_and_what_decided() -> None:
 def test_details_of_a_damaged_request_say_so() -> None:
     found = event(None, CLAIM, request=None, decided_by=None, damaged=["request", "decided_by"])
     assert [*changes.reasons(found)] == [
-        "request: allocate_cores damaged",
+        "request: allocate damaged",
         "asked by: pid 4711, uid 1000",
         "decided by: damaged",
     ]
@@ -89,3 +91,58 @@ def test_details_of_a_damaged_request_say_so() -> None:
 def test_a_hostile_name_does_not_act_on_the_terminal() -> None:
     found = event(None, CLAIM, service="\x1b[2J")
     assert "\x1b" not in changes.table([found]).plain()
+
+
+@pytest.mark.parametrize(
+    ("action", "fields", "expected"),
+    [
+        ("allocate_cores", {"num_of_cores": -1}, "release"),
+        ("allocate_numa_cores", {"num_of_cores": -1, "numa_node": 1}, "release numa_node=1"),
+        ("allocate_cores_percent", {"percent": 50}, "allocate percent=50"),
+        (
+            "allocate_hugepages",
+            {"node_id": 0, "size_kb": 1_048_576, "hugepages_requested": 4},
+            "hugepages count=4 size=1G node=0",
+        ),
+        ("import", None, "import"),
+    ],
+)
+def test_a_request_is_written_as_on_the_command_line(action: str, fields: dict[str, Any], expected: str) -> None:
+    assert changes.request(event(None, CLAIM, action=action, request=fields)) == expected
+
+
+def test_a_claim_that_others_took_is_called_taken() -> None:
+    assert changes.action(event(CLAIM, None, taken_by={"ovs": "2-3"})) == "taken"
+
+
+def test_a_grant_that_changes_nothing_is_called_asked_again() -> None:
+    assert cells(event(CLAIM, CLAIM))["After"] == "asked again"
+    assert changes.line(event(CLAIM, CLAIM)).endswith("  a: 2-3, asked again  (allocate by pid 4711 uid 1000)")
+
+
+@pytest.mark.parametrize(
+    ("names", "peer"),
+    [
+        ({"unit": "nova.service", "snap": "hypervisor", "comm": "nova"}, "nova"),
+        ({"unit": "session-3.scope", "snap": "hypervisor", "comm": "nova"}, "hypervisor"),
+        ({"unit": "session-3.scope", "comm": "python"}, "python[4711]"),
+        ({}, "pid 4711 uid 1000"),
+    ],
+)
+def test_a_narrow_terminal_shows_the_peers_shortest_name(names: dict[str, str], peer: str) -> None:
+    assert changes.short_table([event(None, CLAIM, **names)]).rows[0][-1] == peer
+
+
+def test_short_lines_name_the_zone_once_and_fold_below_the_change() -> None:
+    found = event(None, CLAIM, service="instance-00000001", unit="snap.openstack-hypervisor.nova-compute.service")
+    title, first, second = changes.short_lines([found], 80)
+    assert re.fullmatch(r"History \(times in \S+\)", title)
+    assert re.fullmatch(r"1970-01-0[12] [\d:]{8}  instance-00000001: nothing -> 2-3 \(allocate by", first)
+    assert second == " " * 21 + "snap.openstack-hypervisor.nova-compute)"
+
+
+def test_short_lines_mark_damage_and_hostile_names() -> None:
+    found = event(None, CLAIM, service="\x1b[2J").model_copy(update={"at": None, "damaged": ["at"]})
+    title, line = changes.short_lines([found], 80)
+    assert title == "History"
+    assert line.startswith("damaged  \N{REPLACEMENT CHARACTER}[2J: nothing -> 2-3")

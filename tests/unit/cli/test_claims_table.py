@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.cli.claims_table import allocations, claims, csv
+from epa_orchestrator.cli.claims_table import Columns, allocations, claims, csv
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.holdings import holdings, ordered
 from epa_orchestrator.cli.places import Places
 from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.protocol.answers import Allocation
 from tests.unit.cli.test_fitted_table import shown
 from tests.unit.cli.test_holdings import claim, listing
 from tests.unit.cli.test_places import machine
@@ -24,10 +25,10 @@ OVS = claim("ovs-dpdk", "12-13", is_explicit=True, preemption_policy="non-preemp
 VMS = (claim("vm-10", "14"), claim("vm-2", "15"))
 
 
-def table(*, wide: bool = False) -> FittedTable:
+def table(columns: Columns = "needed") -> FittedTable:
     found = listing(HYPERVISOR, OVS, *VMS)
     held = holdings([found], Places(machine(free="")))
-    return claims([found], ordered(held), held, "Pool isolated", wide=wide)
+    return claims([found], ordered(held), held, "Pool isolated", columns)
 
 
 _BOXED = """\
@@ -59,13 +60,29 @@ Pool isolated: 14 CPUs = 9 claimed + 0 free + 5 withheld
     200: _BOXED,
 }
 COLUMNS = """\
-SERVICE               CPUS        COUNT  NODES  L3  SHARED  WITHHELD    BY NODE  PREEMPTION
-openstack-hypervisor  2,4,6,8,10  5      0-1    3   0       3,5,7,9,11  no       legacy
-ovs-dpdk              12-13       2      1      1   0       -           yes      non-preemptive
-vm-2                  15          1      1      1   1       -           no       legacy
-vm-10                 14          1      1      1   1       -           no       legacy
+SERVICE               CPUS        COUNT  POOL      NODES  L3  PACKAGES  SHARED  WITHHELD    UNAVAILABLE  BY NODE  PREEMPTION
+openstack-hypervisor  2,4,6,8,10  5      isolated  0-1    3   2         0       3,5,7,9,11  -            no       legacy
+ovs-dpdk              12-13       2      isolated  1      1   1         0       -           -            yes      non-preemptive
+vm-2                  15          1      isolated  1      1   1         1       -           -            no       legacy
+vm-10                 14          1      isolated  1      1   1         1       -           -            no       legacy
 
 Pool isolated: 14 CPUs = 9 claimed + 0 free + 5 withheld
+"""  # noqa: E501
+#: At 40 columns.
+NARROW = """\
+Pool isolated
+Service           CPUs   Count  Withheld
+openstack-        2,4,   5      3,5,7,9,
+hypervisor        6,8,          11
+                  10
+ovs-dpdk          12-13  2
+vm-2              15     1
+vm-10             14     1
+Pool isolated: 14 CPUs = 9 claimed +
+0 free + 5 withheld
+Left out on this narrow terminal: Pool,
+Nodes, L3, Packages, Shared, By node,
+Preemption
 """
 
 
@@ -79,7 +96,7 @@ def test_golden_table(width: int) -> None:
 
 
 def test_golden_columns_for_a_program() -> None:
-    assert table().plain() + "\n" == COLUMNS
+    assert table("all").plain() + "\n" == COLUMNS
 
 
 def drawn_cpus(cpus: str, width: int) -> list[str]:
@@ -133,10 +150,10 @@ def test_both_pools_are_in_one_table() -> None:
     found = [listing(*VMS), general]
     held = holdings(found)
     made = claims(found, ordered(held), held)
-    assert [row[:3] for row in made.rows] == [
-        ["osd", "general", "0"],
-        ["vm-2", "isolated", "15"],
-        ["vm-10", "isolated", "14"],
+    assert [row[:4] for row in made.rows] == [
+        ["osd", "0", "1", "general"],
+        ["vm-2", "15", "1", "isolated"],
+        ["vm-10", "14", "1", "isolated"],
     ]
     assert [note.partition(":")[0] for note in made.notes] == ["Pool isolated", "Pool general"]
 
@@ -148,14 +165,28 @@ def test_table_of_some_claims_says_how_many_there_are() -> None:
 
 
 def test_wide_table_has_all_columns_of_csv_that_say_something() -> None:
-    assert table(wide=True).headings == [
-        *("Service", "Pool", "CPUs", "Count", "Nodes", "L3", "Packages", "Shared", "Withheld", "By node", "Preemption")
+    assert table("wide").headings == [
+        *("Service", "CPUs", "Count", "Pool", "Nodes", "L3", "Packages", "Shared", "Withheld", "By node", "Preemption")
     ]
 
 
 def test_csv() -> None:
     found = listing(claim('a "b", c', "2,4", "3"))
     assert csv(holdings([found])) == (
-        "service,pool,cpus,count,numa_nodes,l3_domains,packages,shared_cores,withheld_cpus,unavailable_cpus,by_node,"
-        'preemption_policy\n"a ""b"", c",isolated,"2,4",2,,,,,3,,no,legacy\n'
+        "service,cpus,count,pool,numa_nodes,l3_domains,packages,shared_cores,withheld_cpus,unavailable_cpus,by_node,"
+        'preemption_policy\n"a ""b"", c","2,4",2,isolated,,,,,3,,no,legacy\n'
     )
+
+
+@pytest.mark.parametrize("claimed", [(), VMS, (HYPERVISOR, OVS)])
+def test_all_columns_are_the_same_whatever_the_claims_are(claimed: tuple[Allocation, ...]) -> None:
+    found = listing(*claimed)
+    held = holdings([found])
+    assert claims([found], held, held, columns="all").headings == [
+        *("Service", "CPUs", "Count", "Pool", "Nodes", "L3", "Packages", "Shared", "Withheld", "Unavailable"),
+        *("By node", "Preemption"),
+    ]
+
+
+def test_narrow_terminal_leaves_out_columns_rather_than_a_row_for_each_claim() -> None:
+    assert lines_of(shown(table("wide"), 40)) == NARROW.splitlines()

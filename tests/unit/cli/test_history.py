@@ -12,10 +12,16 @@ import shutil
 import signal
 import sqlite3
 import time
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from epa_orchestrator.cli import history, watching
+from epa_orchestrator.client import RefusedByDaemon
+from epa_orchestrator.protocol.history import HistoryAnswer, HistoryEvent
 from tests.functional.harness.waiting import wait_until
 from tests.unit.cli.builders import Command, Daemon, table
 
@@ -53,11 +59,11 @@ def test_history(daemon: Daemon) -> None:
     make_history(daemon, "text")
     shown = table(daemon.text("history", "text"))
     assert [(row["Action"], row["Service"], row["Before"], row["After"]) for row in shown] == [
-        ("allocate_cores", "text", "nothing", "2-3"),
-        ("allocate_numa_cores", "text", "2-3", "2-3 (by node, non-preemptive)"),
-        ("allocate_cores", "text", "2-3 (by node, non-preemptive)", "nothing"),
-        ("allocate_hugepages", "text", "nothing", "4 x 2M on node 0"),
-        ("allocate_hugepages", "text", "4 x 2M on node 0", "nothing"),
+        ("allocate", "text", "nothing", "2-3"),
+        ("allocate", "text", "2-3", "2-3 (by node, non-preemptive)"),
+        ("release", "text", "2-3 (by node, non-preemptive)", "nothing"),
+        ("hugepages", "text", "nothing", "4 x 2M on node 0"),
+        ("hugepages", "text", "4 x 2M on node 0", "nothing"),
     ]
     assert all(str(os.getpid()) in row["Peer"] for row in shown)
 
@@ -69,9 +75,57 @@ def test_history_shows_the_newest_changes_of_all_services(daemon: Daemon) -> Non
     assert [each["service"] for each in daemon.json("history", "--limit", "1")] == ["third"]
 
 
-def test_history_of_an_unknown_service_is_empty(daemon: Daemon) -> None:
+def test_history_of_an_unknown_service_is_empty_and_says_so(daemon: Daemon) -> None:
+    daemon.run("allocate", "openstack", "1")
     assert daemon.json("history", "never-seen") == []
-    assert daemon.run("history", "never-seen").exit_code == 0
+    result = daemon.run("history", "opnstack")
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "no change of service 'opnstack' matches; did you mean 'openstack'?\n",
+    )
+    assert "'epa-orchestrator list' shows which" in daemon.run("history", "vm-*").stderr
+
+
+def test_history_in_a_time_without_changes_says_so(daemon: Daemon) -> None:
+    daemon.run("allocate", "quiet", "1")
+    assert daemon.run("history", "quiet", "--until", "2020-01-01").stderr == "no change matches\n"
+
+
+def test_history_of_a_cpu_that_does_not_exist_is_refused(daemon: Daemon) -> None:
+    assert daemon.failure(1, "history", "--cpu", "999") == "This host has no CPU 999: its CPUs are 0-7"
+    assert "no CPU 999" in daemon.failure(1, "history", "--cpu", "999", "--json")
+
+
+def test_times_in_the_wrong_order_are_misuse(daemon: Daemon) -> None:
+    assert "is later than --until" in daemon.misuse("history", "--since", "today", "--until", "yesterday")
+
+
+def test_follow_does_not_go_with_until(daemon: Daemon) -> None:
+    assert "--follow does not go with --until" in daemon.misuse("history", "--follow", "--until", "2026-11-27")
+
+
+def test_history_takes_the_times_that_it_shows(daemon: Daemon) -> None:
+    daemon.run("allocate", "shown", "1")
+    (row,) = table(daemon.text("history", "shown"))
+    assert len(table(daemon.text("history", "shown", "--since", row["When"]))) == 1
+
+
+def test_a_change_takes_a_line_on_a_narrow_terminal(daemon: Daemon) -> None:
+    daemon.run("allocate", "narrow", "2")
+    daemon.run("release", "narrow")
+    shown = daemon.drawn("history", "narrow", environment={"TERM": "xterm"}).splitlines()
+    assert [line.split()[1:4] for line in shown] == [
+        ["(times", "in", f"{time.tzname[0]})"],
+        ["narrow:", "nothing", "->"],
+        ["narrow:", "2-3", "->"],
+    ]
+    assert "-> nothing (release by " in shown[2]
+
+
+def test_changes_are_a_table_on_a_wide_terminal(daemon: Daemon) -> None:
+    daemon.run("allocate", "broad", "2")
+    shown = daemon.drawn("history", "broad", environment={"TERM": "xterm"}, columns=130)
+    assert "│ nothing │ 2-3   │ allocate │" in shown
 
 
 def test_history_needs_no_daemon(daemon: Daemon, tmp_path: Path) -> None:
@@ -216,7 +270,7 @@ def test_history_of_a_cpu_has_the_changes_that_moved_it(daemon: Daemon) -> None:
 def test_history_since_and_until(daemon: Daemon) -> None:
     make_history(daemon, "times")
     assert len(daemon.json("history", "times", "--since", "-1h")) == 5
-    assert len(daemon.json("history", "times", "--since", "1h ago", "--until", "now")) in (0, 5)  # whole seconds
+    assert len(daemon.json("history", "times", "--since", "1h ago", "--until", "+1h")) == 5
     assert daemon.json("history", "times", "--until", "-1h") == []
     assert daemon.json("history", "times", "--since", "+1h") == []
     assert "is not a time" in daemon.misuse("history", "--since", "noon")
@@ -226,7 +280,7 @@ def test_wide_history_says_who_asked_and_what_decided(daemon: Daemon) -> None:
     daemon.run("allocate", "wide", "2")
     lines = daemon.text("history", "wide", "-o", "wide").splitlines()
     assert lines[0].endswith("  wide: nothing -> 2-3")
-    assert lines[1].startswith("    request: allocate_cores num_of_cores=2")
+    assert lines[1].startswith("    request: allocate count=2")
     assert lines[2].startswith("    asked by: ")
     assert lines[2].endswith(f"pid {os.getpid()}, uid {os.geteuid()}")
     assert lines[3].startswith("    decided by: Only NUMA node 0 is possible")
@@ -247,6 +301,84 @@ def test_follow_shows_changes_as_they_are_made(daemon: Daemon) -> None:
         wait_until(lambda: "before: 2 -> nothing " in process.output(), "the change after")
         process.signal(signal.SIGINT)
         assert process.wait() == 0
+    finally:
+        process.close()
+
+
+class Told:
+    """A client whose daemon has made some events more at each moment, and gives at most two of them at once."""
+
+    def __init__(self, *moments: range) -> None:
+        self.moments = moments
+        self.events = 0
+        self.searches: list[int] = []
+        self.refuses = False
+
+    def history(self, limit: int, after: int | None = None, service_name: str | None = None) -> HistoryAnswer:
+        if self.refuses:
+            raise RefusedByDaemon("Too many requests")
+        if after is None:
+            return answer_with(range(self.events, self.events + 1))
+        self.searches.append(after)
+        found = [each for each in range(after + 1, self.events + 1) if service_name is None or each % 2]
+        return answer_with(found[: min(limit, 2)], more=len(found) > 2)
+
+    @contextlib.contextmanager
+    def connect(self, _: object) -> Generator[Told]:
+        yield self
+
+    def pass_time(self, *_: object) -> Iterator[None]:
+        for events in self.moments:
+            self.events, self.refuses = events.stop - 1, not events
+            yield
+        raise KeyboardInterrupt
+
+
+def answer_with(ids: Iterable[int], *, more: bool = False) -> HistoryAnswer:
+    fields: dict[str, Any] = dict.fromkeys(("at", "before", "after", "pid", "uid", "gid", "action", "service"))
+    return HistoryAnswer(version="1.0", events=[HistoryEvent(id=each, **fields) for each in ids], more=more)
+
+
+def followed(told: Told, monkeypatch: pytest.MonkeyPatch, **filters: Any) -> list[int | None]:
+    """The events that --follow shows, the first one of which is known."""
+    shown: list[int | None] = []
+
+    def print_each(events: Iterable[HistoryEvent], _: object) -> None:
+        shown.extend(event.id for event in events)
+
+    monkeypatch.setattr(watching, "moments", told.pass_time)
+    monkeypatch.setattr(history, "connect", told.connect)
+    monkeypatch.setattr(history, "_print_each", print_each)
+    with pytest.raises(typer.Exit):
+        history._follow(None, filters, answer_with([1]), None)
+    return shown
+
+
+def test_follow_leaves_no_change_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert followed(Told(range(2, 8), range(8, 9)), monkeypatch) == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_follow_searches_no_change_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(range(2, 3), range(3, 5))
+    assert followed(told, monkeypatch, service_name="odd") == [1, 3]
+    assert told.searches == [1, 2]
+
+
+def test_follow_goes_on_after_a_refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert followed(Told(range(2, 3), range(0), range(3, 4)), monkeypatch) == [1, 2, 3]
+    assert capsys.readouterr().err == "note: Too many requests\n"
+
+
+def test_follow_learns_of_a_change_at_once(daemon: Daemon) -> None:
+    """Otherwise it would take up to 5 seconds."""
+    process = daemon.start("history", "quick", "--follow")
+    try:
+        daemon.run("allocate", "first", "1")
+        time.sleep(1)  # it follows
+        daemon.run("allocate", "quick", "1")
+        before = time.monotonic()
+        wait_until(lambda: "quick: " in process.output(), "the change")
+        assert time.monotonic() - before < 3
     finally:
         process.close()
 

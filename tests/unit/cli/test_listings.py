@@ -105,14 +105,46 @@ def test_status_of_a_read_only_daemon(read_only: Daemon) -> None:
 def test_list(daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "2")
     daemon.run("allocate", "ceph", "1", "--numa-node", "0", "--preemption-policy", "non-preemptive")
-    text = daemon.text("list")
-    assert table(text) == [
-        {"Service": "ceph", "Pool": "isolated", "CPUs": "4", "Count": "1", "Nodes": "0", "L3": "1", "Shared": "0"}
-        | {"By node": "yes", "Preemption": "non-preemptive"},
-        {"Service": "nova", "Pool": "isolated", "CPUs": "2-3", "Count": "2", "Nodes": "0", "L3": "1", "Shared": "0"}
-        | {"By node": "no", "Preemption": "legacy"},
+    same = {"Pool": "isolated", "Nodes": "0", "L3": "1", "Packages": "1", "Shared": "0"}
+    same |= {"Withheld": "", "Unavailable": ""}
+    assert table(daemon.run("list").stdout) == [
+        {"Service": "ceph", "CPUs": "4", "Count": "1", "By node": "yes", "Preemption": "non-preemptive", **same},
+        {"Service": "nova", "CPUs": "2-3", "Count": "2", "By node": "no", "Preemption": "legacy", **same},
     ]
-    assert "Pool isolated: 6 CPUs = 3 claimed + 3 free + 0 withheld" in text
+
+
+def test_program_gets_rows_alone_and_the_totals_are_on_stderr(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    listed = daemon.run("list")
+    assert len(listed.stdout.splitlines()) == 2
+    assert listed.stderr.splitlines() == [
+        "Pool isolated: 6 CPUs = 2 claimed + 4 free + 0 withheld",
+        "Pool general: 1 CPU = 0 claimed + 1 free + 0 withheld",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [(), ("-o", "wide"), ("--pool", "general"), ("nothing",)])
+def test_program_gets_the_same_columns_from_an_empty_list(arguments: tuple[str, ...], daemon: Daemon) -> None:
+    empty = daemon.run("list", *arguments).stdout
+    daemon.run("allocate", "nova", "2", "--cpu-thread-policy", "isolate")
+    assert empty.split() == daemon.run("list").stdout.splitlines()[0].split()
+
+
+@pytest.mark.parametrize("output", ["wide", "json", "name", "csv"])
+def test_cpu_that_the_host_does_not_have_is_refused(output: str, daemon: Daemon) -> None:
+    sentence = daemon.failure(1, "list", "--cpu", "999", "-o", output, *(["--json"] if output == "json" else []))
+    assert sentence == "This host has no CPU 999: its CPUs are 0-7"
+
+
+def test_cpu_without_a_claim_is_an_empty_list(daemon: Daemon) -> None:
+    listed = daemon.run("list", "--cpu", "0", "-o", "name")
+    assert (listed.exit_code, listed.stdout, listed.stderr) == (0, "", "no claim matches\n")
+
+
+def test_unknown_name_gets_the_name_that_was_probably_meant(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    listed = daemon.run("list", "nvoa", "-o", "name")
+    assert (listed.exit_code, listed.stderr) == (0, "no claim matches; did you mean 'nova'?\n")
 
 
 def test_list_json(daemon: Daemon) -> None:
@@ -156,14 +188,15 @@ def test_status_json_has_the_warnings_once(warned: Daemon) -> None:
 
 
 def test_list_leaves_warnings_to_status(warned: Daemon) -> None:
-    assert "warning" not in warned.text("list")
+    assert "warning" not in warned.run("list").output
     assert warned.json("list")["warnings"] == warned.json("status")["warnings"]
 
 
 def test_list_shows_withheld_cpus(daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "2", "--cpu-thread-policy", "isolate")
-    (row,) = table(daemon.text("list"))
+    listed = daemon.run("list")
+    (row,) = table(listed.stdout)
     assert (row["CPUs"], row["Withheld"]) == ("2,4", "3,5")
-    assert "Pool isolated: 6 CPUs = 2 claimed + 2 free + 2 withheld" in daemon.text("list")
+    assert "Pool isolated: 6 CPUs = 2 claimed + 2 free + 2 withheld" in listed.stderr
     assert daemon.json("list")["allocations"][0]["withheld_cpus"] == "3,5"
     assert "2,4 (withholds 3,5)" in daemon.text("history", "--limit", "1")

@@ -18,7 +18,7 @@ from tests.unit.cli.builders import ASKING, Command, Daemon
 #: Commands that print what they know, and a part of that.
 READING = {
     "status": "READ-ONLY: The older daemon's state",
-    "list": "6 CPUs = 0 claimed + 0 free + 0 withheld + 6 not usable",
+    "list": "SERVICE",
     "hugepages": "node0",
     "machine": "NUMA nodes",
 }

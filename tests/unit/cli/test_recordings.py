@@ -32,6 +32,19 @@ def test_recording_shows_the_machine_that_it_was_made_of(as_json: bool, offline:
     assert offline.text("machine", "--machine", str(recording), "--json") == shown
 
 
+def test_recording_to_a_dash_is_printed(offline: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(offline.base)
+    result = offline.run("machine", "--machine", "vm-8", "--record", "-")
+    offline.run("machine", "--machine", "vm-8", "--record", "vm-8.json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == Path("vm-8.json").read_text()
+    assert not Path("-").exists()
+
+
+def test_recording_to_a_dash_does_not_go_with_json(offline: Command) -> None:
+    assert "both print on stdout" in offline.misuse("machine", "--record", "-", "--json")
+
+
 def test_unwritable_recording_is_an_error(offline: Command) -> None:
     sentence = offline.failure(1, "machine", "--machine", "vm-8", "--record", str(offline.base / "missing" / "x.json"))
     assert sentence.endswith("No such file or directory")

@@ -39,7 +39,7 @@ def test_release_in_a_node(daemon: Daemon) -> None:
 def test_release_finds_the_pool(daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "1", "--pool", "general")
     assert daemon.failure(1, "release", "nova", "--pool", "isolated") == (
-        "Nothing was released: service 'nova' holds no CPUs in pool isolated, but CPUs 1 in pool general"
+        "Nothing was released: service 'nova' holds no CPUs in pool isolated, but CPU 1 in pool general"
     )
     assert daemon.text("release", "nova") == "released (1 of 1 free)\n"
     daemon.run("allocate", "nova", "1", "--pool", "general")
@@ -81,6 +81,15 @@ def test_release_of_hugepage_records_only(daemon: Daemon) -> None:
         "'nova' holds no CPUs, but has recorded hugepages (4 x 2M on node0): 'epa-orchestrator hugepages " in sentence
     )
     assert daemon.client.memory_info().numa_hugepages["node0"].allocations == {"nova": {"2048": 4}}
+
+
+@pytest.mark.parametrize("as_json", [[], ["--json"]])
+def test_release_says_which_hugepage_records_stay(as_json: list[str], daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    daemon.run("hugepages", "nova", "--count", "4")
+    result = daemon.run("release", "nova", *as_json)
+    assert result.exit_code == 0
+    assert "note: 'nova' keeps its recorded hugepages (4 x 2M on node0): 'epa-orchestrator hugepages " in result.stderr
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])

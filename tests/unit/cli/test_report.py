@@ -77,6 +77,13 @@ def test_report_to_a_file_can_be_served(host: Command) -> None:
     assert host.text("machine", "--json", "--machine", str(path)) == shown
 
 
+def test_report_to_a_dash_is_printed(host: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(host.base)
+    assert report(host, "-").keys() == report(host).keys()
+    assert "reported to" not in host.run("report", "-").stderr
+    assert not (host.base / "-").exists()
+
+
 def test_report_has_the_devices(host: Command) -> None:
     files = report(host)["recording"]["files"]
     assert files["bus/pci/devices/0000:17:00.0/numa_node"] == "1"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from epa_orchestrator.cli.times import format_time, parse_time
+from epa_orchestrator.cli.times import format_time, parse_time, short_times
 
 #: 2026-11-27 14:30:05 UTC, which is 15:30:05 in the zone of the tests.
 NOW = 1_795_789_805.75
@@ -46,7 +46,18 @@ def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("-1h30min", "2026-11-27 14:00:05 CET"),
         ("-5m", "2026-11-27 15:25:05 CET"),
         ("+1w", "2026-12-04 15:30:05 CET"),
+        ("2h", "2026-11-27 13:30:05 CET"),
+        ("1d 12h", "2026-11-26 03:30:05 CET"),
         ("@1795789630", "2026-11-27 15:27:10 CET"),
+        ("11-26 14:30:09", "2026-11-26 14:30:09 CET"),
+        ("2026-11-27 15:06:31 UTC", "2026-11-27 16:06:31 CET"),
+        ("2026-11-27T15:06:31Z", "2026-11-27 16:06:31 CET"),
+        ("2026-11-27T15:06:31.250Z", "2026-11-27 16:06:31 CET"),
+        ("2026-11-27T15:06:31+01:00", "2026-11-27 15:06:31 CET"),
+        ("2026-11-27 15:06:31 -0530", "2026-11-27 21:36:31 CET"),
+        ("2026-11-27 15:06:31 CET", "2026-11-27 15:06:31 CET"),
+        ("2026-10-25 02:30:00 CEST", "2026-10-25 02:30:00 CEST"),
+        ("2026-10-25 02:30:00 CET", "2026-10-25 02:30:00 CET"),
     ],
 )
 def test_a_time_is_understood(text: str, expected: str) -> None:
@@ -56,7 +67,7 @@ def test_a_time_is_understood(text: str, expected: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        *("", "noon", "2h", "ago", "-", "-h", "-2", "-2x", "2026", "2026-11", "2026-13-01", "2026-02-30", "25:00"),
+        *("", "noon", "ago", "-", "-h", "-2", "-2x", "2026", "2026-11", "2026-13-01", "2026-02-30", "25:00"),
         *(
             "14:60",
             "14",
@@ -75,3 +86,17 @@ def test_anything_else_is_refused_with_examples(text: str) -> None:
     with pytest.raises(ValueError, match="is not a time: write it as 2026-11-26, ") as caught:
         parse_time(text, NOW)
     assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["14:30", "15:00:01"], (["14:30:00", "15:00:01"], "CET")),
+        (["2026-11-26 14:30", "15:00:01"], (["11-26 14:30:00", "11-27 15:00:01"], "CET")),
+        (["2025-11-26 14:30"], (["2025-11-26 14:30:00"], "CET")),
+        (["2026-7-1 14:30", "15:00"], (["2026-07-01 14:30:00 CEST", "2026-11-27 15:00:00 CET"], None)),
+        ([], ([], None)),
+    ],
+)
+def test_short_times_have_what_tells_them_apart(texts: list[str], expected: tuple[list[str], str | None]) -> None:
+    assert short_times([parse_time(text, NOW) for text in texts], NOW) == expected

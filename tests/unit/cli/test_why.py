@@ -34,7 +34,7 @@ def test_why_a_service_has_its_cpus(asked: Daemon) -> None:
     assert lines[0] == "'nova' holds 3 CPUs: 2-4 (pool isolated, legacy, NUMA node 0, 1 L3 domain)."
     assert "It has CPUs 2-4 since " in lines[3]
     assert lines[4].endswith(": nothing -> 2-4")
-    assert lines[5].startswith("  request: allocate_cores num_of_cores=3")
+    assert lines[5].startswith("  request: allocate count=3")
     assert lines[6].endswith(f", pid {os.getpid()}, uid {os.geteuid()}")
     assert lines[7].startswith("  decided by: Only NUMA node 0 is possible")
     assert lines[8] == "  settings then: reserved-cpus=7; they are the same now"
@@ -42,8 +42,8 @@ def test_why_a_service_has_its_cpus(asked: Daemon) -> None:
 
 
 def test_why_names_who_else_is_on_the_cores(asked: Daemon) -> None:
-    assert "On its cores: 'ovs' has CPUs 5." in asked.text("why", "nova")
-    assert "On its core 4-5: 'nova' has CPUs 4." in asked.text("why", "--cpu", "5")
+    assert "On its cores: 'ovs' has CPU 5." in asked.text("why", "nova")
+    assert "On its core 4-5: 'nova' has CPU 4." in asked.text("why", "--cpu", "5")
 
 
 @pytest.mark.parametrize(
@@ -69,6 +69,14 @@ def test_why_of_hugepages(asked: Daemon) -> None:
     text = asked.text("why", "pages")
     assert text.startswith("'pages' holds no CPUs.\nIt has 4 hugepages of 2M on NUMA node 0.\n")
     assert "decided by: 4 hugepages fit into the " in text
+
+
+def test_why_tells_the_changes_of_hugepages(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "1")
+    daemon.run("hugepages", "nova", "--count", "4")
+    text = daemon.text("why", "nova")
+    assert "  nova: nothing -> 4 x 2M on node 0  (hugepages by " in text
+    assert "Nothing has changed" not in text
 
 
 def test_why_of_a_misspelt_service_names_the_right_one(asked: Daemon) -> None:

@@ -194,6 +194,11 @@ def test_others_take_no_place_of_root(state: State, monkeypatch: pytest.MonkeyPa
     assert served(state, monkeypatch, 7, 8, 9, 10, 0) == [7, 0, 8, 9]
 
 
+def test_the_places_of_root_are_bounded(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "_MOST_WAITING", 20)
+    assert served(state, monkeypatch, *[0] * 30) == [0] * 21
+
+
 def test_a_client_that_has_left_takes_no_time(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     assert served(state, monkeypatch, 7, 8, 9, is_gone=lambda number: number == 1) == [7, 9]
 

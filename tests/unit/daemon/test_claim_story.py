@@ -159,6 +159,25 @@ def test_a_service_with_hugepages_only_has_their_event(past: Past) -> None:
     assert answer["granted"]["after"]["hugepages"] == 4
 
 
+def test_changes_of_hugepages_are_told_with_those_of_cpus(past: Past) -> None:
+    past.set("a", "2")
+    past.apply(Change(pages=PagesChange("a", (0, 2048), 0, 4)))
+    past.apply(Change(pages=PagesChange("a", (0, 2048), 4, 6)))
+    answer = past.ask(service_name="a")
+    assert answer["granted"]["id"] == 1
+    assert [event["after"]["hugepages"] for event in answer["changes"]] == [4, 6]
+    assert past.ask(cpu=2)["changes"] == []
+
+
+def test_a_hugepage_record_has_the_event_that_made_it(past: Past) -> None:
+    past.apply(Change(pages=PagesChange("a", (0, 2048), 0, 4)))
+    past.apply(Change(pages=PagesChange("a", (1, 2048), 0, 2)))
+    past.apply(Change(pages=PagesChange("a", (1, 2048), 2, 0)))
+    answer = past.ask(service_name="a")
+    assert answer["granted"]["id"] == 1
+    assert [event["id"] for event in answer["changes"]] == [2, 3]
+
+
 def test_a_service_that_holds_nothing_has_its_last_changes(past: Past) -> None:
     past.set("a", "2")
     past.set("a", "")

@@ -77,11 +77,15 @@ def test_hugepages() -> None:
     fields = {"service_name": "a", "node_id": 0, "size_kb": 2048}
     asked = validate({"action": "allocate_hugepages", "hugepages_requested": 4, **fields})
     assert isinstance(asked, AllocateHugepages)
-    expected = "4 hugepages fit into the 10 of 2048 KiB on NUMA node 0 that the service could have."
+    expected = "4 hugepages fit into the 10 of 2M on NUMA node 0 that the service could have."
     assert sentences.of_hugepages(asked, 10) == expected
+    one = validate({"action": "allocate_hugepages", "hugepages_requested": 1, **fields, "size_kb": 1_048_576})
+    assert isinstance(one, AllocateHugepages)
+    expected = "1 hugepage fits into the 10 of 1G on NUMA node 0 that the service could have."
+    assert sentences.of_hugepages(one, 10) == expected
     removed = validate({"action": "allocate_hugepages", "hugepages_requested": -1, **fields})
     assert isinstance(removed, AllocateHugepages)
-    expected = "The service removes its record of hugepages of 2048 KiB on NUMA node 0."
+    expected = "The service removes its record of hugepages of 2M on NUMA node 0."
     assert sentences.of_hugepages(removed, 10) == expected
 
 

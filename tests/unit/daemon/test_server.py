@@ -26,7 +26,7 @@ from epa_orchestrator.daemon.server import Server
 from epa_orchestrator.daemon.shared import ConnectionLimits
 from epa_orchestrator.daemon.socket_file import BACKLOG
 from epa_orchestrator.daemon.watchers import Watchers
-from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
+from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.readings import Reading
 from epa_orchestrator.protocol.requests import Request
 
@@ -52,8 +52,9 @@ class Answering:
         return bool(self.waiting)
 
     def submit(
-        self, request: Request, _peer: Peer, reply: Callable[[bytes], None], _names: PeerNames = UNNAMED
+        self, request: Request, _peer: Peer, reply: Callable[[bytes], None], _: object, is_gone: Callable[[], bool]
     ) -> None:
+        self.is_gone = is_gone
         if isinstance(request, Reading):
             reply(self.answer)
         else:
@@ -154,6 +155,23 @@ def test_waiting_changes_leave_room_for_readings(path: Path) -> None:
             b.connect(CHANGE)
             await settle()
             assert len(b.orchestrator.waiting) == 1
+
+    asyncio.run(run())
+
+
+def test_a_client_is_gone_when_it_has_closed_its_socket(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path) as b:
+            client = b.connect(CHANGE)
+            await settle()
+            client.shutdown(socket.SHUT_WR)  # it still reads
+            assert not b.orchestrator.is_gone()
+            client.close()
+            assert b.orchestrator.is_gone()
+            b.orchestrator.commit()
+            b.connect()  # gets the descriptor that was free
+            await settle()
+            assert b.orchestrator.is_gone()
 
     asyncio.run(run())
 

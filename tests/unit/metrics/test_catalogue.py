@@ -12,7 +12,7 @@ import pytest
 
 from epa_orchestrator.allocation.refusal import RefusalRule
 from epa_orchestrator.metrics.catalogue import CATALOGUE, MOST_SERVICES, OTHER_SERVICES, Metric
-from epa_orchestrator.metrics.counts import ANSWER_SECONDS, BATCH_REQUESTS, COMMIT_SECONDS, Reason
+from epa_orchestrator.metrics.counts import ANSWER_SECONDS, BATCH_REQUESTS, COMMIT_SECONDS, Rule
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text("utf-8")
 
@@ -46,7 +46,7 @@ def test_document_has_no_other_metric() -> None:
 
 
 def test_document_has_every_rule_of_a_refusal() -> None:
-    rules = {rule for each in Reason.__args__ for rule in each.__args__}
+    rules = {rule for each in Rule.__args__ for rule in each.__args__}
     assert set(RefusalRule.__args__) < rules
     section = DOCUMENT.partition("## Rules of refusals")[2].partition("\n## ")[0]
     assert set(re.findall(r"^\| `([a-z-]+)`", section, re.MULTILINE)) == rules

@@ -135,6 +135,31 @@ def test_legend_names_the_services_and_only_states_that_occur() -> None:
     assert legend(read(picture)) == [(".", "free: 1"), ("A", "nova: 2"), ("B", "ovs: 1")]
 
 
+@pytest.mark.parametrize("width", [400, 1200])
+@pytest.mark.parametrize("name", ["instance-{:04x}-compute.example", "instance-{:08x}", "{:x}" + "n" * 60 + "{:x}"])
+def test_two_services_never_have_the_same_text(name: str, width: int) -> None:
+    machine = sized(512)
+    owners = [(name.format(number, number), CpuSet([number])) for number in range(312)]
+    root = read(build_picture(machine, {"claimed": CpuSet(range(312))}, owners), width)
+    entries = [each for each in root.iter(f"{SVG}g") if each.get("class") == "entry"]
+    texts = ["".join([each.text or "" for each in entry.iter(f"{SVG}text")][1:]) for entry in entries]
+    assert len(set(texts)) == len(texts) == 312
+
+
+def test_legend_says_what_the_names_have_in_common() -> None:
+    owners = [(f"instance-{number:04x}-compute.example", CpuSet([number])) for number in range(312)]
+    root = read(build_picture(sized(512), {"claimed": CpuSet(range(312))}, owners), 400)
+    assert "all services: instance-…-compute.example" in [each.text for each in root.iter(f"{SVG}text")]
+    assert legend(root)[0xA0] == ("CH", "…00a0…: 1")
+
+
+def test_description_counts_cpus_in_words() -> None:
+    machine = made_up(Shape(1, 1, 1, 2))
+    owners = [("ceph-osd", CpuSet([0])), ("ovs", CpuSet([1, 2]))]
+    root = read(build_picture(machine, {"claimed": CpuSet(range(3))}, owners))
+    assert (root.findtext(f"{SVG}desc") or "").endswith("; ceph-osd: CPU 0; ovs: CPUs 1-2")
+
+
 HOSTILE = ("</title><script>alert(1)</script>", "a&b\"'<>", "]]>", "x" * 255, "虚" * 255, "\x00\x1b\ufffe", "-->")
 
 

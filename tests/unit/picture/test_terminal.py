@@ -62,7 +62,7 @@ def test_ascii_only() -> None:
 +--------------------------------+ +--------------------------------+
 
 . free 3
-A k?se 1
+A k\\xe4se 1
 
 hugepages  # recorded  x in use by others or reserved  . free
 node 1   2M  #################xxxxxxx.......  2 recorded  1 others  1 free  of 4"""
@@ -190,3 +190,55 @@ def test_drawing_takes_little_time(cpus: int, seconds: float) -> None:
     before = time.process_time()
     terminal.draw(scene(machine, names), 120)
     assert time.process_time() - before < seconds
+
+
+def on_screen(picture: Picture, columns: int, most: int) -> list[str]:
+    return [line.plain for line in terminal.draw_on_screen(picture, columns, most)]
+
+
+def test_a_drawing_that_fits_is_as_detailed_as_elsewhere() -> None:
+    picture = scene(sized(8))
+    assert "\n".join(on_screen(picture, 80, 23)) == drawn(picture)
+
+
+def test_48_cpus_are_whole_on_a_screen_of_24_lines() -> None:
+    lines = on_screen(scene(sized(48), ("ovs-dpdk", "vm-a", "vm-b")), 80, 23)
+    text = "\n".join(lines)
+    assert len(lines) <= 23
+    assert "more lines" not in text
+    assert "A ovs-dpdk 1" in text
+    assert "node 0   1G" in text
+    assert text.count("┗") == 2
+    assert "L3" not in text
+
+
+def test_a_machine_that_does_not_fit_shows_its_legend_first() -> None:
+    lines = on_screen(scene(sized(512)), 80, 23)
+    assert len(lines) == 23
+    assert lines[0].startswith("512 CPUs: ")
+    legend = lines.index("A ovs 1     B vm-2 2    C vm-10 2")
+    assert legend < next(number for number, line in enumerate(lines) if line.startswith("┏"))
+    assert re.fullmatch(r"\(\d+ more lines\)", lines[-1])
+
+
+def test_the_number_of_missing_lines_is_true() -> None:
+    picture = scene(sized(512))
+    missing = int(re.findall(r"\d+", on_screen(picture, 80, 23)[-1])[0])
+    assert "more lines" not in on_screen(picture, 80, 22 + missing)[-1]
+    assert on_screen(picture, 80, 22 + missing - 1)[-1] == "(2 more lines)"
+
+
+@pytest.mark.parametrize("most", [1, 5, 10, 23, 40, 60])
+@pytest.mark.parametrize("columns", [40, 80, 120, 200])
+@pytest.mark.parametrize("cpus", [8, 48, 512])
+def test_a_screen_is_never_exceeded(cpus: int, columns: int, most: int) -> None:
+    lines = terminal.draw_on_screen(scene(sized(cpus)), columns, most)
+    assert len(lines) <= most
+    assert max(line.cell_len for line in lines) <= columns
+
+
+def test_drawing_on_a_screen_takes_little_time() -> None:
+    picture = scene(sized(4096), tuple(f"vm-{number}" for number in range(200)))
+    before = time.process_time()
+    terminal.draw_on_screen(picture, 80, 23)
+    assert time.process_time() - before < 3
