@@ -21,7 +21,7 @@ from prometheus_client.registry import CollectorRegistry
 from epa_orchestrator import __version__
 from epa_orchestrator.metrics import catalogue
 from epa_orchestrator.metrics.catalogue import CATALOGUE, Metric
-from epa_orchestrator.metrics.counts import NO_ACTION, Counts, Histogram, Outcome, Reason
+from epa_orchestrator.metrics.counts import NO_ACTION, Counts, Histogram, Outcome, Rule
 from epa_orchestrator.metrics.figures import Figure, Figures, View
 from epa_orchestrator.protocol.requests import Request
 
@@ -38,7 +38,7 @@ _ACTIONS: Final[tuple[str, ...]] = tuple(
 _NO_REQUESTS: Final[dict[tuple[str, str], int]] = dict.fromkeys(
     product(_ACTIONS, get_args(Outcome)), 0
 ) | dict.fromkeys(product([NO_ACTION], ["refused", "denied", "failed"]), 0)
-_NO_REFUSALS: Final[dict[str, int]] = {rule: 0 for rules in get_args(Reason) for rule in get_args(rules)}
+_NO_REFUSALS: Final[dict[str, int]] = {rule: 0 for rules in get_args(Rule) for rule in get_args(rules)}
 
 
 class Exposition:
