@@ -42,6 +42,8 @@ from epa_orchestrator.units import count_of
 _MOST_DECISIONS: Final = 4000
 #: Up to this number of claims, all plans are compared; of more claims the first plan that works is taken.
 _ALL_COMPARED: Final = 3
+#: The most services that the sentence about a plan names.
+_MOST_NAMED: Final = 5
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,16 @@ class Move(NamedTuple):
     claim: Claim
     to: CpuSet
     how: Movable
+
+    @property
+    def lost_wish(self) -> str | None:
+        """A sentence if the claim has fewer CPUs then in the NUMA node that its service asked to be near."""
+        near, machine = self.claim.wishes.near, self.how.pool.machine
+        node = machine.node(near) if machine is not None and near is not None else None
+        if node is None or len(self.to & node.cpus) >= len(self.claim.cpus & node.cpus):
+            return None
+        leaves = "partly leaves" if self.to & node.cpus else "leaves"
+        return f"'{self.claim.service}' {leaves} NUMA node {near}, which it asked to be near"
 
 
 class Room(NamedTuple):
@@ -300,6 +312,10 @@ class _Search:
         number = len(plan.moves)
         fewer = "" if number == 1 else ", and no fewer do" if fewest else "; fewer may do, as not all were tried"
         sentence = f"Moving {count_of(number, 'claim')} makes room{fewer}. The request would get CPUs {plan.grant.cpus}"
+        lost_wishes = [lost for each in plan.moves if (lost := each.lost_wish) is not None]
+        sentence = ". ".join([sentence, *lost_wishes[:_MOST_NAMED]])
+        if (more := len(lost_wishes) - _MOST_NAMED) > 0:
+            sentence += f". So do {count_of(more, 'other service')}"
         return Room(plan.moves, plan.before_request, plan.grant, fewest or number == 1, self._tried, sentence)
 
     def _not_found(self) -> Room:

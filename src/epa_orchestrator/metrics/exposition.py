@@ -9,7 +9,8 @@ Importing this module imports prometheus_client, which takes 0.1 s and some MiB:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from itertools import product
+from typing import Final, get_args
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.exposition import choose_encoder, generate_latest
@@ -20,13 +21,24 @@ from prometheus_client.registry import CollectorRegistry
 from epa_orchestrator import __version__
 from epa_orchestrator.metrics import catalogue
 from epa_orchestrator.metrics.catalogue import CATALOGUE, Metric
-from epa_orchestrator.metrics.counts import Counts, Histogram
+from epa_orchestrator.metrics.counts import NO_ACTION, Counts, Histogram, Outcome, Rule
 from epa_orchestrator.metrics.figures import Figure, Figures, View
+from epa_orchestrator.protocol.requests import Request
 
 CONTENT_TYPE: Final = choose_encoder("")[1]
 
 #: The labels of a histogram, and its values.
 _Histograms = dict[Metric, list[tuple[tuple[str, ...], Histogram]]]
+
+
+_ACTIONS: Final[tuple[str, ...]] = tuple(
+    [get_args(model.model_fields["action"].annotation)[0] for model in get_args(Request)]
+)
+#: 0 for each label set: Prometheus' increase() does not see the step with which a series begins.
+_NO_REQUESTS: Final[dict[tuple[str, str], int]] = dict.fromkeys(
+    product(_ACTIONS, get_args(Outcome)), 0
+) | dict.fromkeys(product([NO_ACTION], ["refused", "denied", "failed"]), 0)
+_NO_REFUSALS: Final[dict[str, int]] = {rule: 0 for rules in get_args(Rule) for rule in get_args(rules)}
 
 
 class Exposition:
@@ -74,9 +86,11 @@ def _histogram_family(metric: Metric, found: Iterable[tuple[tuple[str, ...], His
 
 def _count_figures(counts: Counts) -> Iterator[Figure]:
     yield Figure(catalogue.BUILD_INFO, (__version__,), 1)
-    for labels, count in sorted(counts.requests.copy().items()):  # the event loop may add a key meanwhile
+    for labels, count in sorted(
+        (_NO_REQUESTS | counts.requests.copy()).items()
+    ):  # the event loop may add a key meanwhile
         yield Figure(catalogue.REQUESTS, labels, count)
-    for rule, count in sorted(counts.refusals.copy().items()):
+    for rule, count in sorted((_NO_REFUSALS | counts.refusals.copy()).items()):
         yield Figure(catalogue.REFUSALS, (rule,), count)
     yield Figure(catalogue.FAILED_COMMITS, (), counts.failed_commits)
     yield Figure(catalogue.REFUSED_CONNECTIONS, (), counts.refused_connections)

@@ -90,10 +90,14 @@ class Figures:
 
 
 def _cpus(ledger: Ledger, pools: Pools) -> Iterator[Figure]:
-    """The CPUs of each pool, NUMA node and state. Zeros too, so that no series ends when a state is empty."""
+    """The CPUs of each pool, NUMA node and state. Zeros too, so that no series ends when a state is empty.
+
+    Reserved CPUs count in the pool in which they would be otherwise.
+    """
     owned_in_general = ledger.owned["general"].mask
-    isolated = pools.isolated.configured.mask & ~owned_in_general | ledger.owned["isolated"].mask
-    general = ((pools.general.configured.mask if pools.general else 0) | owned_in_general) & ~isolated
+    kernel_isolated = pools.machine.isolated.mask if pools.machine is not None else 0
+    isolated = kernel_isolated & ~owned_in_general | ledger.owned["isolated"].mask
+    general = (pools.settings.cpu_pool.mask | owned_in_general) & ~isolated
     by_state = cpu_states(ledger, pools)
     for node, cpus in _nodes(pools):
         places = [("isolated", cpus & isolated, _IN_POOL), (NONE, cpus & ~isolated & ~general, _WITHOUT_POOL)]

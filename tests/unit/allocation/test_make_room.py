@@ -50,7 +50,9 @@ def test_a_request_for_one_node_moves_the_claim_that_is_in_it() -> None:
     room = host.room(host.wanted("new", 4, wishes=ONE_NODE))
     assert moves(room) == {"a": ("0-1", "6-7")}
     assert (room.grant and str(room.grant.cpus), room.exact) == ("0-3", True)
-    assert room.sentence == "Moving 1 claim makes room. The request would get CPUs 0-3"
+    assert room.sentence == (
+        "Moving 1 claim makes room. The request would get CPUs 0-3. 'a' leaves NUMA node 0, which it asked to be near"
+    )
 
 
 def test_names_in_natural_order_decide_between_equal_plans() -> None:
@@ -77,7 +79,19 @@ def test_two_claims_move_where_one_does_not_suffice() -> None:
     host.hold(host.wanted("d", 1, wishes=Wishes(near=1)))
     room = host.room(host.wanted("new", 4, wishes=ONE_NODE))
     assert moves(room) == {"a": ("0", "6"), "b": ("1", "7")}
-    assert room.sentence == "Moving 2 claims makes room, and no fewer do. The request would get CPUs 0-3"
+    assert room.sentence == (
+        "Moving 2 claims makes room, and no fewer do. The request would get CPUs 0-3. 'a' leaves NUMA node 0, which it"
+        " asked to be near. 'b' leaves NUMA node 0, which it asked to be near"
+    )
+
+
+def test_a_plan_names_at_most_five_lost_wishes() -> None:
+    host = Host.of(Shape(packages=2, cores_per_l3=8, threads_per_core=1, isolated="0-15"))
+    for number in range(7):
+        host.hold(host.wanted(f"vm-{number}", 1, policy="non-preemptive", wishes=Wishes(near=0)))
+    room = host.room(host.wanted("new", 8, node=0))
+    assert room.sentence.count("leaves NUMA node 0, which it asked to be near") == 5
+    assert room.sentence.endswith(". So do 2 other services")
 
 
 def test_a_claim_that_asked_for_the_node_does_not_leave_it() -> None:

@@ -58,9 +58,15 @@ def test_cpus_count_by_pool_node_and_state() -> None:
     }
 
 
-def test_reserved_cpus_are_in_no_pool() -> None:
-    found = shown(catalogue.CPUS, pools=pools_of(reserved_cpus="7"))
-    assert found[("none", "1", "reserved")] == 1
+def test_reserved_cpus_count_in_the_pool_in_which_they_would_be() -> None:
+    found = shown(catalogue.CPUS, pools=pools_of(reserved_cpus="0,1,7", cpu_pool="1"))
+    reserved = {labels[:2] for labels in found if labels[2] == "reserved"}
+    assert reserved == {("none", "0"), ("general", "0"), ("isolated", "1")}
+
+
+def test_offline_cpus_count_in_their_pool() -> None:
+    found = shown(catalogue.CPUS, pools=pools_of(Shape(packages=2, cores_per_l3=4, isolated="2-7", offline="7")))
+    assert found[("isolated", "none", "offline")] == 1
 
 
 def test_claimed_cpu_that_is_offline_is_unavailable_in_its_pool() -> None:
