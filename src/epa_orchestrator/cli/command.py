@@ -102,5 +102,5 @@ def _name_value(parameter: Any) -> None:
         parameter.metavar = parameter.metavar or _VALUES.get(parameter.name, last_word.upper())
 
 
-def _no_type(ctx: Any) -> None:  # noqa: ARG001
+def _no_type(ctx: Any) -> None:
     """Show no Python type after an argument's name."""
