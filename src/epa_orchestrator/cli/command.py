@@ -96,7 +96,11 @@ def _name_value(parameter: Any) -> None:
     """Let the help name a value by its meaning, such as FILE, instead of its Python type."""
     if parameter.param_type_name == "argument":
         parameter.metavar = parameter.metavar or parameter.name.upper()
-        parameter.display_type_rich = lambda ctx: None  # noqa: ARG005
+        parameter.display_type_rich = _no_type
     elif not parameter.is_flag:
         last_word = max(parameter.opts, key=len).rpartition("-")[2]
         parameter.metavar = parameter.metavar or _VALUES.get(parameter.name, last_word.upper())
+
+
+def _no_type(ctx: Any) -> None:
+    """Show no Python type after an argument's name."""
