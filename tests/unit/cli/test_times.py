@@ -103,7 +103,3 @@ def test_short_times_have_what_tells_them_apart(texts: list[str], expected: tupl
 
 def test_no_times_have_no_zone() -> None:
     assert short_times([], NOW) == ([], None)
-
-
-def test_no_times_have_no_zone() -> None:
-    assert short_times([], NOW) == ([], None)
