@@ -23,6 +23,7 @@ class EpaError(Exception):
     ├── Unplaceable          a rule of placement allows no choice of CPUs
     ├── Refused              a request is not granted
     ├── ProtocolError        a request is not valid
+    ├── SearchTooLong        the history is not searched any further for one request
     ├── StateError           the database cannot be used
     │   └── InUse            another daemon writes it
     ├── CommitError          changes could not be made durable and were undone

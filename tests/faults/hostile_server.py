@@ -60,12 +60,12 @@ class Exchange:
 
 
 class HostileServer:
-    """Serves a path, each connection in its own thread. `hostile` counts the exchanges that were not genuine."""
+    """Serves a path, each connection in its own thread. `hostile`: the actions of exchanges that were not genuine."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.behaviour: Behaviour | None = None
-        self.hostile = 0
+        self.hostile: list[str] = []
         self._ended = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
@@ -76,7 +76,7 @@ class HostileServer:
     @contextlib.contextmanager
     def behaving(self, behaviour: Behaviour) -> Generator[None]:
         """Be hostile in this way."""
-        self.behaviour, self.hostile, self._ended = behaviour, 0, threading.Event()
+        self.behaviour, self.hostile, self._ended = behaviour, [], threading.Event()
         try:
             yield
         finally:
@@ -107,13 +107,14 @@ class HostileServer:
     def _serve(self, connection: socket.socket, behaviour: Behaviour | None, ended: threading.Event) -> None:
         with connection, contextlib.suppress(OSError):  # some tests make the client give up
             connection.settimeout(30)
-            genuine = answer_to(json.loads(connection.recv(65_536))).encode()
+            request = json.loads(connection.recv(65_536))
+            genuine = answer_to(request).encode()
             if behaviour is None:
                 connection.sendall(genuine)
                 return
-            self.hostile += 1  # before the client can know
+            self.hostile.append(request["action"])  # before the client can know
             if not behaviour.serve(Exchange(connection, genuine, ended)):
-                self.hostile -= 1
+                self.hostile.remove(request["action"])
                 connection.sendall(genuine)
 
 

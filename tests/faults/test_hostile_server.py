@@ -115,6 +115,11 @@ def charm(server: HostileServer, tmp_path_factory: pytest.TempPathFactory) -> It
         yield patch
 
 
+#: How many lines about the result a command prints on stderr: what is free, the totals of two pools, what stays.
+REMARKS: Final = {"allocate": 1, "list": 4, "release": 1}
+REMARKS_WITH_JSON: Final = {"release": 1}
+
+
 def is_shown_as_one_line(text: str) -> bool:
     return text.isprintable() and 0 < len(text) < 20_000
 
@@ -178,9 +183,11 @@ class Result:
             assert is_shown_as_one_line(self.stderr[:-1]), shown
             assert self.stdout == "" or self.words[0] == "explain" or self._printed_error(), shown
         elif self.code == 0:
-            says = self.words[0] == "allocate" and "--json" not in self.words
-            assert len(self.stderr.splitlines()) == says, shown
-            assert is_shown_as_one_line(self.stderr.rstrip("\n")) or not says, shown
+            lines = self.stderr.splitlines()
+            remarks = REMARKS_WITH_JSON if "--json" in self.words else REMARKS
+            most = remarks.get(self.words[0], 0)
+            assert len(lines) <= most, shown
+            assert all(is_shown_as_one_line(line) for line in lines), shown
 
     def _printed_error(self) -> bool:
         """Whether stdout has the same sentence as JSON, as with --json."""
@@ -265,7 +272,8 @@ def test_command_survives_hostile_answers(
     for number, words in enumerate(COMMANDS):
         with server.behaving(behaviour):
             result = run(server, [*words, *(["--json"] if number % 2 else [])])
-            result.check({EXIT_CODES[expected(behaviour, server)]})
+            is_only_the_note = words[0] == "release" and set(server.hostile) == {"get_memory_info"}
+            result.check({0 if is_only_the_note else EXIT_CODES[expected(behaviour, server)]})
 
 
 @pytest.mark.parametrize("number", range(len(COMMANDS)), ids=map(" ".join, COMMANDS))

@@ -46,7 +46,7 @@ _MOST_SECONDS: Final = 5.0
 _MAX_ANSWER_BYTES: Final = 2 * 1024 * 1024
 
 
-class _TookLong(EpaError):
+class SearchTooLong(EpaError):
     """A search that ends because its time is over."""
 
 
@@ -157,7 +157,7 @@ class _Job:
                 send(self.reply, self._found, self.peer, self.request, "served")
             case Refused():
                 self._refuse(str(error), error.rule)
-            case _TookLong():
+            case SearchTooLong():
                 self._refuse(str(error), "timeout")
             case SysfsError():
                 self._refuse(str(error), "host")
@@ -173,7 +173,7 @@ class _Job:
 
     def _check_time(self) -> None:
         if time.monotonic() >= self.ends_at:
-            raise _TookLong(
+            raise SearchTooLong(
                 f"The history was searched for {_MOST_SECONDS:g} seconds, which is the limit: ask for less, for example"
                 " with since, or try again later"
             )

@@ -187,10 +187,10 @@ async def _serve(locations: Locations, settings: Settings, state: State, host: H
         stopped = _handle_signals(_Reload(locations, orchestrator, metrics))
         keeper = SocketKeeper(server, SocketFile(locations.socket_path))
         _tune_garbage_collector()
+        metrics.use(orchestrator.settings.metrics_port)  # before the first request, which counts too
         await _start_serving(keeper)
         log.info("serving at %s", locations.socket_path)
         log.info("the claims on %s are kept in %s", locations.sysfs_name, locations.state_directory)
-        metrics.use(orchestrator.settings.metrics_port)
         tasks = [asyncio.ensure_future(job) for job in _background(keeper)]
         systemd.notify("READY=1")
         await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
