@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from epa_orchestrator.picture.palette import CUT, columns_of, shorten
 
-#: The least columns of text for which names get one more column beside each other.
+#: The least width of a column of names (columns of text): names get one more column only if each stays this wide.
 _LEAST: Final = 8
 #: The lines of a long name; its middle is left out, unless two names would look the same.
 _LINES: Final = 2

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Reading: finds events in the database, newest first, while another process or thread may write it.
+"""Reading: finds events in the database, the newest or the oldest first, while another process or thread may write it.
 
 A filter may have to look at every event. So the events are read in pieces, each in a transaction of its own: the log of
 the database (WAL) begins from the start only while nobody reads, and would grow during a long one. Between the pieces

@@ -122,10 +122,10 @@ def test_failure_is_json_if_asked_for(host: Command) -> None:
 
 
 def test_the_snap_says_where_it_may_write(host: Command) -> None:
-    host.environment |= {"SNAP_NAME": "epa-orchestrator", "SNAP_USER_COMMON": "/root/snap/epa-orchestrator/common"}
+    host.environment |= {"SNAP_NAME": "epa-orchestrator", "SNAP_USER_COMMON": "/home/me/snap/epa-orchestrator/common"}
     result = host.run("report", str(host.base / "missing" / "x.json"))
     assert result.exit_code == 1
-    assert "the snap may write below /root/snap/epa-orchestrator/common" in result.stderr
+    assert "the snap may write below /home/me/snap/epa-orchestrator/common" in result.stderr
 
 
 def test_report_has_no_environment(host: Command) -> None:
