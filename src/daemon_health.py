@@ -16,6 +16,7 @@ from epa_orchestrator.client.checks import is_same_name
 from epa_orchestrator.client.client import Client, DaemonError
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.protocol.answers import Listing, MemoryAnswer
+from epa_orchestrator.units import count_of, format_size, named_cpus
 from errors import CharmError
 
 SNAP: Final = "epa-orchestrator"
@@ -138,11 +139,11 @@ def release(service: str) -> list[str]:
             for claim in listing.allocations:
                 if is_same_name(claim.service_name, service):
                     client.allocate(claim.service_name, -1, listing.pool)
-                    released.append(f"CPUs {claim.allocated_cores} of pool {listing.pool}")
+                    released.append(f"{named_cpus(claim.allocated_cores)} of pool {listing.pool}")
         for node, name, size_kb, count in held.records:
             if is_same_name(name, service):
                 client.set_hugepages(name, int(node.removeprefix("node")), size_kb, -1)
-                released.append(f"{count} hugepages of {size_kb} KiB on {node}")
+                released.append(f"{count_of(count, 'hugepage')} of {format_size(size_kb)} on {node}")
     except DaemonError as error:
         raise CharmError(f"released {', '.join(released) or 'nothing'}, then failed: {error}") from error
     return released

@@ -13,6 +13,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.discovery import MachineError, read_machine
 from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError, SysfsTree
+from epa_orchestrator.units import cpus_are
 
 _DETECT_VIRT: Final = "/usr/bin/systemd-detect-virt"
 
@@ -58,7 +59,7 @@ class Isolation:
             return []
         notes: list[str] = []
         if offline := self.machine.isolated - self.machine.online:
-            notes.append(f"CPUs {offline} are isolated but offline")
+            notes.append(f"{cpus_are(str(offline))} isolated but offline")
         split = [core.cpus for core in self.machine.cores if core.cpus & self.isolated and core.cpus - self.isolated]
         if split:
             notes.append(f"only some threads of these cores are isolated: {', '.join(map(str, split))}")

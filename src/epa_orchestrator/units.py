@@ -49,3 +49,8 @@ def count_of(count: int, noun: str) -> str:
 def named_cpus(cpus: str) -> str:
     """A CPU list with its noun: `CPU 2`, `CPUs 2-3`."""
     return f"CPU {cpus}" if cpus.isdecimal() else f"CPUs {cpus}"
+
+
+def cpus_are(cpus: str) -> str:
+    """A CPU list as the subject of a sentence with its verb: `CPU 2 is`, `CPUs 2-3 are`."""
+    return f"{named_cpus(cpus)} {'is' if cpus.isdecimal() else 'are'}"

@@ -142,7 +142,7 @@ def test_actions_show_release_and_refresh(installed: Unit, host: Host) -> None:
     assert host.client.list_allocations().total_allocated_cpus == 2
     outcome = installed.action("release", service="nova", confirm=True)
     assert outcome.failure is None
-    assert outcome.results["text"] == "released CPUs 2-3 of pool isolated, 16 hugepages of 2048 KiB on node0"
+    assert outcome.results["text"] == "released CPUs 2-3 of pool isolated, 16 hugepages of 2M on node0"
     assert host.client.list_allocations().total_allocated_cpus == 0
 
     outcome = installed.action("refresh-snap")

@@ -244,7 +244,7 @@ def test_genuine_answers_are_accepted(server: HostileServer, charm: pytest.Monke
         run(server, [*words, "--json"]).check({0})
     assert {name: charm_says(act) for name, act in CHARM.items()} == dict.fromkeys(CHARM)
     assert daemon_health.holdings().services == ["a", "g"]
-    assert daemon_health.release("a") == ["CPUs 2-3 of pool isolated", "4 hugepages of 2048 KiB on node0"]
+    assert daemon_health.release("a") == ["CPUs 2-3 of pool isolated", "4 hugepages of 2M on node0"]
     assert (check_reason_to_keep_snap() or "").startswith("CPUs or hugepages are still held by a, g")
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.units import count_of, format_memory, format_size, named_cpus, parse_size
+from epa_orchestrator.units import count_of, cpus_are, format_memory, format_size, named_cpus, parse_size
 
 SIZES = {
     "2048": 2048,
@@ -70,3 +70,7 @@ def test_one_has_no_plural() -> None:
 
 def test_one_cpu_has_no_plural() -> None:
     assert (named_cpus("2"), named_cpus("2-3"), named_cpus("2,4")) == ("CPU 2", "CPUs 2-3", "CPUs 2,4")
+
+
+def test_verb_agrees_with_the_number_of_cpus() -> None:
+    assert (cpus_are("2"), cpus_are("2-3")) == ("CPU 2 is", "CPUs 2-3 are")

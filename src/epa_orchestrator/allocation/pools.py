@@ -15,6 +15,7 @@ from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.machine import Cores, Machine
 from epa_orchestrator.names import PoolName
 from epa_orchestrator.placement.topology import Outside, Topology, build_topology
+from epa_orchestrator.units import cpus_are
 
 #: How many topologies a pool keeps, of hosts on which claimed CPUs are offline.
 _MAX_TOPOLOGIES: Final = 16
@@ -132,8 +133,8 @@ class Pools:
             return general.problem
         offline = (general.configured & self.machine.present) - self.machine.online
         reserved = self.settings.cpu_pool & self.settings.reserved_cpus
-        reasons = [f"{_which(offline)} offline (bring them online)"] if offline else []
-        reasons += [f"{_which(reserved)} reserved (take them out of reserved-cpus)"] if reserved else []
+        reasons = [f"{cpus_are(str(offline))} offline (bring them online)"] if offline else []
+        reasons += [f"{cpus_are(str(reserved))} reserved (take them out of reserved-cpus)"] if reserved else []
         return f"{NO_GENERAL_CPUS}: {' and '.join(reasons)}; or name others in cpu-pool" if reasons else None
 
     @property
@@ -158,10 +159,6 @@ class Pools:
     def configured(self) -> CpuSet:
         """All CPUs of the pools, offline ones too."""
         return self.isolated.configured | (self.general.configured if self.general else EMPTY)
-
-
-def _which(cpus: CpuSet) -> str:
-    return f"CPU {cpus} is" if len(cpus) == 1 else f"CPUs {cpus} are"
 
 
 def build_pools(machine: Machine | None, problem: str | None, settings: Settings, cores: Cores | None = None) -> Pools:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from epa_orchestrator.allocation.claims import Change, Claim
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import printable
-from epa_orchestrator.units import count_of
+from epa_orchestrator.units import count_of, named_cpus
 
 #: The most bytes of JSON that name services and CPUs: the longest name (255 characters of four bytes) with its CPUs
 #: fits. The first service is always named.
@@ -29,13 +29,13 @@ class Taken(NamedTuple):
         return bool(self.services)
 
     def __str__(self) -> str:
-        """Words such as "CPUs 2 from 'nova', CPUs 3-4 from 'ceph'", printable on one line."""
-        words = [f"CPUs {cpus} from '{printable(service)}'" for service, cpus in self.services.items()]
+        """Words such as "CPU 2 from 'nova', CPUs 3-4 from 'ceph'", printable on one line."""
+        words = [f"{named_cpus(cpus)} from '{printable(service)}'" for service, cpus in self.services.items()]
         return ", ".join([*words, self.words_about_others()] if self.others else words)
 
     def words_about_others(self) -> str:
         """Words about those who are not named, such as "CPUs 5-9 from 3 other services"."""
-        return f"CPUs {self.other_cpus} from {count_of(self.others, 'other service')}"
+        return f"{named_cpus(str(self.other_cpus))} from {count_of(self.others, 'other service')}"
 
 
 NOTHING_TAKEN: Final = Taken({})

@@ -31,7 +31,7 @@ from epa_orchestrator.cli.options import (
     UncoreCacheAlignmentOption,
 )
 from epa_orchestrator.cli.output import EXIT_REFUSED, Misuse, fail, print_json, say, warn
-from epa_orchestrator.units import count_of
+from epa_orchestrator.units import count_of, named_cpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,7 +158,7 @@ def explain(
     if json_:
         print_json(_as_sent(answer))
     elif answer.explanation is not None:
-        say(f"{service} would get CPUs {cpus}")
+        say(f"{service} would get {named_cpus(cpus)}")
         _show_explanation(answer.explanation, refused=False)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from epa_orchestrator.cli.output import fail, say
+from epa_orchestrator.units import named_cpus
 
 #: The most characters of the services that a question or an error names: a server may send names without end.
 _MOST_SHOWN: Final = 12_000
@@ -40,7 +41,7 @@ def _losses(service: str, taken: Mapping[str, str], verb: str) -> Iterator[str]:
     """Who loses what: one text for each service, and the number of those that are too many to name."""
     room = _MOST_SHOWN
     for number, (loser, cpus) in enumerate(taken.items()):
-        text = f"'{loser}' {verb} CPUs {cpus} to '{service}'"
+        text = f"'{loser}' {verb} {named_cpus(cpus)} to '{service}'"
         room -= len(text)
         if room < 0:
             yield f"{len(taken) - number} more {verb} CPUs, which --dry-run --json names"

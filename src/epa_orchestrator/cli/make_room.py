@@ -16,6 +16,7 @@ import typer
 
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.output import say
+from epa_orchestrator.units import named_cpus
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
@@ -69,7 +70,7 @@ def show_room(found: MakeRoom) -> None:
         table.add_row(move.service_name, move.from_, move.to, move.numa_nodes, move.preemption_policy)
     show(table)
     for service, cpus in found.taken.items():
-        show(f"The request would take CPUs {cpus} from '{service}'")
+        show(f"The request would take {named_cpus(cpus)} from '{service}'")
     show(_GUESTS)
     for request in found.requests:
         say(f"  {command(request)}")

@@ -63,11 +63,11 @@ def test_nothing_taken_is_false() -> None:
 
 def test_words_name_each_service_with_its_cpus() -> None:
     taken = taken_by(change(ovs=("", "2-4"), nova=("2", ""), ceph=("3-5", "5")))
-    assert str(taken) == "CPUs 3-4 from 'ceph', CPUs 2 from 'nova'"
+    assert str(taken) == "CPUs 3-4 from 'ceph', CPU 2 from 'nova'"
 
 
 def test_words_are_printable() -> None:
-    assert str(taken_by(change(ovs=("", "2"), **{"a\n\x1b": ("2", "")}))) == "CPUs 2 from 'a\ufffd\ufffd'"
+    assert str(taken_by(change(ovs=("", "2"), **{"a\n\x1b": ("2", "")}))) == "CPU 2 from 'a\ufffd\ufffd'"
 
 
 def test_one_service_with_the_longest_name_is_named() -> None:
@@ -88,4 +88,4 @@ def test_services_beyond_the_bound_are_counted_with_their_cpus() -> None:
 
 def test_one_service_beyond_the_bound_is_counted() -> None:
     taken = taken_by(change(ovs=("", "2-3"), **{LONGEST_NAME[1:] + "a": ("2", ""), LONGEST_NAME[1:] + "b": ("3", "")}))
-    assert taken.words_about_others() == "CPUs 3 from 1 other service"
+    assert taken.words_about_others() == "CPU 3 from 1 other service"

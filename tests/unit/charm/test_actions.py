@@ -82,7 +82,7 @@ def test_show_machine_shows_nodes_cores_and_hugepages(settled: Unit) -> None:
     [
         (Shape(), NO_ISOLATION),
         (Shape(isolated="0-3"), "all CPUs are isolated: none is left for the kernel and for other processes"),
-        (Shape(isolated="2-3", offline="3"), "CPUs 3 are isolated but offline"),
+        (Shape(isolated="2-3", offline="3"), "CPU 3 is isolated but offline"),
     ],
 )
 def test_show_machine_remarks_on_the_isolation(shape: Shape, remark: str, settled: Unit) -> None:

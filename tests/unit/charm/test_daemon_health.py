@@ -172,9 +172,9 @@ def test_holdings_name_all_services_with_cpus_or_hugepages(daemon: Service) -> N
 @pytest.mark.usefixtures("ours")
 def test_release_takes_all_of_one_service_only(daemon: Service) -> None:
     add_claims(daemon)
-    assert daemon_health.release("nova") == ["CPUs 2-3 of pool isolated", "16 hugepages of 2048 KiB on node0"]
+    assert daemon_health.release("nova") == ["CPUs 2-3 of pool isolated", "16 hugepages of 2M on node0"]
     assert daemon_health.holdings().services == ["ceph", "ovs-dpdk"]
-    assert daemon_health.release("ceph") == ["CPUs 0 of pool general"]
+    assert daemon_health.release("ceph") == ["CPU 0 of pool general"]
     assert daemon_health.holdings().services == ["ovs-dpdk"]
     assert daemon_health.release("nova") == []
 

@@ -131,7 +131,7 @@ def test_malformed_sysfs_file_is_named(text: str, tmp_path: Path) -> None:
     ("isolated", "offline", "notes"),
     [
         ("1,3", "", []),
-        ("1,3", "3", ["CPUs 3 are isolated but offline"]),
+        ("1,3", "3", ["CPU 3 is isolated but offline"]),
         ("3", "", ["only some threads of these cores are isolated: 1,3"]),
         ("2-3", "", ["only some threads of these cores are isolated: 0,2, 1,3"]),
         ("0-3", "", ["all CPUs are isolated: none is left for the kernel and for other processes"]),
@@ -143,7 +143,7 @@ def test_malformed_sysfs_file_is_named(text: str, tmp_path: Path) -> None:
         (
             "2-3",
             "2",
-            ["CPUs 2 are isolated but offline", "only some threads of these cores are isolated: 1,3"],
+            ["CPU 2 is isolated but offline", "only some threads of these cores are isolated: 1,3"],
         ),
     ],
 )

@@ -151,7 +151,7 @@ def test_request_is_refused_when_other_cpus_would_be_taken_by_now(daemon: Daemon
 
     code, _, shown = daemon.on_terminal("allocate", "ovs", "2", "--numa-node", "0", answer=answer)
     assert code == 1
-    assert "'ceph' would lose CPUs 6 to 'ovs'" in shown
+    assert "'ceph' would lose CPU 6 to 'ovs'" in shown
     assert "would take CPUs 6-7 from 'ceph'" in shown
     assert held(daemon) == {"nova": "2-4", "ceph": "6-7", "swift": "5"}
 
