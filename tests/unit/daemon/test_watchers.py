@@ -19,11 +19,12 @@ from epa_orchestrator.daemon.watchers import Watchers
 class Fake:
     """A receiver that keeps what it is told."""
 
-    def __init__(self, pause: float = 0.0) -> None:
+    def __init__(self, pause: float = 0.0, cpu: float = 0.0) -> None:
         self.pieces: list[bytes] = []
         self.sent = 0
         self.dropped = ""
         self._pause = pause
+        self._cpu = cpu
 
     def tell(self, lines: bytes) -> None:
         self.pieces.append(lines)
@@ -31,6 +32,9 @@ class Fake:
     def send(self) -> None:
         self.sent += 1
         time.sleep(self._pause)
+        ends = time.thread_time() + self._cpu
+        while time.thread_time() < ends:
+            pass
 
     def drop(self, reason: str) -> None:
         self.dropped = reason
@@ -94,7 +98,8 @@ def test_lines_that_come_together_are_sent_together() -> None:
 
 
 def test_rounds_keep_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watchers, "_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(watchers, "_SHORTEST_PAUSE", 60)
+    monkeypatch.setattr(watchers, "_LONGEST_PAUSE", 60)
 
     async def body(all_: Watchers) -> None:
         receiver = Fake()
@@ -106,6 +111,23 @@ def test_rounds_keep_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
         assert receiver.pieces == [b"1"]
         all_.send_all()
         assert receiver.pieces == [b"1", b"2"]
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    ("cpu_seconds", "told"), [(0.0, [b"1", b"2"]), (0.05, [b"1"])], ids=["quick round", "long round"]
+)
+def test_pause_is_as_long_as_the_round_was_expensive(cpu_seconds: float, told: list[bytes]) -> None:
+    async def body(all_: Watchers) -> None:
+        receiver = Fake(cpu=cpu_seconds)
+        all_.add(receiver)
+        all_.tell(lambda: b"1")
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        all_.tell(lambda: b"2")
+        await settle()
+        assert receiver.pieces == told
 
     run(body)
 
