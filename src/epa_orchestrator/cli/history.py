@@ -82,7 +82,10 @@ def history(
             callback=_check_time,
         ),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Show changes up to this time.", callback=_check_time)] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Show changes up to this time; the whole second belongs to it.", callback=_check_time),
+    ] = None,
     limit: Annotated[int, typer.Option(help="The most changes to show, the newest ones.", min=1, max=MOST)] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on to show changes as they are made.")] = False,
     output: Annotated[
