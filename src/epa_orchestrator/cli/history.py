@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -224,11 +223,12 @@ def _show(events: list[HistoryEvent], output: str | None) -> None:
 def _show_table(events: list[HistoryEvent]) -> None:
     """Print the events as fits the terminal; for another program, with all columns at their full width."""
     from epa_orchestrator.cli import changes
-    from epa_orchestrator.cli.show import console, show
+    from epa_orchestrator.cli.show import show, width_for_people
 
-    if not sys.stdout.isatty():
+    width = width_for_people()
+    if width is None:
         show(changes.table(events))
-    elif (width := console().width) >= _TABLE_WIDTH:
+    elif width >= _TABLE_WIDTH:
         show(changes.short_table(events))
     else:
         for line in changes.short_lines(events, width):

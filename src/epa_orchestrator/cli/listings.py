@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -172,9 +171,9 @@ def _print(
 def _print_table(listings: Sequence[Listing], shown: list[Holding], held: list[Holding], *, wide: bool) -> None:
     """Print a table and its totals on a terminal; for a program, rows of fixed columns alone."""
     from epa_orchestrator.cli.claims_table import claims
-    from epa_orchestrator.cli.show import show
+    from epa_orchestrator.cli.show import show, width_for_people
 
-    if sys.stdout.isatty():
+    if width_for_people() is not None:
         title = f"Pool {listings[0].pool}" if len(listings) == 1 else "Claims"
         show(claims(listings, shown, held, title, "wide" if wide else "needed"))
         return
