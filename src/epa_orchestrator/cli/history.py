@@ -16,7 +16,6 @@ import typer
 from epa_orchestrator import paths
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import ask_if_possible, connect, require_feature, without_daemon
-from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import (
     MOST,
     JsonOption,
@@ -28,6 +27,7 @@ from epa_orchestrator.cli.options import (
 )
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.times import parse_time
+from epa_orchestrator.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client

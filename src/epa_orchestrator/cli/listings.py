@@ -13,10 +13,10 @@ import typer
 from epa_orchestrator.cli import watching
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
-from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools, whole_number
 from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
 from epa_orchestrator.cli.watching import WatchOption
+from epa_orchestrator.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from epa_orchestrator.cli.holdings import Holding

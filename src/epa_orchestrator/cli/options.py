@@ -13,9 +13,9 @@ from typing import Annotated, Any, Final, get_args
 import typer
 
 from epa_orchestrator.cli.completion import complete_machines, complete_services
-from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.errors import printable
 from epa_orchestrator.names import MAX_NAME_LENGTH, PoolName, PreemptionPolicy
+from epa_orchestrator.nearest import did_you_mean
 
 #: The highest number that a request may have (protocol/fields.py).
 MOST: Final = 2**31 - 1
