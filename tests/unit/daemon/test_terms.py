@@ -52,7 +52,7 @@ def test_unknown_device_is_named_without_a_search_for_others() -> None:
 
 def test_missing_device_keeps_the_node_of_the_claim() -> None:
     claim = Claim("a", "isolated", CpuSet([2, 3]), EMPTY, "legacy", wishes=Wishes(near=1))
-    assert terms(Ledger.of([claim]), near="eth1").wishes.near == 1
+    assert terms(Ledger.of([claim], {}), near="eth1").wishes.near == 1
 
 
 def test_refusal_because_of_the_device_names_others() -> None:
