@@ -24,6 +24,7 @@ from epa_orchestrator.cli.options import (
     check_service,
     choice,
     whole_number,
+    within,
 )
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.times import parse_time
@@ -82,7 +83,10 @@ def history(
         ),
     ] = None,
     until: Annotated[str | None, typer.Option(help="Show changes up to this time.", callback=_check_time)] = None,
-    limit: Annotated[int, typer.Option(help="The most changes to show, the newest ones.", min=1, max=MOST)] = 50,
+    limit: Annotated[
+        int,
+        typer.Option(help="The most changes to show, the newest ones.", parser=whole_number, callback=within(1, MOST)),
+    ] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on to show changes as they are made.")] = False,
     output: Annotated[
         str | None,
