@@ -65,7 +65,7 @@ def _environment() -> dict[str, str]:
         "SNAP_COMMON": str(_snap_common()),
         show.FOLD: "1",
     }
-    settings = data / "settings.json"
+    settings = daemon_health.settings_file()
     return {
         **{name: text for name, text in os.environ.items() if not name.startswith(("EPA_", "SNAP", "JUJU_"))},
         **own,
