@@ -14,10 +14,10 @@ import typer
 from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
-from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service, whole_number
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.times import format_time
+from epa_orchestrator.nearest import did_you_mean
 from epa_orchestrator.units import count_of, format_size, named_cpus
 
 if TYPE_CHECKING:

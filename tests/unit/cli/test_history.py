@@ -108,6 +108,7 @@ def test_history_takes_the_times_that_it_shows(daemon: Daemon) -> None:
     daemon.run("allocate", "shown", "1")
     (row,) = table(daemon.text("history", "shown"))
     assert len(table(daemon.text("history", "shown", "--since", row["When"]))) == 1
+    assert len(table(daemon.text("history", "shown", "--since", row["When"], "--until", row["When"]))) == 1
 
 
 def test_a_change_takes_a_line_on_a_narrow_terminal(daemon: Daemon) -> None:
