@@ -158,7 +158,7 @@ def test_history_of_a_recorded_machine_outside_a_snap(daemon: Daemon, offline: C
     assert "add --machine NAME" in sentence
     sentence = offline.failure(1, "history", "--machine", "vm-9", env=outside)
     assert "There is no history of the recorded machine 'vm-9'" in sentence
-    assert "machines/vm-9/state.db does not exist: 'epa-orchestrator serve --machine vm-9' creates it" in sentence
+    assert "machines/vm-9/state.db does not exist. To create it, run: epa-orchestrator serve --machine vm-9" in sentence
 
 
 def test_history_without_a_database(offline: Command) -> None:
