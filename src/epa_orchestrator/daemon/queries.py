@@ -85,7 +85,7 @@ class Queries:
         self._machine = EncodedMachine()
         self._head: _PreparedHead | None = None
         self._review = review or Review()
-        self._warnings = self._warnings_of_start = warnings
+        self._warnings = warnings
         if ledger is not None:
             self._claims.use(ledger.claims, configured)
             self._pages.use(ledger.pages)
@@ -96,9 +96,9 @@ class Queries:
         self._prepared.clear()
         self._head = None
 
-    def warn(self, sentence: str | None) -> None:
-        """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
-        self._warnings = self._warnings_of_start + ((sentence,) if sentence is not None else ())
+    def warn(self, warnings: tuple[str, ...]) -> None:
+        """Show these warnings in every listing from now on, in place of the earlier ones."""
+        self._warnings = warnings
 
     @property
     def warnings(self) -> tuple[str, ...]:
