@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from epa_orchestrator.allocation.claims import Claim
-from epa_orchestrator.allocation.cpu_states import cpu_states
+from epa_orchestrator.allocation.cpu_states import Absence, cpu_states, no_longer_withheld, unavailable
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.refusal import Refused
@@ -138,6 +138,8 @@ class ClaimStory:
                 preemption_policy=claim.preemption_policy,
                 withheld_cpus=str(withheld) or None,
             ),
+            "unavailable": _lists(unavailable(claim, self._pools)),
+            "no_longer_withheld": _lists(no_longer_withheld(claim, self._pools)),
             "numa_nodes": str(CpuSet(nodes)),
             "l3_domains": l3_domains,
             "core_neighbours": self._owners(cores, claim.service),
@@ -179,6 +181,10 @@ class ClaimStory:
             return _Past(error=f"The state database {self._database} {error}")
 
 
+def _lists(absent: Mapping[Absence, CpuSet]) -> dict[str, str]:
+    return {reason: str(cpus) for reason, cpus in absent.items()}
+
+
 def _past_of_claim(events: EventReader, newest: Iterator[Event], claim: Claim, cpu: int | None) -> _Past:
     """How a claim came to its CPUs, and the changes since the newest event by which it got some.
 
@@ -193,7 +199,8 @@ def _past_of_claim(events: EventReader, newest: Iterator[Event], claim: Claim, c
             continue
         gained = _cpus(event.after) - _cpus(event.before) & left if "before" not in event.damaged else EMPTY
         if gained:
-            origins.append(Origin(cpus=str(gained), id=event.id, at=event.at))
+            at = event.at if "at" not in event.damaged else None
+            origins.append(Origin(cpus=str(gained), id=event.id, at=at))
             left -= gained
         if granted is None and gained & sought:
             granted = event
