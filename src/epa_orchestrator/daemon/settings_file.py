@@ -44,6 +44,7 @@ class Reload:
         self._metrics = metrics
 
     def __call__(self) -> None:
+        """Read both."""
         systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
         settings = read_settings(self._file)
         mistakes = settings.mistakes_against(self._orchestrator.settings)
