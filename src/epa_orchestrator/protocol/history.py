@@ -125,8 +125,8 @@ class ClaimAnswer(Answer):
     no_longer_withheld: dict[str, str] = Field(
         default_factory=dict[str, str],
         exclude_if=operator.not_,
-        description="By [reason](#absences), CPUs on cores that were promised to the claim alone, which are withheld for"
-        " it no longer, a CPU list: others may run there.",
+        description="By [reason](#absences), CPUs on cores that were promised to the claim alone, which are withheld"
+        " for it no longer, a CPU list: others may run there.",
     )
     numa_nodes: str | None = Field(default=None, description="The NUMA nodes of its CPUs, as a list of ids.")
     l3_domains: int | None = Field(default=None, description="How many L3 domains its CPUs are in.")

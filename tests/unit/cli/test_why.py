@@ -195,8 +195,10 @@ def test_every_reason_has_words() -> None:
 
 def test_several_cores_are_no_longer_its_own() -> None:
     assert absent(no_longer_withheld={"reserved": "4-5"}) == [
-        "CPUs 4-5 are no longer withheld for it, so others may run on these cores too: the option reserved-cpus names"
-        " them now."
+        (
+            "CPUs 4-5 are no longer withheld for it, so others may run on these cores too: the option reserved-cpus"
+            " names them now."
+        )
     ]
 
 
