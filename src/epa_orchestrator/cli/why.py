@@ -18,7 +18,7 @@ from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number,
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, warn
 from epa_orchestrator.cli.times import format_time
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.units import count_of, cpus_are, format_size, named_cpus
+from epa_orchestrator.units import count_of, cpus_are, format_size, named_cpus, named_nodes
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
@@ -150,7 +150,7 @@ def _holdings(answer: ClaimAnswer) -> Iterator[str]:
     claim = answer.claim
     if claim is not None:
         marks = [f"pool {claim.pool}", claim.preemption_policy]
-        marks += [_nodes(answer.numa_nodes)] if answer.numa_nodes else []
+        marks += [named_nodes(answer.numa_nodes)] if answer.numa_nodes else []
         marks += [count_of(answer.l3_domains, "L3 domain")] if answer.l3_domains else []
         count = count_of(claim.cores_count, "CPU")
         yield f"'{answer.service_name}' holds {count}: {claim.allocated_cores} ({', '.join(marks)})."
@@ -192,10 +192,6 @@ def _absence(answer: ClaimAnswer, reason: str, cpus: str) -> str:
     it, it_is = ("it", "it is") if cpus.isdecimal() else ("them", "they are")
     pool = answer.claim.pool if answer.claim else ""
     return _ABSENCES.get(reason, reason).format(it=it, it_is=it_is, pool=pool)
-
-
-def _nodes(numa_nodes: str) -> str:
-    return f"NUMA node {numa_nodes}" if numa_nodes.isdecimal() else f"NUMA nodes {numa_nodes}"
 
 
 def _origins(answer: ClaimAnswer) -> Iterator[str]:

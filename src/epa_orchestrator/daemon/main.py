@@ -40,6 +40,7 @@ from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
 from epa_orchestrator.state import database_files, loading, opening, recorded
 from epa_orchestrator.state.errors import InUse, LegacyStateError, StateError
 from epa_orchestrator.state.lock import Locked, sole_daemon
+from epa_orchestrator.units import count_of
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ def run(locations: Locations) -> None:
     except ValueError as error:
         raise StartError(str(error)) from None
     if (files := _allow_files()) < _MIN_FDS:
-        raise StartError(f"Only {files} files may be open at once, and the daemon needs {_MIN_FDS}: see ulimit -n")
+        raise StartError(
+            f"Only {count_of(files, 'file')} may be open at once, and the daemon needs {_MIN_FDS}: see ulimit -n"
+        )
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         with sole_daemon(locations.state_directory) as problem:

@@ -28,7 +28,7 @@ from epa_orchestrator.protocol.requests import (
     AllocateNumaCores,
     Allocating,
 )
-from epa_orchestrator.units import count_of, format_size
+from epa_orchestrator.units import count_of, format_size, named_nodes
 
 #: What makes one choice better than another, by the level that decides, and what that of the `other` would be. The
 #: words in braces become those for one node or several, `n` the level's value, and `near` what to be near to.
@@ -258,7 +258,7 @@ def _named(nodes: Sequence[int]) -> str:
     known = [node for node in nodes if node != NO_NODE]
     if not known:
         return _NODELESS
-    text = f"NUMA node {known[0]}" if len(known) == 1 else f"NUMA nodes {CpuSet(known)}"
+    text = named_nodes(str(CpuSet(known)))
     return text if len(known) == len(nodes) else f"{text} with {_NODELESS}"
 
 

@@ -14,6 +14,7 @@ from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.nodes import can_list_nodes
 from epa_orchestrator.hardware.promised import find_unreadable
 from epa_orchestrator.hardware.sysfs import CONNECT_NODE_PLUG, NODE_DIR, Sysfs
+from epa_orchestrator.units import format_size, named_nodes
 
 _CONNECT_TOPOLOGY: Final = "in a snap, run: sudo snap connect epa-orchestrator:topology"
 
@@ -27,8 +28,8 @@ def find_blind_spots(sysfs: Sysfs, machine: Machine) -> Iterator[str]:
         )
     hidden = CpuSet(node_id for node_id in machine.node_ids if are_hidden(sysfs, node_id))
     if hidden:
-        yield f"The hugepages of NUMA nodes {hidden} cannot be read, so none can be allocated: {CONNECT_NODE_PLUG}"
-    unreadable = [f"{size} KB" for size in find_unreadable(sysfs, machine.node_ids)]
+        yield f"The hugepages of {named_nodes(str(hidden))} cannot be read, so none can be allocated: {CONNECT_NODE_PLUG}"
+    unreadable = [format_size(size) for size in find_unreadable(sysfs, machine.node_ids)]
     if unreadable:
         yield (
             f"Hugepages of {', '.join(unreadable)} that the kernel has promised to processes count as free, because"

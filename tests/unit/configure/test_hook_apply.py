@@ -82,7 +82,7 @@ def test_options_that_do_not_fit_the_machine_are_refused(installed: Snap) -> Non
         "cpu-pool=0,9 names CPUs 9, which this machine does not have: choose from 0-7"
     )
     assert installed.refusal({"reserved-hugepages": "1:2048:9"}, NotAcceptable) == (
-        "reserved-hugepages=1:2048:9 reserves more than the 8 hugepages of 2048 KiB that NUMA node 1 has: reserve fewer"
+        "reserved-hugepages=1:2048:9 reserves more than the 8 hugepages of 2M that NUMA node 1 has: reserve fewer"
     )
 
 

@@ -102,21 +102,21 @@ def test_settings_that_fit_are_accepted(current: dict[str, Any], proposed: dict[
         (
             {"reserved-hugepages": "0:4096:1"},
             (
-                "reserved-hugepages=0:4096:1: NUMA node 0 has no hugepages of 4096 KiB: choose another node or size;"
+                "reserved-hugepages=0:4096:1: NUMA node 0 has no hugepages of 4M: choose another node or size;"
                 " in a snap, check that its plugs are connected"
             ),
         ),
         (
             {"reserved-hugepages": "2:2048:1"},
             (
-                "reserved-hugepages=2:2048:1: NUMA node 2 has no hugepages of 2048 KiB: choose another node or size;"
+                "reserved-hugepages=2:2048:1: NUMA node 2 has no hugepages of 2M: choose another node or size;"
                 " in a snap, check that its plugs are connected"
             ),
         ),
         (
             {"reserved-hugepages": "0:2048:1,0:1048576:3"},
             (
-                "reserved-hugepages=0:1048576:3 reserves more than the 2 hugepages of 1048576 KiB that NUMA node 0 has:"
+                "reserved-hugepages=0:1048576:3 reserves more than the 2 hugepages of 1G that NUMA node 0 has:"
                 " reserve fewer"
             ),
         ),
