@@ -28,7 +28,8 @@ def find_blind_spots(sysfs: Sysfs, machine: Machine) -> Iterator[str]:
         )
     hidden = CpuSet(node_id for node_id in machine.node_ids if are_hidden(sysfs, node_id))
     if hidden:
-        yield f"The hugepages of {named_nodes(str(hidden))} cannot be read, so none can be allocated: {CONNECT_NODE_PLUG}"
+        nodes = named_nodes(str(hidden))
+        yield f"The hugepages of {nodes} cannot be read, so none can be allocated: {CONNECT_NODE_PLUG}"
     unreadable = [format_size(size) for size in find_unreadable(sysfs, machine.node_ids)]
     if unreadable:
         yield (
