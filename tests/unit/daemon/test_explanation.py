@@ -273,7 +273,7 @@ def test_a_release_chooses_nothing() -> None:
             "cpu-thread-policy",
             (
                 "cpu-thread-policy=isolate allows one thread per core and no shared core, and 3 cores would break this:"
-                " other services have CPUs 5-6 of these cores"
+                " other services have CPUs 5-6 and the service itself would have CPUs 4,12 of these cores"
             ),
             "1",
             "4,12-14",
