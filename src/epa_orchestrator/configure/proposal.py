@@ -73,13 +73,13 @@ def _check_hugepages(entry: ReservedHugepages, sizes: tuple[Hugepages, ...]) -> 
     size = format_size(entry.size_kb)
     if entry.size_kb not in totals:
         raise NotAcceptable(
-            f"reserved-hugepages={':'.join(map(str, entry))}: NUMA node {entry.node_id} has no hugepages of {size}:"
-            " choose another node or size; in a snap, check that its plugs are connected"
+            f"reserved-hugepages={entry}: NUMA node {entry.node_id} has no hugepages of {size}: choose another node or"
+            " size; in a snap, check that its plugs are connected"
         )
     if entry.pages > (total := totals[entry.size_kb]):
         raise NotAcceptable(
-            f"reserved-hugepages={':'.join(map(str, entry))} reserves more than the {count_of(total, 'hugepage')} of"
-            f" {size} that NUMA node {entry.node_id} has: reserve fewer"
+            f"reserved-hugepages={entry} reserves more than the {count_of(total, 'hugepage')} of {size} that NUMA node"
+            f" {entry.node_id} has: reserve fewer"
         )
 
 
@@ -135,6 +135,6 @@ def _check_hugepage_records(current: Settings, proposed: Settings, host: HostSta
                 if (node_id, size_kb) in counts
             )
             raise NotAcceptable(
-                f"reserved-hugepages={':'.join(map(str, entry))} leaves {total - reserved} of {total} pages, but"
+                f"reserved-hugepages={entry} leaves {total - reserved} of {total} pages, but"
                 f" {recorded} are in use ({holders}): release some first, or reserve fewer"
             )

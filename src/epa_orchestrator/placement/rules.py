@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from epa_orchestrator.cpuset import CpuSet, union
 from epa_orchestrator.errors import EpaError
@@ -14,6 +14,9 @@ from epa_orchestrator.placement.minimum import is_mixed, minimum_domains
 from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import NO_NODE, Topology
 from epa_orchestrator.units import count_of, named_cpus
+
+#: What stands between the number of CPUs and the broken rule in the sentence of each `Unplaceable`.
+NOT_PLACEABLE: Final = " cannot be placed: "
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,8 @@ class Unplaceable(EpaError):
         vector = ", ".join(f"{name}={value}" for name, _ in self.relaxed.levels if (value := getattr(cost, name)))
         held = "; the CPUs that the service holds break it already: release them first" if _held_breaks(task) else ""
         super().__init__(
-            f"{task.count} CPUs cannot be placed: {rule}{held}. Otherwise the best choice would be {choice} ({vector})"
+            f"{count_of(task.count, 'CPU')}{NOT_PLACEABLE}{rule}{held}."
+            f" Otherwise the best choice would be {choice} ({vector})"
         )
 
     def without_traceback(self) -> Unplaceable:
