@@ -79,18 +79,19 @@ def no_longer_withheld(claim: Claim, pools: Pools) -> dict[Absence, CpuSet]:
 def _absences(cpus: CpuSet, name: PoolName, pools: Pools) -> dict[Absence, CpuSet]:
     """Why these CPUs are not in a pool, each CPU with its first reason."""
     machine, settings = pools.machine, pools.settings
-    reasons: list[tuple[Absence, CpuSet]] = []
-    if machine is None:
-        reasons += [("unknown", cpus)]
-    else:
-        reasons += [("missing", cpus - machine.present - machine.online), ("offline", cpus - machine.online)]
-        reasons += [("reserved", settings.reserved_cpus)]
-        if name == "isolated":
-            reasons += [("not-isolated", cpus - machine.isolated)]
-        elif "cpu-pool" not in settings.unusable:
-            reasons += [("not-in-cpu-pool", cpus - settings.cpu_pool)]
+    reasons: dict[Absence, CpuSet] = {"unknown": cpus}
+    if machine is not None:
+        known_pool = name == "general" and "cpu-pool" not in settings.unusable
+        reasons = {
+            "missing": cpus - machine.present - machine.online,
+            "offline": cpus - machine.online,
+            "reserved": settings.reserved_cpus,
+            "not-isolated": cpus - machine.isolated if name == "isolated" else EMPTY,
+            "not-in-cpu-pool": cpus - settings.cpu_pool if known_pool else EMPTY,
+            "pool": cpus,
+        }
     found: dict[Absence, CpuSet] = {}
-    for reason, members in [*reasons, ("pool", cpus)]:
+    for reason, members in reasons.items():
         if here := cpus & members:
             found[reason] = here
             cpus -= here

@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -180,7 +180,7 @@ def test_why_does_not_say_that_nothing_has_changed_when_the_settings_have(moved:
     assert moved.text("why", "iso").splitlines()[-1] == "What it holds has not changed since then."
 
 
-def absent(**fields: dict[str, str]) -> list[str]:
+def absent(**fields: Any) -> list[str]:
     """The sentences about CPUs that are unavailable or no longer withheld."""
     allocation = Allocation(
         service_name="a",
@@ -190,7 +190,7 @@ def absent(**fields: dict[str, str]) -> list[str]:
         is_explicit=False,
         preemption_policy="legacy",
     )
-    return [*_absent(ClaimAnswer.model_construct(claim=allocation, **fields))]
+    return [*_absent(ClaimAnswer.model_construct(None, claim=allocation, **fields))]
 
 
 @pytest.mark.parametrize(

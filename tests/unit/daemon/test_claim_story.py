@@ -248,7 +248,7 @@ def test_a_damaged_time_is_null_for_the_cpus_of_its_event(past: Past) -> None:
 
 
 @pytest.mark.parametrize("asked", [{"service_name": "a"}, {"cpu": 2}])
-def test_cpus_that_are_unavailable_have_their_reason(asked: dict[str, Any], past: Past) -> None:
+def test_cpus_that_are_unavailable_have_their_reason(asked: Any, past: Past) -> None:
     past.set("a", "2-3")
     pools = build_pools(POOLS.machine, None, parse_settings({"reserved-cpus": "2"}))
     assert past.ask(pools=pools, **asked)["unavailable"] == {"reserved": "2"}
