@@ -42,16 +42,18 @@ def fold(text: str, width: int) -> list[str]:
 
 def fold_indented(text: str, width: int) -> list[str]:
     """A line of text as a sentence: its indentation stays, and its further lines are indented more."""
+    if width_of(text) <= width:
+        return [text]
     indent = text[: len(text) - len(text.lstrip(" "))]
-    hanging = f"{indent}{_HANGING}" if indent else ""
+    hanging = f"{indent}{_HANGING}"
     if width_of(hanging) > width // 2:
         return fold_sentence(text, width)
-    lines = fold_sentence(text, width - width_of(hanging))
+    lines = fold_sentence(text, width - width_of(hanging), width - width_of(indent))
     return [f"{hanging if number else indent}{line}" for number, line in enumerate(lines)]
 
 
-def fold_sentence(text: str, width: int) -> list[str]:
-    """The same for a sentence, where a number and its noun also stay on one line."""
+def fold_sentence(text: str, width: int, first: int | None = None) -> list[str]:
+    """The same for a sentence, where a number and its noun also stay on one line; `first` is the first line's width."""
     joined: list[tuple[str, str]] = []
     for gap, piece in pieces(text):
         last = joined[-1][1].rpartition(" ")[2] if joined else ""
@@ -60,12 +62,12 @@ def fold_sentence(text: str, width: int) -> list[str]:
             joined[-1] = joined[-1][0], f"{joined[-1][1]} {piece}"
         else:
             joined.append((gap, piece))
-    return _fill(joined, max(width, 1))
+    return _fill(joined, max(width, 1), first)
 
 
-def _fill(parts: list[tuple[str, str]], width: int) -> list[str]:
+def _fill(parts: list[tuple[str, str]], width: int, first: int | None = None) -> list[str]:
     lines = [""]
-    room = width
+    room = first or width
     for gap, piece in parts:
         before = gap if lines[-1] else ""
         needed = width_of(piece)

@@ -16,7 +16,17 @@ from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools, whole_number
-from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
+from epa_orchestrator.cli.output import (
+    EXIT_UNREACHABLE,
+    Misuse,
+    encodable,
+    end_if_read_only,
+    fail,
+    print_json,
+    print_line,
+    say,
+    write,
+)
 from epa_orchestrator.cli.watching import WatchOption
 
 if TYPE_CHECKING:
@@ -160,11 +170,11 @@ def _print(
             print_json(listing.model_copy(update={"allocations": claims}).model_dump(exclude_none=True))
         case "name":
             for name in dict.fromkeys(each.service for each in shown):
-                say(name)
+                print_line(name)
         case "csv":
             from epa_orchestrator.cli.claims_table import csv
 
-            typer.echo(csv(shown), nl=False)
+            write(encodable(csv(shown), sys.stdout))
         case _:
             _print_table(listings, shown, held, wide=output == "wide")
 

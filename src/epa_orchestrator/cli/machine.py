@@ -116,4 +116,4 @@ def _record(file: Path | None, name: str, recorder: Recorder) -> None:
         write_recording(file, name, recorder)
         if is_stdout(file):
             return
-        typer.echo(f"recorded to {file}; serve it with: epa-orchestrator serve --machine {file}", err=True)
+        say(f"recorded to {file}; serve it with: epa-orchestrator serve --machine {file}", err=True)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from epa_orchestrator.cli.connect import connect
-from epa_orchestrator.cli.output import say
+from epa_orchestrator.cli.output import print_line
+from epa_orchestrator.cli.suggestions import command_line
 from epa_orchestrator.units import named_cpus
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def connect_with_hint(socket: Path | None, fields: Mapping[str, Any]) -> Generat
                 raise
     except typer.Exit:
         if is_about_room and sys.stderr.isatty():
-            say(f"To see what is in the way, run: {_command('explain', fields, '--make-room')}", err=True)
+            print_line(f"To see what is in the way, run: {_command('explain', fields, '--make-room')}", err=True)
         raise
 
 
@@ -73,7 +73,7 @@ def show_room(found: MakeRoom) -> None:
         show(f"The request would take {named_cpus(cpus)} from '{service}'")
     show(_GUESTS)
     for request in found.requests:
-        say(f"  {command(request)}")
+        print_line(f"  {command(request)}")
 
 
 def command(request: RoomRequest) -> str:
@@ -85,7 +85,7 @@ def command(request: RoomRequest) -> str:
 def _command(name: str, fields: Mapping[str, Any], *more: str) -> str:
     """A command with the fields of a request, quoted for a shell."""
     service, count = fields["service_name"], fields.get("num_of_cores")
-    words = [service] if count in (None, 0, -1) else [service, count]
+    counts = [] if count in (None, 0, -1) else [count]
     options: list[object] = ["--default-size"] if count == 0 else []
     for field in _OPTIONS:
         if fields.get(field) is not None:
@@ -93,6 +93,4 @@ def _command(name: str, fields: Mapping[str, Any], *more: str) -> str:
     if fields.get("pool", "isolated") != "isolated":
         options += ["--pool", fields["pool"]]
     options += more
-    # After "--" a name that begins with "-" is no option.
-    all_words = [*options, "--", *words] if service.startswith("-") else [*words, *options]
-    return shlex.join(["epa-orchestrator", name, *map(str, all_words)])
+    return command_line(name, service, *counts, options=options)

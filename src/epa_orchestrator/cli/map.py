@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
@@ -16,7 +17,8 @@ import typer
 
 from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.options import JsonOption, SocketOption
-from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.cli.output import Misuse, encodable, end_if_read_only, print_json, say, warn
+from epa_orchestrator.cli.recordings import is_stdout, write_file
 from epa_orchestrator.cli.watching import WatchOption, moments
 
 if TYPE_CHECKING:
@@ -101,14 +103,9 @@ def _write_svg(path: Path, picture: Picture, width: int | None) -> None:
     from epa_orchestrator.picture import svg
 
     text = svg.draw(picture, width or svg.WIDTH)
-    if str(path) == "-":
-        typer.echo(text, nl=False)
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fail(f"The picture cannot be written to {path}: {error.strerror}")
-    say(f"wrote {path}", err=True)
+    write_file(path, text)
+    if not is_stdout(path):
+        say(f"wrote {path}", err=True)
 
 
 def _print(console: Console, picture: Picture, width: int | None, most: int | None = None) -> None:
@@ -116,6 +113,10 @@ def _print(console: Console, picture: Picture, width: int | None, most: int | No
     from epa_orchestrator.picture import terminal
 
     plain = not (console.encoding or "").lower().startswith("utf")
+    if plain:
+        picture = replace(
+            picture, owners=tuple([each._replace(name=encodable(each.name, sys.stdout)) for each in picture.owners])
+        )
     columns = console.width if console.is_terminal else shutil.get_terminal_size((_COLUMNS, 1)).columns
     across = width or columns
     if most is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.holdings import Holding, holdings, ordered, totals
+from epa_orchestrator.cli.suggestions import command_line
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.natural import natural
 from epa_orchestrator.units import count_of, format_size
@@ -64,9 +65,11 @@ def problems(found: Status) -> list[str]:
     if lost:
         cpus = ", ".join(f"{each.unavailable} of '{each.service}'" for each in lost[:_MOST_NAMED])
         more = f" and those of {count_of(len(lost) - _MOST_NAMED, 'more service')}" if len(lost) > _MOST_NAMED else ""
+        services = "the service" if len(lost) == 1 else "the services"
+        release = command_line("release", lost[0].service if len(lost) == 1 else "SERVICE")
         sentences.append(
-            f"claimed CPUs are offline or no longer in their pool: {cpus}{more}. Bring them back, or restart the"
-            " services after 'epa-orchestrator release SERVICE'"
+            f"claimed CPUs are offline or no longer in their pool: {cpus}{more}. Bring them back, or restart"
+            f" {services} after '{release}'"
         )
     return sentences
 

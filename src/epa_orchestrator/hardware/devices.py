@@ -48,6 +48,12 @@ def node_of_device(sysfs: Sysfs, machine: Machine, name: str) -> int:
     raise DeviceError(f"near={name}: the kernel does not know its NUMA node (it reports {text}): name the node instead")
 
 
+def interfaces(sysfs: Sysfs) -> list[str]:
+    """The network interfaces that are devices, by their names; none where they cannot be listed."""
+    names = sorted(sysfs.names(_INTERFACES) or ())[:_MOST_RECORDED]
+    return [name for name in names if sysfs.exists(f"{_INTERFACES}/{name}/device")]
+
+
 def read_devices(sysfs: Sysfs) -> list[str]:
     """Read what `node_of_device` needs of every device, for a recording; returns what cannot be listed, in sentences.
 
