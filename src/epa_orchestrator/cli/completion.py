@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from epa_orchestrator.cli.output import write
-from epa_orchestrator.cli.patterns import names_meant
+from epa_orchestrator.cli.patterns import names_beginning
 from epa_orchestrator.natural import natural
 from epa_orchestrator.units import format_size
 
@@ -96,7 +96,7 @@ def complete_interfaces(incomplete: str) -> list[str]:
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
     """The names that such a word means, those that do no harm in a shell."""
     harmless = [name for name in names if _HARMLESS.fullmatch(name)]
-    return sorted(names_meant(incomplete, harmless, unfinished=True), key=natural)[:_MOST]
+    return sorted(names_beginning(incomplete, harmless), key=natural)[:_MOST]
 
 
 def _ask(ctx: typer.Context, ask: Callable[[Client], Iterable[str]]) -> Iterable[str]:

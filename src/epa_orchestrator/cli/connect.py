@@ -30,7 +30,7 @@ _Answer = TypeVar("_Answer")
 
 #: How long (seconds) a command that needs no daemon waits for one.
 _PATIENCE: Final = 3.0
-#: Two sentences with so many characters in common tell one fact.
+#: Sentences with more characters in common tell one fact.
 _LEAST_COMMON: Final = 20
 
 
@@ -105,16 +105,18 @@ def _end_refused(client: Client, refusal: str) -> None:
     problem = _state_error(client)
     if problem is None:
         fail(refusal)
-    common = _common(refusal, problem)
-    if problem in refusal or common:
-        fail(f"READ-ONLY: {refusal}{problem[common:] if common else ''}", EXIT_READ_ONLY)
-    fail(f"{refusal}. READ-ONLY: {problem}", EXIT_READ_ONLY)
+    fail(read_only_sentence(refusal, problem), EXIT_READ_ONLY)
 
 
-def _common(refusal: str, problem: str) -> int:
-    """How many characters the end of the refusal and the beginning of the problem have in common, if they are many."""
-    one, other = refusal.casefold(), problem.casefold()
-    return next((size for size in range(len(other), _LEAST_COMMON, -1) if one.endswith(other[:size])), 0)
+def read_only_sentence(refusal: str, problem: str) -> str:
+    """A refusal, and why the daemon is read-only; what both tell is there once."""
+    if problem in refusal:
+        return f"READ-ONLY: {refusal}"
+    end, start = refusal.lower(), problem.lower()
+    for common in range(len(start), _LEAST_COMMON, -1):
+        if end.endswith(start[:common]):
+            return f"READ-ONLY: {refusal}{problem[common:]}"
+    return f"{refusal}. READ-ONLY: {problem}"
 
 
 def _state_error(client: Client) -> str | None:

@@ -10,6 +10,8 @@ from typing import Final
 
 #: A place inside a word where a line may end: after a comma of a CPU list.
 _AFTER_COMMA: Final = re.compile(r"(?<=[0-9],)(?=[0-9])")
+#: A word after what is between it and the word before.
+_WORD: Final = re.compile(r"(\s*)(\S+)")
 _NUMBER: Final = re.compile(r"\(?[0-9]+")
 #: A name that is too long for a line is broken after one of these if it can be.
 _JOINTS: Final = "-_./:@"
@@ -29,9 +31,11 @@ def width_of(text: str) -> int:
 
 
 def pieces(text: str) -> list[tuple[str, str]]:
-    """The parts of a text that stay whole, each with what is between it and the part before: a blank or nothing."""
+    """The parts of a text that stay whole, each with what is between it and the part before: blanks or nothing."""
     return [
-        ("" if inner else " ", piece) for word in text.split() for inner, piece in enumerate(_AFTER_COMMA.split(word))
+        ("" if inner else gap if gap.strip(" ") == "" else " ", piece)
+        for gap, word in _WORD.findall(text)
+        for inner, piece in enumerate(_AFTER_COMMA.split(word))
     ]
 
 
@@ -59,7 +63,7 @@ def fold_sentence(text: str, width: int, first: int | None = None) -> list[str]:
         last = joined[-1][1].rpartition(" ")[2] if joined else ""
         stays = gap and (_NUMBER.fullmatch(last) or (last in _JOINING and piece[:1].isdecimal()))
         if stays and width_of(joined[-1][1]) + width_of(piece) < width // 2:
-            joined[-1] = joined[-1][0], f"{joined[-1][1]} {piece}"
+            joined[-1] = joined[-1][0], f"{joined[-1][1]}{gap}{piece}"
         else:
             joined.append((gap, piece))
     return _fill(joined, max(width, 1), first)

@@ -53,7 +53,7 @@ def history(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="Show only changes of the service with this name, or of those with names like a pattern, as 'vm-*'.",
+            help="Show only changes of the service with this name, or if there is none, of those like 'vm-*'.",
             callback=check_service,
             autocompletion=complete_services,
         ),

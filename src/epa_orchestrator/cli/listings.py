@@ -69,7 +69,7 @@ def list_claims(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="Show only services with this name, or with names like a pattern such as 'vm-*'.",
+            help="Show only the service with this name, or if there is none, those with names like 'vm-*'.",
             autocompletion=complete_services,
         ),
     ] = None,

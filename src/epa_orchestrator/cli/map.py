@@ -9,7 +9,6 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
@@ -17,7 +16,7 @@ import typer
 
 from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.options import JsonOption, SocketOption
-from epa_orchestrator.cli.output import Misuse, encodable, end_if_read_only, print_json, say, warn
+from epa_orchestrator.cli.output import Misuse, end_if_read_only, print_json, say, warn
 from epa_orchestrator.cli.recordings import is_stdout, write_file
 from epa_orchestrator.cli.watching import WatchOption, moments
 
@@ -113,10 +112,6 @@ def _print(console: Console, picture: Picture, width: int | None, most: int | No
     from epa_orchestrator.picture import terminal
 
     plain = not (console.encoding or "").lower().startswith("utf")
-    if plain:
-        picture = replace(
-            picture, owners=tuple([each._replace(name=encodable(each.name, sys.stdout)) for each in picture.owners])
-        )
     columns = console.width if console.is_terminal else shutil.get_terminal_size((_COLUMNS, 1)).columns
     across = width or columns
     if most is None:

@@ -17,15 +17,16 @@ def can_be_pattern(word: str) -> bool:
     return any(wildcard in word for wildcard in _WILDCARDS)
 
 
-def names_meant(word: str, names: Iterable[str], *, unfinished: bool = False) -> list[str]:
-    """The name that is the word; if there is none, those that match it as a pattern.
-
-    A word that is `unfinished` means all names that begin with it; if there are none, those that begin like a pattern.
-    """
+def names_meant(word: str, names: Iterable[str]) -> list[str]:
+    """The name that is the word; if there is none, those that match it as a pattern."""
     names = list(names)
-    word = _normal(word)
-    exact = [name for name in names if (_normal(name).startswith(word) if unfinished else _normal(name) == word)]
-    return exact or [name for name in names if matches(f"{word}*" if unfinished else word, name)]
+    exact = [name for name in names if _normal(name) == _normal(word)]
+    return exact or [name for name in names if matches(word, name)]
+
+
+def names_beginning(word: str, names: Iterable[str]) -> list[str]:
+    """The names that an unfinished word can become."""
+    return [name for name in names if _normal(name).startswith(_normal(word))]
 
 
 def matches(pattern: str, name: str) -> bool:

@@ -57,7 +57,7 @@ class _Remarks(io.FileIO):
 def end_output(error: OSError) -> NoReturn:
     """End the command because of an error in writing a result."""
     if isinstance(error, BrokenPipeError):
-        raise OutputLost(EXIT_WITHOUT_READER, "the program that reads the output has ended") from None
+        raise OutputLost(EXIT_WITHOUT_READER, "The program that reads the output has ended") from None
     closed = error.errno == errno.EBADF
     reason = "stdout is closed" if closed else f"stdout cannot be written: {error.strerror}"
     raise OutputLost(EXIT_UNWRITABLE, reason) from None
