@@ -17,6 +17,8 @@ _NUMBER: Final = re.compile(r"\(?[0-9]+")
 _JOINTS: Final = "-_./:@"
 #: The further indentation of a line that goes on.
 _HANGING: Final = "  "
+#: A command at the end of a sentence. Half of it must not run, so it is never folded.
+_COMMAND: Final = re.compile(r"(?<=: )epa-orchestrator .*")
 #: Words that stay with the number after them, as in "4 against 8".
 _JOINING: Final = ("against", "of", "x")
 
@@ -45,11 +47,16 @@ def fold(text: str, width: int) -> list[str]:
 
 
 def fold_indented(text: str, width: int) -> list[str]:
-    """A line of text as a sentence: its indentation stays, and its further lines are indented more."""
+    """A line of text as a sentence: its indentation stays, and its further lines are indented more.
+
+    A command at its end gets a line of its own, of any width.
+    """
     if width_of(text) <= width:
         return [text]
     indent = text[: len(text) - len(text.lstrip(" "))]
     hanging = f"{indent}{_HANGING}"
+    if command := _COMMAND.search(text):
+        return [*fold_indented(text[: command.start()].rstrip(), width), f"{hanging}{command[0]}"]
     if width_of(hanging) > width // 2:
         return fold_sentence(text, width)
     lines = fold_sentence(text, width - width_of(hanging), width - width_of(indent))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,7 +15,6 @@ import typer
 
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import ask_if_possible, connect, require_feature, without_daemon
-from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import (
     MOST,
     JsonOption,
@@ -25,10 +23,12 @@ from epa_orchestrator.cli.options import (
     check_service,
     choice,
     whole_number,
+    within,
 )
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, print_json, print_line, say, warn, write
 from epa_orchestrator.cli.past import MOST_ASKED, Search, ask_after, ask_daemon, last_id, read_database
 from epa_orchestrator.cli.times import parse_time
+from epa_orchestrator.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from epa_orchestrator.protocol.history import HistoryAnswer, HistoryEvent
@@ -77,8 +77,14 @@ def history(
             callback=_check_time,
         ),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Show changes up to this time.", callback=_check_time)] = None,
-    limit: Annotated[int, typer.Option(help="The most changes to show, the newest ones.", min=1, max=MOST)] = 50,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Show changes up to this time; the whole second belongs to it.", callback=_check_time),
+    ] = None,
+    limit: Annotated[
+        int,
+        typer.Option(help="The most changes to show, the newest ones.", parser=whole_number, callback=within(1, MOST)),
+    ] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on to show changes as they are made.")] = False,
     output: Annotated[
         str | None,
@@ -100,6 +106,8 @@ def history(
 
     The newest one comes last. It asks the running daemon. Where none answers, or with --machine, it reads the state
     database, which takes the permission to read that file. With --socket it asks this daemon only.
+
+    A name in quotes is what the process that asked calls itself; snaps and units are what the kernel says.
 
     Examples:
       epa-orchestrator history
@@ -192,11 +200,12 @@ def _show(events: list[HistoryEvent], output: str | None) -> None:
 def _show_table(events: list[HistoryEvent]) -> None:
     """Print the events as fits the terminal; for another program, with all columns at their full width."""
     from epa_orchestrator.cli import changes
-    from epa_orchestrator.cli.show import console, show
+    from epa_orchestrator.cli.show import show, width_for_people
 
-    if not sys.stdout.isatty():
+    width = width_for_people()
+    if width is None:
         show(changes.table(events))
-    elif (width := console().width) >= _TABLE_WIDTH:
+    elif width >= _TABLE_WIDTH:
         show(changes.short_table(events))
     else:
         for line in changes.short_lines(events, width):

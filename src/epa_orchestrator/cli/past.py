@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from epa_orchestrator import paths
+from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.output import fail
 from epa_orchestrator.cli.patterns import can_be_pattern, matches
 
@@ -107,7 +108,7 @@ def _fail_without_database(path: Path, machine: str | None) -> None:
     if machine is not None:
         fail(
             f"There is no history of the recorded machine '{machine}', because the state database {path} does not"
-            f" exist: 'epa-orchestrator serve --machine {machine}' creates it"
+            f" exist. To create it, run: {command_text('serve', options=('--machine', machine))}"
         )
     fail(
         f"There is no history, because the state database {path} does not exist: a daemon creates it at its first"

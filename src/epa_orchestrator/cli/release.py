@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
-from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import (
     JsonOption,
     SocketOption,
@@ -24,7 +24,7 @@ from epa_orchestrator.cli.options import (
     whole_number,
 )
 from epa_orchestrator.cli.output import fail, fail_if_read_only, note_change, print_json, say, warn
-from epa_orchestrator.cli.suggestions import removal_of_record
+from epa_orchestrator.nearest import did_you_mean
 from epa_orchestrator.units import format_size, named_cpus
 
 if TYPE_CHECKING:
@@ -136,9 +136,10 @@ def _kept(client: Client, service: str) -> list[Record]:
 def _described(service: str, records: list[Record]) -> str:
     """The records, and the command that removes the first of them, as the end of a sentence."""
     named = ", ".join(f"{each.pages} x {each.size} on NUMA node {each.node}" for each in records)
-    removal = removal_of_record(service, records[0].node, records[0].size)
+    first = ("--node", records[0].node, "--size", records[0].size, "--count", -1)
     which = "them" if len(records) == 1 else "the first of them"
-    return f"recorded hugepages ({named}): '{removal}' removes {which}"
+    removal = command_text("hugepages", service, options=first)
+    return f"recorded hugepages ({named}). To remove {which}, run: {removal}"
 
 
 def _hugepage_records(client: Client, service: str) -> list[Record]:

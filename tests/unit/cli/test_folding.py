@@ -66,6 +66,8 @@ def test_number_stays_with_its_noun(width: int) -> None:
         ("        too deep", 10, ["too deep"]),
         ("", 10, [""]),
         ("vm  1 ", 10, ["vm  1 "]),
+        ("To see it, run: epa-orchestrator why 'a b'", 30, ["To see it, run:", "  epa-orchestrator why 'a b'"]),
+        ("To see it, run: epa-orchestrator why a", 12, ["To see it,", "  run:", "  epa-orchestrator why a"]),
         ("the service vm  1", 16, ["the service vm", "  1"]),
         ("a  b of the service", 14, ["a  b of the", "  service"]),
     ],

@@ -79,8 +79,8 @@ def test_release_of_hugepage_records_only(daemon: Daemon) -> None:
     daemon.run("hugepages", "nova", "--count", "4")
     sentence = daemon.failure(1, "release", "nova")
     assert sentence == (
-        "Nothing was released: service 'nova' holds no CPUs, but has recorded hugepages (4 x 2M on NUMA node 0):"
-        " 'epa-orchestrator hugepages nova --node 0 --size 2M --count -1' removes them"
+        "Nothing was released: service 'nova' holds no CPUs, but has recorded hugepages (4 x 2M on NUMA node 0)."
+        " To remove them, run: epa-orchestrator hugepages nova --node 0 --size 2M --count -1"
     )
     assert daemon.client.memory_info().numa_hugepages["node0"].allocations == {"nova": {"2048": 4}}
 
@@ -92,15 +92,15 @@ def test_release_says_which_hugepage_records_stay(as_json: list[str], daemon: Da
     result = daemon.run("release", "nova", *as_json)
     assert result.exit_code == 0
     assert result.stderr == (
-        "note: 'nova' keeps its recorded hugepages (4 x 2M on NUMA node 0):"
-        " 'epa-orchestrator hugepages nova --node 0 --size 2M --count -1' removes them\n"
+        "note: 'nova' keeps its recorded hugepages (4 x 2M on NUMA node 0)."
+        " To remove them, run: epa-orchestrator hugepages nova --node 0 --size 2M --count -1\n"
     )
 
 
 def test_several_records_have_the_command_for_the_first() -> None:
     assert _described("nova", [Record(0, "2M", 4), Record(1, "1G", 1)]) == (
-        "recorded hugepages (4 x 2M on NUMA node 0, 1 x 1G on NUMA node 1):"
-        " 'epa-orchestrator hugepages nova --node 0 --size 2M --count -1' removes the first of them"
+        "recorded hugepages (4 x 2M on NUMA node 0, 1 x 1G on NUMA node 1)."
+        " To remove the first of them, run: epa-orchestrator hugepages nova --node 0 --size 2M --count -1"
     )
 
 
