@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 _FOLLOW_EVERY: Final = 5.0
 #: The columns of a terminal that has room for a table.
 _TABLE_WIDTH: Final = 120
+#: What an older daemon cannot do, after "cannot".
+_WHAT: Final = "show the history"
 #: The most changes in one answer of the daemon (protocol/readings.py).
 _MOST_ASKED: Final = 1000
 
@@ -152,12 +154,12 @@ def _filters(service: str | None, cpu: int | None, since: str | None, until: str
 
 def _ask(socket: Path | None, request: dict[str, Any], *, follow: bool) -> HistoryAnswer | None:
     """The daemon's answer; None, and a note on stderr, where no daemon can give one."""
-    what, otherwise = "show the history", "This is read from the state database"
     if follow:
         with connect(socket) as client:
-            require_feature(client, "get-history", what)
+            require_feature(client, "get-history", _WHAT)
             return client.history(**request)
-    return ask_if_possible(socket, "get-history", what, lambda client: client.history(**request), otherwise)
+    otherwise = "This is read from the state database"
+    return ask_if_possible(socket, "get-history", _WHAT, lambda client: client.history(**request), otherwise)
 
 
 def _explain_empty(socket: Path | None, filters: dict[str, Any], *, as_json: bool) -> None:
@@ -237,24 +239,43 @@ def _show_table(events: list[HistoryEvent]) -> None:
 
 def _follow(socket: Path | None, filters: dict[str, Any], answer: HistoryAnswer, output: str | None) -> None:
     """Print each change as one line or document, until interrupted."""
-    from epa_orchestrator.cli.watching import moments
-    from epa_orchestrator.client import RefusedByDaemon
+    from epa_orchestrator.cli.watching import answers
 
     _print_each(answer.events, output)
     seen = _last_id(answer)
+
+    def news() -> list[HistoryEvent]:
+        nonlocal seen
+        events, seen = _news(client, filters, seen)
+        return events
+
     try:
         with connect(socket) as client:
-            for _ in moments(client, _FOLLOW_EVERY):
-                try:
-                    newest = _last_id(client.history(limit=1))
-                    for event in _after(client, filters, seen):
-                        _print_each([event], output)
-                        seen = max(seen, event.id or 0)
-                    seen = max(seen, newest)  # so that no search begins before it again
-                except RefusedByDaemon as error:
-                    say(f"note: {error}", err=True)
+            for events in answers(client, news, _FOLLOW_EVERY):
+                _print_each(events, output)
     except KeyboardInterrupt:
         raise typer.Exit from None
+
+
+def _news(client: Client, filters: dict[str, Any], seen: int) -> tuple[list[HistoryEvent], int]:
+    """The changes after an event, and the newest event, so that no search begins before it again.
+
+    A refusal, such as of a busy daemon, is a note on stderr, unless the daemon is read-only: then it is there to stay.
+    """
+    from epa_orchestrator.client import RefusedByDaemon
+
+    require_feature(client, "get-history", _WHAT)
+    try:
+        newest = _last_id(client.history(limit=1))
+        if newest < seen:  # the daemon that has restarted has another history
+            seen = 0
+        events = [*_after(client, filters, seen)]
+    except RefusedByDaemon as error:
+        if client.list_allocations().state_error is not None:
+            raise
+        say(f"note: {error}", err=True)
+        return [], seen
+    return events, max([seen, newest, *(event.id or 0 for event in events)])
 
 
 def _after(client: Client, filters: dict[str, Any], seen: int) -> Iterator[HistoryEvent]:

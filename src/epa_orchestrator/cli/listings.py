@@ -99,7 +99,7 @@ def list_claims(
     owner or of the operating system. Withheld CPUs are siblings that no other service gets.
 
     With --watch and --json, the first line has the claims, and each further one a change, as docs/protocol.md
-    describes them.
+    describes them. After a restart of the daemon, a line has the claims again.
 
     Examples:
       epa-orchestrator list

@@ -57,8 +57,8 @@ def scene(machine: Machine, names: tuple[str, ...] = ("ovs", "vm-2", "vm-10"), g
     ledger = Ledger.of(claims, {}, pools.cores)
     owners = [(each.service, each.cpus) for each in claims]
     withheld = {name: claim.withheld for name, claim in ledger.claims.items()}
-    general = pools.general.configured if pools.general is not None else EMPTY
-    return build_picture(now, cpu_states(ledger, pools), owners, PAGES, withheld=withheld, general=general)
+    configured = pools.general.configured if pools.general is not None else EMPTY
+    return build_picture(now, cpu_states(ledger, pools), owners, PAGES, withheld=withheld, general=configured)
 
 
 def without(machine: Machine, offline: CpuSet) -> Machine:
