@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.holdings import Holding, holdings, ordered, totals
+from epa_orchestrator.cli.hugepage_records import only_hugepages
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.natural import natural
 from epa_orchestrator.units import count_of, format_size
@@ -44,6 +45,11 @@ class Status:
     def version(self) -> str | None:
         """The daemon's version."""
         return self.machine.daemon_version if self.machine else None
+
+    @property
+    def only_hugepages(self) -> list[str]:
+        """The services that hold hugepages, but no CPUs."""
+        return [*only_hugepages(self.memory, {each.service for each in self.held})]
 
     @property
     def held(self) -> list[Holding]:
@@ -87,6 +93,9 @@ def parts(found: Status) -> Iterator[FittedTable | str]:
     verdict = "all is well" if not wrong else f"{count_of(len(wrong), 'problem')}, see below"
     yield f"epa-orchestrator {found.version or '(version unknown)'}: {verdict}"
     yield f"serving at {found.socket}"
+    if more := len(found.only_hugepages):
+        services = len({each.service for each in found.held})
+        yield f"{count_of(services, 'service')}, {more} more with hugepages only"
     yield _pools(found)
     if found.machine is not None and found.machine.machine.nodes:
         yield _nodes(found, found.machine)
@@ -107,6 +116,7 @@ def document(found: Status) -> dict[str, Any]:
         **({"state_error": problem} if problem else {}),
         **({"warnings": warnings} if warnings else {}),
         "problems": problems(found),
+        **({"hugepages_only": names} if (names := found.only_hugepages) else {}),
         "pools": {
             each.pool: each.model_dump(exclude=_NOT_IN_DOCUMENT, exclude_none=True)
             | {"total_withheld_cpus": totals(each, found.held).withheld}
