@@ -59,12 +59,28 @@ def test_the_difference_is_that_of_the_cost_vectors(policy: PlacementPolicy) -> 
         if placed.difference is None:
             continue
         expected = of_choices(task, placed.candidates[0], placed.candidates[1])
-        assert placed.difference[1:] == expected[1:]
+        assert placed.difference[1:4] == expected[1:4]
         assert set(placed.difference.nodes) >= set(expected.nodes)
         compared += 1
         levels.add(expected.level)
     assert compared > 30
     assert len(levels) > 1
+
+
+def test_all_equal_candidates_are_known() -> None:
+    """Nodes 0, 2 and 3 have the 8 CPUs, node 1 has 7."""
+    topology = build_topology(made_up(SHAPES[0]), made_up(SHAPES[0]).online, CpuSet())
+    free = CpuSet(range(32)) - CpuSet([4])
+    placed = place_compared(Task(topology, free, CpuSet(), 8, PlacementPolicy()))
+    assert placed.difference is not None
+    assert (placed.difference.level, placed.difference.equal) == ("", ((2,), (3,)))
+
+
+def test_candidates_that_are_worse_are_not_equal() -> None:
+    topology = build_topology(made_up(SHAPES[0]), made_up(SHAPES[0]).online, CpuSet())
+    placed = place_compared(Task(topology, CpuSet(range(32)) - CpuSet([0, 4]), CpuSet(), 1, PlacementPolicy()))
+    assert placed.difference is not None
+    assert (placed.difference.level, placed.difference.equal) == ("", ((1,),))
 
 
 def test_one_candidate_has_no_difference() -> None:
