@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +75,23 @@ def test_all_equal_candidates_are_known() -> None:
     placed = place_compared(Task(topology, free, CpuSet(), 8, PlacementPolicy()))
     assert placed.difference is not None
     assert (placed.difference.level, placed.difference.equal) == ("", ((2,), (3,)))
+
+
+def test_as_many_candidates_are_equal_as_have_equal_cost_vectors() -> None:
+    """Of at most five candidates; the lowest CPU id does not count."""
+    chance, ties = random.Random(5), 0
+    for number in range(200):
+        task = random_task(chance, SHAPES[number % 3], POLICIES[number % 6])
+        task = replace(task, free=task.free | task.own, own=CpuSet(), count=max(task.count % 5, 1))
+        placed = place_compared(task, 5)
+        if placed.difference is None or placed.difference.level:
+            continue
+        costs = [task.cost(cpus) for cpus in placed.candidates]
+        names = [name for name, _ in task.levels[:-1]]
+        equal = [all(getattr(cost, name) == getattr(costs[0], name) for name in names) for cost in costs[1:]]
+        assert sum(equal) == min(len(placed.difference.equal), 4)
+        ties += sum(equal) > 1
+    assert ties > 20
 
 
 def test_candidates_that_are_worse_are_not_equal() -> None:
