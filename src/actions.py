@@ -113,24 +113,25 @@ class Actions(ops.Object):
     def _on_record(self, event: ops.ActionEvent) -> None:
         file = command_line.output_directory() / "machine.json"
         command_line.run("machine", f"--record={file}")
-        serve = "serve it elsewhere with: epa-orchestrator serve --machine FILE"
-        event.set_results(self._long_result("recording", file, f"the CPUs, NUMA nodes, hugepages and devices; {serve}"))
+        what = "the CPUs, NUMA nodes, hugepages and devices; serve it elsewhere with: epa-orchestrator serve"
+        event.set_results(self._long_result("recording", file, f"{what} --machine FILE"))
 
     @_fail_on_error
     def _on_report(self, event: ops.ActionEvent) -> None:
         file = command_line.output_directory() / "report.json"
         command_line.run("report", str(file))
         summary = json.loads(file.read_text(encoding="utf-8"))["summary"]
-        event.set_results(self._long_result("report", file, "\n".join(summary)))
+        event.set_results(self._long_result("report", file, *summary))
 
-    def _long_result(self, name: str, file: Path, text: str) -> dict[str, str]:
+    def _long_result(self, name: str, file: Path, *lines: str) -> dict[str, str]:
         """The results with a document from a file: as text of its own, or where it stays if it is too long for Juju."""
         document = file.read_text(encoding="utf-8")
         if fits(document):
             file.unlink()
-            return {"text": truncate(text), name: document.rstrip()}
+            return {"text": truncate(show.plain(*lines)), name: document.rstrip()}
+        folded = show.plain(*lines, f"The {name} is too long for Juju; fetch it with:")
         fetch = f"juju ssh {self.model.unit.name} sudo cat {file} > {file.name}"
-        return {"text": truncate(f"{text}\nThe {name} is too long for Juju; fetch it with: {fetch}"), "file": str(file)}
+        return {"text": truncate(f"{folded}\n  {fetch}"), "file": str(file)}
 
     @_fail_on_error
     def _on_release(self, event: ops.ActionEvent) -> None:
@@ -143,7 +144,7 @@ class Actions(ops.Object):
         if not released:
             raise CharmError(f"the service '{params.service}' holds no CPUs or hugepages: see list-allocations")
         document = {"service": params.service, "released": released}
-        event.set_results(action_results(f"released {', '.join(released)}", document))
+        event.set_results(action_results(show.plain(f"released {', '.join(released)}"), document))
 
     @_fail_on_error
     def _on_refresh_snap(self, event: ops.ActionEvent) -> None:
@@ -153,13 +154,13 @@ class Actions(ops.Object):
         old, new = [info.revision if info else "none" for info in (before, after)]
         text = f"revision {old} before, {new} now, version {after.version if after else 'none'}"
         document = {"before": old, "after": new, "problems": problems}
-        event.set_results(action_results("\n".join([text, *problems]), document))
+        event.set_results(action_results(show.plain(text, *problems), document))
 
     @_fail_on_error
     def _on_settle_claims(self, event: ops.ActionEvent) -> None:
         params = event.load_params(SettleParams, errors="fail")
         done = self._settle_claims(params.keep)
-        event.set_results(action_results(done, {"keep": params.keep, "done": done}))
+        event.set_results(action_results(show.plain(done), {"keep": params.keep, "done": done}))
 
     @_fail_on_error
     def _on_get_status(self, event: ops.ActionEvent) -> None:
@@ -186,7 +187,7 @@ class Actions(ops.Object):
             "options": orchestrator_snap.options(),
             "connections": {":".join(each.plug): each.slot or "not connected" for each in connections},
         }
-        text = "\n".join(f"{key}: {_format(value)}" for key, value in document.items())
+        text = show.plain(*(f"{key}: {_format(value)}" for key, value in document.items()))
         event.set_results(action_results(text, document))
 
 

@@ -197,22 +197,30 @@ class EpaOrchestratorCharm(ops.CharmBase):
         findings.attempt(lambda: orchestrator_snap.save(mine))
         requested = config.snap_options
         if requested is not None:
-            findings.attempt(lambda: self._configure(requested, record))
+            findings.notes.append(findings.attempt(lambda: self._configure(requested, record)) or "")
         findings.attempt(lambda: orchestrator_snap.connect_consumers(config.connect_plugs))
 
-    def _configure(self, requested: Mapping[str, Any], record: Record) -> None:
+    def _configure(self, requested: Mapping[str, Any], record: Record) -> str:
         """Set the daemon's options, and tell a related collector where the metrics are.
+
+        Returns which options the snap does not know, because it is older than the charm; else an empty text.
 
         Raises CharmError.
         """
         relations = self.model.relations[COLLECTOR]
         if relations:
             requested = cos_agent.with_port(requested, orchestrator_snap.options(), record.options)
-        orchestrator_snap.ensure_config(requested)
+        unknown = orchestrator_snap.ensure_config(requested, cos_agent.OPTION)
         labels = cos_agent.labels(self.model.name, self.model.uuid, self.app.name, self.meta.name)
         for relation in relations:
-            port = orchestrator_snap.options()[cos_agent.OPTION]
-            relation.data[self.unit][cos_agent.KEY] = cos_agent.unit_data(self.charm_dir, port, labels)
+            # Without metrics, the collector must not alert that the daemon is down; an empty text removes the key.
+            serves = cos_agent.OPTION not in unknown
+            port = orchestrator_snap.options()[cos_agent.OPTION] if serves else 0
+            data = cos_agent.unit_data(self.charm_dir, port, labels) if serves else ""
+            relation.data[self.unit][cos_agent.KEY] = data
+        return (
+            f"upgrade the snap: it is older than this charm, and does not know {', '.join(unknown)}" if unknown else ""
+        )
 
     def _source(self, config: CharmConfig) -> Source:
         """Where the snap comes from: the attached resource, else the store if a channel is set, else the charm.

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The orchestrator's command line, run on the installed daemon: actions show the same texts as the command."""
+"""The orchestrator's command line, run on the installed daemon: actions show what a terminal would show."""
 
 from __future__ import annotations
 
@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Final
 
 import daemon_health
+from epa_orchestrator.cli import show
 from errors import CharmError
 
 #: How long (seconds) a command may take.
 _TIME: Final = 120.0
-#: How wide (characters) tables are: Juju indents them, and people read them in a terminal.
-_WIDTH: Final = 110
 #: What a command puts before a sentence about its failure.
 _PREFIX: Final = "epa-orchestrator: "
 
 
 def run(*words: str) -> str:
-    """What a command prints; sentences that it adds, such as why a rule refuses the CPUs, come first.
+    """What a command prints, folded; sentences that it adds, such as why a rule refuses the CPUs, come first.
 
     Raises CharmError with these sentences when the command prints nothing else.
     """
@@ -40,10 +39,10 @@ def run(*words: str) -> str:
         )
     except subprocess.TimeoutExpired:
         raise CharmError(f"epa-orchestrator {words[0]} did not end within {_TIME:g} seconds") from None
-    sentences = "\n".join(line.removeprefix(_PREFIX) for line in done.stderr.splitlines())
+    sentences = [line.removeprefix(_PREFIX) for line in done.stderr.splitlines()]
     if done.returncode and not done.stdout.strip():
-        raise CharmError(sentences or f"epa-orchestrator {words[0]} failed with exit code {done.returncode}")
-    return "\n".join(filter(None, (sentences, done.stdout.rstrip())))
+        raise CharmError("\n".join(sentences) or f"epa-orchestrator {words[0]} failed with exit code {done.returncode}")
+    return "\n".join(filter(None, (show.plain(*sentences), done.stdout.rstrip())))
 
 
 def output_directory() -> Path:
@@ -64,11 +63,9 @@ def _environment() -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "SNAP_DATA": str(data),
         "SNAP_COMMON": str(_snap_common()),
-        "COLUMNS": str(_WIDTH),
-        "NO_COLOR": "1",
-        "TERM": "dumb",
+        show.FOLD: "1",
     }
-    settings = data / "settings.json"
+    settings = daemon_health.settings_file()
     return {
         **{name: text for name, text in os.environ.items() if not name.startswith(("EPA_", "SNAP", "JUJU_"))},
         **own,

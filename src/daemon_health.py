@@ -60,6 +60,11 @@ class Holdings:
                     yield node, service, int(size_kb), count
 
 
+def settings_file() -> Path:
+    """The options as the snap's configure hook has stored them for the daemon."""
+    return SOCKET.parents[1] / "settings.json"
+
+
 def ensure_started() -> None:
     """Connect to the socket, so that systemd starts the daemon if it does not run.
 

@@ -23,6 +23,7 @@ import daemon_health
 import snap_file
 import snapd
 from charm_record import Record
+from epa_orchestrator.allocation.settings import SettingsError, read_options
 from errors import CharmError
 from snapd import Connection, with_retries
 
@@ -69,13 +70,37 @@ def save(new: Record) -> None:
         _set({charm_record.KEY: new.document()})
 
 
-def ensure_config(requested: Mapping[str, Any]) -> None:
+def ensure_config(requested: Mapping[str, Any], optional: str = "") -> list[str]:
     """Set these options, and unset those that the charm set earlier; the configure hook refuses all or none.
 
-    An option that was set with `snap set` keeps its value until it is requested here.
+    If it refuses the `optional` one, the others are requested again without it. An option that was set with `snap set`
+    keeps its value until it is requested here.
+
+    Returns the options that this snap does not know: it is older than the charm.
 
     Raises CharmError.
     """
+    try:
+        _configure(requested)
+    except CharmError as error:
+        if optional not in requested or optional not in str(error):
+            raise
+        _configure({name: value for name, value in requested.items() if name != optional})
+        log.warning("the snap refuses %s: %s", optional, error)
+        return [optional]
+    return _unknown(requested)
+
+
+def _unknown(requested: Mapping[str, Any]) -> list[str]:
+    """The options that the configure hook has not stored: it asks snapd only for those that it knows."""
+    try:
+        stored = read_options(daemon_health.settings_file())
+    except SettingsError:  # nobody can tell
+        return []
+    return sorted(requested.keys() - stored.keys())
+
+
+def _configure(requested: Mapping[str, Any]) -> None:
     current, before = options(), record()
     set_now = {name: value for name, value in requested.items() if current.get(name) != value}
     unset_now = {

@@ -45,3 +45,15 @@ def test_collector_finds_the_metrics(unit: Unit, host: Host) -> None:
     unit.config.clear()  # Juju lists the relation until this hook has ended
     assert unit.hook("cos-agent-relation-broken", **juju.relation("broken", juju.COLLECTOR)).status == ("active", "")
     assert host.settings() == {}
+
+
+def test_snap_without_metrics_keeps_the_unit_active(unit: Unit, host: Host) -> None:
+    host.unknown_options = ["metrics-port"]
+    unit.install()
+    unit.collector = True
+    created = unit.hook("cos-agent-relation-created", **juju.relation("created", juju.COLLECTOR))
+    sentence = "upgrade the snap: it is older than this charm, and does not know metrics-port"
+    assert created.status == ("active", sentence)
+    assert [written for written in created.written if written.get("config")] == []
+    assert unit.configure(reserved_cpus="7").status == ("active", sentence)
+    assert host.settings() == {"reserved-cpus": "7"}

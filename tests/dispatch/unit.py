@@ -80,6 +80,8 @@ class Host:
         self.snapd.on_service = self._start_or_stop
         #: What the older daemon writes into its state file when it starts.
         self.older_state: dict[str, Any] = {}
+        #: The options that the installed snap does not know yet.
+        self.unknown_options: list[str] = []
         self.service: Service | None = None
         self.isolate("2-7")
 
@@ -111,7 +113,7 @@ class Host:
 
     def _configure(self, options: dict[str, Any]) -> str | None:
         """Run the code of the snap's configure hook, which asks snapd only for the options that it knows."""
-        known = {name: value for name, value in options.items() if name in option_names()}
+        known = {name: options[name] for name in option_names() if name in options and name not in self.unknown_options}
         try:
             apply_options(known, self._settings, self._snap / "common", SysfsTree(self.root / "sys"))
         except EpaError as error:

@@ -25,6 +25,9 @@ from tests.machine.parts import SUITE, BuildError, Parts, find, remove, run_buil
 
 DISK_SIZE: Final = 3072 * MIB
 
+#: The keys of Debian's archive, from the package that debootstrap needs too.
+KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
 #: The required programs, each with its package.
 TOOLS: Final = {
     "qemu-system-x86_64": "qemu-system-x86",
@@ -204,14 +207,22 @@ class Builder(Parts):
         self.say(f"ready: {self._work}")
 
     def kernel(self, part: Path) -> None:
-        """Unpack the kernel for virtual machines of the host's release, and a static busybox for the initrd."""
-        part.mkdir()
-        self.call("apt-get", "update")
-        depends = self.call("apt-cache", "depends", "linux-image-cloud-amd64").split()
+        """Unpack the guest's kernel for virtual machines, and a static busybox for the initrd.
+
+        An older one, such as the host's, would not prove which process is connected (SO_PEERPIDFD, Linux 6.5).
+        """
+        lists = part / "apt"
+        (lists / "lists/partial").mkdir(parents=True)
+        write(lists / "sources.list", f"deb [signed-by={KEYRING}] {self.mirror()} {SUITE} main\n")
+        places = {"Dir::Etc::SourceList": "sources.list", "Dir::State": ".", "Dir::Cache": "."}
+        apt = [f"-o{name}={lists / path}" for name, path in places.items()] + ["-oDir::Etc::SourceParts=-"]
+        self.call("apt-get", *apt, "update")
+        depends = self.call("apt-cache", *apt, "depends", "linux-image-cloud-amd64").split()
         images = [word for word in depends if word.startswith("linux-image-")][1:]
         if not images:
             raise BuildError("apt knows no linux-image-cloud-amd64")
-        self.call("apt-get", "download", images[0], "busybox-static", cwd=part)
+        self.call("apt-get", *apt, "download", images[0], "busybox-static", cwd=part)
+        remove(lists)
         for package in part.glob("*.deb"):
             self.call("dpkg", "-x", package, part)
             package.unlink()

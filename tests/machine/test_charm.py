@@ -68,6 +68,11 @@ asking.join()
 print(json.dumps({{"rc": done.returncode, "err": done.stderr, "answered": answered, "refused": refused}}))
 """
 
+#: Prints the metrics, with Python alone.
+SCRAPE: Final = (
+    "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9795/metrics', timeout=60).read().decode())"
+)
+
 
 def test_older_daemon_leaves_its_state(machine: Machine) -> None:
     machine.run("snap", "install", "--dangerous", "/job/older.snap", timeout=900)
@@ -167,6 +172,54 @@ def test_confined_daemon_finds_the_node_of_a_device(machine: Machine) -> None:
     assert dry_run(machine, near=device)["explanation"]["policy"]["near"] == 1
     assert "no PCI device 0000:ff:1f.7" in dry_run(machine, near="ff:1f.7")["error"]
     assert "is not a device itself" in dry_run(machine, near="lo")["error"]
+
+
+def test_confined_daemon_knows_who_asks(machine: Machine) -> None:
+    """Debian's kernel shows no AppArmor labels of peers, so that the snap here is that of the control group."""
+    (event,) = ask(machine, action="get_history", service_name="hypervisor")["events"]
+    assert (event["snap"], event["comm"], event["after"]["cpus"]) == (CONSUMER, "ask", "4-7")
+    assert event["unit"].startswith(f"snap.{CONSUMER}.ask-")
+    assert CONSUMER in machine.run(f"/snap/bin/{SNAP}", "why", "hypervisor", timeout=600).out
+
+
+def test_confined_daemon_serves_its_metrics(machine: Machine, unit: Unit) -> None:
+    unit.config["metrics-port"] = 9795
+    assert unit.hook("config-changed").status == active(machine)
+    metrics = machine.run("python3", "-c", SCRAPE, timeout=600).out
+    assert 'epa_service_cpus{pool="isolated",service="hypervisor"} 4.0' in metrics.splitlines()
+    opened = next(line for line in metrics.splitlines() if line.startswith("process_open_fds "))
+    assert float(opened.split()[1]) > 5
+    unit.config["metrics-port"] = 0
+    assert unit.hook("config-changed").status == active(machine)
+    assert "refused" in machine.run("python3", "-c", SCRAPE, timeout=600, check=False).err
+
+
+def test_confined_commands_show_the_machine_and_report(machine: Machine) -> None:
+    """The snap's own command runs in its confinement, as an operator starts it."""
+    assert "hypervisor 4" in machine.run(f"/snap/bin/{SNAP}", "map", "--width", "80", timeout=600).out
+    printed = json.loads(machine.run(f"/snap/bin/{SNAP}", "report", timeout=600).out)
+    assert not printed["missing"]
+    assert "hypervisor" in [claim["service_name"] for claim in printed["pools"]["isolated"]["allocations"]]
+    assert printed["recording"]["files"]["devices/system/cpu/isolated"] == ISOLATED
+    written = f"/var/snap/{SNAP}/common/report.json"
+    machine.run(f"/snap/bin/{SNAP}", "report", written, timeout=600)
+    assert json.loads(machine.get(written)).keys() == printed.keys()
+
+
+def test_actions_report_and_draw(machine: Machine, unit: Unit) -> None:
+    reported = json.loads(unit.action("report").results["report"])
+    assert reported["recording"]["files"]["devices/system/cpu/isolated"] == ISOLATED
+    assert "hypervisor" in unit.action("show-machine", format="svg").results["svg"]
+    recorded = json.loads(unit.action("record").results["recording"])
+    assert recorded["files"]["devices/system/cpu/isolated"] == ISOLATED
+    history = unit.action("history", service="hypervisor").results["text"]
+    assert CONSUMER in history
+
+
+def test_snap_brings_its_manual_and_its_completion(machine: Machine) -> None:
+    assert machine.get(f"/snap/{SNAP}/current/share/man/man1/{SNAP}.1").startswith(b".TH")
+    complete = f"source /snap/{SNAP}/current/share/bash-completion/completions/{SNAP}; complete -p {SNAP}"
+    assert SNAP in machine.run("bash", "-c", complete, timeout=600).out
 
 
 def test_option_that_takes_cpus_from_a_claim_is_refused(machine: Machine, unit: Unit) -> None:

@@ -16,7 +16,7 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 #: Rooms and lone modules of the package.
 LAYERS = (
     ("errors", "names", "peer"),
-    ("cpuset", "descriptors", "documents", "files", "natural", "paths", "units"),
+    ("cpuset", "descriptors", "documents", "files", "natural", "nearest", "paths", "units"),
     ("hardware",),
     ("placement",),
     ("allocation", "protocol"),

@@ -30,7 +30,7 @@ from epa_orchestrator.allocation.checks import (
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import NodeCpus, Pool, Pools
-from epa_orchestrator.allocation.refusal import Refused
+from epa_orchestrator.allocation.refusal import HELD_BY_OTHERS, INSUFFICIENT, Refused
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.allocation.sizes import default_size, percent_of
 from epa_orchestrator.cpuset import EMPTY, CpuSet, union
@@ -107,7 +107,7 @@ def _allocate(ledger: Ledger, pool: Pool, terms: Terms, claim: Claim | None, cou
     size = count or default_size(pool.settings, topology, free, held, policy, placed_by)
     if size > len(free) + len(held):
         available = len(free) + len(held)
-        raise Refused(f"Insufficient CPUs available. Requested: {size}, Available: {available}", rule="insufficient")
+        raise Refused(f"{INSUFFICIENT}Requested: {size}, Available: {available}", rule="insufficient")
     preemption_policy = preemption_policy_after(pool, claim, terms.preemption_policy)
     assert topology is not None
     task = Task(topology, free, held, size, policy)
@@ -174,7 +174,7 @@ def _allocate_in_node(
     if count > available:
         raise Refused(
             f"NUMA node {node.id} has {available} CPUs that can be given to this service, but {count} were requested:"
-            f" CPUs {eligible - free - held_there - reclaimable} are held by other services",
+            f" CPUs {eligible - free - held_there - reclaimable}{HELD_BY_OTHERS}",
             rule="insufficient",
         )
     around = (free_anywhere | held) - node.cpus

@@ -16,7 +16,7 @@ from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.hardware.blind_spots import find_blind_spots
-from epa_orchestrator.hardware.devices import node_of_device
+from epa_orchestrator.hardware.devices import devices_like, node_of_device
 from epa_orchestrator.hardware.hugepages import HiddenPagesError, Hugepages
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.machine import Machine
@@ -140,6 +140,10 @@ class Host:
     def node_of_device(self, machine: Machine, name: str) -> int:
         """The NUMA node of a PCI device or a network interface. Raises DeviceError."""
         return node_of_device(self._sysfs, machine, name)
+
+    def devices_like(self, name: str) -> str:
+        """How the sentence about a missing device goes on: what this host has."""
+        return devices_like(self._sysfs, name)
 
     def _is_as_read(self, built: _Built) -> bool:
         reading = built.reading

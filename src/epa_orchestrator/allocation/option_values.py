@@ -11,6 +11,7 @@ from typing import Annotated, Final, NamedTuple, cast
 from pydantic import BeforeValidator, Field
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.units import format_size, parse_size
 
 #: The value of `cpu-pool` that means no general pool: the name of the default in the older snap.
 _NO_GENERAL_POOL: Final = "isolated"
@@ -25,6 +26,10 @@ class ReservedHugepages(NamedTuple):
     node_id: int
     size_kb: int
     pages: int
+
+    def __str__(self) -> str:
+        """As people write it: `0:2M:16`."""
+        return f"{self.node_id}:{format_size(self.size_kb)}:{self.pages}"
 
 
 def _cpu_list(value: object) -> CpuSet:
@@ -46,16 +51,26 @@ def _reserved_hugepages(value: object) -> tuple[ReservedHugepages, ...]:
     if isinstance(value, tuple):
         return cast("tuple[ReservedHugepages, ...]", value)
     if not isinstance(value, str):
-        raise ValueError("give node:size_kb:count, separated by commas, such as 0:2048:16")
-    entries: list[ReservedHugepages] = []
-    for item in value.split(",") if value.strip() else ():
-        words = [word.strip() for word in item.split(":")]
-        if len(words) != 3 or not all(word.isascii() and word.isdecimal() and len(word) < 12 for word in words):
-            raise ValueError(f"'{item[:40]}' is not node:size_kb:count, such as 0:2048:16")
-        entries.append(ReservedHugepages(*map(int, words)))
+        raise ValueError("give node:size:count, separated by commas, such as 0:2M:16")
+    entries = [_reserved_entry(item) for item in value.split(",")] if value.strip() else []
     if len({(entry.node_id, entry.size_kb) for entry in entries}) < len(entries):
         raise ValueError("a node and size is named twice")
     return tuple(entries)
+
+
+def _reserved_entry(text: str) -> ReservedHugepages:
+    try:
+        node_id, size, pages = map(str.strip, text.split(":"))
+        size_kb = _number(size) if size.isdecimal() else parse_size(size)
+        return ReservedHugepages(_number(node_id), size_kb, _number(pages))
+    except ValueError:
+        raise ValueError(f"'{text[:40]}' is not node:size:count, such as 0:2M:16") from None
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) < 12):
+        raise ValueError("this is no number that an option can have")
+    return int(text)
 
 
 def _ids(value: object) -> tuple[object, ...]:

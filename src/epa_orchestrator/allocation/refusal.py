@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 from epa_orchestrator.errors import EpaError
-from epa_orchestrator.placement.rules import Unplaceable
+from epa_orchestrator.placement.rules import NOT_PLACEABLE, Unplaceable
+
+#: How the sentences begin and end that refuse a request because of CPUs that others hold (see `concerns_room`).
+INSUFFICIENT: Final = "Insufficient CPUs available. "
+HELD_BY_OTHERS: Final = " are held by other services"
 
 #: The kinds of refusals, which metrics count: a few words, never text of a request.
 RefusalRule = Literal[
@@ -47,3 +51,11 @@ class Refused(EpaError):
         super().__init__(sentence)
         self.unplaceable = unplaceable
         self.rule: RefusalRule = rule if unplaceable is None else cast("RefusalRule", unplaceable.rule.option)
+
+
+def concerns_room(sentence: str) -> bool:
+    """Whether a refusal says that CPUs are missing, or are not where a rule needs them, so that moving claims may help.
+
+    A client has the sentence alone, of older daemons too.
+    """
+    return sentence.startswith(INSUFFICIENT) or NOT_PLACEABLE in sentence or sentence.endswith(HELD_BY_OTHERS)

@@ -10,7 +10,6 @@ import json
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
-from epa_orchestrator.allocation.option_values import ReservedHugepages
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import CpuSet
 
@@ -50,6 +49,5 @@ def _plain(value: object) -> object:
     if isinstance(value, CpuSet):
         return str(value)
     if isinstance(value, tuple):
-        entries = cast("tuple[ReservedHugepages, ...]", value)
-        return ",".join(":".join(map(str, entry)) for entry in entries)
+        return ",".join(map(str, cast("tuple[object, ...]", value)))
     return value

@@ -158,15 +158,14 @@ def explain(
     if json_:
         print_json(_as_sent(answer))
     elif answer.explanation is not None:
-        say(f"{service} would get {named_cpus(cpus)}")
-        _show_explanation(answer.explanation, refused=False)
+        _show_explanation(answer.explanation, f"{service} would get {named_cpus(cpus)}")
 
 
 def _end_refused(error: RefusedByDaemon, *, json_: bool) -> NoReturn:
     """End the command with all that the daemon says about a refusal."""
     parts = {"explanation": error.explanation, "make_room": error.make_room}
     if error.explanation is not None and not json_:
-        _show_explanation(error.explanation, refused=True)
+        _show_explanation(error.explanation)
     if error.make_room is not None and not json_:
         show_room(error.make_room)
     warn(error.warnings)
@@ -247,8 +246,9 @@ def _as_sent(answer: Allocated) -> object:
     return json.loads(answer.encode())
 
 
-def _show_explanation(explanation: Explanation, *, refused: bool) -> None:
+def _show_explanation(explanation: Explanation, granted: str | None = None) -> None:
+    """Print the reasons of a refusal, or the sentence about what is granted and its reasons."""
     from epa_orchestrator.cli.explanations import explanation as parts
     from epa_orchestrator.cli.show import show
 
-    show(*parts(explanation, refused=refused))
+    show(*([] if granted is None else [granted]), *parts(explanation, refused=granted is None))

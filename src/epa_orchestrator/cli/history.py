@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from epa_orchestrator import paths
+from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import ask_if_possible, connect, require_feature, without_daemon
-from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import (
     MOST,
     JsonOption,
@@ -26,9 +25,11 @@ from epa_orchestrator.cli.options import (
     check_service,
     choice,
     whole_number,
+    within,
 )
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.times import parse_time
+from epa_orchestrator.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
@@ -84,8 +85,14 @@ def history(
             callback=_check_time,
         ),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Show changes up to this time.", callback=_check_time)] = None,
-    limit: Annotated[int, typer.Option(help="The most changes to show, the newest ones.", min=1, max=MOST)] = 50,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Show changes up to this time; the whole second belongs to it.", callback=_check_time),
+    ] = None,
+    limit: Annotated[
+        int,
+        typer.Option(help="The most changes to show, the newest ones.", parser=whole_number, callback=within(1, MOST)),
+    ] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on to show changes as they are made.")] = False,
     output: Annotated[
         str | None,
@@ -107,6 +114,8 @@ def history(
 
     The newest one comes last. It asks the running daemon. Where none answers, or with --machine, it reads the state
     database, which takes the permission to read that file.
+
+    A name in quotes is what the process that asked calls itself; snaps and units are what the kernel says.
 
     Examples:
       epa-orchestrator history
@@ -203,7 +212,7 @@ def _fail_without_database(path: Path, machine: str | None) -> None:
     if machine is not None:
         fail(
             f"There is no history of the recorded machine '{machine}', because the state database {path} does not"
-            f" exist: 'epa-orchestrator serve --machine {machine}' creates it"
+            f" exist. To create it, run: {command_text('serve', options=('--machine', machine))}"
         )
     fail(
         f"There is no history, because the state database {path} does not exist: a daemon creates it at its first"
@@ -226,11 +235,12 @@ def _show(events: list[HistoryEvent], output: str | None) -> None:
 def _show_table(events: list[HistoryEvent]) -> None:
     """Print the events as fits the terminal; for another program, with all columns at their full width."""
     from epa_orchestrator.cli import changes
-    from epa_orchestrator.cli.show import console, show
+    from epa_orchestrator.cli.show import show, width_for_people
 
-    if not sys.stdout.isatty():
+    width = width_for_people()
+    if width is None:
         show(changes.table(events))
-    elif (width := console().width) >= _TABLE_WIDTH:
+    elif width >= _TABLE_WIDTH:
         show(changes.short_table(events))
     else:
         for line in changes.short_lines(events, width):

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -14,10 +13,10 @@ import typer
 from epa_orchestrator.cli import watching
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
-from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools, whole_number
 from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
 from epa_orchestrator.cli.watching import WatchOption
+from epa_orchestrator.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from epa_orchestrator.cli.holdings import Holding
@@ -193,9 +192,9 @@ def _print(
 def _print_table(listings: Sequence[Listing], shown: list[Holding], held: list[Holding], *, wide: bool) -> None:
     """Print a table and its totals on a terminal; for a program, rows of fixed columns alone."""
     from epa_orchestrator.cli.claims_table import claims
-    from epa_orchestrator.cli.show import show
+    from epa_orchestrator.cli.show import show, width_for_people
 
-    if sys.stdout.isatty():
+    if width_for_people() is not None:
         title = f"Pool {listings[0].pool}" if len(listings) == 1 else "Claims"
         show(claims(listings, shown, held, title, "wide" if wide else "needed"))
         return

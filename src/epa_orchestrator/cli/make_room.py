@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.output import say
 from epa_orchestrator.units import named_cpus
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from epa_orchestrator.client import Client
     from epa_orchestrator.protocol.room import MakeRoom, RoomRequest
 
-#: Parts of the sentences that refuse a request because CPUs are missing, or are not where a rule needs them.
-_ABOUT_ROOM: Final = ("Insufficient CPUs available", " CPUs cannot be placed: ", " are held by other services")
 #: The fields of a request that are options of the commands, by the same name.
 _OPTIONS: Final = (
     *("percent", "numa_node", "preemption_policy", "numa_policy"),
@@ -39,22 +37,34 @@ _GUESTS: Final = (
 def connect_with_hint(socket: Path | None, fields: Mapping[str, Any]) -> Generator[Client]:
     """A client for a request with these fields, whose errors end the command as those of `connect` do.
 
-    If the request is refused CPUs, the last line on a terminal says how to see what is in the way.
+    If the request is refused CPUs that moving claims may free, the last line on a terminal says how to see what is in
+    the way, unless the daemon is too old to know.
     """
     from epa_orchestrator.client import RefusedByDaemon
 
-    is_about_room = False
+    may_help = False
     try:
         with connect(socket) as client:
             try:
                 yield client
             except RefusedByDaemon as error:
-                is_about_room = any(part in str(error) for part in _ABOUT_ROOM)
+                may_help = sys.stderr.isatty() and _may_help(client, str(error))
                 raise
     except typer.Exit:
-        if is_about_room and sys.stderr.isatty():
+        if may_help:
             say(f"To see what is in the way, run: {_command('explain', fields, '--make-room')}", err=True)
         raise
+
+
+def _may_help(client: Client, refusal: str) -> bool:
+    """Whether this daemon could say which claims would have to move for a request that it has refused."""
+    from epa_orchestrator.allocation.refusal import concerns_room
+    from epa_orchestrator.client import DaemonError
+
+    try:
+        return concerns_room(refusal) and client.supports("make-room")
+    except DaemonError:  # the refusal counts
+        return False
 
 
 def show_room(found: MakeRoom) -> None:
@@ -83,7 +93,7 @@ def command(request: RoomRequest) -> str:
 
 
 def _command(name: str, fields: Mapping[str, Any], *more: str) -> str:
-    """A command with the fields of a request, quoted for a shell."""
+    """A command with the fields of a request."""
     service, count = fields["service_name"], fields.get("num_of_cores")
     words = [service] if count in (None, 0, -1) else [service, count]
     options: list[object] = ["--default-size"] if count == 0 else []
@@ -92,7 +102,4 @@ def _command(name: str, fields: Mapping[str, Any], *more: str) -> str:
             options += [f"--{field.replace('_', '-')}", fields[field]]
     if fields.get("pool", "isolated") != "isolated":
         options += ["--pool", fields["pool"]]
-    options += more
-    # After "--" a name that begins with "-" is no option.
-    all_words = [*options, "--", *words] if service.startswith("-") else [*words, *options]
-    return shlex.join(["epa-orchestrator", name, *map(str, all_words)])
+    return command_text(name, *words, options=[*options, *more])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 import typer
 
 from epa_orchestrator.cli.connect import connect, require_feature
-from epa_orchestrator.cli.options import JsonOption, SocketOption
+from epa_orchestrator.cli.options import JsonOption, SocketOption, whole_number, within
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.watching import WatchOption, answers
 
@@ -37,7 +37,11 @@ def map_(
     ] = None,
     width: Annotated[
         int | None,
-        typer.Option(help="The width: columns on the terminal, pixels of an SVG picture.", min=40, max=10_000),
+        typer.Option(
+            help="The width: columns on the terminal, pixels of an SVG picture.",
+            parser=whole_number,
+            callback=within(40, 10_000),
+        ),
     ] = None,
     watch: WatchOption = False,
     socket: SocketOption = None,

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Final, get_args
 import typer
 
 from epa_orchestrator.cli.completion import complete_machines, complete_services
-from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.errors import printable
 from epa_orchestrator.names import MAX_NAME_LENGTH, PoolName, PreemptionPolicy
+from epa_orchestrator.nearest import did_you_mean
 
 #: The highest number that a request may have (protocol/fields.py).
 MOST: Final = 2**31 - 1
@@ -71,23 +71,25 @@ def whole_number(text: object) -> int:
     return int(str(text))
 
 
-def check_number(number: int | None) -> int | None:
-    """Refuse a number that no request can have."""
-    if number is not None and not 0 <= number <= MOST:
-        raise typer.BadParameter(f"must be from 0 to {MOST}, not {quote(str(number))}")
-    return number
+def within(least: int, most: int) -> Callable[[int | None], int | None]:
+    """A check that refuses a number outside of these bounds."""
+
+    def check(number: int | None) -> int | None:
+        if number is not None and not least <= number <= most:
+            raise typer.BadParameter(f"must be from {least} to {most}, not {quote(str(number))}")
+        return number
+
+    return check
+
+
+#: Refuses a number that no request can have.
+check_number: Final = within(0, MOST)
 
 
 def _check_count(count: int | None) -> int | None:
     if count is not None and count < 0:
         raise typer.BadParameter(f"must be at least 1, not {quote(str(count))}: use 'epa-orchestrator release'")
     return check_number(count)
-
-
-def _check_percent(percent: int | None) -> int | None:
-    if percent is not None and not 1 <= percent <= 100:
-        raise typer.BadParameter(f"must be from 1 to 100, not {quote(str(percent))}")
-    return percent
 
 
 def _check_near(value: str | None) -> str | None:
@@ -134,7 +136,7 @@ DefaultSizeOption = Annotated[
 PercentOption = Annotated[
     int | None,
     typer.Option(
-        help="The share of the pool's CPUs in percent, instead of COUNT.", parser=whole_number, callback=_check_percent
+        help="The share of the pool's CPUs in percent, instead of COUNT.", parser=whole_number, callback=within(1, 100)
     ),
 ]
 NumaNodeOption = Annotated[

@@ -13,7 +13,6 @@ import typer
 
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
-from epa_orchestrator.cli.nearest import did_you_mean
 from epa_orchestrator.cli.options import (
     JsonOption,
     SocketOption,
@@ -24,6 +23,7 @@ from epa_orchestrator.cli.options import (
     whole_number,
 )
 from epa_orchestrator.cli.output import fail, fail_if_read_only, print_json, say, warn
+from epa_orchestrator.nearest import did_you_mean
 from epa_orchestrator.units import format_size, named_cpus
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Shows tables and sentences on stdout: drawn and folded on a terminal, plain and unfolded for another program."""
+"""Shows tables and sentences on stdout: drawn and folded for people, plain and unfolded for another program."""
 
 from __future__ import annotations
 
@@ -19,16 +19,23 @@ if TYPE_CHECKING:
 
 #: The columns of text that is printed for no terminal: no line is cut or folded.
 _ENDLESS: Final = 10_000_000
-#: The columns of a text for people that passes through a program, such as `juju run`.
-_PLAIN_WIDTH: Final = 110
+#: The columns of a text for people that passes through a program: `juju run` indents it, and a terminal shows it.
+_FOLDED_WIDTH: Final = 110
+#: Rich has 80 columns where TERM is dumb, unless it is told both dimensions.
+_NO_HEIGHT: Final = 1000
+#: A program sets this variable if it passes the text on to people.
+FOLD: Final = "EPA_FOLD"
 
 
 def show(*parts: FittedTable | str) -> None:
-    """Print tables and lines on stdout. Rich is loaded only for a terminal."""
+    """Print tables and lines on stdout. Rich is loaded only for people."""
     if sys.stdout.isatty():
         screen = console()
         for part in parts:
             screen.print(part if isinstance(part, FittedTable) else folded(part, screen.width))
+        return
+    if width_for_people() is not None:
+        sys.stdout.write(f"{plain(*parts)}\n")
         return
     tables_before = False
     for part in parts:
@@ -37,6 +44,13 @@ def show(*parts: FittedTable | str) -> None:
         tables_before = isinstance(part, FittedTable)
         sys.stdout.write(f"{part.plain() if isinstance(part, FittedTable) else printable(part)}\n")
     sys.stdout.flush()
+
+
+def width_for_people() -> int | None:
+    """The columns that people see, on a terminal or through a program; None where the program itself reads."""
+    if sys.stdout.isatty():
+        return console().width
+    return _FOLDED_WIDTH if os.environ.get(FOLD) else None
 
 
 def console() -> Console:
@@ -64,7 +78,8 @@ def plain(*parts: FittedTable | str) -> str:
     written = io.StringIO()
     screen = Console(
         file=written,
-        width=_PLAIN_WIDTH,
+        width=_FOLDED_WIDTH,
+        height=_NO_HEIGHT,
         force_terminal=True,
         color_system=None,
         legacy_windows=False,
@@ -73,7 +88,7 @@ def plain(*parts: FittedTable | str) -> str:
         emoji=False,
     )
     for part in parts:
-        screen.print(part if isinstance(part, FittedTable) else folded(part, _PLAIN_WIDTH))
+        screen.print(part if isinstance(part, FittedTable) else folded(part, _FOLDED_WIDTH))
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines()).rstrip()
 
 

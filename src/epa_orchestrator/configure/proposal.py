@@ -20,6 +20,7 @@ from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.names import PoolName
+from epa_orchestrator.units import format_size
 
 
 class NotAcceptable(EpaError):
@@ -69,15 +70,15 @@ def _check_machine(option: str, proposed: Settings, host: HostState) -> None:
 
 def _check_hugepages(entry: ReservedHugepages, sizes: tuple[Hugepages, ...]) -> None:
     totals = {pages.size_kb: pages.total for pages in sizes}
-    kind = f"hugepages of {entry.size_kb} KiB"
+    kind = f"hugepages of {format_size(entry.size_kb)}"
     if entry.size_kb not in totals:
         raise NotAcceptable(
-            f"reserved-hugepages={':'.join(map(str, entry))}: NUMA node {entry.node_id} has no {kind}: choose another"
+            f"reserved-hugepages={entry}: NUMA node {entry.node_id} has no {kind}: choose another"
             " node or size; in a snap, check that its plugs are connected"
         )
     if entry.pages > totals[entry.size_kb]:
         raise NotAcceptable(
-            f"reserved-hugepages={':'.join(map(str, entry))} reserves more than the {totals[entry.size_kb]} {kind} that"
+            f"reserved-hugepages={entry} reserves more than the {totals[entry.size_kb]} {kind} that"
             f" NUMA node {entry.node_id} has: reserve fewer"
         )
 
@@ -134,6 +135,6 @@ def _check_hugepage_records(current: Settings, proposed: Settings, host: HostSta
                 if (node_id, size_kb) in counts
             )
             raise NotAcceptable(
-                f"reserved-hugepages={':'.join(map(str, entry))} leaves {total - reserved} of {total} pages, but"
+                f"reserved-hugepages={entry} leaves {total - reserved} of {total} pages, but"
                 f" {recorded} are in use ({holders}): release some first, or reserve fewer"
             )

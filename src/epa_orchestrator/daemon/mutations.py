@@ -26,11 +26,9 @@ from epa_orchestrator.allocation.sizes import percent_of
 from epa_orchestrator.allocation.taken import Taken, taken_by
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import explanation, sentences, summary
-from epa_orchestrator.hardware.devices import DeviceError
+from epa_orchestrator.daemon.terms import terms_of, with_remedy
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName, PreemptionPolicy
-from epa_orchestrator.placement.policy import Wishes
-from epa_orchestrator.placement.search import EXPLAINED_CANDIDATES
 from epa_orchestrator.protocol.answers import (
     Answer,
     CoresAnswer,
@@ -135,8 +133,11 @@ def _no_room(things: str, option: str, most: int) -> str:
 
 def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Decision:
     pool = find_pool(ledger, pools, request.pool)
-    terms = _terms(ledger, host, pools, request)
-    grant, taken = _grant(ledger, pool, terms, _node(host, request), request)
+    terms = terms_of(ledger, host, pools, request)
+    try:
+        grant, taken = _grant(ledger, pool, terms, _node(host, request), request)
+    except Refused as refused:
+        raise with_remedy(refused, terms, host, request) from None
     answer = _answer(pools.configured, pool, request, terms, grant, taken)
     reasons = partial(sentences.reasons, request, grant, taken)
     return Decision(request, grant.change, grant.ledger, answer, reasons, _outcome(request, taken))
@@ -146,7 +147,7 @@ def wanted(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Wan
     """A refused request, to be decided again on other ledgers. Raises Refused where these make no difference."""
     request = _with_service(ledger, request)
     pool = find_pool(ledger, pools, request.pool)
-    terms, node = _terms(ledger, host, pools, request)._replace(choices=1), _node(host, request)
+    terms, node = terms_of(ledger, host, pools, request)._replace(choices=1), _node(host, request)
     count = percent_of(pool.eligible, request.percent) if isinstance(request, AllocateCoresPercent) else request.count
     return Wanted(terms, pool, count, node, lambda ledger: _grant(ledger, pool, terms, node, request)[0])
 
@@ -215,34 +216,6 @@ def _outcome(request: Allocating, taken: Taken) -> str:
     if request.dry_run:
         return f"dry run, nothing changed, would take {taken}" if taken else "dry run, nothing changed"
     return f"served, took {taken}" if taken else "served"
-
-
-def _terms(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Terms:
-    """The terms of a request; a release has no wishes."""
-    if request.is_release:
-        return Terms(request.service_name, request.preemption_policy)
-    near, unknown = _near(ledger, host, pools, request)
-    wishes = Wishes(request.numa_policy, request.cpu_thread_policy, request.uncore_cache_alignment, near)
-    choices = EXPLAINED_CANDIDATES if request.explain else 1
-    return Terms(request.service_name, request.preemption_policy, wishes, choices, unknown)
-
-
-def _near(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> tuple[int | None, str | None]:
-    """The NUMA node that the request wants its CPUs near to, and why it is not known.
-
-    Then it is the node of the claim: the request may be a repeated one, and a network interface disappears when a
-    service takes it over from the kernel.
-    """
-    if not isinstance(request.near, str):
-        return request.near, None
-    unknown = None
-    try:
-        if pools.machine is not None:
-            return host.node_of_device(pools.machine, request.near), None
-    except DeviceError as error:
-        unknown = str(error)
-    claim = ledger.claims.get(request.service_name)
-    return claim.wishes.near if claim else None, unknown
 
 
 # --- the answer about CPUs ---------------------------------------------------------------------------------------

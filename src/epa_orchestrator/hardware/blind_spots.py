@@ -6,16 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.hugepages import are_hidden
 from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.nodes import can_list_nodes
 from epa_orchestrator.hardware.promised import find_unreadable
-from epa_orchestrator.hardware.sysfs import CONNECT_NODE_PLUG, NODE_DIR, Sysfs
-
-_CONNECT_TOPOLOGY: Final = "in a snap, run: sudo snap connect epa-orchestrator:topology"
+from epa_orchestrator.hardware.sysfs import CONNECT_NODE_PLUG, CONNECT_TOPOLOGY_PLUG, NODE_DIR, Sysfs
 
 
 def find_blind_spots(sysfs: Sysfs, machine: Machine) -> Iterator[str]:
@@ -32,5 +29,5 @@ def find_blind_spots(sysfs: Sysfs, machine: Machine) -> Iterator[str]:
     if unreadable:
         yield (
             f"Hugepages of {', '.join(unreadable)} that the kernel has promised to processes count as free, because"
-            f" resv_hugepages in /sys/kernel/mm/hugepages cannot be read: {_CONNECT_TOPOLOGY}"
+            f" resv_hugepages in /sys/kernel/mm/hugepages cannot be read: {CONNECT_TOPOLOGY_PLUG}"
         )

@@ -24,6 +24,9 @@ NODE_DIR: Final = "devices/system/node"
 #: The remedy when a confined snap may not see NODE_DIR.
 CONNECT_NODE_PLUG: Final = "in a snap, run: sudo snap connect epa-orchestrator:sys-devices-system-node"
 
+#: The remedy when it may not see other directories, such as those of the devices.
+CONNECT_TOPOLOGY_PLUG: Final = "in a snap, run: sudo snap connect epa-orchestrator:topology"
+
 FORMAT: Final = "epa-orchestrator-machine/1"
 
 #: The format of a report (see cli/report.py), which has a recording as its member `recording`.

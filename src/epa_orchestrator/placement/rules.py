@@ -6,13 +6,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from epa_orchestrator.cpuset import CpuSet, union
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.placement.minimum import is_mixed, minimum_domains
 from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import NO_NODE, Topology
+from epa_orchestrator.units import count_of
+
+#: What stands between the number of CPUs and the broken rule in the sentence of each `Unplaceable`.
+NOT_PLACEABLE: Final = " cannot be placed: "
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,8 @@ class Unplaceable(EpaError):
         vector = ", ".join(f"{name}={value}" for name, _ in self.relaxed.levels if (value := getattr(cost, name)))
         held = "; the CPUs that the service holds break it already: release them first" if _held_breaks(task) else ""
         super().__init__(
-            f"{task.count} CPUs cannot be placed: {rule}{held}. Otherwise the best choice would be {choice} ({vector})"
+            f"{count_of(task.count, 'CPU')}{NOT_PLACEABLE}{rule}{held}."
+            f" Otherwise the best choice would be {choice} ({vector})"
         )
 
     def without_traceback(self) -> Unplaceable:
@@ -71,10 +76,10 @@ def _broken_thread_rule(task: Task, chosen: CpuSet) -> Rule | None:
     ]
     if policy == "require":
         broken = [core for core in cores if core & ~chosen.mask]
-        reason = f"allows whole cores only, but the service would have only a part of {_number(len(broken), 'core')}"
+        reason = f"allows whole cores only, but the service would have only a part of {count_of(len(broken), 'core')}"
     else:
         broken = [core for core in cores if core & of_others or (core & chosen.mask).bit_count() > 1]
-        reason = f"allows one thread per core and no shared core, and {_number(len(broken), 'core')} would break this"
+        reason = f"allows one thread per core and no shared core, and {count_of(len(broken), 'core')} would break this"
     if not broken:
         return None
     if in_the_way := _owners(task.topology, union(broken) & of_others):
@@ -108,7 +113,7 @@ def _broken_numa_rule(task: Task, chosen: CpuSet) -> Rule | None:
         nowhere = chosen & CpuSet.from_mask(task.topology.nodes[NO_NODE].cpus)
         reason = f"allows no CPUs of NUMA nodes together with CPUs {nowhere}, which are in none"
     elif len(nodes) > limit:
-        reason = f"allows {_number(limit, 'NUMA node')}, and {len(nodes)} would be needed"
+        reason = f"allows {count_of(limit, 'NUMA node')}, and {len(nodes)} would be needed"
     else:
         return None
     return Rule("numa-policy", task.policy.numa_policy, reason)
@@ -116,12 +121,8 @@ def _broken_numa_rule(task: Task, chosen: CpuSet) -> Rule | None:
 
 def _broken_l3_rule(task: Task, chosen: CpuSet) -> Rule | None:
     limit, l3s = _most_l3s(task), _count_l3s(task.topology, chosen)
-    reason = f"allows {_number(limit, 'L3 domain')}, and {l3s} would be needed"
+    reason = f"allows {count_of(limit, 'L3 domain')}, and {l3s} would be needed"
     return Rule("uncore-cache-alignment", "require", reason) if l3s > limit else None
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 class Limits(NamedTuple):

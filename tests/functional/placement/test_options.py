@@ -124,7 +124,7 @@ def test_default_preemption_policy_protects_claims(daemon: Daemon) -> None:
 
 
 def test_reserved_hugepages_are_not_granted(daemon: Daemon) -> None:
-    for reserved, free in (("", 64), ("0:2048:60", 4), ("1:2048:60", 64)):
+    for reserved, free in (("", 64), ("0:2048:60", 4), ("0:2M:60", 4), ("1:2M:60", 64)):
         daemon.reload({"reserved-hugepages": reserved})
         assert daemon.free_pages(0, 2048) == free
         daemon.pages("a", 0, 2048, free)

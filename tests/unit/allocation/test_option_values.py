@@ -39,6 +39,17 @@ def test_reserved_hugepages_are_entries() -> None:
     assert adapter(ReservedPages).validate_python("0:2048:16") == (ReservedHugepages(0, 2048, 16),)
 
 
+def test_sizes_of_reserved_hugepages_may_have_units() -> None:
+    assert adapter(ReservedPages).validate_python("0:2M:16") == (ReservedHugepages(0, 2048, 16),)
+
+
+@pytest.mark.parametrize(
+    ("text", "written"), [("0:2048:16", "0:2M:16"), ("1:1024MB:2", "1:1G:2"), ("0:64:1", "0:64K:1")]
+)
+def test_reserved_hugepages_are_written_as_people_write_them(text: str, written: str) -> None:
+    assert [str(entry) for entry in adapter(ReservedPages).validate_python(text)] == [written]
+
+
 def test_node_and_size_may_be_named_once() -> None:
     with pytest.raises(ValidationError, match="named twice"):
         adapter(ReservedPages).validate_python("0:2048:16,0:2048:8")

@@ -125,6 +125,8 @@ def test_null_means_the_default(option: str) -> None:
         ("max-hugepage-records", 1, 1),
         ("max-hugepage-records", 1048576, 1048576),
         ("reserved-hugepages", "0:2048:16", (ReservedHugepages(0, 2048, 16),)),
+        ("reserved-hugepages", "0:2M:16", (ReservedHugepages(0, 2048, 16),)),
+        ("reserved-hugepages", "0: 2 MB :16,1:1Gi:2", (ReservedHugepages(0, 2048, 16), ReservedHugepages(1, 2**20, 2))),
         (
             "reserved-hugepages",
             "0:2048:16, 1:1048576:2",
@@ -194,7 +196,7 @@ BAD_VALUES: list[tuple[str, object, str]] = [
     ("max-hugepage-records", 1048577, "1048576"),
     ("max-hugepage-records", True, "integer"),
     *(
-        ("reserved-hugepages", value, "0:2048:16")
+        ("reserved-hugepages", value, "0:2M:16")
         for value in (
             "0",
             "0:2048",
@@ -202,7 +204,11 @@ BAD_VALUES: list[tuple[str, object, str]] = [
             "0:2048:",
             "0:2048:-1",
             "-1:2048:1",
-            "0:2M:1",
+            "0:2X:1",
+            "0:M:1",
+            "0:0M:1",
+            "2M:0:1",
+            "0:2M:1M",
             "0:2048:1,",
             ",",
             "0:2048:\N{ARABIC-INDIC DIGIT ONE}",
@@ -215,6 +221,7 @@ BAD_VALUES: list[tuple[str, object, str]] = [
         )
     ),
     ("reserved-hugepages", "0:2048:1,0:2048:2", "twice"),
+    ("reserved-hugepages", "0:2048:1,0:2M:2", "twice"),
     *(
         (option, value, remedy)
         for option in ("allowed-uids", "allowed-gids")

@@ -22,7 +22,7 @@ from epa_orchestrator.allocation.settings_text import settings_text
         ({"numa-policy": "best-effort"}, {}),
         ({"reserved-cpus": "4-5,7"}, {"reserved-cpus": "4-5,7"}),
         ({"cpu-pool": "0-1", "numa-policy": "restricted"}, {"cpu-pool": "0-1", "numa-policy": "restricted"}),
-        ({"reserved-hugepages": "0:2048:16,1:2048:8"}, {"reserved-hugepages": "0:2048:16,1:2048:8"}),
+        ({"reserved-hugepages": "0:2048:16,1:1G:8"}, {"reserved-hugepages": "0:2M:16,1:1G:8"}),
         (
             {"prefer-closest-numa-nodes": False, "max-services": 5},
             {"prefer-closest-numa-nodes": False, "max-services": 5},

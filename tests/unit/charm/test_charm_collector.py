@@ -96,6 +96,29 @@ def test_refused_options_leave_the_data_as_it_was(related: Unit) -> None:
     assert cos_agent.KEY not in state.get_relation(RELATION.id).local_unit_data
 
 
+OLDER = "upgrade the snap: it is older than this charm, and does not know metrics-port"
+
+
+def test_snap_that_does_not_know_metrics_is_a_remark(related: Unit) -> None:
+    related.workload.unknown = ["metrics-port"]
+    assert related.run().unit_status == testing.ActiveStatus(OLDER)
+
+
+def test_collector_gets_nothing_while_the_snap_serves_no_metrics(related: Unit) -> None:
+    """An alert would say that the daemon is down."""
+    state = related.run()
+    related.workload.unknown = ["metrics-port"]
+    told = state.get_relation(RELATION.id)
+    related.relations[-1] = told
+    assert cos_agent.KEY in told.local_unit_data
+    assert cos_agent.KEY not in related.run().get_relation(RELATION.id).local_unit_data
+
+
+def test_other_option_that_the_snap_does_not_know_is_a_remark(settled: Unit) -> None:
+    settled.workload.unknown = ["cpu-distribution", "numa-reclaim"]
+    assert settled.status() == testing.ActiveStatus(OLDER.replace("metrics-port", "cpu-distribution, numa-reclaim"))
+
+
 def test_unit_without_a_collector_sets_no_port(settled: Unit) -> None:
     assert settled.status() == OK
     assert settled.workload.config == {}

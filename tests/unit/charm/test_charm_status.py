@@ -89,7 +89,7 @@ def test_first_of_several_problems_is_shown_and_all_are_logged(settled: Unit) ->
         ),
         (
             {"reserved-hugepages": "0:2048"},
-            "reserved-hugepages='0:2048' is not valid: '0:2048' is not node:size_kb:count, such as 0:2048:16",
+            "reserved-hugepages='0:2048' is not valid: '0:2048' is not node:size:count, such as 0:2M:16",
         ),
         (
             {"connect-plugs": "nova"},

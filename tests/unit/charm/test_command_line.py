@@ -29,6 +29,12 @@ def test_refusal_comes_before_the_table(daemon: Service) -> None:
     assert len(text.splitlines()) > 5
 
 
+def test_long_refusal_is_folded(daemon: Service) -> None:
+    del daemon
+    text = command_line.run("explain", "--cpu-thread-policy=require", "nova", "3")
+    assert all(len(line) <= 110 for line in text.splitlines())
+
+
 @pytest.mark.usefixtures("daemon")
 def test_wrong_use_is_an_error() -> None:
     assert "--nothing" in error_of(lambda: command_line.run("list", "--nothing"))

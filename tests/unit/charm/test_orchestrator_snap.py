@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from charmlibs import snap
 
@@ -54,6 +56,54 @@ def test_refused_options_leave_the_record_as_it_is(ours: Snapd) -> None:
     ours.configure_hook = lambda _: "no"
     assert error_of(lambda: orchestrator_snap.ensure_config({})) == "no"
     assert orchestrator_snap.record().options == {"reserved-cpus": "2"}
+
+
+NO_METRICS = "there is no option 'metrics-port'; the options are cpu-pool, reserved-cpus"
+
+
+def refusing(options: dict[str, Any]) -> str | None:
+    """An older hook that looks at all options."""
+    if "metrics-port" in options:
+        return NO_METRICS
+    return "reserved-cpus=9 names CPUs 9" if options.get("reserved-cpus") == "9" else None
+
+
+def test_optional_option_that_is_refused_keeps_no_other_from_the_snap(ours: Snapd) -> None:
+    ours.configure_hook = refusing
+    requested = {"reserved-cpus": "2", "metrics-port": 9795}
+    assert orchestrator_snap.ensure_config(requested, "metrics-port") == ["metrics-port"]
+    assert values(ours) == orchestrator_snap.record().options == {"reserved-cpus": "2"}
+
+
+def test_newer_snap_gets_the_option_that_an_older_one_refused(ours: Snapd) -> None:
+    ours.configure_hook = refusing
+    orchestrator_snap.ensure_config({"metrics-port": 9795}, "metrics-port")
+    ours.configure_hook = lambda _: None
+    assert orchestrator_snap.ensure_config({"metrics-port": 9795}, "metrics-port") == []
+    assert values(ours) == {"metrics-port": 9795}
+
+
+def test_mistake_in_another_option_is_still_an_error(ours: Snapd) -> None:
+    ours.configure_hook = refusing
+    requested = {"reserved-cpus": "9", "metrics-port": 9795}
+    assert (
+        error_of(lambda: orchestrator_snap.ensure_config(requested, "metrics-port")) == "reserved-cpus=9 names CPUs 9"
+    )
+    ours.configure_hook = lambda options: "no" if "reserved-cpus" in options else None
+    assert error_of(lambda: orchestrator_snap.ensure_config(requested, "metrics-port")) == "no"
+    assert values(ours) == {}
+
+
+def test_options_that_the_hook_has_not_stored_are_unknown(ours: Snapd, service: Service) -> None:
+    """The older hook asks snapd only for the options that it knows, so it silently accepts all others."""
+    del ours
+    (service.socket.parents[1] / "settings.json").write_text('{"cpu-pool": "0"}', encoding="utf-8")
+    assert orchestrator_snap.ensure_config({"cpu-pool": "0", "metrics-port": 9795}) == ["metrics-port"]
+
+
+@pytest.mark.usefixtures("ours")
+def test_without_stored_options_none_is_unknown() -> None:
+    assert orchestrator_snap.ensure_config({"metrics-port": 9795}) == []
 
 
 def test_record_is_written_only_if_it_differs(ours: Snapd) -> None:

@@ -123,6 +123,8 @@ class Workload:
         self.known: Offer | None = None
         self.ours = True
         self.config: dict[str, Any] = {}
+        #: The options that the snap does not know.
+        self.unknown: list[str] = []
         self.written = Record()
         self.intrusion: Intrusion | None = None
         self.taken_over = ""
@@ -178,9 +180,11 @@ class Workload:
         self._call("save")
         self.written = new
 
-    def ensure_config(self, requested: Mapping[str, Any]) -> None:
+    def ensure_config(self, requested: Mapping[str, Any], optional: str = "") -> list[str]:
         self._call("ensure_config")
+        assert optional == "metrics-port"
         self.config = dict(requested)
+        return self.unknown
 
     def connections(self) -> list[Connection]:
         self._fail("connections")
@@ -206,6 +210,9 @@ class Workload:
     def remove(self) -> str | None:
         self._call("remove")
         return self.reason_to_stay
+
+    def settings_file(self) -> Path:
+        return daemon_health.SOCKET.parents[1] / "settings.json"
 
     def ensure_started(self) -> None:
         self._fail("ensure_started")

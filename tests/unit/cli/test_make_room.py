@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from itertools import chain, repeat
 from typing import Any
 
 import pytest
 
 from epa_orchestrator.cli.make_room import command
 from epa_orchestrator.protocol.room import RoomRequest
-from tests.unit.cli.builders import Daemon
+from tests.unit.cli.builders import Command, Daemon, HostileServer
 
 HINT = "To see what is in the way, run: epa-orchestrator explain "
 
@@ -62,6 +64,19 @@ def test_a_refusal_of_another_kind_has_no_hint(daemon: Daemon) -> None:
     daemon.granted("allocate", "a", "1", "--preemption-policy", "non-preemptive")
     _, _, errors = daemon.on_terminal("allocate", "a", "1", "--preemption-policy", "legacy")
     assert HINT not in errors
+
+
+def test_no_hint_names_what_an_older_daemon_cannot_do(offline: Command) -> None:
+    server = HostileServer(offline.socket, refuse=True)
+    refusals = chain(["Insufficient CPUs available. Requested: 2, Available: 1"], repeat("No listing"))
+    server.handler = lambda connection: connection.sendall(
+        json.dumps({"version": "1.0", "error": next(refusals)}).encode()
+    )
+    try:
+        code, _, errors = offline.on_terminal("allocate", "new", "2", "--take")
+    finally:
+        server.stop()
+    assert (code, errors) == (1, "epa-orchestrator: Insufficient CPUs available. Requested: 2, Available: 1\n")
 
 
 def test_a_script_gets_the_refusal_alone(daemon: Daemon) -> None:

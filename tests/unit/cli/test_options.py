@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
 from epa_orchestrator.cli.app import app
+from epa_orchestrator.cli.options import whole_number
 from tests.unit.cli.builders import Command, Daemon
 
 COMMANDS: dict[str, Any] = getattr(get_command(app), "commands")  # noqa: B009  # typer's type says no more than command
@@ -52,7 +54,62 @@ def test_every_argument_and_option_has_one_sentence_of_help(command: str) -> Non
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_names_each_value_by_its_meaning(command: str, offline: Command) -> None:
     head, _, _ = offline.text(command, "--help").partition("Examples:")
-    assert not set("<{") & set(head.replace("<=x<=", ""))
+    assert not set("<{") & set(head)
+
+
+NUMERIC = (int, float, int | None, float | None)
+#: Each option that takes a number.
+NUMBERS = [
+    (command, parameter.opts[0])
+    for command, made in COMMANDS.items()
+    for parameter in made.params
+    if parameter.param_type_name == "option" and parameter.type_descriptor.annotation in NUMERIC
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_number_is_left_to_typer(command: str) -> None:
+    """Its sentences name no value: "Input should be greater than or equal to 1"."""
+    numbers = [each for each in COMMANDS[command].params if each.type_descriptor.annotation in NUMERIC]
+    left = [
+        number.name
+        for number in numbers
+        if number.type_descriptor.parameter_info.parser is not whole_number or number.callback is None
+    ]
+    assert left == []
+
+
+@pytest.mark.parametrize(("command", "option"), NUMBERS)
+def test_what_is_no_number_is_named(command: str, option: str, offline: Command) -> None:
+    assert f"Invalid value for '{option}': must be a whole number, not 'four'" in offline.misuse(
+        command, option, "four"
+    )
+
+
+@pytest.mark.parametrize("number", ["-7", "2147483648"])
+@pytest.mark.parametrize(("command", "option"), NUMBERS)
+def test_number_out_of_bounds_is_named_with_the_bounds(
+    command: str, option: str, number: str, offline: Command
+) -> None:
+    said = offline.misuse(command, option, number)
+    found = re.search(
+        rf"Invalid value for '{option}': must be from (-?\d+) to (\d+)(, or -1 to .*)?, not '{number}'", said
+    )
+    assert found, said
+    assert not int(found[1]) <= int(number) <= int(found[2])
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["history", "--limit", "0"], "'--limit': must be from 1 to 2147483647, not '0'"),
+        (["map", "--width", "39"], "'--width': must be from 40 to 10000, not '39'"),
+        (["map", "--width", "10001"], "'--width': must be from 40 to 10000, not '10001'"),
+        (["explain", "a", "--percent", "101"], "'--percent': must be from 1 to 100, not '101'"),
+    ],
+)
+def test_bounds(words: list[str], sentence: str, offline: Command) -> None:
+    assert sentence in offline.misuse(*words)
 
 
 def test_help_of_values(offline: Command) -> None:

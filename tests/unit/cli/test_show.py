@@ -56,6 +56,20 @@ def test_text_for_people_has_boxes() -> None:
     ]
 
 
+def test_text_for_people_is_as_wide_in_any_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("COLUMNS", "40")
+    assert plain("x " * 60).splitlines()[0] == " ".join("x" * 55)
+
+
+def test_program_may_ask_for_a_text_for_people(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EPA_FOLD", "1")
+    show(table(), "the end \x1b[2J")
+    assert capsys.readouterr().out == plain(table(), "the end \N{REPLACEMENT CHARACTER}[2J") + "\n"
+
+
 @pytest.mark.parametrize(("variable", "styled"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_no_color(variable: dict[str, str], styled: bool, daemon: Daemon) -> None:
     daemon.run("allocate", "nova", "2")

@@ -82,7 +82,7 @@ def test_options_that_do_not_fit_the_machine_are_refused(installed: Snap) -> Non
         "cpu-pool=0,9 names CPUs 9, which this machine does not have: choose from 0-7"
     )
     assert installed.refusal({"reserved-hugepages": "1:2048:9"}, NotAcceptable) == (
-        "reserved-hugepages=1:2048:9 reserves more than the 8 hugepages of 2048 KiB that NUMA node 1 has: reserve fewer"
+        "reserved-hugepages=1:2M:9 reserves more than the 8 hugepages of 2M that NUMA node 1 has: reserve fewer"
     )
 
 
@@ -94,7 +94,7 @@ def test_options_that_take_cpus_or_pages_from_claims_are_refused(installed: Snap
         " release them first, or choose other CPUs"
     )
     assert installed.refusal(USED | {"reserved-hugepages": "0:2048:4"}, NotAcceptable) == (
-        "reserved-hugepages=0:2048:4 leaves 4 of 8 pages, but 5 are in use (5 by nova): release some first, or"
+        "reserved-hugepages=0:2M:4 leaves 4 of 8 pages, but 5 are in use (5 by nova): release some first, or"
         " reserve fewer"
     )
     installed.put(USED | {"reserved-cpus": "3,7", "reserved-hugepages": "0:2048:3"})

@@ -102,23 +102,20 @@ def test_settings_that_fit_are_accepted(current: dict[str, Any], proposed: dict[
         (
             {"reserved-hugepages": "0:4096:1"},
             (
-                "reserved-hugepages=0:4096:1: NUMA node 0 has no hugepages of 4096 KiB: choose another node or size;"
+                "reserved-hugepages=0:4M:1: NUMA node 0 has no hugepages of 4M: choose another node or size;"
                 " in a snap, check that its plugs are connected"
             ),
         ),
         (
             {"reserved-hugepages": "2:2048:1"},
             (
-                "reserved-hugepages=2:2048:1: NUMA node 2 has no hugepages of 2048 KiB: choose another node or size;"
+                "reserved-hugepages=2:2M:1: NUMA node 2 has no hugepages of 2M: choose another node or size;"
                 " in a snap, check that its plugs are connected"
             ),
         ),
         (
             {"reserved-hugepages": "0:2048:1,0:1048576:3"},
-            (
-                "reserved-hugepages=0:1048576:3 reserves more than the 2 hugepages of 1048576 KiB that NUMA node 0 has:"
-                " reserve fewer"
-            ),
+            ("reserved-hugepages=0:1G:3 reserves more than the 2 hugepages of 1G that NUMA node 0 has: reserve fewer"),
         ),
     ],
 )
@@ -134,7 +131,7 @@ def test_offline_cpu_is_accepted() -> None:
 def test_all_unused_pages_of_a_node_may_be_reserved() -> None:
     propose({}, {"reserved-hugepages": "0:2048:16"}, host_state(ledger=Ledger()))
     assert refusal({}, {"reserved-hugepages": "0:2048:17"}, host_state(ledger=Ledger())).startswith(
-        "reserved-hugepages=0:2048:17 reserves more than the 16 hugepages"
+        "reserved-hugepages=0:2M:17 reserves more than the 16 hugepages"
     )
 
 
@@ -274,7 +271,7 @@ def test_settings_that_take_nothing_are_accepted_while_the_claims_are_unreadable
             {},
             {"reserved-hugepages": "0:2048:7"},
             (
-                "reserved-hugepages=0:2048:7 leaves 9 of 16 pages, but 10 are in use (6 by dpdk, 4 by ovs): release"
+                "reserved-hugepages=0:2M:7 leaves 9 of 16 pages, but 10 are in use (6 by dpdk, 4 by ovs): release"
                 " some first, or reserve fewer"
             ),
         ),
@@ -282,7 +279,7 @@ def test_settings_that_take_nothing_are_accepted_while_the_claims_are_unreadable
             {"reserved-hugepages": "0:2048:6"},
             {"reserved-hugepages": "0:2048:8"},
             (
-                "reserved-hugepages=0:2048:8 leaves 8 of 16 pages, but 10 are in use (6 by dpdk, 4 by ovs): release"
+                "reserved-hugepages=0:2M:8 leaves 8 of 16 pages, but 10 are in use (6 by dpdk, 4 by ovs): release"
                 " some first, or reserve fewer"
             ),
         ),
@@ -290,7 +287,7 @@ def test_settings_that_take_nothing_are_accepted_while_the_claims_are_unreadable
             {},
             {"reserved-hugepages": "0:1048576:1,1:2048:1"},
             (
-                "reserved-hugepages=1:2048:1 leaves 7 of 8 pages, but 8 are in use (8 by dpdk): release some first, or"
+                "reserved-hugepages=1:2M:1 leaves 7 of 8 pages, but 8 are in use (8 by dpdk): release some first, or"
                 " reserve fewer"
             ),
         ),

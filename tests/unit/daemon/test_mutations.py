@@ -30,6 +30,8 @@ DEVICES = {
     "class/net/eth0/device/numa_node": "1",
 }
 
+PCI_DEVICES = "this host has 0000:00:1f.6, 0000:3b:00.0; did you mean '0000:3b:00.0'?"
+
 ACTIONS: dict[str, dict[str, Any]] = {
     "allocate_cores": {"num_of_cores": 2},
     "allocate_cores_percent": {"percent": 16},
@@ -189,8 +191,8 @@ def test_near_a_node_or_a_device(action: str, near: int | str) -> None:
     ("near", "sentence"),
     [
         (2, "near=2: NUMA node 2 does not exist"),
-        ("3c:00.0", "near=3c:00.0: this machine shows no PCI device 0000:3c:00.0"),
-        ("eth1", "near=eth1: the network interface does not exist"),
+        ("3c:00.0", f"near=3c:00.0: this machine shows no PCI device 0000:3c:00.0; {PCI_DEVICES}"),
+        ("eth1", "near=eth1: the network interface does not exist; this host has eth0; did you mean 'eth0'?"),
         ("00:1f.6", "near=00:1f.6: the kernel does not know its NUMA node (it reports -1): name the node instead"),
     ],
 )

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import pytest
 
-from epa_orchestrator.hardware.devices import DeviceError, node_of_device
+from epa_orchestrator.hardware.devices import DeviceError, devices_like, node_of_device
 from epa_orchestrator.hardware.discovery import read_machine
-from epa_orchestrator.hardware.sysfs import RecordedSysfs
+from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsTree
 from tools.synthetic import Shape, build
 
 TWO_NODES = Shape(packages=2, cores_per_l3=2)
@@ -83,3 +86,61 @@ def test_where_one_node_has_cpus_there_is_no_doubt(name: str, shape: Shape) -> N
 def test_refuses_a_device_without_a_node(name: str, sentence: str) -> None:
     with pytest.raises(DeviceError, match=f"^{sentence}"):
         node(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("eth1", "; this host has eno1, eth0, virtual0; did you mean 'eth0'?"),
+        ("ETH0", "; this host has eno1, eth0, virtual0; did you mean 'eth0'?"),
+        ("xyz", "; this host has eno1, eth0, virtual0"),  # none is similar
+        ("0000:3b:00.1", "0000:3b:00.0, 0000:3b:00.7, 0000:af:00.0, 0000:d8:00.0, 10000:e1:00.0; did you mean"),
+        ("3b:00.1", "; did you mean '0000:3b:00.0'?"),  # the domain may be left out
+        ("eth0", ""),
+        ("bond0.7", ""),  # there, but without a device
+        ("3B:00.0", ""),
+    ],
+)
+def test_devices_like_a_missing_one(name: str, remedy: str) -> None:
+    found = devices_like(RecordedSysfs(build(TWO_NODES) | DEVICES), name)
+    assert remedy in found
+    assert bool(found) == bool(remedy)
+
+
+def test_of_many_devices_those_that_begin_like_it_are_named() -> None:
+    addresses = [f"0000:{bus:02x}:00.{function}" for bus in range(64) for function in range(8)]
+    many = {f"bus/pci/devices/{address}/numa_node": "0" for address in addresses}
+    assert devices_like(RecordedSysfs(many), "0000:1f:01.0") == (
+        "; this host has, among others, 0000:1f:00.0, 0000:1f:00.1, 0000:1f:00.2, 0000:1f:00.3, 0000:1f:00.4,"
+        " 0000:1f:00.5, 0000:1f:00.6, 0000:1f:00.7; did you mean '0000:1f:00.0'?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("3b:00.0", "; this host shows no PCI devices"), ("eth0", "; this host shows no network interface of a device")],
+)
+def test_host_without_devices_says_so(name: str, remedy: str) -> None:
+    assert devices_like(RecordedSysfs({}), name) == remedy
+
+
+def test_snap_that_may_not_see_devices_names_its_plug() -> None:
+    hidden = RecordedSysfs({}, hidden=["class/net"])
+    assert devices_like(hidden, "eth1") == "; in a snap, run: sudo snap connect epa-orchestrator:topology"
+
+
+def test_names_that_no_request_can_have_are_left_out() -> None:
+    strange = {f"class/net/{name}/device/numa_node": "0" for name in ("eth\x1b[2J", "eth\udc80", "eth0")}
+    assert devices_like(RecordedSysfs(strange), "eth1") == "; this host has eth0; did you mean 'eth0'?"
+
+
+def test_thousands_of_taps_hide_no_device_and_take_no_time(tmp_path: Path) -> None:
+    for number in range(2000):
+        for directory in ("class/net", "devices/virtual/net"):
+            (tmp_path / directory / f"tap{number:08x}").mkdir(parents=True)
+    (tmp_path / "class/net/ens3/device").mkdir(parents=True)
+    sysfs = SysfsTree(tmp_path)
+    devices_like(sysfs, "tap9")  # imports what compares names
+    begin = time.thread_time()
+    assert devices_like(sysfs, "tap9") == "; this host has ens3"
+    assert time.thread_time() - begin < 0.05, "2 ms on an idle machine"

@@ -34,8 +34,8 @@ SHAPES = {
 def scene(machine: Machine, names: tuple[str, ...] = ("ovs", "vm-2", "vm-10"), general: str = "") -> Picture:
     """A picture of the machine whose CPUs are in every state that has room.
 
-    The first CPU is not isolated, unless it is in the pool `general`, and the next one reserved. The first service has its cores alone. The last CPU of
-    the last service is offline, and so is one of nobody.
+    The first CPU is not isolated, unless it is in the pool `general`, and the next one reserved. The first service has
+    its cores alone. The last CPU of the last service is offline, and so is one of nobody.
     """
     every = [*machine.online]
     isolated = CpuSet(every[1:])

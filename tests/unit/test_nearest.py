@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from epa_orchestrator.cli.nearest import did_you_mean, nearest_name
+from epa_orchestrator.nearest import did_you_mean, nearest_name
 
 
 def test_question_ends_a_sentence() -> None:
