@@ -245,12 +245,23 @@ def _difference(task: Task, nodes: Sequence[int], difference: Difference, near: 
     """What makes the choice in these nodes better than the second best."""
     mine, other = _named(nodes), _named(difference.nodes)
     if not difference.level:
-        return f"{mine} and {other} are equally good; the lower CPU ids decide."
+        return f"{_equal(nodes, difference)} are equally good; the lower CPU ids decide."
     wants_more = (difference.level, -1) in task.levels
     does, would = (_MORE_IS_BETTER if wants_more else _BETTER)[difference.level]
     number = _ONE if len(nodes) == 1 else _SEVERAL
     does = does.format(n=difference.best, cpus=count_of(difference.best, "CPU"), near=near, **number)
     return f"{mine} {does}, {would.format(other=other, n=difference.second)}."
+
+
+def _equal(nodes: Sequence[int], difference: Difference) -> str:
+    """These nodes and those that are as good, in words."""
+    more = len(difference.equal)
+    if more < 2:
+        return f"{_named(nodes)} and {_named(difference.nodes)}"
+    every = [*nodes, *(node for each in difference.equal for node in each)]
+    if len(every) == more + 1 and NO_NODE not in every:
+        return _named(every)
+    return f"{_named(nodes)} and {more} other sets of NUMA nodes"
 
 
 def _named(nodes: Sequence[int]) -> str:

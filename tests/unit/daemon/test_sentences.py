@@ -111,6 +111,27 @@ def test_every_level_has_words(level: str) -> None:
     assert "{" not in sentence
 
 
+def test_all_nodes_that_are_equally_good_are_named() -> None:
+    grant = allocate(Ledger(), FOUR_NODES.isolated, Terms("a"), 2)
+    assert grant.task is not None
+    assert sentences.of_grant(grant.task, grant.placed) == (
+        "NUMA nodes 0-3 are equally good; the lower CPU ids decide."
+    )
+
+
+def test_sets_of_nodes_that_are_equally_good_are_counted() -> None:
+    """Any two of four nodes hold 9 CPUs, but only those of one package are compared."""
+    grant = allocate(Ledger(), FOUR_NODES.isolated, Terms("a"), 9)
+    assert grant.task is not None
+    assert sentences.of_grant(grant.task, grant.placed) == (
+        "NUMA nodes 0-1 and NUMA nodes 2-3 are equally good; the lower CPU ids decide."
+    )
+    placed = Placed([CpuSet.parse("0,4")], Difference((0, 2), equal=((0, 2), (1, 2))))
+    assert sentences.of_grant(grant.task, placed) == (
+        "NUMA nodes 0-1 and 2 other sets of NUMA nodes are equally good; the lower CPU ids decide."
+    )
+
+
 def test_several_nodes_have_a_plural() -> None:
     task = allocate(Ledger(), POOLS.isolated, Terms("a"), 2).task
     assert task is not None
