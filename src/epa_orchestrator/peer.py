@@ -20,7 +20,7 @@ class PeerNames(NamedTuple):
     """What the process is called, each None where it could not be read; all are printable.
 
     `comm` is the name of its command, which it chooses itself. `snap` is the snap and `unit` the systemd unit that it
-    runs in.
+    runs in, as the kernel says: an ordinary user or root in a container cannot choose them.
     """
 
     comm: str | None = None

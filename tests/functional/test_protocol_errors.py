@@ -49,6 +49,7 @@ HELD_ELSEWHERE: Final = {
     "watch: close some of them, or try again later": "functional/test_watch.py",
     "Too many requests for the history wait: try again in a moment": "unit/daemon/test_archive.py",
     " seconds, which is the limit": "unit/daemon/test_archive.py",
+    "to their end, or try again later": "unit/daemon/test_kept_answers.py",
     "Nothing was changed because the state could not be stored: ": "unit/daemon/test_batch.py",
     "Internal error: nothing was changed; please report it with the daemon's log": "unit/daemon/test_reader.py",
     "can no longer be written, because": "unit/daemon/test_orchestrator.py",

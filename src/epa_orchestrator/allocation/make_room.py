@@ -209,12 +209,13 @@ class _Search:
         """Try to move these claims, first without steering them."""
         self._tried += 1
         released = without(self._ledger, tuple([each.claim for each in chosen]))
-        if self._attempt(released) is None or not self._fit(released, chosen):
+        grant = self._attempt(released)
+        if grant is None or not self._fit(released, chosen):
             return
         largest_first = tuple(sorted(chosen, key=lambda each: -len(each.claim.cpus)))
         for steered in (False, True):
             before = self._best
-            self._place(released, largest_first, _Placed(), steered=steered)
+            self._place(released, largest_first, _Placed(), grant, steered=steered)
             if self._best is not before or self._ended:
                 return
         self._sure = False
@@ -255,13 +256,19 @@ class _Search:
         except Refused:
             return None
 
-    def _place(self, ledger: Ledger, left: tuple[Movable, ...], placed: _Placed, *, steered: bool) -> None:
-        """Place the request and the claims that are left, in every order."""
+    def _place(
+        self, ledger: Ledger, left: tuple[Movable, ...], placed: _Placed, possible: Grant | None, *, steered: bool
+    ) -> None:
+        """Place the request and the claims that are left, in every order.
+
+        `possible` is what the request can get on this ledger, None if nothing, or if it is placed already.
+        """
         if not left and placed.grant is not None:
             self._note(ledger, placed, placed.grant, steered=steered)
             return
-        if placed.grant is None and (grant := self._attempt(ledger)) is not None:
-            self._place(grant.ledger, left, _Placed(placed.hows, grant, len(placed.hows)), steered=steered)
+        if possible is not None:
+            granted = _Placed(placed.hows, possible, len(placed.hows))
+            self._place(possible.ledger, left, granted, None, steered=steered)
         for number, each in enumerate(left):
             rest = left[:number] + left[number + 1 :]
             for how in self._ways(each, steered=steered):
@@ -269,9 +276,9 @@ class _Search:
                     return
                 self._decisions += len(how.steps)
                 if (after := how.place(ledger)) is not None:
-                    self._place(
-                        after, rest, _Placed((*placed.hows, how), placed.grant, placed.before_request), steered=steered
-                    )
+                    then = self._attempt(after) if placed.grant is None else None
+                    further = _Placed((*placed.hows, how), placed.grant, placed.before_request)
+                    self._place(after, rest, further, then, steered=steered)
 
     @staticmethod
     def _ways(how: Movable, *, steered: bool) -> Iterator[Movable]:
@@ -319,13 +326,16 @@ class _Search:
         return Room(plan.moves, plan.before_request, plan.grant, fewest or number == 1, self._tried, sentence)
 
     def _not_found(self) -> Room:
-        number = f"{count_of(self._tried, 'set')} of claims"
+        number = f"{count_of(self._tried, 'set')} of claims {'was' if self._tried == 1 else 'were'} tried"
         if self._ended:
-            sentence = f"No claims were found whose moving makes room: {number} were tried, and the time is up"
+            reason = "and the time is up"
+            if self._decisions == 1:
+                reason = "because a single decision about this request takes longer than a search may"
+            sentence = f"No claims were found whose moving makes room: {number}, {reason}"
         elif self._sure:
             sentence = "No moving makes room, whichever claims are moved: release a claim, or ask for less"
         else:
-            sentence = f"No claims were found whose moving makes room, by requests in any order: {number} were tried"
+            sentence = f"No claims were found whose moving makes room, by requests in any order: {number}"
         return Room((), 0, None, self._sure and not self._ended, self._tried, sentence)
 
 

@@ -15,6 +15,7 @@ from epa_orchestrator.cli.folding import fold_sentence
 from epa_orchestrator.cli.times import format_time, short_times
 from epa_orchestrator.errors import printable
 from epa_orchestrator.protocol.history import HistoryEvent, Record
+from epa_orchestrator.protocol.quoting import quote
 from epa_orchestrator.units import format_size
 
 _DAMAGED: Final = "damaged"
@@ -140,10 +141,7 @@ def request(event: HistoryEvent) -> str:
 
 def asked_by(event: HistoryEvent) -> str:
     """The process that asked, with all its names."""
-    named = {"snap": event.snap, "unit": event.unit, "command": event.comm}
-    names = [f"{kind} {name}" for kind, name in named.items() if name is not None]
-    pid, uid = (_or_damaged(event, name, getattr(event, name)) for name in ("pid", "uid"))
-    return ", ".join([*names, f"pid {pid}", f"uid {uid}"])
+    return ", ".join([*_names(event).values(), f"pid {_pid(event)}", f"uid {_uid(event)}"])
 
 
 def when(event: HistoryEvent) -> str:
@@ -184,18 +182,36 @@ def _after(event: HistoryEvent) -> str:
 
 def _peer(event: HistoryEvent) -> str:
     """The process that asked, by its best name."""
-    name = f"snap {event.snap}" if event.snap else event.unit or event.comm
-    pid, uid = (_or_damaged(event, column, getattr(event, column)) for column in ("pid", "uid"))
-    return f"{name}, pid {pid} uid {uid}" if name else f"pid {pid} uid {uid}"
+    return ", ".join([*list(_names(event).values())[:1], f"pid {_pid(event)} uid {_uid(event)}"])
 
 
 def _short_peer(event: HistoryEvent) -> str:
     """The process that asked: the unit of a daemon, or its snap, or its command with the pid."""
+    names = _names(event)
     if event.unit is not None and event.unit.endswith(_SERVICE):  # others are sessions of users and containers
-        return event.unit.removesuffix(_SERVICE)
-    if event.snap is not None:
-        return event.snap
-    return f"{event.comm}[{_or_damaged(event, 'pid', event.pid)}]" if event.comm else _peer(event)
+        return names["unit"].removesuffix(_SERVICE)
+    if "snap" in names:
+        return names["snap"]
+    return f"{names['command']} pid {_pid(event)}" if "command" in names else _peer(event)
+
+
+def _names(event: HistoryEvent) -> dict[str, str]:
+    """What the process is called, by the kind of name and with it, the best name first.
+
+    Snap and unit are what the kernel says. The command is what the process says of itself, so it always has quotes: no
+    command can look like the other two.
+    """
+    quoted = None if event.comm is None else quote(event.comm)
+    names = {"snap": event.snap, "unit": event.unit, "command": quoted}
+    return {kind: f"{kind} {name}" for kind, name in names.items() if name is not None}
+
+
+def _pid(event: HistoryEvent) -> str:
+    return _or_damaged(event, "pid", event.pid)
+
+
+def _uid(event: HistoryEvent) -> str:
+    return _or_damaged(event, "uid", event.uid)
 
 
 def _or_damaged(event: HistoryEvent, column: str, value: object) -> str:

@@ -73,7 +73,7 @@ def total_lines(total: Totals) -> list[str]:
     """The CPUs of a pool by state, as a sum."""
     states = [f"{total.claimed} claimed", f"{total.free} free", f"{total.withheld} withheld"]
     states += [f"{total.unavailable} unavailable"] if total.unavailable else []
-    states += [f"{total.unusable} not usable"] if total.unusable else []
+    states += [f"{total.not_usable} not usable"] if total.not_usable else []
     lines = [f"Pool {total.pool}: {count_of(total.configured, 'CPU')} = {' + '.join(states)}"]
     if total.outside:
         lines.append(f"Claimed, but no longer in pool {total.pool}: {total.outside}")

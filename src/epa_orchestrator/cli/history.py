@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from epa_orchestrator import paths
+from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import ask_if_possible, connect, require_feature, without_daemon
 from epa_orchestrator.cli.options import (
@@ -82,7 +83,10 @@ def history(
             callback=_check_time,
         ),
     ] = None,
-    until: Annotated[str | None, typer.Option(help="Show changes up to this time.", callback=_check_time)] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Show changes up to this time; the whole second belongs to it.", callback=_check_time),
+    ] = None,
     limit: Annotated[
         int,
         typer.Option(help="The most changes to show, the newest ones.", parser=whole_number, callback=within(1, MOST)),
@@ -108,6 +112,8 @@ def history(
 
     The newest one comes last. It asks the running daemon. Where none answers, or with --machine, it reads the state
     database, which takes the permission to read that file.
+
+    A name in quotes is what the process that asked calls itself; snaps and units are what the kernel says.
 
     Examples:
       epa-orchestrator history
@@ -204,7 +210,7 @@ def _fail_without_database(path: Path, machine: str | None) -> None:
     if machine is not None:
         fail(
             f"There is no history of the recorded machine '{machine}', because the state database {path} does not"
-            f" exist: 'epa-orchestrator serve --machine {machine}' creates it"
+            f" exist. To create it, run: {command_text('serve', options=('--machine', machine))}"
         )
     fail(
         f"There is no history, because the state database {path} does not exist: a daemon creates it at its first"

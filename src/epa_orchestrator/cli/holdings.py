@@ -45,7 +45,8 @@ class Holding:
 class Totals:
     """The CPUs of a pool by state: they add up to `configured`; claimed ones outside the pool are `outside`.
 
-    `unusable` CPUs are offline, or no claim is known.
+    `not_usable` CPUs are those that the pool cannot grant and that no claim of it holds; `not_usable_cpus` names them,
+    and those that claims of the other pool hold are `held_elsewhere`.
     """
 
     pool: str
@@ -54,7 +55,9 @@ class Totals:
     free: int
     withheld: int
     unavailable: int
-    unusable: int
+    not_usable: int
+    not_usable_cpus: CpuSet
+    held_elsewhere: CpuSet
     outside: CpuSet
 
 
@@ -83,6 +86,7 @@ def totals(listing: Listing, held: Iterable[Holding]) -> Totals:
     claimed = listing.total_allocated_cpus - len(gone)
     withheld = len((_union(each.withheld for each in held) & eligible) - owned)
     unavailable = len(gone & configured)
+    elsewhere = _union(each.cpus for each in held if each.claim.pool != listing.pool)
     used = claimed + listing.remaining_available_cpus + withheld + unavailable
     return Totals(
         pool=listing.pool,
@@ -91,7 +95,9 @@ def totals(listing: Listing, held: Iterable[Holding]) -> Totals:
         free=listing.remaining_available_cpus,
         withheld=withheld,
         unavailable=unavailable,
-        unusable=max(len(configured) - used, 0),
+        not_usable=max(len(configured) - used, 0),
+        not_usable_cpus=configured - (eligible - elsewhere) - gone,
+        held_elsewhere=configured & elsewhere,
         outside=gone - configured,
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from epa_orchestrator import paths
+from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.connect import ask_if_possible, without_daemon
 from epa_orchestrator.cli.options import JsonOption, MachineOption, SocketOption
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
@@ -116,4 +117,4 @@ def _record(file: Path | None, name: str, recorder: Recorder) -> None:
         write_recording(file, name, recorder)
         if is_stdout(file):
             return
-        typer.echo(f"recorded to {file}; serve it with: epa-orchestrator serve --machine {file}", err=True)
+        say(f"recorded to {file}; serve it with: {command_text('serve', options=('--machine', file))}", err=True)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
+from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.output import say
 from epa_orchestrator.units import named_cpus
@@ -93,7 +93,7 @@ def command(request: RoomRequest) -> str:
 
 
 def _command(name: str, fields: Mapping[str, Any], *more: str) -> str:
-    """A command with the fields of a request, quoted for a shell."""
+    """A command with the fields of a request."""
     service, count = fields["service_name"], fields.get("num_of_cores")
     words = [service] if count in (None, 0, -1) else [service, count]
     options: list[object] = ["--default-size"] if count == 0 else []
@@ -102,7 +102,4 @@ def _command(name: str, fields: Mapping[str, Any], *more: str) -> str:
             options += [f"--{field.replace('_', '-')}", fields[field]]
     if fields.get("pool", "isolated") != "isolated":
         options += ["--pool", fields["pool"]]
-    options += more
-    # After "--" a name that begins with "-" is no option.
-    all_words = [*options, "--", *words] if service.startswith("-") else [*words, *options]
-    return shlex.join(["epa-orchestrator", name, *map(str, all_words)])
+    return command_text(name, *words, options=[*options, *more])

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from epa_orchestrator import paths
+from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.options import MachineOption, SocketOption
 from epa_orchestrator.cli.output import end_if_read_only, say
 from epa_orchestrator.cli.recordings import is_stdout, open_machine, write_file
@@ -54,7 +55,8 @@ def report(
         typer.echo(text)
     else:
         write_file(file, text + "\n")
-        say(f"reported to {file}; its machine can be served with: epa-orchestrator serve --machine {file}", err=True)
+        serve = command_text("serve", options=("--machine", file))
+        say(f"reported to {file}; its machine can be served with: {serve}", err=True)
     for sentence in missing_parts(document):
         say(sentence, err=True)
     end_if_read_only(document.get("pools", {}).get("isolated", {}).get("state_error"))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from epa_orchestrator.cli.fitted_table import FittedTable
-from epa_orchestrator.cli.holdings import Holding, holdings, ordered, totals
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.cli.holdings import Holding, Totals, holdings, ordered, totals
+from epa_orchestrator.cli.not_usable import about_not_usable
+from epa_orchestrator.cpuset import EMPTY, CpuSet, union
 from epa_orchestrator.natural import natural
 from epa_orchestrator.units import count_of, format_size
 
@@ -23,10 +25,17 @@ if TYPE_CHECKING:
 _NOT_IN_DOCUMENT: Final = {"allocations", "version", "warnings", "state_error"}
 #: The states of CPUs that a NUMA node shows, each with its heading.
 _STATES: Final = {"claimed": "Claimed", "free": "Free", "withheld": "Withheld", "unavailable": "Unavailable"}
+#: The heading of CPUs that a pool has and cannot use.
+_NOT_USABLE: Final = "Not usable"
+#: The columns of a NUMA node by what is counted; two of them only if there are such CPUs.
+_COUNTED: Final = {**_STATES, "not_usable": _NOT_USABLE}
+_ALWAYS: Final = ("claimed", "free", "withheld")
+#: The heading of the other CPUs of a NUMA node: those that are reserved, and those of the operating system.
+_IN_NO_POOL: Final = "In no pool"
 #: Linux knows at most four sizes of hugepages on one machine.
 _MOST_SIZES: Final = 4
 #: What a narrow terminal leaves out of the pools.
-_OPTIONAL: Final = ("CPU list", "Services", "Not usable", "CPUs")
+_OPTIONAL: Final = ("CPU list", "Services", _NOT_USABLE, "CPUs")
 #: A sentence names so many services.
 _MOST_NAMED: Final = 5
 
@@ -45,10 +54,21 @@ class Status:
         """The daemon's version."""
         return self.machine.daemon_version if self.machine else None
 
-    @property
+    @cached_property
     def held(self) -> list[Holding]:
         """The claims of all pools."""
         return ordered(holdings(self.listings))
+
+    @cached_property
+    def totals(self) -> list[Totals]:
+        """The CPUs of each pool by state."""
+        held = self.held
+        return [totals(listing, held) for listing in self.listings]
+
+    @cached_property
+    def not_usable(self) -> CpuSet:
+        """The CPUs that some pool has and cannot use."""
+        return CpuSet.from_mask(union(each.not_usable_cpus.mask for each in self.totals))
 
 
 def problems(found: Status) -> list[str]:
@@ -73,6 +93,11 @@ def problems(found: Status) -> list[str]:
 
 def remarks(found: Status) -> list[str]:
     """What an operator may want to know although all is well."""
+    unusable = [sentence for total in found.totals for sentence in about_not_usable(total, found.machine)]
+    return [*unusable, *_about_outdated(found)]
+
+
+def _about_outdated(found: Status) -> list[str]:
     outdated = sorted({name for each in found.listings for name in each.outdated_placements}, key=natural)
     if not outdated:
         return []
@@ -84,8 +109,7 @@ def remarks(found: Status) -> list[str]:
 def parts(found: Status) -> Iterator[FittedTable | str]:
     """The screen."""
     wrong = problems(found)
-    verdict = "all is well" if not wrong else f"{count_of(len(wrong), 'problem')}, see below"
-    yield f"epa-orchestrator {found.version or '(version unknown)'}: {verdict}"
+    yield f"epa-orchestrator {found.version or '(version unknown)'}: {_verdict(found, wrong)}"
     yield f"serving at {found.socket}"
     yield _pools(found)
     if found.machine is not None and found.machine.machine.nodes:
@@ -94,6 +118,13 @@ def parts(found: Status) -> Iterator[FittedTable | str]:
         yield f"warning: {sentence}"
     for sentence in remarks(found):
         yield f"note: {sentence}"
+
+
+def _verdict(found: Status, wrong: Sequence[str]) -> str:
+    if wrong:
+        return f"{count_of(len(wrong), 'problem')}, see below"
+    count = len(found.not_usable)
+    return f"all is well, but {count_of(count, 'CPU')} cannot be used, see below" if count else "all is well"
 
 
 def document(found: Status) -> dict[str, Any]:
@@ -107,10 +138,11 @@ def document(found: Status) -> dict[str, Any]:
         **({"state_error": problem} if problem else {}),
         **({"warnings": warnings} if warnings else {}),
         "problems": problems(found),
+        "notes": remarks(found),
         "pools": {
             each.pool: each.model_dump(exclude=_NOT_IN_DOCUMENT, exclude_none=True)
-            | {"total_withheld_cpus": totals(each, found.held).withheld}
-            for each in found.listings
+            | {"total_withheld_cpus": total.withheld, "not_usable_cpus": str(total.not_usable_cpus)}
+            for each, total in zip(found.listings, found.totals, strict=True)
         },
         **({"nodes": _node_documents(found, found.machine)} if found.machine else {}),
     }
@@ -118,13 +150,13 @@ def document(found: Status) -> dict[str, Any]:
 
 def _pools(found: Status) -> FittedTable:
     """How full each pool is."""
-    sums = [totals(listing, found.held) for listing in found.listings]
-    special = any(each.unavailable or each.unusable for each in sums)
-    more = ("Unavailable", "Not usable") if special else ()
+    sums = found.totals
+    special = any(each.unavailable or each.not_usable for each in sums)
+    more = ("Unavailable", _NOT_USABLE) if special else ()
     headings = ("Pool", "CPUs", "Claimed", "Free", "Withheld", *more, "Services", "CPU list")
     table = FittedTable(headings, "Pools", optional=_OPTIONAL)
     for listing, total in zip(found.listings, sums, strict=True):
-        extra = (total.unavailable, total.unusable) if special else ()
+        extra = (total.unavailable, total.not_usable) if special else ()
         table.add_row(
             *(total.pool, total.configured, total.claimed, total.free, total.withheld, *extra),
             listing.total_allocations,
@@ -135,22 +167,22 @@ def _pools(found: Status) -> FittedTable:
 
 def _nodes(found: Status, answer: MachineAnswer) -> FittedTable:
     """How full each NUMA node is."""
-    shown = [state for state in _STATES if state != "unavailable" or answer.states.get(state)]
     nodes = _node_documents(found, answer)
+    shown = [name for name in _COUNTED if name in _ALWAYS or any(node[name] for node in nodes)]
     sizes = sorted({each["size_kb"] for node in nodes for each in node["hugepages"] if each["total"]})[:_MOST_SIZES]
-    headings = [_STATES[state] for state in shown]
+    headings = [_COUNTED[name] for name in shown]
     pages = [f"Free {format_size(size)}" for size in sizes]
-    optional = (*reversed(pages), "Other")
-    table = FittedTable(("Node", "CPUs", *headings, "Other", *pages), "NUMA nodes", optional=optional)
+    optional = (*reversed(pages), _IN_NO_POOL)
+    table = FittedTable(("Node", "CPUs", *headings, _IN_NO_POOL, *pages), "NUMA nodes", optional=optional)
     for node in nodes:
         free = {each["size_kb"]: f"{each['free']} of {each['total']}" for each in node["hugepages"]}
-        counts = [node[state] for state in shown]
-        other = node["cpus"] - sum(counts)  # reserved, offline, or in no pool
+        counts = [node[name] for name in shown]
+        in_no_pool = node["cpus"] - sum(counts)  # reserved, or the operating system's
         table.add_row(
             "none" if node["id"] is None else node["id"],
             node["cpus"],
             *counts,
-            other,
+            in_no_pool,
             *(free.get(size, "0 of 0") for size in sizes),
         )
     return table
@@ -159,12 +191,13 @@ def _nodes(found: Status, answer: MachineAnswer) -> FittedTable:
 def _node_documents(found: Status, answer: MachineAnswer) -> list[dict[str, Any]]:
     """Each NUMA node with its number of CPUs in each state, and the hugepages that can still be recorded.
 
-    CPUs that are in no node, such as those of a node that is gone, follow with the id None.
+    CPUs that are in no node, such as those that are offline or of a node that is gone, follow with the id None.
     """
     states = {state: CpuSet.parse(answer.states.get(state, "")) for state in _STATES}
+    states["not_usable"] = found.not_usable - CpuSet.from_mask(union(cpus.mask for cpus in states.values()))
     described: list[dict[str, Any]] = []
     nodes: list[tuple[int | None, CpuSet]] = [(node.id, CpuSet.parse(node.cpus)) for node in answer.machine.nodes]
-    known = CpuSet.parse(answer.machine.online) | states["unavailable"]
+    known = CpuSet.parse(answer.machine.online) | states["unavailable"] | states["not_usable"]
     in_nodes = EMPTY
     for _, cpus in nodes:
         in_nodes |= cpus

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
+from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service, whole_number
-from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, warn
+from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.times import format_time
 from epa_orchestrator.nearest import did_you_mean
 from epa_orchestrator.units import count_of, format_size, named_cpus
@@ -68,6 +69,8 @@ def why(
         from epa_orchestrator.cli.show import show
 
         show(*_story(answer))
+        if answer.withheld_by is not None:
+            say(f"To see why, run: {command_text('why', answer.withheld_by)}")
     warn(answer.warnings)
     end_if_read_only(answer.state_error)
 
@@ -116,10 +119,7 @@ def _about_cpu(answer: ClaimAnswer) -> Iterator[str]:
         case "unavailable":
             yield f"CPU {cpu} belongs to '{owner}', but it is unavailable: it is offline, or no longer in the pool."
         case "withheld":
-            yield (
-                f"CPU {cpu} is withheld: '{answer.withheld_by}' has the core {answer.core} to itself."
-                f" 'epa-orchestrator why {answer.withheld_by}' says more."
-            )
+            yield f"CPU {cpu} is withheld: '{answer.withheld_by}' has the core {answer.core} to itself."
         case state:
             yield f"CPU {cpu} is {_STATES.get(state or '', 'in an unknown state')}."
     yield from _neighbours(answer, f"core {answer.core}")

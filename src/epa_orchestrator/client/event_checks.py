@@ -30,4 +30,6 @@ def mistake_in_event(event: WatchEvent) -> str | None:
         return "a claim has changed that is neither there before nor after"
     if any(claim.service_name != event.service_name for claim in claims):
         return "it holds a claim of another service"
+    if event.taken_from_others and not event.taken_from:
+        return "other services lose CPUs, and it names none of them"
     return None

@@ -218,7 +218,7 @@ class Batch:
             decision = decide(ledger, self._host, pools, request)
         except Refused as refused:
             answer = refusal(request, refused)
-            search = search_for(ledger, self._host, pools, request, answer)
+            search = search_for(ledger, self._host, pools, request, refused, answer)
             return _Outcome(ledger, answer.encode(), str(refused), refused.rule, search)
         note = note_of(decision, waiting.names, pools.settings) if decision.change else NOTHING_NOTED
         return _Outcome(decision.ledger, decision.answer.encode(), decision.outcome, change=decision.change, note=note)

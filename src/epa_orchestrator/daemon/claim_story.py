@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -27,9 +27,8 @@ from epa_orchestrator.state.errors import StateError
 from epa_orchestrator.state.events import Event
 from epa_orchestrator.state.reading import EventReader, Wanted, go_on, open_events
 
-#: The most events that an answer has, that are searched for the origin of CPUs, and the most neighbours that it names.
+#: The most changes that an answer has, and the most neighbours that it names.
 _MOST_CHANGES: Final = 50
-_MOST_SEARCHED: Final = 2000
 _MOST_NEIGHBOURS: Final = 50
 
 
@@ -169,71 +168,37 @@ class ClaimStory:
             return _Past(error="There is no state database")
         try:
             with open_events(self._database, self._check) as events:
-                newest = islice(events.newest_first(Wanted(service)), _MOST_SEARCHED)
                 if claim is not None:
-                    return _past_of_claim(events, newest, claim, cpu)
-                if pages := self._ledger.pages.get(service):
-                    return _past_of_pages(events, newest, pages)
-                return _past_of_nothing(newest)
+                    return _past_of_claim(events, claim, cpu)
+                pages = self._ledger.pages.get(service)
+                return _past_since(events, Wanted(service), events.newest_record(service, pages) if pages else None)
         except StateError as error:
             return _Past(error=f"The state database {self._database} {error}")
 
 
-def _past_of_claim(events: EventReader, newest: Iterator[Event], claim: Claim, cpu: int | None) -> _Past:
+def _past_of_claim(events: EventReader, claim: Claim, cpu: int | None) -> _Past:
     """How a claim came to its CPUs, and the changes since the newest event by which it got some.
 
     About a CPU: since the event by which it got that one, without those of hugepage records.
     """
-    left, sought = claim.cpus, claim.cpus if cpu is None else CpuSet([cpu])
     granted: Event | None = None
     origins: list[Origin] = []
-    changes: list[Event] = []
-    for event in newest:
-        if cpu is not None and not _is_about(event, "cpus"):
-            continue
-        gained = _cpus(event.after) - _cpus(event.before) & left if "before" not in event.damaged else EMPTY
-        if gained:
-            origins.append(Origin(cpus=str(gained), id=event.id, at=event.at))
-            left -= gained
-        if granted is None and gained & sought:
+    for cpus, event in events.grants(claim.service, claim.cpus):
+        origins.append(Origin(cpus=str(cpus), id=event.id, at=event.at))
+        if granted is None and (cpu is None or cpu in cpus):
             granted = event
-        elif granted is None:
-            changes.append(event)
-        if not left or (granted is not None and not sought & left and cpu is not None):
-            break
-    return _Past(granted, tuple(origins), *_newest(changes), _settings_of(events, granted))
+            if cpu is not None:
+                break
+    wanted = Wanted(claim.service, member="cpus" if cpu is not None else None)
+    return _past_since(events, wanted, granted, tuple(origins))
 
 
-def _past_of_pages(events: EventReader, newest: Iterator[Event], pages: Mapping[tuple[int, int], int]) -> _Past:
-    """The newest event that made a hugepage record which a service without CPUs has, and the changes since then."""
-    changes: list[Event] = []
-    for event in newest:
-        record = event.after or {}
-        if "hugepages" in record and (record["node_id"], record["size_kb"]) in pages:
-            return _Past(event, (), *_newest(changes), _settings_of(events, event))
-        changes.append(event)
-    return _Past(None, (), *_newest(changes))
-
-
-def _past_of_nothing(newest: Iterator[Event]) -> _Past:
-    """The last changes of a service that holds nothing."""
-    return _Past(None, (), *_newest([*islice(newest, _MOST_CHANGES + 1)]))
-
-
-def _newest(changes: list[Event]) -> tuple[tuple[Event, ...], bool]:
-    """The newest of some changes, which begin with the newest, as an answer has them; and whether some are left out."""
-    return tuple(changes[:_MOST_CHANGES][::-1]), len(changes) > _MOST_CHANGES
-
-
-def _is_about(event: Event, member: str) -> bool:
-    return any(record is not None and member in record for record in (event.before, event.after))
-
-
-def _cpus(record: dict[str, object] | None) -> CpuSet:
-    """The CPUs of an event's record; none where they are damaged, and in a record of hugepages."""
-    with contextlib.suppress(ValueError):
-        return CpuSet.parse(str((record or {}).get("cpus", "")))
-    return EMPTY
+def _past_since(events: EventReader, wanted: Wanted, granted: Event | None, origins: tuple[Origin, ...] = ()) -> _Past:
+    """The newest of the wanted changes after an event, or of all where no event is known."""
+    since = replace(wanted, after=granted.id if granted is not None else None)
+    changes = [*islice(events.newest_first(since), _MOST_CHANGES + 1)]
+    newest = tuple(changes[:_MOST_CHANGES][::-1])
+    return _Past(granted, origins, newest, len(changes) > _MOST_CHANGES, _settings_of(events, granted))
 
 
 def _settings_of(events: EventReader, event: Event | None) -> Options | None:

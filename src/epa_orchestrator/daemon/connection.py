@@ -18,6 +18,7 @@ from typing import Final
 
 from epa_orchestrator import descriptors
 from epa_orchestrator.daemon import peer_log
+from epa_orchestrator.daemon.kept_answers import LetGo, nothing_kept
 from epa_orchestrator.daemon.peers import Standing, may_change
 from epa_orchestrator.daemon.replies import Reply
 from epa_orchestrator.daemon.shared import Shared
@@ -57,6 +58,8 @@ class Connection:
     #: The unsent rest of the answer, and the number of bytes that the client had not read at the last check.
     _answer = memoryview(b"")
     _unread = 0
+    #: Ends the count of the answer as one that is kept.
+    _let_go: LetGo = staticmethod(nothing_kept)
     #: Whether this connection counts as a waiting change.
     _is_waiting_change = False
     #: Whether this connection counts as one that watches.
@@ -166,6 +169,7 @@ class Connection:
         self._phase = _Phase.CLOSED
         self._unwatch()
         self._end_change()
+        self._let_go()
         if self._counts_as_watch:
             self._shared.quotas.end_watch(self._standing, self._peer.uid)
         end(self._socket, self._shared.slow_closer)
@@ -209,11 +213,12 @@ class Connection:
         return None
 
     def _become_watcher(self, first_line: bytes) -> None:
-        """Hand the socket over to a watcher, which lives on in place of this connection."""
+        """Hand the socket over to a watcher, which lives on in place of this connection. Raises TooMuchUnread."""
         if self._phase is _Phase.WAITING:
+            let_go = self._shared.kept_answers.keep(first_line, self._standing, self._peer.uid)
             self._phase = _Phase.CLOSED
             self._leave()
-            Watcher(self._shared, self._socket, self._peer, self._standing, first_line)
+            Watcher(self._shared, self._socket, self._peer, self._standing, first_line, let_go)
 
     def _begin_change(self) -> tuple[str, Rule] | None:
         """Count a change that waits for its commit; the error if the user may not change claims, or too many wait."""
@@ -235,7 +240,10 @@ class Connection:
             self._shared.quotas.end_change(self._standing)
 
     def _reply(self, answer: bytes) -> None:
+        """Send the answer. Raises TooMuchUnread, but not for a change, whose client has to learn of it."""
         if self._phase is _Phase.WAITING:
+            if not self._is_waiting_change:
+                self._let_go = self._shared.kept_answers.keep(answer, self._standing, self._peer.uid)
             self._end_change()
             self._send(answer, self.close)
 

@@ -22,7 +22,7 @@ from epa_orchestrator.allocation.claims import Claim, ClaimChange, PageKind, Pag
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.allocation.pools import Pool, Pools
-from epa_orchestrator.allocation.taken import gainer, losses
+from epa_orchestrator.allocation.taken import NOTHING_TAKEN, Taken, gainer, losses, taken_by
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.daemon.batch import Batch, Step
 from epa_orchestrator.daemon.current import Current
@@ -234,12 +234,11 @@ class Feed:
     def _tell_taking(self, step: Step, configured: CpuSet) -> None:
         taker = gainer(step.change)
         lost = losses(step.change)
-        taken_from = {service: str(cpus) for service, cpus in sorted(lost.items())}
         for change in sorted(step.claims, key=lambda change: change.service == taker):
             if change.service == taker:
-                self._tell_claim(change, configured, taken_from=taken_from)
+                self._tell_claim(change, configured, taken=taken_by(step.change))
             else:
-                self._tell_claim(change, configured, taken_by=taker if change.service in lost else None)
+                self._tell_claim(change, configured, taker=taker if change.service in lost else None)
 
     def _tell_counts(self, service: str, before: Mapping[PageKind, int], after: Mapping[PageKind, int]) -> None:
         for kind in sorted({*before, *after}):
@@ -264,26 +263,28 @@ class Feed:
         configured: CpuSet,
         *,
         was_configured: CpuSet | None = None,
-        taken_from: Mapping[str, str] | None = None,
-        taken_by: str | None = None,
+        taken: Taken = NOTHING_TAKEN,
+        taker: str | None = None,
     ) -> None:
         was = configured if was_configured is None else was_configured
-        self._watchers.tell(partial(self._claim_line, change, was, configured, taken_from or {}, taken_by))
+        self._watchers.tell(partial(self._claim_line, change, was, configured, taken, taker))
 
     def _claim_line(
         self,
         change: ClaimChange,
         was_configured: CpuSet,
         configured: CpuSet,
-        taken_from: Mapping[str, str],
-        taken_by: str | None,
+        taken: Taken,
+        taker: str | None,
     ) -> bytes:
         """The line of a change, in the order in which lines are sent; none if a listing shows no difference."""
         before = self._part(change.before, was_configured)
         after = self._part(change.after, configured)
         if change.after is None:
             self._shown.pop(change.service, None)
-        return b"" if before == after else encode_claim(change.service, before, after, taken_from, taken_by)
+        if before == after:
+            return b""
+        return encode_claim(change.service, before, after, taken.services, others=taken.others, taken_by=taker)
 
     def _part(self, claim: Claim | None, configured: CpuSet) -> bytes | None:
         """A claim as a listing shows it; the state after one change is the state before the next."""

@@ -5,8 +5,8 @@
 
 Most of it comes from /proc, by the process id, which another process may have by then. So a pidfd of the peer, from the
 kernel (6.5 or newer), must show afterwards that the peer still lives. The snap comes from the AppArmor label, which the
-kernel noted when the peer connected, and only on a kernel without such labels from the control group. Nothing here ever
-fails a request, and a name that is not certain is left out.
+kernel noted when the peer connected, and only on a kernel without such labels from the unit. Nothing here ever fails a
+request. A name that is not certain, or that an ordinary user or the root of a container could have made, is left out.
 """
 
 from __future__ import annotations
@@ -48,27 +48,41 @@ _CGROUP_KERNEL: Final = (6, 7)
 
 #: A snap's name, with the key of a parallel instance, and its app or hook, in an AppArmor label or a unit.
 _SNAP: Final = r"snap\.(?P<name>[a-z0-9-]{1,40}(?:_[a-z0-9]{1,10})?)\."
-_SNAP_LABEL: Final = re.compile(rf"(?:^|//&?|:){_SNAP}")
-_SNAP_UNIT: Final = re.compile(rf"{_SNAP}[^/]+\.(?:service|scope)")
-_UNIT: Final = re.compile(r"[^/]+\.(?:service|scope)")
+#: Root in a container loads profiles of any name into the container's namespace, which the label names between colons.
+#: A user who enters a snap's profile may get a label of several, joined by "//&".
+_SNAP_LABEL: Final = re.compile(rf"{_SNAP}[^:&]+")
+_SNAP_UNIT: Final = re.compile(rf"{_SNAP}.+")
+_UNIT: Final = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(?:service|scope)")
+_SLICE: Final = ".slice"
 
 
 def snap_of_label(label: str) -> str | None:
     """The snap of a process with this AppArmor label, such as `snap.nova.compute (enforce)`; None outside snaps."""
-    found = _SNAP_LABEL.search(label)
+    found = _SNAP_LABEL.fullmatch(label)
     return found["name"] if found else None
 
 
-def units_of(cgroups: str) -> tuple[str | None, str | None]:
-    """The snap and the systemd unit of a process, from its /proc/PID/cgroup.
+def unit_of(cgroups: str) -> str | None:
+    """The systemd unit of a process, from its /proc/PID/cgroup.
 
-    The unit is the outermost one, which only the system's own systemd can make.
+    It is the outermost one, and inside nothing but slices: only the system's own systemd makes such a control group.
+    What is inside other groups is made by users and containers.
     """
-    path = _cgroup_path(cgroups)
-    parts = path.split("/")
-    unit = next((part for part in parts if _UNIT.fullmatch(part)), None)
-    snap = next((found["name"] for part in parts if (found := _SNAP_UNIT.fullmatch(part))), None)
-    return snap, unit
+    parts = _cgroup_path(cgroups).removeprefix("/").split("/")
+    outermost = next((part for part in parts if not part.endswith(_SLICE)), "")
+    return outermost if _UNIT.fullmatch(outermost) else None
+
+
+def snap_of(label: str | None, unit: str | None, uid: int) -> str | None:
+    """The snap of a process with this AppArmor label (None on a kernel without labels), unit and user.
+
+    An ordinary user may enter the profile of any snap (aa-exec), so its label counts only in a unit of the same snap.
+    """
+    of_unit = found["name"] if unit is not None and (found := _SNAP_UNIT.fullmatch(unit)) else None
+    if label is None:
+        return of_unit
+    of_label = snap_of_label(label)
+    return of_label if uid == 0 or of_label == of_unit else None
 
 
 def _cgroup_path(cgroups: str) -> str:
@@ -110,6 +124,7 @@ class _Known(NamedTuple):
     """The names of a process, which hold until a time as long as it lives."""
 
     names: PeerNames
+    uid: int
     label: str | None
     process: _Process
     until: float
@@ -143,23 +158,26 @@ class NameReader:
         label = self._label(connection)
         process = _process_of(connection) if peer.pid > 0 else None  # 0: of a PID namespace that is not visible here
         if process is None:
-            return PeerNames(snap=snap_of_label(label or ""))
-        known = self._fresh(peer.pid, label)
-        names = known.names if known is not None else self._read(peer.pid, label)
+            return PeerNames(snap=snap_of(label, None, peer.uid))
+        known = self._fresh(peer, label)
+        names = known.names if known is not None else self._read(peer, label)
         if not process.lives():  # another process may have the process id now
-            names = PeerNames(snap=snap_of_label(label or ""))
+            names = PeerNames(snap=snap_of(label, None, peer.uid))
         elif known is None:
-            self._remember(peer.pid, _Known(names, label, process, self._now() + _FRESH_SECONDS))
+            self._remember(peer.pid, _Known(names, peer.uid, label, process, self._now() + _FRESH_SECONDS))
             return names
         process.close()
         return names
 
-    def _fresh(self, pid: int, label: str | None) -> _Known | None:
+    def _fresh(self, peer: Peer, label: str | None) -> _Known | None:
         """The names that hold of the process that has this process id."""
-        known = self._known.get(pid)
-        if known is None or (known.label == label and self._now() < known.until and known.process.lives()):
+        known = self._known.get(peer.pid)
+        if known is None:
+            return None
+        is_same = (known.uid, known.label) == (peer.uid, label) and known.process.lives()
+        if is_same and self._now() < known.until:
             return known
-        self._forget(pid)
+        self._forget(peer.pid)
         return None
 
     def _remember(self, pid: int, known: _Known) -> None:
@@ -181,13 +199,11 @@ class NameReader:
             return "" if self._has_labels else None
         return raw.rstrip(b"\0").decode("utf-8", "replace")
 
-    def _read(self, pid: int, label: str | None) -> PeerNames:
-        comm = self._file(pid, "comm")
-        cgroups = self._file(pid, "cgroup") if self._reads_cgroup else None
-        snap, unit = units_of(cgroups or "")
-        if label is not None:
-            snap = snap_of_label(label)
-        return PeerNames(_name(comm.removesuffix("\n")) if comm else None, snap, _name(unit))
+    def _read(self, peer: Peer, label: str | None) -> PeerNames:
+        comm = self._file(peer.pid, "comm")
+        cgroups = self._file(peer.pid, "cgroup") if self._reads_cgroup else None
+        unit = unit_of(cgroups or "")
+        return PeerNames(_name(comm.removesuffix("\n")) if comm else None, snap_of(label, unit, peer.uid), _name(unit))
 
     def _file(self, pid: int, name: str) -> str | None:
         if self._now() < self._denied.get(name, 0.0):

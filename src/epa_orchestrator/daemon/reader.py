@@ -118,7 +118,7 @@ class Reader:
             log.exception("%s from pid=%d failed", request.action, peer.pid)
             send_error(reply, INTERNAL_ERROR, peer, request, "internal")
         else:
-            send(begin or reply, answer, peer, request, "served")
+            send(begin or reply, answer, peer, request, "served", refuse=reply)
 
     def _encode(self, pools: Pools, request: PresentReading) -> bool:
         """Encode some of the parts that changed; returns whether the request can be answered."""

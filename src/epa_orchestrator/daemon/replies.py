@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from epa_orchestrator.daemon import peer_log
+from epa_orchestrator.daemon.kept_answers import TooMuchUnread
 from epa_orchestrator.metrics.counts import Rule, counts
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import ErrorAnswer
@@ -19,7 +20,7 @@ log = logging.getLogger(__name__)
 
 INTERNAL_ERROR: Final = "Internal error: nothing was changed; please report it with the daemon's log"
 
-#: Sends the bytes of an answer to the client; called once for each request.
+#: Sends the bytes of an answer to the client; called once for each request. After TooMuchUnread it is called again.
 Reply = Callable[[bytes], None]
 
 
@@ -28,13 +29,27 @@ def error_answer(sentence: str) -> bytes:
     return ErrorAnswer(error=sentence).encode()
 
 
-def send(reply: Reply, answer: bytes, peer: Peer, request: Request, outcome: str, rule: Rule | None = None) -> None:
+def send(
+    reply: Reply,
+    answer: bytes,
+    peer: Peer,
+    request: Request,
+    outcome: str,
+    rule: Rule | None = None,
+    *,
+    refuse: Reply | None = None,
+) -> None:
     """Send an answer, log its outcome and count it; a bug in one connection must not stop the others.
 
-    `rule` is the kind of refusal, None if the request was served.
+    `rule` is the kind of refusal, None if the request was served. `refuse`, or else `reply`, sends the refusal if too
+    much of the client's user is unread.
     """
     try:
-        reply(answer)
+        try:
+            reply(answer)
+        except TooMuchUnread as error:
+            outcome, rule = str(error), "quota"
+            (refuse or reply)(error_answer(outcome))
         if counts.on:
             counts.answered(request, rule)
         peer_log.note(*peer, "%s %r: %s", request.action, request.service_name or "", outcome)

@@ -3,9 +3,9 @@
 
 """Room: the searches for claims that could make room for refused requests, in a thread of their own.
 
-A search may take 0.25 s of CPU time and one decision more, so it runs neither in the event loop nor in the thread that
-commits, and it pauses often, so that these threads go on at once. Few searches may wait; others are refused, not their
-requests.
+A search decides the request without all other claims, then takes 0.25 s of CPU time and one decision more. So it runs
+neither in the event loop nor in the thread that commits, and it pauses often, so that these threads go on at once. Few
+searches may wait; others are refused, not their requests.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.make_room import Move, Room, Wanted, make_room
 from epa_orchestrator.allocation.pools import Pools
-from epa_orchestrator.allocation.refusal import Refused
+from epa_orchestrator.allocation.refusal import RefusalRule, Refused
 from epa_orchestrator.allocation.taken import taken_by
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.daemon.mutations import wanted
@@ -40,6 +40,8 @@ _PAUSE: Final = 0.00005
 _MOST_SEARCHES: Final = 8
 _MOST_OF_A_USER: Final = 4
 
+#: The rules of refusals that no claim is the reason for, although the request would be granted its CPUs.
+_NOT_BY_CLAIMS: Final[frozenset[RefusalRule]] = frozenset({"limit"})
 _NOT_ABOUT_CPUS: Final = "No moving makes room: no claim is in the way of this request"
 
 
@@ -96,35 +98,38 @@ class RoomSearches:
             self._worker.close()
 
 
-def search_for(ledger: Ledger, host: Host, pools: Pools, request: Mutation, refused: ErrorAnswer) -> Search | None:
-    """The search for a request that is refused on this ledger; None if it asks for none."""
+def search_for(
+    ledger: Ledger, host: Host, pools: Pools, request: Mutation, refused: Refused, answer: ErrorAnswer
+) -> Search | None:
+    """The search for a request that is refused on this ledger, with this answer; None if it asks for none."""
     if isinstance(request, AllocateHugepages) or not request.make_room:
         return None
     try:
-        question = wanted(ledger, host, pools, request)
+        question = None if refused.rule in _NOT_BY_CLAIMS else wanted(ledger, host, pools, request)
     except (Refused, SysfsError):
-        return Search(refused, lambda: _nothing(_NOT_ABOUT_CPUS))
+        question = None
+    if question is None:
+        return Search(answer, lambda: _nothing(_NOT_ABOUT_CPUS))
     nodes = host.seen.nodes
-    return Search(refused, lambda: _find(ledger, pools, nodes, request, question))
+    return Search(answer, lambda: _find(ledger, pools, nodes, request, question))
 
 
 def _find(ledger: Ledger, pools: Pools, nodes: Mapping[int, CpuSet], request: Allocating, question: Wanted) -> MakeRoom:
     """What makes room for a refused request."""
-    time_is_up = _limit()
-    try:
-        question.attempt(ledger)
-    except Refused:
-        return _as_answer(make_room(ledger, pools, nodes, question, time_is_up), pools, request)
-    return _nothing(_NOT_ABOUT_CPUS)
+    return _as_answer(make_room(ledger, pools, nodes, question, _limit()), pools, request)
 
 
 def _limit() -> Callable[[], bool]:
-    """Says when a search has used its time, after a pause for the other threads."""
-    end = time.thread_time() + _MOST_SECONDS
+    """Says when a search has used its time, after a pause for the other threads. The first question begins the time."""
+    end: float | None = None
 
     def time_is_up() -> bool:
+        nonlocal end
         time.sleep(_PAUSE)
-        return time.thread_time() >= end
+        now = time.thread_time()
+        if end is None:
+            end = now + _MOST_SECONDS
+        return now >= end
 
     return time_is_up
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from epa_orchestrator.daemon.deferred import DeferredCalls
+from epa_orchestrator.daemon.kept_answers import KeptAnswers
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.peer_names import NameReader
 from epa_orchestrator.daemon.quotas import Quotas
@@ -65,6 +66,7 @@ class Shared:
         self.loop = asyncio.get_running_loop()
         self.quotas: Quotas[Client] = Quotas(limits.connections)
         self.connections: dict[Client, None] = {}
+        self.kept_answers = KeptAnswers()
         self.slow_closer = SlowCloser(self.loop.call_later)
         self.deferred = DeferredCalls(self.loop)
         self.names = NameReader()

@@ -16,6 +16,7 @@ from typing import Final
 
 from epa_orchestrator import descriptors
 from epa_orchestrator.daemon import peer_log
+from epa_orchestrator.daemon.kept_answers import LetGo, nothing_kept
 from epa_orchestrator.daemon.peers import Standing
 from epa_orchestrator.daemon.shared import Shared
 from epa_orchestrator.daemon.unread import is_gone, unread_bytes
@@ -37,7 +38,13 @@ class Watcher:
     """A client that watches. It counts as a connection of its user until it is closed."""
 
     def __init__(
-        self, shared: Shared, accepted: socket.socket, peer: Peer, standing: Standing, first_line: bytes
+        self,
+        shared: Shared,
+        accepted: socket.socket,
+        peer: Peer,
+        standing: Standing,
+        first_line: bytes,
+        let_go: LetGo = nothing_kept,
     ) -> None:
         self._shared = shared
         self._socket = accepted
@@ -47,6 +54,8 @@ class Watcher:
         self._unsent: deque[memoryview] = deque([memoryview(first_line)])
         #: How much (bytes) of the first line, and of all other lines, is not sent yet.
         self._first_line_left = len(first_line)
+        #: To be called when the first line is sent, or will never be.
+        self._let_go: LetGo | None = let_go
         self._behind = 0
         self._received = 0
         #: The bytes that the client had not read at the last check, and when it last read something.
@@ -105,6 +114,7 @@ class Watcher:
         self._shared.loop.remove_reader(self._fd)
         self._shared.loop.remove_writer(self._fd)
         self._unsent.clear()
+        self._drop_first_line()
         self._shared.orchestrator.watchers.remove(self)
         del self._shared.connections[self]
         self._shared.quotas.remove(self, self._standing, self._peer.uid)
@@ -164,6 +174,8 @@ class Watcher:
     def _note_sent(self, sent: int) -> None:
         of_first_line = min(sent, self._first_line_left)
         self._first_line_left -= of_first_line
+        if not self._first_line_left:
+            self._drop_first_line()
         self._behind -= sent - of_first_line
         while sent:
             piece = self._unsent[0]
@@ -172,6 +184,12 @@ class Watcher:
                 return
             sent -= len(piece)
             self._unsent.popleft()
+
+    def _drop_first_line(self) -> None:
+        """Count the first line as one that is kept no longer."""
+        if self._let_go is not None:
+            self._let_go()
+            self._let_go = None
 
     def _has_read_nothing_for(self, seconds: float, now: float) -> bool:
         """Whether something has to be sent, and the client has read nothing for some seconds."""

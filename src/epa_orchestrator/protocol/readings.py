@@ -63,7 +63,9 @@ class GetHistory(CommonFields):
     service_name: ServiceName | None = Field(default=None, description="Only changes of this service.")
     cpu: Id | None = Field(default=None, description="Only changes by which a service got or lost this CPU.")
     since: Time | None = Field(default=None, description="Only changes from this time on, in seconds since 1970.")
-    until: Time | None = Field(default=None, description="Only changes up to this time, in seconds since 1970.")
+    until: Time | None = Field(
+        default=None, description="Only changes up to this time, in seconds since 1970; the whole second belongs to it."
+    )
     after: EventId | None = Field(
         default=None, description="Only events after the one with this `id`, the oldest first."
     )

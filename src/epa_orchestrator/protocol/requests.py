@@ -43,7 +43,7 @@ class AllocationFields(CommonFields):
     make_room: bool = Field(
         default=False,
         description="With `dry_run`: if the request is refused, add `make_room` to the answer: the fewest claims whose"
-        " moving would make room, and where they could go. The answer can take a second.",
+        " moving would make room, and where they could go. The answer can take some seconds.",
     )
     numa_policy: NumaPolicy | None = Field(
         default=None, description="A wish in place of the option `numa-policy`; `null` leaves it to the operator."

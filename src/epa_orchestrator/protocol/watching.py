@@ -44,6 +44,9 @@ class ClaimEvent(_Event):
     taken_from: dict[str, str] = Field(
         description="The services that lost CPUs to this one in this change, and which, a CPU list."
     )
+    taken_from_others: int = Field(
+        default=0, exclude_if=operator.not_, description="How many more services lost CPUs; they are not named."
+    )
     taken_by: str | None = Field(default=None, description="The service that took CPUs from this one in this change.")
 
 
@@ -96,9 +99,19 @@ def encode_state(listing: bytes, other_pool: bytes | None, hugepages: bytes, war
 
 
 def encode_claim(
-    service: str, before: bytes | None, after: bytes | None, taken_from: Mapping[str, str], taken_by: str | None
+    service: str,
+    before: bytes | None,
+    after: bytes | None,
+    taken_from: Mapping[str, str],
+    *,
+    others: int = 0,
+    taken_by: str | None = None,
 ) -> bytes:
-    """The line of a changed claim; `before` and `after` are encoded `Allocation`s, None for no claim."""
+    """The line of a changed claim; `before` and `after` are encoded `Allocation`s, None for no claim.
+
+    `others` more services than `taken_from` names lost CPUs to this one.
+    """
+    more = b',"taken_from_others":%d' % others if others else b""
     taker = b"" if taken_by is None else b',"taken_by":' + to_json(taken_by)
     return b"".join(
         (
@@ -110,6 +123,7 @@ def encode_claim(
             after or b"null",
             b',"taken_from":',
             to_json(taken_from),
+            more,
             taker,
             b"}\n",
         )

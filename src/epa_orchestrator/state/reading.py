@@ -15,7 +15,7 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -35,18 +35,23 @@ _EVENTS_AT_ONCE: Final = 100
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which events to find: of a service, of a CPU, from and until a time (Unix time), after and before an event."""
+    """Which events to find: of a service, of a CPU, from and until a time (Unix time), after and before an event.
+
+    `until` names a whole second. `member` is one that records of the event have: `cpus` leaves out those of hugepages.
+    """
 
     service: str | None = None
     cpu: int | None = None
     since: float | None = None
-    until: float | None = None
+    until: int | None = None
     after: int | None = None
     before: int | None = None
+    member: str | None = None
 
 
 _BEFORE, _AFTER = COLUMNS.index("before"), COLUMNS.index("after")
 _CPUS: Final = re.compile(r'"cpus": ?"([0-9,-]*)"')
+_PAGES: Final = re.compile(r'"node_id": ?([0-9]{1,10}), ?"size_kb": ?([0-9]{1,18})')
 
 #: All events.
 ANY: Final = Wanted()
@@ -54,7 +59,8 @@ ANY: Final = Wanted()
 _CONDITIONS: Final = {
     "service": "service = :service",
     "since": "at >= :since",
-    "until": "at <= :until",
+    "until": "at < :until + 1",
+    "member": """(instr(before, '"' || :member || '"') OR instr(after, '"' || :member || '"'))""",
 }
 #: The first and the last of the next events between two others.
 _PIECE: Final = (
@@ -83,6 +89,25 @@ class EventReader:
         """The events that are wanted, the oldest first."""
         return self._found(wanted, "ASC")
 
+    def grants(self, service: str, cpus: CpuSet) -> Iterator[tuple[CpuSet, Event]]:
+        """The events by which a service got CPUs that it has now, the newest first, each with those CPUs."""
+        left = cpus.mask
+        for row in self._rows(Wanted(service), "DESC"):
+            gained = _cpus(row[_AFTER]) & ~_cpus(row[_BEFORE]) & left
+            if gained and not _has_damaged_records(event := event_of(row)):
+                yield CpuSet.from_mask(gained), event
+                left &= ~gained
+                if not left:
+                    return
+
+    def newest_record(self, service: str, kinds: Collection[tuple[int, int]]) -> Event | None:
+        """The newest event that made a hugepage record of one of these kinds (node and size); None if there is none."""
+        for row in self._rows(Wanted(service), "DESC"):
+            found = _PAGES.search(record) if isinstance(record := row[_AFTER], str) else None
+            if found and (int(found[1]), int(found[2])) in kinds and not _has_damaged_records(event := event_of(row)):
+                return event
+        return None
+
     def settings(self, digest: str) -> dict[str, Any] | None:
         """The settings that have this digest; None where they are not known any longer, or damaged."""
         try:
@@ -93,11 +118,15 @@ class EventReader:
         return cast("dict[str, Any]", document) if isinstance(document, dict) else None
 
     def _found(self, wanted: Wanted, order: str) -> Iterator[Event]:
+        for row in self._rows(wanted, order):
+            if wanted.cpu is None or _moves(row, wanted.cpu):
+                yield event_of(row)
+
+    def _rows(self, wanted: Wanted, order: str) -> Iterator[tuple[object, ...]]:
+        """The rows that are wanted, but for the CPU; with rests and checks between the pieces."""
         began = time.monotonic()
         for rows in self._pieces(wanted, order):
-            for row in rows:
-                if wanted.cpu is None or _moves(row, wanted.cpu):
-                    yield event_of(row)
+            yield from rows
             self._check()
             worked = time.monotonic() - began
             if worked > _WORK:
@@ -105,7 +134,7 @@ class EventReader:
                 began = time.monotonic()
 
     def _pieces(self, wanted: Wanted, order: str) -> Iterator[list[tuple[object, ...]]]:
-        """The rows that are wanted, but for the CPU; no transaction is open between two pieces."""
+        """The same in pieces; no transaction is open between two of them."""
         values = {name: value for name in _CONDITIONS if (value := getattr(wanted, name)) is not None}
         conditions = "".join(f" AND {_CONDITIONS[name]}" for name in values)
         select = f"{self._select} WHERE id BETWEEN :first AND :last{conditions} ORDER BY id {order}"
@@ -150,14 +179,19 @@ def read_events(path: Path, limit: int, wanted: Wanted = ANY) -> list[Event]:
         return [*islice(events.newest_first(wanted), limit)][::-1]
 
 
+def _has_damaged_records(event: Event) -> bool:
+    return "before" in event.damaged or "after" in event.damaged
+
+
 def _moves(row: tuple[object, ...], cpu: int) -> bool:
-    """Whether a service gets or loses the CPU in an event; by a search in its texts, which is faster than decoding."""
-    return _has(row[_BEFORE], cpu) is not _has(row[_AFTER], cpu)
+    """Whether a service gets or loses the CPU in an event."""
+    return bool((_cpus(row[_BEFORE]) ^ _cpus(row[_AFTER])) >> cpu & 1)
 
 
-def _has(record: object, cpu: int) -> bool:
+def _cpus(record: object) -> int:
+    """The CPUs of a record as a mask, by a search in its text, which is faster than decoding; 0 where it has none."""
     found = _CPUS.search(record) if isinstance(record, str) else None
-    return found is not None and bool(_mask(found[1]) >> cpu & 1)
+    return _mask(found[1]) if found is not None else 0
 
 
 @lru_cache(1024)

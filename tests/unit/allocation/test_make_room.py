@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from epa_orchestrator.allocation.allocate import release
+from epa_orchestrator.allocation.allocate import Grant, release
 from epa_orchestrator.allocation.ledger import Ledger
-from epa_orchestrator.allocation.make_room import Room, Wanted
+from epa_orchestrator.allocation.make_room import Room, Wanted, make_room
 from epa_orchestrator.allocation.moving import without
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.placement.policy import (
@@ -190,6 +192,36 @@ def test_a_search_that_has_no_time_says_that_others_may_exist() -> None:
     assert room.sentence == (
         "No claims were found whose moving makes room: 0 sets of claims were tried, and the time is up"
     )
+
+
+def test_a_search_whose_first_decision_takes_all_its_time_says_so() -> None:
+    host, decided = two_and_two(), list[Ledger]()
+    wanted = recorded(host.wanted("new", 4, wishes=ONE_NODE), decided)
+    room = make_room(host.ledger, host.pools, host.nodes, wanted, lambda: len(decided) >= 2)
+    assert (room.moves, room.exact) == ((), False)
+    assert room.sentence == (
+        "No claims were found whose moving makes room: 1 set of claims was tried, because a single decision about this"
+        " request takes longer than a search may"
+    )
+
+
+def test_no_ledger_is_decided_twice() -> None:
+    """The request was refused on the present ledger, and a decision may take a second."""
+    host, decided = two_and_two(), list[Ledger]()
+    wanted = recorded(host.wanted("new", 4, wishes=ONE_NODE), decided)
+    make_room(host.ledger, host.pools, host.nodes, wanted, lambda: False)
+    assert host.ledger not in decided
+    assert len(decided) == len({id(ledger) for ledger in decided}) > 2
+
+
+def recorded(wanted: Wanted, decided: list[Ledger]) -> Wanted:
+    """The request, which adds each ledger that it is decided on to a list."""
+
+    def attempt(ledger: Ledger) -> Grant:
+        decided.append(ledger)
+        return wanted.attempt(ledger)
+
+    return replace(wanted, attempt=attempt)
 
 
 def test_the_answer_is_the_same_each_time() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -45,10 +46,28 @@ def test_the_peer_has_its_best_name() -> None:
     names = {"snap": "hypervisor", "unit": "snap.hypervisor.nova.service", "comm": "nova-compute"}
     assert cells(event(None, CLAIM, **names))["Peer"] == "snap hypervisor, pid 4711 uid 1000"
     del names["snap"]
-    assert cells(event(None, CLAIM, **names))["Peer"] == "snap.hypervisor.nova.service, pid 4711 uid 1000"
+    assert cells(event(None, CLAIM, **names))["Peer"] == "unit snap.hypervisor.nova.service, pid 4711 uid 1000"
     del names["unit"]
-    assert cells(event(None, CLAIM, **names))["Peer"] == "nova-compute, pid 4711 uid 1000"
+    assert cells(event(None, CLAIM, **names))["Peer"] == 'command "nova-compute", pid 4711 uid 1000'
     assert cells(event(None, CLAIM))["Peer"] == "pid 4711 uid 1000"
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"comm": "snap nova"},
+        {"comm": "ovs.service"},
+        {"comm": "unit ovs"},
+        {"comm": "x, pid 1, uid 0"},
+        {"comm": 'x", snap nova'},
+    ],
+)
+def test_a_command_looks_like_no_snap_unit_or_process(forged: dict[str, str]) -> None:
+    found = event(None, CLAIM, **forged)
+    word = json.dumps(forged["comm"])
+    assert changes.asked_by(found) == f"command {word}, pid 4711, uid 1000"
+    assert cells(found)["Peer"] == f"command {word}, pid 4711 uid 1000"
+    assert changes.short_table([found]).rows[0][-1] == f"command {word} pid 4711"
 
 
 def test_who_took_cpus_from_whom_is_named() -> None:
@@ -74,7 +93,7 @@ def test_details_say_who_asked_for_what_and_what_decided() -> None:
     found = event(None, CLAIM, request={"num_of_cores": 2, "near": "eth0"}, decided_by="Because.", comm="nova")
     assert [*changes.detailed(found)][1:] == [
         "    request: allocate count=2 near=eth0",
-        "    asked by: command nova, pid 4711, uid 1000",
+        '    asked by: command "nova", pid 4711, uid 1000',
         "    decided by: Because.",
     ]
 
@@ -123,9 +142,9 @@ def test_a_grant_that_changes_nothing_is_called_asked_again() -> None:
 @pytest.mark.parametrize(
     ("names", "peer"),
     [
-        ({"unit": "nova.service", "snap": "hypervisor", "comm": "nova"}, "nova"),
-        ({"unit": "session-3.scope", "snap": "hypervisor", "comm": "nova"}, "hypervisor"),
-        ({"unit": "session-3.scope", "comm": "python"}, "python[4711]"),
+        ({"unit": "nova.service", "snap": "hypervisor", "comm": "nova"}, "unit nova"),
+        ({"unit": "session-3.scope", "snap": "hypervisor", "comm": "nova"}, "snap hypervisor"),
+        ({"unit": "session-3.scope", "comm": "python"}, 'command "python" pid 4711'),
         ({}, "pid 4711 uid 1000"),
     ],
 )
@@ -137,7 +156,7 @@ def test_short_lines_name_the_zone_once_and_fold_below_the_change() -> None:
     found = event(None, CLAIM, service="instance-00000001", unit="snap.openstack-hypervisor.nova-compute.service")
     title, first, second = changes.short_lines([found], 80)
     assert re.fullmatch(r"History \(times in \S+\)", title)
-    assert re.fullmatch(r"1970-01-0[12] [\d:]{8}  instance-00000001: nothing -> 2-3 \(allocate by", first)
+    assert re.fullmatch(r"1970-01-0[12] [\d:]{8}  instance-00000001: nothing -> 2-3 \(allocate by unit", first)
     assert second == " " * 21 + "snap.openstack-hypervisor.nova-compute)"
 
 

@@ -108,6 +108,7 @@ def test_history_takes_the_times_that_it_shows(daemon: Daemon) -> None:
     daemon.run("allocate", "shown", "1")
     (row,) = table(daemon.text("history", "shown"))
     assert len(table(daemon.text("history", "shown", "--since", row["When"]))) == 1
+    assert len(table(daemon.text("history", "shown", "--since", row["When"], "--until", row["When"]))) == 1
 
 
 def test_a_change_takes_a_line_on_a_narrow_terminal(daemon: Daemon) -> None:
@@ -157,7 +158,7 @@ def test_history_of_a_recorded_machine_outside_a_snap(daemon: Daemon, offline: C
     assert "add --machine NAME" in sentence
     sentence = offline.failure(1, "history", "--machine", "vm-9", env=outside)
     assert "There is no history of the recorded machine 'vm-9'" in sentence
-    assert "machines/vm-9/state.db does not exist: 'epa-orchestrator serve --machine vm-9' creates it" in sentence
+    assert "machines/vm-9/state.db does not exist. To create it, run: epa-orchestrator serve --machine vm-9" in sentence
 
 
 def test_history_without_a_database(offline: Command) -> None:

@@ -103,7 +103,7 @@ def test_choice(choice: dict[str, Any], expected: list[str]) -> None:
 def test_totals_of_a_pool_with_every_state() -> None:
     found = listing(claim("a", "2,14"), claim("b", "4", "5"), claim("c", "16"), configured="2-15", eligible="2-5,8-13")
     total = totals(found, holdings([found]))
-    states = (total.claimed, total.free, total.withheld, total.unavailable, total.unusable)
+    states = (total.claimed, total.free, total.withheld, total.unavailable, total.not_usable)
     assert states == (2, 7, 1, 1, 3)
     assert (sum(states), total.configured) == (14, 14)
     assert str(total.outside) == "16"
@@ -117,15 +117,16 @@ def test_totals_add_up(states: list[int]) -> None:
     eligible = by_state[0] | by_state[1] | by_state[2] | by_state[3]
     found = listing(*claims, configured="0-23", eligible=str(eligible))
     total = totals(found, holdings([found]))
-    assert total.claimed + total.free + total.withheld + total.unavailable + total.unusable == total.configured == 24
-    assert (total.withheld, total.unusable) == (len(by_state[3]), len(by_state[4]))
+    assert total.claimed + total.free + total.withheld + total.unavailable + total.not_usable == total.configured == 24
+    assert (total.withheld, total.not_usable) == (len(by_state[3]), len(by_state[4]))
+    assert total.not_usable_cpus == by_state[4]
 
 
 def test_sibling_withheld_because_of_a_claim_in_the_other_pool_counts() -> None:
     general = listing(claim("osd", "0", "2", pool="general"), pool="general", configured="0-1", eligible="0-1")
     isolated = listing().model_copy(update={"remaining_available_cpus": 13})
     total = totals(isolated, holdings([isolated, general]))
-    assert (total.free, total.withheld, total.unusable) == (13, 1, 0)
+    assert (total.free, total.withheld, total.not_usable) == (13, 1, 0)
 
 
 def test_lists_that_are_too_long_to_read_are_refused() -> None:

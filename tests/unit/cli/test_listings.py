@@ -39,6 +39,7 @@ def test_status_json(daemon: Daemon) -> None:
         "daemon_version": __version__,
         "socket": str(daemon.socket),
         "problems": [],
+        "notes": [],
         "pools": {
             "isolated": {
                 "supported_cpu_features": features,
@@ -55,6 +56,7 @@ def test_status_json(daemon: Daemon) -> None:
                 },
                 "outdated_placements": [],
                 "total_withheld_cpus": 0,
+                "not_usable_cpus": "",
             },
             "general": {
                 "supported_cpu_features": features,
@@ -71,10 +73,11 @@ def test_status_json(daemon: Daemon) -> None:
                 },
                 "outdated_placements": [],
                 "total_withheld_cpus": 0,
+                "not_usable_cpus": "",
             },
         },
         "nodes": [
-            {"id": 0, "cpus": 8, "claimed": 2, "free": 5, "withheld": 0, "unavailable": 0}
+            {"id": 0, "cpus": 8, "claimed": 2, "free": 5, "withheld": 0, "unavailable": 0, "not_usable": 0}
             | {
                 "hugepages": [
                     {"size_kb": 2048, "total": 2048, "free": 2048},

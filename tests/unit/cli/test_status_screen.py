@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from epa_orchestrator.cli.fitted_table import FittedTable
+from epa_orchestrator.cli.not_usable import about_not_usable
 from epa_orchestrator.cli.status_screen import Status, document, parts, problems
 from epa_orchestrator.protocol.answers import Listing, MemoryAnswer
 from tests.unit.cli.test_fitted_table import shown
@@ -44,7 +45,7 @@ def test_first_line_says_that_all_is_well() -> None:
 
 def test_nodes() -> None:
     _, nodes = tables(status())
-    assert nodes.headings == ["Node", "CPUs", "Claimed", "Free", "Withheld", "Other", "Free 2M", "Free 1G"]
+    assert nodes.headings == ["Node", "CPUs", "Claimed", "Free", "Withheld", "In no pool", "Free 2M", "Free 1G"]
     assert nodes.rows == [
         ["0", "8", "2", "3", "1", "2", "5 of 8", "0 of 0"],
         ["1", "8", "1", "7", "0", "0", "0 of 0", "2 of 2"],
@@ -112,14 +113,50 @@ def test_cpus_in_no_numa_node_have_a_row_of_their_own() -> None:
     answer.machine.nodes.pop(0)
     found = Status("/run/epa.sock", (FOUND,), answer, MEMORY)
     _, nodes = tables(found)
-    assert nodes.headings[:7] == ["Node", "CPUs", "Claimed", "Free", "Withheld", "Unavailable", "Other"]
+    assert nodes.headings[:7] == ["Node", "CPUs", "Claimed", "Free", "Withheld", "Unavailable", "In no pool"]
     assert [row[:7] for row in nodes.rows] == [
         ["1", "8", "0", "8", "0", "0", "0"],
         ["none", "9", "1", "5", "0", "1", "2"],
     ]
     assert document(found)["nodes"][-1] == (
-        {"id": None, "cpus": 9, "claimed": 1, "free": 5, "withheld": 0, "unavailable": 1, "hugepages": []}
+        {"id": None, "cpus": 9, "claimed": 1, "free": 5, "withheld": 0, "unavailable": 1, "not_usable": 0}
+        | {"hugepages": []}
     )
+
+
+#: The pool has CPUs 2-19. Of these 16-19 do not exist, and 14-15 are offline.
+PARTLY = listing(claim("a", "2,8"), configured="2-19", eligible="2-13")
+
+
+def partly() -> Status:
+    answer = machine(claimed="2,8", free="3-7,9-13", offline="14-15")
+    answer.machine.online = "0-13"
+    answer.machine.nodes[1].cpus = "8-13"
+    return Status("/run/epa.sock", (PARTLY,), answer, MEMORY)
+
+
+def test_first_line_says_that_cpus_cannot_be_used() -> None:
+    assert lines(partly())[0].endswith(": all is well, but 6 CPUs cannot be used, see below")
+    assert document(partly())["ok"] is True
+
+
+def test_cpus_that_are_not_usable_are_named_in_notes() -> None:
+    notes = [sentence for total in partly().totals for sentence in about_not_usable(total, partly().machine)]
+    assert len(notes) == 2
+    assert lines(partly())[-2:] == [f"note: {note}" for note in notes]
+    assert document(partly())["notes"] == notes
+    assert document(partly())["pools"]["isolated"]["not_usable_cpus"] == "14-19"
+
+
+def test_pools_and_nodes_count_the_same_cpus_as_not_usable() -> None:
+    pools, nodes = tables(partly())
+    assert (pools.headings[6], pools.rows[0][6]) == ("Not usable", "6")
+    assert nodes.headings[:7] == ["Node", "CPUs", "Claimed", "Free", "Withheld", "Not usable", "In no pool"]
+    assert [row[:7] for row in nodes.rows] == [
+        ["0", "8", "1", "5", "0", "0", "2"],
+        ["1", "6", "1", "5", "0", "0", "0"],
+        ["none", "6", "0", "0", "0", "6", "0"],
+    ]
 
 
 def test_narrow_terminal_leaves_out_columns() -> None:

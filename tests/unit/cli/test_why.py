@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -57,6 +58,25 @@ def test_why_names_who_else_is_on_the_cores(asked: Daemon) -> None:
 )
 def test_why_a_cpu_is_as_it_is(cpu: str, sentence: str, asked: Daemon) -> None:
     assert asked.text("why", "--cpu", cpu).splitlines()[0] == sentence
+
+
+@pytest.mark.parametrize("name", ["plain", "$(touch /tmp/x)", "vm 1", "-x"])
+def test_why_of_a_withheld_cpu_ends_with_a_command_that_can_be_pasted(name: str, daemon: Daemon) -> None:
+    daemon.granted("allocate", "--cpu-thread-policy", "isolate", "--", name, "1")
+    (claim,) = daemon.json("list")["allocations"]
+    last = daemon.text("why", "--cpu", claim["withheld_cpus"]).splitlines()[-1]
+    command = shlex.split(last.removeprefix("To see why, run: "))
+    assert command[:2] == ["epa-orchestrator", "why"]
+    assert daemon.text(*command[1:]).startswith(f"'{name}' holds 1 CPU: ")
+
+
+def test_the_command_to_paste_stays_on_one_line(daemon: Daemon) -> None:
+    """The second line of a folded one would run alone."""
+    daemon.granted("allocate", "long " * 40 + "reboot", "1", "--cpu-thread-policy", "isolate")
+    (claim,) = daemon.json("list")["allocations"]
+    shown = daemon.drawn("why", "--cpu", claim["withheld_cpus"], environment={"TERM": "xterm"})
+    assert shown.splitlines()[-1].startswith("To see why, run: epa-orchestrator why 'long ")
+    assert shown.splitlines()[-1].endswith(" reboot'")
 
 
 def test_why_of_a_cpu_that_does_not_exist_is_refused(asked: Daemon) -> None:

@@ -50,6 +50,13 @@ def test_a_claim_event_is_about_one_service(before: object, after: object, is_ri
     assert (mistake_in_event(ClaimEvent.model_validate(event)) is None) == is_right
 
 
+@pytest.mark.parametrize(("taken_from", "is_right"), [({"b": "2"}, True), ({}, False)])
+def test_services_that_are_not_named_come_after_named_ones(taken_from: dict[str, str], is_right: bool) -> None:
+    event: dict[str, Any] = {"event": "claim", "service_name": CLAIM["service_name"], "before": None, "after": CLAIM}
+    event |= {"taken_from": taken_from, "taken_from_others": 3}
+    assert (mistake_in_event(ClaimEvent.model_validate(event)) is None) == is_right
+
+
 def test_other_events_have_no_mistakes_of_their_own() -> None:
     event = HugepagesEvent(event="hugepages", service_name="a", node_id=0, size_kb=4, before=0, after=1)
     assert mistake_in_event(event) is None

@@ -71,6 +71,14 @@ def test_the_newest_events_are_answered_in_order(state: State) -> None:
     assert (len(answer["events"]), answer["more"]) == (4, False)
 
 
+@pytest.mark.parametrize(("until", "count"), [(0, 0), (1, 4)])
+def test_until_means_a_whole_second(until: int, count: int, tmp_path: Path) -> None:
+    create(tmp_path / "state.db", LEDGER, PEER, 1.75)
+    state = State(LEDGER, None, None, database=tmp_path / "state.db")
+    (answer,) = answers(state, request(action="get_history", until=until))
+    assert len(answer["events"]) == count
+
+
 def test_an_answer_is_bounded_in_bytes(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "_MAX_ANSWER_BYTES", 10)
     (answer,) = answers(state, request(action="get_history"))

@@ -198,6 +198,39 @@ def test_changes_are_bounded(past: Past) -> None:
     assert (len(answer["changes"]), answer["more_changes"], answer["granted"]["id"]) == (50, True, 1)
 
 
+def repeat(past: Past, count: int, *changes: Change) -> None:
+    """Commit changes together, many times over, which leave the ledger as it is."""
+    for _ in range(count):
+        for change in changes:
+            past.store.stage(change, PEER, "allocate_hugepages", 20.0, NOTE)
+    past.store.commit()
+
+
+def test_the_grant_is_found_behind_many_changes_of_hugepages(past: Past) -> None:
+    past.set("a", "2")
+    repeat(past, 1500, Change(pages=PagesChange("a", (0, 2048), 0, 4)), Change(pages=PagesChange("a", (0, 2048), 4, 0)))
+    for fields in ({"service_name": "a"}, {"cpu": 2}):
+        answer = past.ask(**fields)
+        assert (answer["granted"]["id"], [each["id"] for each in answer["origins"]]) == (1, [1])
+    assert past.ask(service_name="a")["more_changes"] is True
+    assert (past.ask(cpu=2)["changes"], past.ask(cpu=2)["more_changes"]) == ([], False)
+
+
+def test_the_grant_is_found_behind_many_changes_of_other_cpus(past: Past) -> None:
+    past.set("a", "2")
+    small = past.ledger.claims["a"]
+    large = Claim("a", "isolated", CpuSet.parse("2-3"), EMPTY, "legacy")
+    repeat(past, 1500, Change((ClaimChange(small, large),)), Change((ClaimChange(large, small),)))
+    assert past.ask(service_name="a")["granted"]["id"] == 1
+    assert past.ask(cpu=2)["granted"]["id"] == 1
+
+
+def test_a_hugepage_record_is_found_behind_many_changes_of_another(past: Past) -> None:
+    past.apply(Change(pages=PagesChange("a", (0, 2048), 0, 4)))
+    repeat(past, 1500, Change(pages=PagesChange("a", (1, 2048), 0, 4)), Change(pages=PagesChange("a", (1, 2048), 4, 0)))
+    assert past.ask(service_name="a")["granted"]["id"] == 1
+
+
 def test_a_damaged_event_decides_nothing(past: Past) -> None:
     past.set("a", "2")
     run_sql(past.path, "UPDATE event SET after = 'rubbish'")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from epa_orchestrator.allocation import taken
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.hardware.sysfs import RecordedSysfs, SysfsError
@@ -99,6 +100,23 @@ def test_a_service_learns_who_took_its_cpus(tmp_path: Path) -> None:
         assert (lost["service_name"], lost["taken_by"], lost["taken_from"]) == ("a", "b", {})
         assert gained["taken_from"] == {"a": gained["after"]["allocated_cores"]}
         assert "taken_by" not in gained
+
+    run(tmp_path, body)
+
+
+def test_a_line_names_a_bounded_number_of_services_that_lose_cpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(taken, "_MAX_BYTES", 26)  # two services of one letter with three CPUs each
+
+    async def body(orchestrator: Orchestrator, _: Counting) -> None:
+        await ask(orchestrator, *[cores(service, 3) for service in "abcd"])
+        client = await watching(orchestrator)
+        await ask(orchestrator, numa("taker", 1, 8))
+        *lost, gained = client.take()
+        assert len(lost) > len(gained["taken_from"])
+        assert len(lost) == len(gained["taken_from"]) + gained["taken_from_others"]
+        assert {line["taken_by"] for line in lost} == {"taker"}
 
     run(tmp_path, body)
 

@@ -23,7 +23,7 @@ from epa_orchestrator.daemon import main, peer_names
 from epa_orchestrator.daemon.main import Locations, StartError, open_state, read_settings, run
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
-from epa_orchestrator.metrics import exporter
+from epa_orchestrator.metrics import scrapers
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import database_files
 from epa_orchestrator.state.lock import Locked
@@ -251,5 +251,6 @@ def test_a_daemon_without_a_lock_reads_the_state_at_one_moment(
 
 def test_connections_leave_files_to_all_others() -> None:
     """All that a daemon has open at once, and as many again as an idle one has."""
-    names, scrapers, idle = peer_names._MOST_REMEMBERED, exporter._MOST_CLIENTS, 30
-    assert names + scrapers + 2 * idle <= main._OTHER_FDS
+    names, idle = peer_names._MOST_REMEMBERED, 30
+    of_metrics = 2 * scrapers._MOST_CLIENTS + scrapers._MOST_ACCEPTED
+    assert names + of_metrics + idle <= main._OTHER_FDS

@@ -17,7 +17,7 @@ from typing import cast
 
 import pytest
 
-from epa_orchestrator.daemon.peer_names import NameReader, reads_cgroups_at_once, snap_of_label, units_of
+from epa_orchestrator.daemon.peer_names import NameReader, reads_cgroups_at_once, snap_of, snap_of_label, unit_of
 from epa_orchestrator.daemon.peers import peer_of
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 
@@ -29,8 +29,13 @@ from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
         ("snap.lxd.daemon (complain)", "lxd"),
         ("snap.nova_blue.api (enforce)", "nova_blue"),
         ("snap.nova.hook.configure (enforce)", "nova"),
-        ("snap.nova.api//&unconfined (enforce)", "nova"),
-        (":lxd-c1_<var-snap-lxd>:snap.nova.api (enforce)", "nova"),
+        ("snap.nova.api//null-/usr/bin/x (complain)", "nova"),
+        # An ordinary user has entered the profile.
+        ("snap.nova.api//&unconfined (enforce)", None),
+        ("unconfined//&snap.nova.api (enforce)", None),
+        # Root in a container has loaded the profile.
+        (":lxd-c1_<var-snap-lxd>:snap.nova.api (enforce)", None),
+        ("lxd-c1_</var/snap/lxd>//&:lxd-c1_<var-snap-lxd>:snap.nova.api (enforce)", None),
         ("unconfined", None),
         ("", None),
         ("/usr/sbin/cupsd (enforce)", None),
@@ -46,28 +51,58 @@ def test_the_snap_of_a_label(label: str, snap: str | None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("cgroups", "names"),
+    ("cgroups", "unit"),
     [
-        ("0::/system.slice/ovs.service\n", (None, "ovs.service")),
-        ("0::/system.slice/snap.nova.api.service\n", ("nova", "snap.nova.api.service")),
-        ("0::/system.slice/system-x.slice/x@1.service/payload\n", (None, "x@1.service")),
-        ("0::/user.slice/user-0.slice/session-4.scope\n", (None, "session-4.scope")),
-        (
-            "0::/user.slice/user-1000.slice/user@1000.service/app.slice/snap.juju.juju-0a1b.scope\n",
-            ("juju", "user@1000.service"),
-        ),
+        ("0::/system.slice/ovs.service\n", "ovs.service"),
+        ("0::/system.slice/snap.nova.api.service\n", "snap.nova.api.service"),
+        ("0::/system.slice/system-x.slice/x@1.service/payload\n", "x@1.service"),
+        ("0::/user.slice/user-0.slice/session-4.scope\n", "session-4.scope"),
+        ("0::/init.scope\n", "init.scope"),
+        ("0::/machine.slice/machine-a\\x2db.scope/system.slice/ovs.service\n", "machine-a\\x2db.scope"),
         # What a process with a subtree of its own makes in it is not its unit.
-        ("0::/system.slice/docker.service/root.service\n", (None, "docker.service")),
-        ("9:name=systemd:/system.slice/a.service\n1:cpu:/x.service\n0::/\n", (None, "a.service")),
-        ("1:cpu:/x.service\n0::/system.slice/b.service\n", (None, "b.service")),
-        ("0::/\n", (None, None)),
-        ("", (None, None)),
-        ("rubbish\n::\n:::\n", (None, None)),
-        ("0::/../../x.service\n", (None, "x.service")),
+        ("0::/system.slice/docker.service/root.service\n", "docker.service"),
+        # systemd-run --user --unit=snap.nova.compute, which any user may run.
+        ("0::/user.slice/user-1.slice/user@1.service/app.slice/snap.nova.compute.service\n", "user@1.service"),
+        # Root in a container has made these.
+        ("0::/lxc.payload.c1/system.slice/nova-compute.service\n", None),
+        ("0::/docker/0a1b/system.slice/nova-compute.service\n", None),
+        ("0::/kubepods/besteffort/pod1/nova-compute.service\n", None),
+        ("0::/../system.slice/nova-compute.service\n", None),
+        ("0::/system.slice/x, pid 1.service\n", None),
+        ("0::/system.slice\n", None),
+        ("9:name=systemd:/system.slice/a.service\n1:cpu:/x.service\n0::/\n", "a.service"),
+        ("1:cpu:/x.service\n0::/system.slice/b.service\n", "b.service"),
+        ("0::/\n", None),
+        ("", None),
+        ("rubbish\n::\n:::\n", None),
     ],
 )
-def test_the_snap_and_the_unit_of_a_control_group(cgroups: str, names: tuple[str | None, str | None]) -> None:
-    assert units_of(cgroups) == names
+def test_the_unit_of_a_control_group(cgroups: str, unit: str | None) -> None:
+    assert unit_of(cgroups) == unit
+
+
+NOVA = "snap.nova.api (enforce)"
+
+
+@pytest.mark.parametrize(
+    ("label", "unit", "uid", "snap"),
+    [
+        (NOVA, None, 0, "nova"),
+        (NOVA, "session-4.scope", 0, "nova"),
+        (NOVA, "snap.nova.api.service", 1000, "nova"),
+        ("unconfined", "snap.nova.api.service", 0, None),
+        (None, "snap.nova.api.service", 1000, "nova"),
+        (None, "snap.juju.juju-0a1b.scope", 0, "juju"),
+        (None, "ovs.service", 0, None),
+        (None, "user@1000.service", 1000, None),
+        # Any user may enter a profile with aa-exec.
+        (NOVA, None, 1000, None),
+        (NOVA, "session-4.scope", 1000, None),
+        (NOVA, "snap.other.x.service", 1000, None),
+    ],
+)
+def test_the_snap_of_a_process(label: str | None, unit: str | None, uid: int, snap: str | None) -> None:
+    assert snap_of(label, unit, uid) == snap
 
 
 @contextlib.contextmanager
@@ -216,10 +251,10 @@ class Told:
 
 
 def names_when(told: dict[int, bytes | int], base: Path, reader: NameReader | None = None) -> PeerNames:
-    """The names of a peer whose process id belongs to a process that lives."""
-    reader = reader or NameReader(proc(base, os.getpid(), b"other\n", b"0::/snap.other.x.service\n"))
+    """The names of a peer of root whose process id belongs to a process that lives."""
+    reader = reader or NameReader(proc(base, os.getpid(), b"other\n", b"0::/system.slice/snap.other.x.service\n"))
     with connected_pair() as connection:
-        return reader.names_of(cast("socket.socket", Told(connection, told)), peer_of(connection))
+        return reader.names_of(cast("socket.socket", Told(connection, told)), peer_of(connection)._replace(uid=0))
 
 
 @pytest.mark.parametrize("error", [errno.EINVAL, errno.ESRCH, errno.ENOPROTOOPT, errno.EMFILE])
@@ -238,14 +273,14 @@ def test_a_peer_that_is_gone_does_not_get_the_names_of_the_next_process(tmp_path
 
 
 def test_a_long_label_is_no_snap_and_hides_no_others(tmp_path: Path) -> None:
-    reader = NameReader(proc(tmp_path, os.getpid(), b"other\n", b"0::/snap.other.x.service\n"))
+    reader = NameReader(proc(tmp_path, os.getpid(), b"other\n", b"0::/system.slice/snap.other.x.service\n"))
     assert names_when({LABEL: errno.ERANGE}, tmp_path, reader).snap is None
     assert names_when({LABEL: b"snap.nova.api (enforce)\0"}, tmp_path, reader).snap == "nova"
     reader.close()
 
 
 def test_without_labels_the_control_group_tells_the_snap(tmp_path: Path) -> None:
-    reader = NameReader(proc(tmp_path, os.getpid(), b"other\n", b"0::/snap.other.x.service\n"))
+    reader = NameReader(proc(tmp_path, os.getpid(), b"other\n", b"0::/system.slice/snap.other.x.service\n"))
     assert names_when({LABEL: errno.ENOPROTOOPT}, tmp_path, reader).snap == "other"
     reader.close()
 

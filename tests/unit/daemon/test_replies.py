@@ -11,6 +11,7 @@ import logging
 import pytest
 
 from epa_orchestrator.daemon import replies
+from epa_orchestrator.daemon.kept_answers import TooMuchUnread
 from epa_orchestrator.daemon.replies import send, send_error
 from epa_orchestrator.metrics.counts import Counts
 from epa_orchestrator.peer import Peer
@@ -34,6 +35,24 @@ def test_a_reply_that_fails_is_logged(caplog: pytest.LogCaptureFixture) -> None:
 
     send(fail, b"{}", PEER, REQUEST, "served")
     assert "an answer to pid=7 could not be sent" in caplog.text
+
+
+def test_too_much_that_is_unread_is_a_refusal(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = Counts()
+    fresh.on = True
+    monkeypatch.setattr(replies, "counts", fresh)
+    refused: list[bytes] = []
+
+    def reply(_: bytes) -> None:
+        raise TooMuchUnread("Too much.")
+
+    with caplog.at_level(logging.INFO):
+        send(reply, b"{}", PEER, REQUEST, "served", refuse=refused.append)
+    assert [json.loads(answer)["error"] for answer in refused] == ["Too much."]
+    assert "allocate_cores 'nova': Too much." in caplog.text
+    assert (fresh.requests, fresh.refusals) == ({("allocate_cores", "denied"): 1}, {"quota": 1})
 
 
 def test_answer_is_counted_while_metrics_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.daemon import room
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.room import RoomSearches, Search
@@ -86,6 +87,17 @@ def test_a_search_changes_nothing(tmp_path: Path) -> None:
 def test_a_refusal_that_is_not_about_cpus_says_so(tmp_path: Path) -> None:
     async def body(orchestrator: Orchestrator, counting: Counting) -> None:
         answer = await refused(orchestrator, service_name=" bad", num_of_cores=1, dry_run=True, make_room=True)
+        assert answer["make_room"]["sentence"] == "No moving makes room: no claim is in the way of this request"
+
+    run(tmp_path, body)
+
+
+def test_no_claim_is_in_the_way_where_there_are_too_many_services(tmp_path: Path) -> None:
+    async def body(orchestrator: Orchestrator, counting: Counting) -> None:
+        await ask(orchestrator, cores("a", 1))
+        orchestrator.use(parse_settings({"max-services": 1}))
+        answer = await refused(orchestrator, service_name="new", num_of_cores=1, dry_run=True, make_room=True)
+        assert answer["error"].startswith("There are as many services as max-services=1 allows")
         assert answer["make_room"]["sentence"] == "No moving makes room: no claim is in the way of this request"
 
     run(tmp_path, body)
@@ -188,8 +200,13 @@ def test_no_thread_starts_without_a_search() -> None:
 
 def test_a_search_ends_when_its_time_is_up() -> None:
     time_is_up = room._limit()
+    use_cpu(room._MOST_SECONDS)  # before the first question nothing counts
     assert not time_is_up()
-    end = time.thread_time() + room._MOST_SECONDS
+    use_cpu(room._MOST_SECONDS)
+    assert time_is_up()
+
+
+def use_cpu(seconds: float) -> None:
+    end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass
-    assert time_is_up()

@@ -21,7 +21,10 @@ from typing import Any, cast
 import pytest
 
 from epa_orchestrator.allocation.settings import Settings
+from epa_orchestrator.daemon.kept_answers import KeptAnswers, LetGo, TooMuchUnread, nothing_kept
 from epa_orchestrator.daemon.orchestrator import Orchestrator
+from epa_orchestrator.daemon.peers import Standing
+from epa_orchestrator.daemon.replies import send
 from epa_orchestrator.daemon.server import Server
 from epa_orchestrator.daemon.shared import ConnectionLimits
 from epa_orchestrator.daemon.socket_file import BACKLOG
@@ -52,11 +55,11 @@ class Answering:
         return bool(self.waiting)
 
     def submit(
-        self, request: Request, _peer: Peer, reply: Callable[[bytes], None], _: object, is_gone: Callable[[], bool]
+        self, request: Request, peer: Peer, reply: Callable[[bytes], None], _: object, is_gone: Callable[[], bool]
     ) -> None:
         self.is_gone = is_gone
         if isinstance(request, Reading):
-            reply(self.answer)
+            send(reply, self.answer, peer, request, "served")
         else:
             self.waiting.append(reply)
 
@@ -267,6 +270,48 @@ def test_closes_the_connection_of_a_client_that_stops_reading(path: Path) -> Non
             assert len(await asyncio.get_running_loop().sock_recv(client, 10_000)) == 10_000
             await asyncio.sleep(1.5)
             assert 10_000 + len(await answer_of(client)) < 2_000_000
+
+    asyncio.run(run())
+
+
+@as_root
+def test_an_answer_counts_as_kept_until_its_client_has_read_it(path: Path) -> None:
+    async def run() -> None:
+        async with bench(path) as b:
+            b.orchestrator.answer = long_answer(600_000)
+            clients = [b.connect(LISTING, uid=UID) for _ in range(3)]
+            await settle()
+            kept = b.server._shared.kept_answers
+            assert kept._of_all[Standing.OTHER].size == 600_000  # all three share it
+            assert len(await answer_of(clients[0])) == 600_000
+            clients[1].close()
+            await settle()
+            assert kept._of_users
+            assert len(await answer_of(clients[2])) == 600_000
+            await settle()
+            assert not kept._of_users
+
+    asyncio.run(run())
+
+
+def test_readings_are_refused_while_too_much_is_unread_and_changes_are_not(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keep(_: KeptAnswers, answer: bytes, *_who: object) -> LetGo:
+        if len(answer) > 1000:
+            raise TooMuchUnread("Too much.")
+        return nothing_kept
+
+    monkeypatch.setattr(KeptAnswers, "keep", keep)
+
+    async def run() -> None:
+        async with bench(path) as b:
+            b.orchestrator.answer = long_answer(2000)
+            assert await error_of(b.connect(LISTING)) == "Too much."
+            change = b.connect(CHANGE)
+            await settle()
+            b.orchestrator.commit()
+            assert await answer_of(change) == b.orchestrator.answer
 
     asyncio.run(run())
 

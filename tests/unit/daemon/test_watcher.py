@@ -41,7 +41,11 @@ class Bench:
         for each in (ours, self.client):
             each.setblocking(False)
         assert self.shared.quotas.begin_watch(standing, 7)
-        self.watcher = Watcher(self.shared, ours, Peer(1, 7, 7), standing, first_line)
+        self.let_go = 0
+        self.watcher = Watcher(self.shared, ours, Peer(1, 7, 7), standing, first_line, self._note_let_go)
+
+    def _note_let_go(self) -> None:
+        self.let_go += 1
 
     @property
     def is_open(self) -> bool:
@@ -99,6 +103,26 @@ def test_gets_a_first_line_that_the_socket_has_no_room_for(standing: Standing) -
             assert await b.read(len(line) + 2) == line + b"1\n"
             await b.tell(b"2\n")
             assert await b.read(2) == b"2\n"
+
+    run(body)
+
+
+def test_the_first_line_is_let_go_when_it_is_sent() -> None:
+    async def body() -> None:
+        async with bench(b"x" * 1_000_000) as b:
+            assert b.let_go == 0
+            await b.read(1_000_000)
+            assert b.let_go == 1
+        assert b.let_go == 1
+
+    run(body)
+
+
+def test_the_first_line_is_let_go_when_the_watcher_closes() -> None:
+    async def body() -> None:
+        async with bench(b"x" * 1_000_000) as b:
+            b.watcher.close()
+            assert b.let_go == 1
 
     run(body)
 

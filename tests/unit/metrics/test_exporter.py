@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from epa_orchestrator.metrics import exporter as module
+from epa_orchestrator.metrics import scrapers
 from epa_orchestrator.metrics.exporter import HOST, Exporter
 
 Reports = queue.SimpleQueue[str | None]
@@ -99,7 +100,25 @@ def test_silent_clients_keep_nobody_out() -> None:
             silent.enter_context(socket.create_connection((HOST, port), timeout=10))
         begin = time.monotonic()
         assert get(port) == b"epa 1\n"
-        assert time.monotonic() - begin < module._CLIENT_SECONDS
+        assert time.monotonic() - begin < scrapers._CLIENT_SECONDS
+
+
+def test_a_crowd_of_silent_clients_delays_no_scraper() -> None:
+    """As many as wait in the kernel's queue at most, a few of them gone already."""
+    with serving() as port, contextlib.ExitStack() as silent:
+        for number in range(900):
+            client = silent.enter_context(socket.create_connection((HOST, port), timeout=10))
+            if number % 3 == 0:
+                client.close()
+        begin = time.monotonic()
+        assert get(port) == b"epa 1\n"
+        assert time.monotonic() - begin < 1
+
+
+def test_each_turn_makes_the_text_again() -> None:
+    texts = iter((b"1", b"2"))
+    with serving(lambda: next(texts)) as port:
+        assert (get(port), get(port)) == (b"1", b"2")
 
 
 def test_silent_clients_are_few_and_have_one_thread() -> None:
@@ -113,17 +132,17 @@ def test_silent_clients_are_few_and_have_one_thread() -> None:
             client.setblocking(False)
             with contextlib.suppress(BlockingIOError):
                 dropped += client.recv(1) == b""
-        assert dropped >= len(clients) - module._MOST_CLIENTS
+        assert dropped >= len(clients) - scrapers._MOST_CLIENTS
 
 
 def test_client_that_sends_nothing_is_dropped_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CLIENT_SECONDS", 0.1)
+    monkeypatch.setattr(scrapers, "_CLIENT_SECONDS", 0.1)
     with serving() as port, socket.create_connection((HOST, port), timeout=10) as client:
         assert client.recv(1) == b""
 
 
 def test_client_that_does_not_read_is_dropped_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_CLIENT_SECONDS", 0.2)
+    monkeypatch.setattr(scrapers, "_CLIENT_SECONDS", 0.2)
     with serving(lambda: bytes(50_000_000)) as port, socket.create_connection((HOST, port), timeout=10) as client:
         client.sendall(GET)
         time.sleep(0.5)

@@ -64,16 +64,24 @@ def test_the_first_line_has_no_other_pool_where_there_is_none() -> None:
 @pytest.mark.parametrize("before", ["2", None])
 @pytest.mark.parametrize("after", ["3", None])
 @pytest.mark.parametrize("taken_by", ["ö", None])
+@pytest.mark.parametrize("others", [0, 7])
 def test_the_line_of_a_claim_is_what_its_model_reads(
-    before: str | None, after: str | None, taken_by: str | None
+    before: str | None, after: str | None, taken_by: str | None, others: int
 ) -> None:
     was, now = (None if cpus is None else allocation(cpus) for cpus in (before, after))
     parts = [None if each is None else each.model_dump_json(exclude_none=True).encode() for each in (was, now)]
-    line = encode_claim('"ü', parts[0], parts[1], {'"x': "3"}, taken_by)
+    line = encode_claim('"ü', parts[0], parts[1], {'"x': "3"}, others=others, taken_by=taken_by)
     assert line.endswith(b"}\n")
     assert ("taken_by" in json.loads(line)) == (taken_by is not None)
+    assert ("taken_from_others" in json.loads(line)) == (others > 0)
     assert ClaimEvent.model_validate_json(line) == ClaimEvent(
-        event="claim", service_name='"ü', before=was, after=now, taken_from={'"x': "3"}, taken_by=taken_by
+        event="claim",
+        service_name='"ü',
+        before=was,
+        after=now,
+        taken_from={'"x': "3"},
+        taken_from_others=others,
+        taken_by=taken_by,
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from epa_orchestrator.allocation.claims import Change, ClaimChange
 from epa_orchestrator.allocation.settings_text import SettingsText
+from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.peer import PeerNames
 from epa_orchestrator.state import history, reading
 from epa_orchestrator.state.database_files import LOG, with_suffix
@@ -52,6 +53,9 @@ def path(path: Path, opened: Store) -> Path:
         (Wanted(cpu=2**31 - 1), []),
         (Wanted(since=20), [6, 7, 8]),
         (Wanted(since=20, until=30), [6, 7]),
+        (Wanted("a", member="cpus"), [1]),
+        (Wanted("a", member="hugepages"), [3, 4]),
+        (Wanted("nobody", member="cpus"), []),
         (Wanted(after=6), [7, 8]),
         (Wanted("w", after=6), [8]),
         (Wanted(before=6, since=10), [5]),
@@ -59,6 +63,36 @@ def path(path: Path, opened: Store) -> Path:
 )
 def test_events_are_found(wanted: Wanted, ids: list[int], path: Path) -> None:
     assert [event.id for event in read_events(path, 50, wanted)] == ids
+
+
+@pytest.mark.parametrize(("until", "found"), [(39, False), (40, True), (41, True)])
+def test_until_means_a_whole_second(until: int, found: bool, path: Path) -> None:
+    run_sql(path, "UPDATE event SET at = 40.75 WHERE id = 8")
+    assert bool(read_events(path, 50, Wanted(since=40, until=until))) is found
+
+
+def granted(path: Path, cpus: str) -> list[tuple[str, int]]:
+    with open_events(path) as events:
+        return [(str(cpus), event.id) for cpus, event in events.grants("w", CpuSet.parse(cpus))]
+
+
+def test_each_cpu_has_the_newest_event_that_granted_it(path: Path) -> None:
+    assert granted(path, "10") == [("10", 5)]
+    assert granted(path, "12-14") == [("14", 6), ("12-13", 5)]
+    assert granted(path, "99") == []
+
+
+@pytest.mark.parametrize("column", ["before", "after"])
+def test_an_event_with_a_damaged_record_grants_nothing(column: str, path: Path) -> None:
+    run_sql(path, f'UPDATE event SET {column} = \'"cpus":"10-13" and rubbish\' WHERE id = 5')
+    run_sql(path, f"UPDATE event SET {column} = 'rubbish' WHERE id = 6")
+    assert granted(path, "10-14") == []
+
+
+def test_a_hugepage_record_is_found_by_its_kind(path: Path) -> None:
+    with open_events(path) as events:
+        found = [events.newest_record("a", [kind]) for kind in ((0, 2048), (1, 1048576), (1, 2048))]
+    assert [event and event.id for event in found] == [3, 4, None]
 
 
 def test_the_newest_events_come_within_the_limit(path: Path) -> None:
