@@ -209,8 +209,7 @@ def repeat(past: Past, count: int, *changes: Change) -> None:
 def test_the_grant_is_found_behind_many_changes_of_hugepages(past: Past) -> None:
     past.set("a", "2")
     repeat(past, 1500, Change(pages=PagesChange("a", (0, 2048), 0, 4)), Change(pages=PagesChange("a", (0, 2048), 4, 0)))
-    for fields in ({"service_name": "a"}, {"cpu": 2}):
-        answer = past.ask(**fields)
+    for answer in (past.ask(service_name="a"), past.ask(cpu=2)):
         assert (answer["granted"]["id"], [each["id"] for each in answer["origins"]]) == (1, [1])
     assert past.ask(service_name="a")["more_changes"] is True
     assert (past.ask(cpu=2)["changes"], past.ask(cpu=2)["more_changes"]) == ([], False)
