@@ -36,8 +36,8 @@ def test_cpus_that_the_host_does_not_have() -> None:
 def test_cpus_that_are_offline() -> None:
     assert sentences(listing(eligible="2-13"), online="0-13") == [
         (
-            "CPUs 14-15 of pool isolated are not usable, because they are offline: bring them online, or take them out"
-            " of isolcpus= on the kernel command line"
+            "CPUs 14-15 of pool isolated are not usable, because they are offline: bring them online, or take them"
+            " out of isolcpus= on the kernel command line"
         )
     ]
 
