@@ -14,7 +14,16 @@ from epa_orchestrator.cli import watching
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools, whole_number
-from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
+from epa_orchestrator.cli.output import (
+    EXIT_UNREACHABLE,
+    Misuse,
+    end_if_read_only,
+    fail,
+    print_json,
+    print_line,
+    say,
+    write,
+)
 from epa_orchestrator.cli.watching import WatchOption
 from epa_orchestrator.nearest import did_you_mean
 
@@ -58,7 +67,7 @@ def list_claims(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="Show only services with this name, or with names like a pattern such as 'vm-*'.",
+            help="Show only the service with this name, or if there is none, those with names like 'vm-*'.",
             autocompletion=complete_services,
         ),
     ] = None,
@@ -159,11 +168,11 @@ def _print(
             print_json(listing.model_copy(update={"allocations": claims}).model_dump(exclude_none=True))
         case "name":
             for name in dict.fromkeys(each.service for each in shown):
-                say(name)
+                print_line(name)
         case "csv":
             from epa_orchestrator.cli.claims_table import csv
 
-            typer.echo(csv(shown), nl=False)
+            write(csv(shown))
         case _:
             _print_table(listings, shown, held, wide=output == "wide")
 

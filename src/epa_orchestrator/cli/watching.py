@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from epa_orchestrator.cli.connect import require_feature
-from epa_orchestrator.cli.output import say
+from epa_orchestrator.cli.output import say, write
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client, Watch
@@ -39,9 +39,9 @@ def watch(client: Client, draw: Callable[[], object]) -> None:
         for number, _ in enumerate(changes):
             _take_those_at_once(changes)
             if in_place:
-                typer.echo(_CLEAR, nl=False)
+                write(_CLEAR)
             elif number:
-                typer.echo()
+                write("\n")
             draw()
             if in_place:
                 say("Shown again at each change. Ctrl-C ends.", err=True)
@@ -54,7 +54,7 @@ def watch_as_json(client: Client, pool: str = "isolated") -> None:
     """
     with _watching(client, pool) as changes:
         for _ in changes:
-            typer.echo(json.dumps(changes.document))
+            write(f"{json.dumps(changes.document)}\n")
 
 
 def moments(client: Client, seconds: float) -> Iterator[None]:
