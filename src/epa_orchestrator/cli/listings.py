@@ -14,7 +14,16 @@ from epa_orchestrator.cli import watching
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools, whole_number
-from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
+from epa_orchestrator.cli.output import (
+    EXIT_UNREACHABLE,
+    Misuse,
+    end_if_read_only,
+    fail,
+    print_json,
+    print_line,
+    say,
+    write,
+)
 from epa_orchestrator.cli.watching import WatchOption
 from epa_orchestrator.nearest import did_you_mean
 
@@ -58,7 +67,7 @@ def list_claims(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="Show only services with this name, or with names like a pattern such as 'vm-*'.",
+            help="Show only the service with this name, or if there is none, those with names like 'vm-*'.",
             autocompletion=complete_services,
         ),
     ] = None,
@@ -95,10 +104,11 @@ def list_claims(
     """Show which service holds which CPUs.
 
     Nodes are NUMA nodes. L3 is the number of L3 cache domains, Shared the number of cores with a thread of another
-    owner or of the operating system. Withheld CPUs are siblings that no other service gets.
+    owner or of the operating system. Withheld CPUs are siblings that no other service gets. With NAME it also says,
+    on stderr, what such services hold that have hugepages only.
 
     With --watch and --json, the first line has the claims, and each further one a change, as docs/protocol.md
-    describes them.
+    describes them. After a restart of the daemon, a line has the claims again.
 
     Examples:
       epa-orchestrator list
@@ -117,7 +127,7 @@ def list_claims(
 
     def draw() -> str | None:
         """Print the claims as they are now; why the daemon is read-only."""
-        listings = _listings(client)
+        every = listings = _listings(client)
         if pool is not None:  # the daemon says why there is no such pool
             listings = [each for each in listings if each.pool == pool] or [client.list_allocations(pool)]
         places = _places(client, node) if _needs_places(output, node, sort) else None
@@ -132,9 +142,9 @@ def list_claims(
             _require_cpu(client, cpu)
         as_sent = len(chosen) == len(of_pools) and sort == "name"
         _print(shown_listings, ordered(chosen, sort), held, output, as_sent=as_sent)
-        if not chosen and (pattern, cpu, node) != (None, None, None):
-            hint = did_you_mean(pattern, [each.service for each in of_pools]) if pattern is not None else None
-            say(f"no claim matches{hint or ''}", err=True)
+        if (pattern, cpu, node) != (None, None, None):
+            by_name = pattern if (cpu, node) == (None, None) else None
+            _say_the_rest(client, every, of_pools, by_name, found=bool(chosen))
         return listings[0].state_error
 
     problem = None
@@ -148,6 +158,26 @@ def list_claims(
     end_if_read_only(problem)
 
 
+def _say_the_rest(
+    client: Client, every: Sequence[Listing], held: Sequence[Holding], pattern: str | None, *, found: bool
+) -> None:
+    """Say that no claim matches; but with a pattern first what such services hold that have no CPUs."""
+    hint, records = None, dict[str, str]()
+    if pattern is not None:
+        from fnmatch import fnmatchcase
+
+        from epa_orchestrator.cli.hugepage_records import only_hugepages
+
+        with_cpus = {claim.service_name for listing in every for claim in listing.allocations}
+        others = only_hugepages(client.memory_info(), with_cpus)
+        records = {name: text for name, text in others.items() if fnmatchcase(name, pattern)}
+        hint = did_you_mean(pattern, [*(each.service for each in held), *others])
+    for name, text in records.items():
+        say(f"'{name}' holds hugepages only: {text}", err=True)
+    if not found and not records:
+        say(f"no claim matches{hint or ''}", err=True)
+
+
 def _print(
     listings: Sequence[Listing], shown: list[Holding], held: list[Holding], output: str | None, *, as_sent: bool
 ) -> None:
@@ -159,11 +189,11 @@ def _print(
             print_json(listing.model_copy(update={"allocations": claims}).model_dump(exclude_none=True))
         case "name":
             for name in dict.fromkeys(each.service for each in shown):
-                say(name)
+                print_line(name)
         case "csv":
             from epa_orchestrator.cli.claims_table import csv
 
-            typer.echo(csv(shown), nl=False)
+            write(csv(shown))
         case _:
             _print_table(listings, shown, held, wide=output == "wide")
 

@@ -43,6 +43,13 @@ def test_first_line_says_that_all_is_well() -> None:
     assert lines(status()) == ["epa-orchestrator 1.2.3: all is well", "serving at /run/epa.sock"]
 
 
+def test_services_with_hugepages_only_are_counted() -> None:
+    node = MEMORY.numa_hugepages["node0"].model_copy(update={"allocations": {"hp": {"2048": 1}, "a": {"2048": 2}}})
+    found = Status("/run/epa.sock", (FOUND,), MACHINE, MEMORY.model_copy(update={"numa_hugepages": {"node0": node}}))
+    assert lines(found)[2] == "2 services, 1 more with hugepages only"
+    assert document(found)["hugepages_only"] == ["hp"]
+
+
 def test_nodes() -> None:
     _, nodes = tables(status())
     assert nodes.headings == ["Node", "CPUs", "Claimed", "Free", "Withheld", "In no pool", "Free 2M", "Free 1G"]
@@ -82,11 +89,16 @@ def test_read_only_daemon_is_the_first_problem() -> None:
     assert problems(status(found)) == ["READ-ONLY: it is broken", "one"]
 
 
+def test_unavailable_cpus_of_one_service_have_the_command_for_it() -> None:
+    (sentence,) = problems(status(listing(claim("vm-2", "2,15"), eligible="2-13")))
+    assert sentence.endswith("restart the service after this command: epa-orchestrator release vm-2")
+
+
 def test_unavailable_cpus_name_their_services_and_the_remedy() -> None:
     found = status(listing(claim("vm-10", "14"), claim("vm-2", "2,15"), eligible="2-13"))
     (sentence,) = problems(found)
     assert sentence.startswith("claimed CPUs are offline or no longer in their pool: 15 of 'vm-2', 14 of 'vm-10'. ")
-    assert "epa-orchestrator release" in sentence
+    assert sentence.endswith("restart the services after this command: epa-orchestrator release SERVICE")
     pools, _ = tables(found)
     assert pools.headings[5:7] == ["Unavailable", "Not usable"]
 
