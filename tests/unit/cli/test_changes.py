@@ -156,7 +156,7 @@ def test_short_lines_name_the_zone_once_and_fold_below_the_change() -> None:
     found = event(None, CLAIM, service="instance-00000001", unit="snap.openstack-hypervisor.nova-compute.service")
     title, first, second = changes.short_lines([found], 80)
     assert re.fullmatch(r"History \(times in \S+\)", title)
-    assert re.fullmatch(r"1970-01-0[12] [\d:]{8}  instance-00000001: nothing -> 2-3 \(allocate by unit", first)
+    assert re.fullmatch(r"1970-01-0[12] [\d:]{8}  instance-00000001: nothing -> 2-3  \(allocate by unit", first)
     assert second == " " * 21 + "snap.openstack-hypervisor.nova-compute)"
 
 
