@@ -195,15 +195,12 @@ class EpaOrchestratorCharm(ops.CharmBase):
         daemon_health.ensure_started()
         mine = dataclasses.replace(record, unit=self.unit.name, model=self.model.uuid)
         findings.attempt(lambda: orchestrator_snap.save(mine))
-        requested = config.snap_options
-        if requested is not None:
+        if (requested := config.snap_options) is not None:
             findings.notes.append(findings.attempt(lambda: self._configure(requested, record)) or "")
         findings.attempt(lambda: orchestrator_snap.connect_consumers(config.connect_plugs))
 
     def _configure(self, requested: Mapping[str, Any], record: Record) -> str:
-        """Set the daemon's options, and tell a related collector where the metrics are.
-
-        Returns which options the snap does not know, because it is older than the charm; else an empty text.
+        """Set the daemon's options, and tell a related collector where the metrics are; returns a note or "".
 
         Raises CharmError.
         """
@@ -213,11 +210,8 @@ class EpaOrchestratorCharm(ops.CharmBase):
         unknown = orchestrator_snap.ensure_config(requested, cos_agent.OPTION)
         labels = cos_agent.labels(self.model.name, self.model.uuid, self.app.name, self.meta.name)
         for relation in relations:
-            # Without metrics, the collector must not alert that the daemon is down; an empty text removes the key.
-            serves = cos_agent.OPTION not in unknown
-            port = orchestrator_snap.options()[cos_agent.OPTION] if serves else 0
-            data = cos_agent.unit_data(self.charm_dir, port, labels) if serves else ""
-            relation.data[self.unit][cos_agent.KEY] = data
+            port = None if cos_agent.OPTION in unknown else orchestrator_snap.options()[cos_agent.OPTION]
+            relation.data[self.unit][cos_agent.KEY] = cos_agent.unit_data(self.charm_dir, port, labels)
         return (
             f"upgrade the snap: it is older than this charm, and does not know {', '.join(unknown)}" if unknown else ""
         )

@@ -51,8 +51,13 @@ def labels(model: str, uuid: str, application: str, charm: str) -> dict[str, str
     }
 
 
-def unit_data(charm: Path, port: int, labels: Mapping[str, str]) -> str:
-    """The JSON object for the databag: where the metrics are, the rules with these labels, and the dashboards."""
+def unit_data(charm: Path, port: int | None, labels: Mapping[str, str]) -> str:
+    """The JSON object for the databag: where the metrics are, the rules with these labels, and the dashboards.
+
+    Without metrics it is empty, which removes the key: the rules would say that the daemon is down.
+    """
+    if port is None:
+        return ""
     document = {
         "metrics_alert_rules": {"groups": _groups(charm / _RULES, labels)},
         "log_alert_rules": {},

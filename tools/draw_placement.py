@@ -70,7 +70,7 @@ DRAWN: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 class Outcome(NamedTuple):
-    """The answers by service (its CPUs and where they are, or the refusal), the states of the CPUs and the free CPUs.
+    """The answers by service (its CPUs, where they are and what it withholds, or the refusal), and the CPUs by state.
 
     All of it after the last request.
     """
@@ -78,6 +78,7 @@ class Outcome(NamedTuple):
     machine: Machine
     granted: dict[str, CpuSet]
     where: dict[str, str]
+    withheld: dict[str, CpuSet]
     refused: dict[str, Refused]
     states: dict[CpuState, CpuSet]
     free: CpuSet
@@ -100,7 +101,8 @@ def outcome(options: Mapping[str, str]) -> Outcome:
             ledger = grant.ledger
     free = ledger.free(pools.isolated)
     where = {service: _where(pools, cpus, free | ledger.claims[service].withheld) for service, cpus in granted.items()}
-    return Outcome(machine, granted, where, refused, cpu_states(ledger, pools), free)
+    withheld = {service: claim.withheld for service, claim in ledger.claims.items()}
+    return Outcome(machine, granted, where, withheld, refused, cpu_states(ledger, pools), free)
 
 
 def _where(pools: Pools, cpus: CpuSet, available: CpuSet) -> str:
@@ -128,7 +130,9 @@ def draw(options: Mapping[str, str]) -> str:
     differs = _differences(found, defaults)
     owners = [(each.service, _cpus(found, each)) for each in REQUESTS]
     remarks = {each.service: _remark(found, each) for each in REQUESTS}
-    picture = build_picture(found.machine, found.states, owners, (), remarks, differs, changed)
+    picture = build_picture(
+        found.machine, found.states, owners, remarks=remarks, differs=differs, changed=changed, withheld=found.withheld
+    )
     return svg.draw(picture, title=heading)
 
 

@@ -18,6 +18,7 @@ import pytest
 
 from epa_orchestrator.allocation.settings import Settings, SettingsError, parse_settings
 from epa_orchestrator.cpuset import EMPTY
+from epa_orchestrator.picture.widths import pixels_of
 from epa_orchestrator.placement.policy import PlacementPolicy
 from epa_orchestrator.placement.search import choose
 from epa_orchestrator.placement.topology import build_topology
@@ -116,7 +117,7 @@ def corners(element: ElementTree.Element, x: float = 0, y: float = 0) -> list[tu
         found.append((left + float(element.get("width", 0)), top + float(element.get("height", 0))))
     elif element.tag == f"{SVG}text" and not {"letter", "id"} & set(element.get("class", "").split()):
         size = 15 if element.get("class") == "heading" else 12
-        found.append((left + 0.58 * size * len(element.text or ""), top))
+        found.append((left + pixels_of(element.text or "", size), top))
     return found + [corner for child in element for corner in corners(child, x, y)]
 
 

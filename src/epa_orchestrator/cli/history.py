@@ -31,12 +31,15 @@ from epa_orchestrator.cli.times import parse_time
 from epa_orchestrator.nearest import did_you_mean
 
 if TYPE_CHECKING:
+    from epa_orchestrator.client import Client
     from epa_orchestrator.protocol.history import HistoryAnswer, HistoryEvent
 
 #: How often (seconds) --follow asks for new changes at least; it also asks whenever the daemon tells of one.
 _FOLLOW_EVERY: Final = 5.0
 #: The columns of a terminal that has room for a table.
 _TABLE_WIDTH: Final = 120
+#: What an older daemon cannot do, after "cannot".
+_WHAT: Final = "show the history"
 
 
 def _check_time(text: str | None) -> str | None:
@@ -159,12 +162,12 @@ def _ask(
     socket: Path | None, filters: dict[str, Any], limit: int, *, follow: bool
 ) -> tuple[Search, HistoryAnswer] | None:
     """The daemon's answer; None, and a note on stderr, where no daemon can give one."""
-    what, otherwise = "show the history", "This is read from the state database"
     if follow:
         with connect(socket) as client:
-            require_feature(client, "get-history", what)
+            require_feature(client, "get-history", _WHAT)
             return ask_daemon(client, filters, limit)
-    return ask_if_possible(socket, "get-history", what, lambda client: ask_daemon(client, filters, limit), otherwise)
+    otherwise = "This is read from the state database"
+    return ask_if_possible(socket, "get-history", _WHAT, lambda client: ask_daemon(client, filters, limit), otherwise)
 
 
 def _explain_empty(socket: Path | None, filters: dict[str, Any]) -> None:
@@ -214,24 +217,43 @@ def _show_table(events: list[HistoryEvent]) -> None:
 
 def _follow(socket: Path | None, search: Search, answer: HistoryAnswer, output: str | None) -> None:
     """Print each change as one line or document, until interrupted."""
-    from epa_orchestrator.cli.watching import moments
-    from epa_orchestrator.client import RefusedByDaemon
+    from epa_orchestrator.cli.watching import answers
 
     _print_each(answer.events, output)
     seen = last_id(answer)
+
+    def news() -> list[HistoryEvent]:
+        nonlocal seen
+        events, seen = _news(client, search, seen)
+        return events
+
     try:
         with connect(socket) as client:
-            for _ in moments(client, _FOLLOW_EVERY):
-                try:
-                    newest = last_id(client.history(limit=1))
-                    for event in ask_after(client, search, seen):
-                        _print_each([event], output)
-                        seen = max(seen, event.id or 0)
-                    seen = max(seen, newest)  # so that no search begins before it again
-                except RefusedByDaemon as error:
-                    say(f"note: {error}", err=True)
+            for events in answers(client, news, _FOLLOW_EVERY):
+                _print_each(events, output)
     except KeyboardInterrupt:
         raise typer.Exit from None
+
+
+def _news(client: Client, search: Search, seen: int) -> tuple[list[HistoryEvent], int]:
+    """The changes after an event, and the newest event, so that no search begins before it again.
+
+    A refusal, such as of a busy daemon, is a note on stderr, unless the daemon is read-only: then it is there to stay.
+    """
+    from epa_orchestrator.client import RefusedByDaemon
+
+    require_feature(client, "get-history", _WHAT)
+    try:
+        newest = last_id(client.history(limit=1))
+        if newest < seen:  # the daemon that has restarted has another history
+            seen = 0
+        events = [*ask_after(client, search, seen)]
+    except RefusedByDaemon as error:
+        if client.list_allocations().state_error is not None:
+            raise
+        say(f"note: {error}", err=True)
+        return [], seen
+    return events, max([seen, newest, *(event.id or 0 for event in events)])
 
 
 def _print_each(events: Iterable[HistoryEvent], output: str | None) -> None:

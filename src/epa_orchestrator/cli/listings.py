@@ -104,10 +104,11 @@ def list_claims(
     """Show which service holds which CPUs.
 
     Nodes are NUMA nodes. L3 is the number of L3 cache domains, Shared the number of cores with a thread of another
-    owner or of the operating system. Withheld CPUs are siblings that no other service gets.
+    owner or of the operating system. Withheld CPUs are siblings that no other service gets. With NAME it also says,
+    on stderr, what such services hold that have hugepages only.
 
     With --watch and --json, the first line has the claims, and each further one a change, as docs/protocol.md
-    describes them.
+    describes them. After a restart of the daemon, a line has the claims again.
 
     Examples:
       epa-orchestrator list
@@ -126,7 +127,7 @@ def list_claims(
 
     def draw() -> str | None:
         """Print the claims as they are now; why the daemon is read-only."""
-        listings = _listings(client)
+        every = listings = _listings(client)
         if pool is not None:  # the daemon says why there is no such pool
             listings = [each for each in listings if each.pool == pool] or [client.list_allocations(pool)]
         places = _places(client, node) if _needs_places(output, node, sort) else None
@@ -141,9 +142,9 @@ def list_claims(
             _require_cpu(client, cpu)
         as_sent = len(chosen) == len(of_pools) and sort == "name"
         _print(shown_listings, ordered(chosen, sort), held, output, as_sent=as_sent)
-        if not chosen and (pattern, cpu, node) != (None, None, None):
-            hint = did_you_mean(pattern, [each.service for each in of_pools]) if pattern is not None else None
-            say(f"no claim matches{hint or ''}", err=True)
+        if (pattern, cpu, node) != (None, None, None):
+            by_name = pattern if (cpu, node) == (None, None) else None
+            _say_the_rest(client, every, of_pools, by_name, found=bool(chosen))
         return listings[0].state_error
 
     problem = None
@@ -155,6 +156,26 @@ def list_claims(
         else:
             watching.watch(client, draw)
     end_if_read_only(problem)
+
+
+def _say_the_rest(
+    client: Client, every: Sequence[Listing], held: Sequence[Holding], pattern: str | None, *, found: bool
+) -> None:
+    """Say that no claim matches; but with a pattern first what such services hold that have no CPUs."""
+    hint, records = None, dict[str, str]()
+    if pattern is not None:
+        from fnmatch import fnmatchcase
+
+        from epa_orchestrator.cli.hugepage_records import only_hugepages
+
+        with_cpus = {claim.service_name for listing in every for claim in listing.allocations}
+        others = only_hugepages(client.memory_info(), with_cpus)
+        records = {name: text for name, text in others.items() if fnmatchcase(name, pattern)}
+        hint = did_you_mean(pattern, [*(each.service for each in held), *others])
+    for name, text in records.items():
+        say(f"'{name}' holds hugepages only: {text}", err=True)
+    if not found and not records:
+        say(f"no claim matches{hint or ''}", err=True)
 
 
 def _print(

@@ -18,7 +18,7 @@ from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.options import JsonOption, SocketOption, whole_number, within
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, print_json, say, warn
 from epa_orchestrator.cli.recordings import is_stdout, write_file
-from epa_orchestrator.cli.watching import WatchOption, moments
+from epa_orchestrator.cli.watching import WatchOption, answers
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -132,8 +132,7 @@ def _print(console: Console, picture: Picture, width: int | None, most: int | No
 def changes(client: Client) -> Iterator[Seen]:
     """What the daemon answers, at first and after each change. It asks when the daemon tells one, and once a second."""
     last: Picture | None = None
-    for _ in moments(client, _EVERY):
-        seen = _ask(client)
+    for seen in answers(client, lambda: _ask(client), _EVERY):
         if seen.picture != last:
             last = seen.picture
             yield seen

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.holdings import Holding, Totals, holdings, ordered, totals
+from epa_orchestrator.cli.hugepage_records import only_hugepages
 from epa_orchestrator.cli.not_usable import about_not_usable
 from epa_orchestrator.cpuset import EMPTY, CpuSet, union
 from epa_orchestrator.natural import natural
@@ -54,6 +55,11 @@ class Status:
     def version(self) -> str | None:
         """The daemon's version."""
         return self.machine.daemon_version if self.machine else None
+
+    @property
+    def only_hugepages(self) -> list[str]:
+        """The services that hold hugepages, but no CPUs."""
+        return [*only_hugepages(self.memory, {each.service for each in self.held})]
 
     @cached_property
     def held(self) -> list[Holding]:
@@ -114,6 +120,9 @@ def parts(found: Status) -> Iterator[FittedTable | str]:
     wrong = problems(found)
     yield f"epa-orchestrator {found.version or '(version unknown)'}: {_verdict(found, wrong)}"
     yield f"serving at {found.socket}"
+    if more := len(found.only_hugepages):
+        services = len({each.service for each in found.held})
+        yield f"{count_of(services, 'service')}, {more} more with hugepages only"
     yield _pools(found)
     if found.machine is not None and found.machine.machine.nodes:
         yield _nodes(found, found.machine)
@@ -142,6 +151,7 @@ def document(found: Status) -> dict[str, Any]:
         **({"warnings": warnings} if warnings else {}),
         "problems": problems(found),
         "notes": remarks(found),
+        **({"hugepages_only": names} if (names := found.only_hugepages) else {}),
         "pools": {
             each.pool: each.model_dump(exclude=_NOT_IN_DOCUMENT, exclude_none=True)
             | {"total_withheld_cpus": total.withheld, "not_usable_cpus": str(total.not_usable_cpus)}

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 #: How long (seconds) a turn may hold the event loop.
 _TURN_SECONDS: Final = 0.003
 #: The pause after a round, in times of the CPU time of the round, and its limits (seconds). The first change after a
-#: pause is sent at once. With 200 watchers and 64 clients that allocate, a fixed pause of 0.2 s made a request 12 percent
-#: more expensive (`benchmarks.watch`).
+#: pause is sent at once. With 200 watchers and 64 clients that allocate, a fixed pause of 0.2 s made a request 12
+#: percent more expensive (`benchmarks.watch`).
 _PAUSE_TIMES: Final = 50
 _SHORTEST_PAUSE: Final = 0.02
 _LONGEST_PAUSE: Final = 0.5

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, get_args
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, get_args
 
 from epa_orchestrator.allocation.cpu_states import CpuState
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.describe import from_description
 from epa_orchestrator.natural import natural
-from epa_orchestrator.picture.model import Core, Group, Pages, Picture, build_picture
+from epa_orchestrator.picture.model import Core, Group, Pages, Picture, State, build_picture
 from epa_orchestrator.protocol.answers import Listing, MemoryAnswer
 from epa_orchestrator.protocol.machine import MachineAnswer
+
+#: What the JSON document calls states that only a drawing tells apart.
+_STATES: Final[Mapping[State, CpuState]] = {"free-general": "free"}
 
 
 def picture_of(machine: MachineAnswer, listings: Iterable[Listing], memory: MemoryAnswer) -> Picture:
@@ -26,12 +29,16 @@ def picture_of(machine: MachineAnswer, listings: Iterable[Listing], memory: Memo
     states = {state: CpuSet.parse(machine.states.get(state, "")) for state in get_args(CpuState)}
     owned = states["claimed"] | states["unavailable"]
     owners: dict[str, CpuSet] = {}
+    withheld: dict[str, CpuSet] = {}
     for claim in [claim for listing in listings for claim in listing.allocations]:
-        cpus = CpuSet.parse(claim.allocated_cores) & owned
+        name, cpus = claim.service_name, CpuSet.parse(claim.allocated_cores) & owned
         owned -= cpus
-        owners[claim.service_name] = owners.get(claim.service_name, EMPTY) | cpus
-    named = [(name, cpus) for name, cpus in owners.items() if cpus]
-    return build_picture(found, states, sorted(named, key=lambda each: natural(each[0])), _pages(memory))
+        owners[name] = owners.get(name, EMPTY) | cpus
+        withheld[name] = withheld.get(name, EMPTY) | CpuSet.parse(claim.withheld_cpus or "")
+    named = sorted([(name, cpus) for name, cpus in owners.items() if cpus], key=lambda each: natural(each[0]))
+    pools = {name: CpuSet.parse(cpus) for name, cpus in machine.pools.items()}
+    general = pools.get("general", EMPTY) if pools.get("isolated") else EMPTY
+    return build_picture(found, states, named, _pages(memory), withheld=withheld, general=general)
 
 
 def _pages(memory: MemoryAnswer) -> list[Pages]:
@@ -54,12 +61,19 @@ def _pages(memory: MemoryAnswer) -> list[Pages]:
 def document_of(picture: Picture) -> dict[str, Any]:
     """The picture as JSON: the boxes with their CPUs, the services, the counts and the hugepages."""
     return {
-        "counts": dict(picture.counts),
+        "counts": _counts(picture),
         "services": [{"mark": owner.mark, "name": owner.name, "cpus": str(owner.cpus)} for owner in picture.owners],
         "boxes": [_box(group, picture) for group in picture.groups],
         "hugepages": [pages._asdict() | {"others": pages.others} for pages in picture.pages],
         "nodes_without_cpus": picture.memory_only,
     }
+
+
+def _counts(picture: Picture) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for state, count in picture.counts.items():
+        found[_STATES.get(state, state)] = found.get(_STATES.get(state, state), 0) + count
+    return found
 
 
 def _box(group: Group, picture: Picture) -> dict[str, Any]:
@@ -76,7 +90,7 @@ def _cores(cores: Sequence[Core], picture: Picture) -> list[dict[str, Any]]:
             "cpus": [
                 {
                     "id": cpu.id,
-                    "state": cpu.state,
+                    "state": _STATES.get(cpu.state, cpu.state),
                     "service": picture.owners[cpu.owner].name if cpu.owner is not None else None,
                 }
                 for cpu in core.cpus

@@ -3,20 +3,24 @@
 
 """Legend: the names of services in columns, as low as possible; two services never have the same text.
 
+Widths are in the renderer's unit, characters or pixels.
+
 Names lose only what all of them have in common, which the legend then says once. Long names fold.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from epa_orchestrator.picture.palette import CUT, columns_of, shorten
+from epa_orchestrator.picture.palette import CUT, shorten
+from epa_orchestrator.picture.widths import Measure, columns_of, fitting
 
-#: The least width of a column of names (columns of text): names get one more column only if each stays this wide.
+#: The least width of a column of names (digits): names get one more column only if each stays this wide.
 _LEAST: Final = 8
 #: The lines of a long name; its middle is left out, unless two names would look the same.
 _LINES: Final = 2
@@ -34,65 +38,71 @@ class Names(NamedTuple):
     common: str = ""
 
 
-def lay_out(names: Sequence[str], tails: Sequence[str], room: Callable[[int], int], cut: str = CUT) -> Names:
+def lay_out(
+    names: Sequence[str],
+    tails: Sequence[str],
+    room: Callable[[int], float],
+    cut: str = CUT,
+    measure: Measure = columns_of,
+) -> Names:
     """The names, each followed by its tail, in as few lines as possible.
 
-    `room` says how many columns a text has if so many texts are in a row; the character `cut` replaces what is left
-    out. Of the lowest layouts it is one with whole names, if there is one, and the one with the widest columns.
+    `room` says how much room a text has if so many texts are in a row; the character `cut` replaces what is left out.
+    Of the lowest layouts it is one with whole names, if there is one, and the one with the widest columns.
     """
     start, end = _in_common(names)
     short = [_cut(name, start, end, cut) for name in names]
     forms = [names, short] if start or end else [names]
     found: list[tuple[int, int, int]] = []
+    least = _LEAST * measure("0")
     for number, form in enumerate(forms):
-        widths = [columns_of(name + tail) for name, tail in zip(form, tails, strict=True)]
-        columns = _columns(len(names), room)
+        widths = [measure(name + tail) for name, tail in zip(form, tails, strict=True)]
+        columns = takewhile(lambda across: across == 1 or room(across) >= least, range(1, len(names) + 1))
         found += [(_height(widths, across, room(across)) + number, number, across) for across in columns]
     _, number, across = min(found, default=(0, 0, 1))
-    lines = tuple(folded(forms[number], tails, room(across), cut))
+    lines = tuple(folded(forms[number], tails, room(across), cut, measure))
     return Names(across, lines, f"{start}{cut}{end}" if number else "")
 
 
-def folded(names: Sequence[str], tails: Sequence[str], room: int, cut: str = CUT) -> Iterator[tuple[str, ...]]:
+def folded(
+    names: Sequence[str], tails: Sequence[str], room: float, cut: str = CUT, measure: Measure = columns_of
+) -> Iterator[tuple[str, ...]]:
     """The lines of each name with its tail, none wider than `room`; two names never have the same lines."""
-    short = [shorten(name, max(_LINES * room - len(tail), 1), cut) for name, tail in zip(names, tails, strict=True)]
+    room = max(room, 2)
+    short = [_shortened(name, tail, room, cut, measure) for name, tail in zip(names, tails, strict=True)]
     times = Counter(short)
     for name, text, tail in zip(names, short, tails, strict=True):
-        yield tuple(_fold((text if times[text] == 1 else name) + tail, max(room, 2)))
+        yield tuple(_fold((text if times[text] == 1 else name) + tail, room, measure))
 
 
-def _fold(text: str, room: int) -> Iterator[str]:
+def _shortened(name: str, tail: str, room: float, cut: str, measure: Measure) -> str:
+    """The name if it has room in a few lines, or else without its middle."""
+    most = _LINES * room - measure(tail)
+    text = shorten(name, most, cut, measure)
+    if text != name and len([*_fold(text + tail, room, measure)]) > _LINES:  # a line ends before its last pixel
+        return shorten(name, most - max(map(measure, text)), cut, measure)
+    return text
+
+
+def _fold(text: str, room: float, measure: Measure) -> Iterator[str]:
     """The lines of a text; they end with words if that takes no more lines."""
-    while (width := columns_of(text)) > room:
-        place = _fitting(text, room)
+    while (width := measure(text)) > room:
+        place = max(fitting(text, room, measure), 1)
         ends = [found.start() for found in _ENDS.finditer(text, 1, place + 1)]
         word = max([end for end in ends if end <= place], default=place)
-        if _lines(columns_of(text[word:]), room) < _lines(width, room):
+        if _lines(measure(text[word:]), room) < _lines(width, room):
             place = word
         yield text[:place]
         text = text[place:]
     yield text
 
 
-def _lines(width: int, room: int) -> int:
+def _lines(width: float, room: float) -> int:
     """How many lines a text of this width takes."""
-    return -(-width // max(room, 1))
+    return math.ceil(width / max(room, 1))
 
 
-def _fitting(text: str, room: int) -> int:
-    """How many characters of a text fit."""
-    fitting = room
-    while columns_of(text[:fitting]) > room:
-        fitting -= 1
-    return fitting
-
-
-def _columns(count: int, room: Callable[[int], int]) -> Iterator[int]:
-    """The numbers of names that may be in a row."""
-    return takewhile(lambda across: across == 1 or room(across) >= _LEAST, range(1, count + 1))
-
-
-def _height(widths: Sequence[int], across: int, room: int) -> int:
+def _height(widths: Sequence[float], across: int, room: float) -> int:
     """The lines of all rows, each as high as its widest text needs."""
     rows = [max(widths[start : start + across]) for start in range(0, len(widths), across)]
     return sum([_lines(width, room) for width in rows])

@@ -18,9 +18,12 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.hardware.machine import CoreType, Machine
 from epa_orchestrator.units import count_of
 
+#: What a picture shows of a CPU: its state, of a free one also the pool if there are two.
+State = Literal[CpuState, "free-general"]
 #: The marks of states; a service's CPUs have its letter instead, followed by `!` if they are unavailable.
-STATE_MARKS: Final[Mapping[CpuState, str]] = {
+STATE_MARKS: Final[Mapping[State, str]] = {
     "free": ".",
+    "free-general": ":",
     "withheld": "~",
     "reserved": "#",
     "unavailable": "!",
@@ -30,8 +33,9 @@ STATE_MARKS: Final[Mapping[CpuState, str]] = {
 #: Without x, which is the mark of CPUs that are offline.
 _LETTERS: Final = string.ascii_uppercase + string.ascii_lowercase.replace("x", "")
 #: The words of a legend.
-STATE_NAMES: Final[Mapping[CpuState, str]] = {
+STATE_NAMES: Final[Mapping[State, str]] = {
     "free": "free",
+    "free-general": "free in pool general",
     "withheld": "withheld",
     "reserved": "reserved",
     "unavailable": "unavailable",
@@ -47,13 +51,15 @@ class Cpu(NamedTuple):
     """A CPU: its id, its state, and the number of its owner in `Picture.owners`, None without one.
 
     `mark` is the letter of its owner, or the mark of its state. `differs`: another picture shows another owner.
+    `withheld_for` is the number of the service because of which it is withheld.
     """
 
     id: int
-    state: CpuState
+    state: State
     owner: int | None
     mark: str
     differs: bool = False
+    withheld_for: int | None = None
 
 
 class Core(NamedTuple):
@@ -77,7 +83,7 @@ class Group:
 class Owner(NamedTuple):
     """A service that owns CPUs: its letter, its name, its CPUs, and a remark for the legend.
 
-    `differs`: another picture shows other CPUs.
+    `differs`: another picture shows other CPUs. `withheld` are the CPUs that no other service gets because of it.
     """
 
     mark: str
@@ -85,6 +91,7 @@ class Owner(NamedTuple):
     cpus: CpuSet
     remark: str = ""
     differs: bool = False
+    withheld: CpuSet = EMPTY
 
 
 class Pages(NamedTuple):
@@ -108,7 +115,7 @@ class Picture:
 
     groups: tuple[Group, ...]
     owners: tuple[Owner, ...]
-    counts: Mapping[CpuState, int]
+    counts: Mapping[State, int]
     pages: tuple[Pages, ...] = ()
     memory_only: str = ""
     differs: bool = False
@@ -132,19 +139,31 @@ def build_picture(
     remarks: Mapping[str, str] = MappingProxyType({}),
     differs: CpuSet = EMPTY,
     changed: Container[str] = (),
+    withheld: Mapping[str, CpuSet] = MappingProxyType({}),
+    general: CpuSet = EMPTY,
 ) -> Picture:
     """The picture of a machine with these states and owners; the owners get their letters in this order.
 
     `remarks` are for the legend, by owner. `differs` are CPUs, and `changed` are owners, that another picture shows
-    otherwise.
+    otherwise. `withheld` are the CPUs that are withheld because of an owner. `general` is the pool general, if there
+    is another pool to tell it from.
     """
+    all_withheld = states.get("withheld", EMPTY)
     named = tuple(
         [
-            Owner(mark_of(number), name, cpus, remarks.get(name, ""), name in changed)
+            Owner(
+                mark_of(number),
+                name,
+                cpus,
+                remark=remarks.get(name, ""),
+                differs=name in changed,
+                withheld=withheld.get(name, EMPTY) & all_withheld,
+            )
             for number, (name, cpus) in enumerate(owners)
         ]
     )
-    cpus = _cpus(states, named, differs)
+    shown = _by_pool(states, general)
+    cpus = _cpus(shown, named, differs)
     placed = set[int]()
     cores: list[Core] = []
     names = _Places(machine)
@@ -157,7 +176,7 @@ def build_picture(
     return Picture(
         groups=(*names.nest(cores), *_not_online(left)),
         owners=named,
-        counts={state: len(found) for state, found in states.items() if found},
+        counts={state: len(found) for state, found in shown.items() if found},
         pages=tuple(pages),
         memory_only=str(CpuSet(node.id for node in machine.nodes if not node.cpus)),
         differs=bool(differs),
@@ -186,14 +205,25 @@ def mark_of(number: int) -> str:
     return mark
 
 
-def _cpus(states: Mapping[CpuState, CpuSet], owners: Sequence[Owner], differs: CpuSet) -> dict[int, Cpu]:
+def _by_pool(states: Mapping[CpuState, CpuSet], general: CpuSet) -> dict[State, CpuSet]:
+    """The states, in which the free CPUs of the pool general have one of their own."""
+    found: dict[State, CpuSet] = {}
+    for state, cpus in states.items():
+        found[state] = cpus
+        if state == "free" and general:
+            found |= {"free": cpus - general, "free-general": cpus & general}
+    return found
+
+
+def _cpus(states: Mapping[State, CpuSet], owners: Sequence[Owner], differs: CpuSet) -> dict[int, Cpu]:
     owner_of = {cpu: number for number, owner in enumerate(owners) for cpu in owner.cpus}
+    withheld_for = {cpu: number for number, owner in enumerate(owners) for cpu in owner.withheld}
     found: dict[int, Cpu] = {}
     for state, cpus in states.items():
         for cpu in cpus:
             owner = owner_of.get(cpu) if state in ("claimed", "unavailable") else None
             mark = owners[owner].mark if owner is not None else STATE_MARKS.get(state, "?")
-            found[cpu] = Cpu(cpu, state, owner, mark, cpu in differs)
+            found[cpu] = Cpu(cpu, state, owner, mark, cpu in differs, withheld_for.get(cpu))
     return found
 
 

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from epa_orchestrator.errors import printable
+from epa_orchestrator.picture.widths import Measure, columns_of, fitting
 
 #: The mark of what is left out of a text.
 CUT: Final = "…"
@@ -34,26 +34,14 @@ COLOURS: Final = (
 )
 
 
-def columns_of(text: str) -> int:
-    """How many columns a printable text takes: two for each wide character, as of Chinese."""
-    if text.isascii():
-        return len(text)
-    return len(text) + sum([unicodedata.east_asian_width(char) in "WF" for char in text])
-
-
-def shorten(text: str, most: int, cut: str = CUT) -> str:
-    """A printable text of at most this many columns; `cut` replaces its middle, as names often differ at their ends."""
+def shorten(text: str, most: float, cut: str = CUT, measure: Measure = columns_of) -> str:
+    """A printable text that is at most so wide; `cut` replaces its middle, as names often differ at their ends."""
     text = printable(text)
-    if columns_of(text) <= most:
+    if measure(text) <= most:
         return text
-    start, end = text, ""
-    while columns_of(start) > most // 2:
-        start = start[:-1]
-    for char in reversed(text):
-        if columns_of(start + end + char) >= most:
-            break
-        end = char + end
-    return f"{start}{cut}{end}"
+    start = text[: fitting(text, most // 2, measure)]
+    end = fitting(text[::-1], most - measure(start) - measure(cut), measure)
+    return f"{start}{cut}{text[len(text) - end :]}"
 
 
 def shorten_list(cpus: str, most: int) -> str:

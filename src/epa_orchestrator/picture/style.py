@@ -28,6 +28,7 @@ text {{ font-family: "DejaVu Sans", Verdana, "Segoe UI", sans-serif; font-size: 
 .box.offline {{ fill: none; stroke: #8a8f98; stroke-dasharray: 1 2; }}
 .core {{ fill: none; stroke: #1a1a1a; stroke-width: 1.5; }}
 .thread {{ fill: #ffffff; stroke: #8a8f98; }}
+.thread.free-general {{ fill: #dcefe3; }}
 .thread.withheld {{ fill: url(#hatch); }}
 .thread.reserved {{ fill: url(#dots); }}
 .thread.not-isolated {{ fill: #d0d4da; }}
@@ -50,6 +51,7 @@ text {{ fill: #e8eaed; }}
 .l3 {{ fill: #14171b; stroke: #6b727d; }}
 .core {{ stroke: #c9ced6; }}
 .thread {{ fill: #14171b; stroke: #6b727d; }}
+.thread.free-general {{ fill: #1d3327; }}
 .thread.not-isolated {{ fill: #3b414a; }}
 .thread.offline, .behind, .bar.free {{ fill: #14171b; }}
 .strike {{ stroke: #000000; }}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Final
 from xml.sax.saxutils import escape
 
@@ -18,9 +19,10 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.picture.arrange import Measures, Spot, arrange
 from epa_orchestrator.picture.legend import folded, lay_out
-from epa_orchestrator.picture.model import STATE_MARKS, STATE_NAMES, Core, Cpu, Group, Owner, Pages, Picture
-from epa_orchestrator.picture.palette import COLOURS, columns_of, shorten, split
+from epa_orchestrator.picture.model import STATE_MARKS, STATE_NAMES, Core, Cpu, Group, Owner, Pages, Picture, State
+from epa_orchestrator.picture.palette import COLOURS, shorten, split
 from epa_orchestrator.picture.style import PATTERNS, STYLE
+from epa_orchestrator.picture.widths import Measure, pixels_of
 from epa_orchestrator.units import format_size
 
 #: The width (pixels) unless another is asked for: legible without scaling on a screen of 400 pixels.
@@ -30,11 +32,12 @@ NARROWEST: Final = 240
 
 _MARGIN: Final = 8
 _CPU: Final = (28, 32)
-_LABEL: Final = 17
+#: The height of a box's label: the tails of its letters stay clear of the cores below.
+_LABEL: Final = 20
 _LINE: Final = 17
 _ROW: Final = 24
-#: The width of a character in pixels, for texts of 12 pixels and for labels.
-_CHAR: Final = 7.0
+#: How much wider than others (times) bold texts are at most.
+_BOLD: Final = 1.15
 #: The least width of an entry of the legend, and of a bar.
 _ENTRY: Final = 178
 _BAR: Final = 340
@@ -96,7 +99,8 @@ class _Column:
     def text(self, kind: str, text: str, x: int = 0) -> None:
         """Add a text, folded at its blanks."""
         size = 15 if kind == "heading" else 12
-        for line in fold(text, int((self.width - x) / (_CHAR * size / 12))):
+        wider = _BOLD if kind == "heading" else 1
+        for line in fold(text, (self.width - x) / wider, partial(pixels_of, size=size)):
             self.add([_text(kind, x, size + 1, line)], _LINE + size - 12)
 
     def gap(self) -> None:
@@ -104,12 +108,12 @@ class _Column:
         self.y += _MARGIN
 
 
-def fold(text: str, columns: int) -> Iterator[str]:
+def fold(text: str, room: float, measure: Measure) -> Iterator[str]:
     """The lines of a text, broken at blanks and after the commas of lists; longer words are shortened."""
     line = ""
     for piece in re.findall(r"[^ ,]+,*|,+| +", text):
-        piece = shorten(piece, columns)
-        if columns_of(line + piece.rstrip()) > columns:
+        piece = shorten(piece, room, measure=measure)
+        if measure(line + piece.rstrip()) > room:
             yield line.rstrip()
             line = ""
         line = line + piece if line else piece.lstrip()
@@ -128,7 +132,7 @@ def _machine(column: _Column, picture: Picture) -> None:
         gap=(6, 6),
         core_gap=(4, 4),
         core=lambda core: (_CPU[0], _CPU[1] * len(core.cpus)),
-        label=lambda group: math.ceil(columns_of(group.label) * _CHAR) + 4,
+        label=lambda group: math.ceil(pixels_of(group.label)) + 4,
     )
     found = arrange(picture.groups, column.width, measures)
     column.add(_spots(found.spots, picture), found.height)
@@ -147,7 +151,7 @@ def _spots(spots: Iterable[Spot], picture: Picture) -> Iterator[str]:
 
 def _box(group: Group, width: int, height: int) -> Iterator[str]:
     yield f'<rect class="box {group.kind}" width="{width}" height="{height}" rx="4"/>'
-    yield _text("label", 5, 13, shorten(group.label, int((width - 6) / _CHAR)))
+    yield _text("label", 5, 13, _shortened(group.label, width - 8))
 
 
 def _core(core: Core, height: int, picture: Picture) -> Iterator[str]:
@@ -171,13 +175,15 @@ def _cpu(cpu: Cpu, core: Core, y: int, picture: Picture) -> str:
     return (
         f'<g class="cpu" data-cpu="{cpu.id}" data-mark="{escape(mark)}" data-state="{cpu.state}">'
         f"<title>{_text_of(_hover(cpu, core, picture))}</title>{''.join(shapes)}"
-        f"{_text(f'letter t{ink}', middle, y + 14, mark)}{_text(f'id t{ink}', middle, y + 27, str(cpu.id))}</g>"
+        f"{_letter(f't{ink}', middle, y + 14, mark, _CPU[0] - 4)}{_text(f'id t{ink}', middle, y + 27, str(cpu.id))}</g>"
     )
 
 
 def _hover(cpu: Cpu, core: Core, picture: Picture) -> str:
     state = STATE_NAMES.get(cpu.state, cpu.state)
     owner = f" by {picture.owners[cpu.owner].name}" if cpu.owner is not None else ""
+    if cpu.withheld_for is not None:
+        owner = f" for {picture.owners[cpu.withheld_for].name}"
     if cpu.state == "unavailable" and owner:
         state = "unavailable, claimed"
     kind = f", {core.type} core" if core.type else ""
@@ -189,15 +195,16 @@ def _hover(cpu: Cpu, core: Core, picture: Picture) -> str:
 
 def _legend(column: _Column, picture: Picture) -> None:
     """The states and the services, each with its mark; in columns, or with the services' remarks below each other."""
-    states = [
-        _entry(f"thread {state}", "t", STATE_MARKS[state], [f"{STATE_NAMES[state]}: {count}"], "state")
-        for state, count in picture.counts.items()
-        if state in STATE_MARKS
-    ]
+    counts = picture.counts.items()
+    texts: dict[State, str] = {
+        state: f"{STATE_NAMES[state]}: {count}" for state, count in counts if state in STATE_MARKS
+    }
+    states = [_entry(f"thread {state}", "t", STATE_MARKS[state], [text], "state") for state, text in texts.items()]
     if picture.differs:
         corner = f'<path class="differs" d="{_CORNER}"/>{_text("rest", _TEXT, 15, _DIFFERS)}'
         states.append(f'<g class="entry">{corner}</g>')
-    _in_columns(column, states)
+    longest = max(map(pixels_of, texts.values()), default=0)
+    _in_columns(column, states, max(math.ceil(longest) + _TEXT + _GAP, _ENTRY))
     if any(owner.remark for owner in picture.owners):
         _remarks(column, picture.owners)
     else:
@@ -206,7 +213,7 @@ def _legend(column: _Column, picture: Picture) -> None:
 
 def _remarks(column: _Column, owners: Sequence[Owner]) -> None:
     """The services with their remarks, below each other."""
-    names = folded(*_names(owners, ""), _room(column, 1))
+    names = folded(*_names(owners, ""), _room(column, 1), measure=pixels_of)
     for number, (owner, lines) in enumerate(zip(owners, names, strict=True)):
         column.add([_owner(number, lines, owner)], (_LINE + 1) * len(lines))
         column.text("remark", owner.remark, _TEXT)
@@ -215,11 +222,11 @@ def _remarks(column: _Column, owners: Sequence[Owner]) -> None:
 
 def _services(column: _Column, owners: Sequence[Owner]) -> None:
     """The services in columns, each as wide as the longest text needs."""
-    found = lay_out(*_names(owners, ": "), lambda across: _room(column, across))
+    found = lay_out(*_names(owners, ": "), lambda across: _room(column, across), measure=pixels_of)
     if found.common:
         column.text("rest", f"all services: {found.common}")
-    longest = max((columns_of(line) for lines in found.lines for line in lines), default=0)
-    spread = min(math.ceil(longest * _CHAR) + _TEXT + 2 * _GAP, (column.width + _GAP) // found.across)
+    longest = max((pixels_of(line) for lines in found.lines for line in lines), default=0)
+    spread = min(math.ceil(longest) + _TEXT + 2 * _GAP, (column.width + _GAP) // found.across)
     entries = [*enumerate(zip(owners, found.lines, strict=True))]
     for start in range(0, len(entries), found.across):
         row = entries[start : start + found.across]
@@ -231,8 +238,8 @@ def _services(column: _Column, owners: Sequence[Owner]) -> None:
 
 
 def _room(column: _Column, across: int) -> int:
-    """How many characters a service's text has if so many are in a row."""
-    return int(((column.width + _GAP) // across - _GAP - _TEXT) / _CHAR)
+    """How many pixels a service's text has if so many are in a row."""
+    return (column.width + _GAP) // across - _GAP - _TEXT
 
 
 def _names(owners: Sequence[Owner], before: str) -> tuple[list[str], list[str]]:
@@ -241,8 +248,9 @@ def _names(owners: Sequence[Owner], before: str) -> tuple[list[str], list[str]]:
     return names, [f"{before}{len(owner.cpus)}" if before else "" for owner in owners]
 
 
-def _in_columns(column: _Column, entries: Sequence[str]) -> None:
-    across = max(column.width // _ENTRY, 1)
+def _in_columns(column: _Column, entries: Sequence[str], least: int) -> None:
+    """Entries of one line, each at least so wide."""
+    across = max(column.width // least, 1)
     spread = column.width // across
     for start in range(0, len(entries), across):
         row = enumerate(entries[start : start + across])
@@ -252,7 +260,8 @@ def _in_columns(column: _Column, entries: Sequence[str]) -> None:
 def _owner(number: int, lines: Sequence[str], owner: Owner) -> str:
     ink = f"o{number % len(COLOURS)}"
     entry = _entry(f"thread claimed {ink}", f"t {ink}", owner.mark, lines, "service", differs=owner.differs)
-    return f"<g><title>{_text_of(f'{owner.name}: {_owned(owner.cpus)}')}</title>{entry}</g>"
+    withheld = f"; withheld for it: {_owned(owner.withheld)}" if owner.withheld else ""
+    return f"<g><title>{_text_of(f'{owner.name}: {_owned(owner.cpus)}{withheld}')}</title>{entry}</g>"
 
 
 def _entry(box: str, ink: str, mark: str, lines: Sequence[str], kind: str, *, differs: bool = False) -> str:
@@ -260,7 +269,7 @@ def _entry(box: str, ink: str, mark: str, lines: Sequence[str], kind: str, *, di
     has_pattern = "withheld" in box or "reserved" in box
     behind = '<rect class="behind" x="4" y="3" width="14" height="14" rx="2"/>' if has_pattern else ""
     corner = f'<path class="differs" d="{_CORNER}"/>' if differs else ""
-    shown = _text(f"letter {ink}", 11, 15, mark)
+    shown = _letter(ink, 11, 15, mark, 20)
     return f'<g class="entry">{chip}{behind}{corner}{shown}{_lines(kind, lines)}</g>'
 
 
@@ -290,7 +299,7 @@ def _hugepages(column: _Column, picture: Picture) -> None:
 def _key_of_bars(column: _Column) -> None:
     x = 0
     for name, words in (("recorded", "recorded"), ("others", "in use by others, or reserved"), ("free", "free")):
-        width = 17 + math.ceil(columns_of(words) * _CHAR)
+        width = 17 + math.ceil(pixels_of(words))
         if x and x + width > column.width:
             x = 0
             column.y += _ROW
@@ -304,7 +313,7 @@ def _bar(pages: Pages, x: int, width: int) -> Iterator[str]:
     recorded = f", {pages.recorded} recorded" if pages.recorded else ""
     numbers = f"{pages.free} of {pages.total} free{recorded}"
     line = f"node {pages.node_id}, {format_size(pages.size_kb)}: {numbers}"
-    yield _text("rest", x, 25, shorten(line, int(width / _CHAR)))
+    yield _text("rest", x, 25, _shortened(line, width - _MARGIN))
     lengths = split(width - _MARGIN, (pages.recorded, pages.others, pages.free))
     for name, length in zip(("recorded", "others", "free"), lengths, strict=True):
         if length:
@@ -323,6 +332,17 @@ def _owned(cpus: CpuSet) -> str:
 
 def _text(kind: str, x: float, y: float, text: str) -> str:
     return f'<text class="{kind}" x="{x:g}" y="{y:g}">{_text_of(text)}</text>'
+
+
+def _letter(ink: str, x: int, y: int, mark: str, room: int) -> str:
+    """The mark of a CPU; one that is too wide is drawn narrower."""
+    too_wide = pixels_of(mark, 13) * _BOLD > room
+    narrow = f' textLength="{room}" lengthAdjust="spacingAndGlyphs"' if too_wide else ""
+    return f'<text class="letter {ink}" x="{x}" y="{y}"{narrow}>{_text_of(mark)}</text>'
+
+
+def _shortened(text: str, room: float) -> str:
+    return shorten(text, room, measure=pixels_of)
 
 
 def _text_of(text: str) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 from epa_orchestrator.errors import printable
 from epa_orchestrator.picture.legend import lay_out
 from epa_orchestrator.picture.model import STATE_MARKS, STATE_NAMES, Owner, Pages, Picture
-from epa_orchestrator.picture.palette import COLOURS, CUT, split
+from epa_orchestrator.picture.palette import COLOURS, CUT, shorten_list, split
 from epa_orchestrator.units import format_size
 
 OWNED: Final = [Style(color=colour.ink, bgcolor=colour.paper, bold=True) for colour in COLOURS]
@@ -23,9 +23,12 @@ STATES: Final = {
     "offline": Style(dim=True),
     "not-isolated": Style(dim=True),
     "free": Style(bold=True),
+    "free-general": Style(bold=True),
 }
 #: The columns between two entries.
 _GAP: Final = 3
+#: The most columns of a list of withheld CPUs.
+_LIST: Final = 12
 #: Where names are cut, if only ASCII characters may be used.
 _PLAIN_CUT: Final = "*"
 
@@ -51,7 +54,7 @@ def _services(owners: Sequence[Owner], columns: int, plain: bool) -> Iterator[Te
     """The services in rows, below each other."""
     marks = max(len(owner.mark) for owner in owners) + 1
     names = [_shown(owner.name, plain) for owner in owners]
-    tails = [f" {len(owner.cpus)}" for owner in owners]
+    tails = [f" {len(owner.cpus)}{_withheld(owner)}" for owner in owners]
     cut = _PLAIN_CUT if plain else CUT
     found = lay_out(names, tails, lambda across: (columns + _GAP) // across - _GAP - marks, cut)
     if found.common:
@@ -62,6 +65,13 @@ def _services(owners: Sequence[Owner], columns: int, plain: bool) -> Iterator[Te
         room = len(owner.mark) + 1
         entries.append([first.append(f" {lines[0]}", ""), *[Text(" " * room + text) for text in lines[1:]]])
     yield from _in_columns(entries, found.across)
+
+
+def _withheld(owner: Owner) -> str:
+    """The CPUs that are withheld because of a service, after the mark of their state."""
+    if not owner.withheld:
+        return ""
+    return f" ({STATE_MARKS['withheld']}{shorten_list(str(owner.withheld), _LIST)})"
 
 
 def _shown(name: str, plain: bool) -> str:

@@ -9,6 +9,8 @@ to work out two cost vectors costs up to 60 µs.
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from epa_orchestrator.cpuset import CpuSet
@@ -19,23 +21,28 @@ from epa_orchestrator.placement.task import Task
 class Difference(NamedTuple):
     """The NUMA nodes of the second candidate, the level that decides, and its value for both candidates.
 
-    `level` is empty when only the CPU ids differ.
+    `level` is empty when only the CPU ids differ. `equal` then has the nodes of each candidate that is known to be as
+    good as the first one.
     """
 
     nodes: tuple[int, ...]
     level: str = ""
     best: int = 0
     second: int = 0
+    equal: tuple[tuple[int, ...], ...] = ()
 
 
-def of_costs(task: Task, weights: Weights, best: int, second: int, nodes: tuple[int, ...]) -> Difference:
-    """The difference between two costs from the tables, the smaller one first; `nodes` are those of the second."""
+def of_costs(task: Task, weights: Weights, costs: Sequence[tuple[int, tuple[int, ...]]]) -> Difference:
+    """The difference between the first two of these costs from the tables, in ascending order, each with its nodes."""
+    (best, _), (second, nodes) = costs[:2]
     mine, other = _without_cpus(best, weights.width), _without_cpus(second, weights.width)
     # The value of a level is less than half of what its field holds, above or below 0. So all less important levels
     # together are less than half a unit of it.
     place = (other - mine).bit_length() // FIELD_BITS
     if not place:  # the last level is the lowest CPU id
-        return Difference(nodes)
+        highest = mine + (1 << FIELD_BITS - 1) - 1 << weights.width
+        number = bisect_right(costs, highest, key=lambda each: each[0])
+        return Difference(nodes, equal=tuple([each for _, each in costs[1:number]]))
     name, sign = task.levels[-1 - place]
     # The tables subtract all CPUs of the service from what they take, also those that it keeps.
     kept = len(task.own) if name in ("l3_left_over", "scope_left_over") else 0

@@ -165,7 +165,9 @@ def _best_of(
         return Placed(choices[:most], difference)
     if task.policy.rules:
         costs = [*islice((each for each in costs if allowed.allow(topology, cpus_of(each[0]))), max(most, 2))]
-    difference = of_costs(task, weights, costs[0][0], *costs[1]) if len(costs) > 1 else None
+    # With rules only some of the candidates are looked at.
+    compared = costs[:2] if task.policy.rules else costs
+    difference = of_costs(task, weights, compared) if len(costs) > 1 else None
     return Placed([cpus_of(value) for value, _ in costs[:most]], difference)
 
 

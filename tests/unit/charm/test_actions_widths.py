@@ -68,10 +68,13 @@ def served(settled: Unit, running: Service, monkeypatch: pytest.MonkeyPatch) -> 
     """A unit whose actions ask that daemon, and on which much is wrong."""
     monkeypatch.setattr(daemon_health, "SOCKET", running.socket)
     monkeypatch.setattr(daemon_health, "holdings", REAL_FUNCTIONS[daemon_health]["holdings"])
-    monkeypatch.setattr(
-        daemon_health, "release", lambda service: [f"CPUs {','.join(map(str, range(0, 400, 2)))} of {service}"]
-    )
-    settled.workload.config = {"cpu-pool": ",".join(map(str, range(0, 400, 2))), "reserved-hugepages": "0:2M:1"}
+    many_cpus = ",".join(map(str, range(0, 400, 2)))
+
+    def release(service: str) -> list[str]:
+        return [f"CPUs {many_cpus} of {service}"]
+
+    monkeypatch.setattr(daemon_health, "release", release)
+    settled.workload.config = {"cpu-pool": many_cpus, "reserved-hugepages": "0:2M:1"}
     settled.workload.found_warnings = tuple(f"service '{name}' {'has a problem ' * 9}" for name in NAMES)
     settled.workload.written = Record(unit="epa-orchestrator/0", intruder="7", intruded=1.0)
     settled.workload.missing = "run 'sudo snap connect epa-orchestrator:topology': " + "it failed again " * 20

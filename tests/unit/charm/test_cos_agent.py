@@ -89,6 +89,10 @@ def test_dashboard_is_read_by_cosl() -> None:
     assert json.loads(LZMABase64.decompress(encoded)) == json.loads(source.read_text("utf-8"))
 
 
+def test_without_metrics_there_is_no_data() -> None:
+    assert cos_agent.unit_data(ROOT, None, LABELS) == ""
+
+
 def test_data_is_the_same_each_time() -> None:
     """Juju tells the collector of a change only when the text differs."""
     assert cos_agent.unit_data(ROOT, 9795, LABELS) == json.dumps(DATA, sort_keys=True)

@@ -22,9 +22,11 @@ import typer
 from epa_orchestrator.cli import history, watching
 from epa_orchestrator.cli.past import Search
 from epa_orchestrator.client import RefusedByDaemon
+from epa_orchestrator.protocol.answers import Listing
 from epa_orchestrator.protocol.history import HistoryAnswer, HistoryEvent
 from tests.functional.harness.waiting import wait_until
 from tests.unit.cli.builders import Command, Daemon, table
+from tests.unit.client.builders import LISTING
 
 
 def make_history(daemon: Daemon, service: str) -> None:
@@ -318,6 +320,12 @@ class Told:
         self.searches: list[int] = []
         self.refuses = False
 
+    def supports(self, _: str) -> bool:
+        return True
+
+    def list_allocations(self) -> Listing:
+        return Listing.model_validate(LISTING)
+
     def history(self, limit: int, after: int | None = None, service_name: str | None = None) -> HistoryAnswer:
         if self.refuses:
             raise RefusedByDaemon("Too many requests")
@@ -350,7 +358,7 @@ def followed(told: Told, monkeypatch: pytest.MonkeyPatch, **filters: Any) -> lis
     def print_each(events: Iterable[HistoryEvent], _: object) -> None:
         shown.extend(event.id for event in events)
 
-    monkeypatch.setattr(watching, "moments", told.pass_time)
+    monkeypatch.setattr(watching, "_moments", told.pass_time)
     monkeypatch.setattr(history, "connect", told.connect)
     monkeypatch.setattr(history, "_print_each", print_each)
     with pytest.raises(typer.Exit):

@@ -203,3 +203,37 @@ def test_list_shows_withheld_cpus(daemon: Daemon) -> None:
     assert "Pool isolated: 6 CPUs = 2 claimed + 2 free + 2 withheld" in listed.stderr
     assert daemon.json("list")["allocations"][0]["withheld_cpus"] == "3,5"
     assert "2,4 (withholds 3,5)" in daemon.text("history", "--limit", "1")
+
+
+def test_list_by_name_says_what_a_service_with_hugepages_only_holds(daemon: Daemon) -> None:
+    daemon.run("allocate", "vm-1", "2")
+    daemon.run("hugepages", "vm-2", "--count", "3")
+    rows = daemon.run("list", "vm-1").stdout
+    assert daemon.run("list", "vm-2").stderr.splitlines()[-1] == "'vm-2' holds hugepages only: 3 x 2M on NUMA node 0"
+    both = daemon.run("list", "vm-*")
+    assert both.stdout == rows
+    assert both.stderr.splitlines()[-1].startswith("'vm-2' holds hugepages only: ")
+
+
+def test_list_in_json_is_the_listing_also_for_a_service_with_hugepages_only(daemon: Daemon) -> None:
+    daemon.run("hugepages", "vm-2", "--count", "3")
+    listed = daemon.run("list", "vm-2", "--json")
+    assert json.loads(listed.stdout)["allocations"] == []
+    assert listed.stderr == "'vm-2' holds hugepages only: 3 x 2M on NUMA node 0\n"
+
+
+def test_a_service_with_cpus_in_the_other_pool_holds_more_than_hugepages(daemon: Daemon) -> None:
+    daemon.run("allocate", "vm-1", "2")
+    daemon.run("hugepages", "vm-1", "--count", "3")
+    assert daemon.run("list", "vm-1", "--pool", "general").stderr.splitlines()[-1] == "no claim matches"
+
+
+def test_a_service_with_hugepages_only_may_have_been_meant(daemon: Daemon) -> None:
+    daemon.run("hugepages", "ovs-dpdk", "--count", "3")
+    assert daemon.run("list", "ovs-dpkd").stderr.splitlines()[-1] == "no claim matches; did you mean 'ovs-dpdk'?"
+
+
+def test_status_counts_services_with_hugepages_only(daemon: Daemon) -> None:
+    daemon.run("allocate", "nova", "2")
+    daemon.run("hugepages", "hp", "--count", "3")
+    assert "1 service, 1 more with hugepages only" in daemon.text("status").splitlines()

@@ -27,14 +27,14 @@ def test_map_shows_the_owner_of_each_cpu(daemon: Daemon) -> None:
     assert (
         daemon.text("map")
         == """\
-8 CPUs: 3 claimed by 1 service, 4 free, 1 not isolated
+8 CPUs: 3 claimed by 1 service, 3 free, 1 free in pool general, 1 not isolated
 
 ┏ package 0, NUMA node 0, L3 0 ━━┓
 ┃  0 1  2 3  4 5  6 7            ┃
-┃ [- .][A A][A .][. .]           ┃
+┃ [- :][A A][A .][. .]           ┃
 ┗━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━┛
 
-. free 4   - not isolated 1
+. free 3   : free in pool general 1   - not isolated 1
 A nova 3
 
 hugepages  █ recorded  ▒ in use by others or reserved  · free

@@ -43,6 +43,13 @@ def test_first_line_says_that_all_is_well() -> None:
     assert lines(status()) == ["epa-orchestrator 1.2.3: all is well", "serving at /run/epa.sock"]
 
 
+def test_services_with_hugepages_only_are_counted() -> None:
+    node = MEMORY.numa_hugepages["node0"].model_copy(update={"allocations": {"hp": {"2048": 1}, "a": {"2048": 2}}})
+    found = Status("/run/epa.sock", (FOUND,), MACHINE, MEMORY.model_copy(update={"numa_hugepages": {"node0": node}}))
+    assert lines(found)[2] == "2 services, 1 more with hugepages only"
+    assert document(found)["hugepages_only"] == ["hp"]
+
+
 def test_nodes() -> None:
     _, nodes = tables(status())
     assert nodes.headings == ["Node", "CPUs", "Claimed", "Free", "Withheld", "In no pool", "Free 2M", "Free 1G"]

@@ -23,7 +23,7 @@ from tools.synthetic import Shape, build
 
 # Node 0 has the cores 2,10 and 3,11 in the pool, node 1 the cores 4,12 to 7,15; each node is one L3 domain.
 SHAPE = Shape(packages=2, cores_per_l3=4, threads_per_core=2, isolated="2-7,10-15", hugepages={2048: (8, 8)})
-GUARDED = {"preemption_policy": "non-preemptive"}
+GUARDED: dict[str, Any] = {"preemption_policy": "non-preemptive"}
 
 
 class Case(NamedTuple):

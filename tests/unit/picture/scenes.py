@@ -31,15 +31,15 @@ SHAPES = {
 }
 
 
-def scene(machine: Machine, names: tuple[str, ...] = ("ovs", "vm-2", "vm-10"), **options: str) -> Picture:
+def scene(machine: Machine, names: tuple[str, ...] = ("ovs", "vm-2", "vm-10"), general: str = "") -> Picture:
     """A picture of the machine whose CPUs are in every state that has room.
 
-    The first CPU is not isolated and the next one reserved. The first service has its cores alone. The last CPU of
-    the last service is offline, and so is one of nobody.
+    The first CPU is not isolated, unless it is in the pool `general`, and the next one reserved. The first service has
+    its cores alone. The last CPU of the last service is offline, and so is one of nobody.
     """
     every = [*machine.online]
     isolated = CpuSet(every[1:])
-    settings = parse_settings({"reserved-cpus": str(CpuSet(every[1:2]))} | options)
+    settings = parse_settings({"reserved-cpus": str(CpuSet(every[1:2])), "cpu-pool": general})
     whole = replace(machine, isolated=isolated)
     seen = LastSeen().updated(whole)
     cores = [core.cpus for core in machine.cores if core.cpus <= isolated - settings.reserved_cpus]
@@ -55,7 +55,10 @@ def scene(machine: Machine, names: tuple[str, ...] = ("ovs", "vm-2", "vm-10"), *
     now = without(whole, gone if len(every) > 4 else EMPTY)
     pools = build_pools(now, None, settings, seen.known_cores(now))
     ledger = Ledger.of(claims, {}, pools.cores)
-    return build_picture(now, cpu_states(ledger, pools), [(each.service, each.cpus) for each in claims], PAGES)
+    owners = [(each.service, each.cpus) for each in claims]
+    withheld = {name: claim.withheld for name, claim in ledger.claims.items()}
+    configured = pools.general.configured if pools.general is not None else EMPTY
+    return build_picture(now, cpu_states(ledger, pools), owners, PAGES, withheld=withheld, general=configured)
 
 
 def without(machine: Machine, offline: CpuSet) -> Machine:

@@ -27,9 +27,9 @@ MACHINE = made_up(Shape(1, 1, 1, 2, 2, siblings="adjacent"))
 EMPTY = NodeHugepages(capacity=[], allocations={})
 
 
-def answer(machine: Machine = MACHINE, **states: str) -> MachineAnswer:
+def answer(machine: Machine = MACHINE, pools: dict[str, str] | None = None, **states: str) -> MachineAnswer:
     document: dict[str, Any] = describe(machine, dict.fromkeys(machine.node_ids, ()))
-    return MachineAnswer(states=states, pools={}, machine=MachineDescription.model_validate(document))
+    return MachineAnswer(states=states, pools=pools or {}, machine=MachineDescription.model_validate(document))
 
 
 def listing(**claims: str) -> Listing:
@@ -82,6 +82,26 @@ def test_a_claimed_cpu_whose_owner_is_not_known_yet_is_drawn() -> None:
     found = picture(answer(claimed="0", free="1-3"))
     (first, *_) = found.groups[0].cores[0].cpus
     assert (first.state, first.owner, first.mark) == ("claimed", None, "?")
+
+
+def test_free_cpus_of_two_pools_are_told_apart() -> None:
+    found = picture(answer(pools={"isolated": "0,2-3", "general": "1"}, free="0-1", claimed="2-3"))
+    assert found.counts == {"free": 1, "free-general": 1, "claimed": 2}
+    assert document_of(found)["counts"] == {"free": 2, "claimed": 2}
+    assert {cpu["state"] for cpu in document_of(found)["boxes"][0]["cores"][0]["cpus"]} == {"free"}
+
+
+def test_free_cpus_of_the_only_pool_are_free() -> None:
+    found = picture(answer(pools={"isolated": "", "general": "0-3"}, free="0-3"))
+    assert found.counts == {"free": 4}
+
+
+def test_withheld_cpus_are_those_of_their_service() -> None:
+    claims = listing(a="0")
+    alone = claims.allocations[0].model_copy(update={"withheld_cpus": "1"})
+    found = picture(answer(claimed="0", withheld="1,3", free="2"), claims.model_copy(update={"allocations": [alone]}))
+    cores = found.groups[0].cores
+    assert [cpu.withheld_for for core in cores for cpu in core.cpus] == [None, 0, None, None]
 
 
 def test_states_that_this_client_does_not_know_are_left_out() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epa_orchestrator.picture.legend import Names, folded, lay_out
-from epa_orchestrator.picture.palette import columns_of
+from epa_orchestrator.picture.widths import columns_of, pixels_of
 
 INSTANCES = [f"instance-{number:04x}-compute.example" for number in range(312)]
 
@@ -61,6 +61,12 @@ def test_long_names_fold_after_words() -> None:
 
 def test_very_long_names_lose_their_middle() -> None:
     assert [*folded(["a" * 50 + "b" * 50], [" 1"], 20)] == [("a" * 19 + "…", "b" * 18 + " 1")]
+
+
+def test_the_last_line_of_a_very_long_name_is_no_number_alone() -> None:
+    """The first line cannot be filled to its last pixel."""
+    (lines,) = folded(["W" * 255], [" 1"], 250, measure=pixels_of)
+    assert len(lines) == 2
 
 
 def test_names_that_differ_only_in_their_middle_are_whole() -> None:

@@ -13,10 +13,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.allocation.cpu_states import CpuState
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.picture import svg
 from epa_orchestrator.picture.model import Picture, build_picture
-from epa_orchestrator.picture.palette import columns_of
+from epa_orchestrator.picture.widths import columns_of, pixels_of
 from tests.machines import SYNTHETIC, made_up, synthetic
 from tests.unit.picture.scenes import scene, sized
 from tools.synthetic import Shape
@@ -51,8 +52,13 @@ def test_title_says_id_state_owner_and_place() -> None:
     found = titles(read(scene(made_up(Shape(2, 1, 2, 2, 2)))))
     assert found["0"] == "CPU 0: not isolated; core 0,8, L3 0, NUMA node 0, package 0"
     assert found["2"] == "CPU 2: claimed by ovs; core 2,10, L3 1, NUMA node 0, package 0"
-    assert found["10"] == "CPU 10: withheld; core 2,10, L3 1, NUMA node 0, package 0"
+    assert found["10"] == "CPU 10: withheld for ovs; core 2,10, L3 1, NUMA node 0, package 0"
     assert found["12"] == "CPU 12: unavailable, claimed by vm-10; not online"
+
+
+def test_title_says_that_a_free_cpu_is_in_pool_general() -> None:
+    found = titles(read(scene(made_up(Shape(2, 1, 2, 2, 2)), general="0")))
+    assert found["0"] == "CPU 0: free in pool general; core 0,8, L3 0, NUMA node 0, package 0"
 
 
 def test_title_names_the_type_of_a_hybrid_core() -> None:
@@ -84,7 +90,7 @@ def corners(element: ElementTree.Element, x: float = 0, y: float = 0) -> Iterato
         yield left + float(element.get("width", 0)), top + float(element.get("height", 0))
     elif element.tag == f"{SVG}text" and not {"letter", "id"} & set(classes):
         size = 15 if "heading" in classes else 12
-        yield left + 0.55 * size * columns_of(element.text or ""), top
+        yield left + pixels_of(element.text or "", size), top
     for child in element:
         yield from corners(child, x, y)
 
@@ -146,6 +152,81 @@ def test_two_services_never_have_the_same_text(name: str, width: int) -> None:
     assert len(set(texts)) == len(texts) == 312
 
 
+def test_legend_tells_free_cpus_of_both_pools_apart() -> None:
+    machine = made_up(Shape(1, 1, 1, 4))
+    picture = build_picture(machine, {"free": CpuSet(range(4))}, [], general=CpuSet([0]))
+    assert legend(read(picture)) == [(".", "free: 3"), (":", "free in pool general: 1")]
+
+
+def test_legend_says_on_hover_what_is_withheld_for_a_service() -> None:
+    states: dict[CpuState, CpuSet] = {"claimed": CpuSet([2]), "withheld": CpuSet([3])}
+    picture = build_picture(sized(8), states, [("ovs", CpuSet([2]))], withheld={"ovs": CpuSet([3])})
+    assert "<title>ovs: CPU 2; withheld for it: CPU 3</title>" in svg.draw(picture)
+
+
+WIDE = (
+    "W" * 40,
+    "MMWW" * 20,
+    "m" * 50,
+    "\u0416" * 50,
+    "\u00e9" * 60,
+    "\u865a" * 40,
+    "il" * 40,
+    "L" * 255,
+    "x",
+    "%@" * 30,
+)
+
+
+@pytest.mark.parametrize("width", [240, 400, 800, 1200])
+def test_no_name_reaches_the_next_column_or_the_edge(width: int) -> None:
+    owners = [(name, CpuSet([number])) for number, name in enumerate(WIDE)]
+    root = read(build_picture(sized(48), {"claimed": CpuSet(range(len(WIDE)))}, owners), width)
+    found = [*entries(root)]
+    assert len(found) == len(WIDE)
+    for x, right in found:
+        assert right <= min([other for other, _ in found if other > x], default=width - 8)
+
+
+def entries(root: ElementTree.Element, x: float = 0) -> Iterator[tuple[float, float]]:
+    """Where the entry of each service begins and ends."""
+    if move := re.fullmatch(r"translate\((\d+) (\d+)\)", root.get("transform", "")):
+        x += float(move[1])
+    texts = [each for each in root.findall(f"{SVG}text") if each.get("class") == "service"]
+    if texts:
+        yield x, max([x + float(each.get("x", 0)) + pixels_of(each.text or "") for each in texts])
+    for child in root:
+        yield from entries(child, x)
+
+
+@pytest.mark.parametrize(("mark", "is_narrow"), [(0, False), (51 + 12, False), (51 + 22 * 51 + 22, True)])
+def test_a_mark_that_is_too_wide_is_drawn_narrower(mark: int, is_narrow: bool) -> None:
+    owners = [("none", EMPTY)] * mark + [("own", CpuSet([0]))]
+    root = read(build_picture(sized(8), {"claimed": CpuSet([0])}, owners))
+    (letter,) = [each for each in cpus(root)[0].iter(f"{SVG}text") if "letter" in (each.get("class") or "")]
+    assert (letter.get("textLength") is not None) == is_narrow, letter.text
+
+
+@pytest.mark.parametrize("name", SYNTHETIC)
+def test_labels_do_not_touch_what_is_below(name: str) -> None:
+    """The tails of letters of 12 pixels reach 3 pixels below the line, and the border of a core 1 pixel above it."""
+    groups = [each for each in read(scene(synthetic(name))).iter(f"{SVG}g") if has_label(each)]
+    assert groups
+    for group in groups:
+        line = max([float(each.get("y", 0)) for each in group.findall(f"{SVG}text")])
+        for part in group.findall(f"{SVG}g"):
+            move = re.fullmatch(r"translate\((\d+) (\d+)\)", part.get("transform", ""))
+            assert move is not None
+            assert float(move[2]) >= line + 3 + 1 + 2
+
+
+def has_label(group: ElementTree.Element) -> bool:
+    """Whether this is a box of the machine with something in it."""
+    return (
+        any(each.get("class") == "label" for each in group.findall(f"{SVG}text")) and group.find(f"{SVG}g") is not None
+    )
+
+
 def test_legend_says_what_the_names_have_in_common() -> None:
     owners = [(f"instance-{number:04x}-compute.example", CpuSet([number])) for number in range(312)]
     root = read(build_picture(sized(512), {"claimed": CpuSet(range(312))}, owners), 400)
@@ -202,7 +283,7 @@ def test_remarks_stand_below_their_services() -> None:
     ],
 )
 def test_texts_fold_at_blanks_and_commas(text: str, columns: int, lines: list[str]) -> None:
-    assert [*svg.fold(text, columns)] == lines
+    assert [*svg.fold(text, columns, columns_of)] == lines
 
 
 def test_drawing_takes_little_time() -> None:

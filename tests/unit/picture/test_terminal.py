@@ -39,7 +39,7 @@ def test_eight_cpus() -> None:
 
 . free 1   ~ withheld 1   # reserved 1   ! unavailable 1   x offline 1
 - not isolated 1
-A ovs 1    B vm-2 2
+A ovs 1 (~3)   B vm-2 2
 
 hugepages  █ recorded  ▒ in use by others or reserved  · free
 node 0   2M  ████▒▒▒▒▒▒▒▒▒▒▒····   512 recorded  1024 others   512 free  of 2048
@@ -216,7 +216,7 @@ def test_a_machine_that_does_not_fit_shows_its_legend_first() -> None:
     lines = on_screen(scene(sized(512)), 80, 23)
     assert len(lines) == 23
     assert lines[0].startswith("512 CPUs: ")
-    legend = lines.index("A ovs 1     B vm-2 2    C vm-10 2")
+    legend = lines.index("A ovs 1 (~258)   B vm-2 2         C vm-10 2")
     assert legend < next(number for number, line in enumerate(lines) if line.startswith("┏"))
     assert re.fullmatch(r"\(\d+ more lines\)", lines[-1])
 

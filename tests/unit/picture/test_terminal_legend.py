@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from epa_orchestrator.allocation.cpu_states import CpuState
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.picture.model import Pages, Picture, build_picture
 from epa_orchestrator.picture.terminal_legend import dense_hugepages, hugepages, legend
@@ -31,6 +32,24 @@ def test_each_of_many_instances_can_be_told_apart(columns: int) -> None:
     assert lines[1] == "all services: instance-…-compute.example"
     text = "\n".join(lines)
     assert all(text.count(f"…{number:04x}… 1") == 1 for number in range(312))
+
+
+def test_the_cpus_that_are_withheld_for_a_service_follow_it() -> None:
+    states: dict[CpuState, CpuSet] = {"claimed": CpuSet([2, 4]), "withheld": CpuSet([3])}
+    owners = [("ovs", CpuSet([2])), ("vm", CpuSet([4]))]
+    picture = build_picture(sized(8), states, owners, withheld={"ovs": CpuSet([3])})
+    assert shown(picture, 80) == ["~ withheld 1", "A ovs 1 (~3)   B vm 1"]
+
+
+def test_a_long_list_of_withheld_cpus_is_cut() -> None:
+    withheld = CpuSet(range(1, 100, 2))
+    picture = build_picture(sized(512), {"withheld": withheld}, [("ovs", CpuSet([0]))], withheld={"ovs": withheld})
+    assert shown(picture, 80)[-1] == "A ovs 1 (~1,3,5,7,9,…)"
+
+
+def test_free_cpus_of_both_pools_have_their_own_marks() -> None:
+    picture = build_picture(sized(8), {"free": CpuSet(range(8))}, [], general=CpuSet([0, 1]))
+    assert shown(picture, 80) == [". free 6   : free in pool general 2"]
 
 
 def test_a_long_name_folds_below_its_mark() -> None:

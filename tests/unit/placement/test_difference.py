@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -59,12 +60,45 @@ def test_the_difference_is_that_of_the_cost_vectors(policy: PlacementPolicy) -> 
         if placed.difference is None:
             continue
         expected = of_choices(task, placed.candidates[0], placed.candidates[1])
-        assert placed.difference[1:] == expected[1:]
+        assert placed.difference[1:4] == expected[1:4]
         assert set(placed.difference.nodes) >= set(expected.nodes)
         compared += 1
         levels.add(expected.level)
     assert compared > 30
     assert len(levels) > 1
+
+
+def test_all_equal_candidates_are_known() -> None:
+    """Nodes 0, 2 and 3 have the 8 CPUs, node 1 has 7."""
+    topology = build_topology(made_up(SHAPES[0]), made_up(SHAPES[0]).online, CpuSet())
+    free = CpuSet(range(32)) - CpuSet([4])
+    placed = place_compared(Task(topology, free, CpuSet(), 8, PlacementPolicy()))
+    assert placed.difference is not None
+    assert (placed.difference.level, placed.difference.equal) == ("", ((2,), (3,)))
+
+
+def test_as_many_candidates_are_equal_as_have_equal_cost_vectors() -> None:
+    """Of at most five candidates; the lowest CPU id does not count."""
+    chance, ties = random.Random(5), 0
+    for number in range(200):
+        task = random_task(chance, SHAPES[number % 3], POLICIES[number % 6])
+        task = replace(task, free=task.free | task.own, own=CpuSet(), count=max(task.count % 5, 1))
+        placed = place_compared(task, 5)
+        if placed.difference is None or placed.difference.level:
+            continue
+        costs = [task.cost(cpus) for cpus in placed.candidates]
+        names = [name for name, _ in task.levels[:-1]]
+        equal = [all(getattr(cost, name) == getattr(costs[0], name) for name in names) for cost in costs[1:]]
+        assert sum(equal) == min(len(placed.difference.equal), 4)
+        ties += sum(equal) > 1
+    assert ties > 20
+
+
+def test_candidates_that_are_worse_are_not_equal() -> None:
+    topology = build_topology(made_up(SHAPES[0]), made_up(SHAPES[0]).online, CpuSet())
+    placed = place_compared(Task(topology, CpuSet(range(32)) - CpuSet([0, 4]), CpuSet(), 1, PlacementPolicy()))
+    assert placed.difference is not None
+    assert (placed.difference.level, placed.difference.equal) == ("", ((1,),))
 
 
 def test_one_candidate_has_no_difference() -> None:
