@@ -82,7 +82,7 @@ def test_the_command_to_paste_stays_on_one_line(daemon: Daemon) -> None:
     daemon.granted("allocate", "long " * 40 + "reboot", "1", "--cpu-thread-policy", "isolate")
     (claim,) = daemon.json("list")["allocations"]
     shown = daemon.drawn("why", "--cpu", claim["withheld_cpus"], environment={"TERM": "xterm"})
-    assert shown.splitlines()[-1].startswith("To see why, run: epa-orchestrator why 'long ")
+    assert shown.splitlines()[-1].startswith("  epa-orchestrator why 'long ")
     assert shown.splitlines()[-1].endswith(" reboot'")
 
 
