@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
-from contextlib import suppress
 from typing import Annotated, Final
 
 import typer
@@ -22,16 +20,20 @@ from epa_orchestrator.cli.hugepages import hugepages
 from epa_orchestrator.cli.listings import list_claims, status
 from epa_orchestrator.cli.machine import machine
 from epa_orchestrator.cli.map import map_
-from epa_orchestrator.cli.output import EXIT_REFUSED
+from epa_orchestrator.cli.output import EXIT_REFUSED, explain_lost, print_line, say
 from epa_orchestrator.cli.release import release
 from epa_orchestrator.cli.report import report
 from epa_orchestrator.cli.serve import serve
+from epa_orchestrator.cli.streams import OutputLost, take_over
 from epa_orchestrator.cli.why import why
 
 _HELP: Final = """Hand out a host's isolated CPUs and hugepages to its services, and show who holds them.
 
 Exit codes: 0 done, 1 refused or failed, 2 wrong use of the command line, 3 no daemon answers (or the answer is not a
-daemon's), 4 the daemon is read-only.
+daemon's), 4 the daemon is read-only, 141 the program that reads the output has ended.
+
+A result that cannot be written, because stdout is closed or full, is a failure. If a change was made before, stderr
+says which. What stderr does not take is lost, and the exit code stays.
 """
 
 app = typer.Typer(
@@ -50,7 +52,7 @@ def _print_version(  # pyright: ignore[reportUnusedFunction]
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
     if version:
-        typer.echo(__version__)
+        print_line(__version__)
         raise typer.Exit
 
 
@@ -75,16 +77,18 @@ for _name, _function in (
 
 def main() -> None:
     """Run the command line."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # for characters that the terminal cannot show
-            stream.reconfigure(errors="backslashreplace")
+    take_over()
     _keep_only(sys.argv[1:2])
     try:
-        app(prog_name="epa-orchestrator")
-    except OSError as error:  # such as a full disk under the output
-        with suppress(OSError, AttributeError):  # stderr may be full or closed too
-            sys.stderr.write(f"epa-orchestrator: Reading or writing failed: {error.strerror}\n")
-        _close_output()
+        try:
+            app(prog_name="epa-orchestrator")
+        finally:
+            sys.stdout.flush()
+    except OutputLost as lost:
+        explain_lost(lost)
+        raise
+    except OSError as error:
+        say(f"epa-orchestrator: Reading or writing failed: {error.strerror}", err=True)
         sys.exit(EXIT_REFUSED)
 
 
@@ -93,10 +97,3 @@ def _keep_only(words: list[str]) -> None:
     named = [command for command in app.registered_commands if command.name in words]
     if named and VARIABLE not in os.environ:
         app.registered_commands = named
-
-
-def _close_output() -> None:
-    """Close both streams: at the end of the process their buffers would fail again, and change the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, AttributeError):
-            stream.close()

@@ -30,7 +30,7 @@ from epa_orchestrator.cli.options import (
     SocketOption,
     UncoreCacheAlignmentOption,
 )
-from epa_orchestrator.cli.output import EXIT_REFUSED, Misuse, fail, print_json, say, warn
+from epa_orchestrator.cli.output import EXIT_REFUSED, Misuse, fail, note_change, print_json, print_line, say, warn
 from epa_orchestrator.units import count_of, named_cpus
 
 if TYPE_CHECKING:
@@ -95,11 +95,13 @@ def allocate(
             answer, cpus = _request_with_consent(service, request)
     warn(answer.warnings)
     show_taken(service, answer.taken, "would lose" if dry_run else "lost")
+    if not dry_run:
+        note_change(f"'{service}' has {named_cpus(cpus)}")
     if json_:
         print_json(_as_sent(answer))
         return
     free = f"{answer.remaining_available_cpus} of {count_of(answer.total_available_cpus, 'CPU')}"
-    say(cpus)
+    print_line(cpus)
     if dry_run:
         say(f"{free} would still be free; dry run: nothing was changed", err=True)
     else:

@@ -9,12 +9,16 @@ The docstring of a command's function is its help. Lines after a line "Examples:
 from __future__ import annotations
 
 import re
+import sys
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from epa_orchestrator.cli.output import Misuse, print_failures_as_json
+from epa_orchestrator.cli.output import Misuse, for_stream, print_failures_as_json
 
 _EXAMPLES: Final = "\n\nExamples:\n"
 _END_OF_SENTENCE: Final = re.compile(r"(?<=\.)\s")
@@ -37,8 +41,35 @@ _VALUES: Final = {
 _TYPERS_OWN: Final = ("--install-completion", "--show-completion")
 
 
+#: What begins the sentence about a wrong use.
+_ERROR: Final = "Error: "
+
+
+@contextmanager
+def _folded_misuse() -> Generator[None]:
+    """Fold the sentence about a wrong use as its stream shows it."""
+    try:
+        yield
+    except typer.TyperException as error:
+        sentence = getattr(error, "format_message", str)()
+        if "\n" not in sentence:  # the help has more lines
+            shown = for_stream(f"{_ERROR}{sentence}", sys.stderr).removeprefix(_ERROR)
+            setattr(error, "format_message", lambda: shown)  # noqa: B010  # not every exception has it
+        raise
+
+
 class Commands(TyperGroup):
     """All commands."""
+
+    def make_context(self, *arguments: Any, **more: Any) -> Any:
+        """Read the words before the command."""
+        with _folded_misuse():
+            return super().make_context(*arguments, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Find the command, and run it."""
+        with _folded_misuse():
+            return super().invoke(ctx)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """The commands and options that begin like this."""
@@ -59,13 +90,22 @@ class Command(TyperCommand):
         """Read the words of the command line; a negative number is no option."""
         words = list(args)
         try:
-            return super().parse_args(ctx, args)
+            rest = super().parse_args(ctx, args)
         except typer.TyperException as error:
             option = getattr(error, "option_name", "")
             if _NEGATIVE_NUMBER.fullmatch(option) is None or "count" not in [each.name for each in self.params]:
                 raise
             number = next((word for word in words if word.startswith(option)), option)
             raise Misuse(f"COUNT must be at least 1, not {number}: use 'epa-orchestrator release'", ctx) from None
+        self._refuse_repeated(ctx, words)
+        return rest
+
+    def _refuse_repeated(self, ctx: Any, words: list[str]) -> None:
+        """Refuse an option with two values, of which one would have no effect."""
+        _, _, given = self.make_parser(ctx).parse_args(args=words)
+        for parameter, times in Counter(given).items():
+            if times > 1 and not getattr(parameter, "is_flag", False):
+                raise Misuse(f"{max(parameter.opts, key=len)} is given {times} times: give it once", ctx)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""

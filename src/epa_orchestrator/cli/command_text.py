@@ -12,7 +12,8 @@ from collections.abc import Sequence
 def command_text(name: str, *words: object, options: Sequence[object] = ()) -> str:
     """A command of the orchestrator with its arguments and options, quoted for a shell.
 
-    Print it with `say`, on a line of its own or at the end of one: half of a folded command must not run.
+    Print it with `say`, after a colon at the end of a sentence, or with `print_line`: it stays on one line, because
+    half of a folded command must not run.
     """
     arguments = [str(word) for word in words]
     # After "--" a name that begins with "-" is no option.

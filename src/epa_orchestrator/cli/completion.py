@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from epa_orchestrator.cli.output import write
+from epa_orchestrator.cli.patterns import names_beginning
 from epa_orchestrator.natural import natural
+from epa_orchestrator.units import format_size
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
@@ -57,7 +61,7 @@ def completion(
       epa-orchestrator completion zsh > ~/.zfunc/_epa-orchestrator
       epa-orchestrator completion fish | source
     """
-    typer.echo(script(shell))
+    write(f"{script(shell)}\n")
 
 
 def script(shell: str) -> str:
@@ -69,17 +73,42 @@ def script(shell: str) -> str:
 
 def complete_services(ctx: typer.Context, incomplete: str) -> list[str]:
     """The services that hold something and whose names begin like this; nothing when no daemon answers."""
+    return _beginning(incomplete, _ask(ctx, _services))
+
+
+def complete_sizes(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The sizes of the hugepages of the daemon's machine; nothing when no daemon answers."""
+    return [size for size in _ask(ctx, _sizes) if size.startswith(incomplete)]
+
+
+def complete_interfaces(incomplete: str) -> list[str]:
+    """The network interfaces of this host that are devices."""
+    from epa_orchestrator import paths
+    from epa_orchestrator.hardware.devices import interfaces
+    from epa_orchestrator.hardware.sysfs import SysfsError, SysfsTree
+
+    try:
+        return _beginning(incomplete, interfaces(SysfsTree(paths.sysfs_root())))
+    except SysfsError:
+        return []
+
+
+def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
+    """The names that such a word means, those that do no harm in a shell."""
+    harmless = [name for name in names if _HARMLESS.fullmatch(name)]
+    return sorted(names_beginning(incomplete, harmless), key=natural)[:_MOST]
+
+
+def _ask(ctx: typer.Context, ask: Callable[[Client], Iterable[str]]) -> Iterable[str]:
+    """What a daemon answers; nothing when none does."""
     from epa_orchestrator import paths
     from epa_orchestrator.client import Client, DaemonError
 
     given = ctx.params.get("socket") or os.environ.get("EPA_SOCKET")
-    client = Client(Path(given) if given else paths.client_socket_path(), _PATIENCE)
     try:
-        names = _services(client)
+        return ask(Client(Path(given) if given else paths.client_socket_path(), _PATIENCE))
     except DaemonError:
-        return []
-    matching = [name for name in names if name.startswith(incomplete) and _HARMLESS.fullmatch(name)]
-    return sorted(matching, key=natural)[:_MOST]
+        return ()
 
 
 def complete_machines(incomplete: str) -> list[str]:
@@ -87,6 +116,11 @@ def complete_machines(incomplete: str) -> list[str]:
     from epa_orchestrator.cli.recordings import shipped_machines
 
     return [name for name in shipped_machines() if name.startswith(incomplete)]
+
+
+def _sizes(client: Client) -> list[str]:
+    nodes = client.memory_info().numa_hugepages.values()
+    return [format_size(size) for size in sorted({each.size for node in nodes for each in node.capacity})]
 
 
 def _services(client: Client) -> set[str]:

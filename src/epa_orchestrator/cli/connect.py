@@ -30,6 +30,8 @@ _Answer = TypeVar("_Answer")
 
 #: How long (seconds) a command that needs no daemon waits for one.
 _PATIENCE: Final = 3.0
+#: Sentences with more characters in common tell one fact.
+_LEAST_COMMON: Final = 20
 
 
 @contextmanager
@@ -76,11 +78,14 @@ def ask_if_possible(
 ) -> _Answer | None:
     """The daemon's answer; None where no daemon can give one: a note on stderr says why, and what happens `otherwise`.
 
-    `what` completes "cannot …".
+    A socket that was given means this daemon, and nothing takes its place. `what` completes "cannot …".
     """
     from epa_orchestrator.client import Unreachable
 
     with connect(socket) as client:
+        if socket is not None:
+            require_feature(client, feature, what)
+            return ask(client)
         try:
             if client.supports(feature):
                 return ask(client)
@@ -100,9 +105,18 @@ def _end_refused(client: Client, refusal: str) -> None:
     problem = _state_error(client)
     if problem is None:
         fail(refusal)
-    if refusal.startswith(problem):
-        fail(f"READ-ONLY: {refusal}", EXIT_READ_ONLY)
-    fail(f"{refusal}. READ-ONLY: {problem}", EXIT_READ_ONLY)
+    fail(read_only_sentence(refusal, problem), EXIT_READ_ONLY)
+
+
+def read_only_sentence(refusal: str, problem: str) -> str:
+    """A refusal, and why the daemon is read-only; what both tell is there once."""
+    if problem in refusal:
+        return f"READ-ONLY: {refusal}"
+    end, start = refusal.lower(), problem.lower()
+    for common in range(len(start), _LEAST_COMMON, -1):
+        if end.endswith(start[:common]):
+            return f"READ-ONLY: {refusal}{problem[common:]}"
+    return f"{refusal}. READ-ONLY: {problem}"
 
 
 def _state_error(client: Client) -> str | None:

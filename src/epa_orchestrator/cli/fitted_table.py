@@ -8,10 +8,10 @@ Where no terminal shows it, it has plain columns of any width, for other program
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from epa_orchestrator.cli.folding import fold, fold_sentence, pieces, width_of
+from epa_orchestrator.cli.folding import fold, fold_indented, fold_sentence, pieces, width_of
 from epa_orchestrator.errors import printable
 
 if TYPE_CHECKING:
@@ -61,6 +61,14 @@ class FittedTable:
         if end_section:
             self._ends.add(len(self.rows) - 1)
 
+    def changed(self, change: Callable[[str], str]) -> FittedTable:
+        """The table with every text changed, before widths are worked out."""
+        made = FittedTable(map(change, self.headings), change(self.title), map(change, self.notes))
+        made.optional = [*map(change, self.optional)]
+        made.rows = [[*map(change, row)] for row in self.rows]
+        made._ends = self._ends
+        return made
+
     def plain(self) -> str:
         """The table without lines around it, with a heading in capitals and one line for each record."""
         records = [[heading.upper() for heading in self.headings]]
@@ -84,7 +92,7 @@ class FittedTable:
             return
         yield self._drawn(options.max_width)
         for note in self.notes:
-            yield Text("\n".join(fold_sentence(printable(note), options.max_width)))
+            yield Text("\n".join(fold_indented(printable(note), options.max_width)))
 
     def _fitting(self, width: int) -> FittedTable:
         """The table without as many optional columns as have to go for one row for each record; self if none helps."""

@@ -10,11 +10,15 @@ from typing import Final
 
 #: A place inside a word where a line may end: after a comma of a CPU list.
 _AFTER_COMMA: Final = re.compile(r"(?<=[0-9],)(?=[0-9])")
+#: A word after what is between it and the word before.
+_WORD: Final = re.compile(r"(\s*)(\S+)")
 _NUMBER: Final = re.compile(r"\(?[0-9]+")
 #: A name that is too long for a line is broken after one of these if it can be.
 _JOINTS: Final = "-_./:@"
 #: The further indentation of a line that goes on.
 _HANGING: Final = "  "
+#: A command at the end of a sentence. Half of it must not run, so it is never folded.
+_COMMAND: Final = re.compile(r"(?<=: )epa-orchestrator .*")
 #: Words that stay with the number after them, as in "4 against 8".
 _JOINING: Final = ("against", "of", "x")
 
@@ -29,9 +33,11 @@ def width_of(text: str) -> int:
 
 
 def pieces(text: str) -> list[tuple[str, str]]:
-    """The parts of a text that stay whole, each with what is between it and the part before: a blank or nothing."""
+    """The parts of a text that stay whole, each with what is between it and the part before: blanks or nothing."""
     return [
-        ("" if inner else " ", piece) for word in text.split() for inner, piece in enumerate(_AFTER_COMMA.split(word))
+        ("" if inner else gap if gap.strip(" ") == "" else " ", piece)
+        for gap, word in _WORD.findall(text)
+        for inner, piece in enumerate(_AFTER_COMMA.split(word))
     ]
 
 
@@ -41,31 +47,38 @@ def fold(text: str, width: int) -> list[str]:
 
 
 def fold_indented(text: str, width: int) -> list[str]:
-    """A line of text as a sentence: its indentation stays, and its further lines are indented more."""
+    """A line of text as a sentence: its indentation stays, and its further lines are indented more.
+
+    A command at its end gets a line of its own, of any width.
+    """
+    if width_of(text) <= width:
+        return [text]
     indent = text[: len(text) - len(text.lstrip(" "))]
-    hanging = f"{indent}{_HANGING}" if indent else ""
+    hanging = f"{indent}{_HANGING}"
+    if command := _COMMAND.search(text):
+        return [*fold_indented(text[: command.start()].rstrip(), width), f"{hanging}{command[0]}"]
     if width_of(hanging) > width // 2:
         return fold_sentence(text, width)
-    lines = fold_sentence(text, width - width_of(hanging))
+    lines = fold_sentence(text, width - width_of(hanging), width - width_of(indent))
     return [f"{hanging if number else indent}{line}" for number, line in enumerate(lines)]
 
 
-def fold_sentence(text: str, width: int) -> list[str]:
-    """The same for a sentence, where a number and its noun also stay on one line."""
+def fold_sentence(text: str, width: int, first: int | None = None) -> list[str]:
+    """The same for a sentence, where a number and its noun also stay on one line; `first` is the first line's width."""
     joined: list[tuple[str, str]] = []
     for gap, piece in pieces(text):
         last = joined[-1][1].rpartition(" ")[2] if joined else ""
         stays = gap and (_NUMBER.fullmatch(last) or (last in _JOINING and piece[:1].isdecimal()))
         if stays and width_of(joined[-1][1]) + width_of(piece) < width // 2:
-            joined[-1] = joined[-1][0], f"{joined[-1][1]} {piece}"
+            joined[-1] = joined[-1][0], f"{joined[-1][1]}{gap}{piece}"
         else:
             joined.append((gap, piece))
-    return _fill(joined, max(width, 1))
+    return _fill(joined, max(width, 1), first)
 
 
-def _fill(parts: list[tuple[str, str]], width: int) -> list[str]:
+def _fill(parts: list[tuple[str, str]], width: int, first: int | None = None) -> list[str]:
     lines = [""]
-    room = width
+    room = first or width
     for gap, piece in parts:
         before = gap if lines[-1] else ""
         needed = width_of(piece)

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from epa_orchestrator import paths
-from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import ask_if_possible, connect, require_feature, without_daemon
 from epa_orchestrator.cli.options import (
@@ -27,7 +25,8 @@ from epa_orchestrator.cli.options import (
     whole_number,
     within,
 )
-from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.cli.output import Misuse, end_if_read_only, print_json, print_line, say, warn, write
+from epa_orchestrator.cli.past import MOST_ASKED, Search, ask_after, ask_daemon, last_id, read_database
 from epa_orchestrator.cli.times import parse_time
 from epa_orchestrator.nearest import did_you_mean
 
@@ -41,8 +40,6 @@ _FOLLOW_EVERY: Final = 5.0
 _TABLE_WIDTH: Final = 120
 #: What an older daemon cannot do, after "cannot".
 _WHAT: Final = "show the history"
-#: The most changes in one answer of the daemon (protocol/readings.py).
-_MOST_ASKED: Final = 1000
 
 
 def _check_time(text: str | None) -> str | None:
@@ -58,17 +55,15 @@ def history(
     service: Annotated[
         str | None,
         typer.Argument(
-            metavar="SERVICE",
-            help="Show the changes of this service only.",
+            metavar="NAME",
+            help="Show only changes of the service with this name, or if there is none, of those like 'vm-*'.",
             callback=check_service,
             autocompletion=complete_services,
         ),
     ] = None,
     of_service: Annotated[
         str | None,
-        typer.Option(
-            "--service", help="The same as SERVICE.", callback=check_service, autocompletion=complete_services
-        ),
+        typer.Option("--service", help="The same as NAME.", callback=check_service, autocompletion=complete_services),
     ] = None,
     cpu: Annotated[
         int | None,
@@ -113,18 +108,19 @@ def history(
     """Show the changes to claims and hugepage records.
 
     The newest one comes last. It asks the running daemon. Where none answers, or with --machine, it reads the state
-    database, which takes the permission to read that file.
+    database, which takes the permission to read that file. With --socket it asks this daemon only.
 
     A name in quotes is what the process that asked calls itself; snaps and units are what the kernel says.
 
     Examples:
       epa-orchestrator history
       epa-orchestrator history vm-1 --since yesterday -o wide
+      epa-orchestrator history 'vm-*'
       epa-orchestrator history --cpu 5 --since '2h ago'
       epa-orchestrator history --follow
     """
     if service is not None and of_service not in (None, service):
-        raise Misuse(f"SERVICE '{service}' and --service '{of_service}' contradict each other: give one of them")
+        raise Misuse(f"NAME '{service}' and --service '{of_service}' contradict each other: give one of them")
     if json_ and output == "wide":
         raise Misuse("--json does not go with -o wide: leave one of them out")
     if follow and machine is not None:
@@ -133,21 +129,22 @@ def history(
         raise Misuse("--follow does not go with --until: it shows changes until it is interrupted")
     filters = _filters(service or of_service, cpu, since, until)
     output = "json" if json_ else output
-    answer = None if machine is not None else _ask(socket, {**filters, "limit": min(limit, _MOST_ASKED)}, follow=follow)
-    if answer is None:
+    asked = None if machine is not None else _ask(socket, filters, limit, follow=follow)
+    if asked is None:
         with without_daemon():
-            events = _read(filters, limit, machine)
+            events = read_database(filters, limit, machine)
             _show(events, output)
-            if not events and output != "json":
-                _say_empty(filters["service_name"], _read({}, _MOST_ASKED, machine))
+            if not events:
+                _say_empty(filters["service_name"], read_database({}, MOST_ASKED, machine))
         return
-    if limit > _MOST_ASKED and answer.more:
-        say(f"note: the daemon shows at most {_MOST_ASKED} changes at once", err=True)
+    search, answer = asked
+    if limit > MOST_ASKED and answer.more:
+        say(f"note: the daemon shows at most {MOST_ASKED} changes at once", err=True)
     if follow:
-        _follow(socket, filters, answer, output)
+        _follow(socket, search, answer, output)
         return
     if not answer.events:
-        _explain_empty(socket, filters, as_json=output == "json")
+        _explain_empty(socket, filters)
     _show(answer.events, output)
     warn(answer.warnings)
     end_if_read_only(answer.state_error)
@@ -161,23 +158,24 @@ def _filters(service: str | None, cpu: int | None, since: str | None, until: str
     return {"service_name": service, "cpu": cpu, **times}
 
 
-def _ask(socket: Path | None, request: dict[str, Any], *, follow: bool) -> HistoryAnswer | None:
+def _ask(
+    socket: Path | None, filters: dict[str, Any], limit: int, *, follow: bool
+) -> tuple[Search, HistoryAnswer] | None:
     """The daemon's answer; None, and a note on stderr, where no daemon can give one."""
     if follow:
         with connect(socket) as client:
             require_feature(client, "get-history", _WHAT)
-            return client.history(**request)
+            return ask_daemon(client, filters, limit)
     otherwise = "This is read from the state database"
-    return ask_if_possible(socket, "get-history", _WHAT, lambda client: client.history(**request), otherwise)
+    return ask_if_possible(socket, "get-history", _WHAT, lambda client: ask_daemon(client, filters, limit), otherwise)
 
 
-def _explain_empty(socket: Path | None, filters: dict[str, Any], *, as_json: bool) -> None:
-    """End the command if the host does not have the CPU; otherwise say, for people, that no change was found."""
+def _explain_empty(socket: Path | None, filters: dict[str, Any]) -> None:
+    """End the command if the host does not have the CPU; otherwise say that no change was found."""
     with connect(socket) as client:
         if filters["cpu"] is not None and client.supports("get-claim"):
             client.claim(None, filters["cpu"])  # refused for a CPU that the host does not have
-        if not as_json:
-            _say_empty(filters["service_name"], client.history(limit=_MOST_ASKED).events)
+        _say_empty(filters["service_name"], client.history(limit=MOST_ASKED).events)
 
 
 def _say_empty(service: str | None, newest: Iterable[HistoryEvent]) -> None:
@@ -188,36 +186,6 @@ def _say_empty(service: str | None, newest: Iterable[HistoryEvent]) -> None:
         return
     hint = did_you_mean(service, names) or "; 'epa-orchestrator list' shows which services hold CPUs"
     say(f"no change of service '{service}' matches{hint}", err=True)
-
-
-def _read(filters: dict[str, Any], limit: int, machine: str | None) -> list[HistoryEvent]:
-    """The events in the database of this host, or of a recorded machine."""
-    from epa_orchestrator.protocol.history import HistoryEvent
-    from epa_orchestrator.state import database_files
-    from epa_orchestrator.state.errors import StateError
-    from epa_orchestrator.state.reading import Wanted, read_events
-
-    path = paths.state_directory(None if machine is None else Path(machine).stem) / database_files.FILE_NAME
-    wanted = Wanted(*(filters.get(name) for name in ("service_name", "cpu", "since", "until")))
-    if not database_files.exists(path):
-        _fail_without_database(path, machine)
-    try:
-        events = read_events(path, limit, wanted)
-    except StateError as error:
-        fail(f"The state database {path} {error}")
-    return [HistoryEvent.model_construct(None, **event.document()) for event in events]
-
-
-def _fail_without_database(path: Path, machine: str | None) -> None:
-    if machine is not None:
-        fail(
-            f"There is no history of the recorded machine '{machine}', because the state database {path} does not"
-            f" exist. To create it, run: {command_text('serve', options=('--machine', machine))}"
-        )
-    fail(
-        f"There is no history, because the state database {path} does not exist: a daemon creates it at its first"
-        " start. If the daemon serves a recorded machine, add --machine NAME"
-    )
 
 
 def _show(events: list[HistoryEvent], output: str | None) -> None:
@@ -244,19 +212,19 @@ def _show_table(events: list[HistoryEvent]) -> None:
         show(changes.short_table(events))
     else:
         for line in changes.short_lines(events, width):
-            say(line)
+            print_line(line)
 
 
-def _follow(socket: Path | None, filters: dict[str, Any], answer: HistoryAnswer, output: str | None) -> None:
+def _follow(socket: Path | None, search: Search, answer: HistoryAnswer, output: str | None) -> None:
     """Print each change as one line or document, until interrupted."""
     from epa_orchestrator.cli.watching import answers
 
     _print_each(answer.events, output)
-    seen = _last_id(answer)
+    seen = last_id(answer)
 
     def news() -> list[HistoryEvent]:
         nonlocal seen
-        events, seen = _news(client, filters, seen)
+        events, seen = _news(client, search, seen)
         return events
 
     try:
@@ -267,7 +235,7 @@ def _follow(socket: Path | None, filters: dict[str, Any], answer: HistoryAnswer,
         raise typer.Exit from None
 
 
-def _news(client: Client, filters: dict[str, Any], seen: int) -> tuple[list[HistoryEvent], int]:
+def _news(client: Client, search: Search, seen: int) -> tuple[list[HistoryEvent], int]:
     """The changes after an event, and the newest event, so that no search begins before it again.
 
     A refusal, such as of a busy daemon, is a note on stderr, unless the daemon is read-only: then it is there to stay.
@@ -276,10 +244,10 @@ def _news(client: Client, filters: dict[str, Any], seen: int) -> tuple[list[Hist
 
     require_feature(client, "get-history", _WHAT)
     try:
-        newest = _last_id(client.history(limit=1))
+        newest = last_id(client.history(limit=1))
         if newest < seen:  # the daemon that has restarted has another history
             seen = 0
-        events = [*_after(client, filters, seen)]
+        events = [*ask_after(client, search, seen)]
     except RefusedByDaemon as error:
         if client.list_allocations().state_error is not None:
             raise
@@ -288,28 +256,14 @@ def _news(client: Client, filters: dict[str, Any], seen: int) -> tuple[list[Hist
     return events, max([seen, newest, *(event.id or 0 for event in events)])
 
 
-def _after(client: Client, filters: dict[str, Any], seen: int) -> Iterator[HistoryEvent]:
-    """All changes after an event, the oldest first."""
-    more = True
-    while more:
-        answer = client.history(**filters, after=seen, limit=_MOST_ASKED)
-        yield from answer.events
-        more = answer.more and _last_id(answer) > seen
-        seen = max(seen, _last_id(answer))
-
-
-def _last_id(answer: HistoryAnswer) -> int:
-    return max((event.id or 0 for event in answer.events), default=0)
-
-
 def _print_each(events: Iterable[HistoryEvent], output: str | None) -> None:
     from epa_orchestrator.cli import changes
     from epa_orchestrator.cli.show import show
 
     for event in events:
         if output == "json":
-            typer.echo(json.dumps(event.document()))
+            write(f"{json.dumps(event.document())}\n")
         elif output == "wide":
             show(*changes.detailed(event))
         else:
-            show(changes.line(event))
+            say(changes.line(event))

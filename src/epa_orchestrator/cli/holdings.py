@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from epa_orchestrator.cli.patterns import names_meant
 from epa_orchestrator.cli.places import Place, Places
 from epa_orchestrator.cpuset import CpuSet, lowest, union
 from epa_orchestrator.natural import natural
@@ -105,13 +106,13 @@ def totals(listing: Listing, held: Iterable[Holding]) -> Totals:
 def select(
     held: Iterable[Holding], pattern: str | None = None, cpu: int | None = None, node: int | None = None
 ) -> list[Holding]:
-    """The claims of services with such names, which hold or withhold this CPU, and have CPUs in this NUMA node."""
-    from fnmatch import fnmatchcase
-
+    """The claims that hold or withhold this CPU, and have CPUs in this NUMA node; `pattern` is a name or a pattern."""
+    held = list(held)
+    meant = None if pattern is None else {*names_meant(pattern, [each.service for each in held])}
     return [
         each
         for each in held
-        if (pattern is None or fnmatchcase(each.service, pattern))
+        if (meant is None or each.service in meant)
         and (cpu is None or cpu in each.cpus or cpu in each.withheld)
         and (node is None or (each.place is not None and node in each.place.nodes))
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from epa_orchestrator.cli.completion import complete_services
+from epa_orchestrator.cli.completion import complete_services, complete_sizes
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import (
     MOST,
@@ -20,7 +20,7 @@ from epa_orchestrator.cli.options import (
     quote,
     whole_number,
 )
-from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, note_change, print_json, say, warn
 from epa_orchestrator.units import count_of, format_size, parse_size
 
 if TYPE_CHECKING:
@@ -70,6 +70,7 @@ def hugepages(
             metavar="SIZE",
             help="The size of a page, such as 2M, 1G or a number of KiB; 2M for a record unless given.",
             callback=_check_size,
+            autocompletion=complete_sizes,
         ),
     ] = None,
     count: Annotated[
@@ -110,12 +111,13 @@ def hugepages(
         record = _set if in_kib else _set_as_written
         answer = record(client, service, _NODE if node is None else node, size_kb or _SIZE_KB, count)
     warn(answer.warnings)
+    pages = _pages(answer.size_kb, answer.node_id)
+    done = f"{answer.message} ({pages})" if count == -1 else f"recorded {count_of(count, 'hugepage')} of {pages}"
+    note_change(done)
     if json_:
         print_json(answer.model_dump())
-    elif count == -1:
-        say(f"{answer.message} ({_pages(answer.size_kb, answer.node_id)})")
     else:
-        say(f"recorded {count_of(count, 'hugepage')} of {_pages(answer.size_kb, answer.node_id)}")
+        say(done)
 
 
 def _set(client: Client, service: str, node: int, size_kb: int, count: int) -> HugepagesAnswer:

@@ -14,7 +14,16 @@ from epa_orchestrator.cli import watching
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, choice, pools, whole_number
-from epa_orchestrator.cli.output import EXIT_UNREACHABLE, Misuse, end_if_read_only, fail, print_json, say
+from epa_orchestrator.cli.output import (
+    EXIT_UNREACHABLE,
+    Misuse,
+    end_if_read_only,
+    fail,
+    print_json,
+    print_line,
+    say,
+    write,
+)
 from epa_orchestrator.cli.watching import WatchOption
 from epa_orchestrator.nearest import did_you_mean
 
@@ -58,7 +67,7 @@ def list_claims(
         str | None,
         typer.Argument(
             metavar="NAME",
-            help="Show only services with this name, or with names like a pattern such as 'vm-*'.",
+            help="Show only the service with this name, or if there is none, those with names like 'vm-*'.",
             autocompletion=complete_services,
         ),
     ] = None,
@@ -155,13 +164,12 @@ def _say_the_rest(
     """Say that no claim matches; but with a pattern first what such services hold that have no CPUs."""
     hint, records = None, dict[str, str]()
     if pattern is not None:
-        from fnmatch import fnmatchcase
-
         from epa_orchestrator.cli.hugepage_records import only_hugepages
+        from epa_orchestrator.cli.patterns import names_meant
 
         with_cpus = {claim.service_name for listing in every for claim in listing.allocations}
         others = only_hugepages(client.memory_info(), with_cpus)
-        records = {name: text for name, text in others.items() if fnmatchcase(name, pattern)}
+        records = {name: others[name] for name in names_meant(pattern, [*with_cpus, *others]) if name in others}
         hint = did_you_mean(pattern, [*(each.service for each in held), *others])
     for name, text in records.items():
         say(f"'{name}' holds hugepages only: {text}", err=True)
@@ -180,11 +188,11 @@ def _print(
             print_json(listing.model_copy(update={"allocations": claims}).model_dump(exclude_none=True))
         case "name":
             for name in dict.fromkeys(each.service for each in shown):
-                say(name)
+                print_line(name)
         case "csv":
             from epa_orchestrator.cli.claims_table import csv
 
-            typer.echo(csv(shown), nl=False)
+            write(csv(shown))
         case _:
             _print_table(listings, shown, held, wide=output == "wide")
 

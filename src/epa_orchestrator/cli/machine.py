@@ -33,7 +33,7 @@ def machine(
     """Show the CPUs, NUMA nodes and hugepages of the machine.
 
     It asks the daemon which machine it serves. If none answers, or with --machine or --record, it reads the machine
-    itself.
+    itself. With --socket it asks this daemon only.
 
     Examples:
       epa-orchestrator machine

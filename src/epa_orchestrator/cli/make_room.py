@@ -15,7 +15,7 @@ import typer
 
 from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.connect import connect
-from epa_orchestrator.cli.output import say
+from epa_orchestrator.cli.output import print_line, say
 from epa_orchestrator.units import named_cpus
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def show_room(found: MakeRoom) -> None:
         show(f"The request would take {named_cpus(cpus)} from '{service}'")
     show(_GUESTS)
     for request in found.requests:
-        say(f"  {command(request)}")
+        print_line(f"  {command(request)}")
 
 
 def command(request: RoomRequest) -> str:
@@ -95,11 +95,11 @@ def command(request: RoomRequest) -> str:
 def _command(name: str, fields: Mapping[str, Any], *more: str) -> str:
     """A command with the fields of a request."""
     service, count = fields["service_name"], fields.get("num_of_cores")
-    words = [service] if count in (None, 0, -1) else [service, count]
+    counts = [] if count in (None, 0, -1) else [count]
     options: list[object] = ["--default-size"] if count == 0 else []
     for field in _OPTIONS:
         if fields.get(field) is not None:
             options += [f"--{field.replace('_', '-')}", fields[field]]
     if fields.get("pool", "isolated") != "isolated":
         options += ["--pool", fields["pool"]]
-    return command_text(name, *words, options=[*options, *more])
+    return command_text(name, service, *counts, options=[*options, *more])

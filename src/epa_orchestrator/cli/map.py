@@ -16,7 +16,8 @@ import typer
 
 from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.options import JsonOption, SocketOption, whole_number, within
-from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
+from epa_orchestrator.cli.output import Misuse, end_if_read_only, print_json, say, warn
+from epa_orchestrator.cli.recordings import is_stdout, write_file
 from epa_orchestrator.cli.watching import WatchOption, answers
 
 if TYPE_CHECKING:
@@ -105,14 +106,9 @@ def _write_svg(path: Path, picture: Picture, width: int | None) -> None:
     from epa_orchestrator.picture import svg
 
     text = svg.draw(picture, width or svg.WIDTH)
-    if str(path) == "-":
-        typer.echo(text, nl=False)
-        return
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        fail(f"The picture cannot be written to {path}: {error.strerror}")
-    say(f"wrote {path}", err=True)
+    write_file(path, text)
+    if not is_stdout(path):
+        say(f"wrote {path}", err=True)
 
 
 def _print(console: Console, picture: Picture, width: int | None, most: int | None = None) -> None:

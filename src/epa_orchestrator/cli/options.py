@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final, get_args
 
 import typer
 
-from epa_orchestrator.cli.completion import complete_machines, complete_services
+from epa_orchestrator.cli.completion import complete_interfaces, complete_machines, complete_services
 from epa_orchestrator.errors import printable
 from epa_orchestrator.names import MAX_NAME_LENGTH, PoolName, PreemptionPolicy
 from epa_orchestrator.nearest import did_you_mean
@@ -178,7 +178,11 @@ UncoreCacheAlignmentOption = Annotated[
 ]
 NearOption = Annotated[
     str | None,
-    typer.Option(help="Prefer CPUs near a NUMA node, a PCI address or a network interface.", callback=_check_near),
+    typer.Option(
+        help="Prefer CPUs near a NUMA node, a PCI address or a network interface.",
+        callback=_check_near,
+        autocompletion=complete_interfaces,
+    ),
 ]
 PoolOption = Annotated[str, choice(pools, "--pool", help="The pool: isolated or general.")]
 SocketOption = Annotated[

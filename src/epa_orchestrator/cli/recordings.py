@@ -9,10 +9,9 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import typer
-
 from epa_orchestrator import __version__, paths
-from epa_orchestrator.cli.output import fail
+from epa_orchestrator.cli.output import fail, write
+from epa_orchestrator.cli.streams import end_output
 from epa_orchestrator.natural import natural
 
 if TYPE_CHECKING:
@@ -24,6 +23,11 @@ _SHIPPED: Final = Path(__file__).parents[1] / "machines"
 def shipped_machines() -> list[str]:
     """The names of the recordings that ship."""
     return sorted((file.stem for file in _SHIPPED.glob("*.json")), key=natural)
+
+
+def read_shipped(name: str) -> str:
+    """The text of a recording that ships."""
+    return (_SHIPPED / f"{name}.json").read_text(encoding="utf-8")
 
 
 def open_machine(machine: str | None) -> tuple[Sysfs, str]:
@@ -59,12 +63,14 @@ def is_stdout(path: Path | None) -> bool:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Write a recording or a report; an error says where the snap may write. `-` is stdout."""
+    """Write a recording, a report or a picture; an error says where the snap may write. `-` is stdout."""
     if is_stdout(path):
-        typer.echo(text, nl=False)
+        write(text)
         return
     try:
         path.write_text(text, encoding="utf-8")
+    except BrokenPipeError as error:  # the path is a pipe's
+        end_output(error)
     except OSError as error:
         hint = ""
         if paths.in_snap():

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
+from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect
 from epa_orchestrator.cli.options import (
@@ -22,7 +23,7 @@ from epa_orchestrator.cli.options import (
     pools,
     whole_number,
 )
-from epa_orchestrator.cli.output import fail, fail_if_read_only, print_json, say, warn
+from epa_orchestrator.cli.output import fail, fail_if_read_only, note_change, print_json, say, warn
 from epa_orchestrator.nearest import did_you_mean
 from epa_orchestrator.units import format_size, named_cpus
 
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
     from epa_orchestrator.client import Client
     from epa_orchestrator.protocol.answers import Allocation
 
-_REMOVAL: Final = "'epa-orchestrator hugepages SERVICE --node NODE --size SIZE --count -1' removes a record"
+
+class Record(NamedTuple):
+    """So many hugepages of a size on a NUMA node, recorded for a service."""
+
+    node: int
+    size: str
+    pages: int
 
 
 def release(
@@ -76,6 +83,7 @@ def release(
                     f"Nothing was released: service '{service}' holds {named_cpus(claim.allocated_cores)}, but none in"
                     f" NUMA node {numa_node}"
                 )
+        note_change(f"'{service}' released CPUs")
         kept = _kept(client, service)
     warn(answer.warnings)
     if json_:
@@ -83,7 +91,7 @@ def release(
     else:
         say(f"released ({answer.remaining_available_cpus} of {answer.total_available_cpus} free)")
     if kept:
-        say(f"note: '{service}' keeps its recorded hugepages ({', '.join(kept)}): {_REMOVAL}", err=True)
+        say(f"note: '{service}' keeps its {_described(service, kept)}", err=True)
 
 
 def _claims(client: Client, pool: str | None) -> list[Allocation]:
@@ -108,14 +116,14 @@ def _instead(client: Client, service: str, claims: list[Allocation], pool: str |
     if elsewhere := _find(claims, service):
         return f" in pool {pool}, but {named_cpus(elsewhere.allocated_cores)} in pool {elsewhere.pool}"
     if records := _hugepage_records(client, service):
-        return f", but has recorded hugepages ({', '.join(records)}): {_REMOVAL}"
+        return f", but has {_described(service, records)}"
     if not claims:
         return ", and no other service does"
     meant = did_you_mean(service, [claim.service_name for claim in claims])
     return meant or "; 'epa-orchestrator list' shows which services do"
 
 
-def _kept(client: Client, service: str) -> list[str]:
+def _kept(client: Client, service: str) -> list[Record]:
     """The hugepage records that stay after a release; none if the daemon cannot tell any longer."""
     from epa_orchestrator.client import DaemonError
 
@@ -125,12 +133,21 @@ def _kept(client: Client, service: str) -> list[str]:
         return []
 
 
-def _hugepage_records(client: Client, service: str) -> list[str]:
+def _described(service: str, records: list[Record]) -> str:
+    """The records, and the command that removes the first of them, as the end of a sentence."""
+    named = ", ".join(f"{each.pages} x {each.size} on NUMA node {each.node}" for each in records)
+    first = ("--node", records[0].node, "--size", records[0].size, "--count", -1)
+    which = "them" if len(records) == 1 else "the first of them"
+    removal = command_text("hugepages", service, options=first)
+    return f"recorded hugepages ({named}). To remove {which}, run: {removal}"
+
+
+def _hugepage_records(client: Client, service: str) -> list[Record]:
     """The hugepages that are recorded for the service."""
     from epa_orchestrator.client import is_same_name
 
     return [
-        f"{count} x {format_size(int(size))} on {node}"
+        Record(int(node.removeprefix("node")), format_size(int(size)), count)
         for node, pages in client.memory_info().numa_hugepages.items()
         for name, counts in pages.allocations.items()
         if is_same_name(name, service)

@@ -14,7 +14,7 @@ import typer
 from epa_orchestrator import paths
 from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.options import MachineOption, SocketOption
-from epa_orchestrator.cli.output import end_if_read_only, say
+from epa_orchestrator.cli.output import end_if_read_only, say, write
 from epa_orchestrator.cli.recordings import is_stdout, open_machine, write_file
 
 
@@ -29,7 +29,8 @@ def report(
     """Print what a bug report needs, as one JSON document.
 
     It has versions, options, claims, hugepages, history and a recording of the machine. It has no secrets and no host
-    name, and says what could not be read.
+    name, and says what could not be read. If the daemon serves a recorded machine that does not ship, give it with
+    --machine.
 
     Examples:
       epa-orchestrator report
@@ -46,17 +47,19 @@ def report(
         client=Client(socket or paths.client_socket_path()),
         sysfs=sysfs,
         settings_file=paths.settings_file(),
-        database=paths.state_directory(None if machine is None else name) / FILE_NAME,
+        # The database of this host is that of another daemon than the one at a socket that was given.
+        database=None if socket else paths.state_directory(None if machine is None else name) / FILE_NAME,
         snap_revision=paths.snap_revision(),
+        own_machine=machine is None,
     )
     document = build_report(sources)
     text = json.dumps(document, indent=1)
     if file is None or is_stdout(file):
-        typer.echo(text)
+        write(f"{text}\n")
     else:
         write_file(file, text + "\n")
         serve = command_text("serve", options=("--machine", file))
         say(f"reported to {file}; its machine can be served with: {serve}", err=True)
-    for sentence in missing_parts(document):
+    for sentence in (*document["notes"], *missing_parts(document)):
         say(sentence, err=True)
     end_if_read_only(document.get("pools", {}).get("isolated", {}).get("state_error"))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from epa_orchestrator import __version__
+from epa_orchestrator.cli.reported_machine import compare_machines
 from epa_orchestrator.errors import EpaError, printable
 from epa_orchestrator.hardware.sysfs import REPORT_FORMAT, Sysfs
 from epa_orchestrator.protocol.fields import VERSION
@@ -46,18 +47,23 @@ _DEPENDENCIES: Final = ("pydantic", "typer", "rich", "prometheus-client")
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a report comes from. Without a `revision` the snap is not installed, or cannot be seen."""
+    """Where a report comes from.
+
+    Without a `revision` the snap is not installed, or cannot be seen. Without a `database` only the daemon tells the
+    history. `sysfs` is this host's `own_machine`, or the one that a person named.
+    """
 
     client: Client
     sysfs: Sysfs
     settings_file: Path | None
-    database: Path
+    database: Path | None
     snap_revision: str | None = None
+    own_machine: bool = True
 
 
 def build_report(sources: Sources) -> dict[str, Any]:
     """The report. A part that cannot be collected is in `missing`, with the reason."""
-    report: dict[str, Any] = {"format": REPORT_FORMAT, "summary": [], "missing": {}}
+    report: dict[str, Any] = {"format": REPORT_FORMAT, "summary": [], "notes": [], "missing": {}}
     missing: dict[str, str] = report["missing"]
     parts: dict[str, Callable[[], object]] = {
         "created": lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -72,6 +78,7 @@ def build_report(sources: Sources) -> dict[str, Any]:
     }
     for name, collect in parts.items():
         _add(report, name, collect)
+    compare_machines(report, own_machine=sources.own_machine)
     report["summary"] = _summary(report)
     return report
 
@@ -103,7 +110,7 @@ def _summary(report: dict[str, Any]) -> list[str]:
     listings = report.get("pools", {}).values()
     lines += dict.fromkeys(warning for listing in listings for warning in listing.get("warnings", ()))
     lines += dict.fromkeys(f"READ-ONLY: {problem}" for each in listings if (problem := each.get("state_error")))
-    return lines + missing_parts(report)
+    return lines + report["notes"] + missing_parts(report)
 
 
 def missing_parts(report: dict[str, Any]) -> list[str]:
@@ -153,23 +160,27 @@ def _pools(client: Client) -> dict[str, object]:
 
 def _history(sources: Sources) -> list[Any]:
     """The newest events that fit, oldest first: the daemon's, or those in the database if this user may read it."""
-    events = _asked_history(sources.client)
-    if events is None:
+    try:
+        events = _asked_history(sources.client)
+    except EpaError:
+        if sources.database is None:
+            raise
         events = _stored_history(sources.database)
     while len(json.dumps(events)) > _MOST_HISTORY_BYTES:
         events = events[len(events) // 2 + 1 :]
     return events
 
 
-def _asked_history(client: Client) -> list[Any] | None:
-    """The daemon's answer as it is; None if none answers, or one that does not know the action."""
-    from epa_orchestrator.client import DaemonError
+def _asked_history(client: Client) -> list[Any]:
+    """The daemon's answer as it is.
 
-    try:
-        events = client.ask({"version": VERSION, "action": "get_history", "limit": _MOST_EVENTS}).get("events")
-    except DaemonError:
-        return None
-    return cast("list[Any]", events) if isinstance(events, list) else None
+    Raises EpaError if none answers, or one that does not know the action.
+    """
+    answer = client.ask({"version": VERSION, "action": "get_history", "limit": _MOST_EVENTS})
+    events = answer.get("events")
+    if not isinstance(events, list):
+        raise EpaError(f"The daemon does not tell it: {answer.get('error')}")
+    return cast("list[Any]", events)
 
 
 def _stored_history(database: Path) -> list[Any]:

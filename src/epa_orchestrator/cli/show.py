@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.folding import fold_indented
+from epa_orchestrator.cli.output import encodable, for_stream
 from epa_orchestrator.errors import printable
 
 if TYPE_CHECKING:
@@ -29,20 +30,25 @@ FOLD: Final = "EPA_FOLD"
 
 def show(*parts: FittedTable | str) -> None:
     """Print tables and lines on stdout. Rich is loaded only for people."""
-    if sys.stdout.isatty():
-        screen = console()
-        for part in parts:
-            screen.print(part if isinstance(part, FittedTable) else folded(part, screen.width))
-        return
-    if width_for_people() is not None:
+    on_terminal = sys.stdout.isatty()
+    if not on_terminal and width_for_people() is not None:
         sys.stdout.write(f"{plain(*parts)}\n")
+        sys.stdout.flush()
         return
-    tables_before = False
+    screen = console() if on_terminal else None
+    table_before = False
     for part in parts:
-        if tables_before:
+        if table_before and not on_terminal:
             sys.stdout.write("\n")
-        tables_before = isinstance(part, FittedTable)
-        sys.stdout.write(f"{part.plain() if isinstance(part, FittedTable) else printable(part)}\n")
+        table_before = isinstance(part, FittedTable)
+        if not isinstance(part, FittedTable):
+            sys.stdout.write(f"{for_stream(part, sys.stdout)}\n")
+            continue
+        table = part.changed(lambda text: encodable(text, sys.stdout))
+        if screen is not None:
+            screen.print(table)
+        else:
+            sys.stdout.write(f"{table.plain()}\n")
     sys.stdout.flush()
 
 
@@ -93,5 +99,5 @@ def plain(*parts: FittedTable | str) -> str:
 
 
 def folded(sentence: str, width: int) -> str:
-    """A sentence as lines of a terminal; an indented one stays indented."""
+    """A sentence as lines of this width; an indented one stays indented."""
     return "\n".join(fold_indented(printable(sentence), width))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
+from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.holdings import Holding, Totals, holdings, ordered, totals
 from epa_orchestrator.cli.hugepage_records import only_hugepages
@@ -90,9 +91,11 @@ def problems(found: Status) -> list[str]:
     if lost:
         cpus = ", ".join(f"{each.unavailable} of '{each.service}'" for each in lost[:_MOST_NAMED])
         more = f" and those of {count_of(len(lost) - _MOST_NAMED, 'more service')}" if len(lost) > _MOST_NAMED else ""
+        services = "the service" if len(lost) == 1 else "the services"
+        release = command_text("release", lost[0].service if len(lost) == 1 else "SERVICE")
         sentences.append(
-            f"claimed CPUs are offline or no longer in their pool: {cpus}{more}. Bring them back, or restart the"
-            " services after 'epa-orchestrator release SERVICE'"
+            f"claimed CPUs are offline or no longer in their pool: {cpus}{more}. Bring them back, or restart"
+            f" {services} after this command: {release}"
         )
     return sentences
 

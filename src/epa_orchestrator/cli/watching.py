@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import typer
 
 from epa_orchestrator.cli.connect import require_feature
-from epa_orchestrator.cli.output import say
+from epa_orchestrator.cli.output import say, write
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client, Watch
@@ -49,9 +49,9 @@ def watch(client: Client, draw: Callable[[], object]) -> None:
     def show() -> Iterator[None]:
         for _ in _changes(client):
             if in_place:
-                typer.echo(_CLEAR, nl=False)
+                write(_CLEAR)
             elif next(times):
-                typer.echo()
+                write("\n")
             draw()
             if in_place:
                 say("Shown again at each change. Ctrl-C ends.", err=True)
@@ -72,7 +72,7 @@ def watch_as_json(client: Client, pool: str = "isolated") -> None:
         _require_watch(client)
         with client.watch(pool) as changes:
             for _ in changes:
-                typer.echo(json.dumps(changes.document))
+                write(f"{json.dumps(changes.document)}\n")
                 yield
 
     with suppress(KeyboardInterrupt):

@@ -60,6 +60,12 @@ def node_of_device(sysfs: Sysfs, machine: Machine, name: str) -> int:
     raise DeviceError(f"near={name}: the kernel does not know its NUMA node (it reports {text}): name the node instead")
 
 
+def interfaces(sysfs: Sysfs) -> list[str]:
+    """The network interfaces that are devices, by their names; none where they cannot be listed."""
+    names = sorted(sysfs.names(_INTERFACES) or ())[:_MOST_RECORDED]
+    return [name for name in names if sysfs.exists(f"{_INTERFACES}/{name}/device")]
+
+
 def devices_like(sysfs: Sysfs, name: str) -> str:
     """How the sentence about a missing device goes on: devices of this kind that this host has, those most like it.
 

@@ -170,13 +170,15 @@ def open_events(path: Path, check: Callable[[], None] = go_on) -> Generator[Even
         raise StateError(f"cannot be read: {error!s}") from error
 
 
-def read_events(path: Path, limit: int, wanted: Wanted = ANY) -> list[Event]:
-    """The last `limit` events that are wanted, oldest first.
+def read_events(
+    path: Path, limit: int, wanted: Wanted = ANY, takes: Callable[[Event], bool] = lambda _: True
+) -> list[Event]:
+    """The last `limit` events that are wanted, and that `takes` takes, oldest first.
 
     Raises StateError.
     """
     with open_events(path) as events:
-        return [*islice(events.newest_first(wanted), limit)][::-1]
+        return [*islice(filter(takes, events.newest_first(wanted)), limit)][::-1]
 
 
 def _has_damaged_records(event: Event) -> bool:

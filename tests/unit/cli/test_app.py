@@ -5,15 +5,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from typer.main import get_command
 
 from epa_orchestrator import __version__
 from epa_orchestrator.cli.app import app
-from tests.functional.harness import clean_environment
 from tests.unit.cli.builders import Command, Daemon
 
 
@@ -139,28 +135,3 @@ def test_markup_in_a_service_name_is_shown_unchanged(name: str, daemon: Daemon) 
     released, note = daemon.granted("release", name)
     assert released == "released (6 of 6 free)"
     assert name in note
-
-
-@pytest.mark.parametrize("words", [["machine", "--machine", "vm-8"], ["machine", "--machine", "vm-8", "--json"]])
-def test_unwritable_output_is_an_error(words: list[str]) -> None:
-    with open("/dev/full", "w") as full:
-        result = subprocess.run(
-            [sys.executable, "-m", "epa_orchestrator", *words],
-            env=clean_environment(),
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    sentence = "epa-orchestrator: Reading or writing failed: No space left on device\n"
-    assert (result.returncode, result.stderr) == (1, sentence)
-
-
-@pytest.mark.parametrize("errors", ["2>/dev/full", "2>&-"])
-def test_exit_code_is_1_when_stdout_and_stderr_are_unwritable(errors: str) -> None:
-    """Python's own exit code for such a process is 120."""
-    command = f'exec "$0" -m epa_orchestrator machine --machine vm-8 >/dev/full {errors}'
-    buffered = clean_environment() | {"PYTHONUNBUFFERED": ""}
-    done = subprocess.run(["sh", "-c", command, sys.executable], env=buffered, check=False)
-    assert done.returncode == 1

@@ -79,10 +79,10 @@ ovs-dpdk          12-13  2
 vm-2              15     1
 vm-10             14     1
 Pool isolated: 14 CPUs = 9 claimed +
-0 free + 5 withheld
+  0 free + 5 withheld
 Left out on this narrow terminal: Pool,
-Nodes, L3, Packages, Shared, By node,
-Preemption
+  Nodes, L3, Packages, Shared, By node,
+  Preemption
 """
 
 

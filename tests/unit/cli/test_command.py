@@ -62,3 +62,38 @@ def test_negative_count_points_to_release(command: str, count: str, offline: Com
     for words in ([count], ["--", count]):
         assert f"must be at least 1, not {count.rjust(1)}" in offline.misuse(command, "a", *words).replace("'", "")
         assert "epa-orchestrator release" in offline.misuse(command, "a", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        ("history --service a --service b", "--service"),
+        ("history --cpu 1 --cpu 2", "--cpu"),
+        ("list -o csv --output json", "--output"),
+        ("allocate a 2 --near 0 --near=1", "--near"),
+        ("release a --socket x --socket x", "--socket"),
+    ],
+)
+def test_option_that_is_given_twice_is_wrong_use(words: str, option: str, offline: CommandLine) -> None:
+    assert f"{option} is given 2 times: give it once" in offline.misuse(*words.split())
+
+
+def test_flag_may_be_given_twice(offline: CommandLine) -> None:
+    assert offline.run("machine", "--machine", "vm-8", "--json", "--json").exit_code == 0
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_wrong_use_folds_on_a_terminal(columns: str, offline: CommandLine) -> None:
+    offline.environment["COLUMNS"] = columns
+    code, _, shown = offline.on_terminal("list", "--sort", "sideways" * 5)
+    first, *more = shown[shown.index("Error: ") :].splitlines()
+    assert code == 2
+    assert more
+    assert all(line.startswith("  ") for line in more)
+    assert all(len(line) <= int(columns) for line in (first, *more))
+    assert "is not one of name, cpus, count, node, pool" in " ".join("".join((first, *more)).split())
+
+
+def test_wrong_use_is_one_line_for_a_program(offline: CommandLine) -> None:
+    offline.environment["COLUMNS"] = "40"
+    assert offline.misuse("list", "--sort", "sideways" * 9).splitlines()[-1].endswith(", node, pool")

@@ -15,6 +15,7 @@ import pytest
 
 from epa_orchestrator.cli.completion import SHELLS, VARIABLE
 from tests.unit.cli.builders import Command, Daemon
+from tools.synthetic import Device, Shape, build, write_tree
 
 #: For each shell, a program that prints what can follow on the command line $1, one word per line.
 PROGRAMS = {
@@ -94,6 +95,7 @@ def shell(request: pytest.FixtureRequest, daemon: Daemon, tmp_path: Path) -> She
         ("epa-orchestrator list --sort ", {"name", "cpus", "count", "node", "pool"}),
         ("epa-orchestrator completion z", {"zsh"}),
         ("epa-orchestrator serve --machine vm", {"vm-8"}),
+        ("epa-orchestrator hugepages nova --size ", {"2M"}),
     ],
 )
 def test_words_that_can_follow(line: str, words: set[str], shell: Shell, daemon: Daemon) -> None:
@@ -102,6 +104,19 @@ def test_words_that_can_follow(line: str, words: set[str], shell: Shell, daemon:
     found = set(shell.complete(line))
     assert words <= found
     assert not {word for word in found if word.startswith("vm-")} - words
+
+
+@pytest.mark.parametrize("name", SHELLS)
+def test_near_is_completed_with_the_interfaces_of_the_host(name: str, offline: Command, tmp_path: Path) -> None:
+    devices = [Device("0000:17:00.0", 1, "eth0"), Device("0000:18:00.0", 1, "enp2s0"), Device("0000:19:00.0", 1)]
+    write_tree(build(Shape(devices=devices)), offline.base / "sys")
+    (offline.base / "sys" / "class" / "net" / "lo").mkdir()
+    offline.environment["EPA_SYSFS"] = str(offline.base / "sys")
+    home = tmp_path / "home"
+    home.mkdir()
+    found = {*Shell(name, offline, home).complete("epa-orchestrator allocate nova 2 --near ")}
+    assert {"eth0", "enp2s0"} <= found
+    assert "lo" not in found
 
 
 def test_hostile_names_are_not_completed(shell: Shell, daemon: Daemon) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from epa_orchestrator.cli.connect import read_only_sentence
 from tests.unit.cli.builders import ASKING, Command, Daemon, HostileServer
 
 
@@ -98,3 +99,43 @@ def test_history_of_an_older_daemon_is_read_from_the_database() -> None:
     assert stderr.startswith(
         "note: This daemon is older than this command and cannot show the history: upgrade the daemon. This is read"
     )
+
+
+PROBLEM = "The state database /s.db cannot be read: malformed: nothing in it was changed; repair it, then restart"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "sentence"),
+    [
+        (PROBLEM, f"READ-ONLY: {PROBLEM}"),
+        (f"The claims are not known: {PROBLEM}", f"READ-ONLY: The claims are not known: {PROBLEM}"),
+        (
+            "The history cannot be read, because the state database /s.db cannot be read: malformed",
+            f"READ-ONLY: The history cannot be read, because the {PROBLEM.removeprefix('The ')}",
+        ),
+        ("CPU 7 does not exist", f"CPU 7 does not exist. READ-ONLY: {PROBLEM}"),
+        ("Not at the rest", f"Not at the rest. READ-ONLY: {PROBLEM}"),
+    ],
+)
+def test_refusal_tells_a_fact_once(refusal: str, sentence: str) -> None:
+    assert read_only_sentence(refusal, PROBLEM) == sentence
+
+
+@pytest.mark.parametrize("words", ["history", "history vm-*", "machine", "list", "why nova", "status"])
+def test_no_other_daemon_answers_for_a_socket_that_was_given(words: str, daemon: Daemon, tmp_path: Path) -> None:
+    """Its database and its machine are there, and are another daemon's."""
+    socket = str(tmp_path / "epa.sock")
+    sentence = daemon.failure(3, *words.split(), "--socket", socket)
+    assert sentence.startswith(f"No daemon serves {socket}")
+    assert daemon.failure(3, *words.split(), env={"EPA_SOCKET": socket}) == sentence
+
+
+def test_history_of_an_older_daemon_at_a_given_socket_is_not_read_from_a_database(daemon: Daemon) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        older = Command(Path(directory))
+        server = HostileServer(older.socket, escapes="")
+        try:
+            sentence = daemon.failure(1, "history", "--socket", str(older.socket))
+        finally:
+            server.stop()
+    assert "older than this command and cannot show the history" in sentence

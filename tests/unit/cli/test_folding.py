@@ -61,10 +61,15 @@ def test_number_stays_with_its_noun(width: int) -> None:
     [
         ("  asked by: pid 7", 40, ["  asked by: pid 7"]),
         ("  asked by: python of uid 0", 16, ["  asked by:", "    python of", "    uid 0"]),
-        ("asked by: python", 12, ["asked by:", "python"]),
+        ("asked by: python", 12, ["asked by:", "  python"]),
         ("    CPUs 2,4,10-12", 16, ["    CPUs 2,4,", "      10-12"]),
         ("        too deep", 10, ["too deep"]),
         ("", 10, [""]),
+        ("vm  1 ", 10, ["vm  1 "]),
+        ("To see it, run: epa-orchestrator why 'a b'", 30, ["To see it, run:", "  epa-orchestrator why 'a b'"]),
+        ("To see it, run: epa-orchestrator why a", 12, ["To see it,", "  run:", "  epa-orchestrator why a"]),
+        ("the service vm  1", 16, ["the service vm", "  1"]),
+        ("a  b of the service", 14, ["a  b of the", "  service"]),
     ],
 )
 def test_indented_line_hangs(text: str, width: int, lines: list[str]) -> None:

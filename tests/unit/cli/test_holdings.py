@@ -88,6 +88,7 @@ def test_every_order_needs_no_place() -> None:
         ({"pattern": "vm-*"}, ["vm-1", "vm-2", "vm-10"]),
         ({"pattern": "vm-1"}, ["vm-1"]),
         ({"pattern": "VM-*"}, []),
+        ({"pattern": "[vm]"}, []),
         ({"pattern": "[vo]*-?"}, ["vm-1", "vm-2"]),
         ({"cpu": 9}, ["ovs"]),
         ({"cpu": 2}, ["vm-2"]),

@@ -67,7 +67,7 @@ def test_map_as_svg_in_a_file(daemon: Daemon, tmp_path: Path) -> None:
 def test_svg_that_cannot_be_written(daemon: Daemon, tmp_path: Path) -> None:
     path = tmp_path / "none" / "map.svg"
     sentence = daemon.failure(1, "map", "--svg", str(path))
-    assert sentence == f"The picture cannot be written to {path}: No such file or directory"
+    assert sentence == f"The file {path} cannot be written: No such file or directory"
 
 
 def test_width_is_kept(daemon: Daemon) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -16,10 +17,13 @@ from epa_orchestrator.cli.output import (
     EXIT_UNREACHABLE,
     Misuse,
     fail,
+    for_stream,
     print_failures_as_json,
     print_json,
+    print_line,
     say,
 )
+from tests.unit.cli.builders import Command
 
 ESCAPE = "\x1b[31mred\n"
 SHOWN = "\N{REPLACEMENT CHARACTER}[31mred\N{REPLACEMENT CHARACTER}"
@@ -64,3 +68,56 @@ def test_failure_is_also_json_on_stdout_if_wanted(capsys: pytest.CaptureFixture[
 
 def test_misuse_is_one_printable_sentence() -> None:
     assert Misuse(ESCAPE).format_message() == SHOWN
+
+
+def test_refusal_folds_on_a_terminal_with_a_hanging_indent(offline: Command) -> None:
+    offline.environment["COLUMNS"] = "40"
+    code, _, shown = offline.on_terminal("list")
+    first, *more = shown.splitlines()
+    assert code == 3
+    assert first.startswith("epa-orchestrator: No daemon serves")
+    assert more
+    assert all(line.startswith("  ") and len(line) <= 40 for line in more)
+
+
+def test_refusal_is_one_line_for_a_program(offline: Command) -> None:
+    offline.environment["COLUMNS"] = "40"
+    assert offline.run("list").stderr.count("\n") == 1
+
+
+class Terminal(io.StringIO):
+    """A terminal with an encoding."""
+
+    def __init__(self, encoding: str = "utf-8") -> None:
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
+        return self._encoding
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_escapes_count_in_the_width_of_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    lines = for_stream("the service \u865a\u62df holds CPUs", Terminal("ascii")).splitlines()
+    assert lines == ["the service", "  \\u865a\\u62df holds", "  CPUs"]
+    assert for_stream("the service \u865a\u62df holds", Terminal()).splitlines() == [
+        "the service \u865a\u62df",
+        "  holds",
+    ]
+
+
+@pytest.mark.parametrize("columns", ["", "0", "wide"])
+def test_terminal_of_unknown_width_has_80_columns(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert [len(line) for line in for_stream("x" * 100, Terminal()).splitlines()] == [78, 24]
+
+
+def test_result_and_command_to_copy_never_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setattr("sys.stdout", screen := Terminal())
+    print_line("x " * 30)
+    assert screen.getvalue() == "x " * 30 + "\n"

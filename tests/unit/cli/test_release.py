@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from epa_orchestrator.cli.release import Record, _described
 from tests.unit.cli.builders import Daemon
 
 
@@ -77,8 +78,9 @@ def test_release_when_nothing_is_held(daemon: Daemon) -> None:
 def test_release_of_hugepage_records_only(daemon: Daemon) -> None:
     daemon.run("hugepages", "nova", "--count", "4")
     sentence = daemon.failure(1, "release", "nova")
-    assert (
-        "'nova' holds no CPUs, but has recorded hugepages (4 x 2M on node0): 'epa-orchestrator hugepages " in sentence
+    assert sentence == (
+        "Nothing was released: service 'nova' holds no CPUs, but has recorded hugepages (4 x 2M on NUMA node 0)."
+        " To remove them, run: epa-orchestrator hugepages nova --node 0 --size 2M --count -1"
     )
     assert daemon.client.memory_info().numa_hugepages["node0"].allocations == {"nova": {"2048": 4}}
 
@@ -89,7 +91,17 @@ def test_release_says_which_hugepage_records_stay(as_json: list[str], daemon: Da
     daemon.run("hugepages", "nova", "--count", "4")
     result = daemon.run("release", "nova", *as_json)
     assert result.exit_code == 0
-    assert "note: 'nova' keeps its recorded hugepages (4 x 2M on node0): 'epa-orchestrator hugepages " in result.stderr
+    assert result.stderr == (
+        "note: 'nova' keeps its recorded hugepages (4 x 2M on NUMA node 0)."
+        " To remove them, run: epa-orchestrator hugepages nova --node 0 --size 2M --count -1\n"
+    )
+
+
+def test_several_records_have_the_command_for_the_first() -> None:
+    assert _described("nova", [Record(0, "2M", 4), Record(1, "1G", 1)]) == (
+        "recorded hugepages (4 x 2M on NUMA node 0, 1 x 1G on NUMA node 1)."
+        " To remove the first of them, run: epa-orchestrator hugepages nova --node 0 --size 2M --count -1"
+    )
 
 
 @pytest.mark.parametrize("as_json", [[], ["--json"]])

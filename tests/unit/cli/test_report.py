@@ -133,3 +133,12 @@ def test_report_has_no_environment(host: Command) -> None:
     host.environment["OS_PASSWORD"] = secret
     assert secret not in json.dumps(report(host))
     assert os.uname().nodename not in report(host)["summary"][0]
+
+
+def test_report_about_a_given_socket_has_no_history_of_another_daemon(daemon: Daemon) -> None:
+    daemon.client.allocate("nova", 2)
+    socket = str(daemon.base / "none.sock")
+    result = daemon.run("report", "--socket", socket)
+    assert result.exit_code == 0
+    assert "history" not in json.loads(result.stdout)
+    assert f"machine_of_the_daemon, history: No daemon serves {socket}" in result.stderr

@@ -52,7 +52,7 @@ def test_text_for_people_has_boxes() -> None:
         "┡━━━┩",
         "└───┘",
         " ".join("x" * 55),
-        "x x x x x",
+        "  x x x x x",
     ]
 
 
@@ -85,3 +85,33 @@ def test_terminal_keeps_the_indentation_of_a_story(daemon: Daemon) -> None:
     assert any(line.startswith("  request: ") for line in lines)
     assert any(line.startswith("    ") for line in lines)
     assert all(len(line) <= 40 for line in lines)
+
+
+def test_columns_stand_below_each_other_with_escapes(daemon: Daemon) -> None:
+    for service in ("\u865a\u62df\u673a", "nova", "n\u00f6va"):
+        daemon.client.allocate(service, 1)
+    head, *lines = daemon.run_process("list", PYTHONIOENCODING="ascii").stdout.splitlines()
+    assert len(lines) == 3
+    column = head.index("CPUS")
+    assert {line[column - 1] + line[column : column + 1] for line in lines} == {" 2", " 4", " 6"}
+    assert any(line.startswith("\\u865a\\u62df\\u673a  ") for line in lines)
+
+
+def test_terminal_without_unicode_shows_whole_boxes(daemon: Daemon) -> None:
+    daemon.client.allocate("\u865a\u62df\u673a", 1)
+    environment = {"TERM": "xterm", "PYTHONIOENCODING": "ascii", "NO_COLOR": "1"}
+    drawn = daemon.drawn("list", environment=environment).splitlines()
+    box = [line for line in drawn if line[:1] in "+|"]
+    assert len({len(line) for line in box}) == 1
+    assert any("\\u865a" in line for line in box)
+
+
+@pytest.mark.parametrize("columns", [40, 60])
+def test_change_in_detail_hangs_on_a_terminal(columns: int, daemon: Daemon) -> None:
+    daemon.client.allocate("a-rather-long-name-of-a-service", 6)
+    daemon.client.allocate_in_node("thief-of-cpus", 0, 4, may_take=None)
+    lines = daemon.drawn(
+        "history", "-o", "wide", "--limit", "2", environment={"TERM": "xterm"}, columns=columns
+    ).splitlines()
+    assert len([line for line in lines if not line.startswith(" ")]) == 2
+    assert all(len(line) <= columns for line in lines)

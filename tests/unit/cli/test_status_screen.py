@@ -89,11 +89,16 @@ def test_read_only_daemon_is_the_first_problem() -> None:
     assert problems(status(found)) == ["READ-ONLY: it is broken", "one"]
 
 
+def test_unavailable_cpus_of_one_service_have_the_command_for_it() -> None:
+    (sentence,) = problems(status(listing(claim("vm-2", "2,15"), eligible="2-13")))
+    assert sentence.endswith("restart the service after this command: epa-orchestrator release vm-2")
+
+
 def test_unavailable_cpus_name_their_services_and_the_remedy() -> None:
     found = status(listing(claim("vm-10", "14"), claim("vm-2", "2,15"), eligible="2-13"))
     (sentence,) = problems(found)
     assert sentence.startswith("claimed CPUs are offline or no longer in their pool: 15 of 'vm-2', 14 of 'vm-10'. ")
-    assert "epa-orchestrator release" in sentence
+    assert sentence.endswith("restart the services after this command: epa-orchestrator release SERVICE")
     pools, _ = tables(found)
     assert pools.headings[5:7] == ["Unavailable", "Not usable"]
 
