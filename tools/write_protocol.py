@@ -68,7 +68,8 @@ SHARED: Final[tuple[type[BaseModel], ...]] = (CommonFields, AllocationFields, An
 _SENT_AS_NULL: Final = {"rule"}
 #: Fields of answers that are left out when they are empty.
 _LEFT_OUT_WHEN_EMPTY: Final = {
-    *("warnings", "taken", "taken_from", "taken_from_others", "taken_by", "damaged", "core_neighbours"),
+    *("warnings", "taken", "taken_from", "taken_from_others", "taken_by", "damaged"),
+    *("core_neighbours", "unavailable", "no_longer_withheld"),
 }
 
 _TABLE: Final = re.compile(r"(<!-- fields: (\w+) -->\n)\n*(?:\|.*\n)*\n*")

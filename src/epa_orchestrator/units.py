@@ -51,6 +51,11 @@ def named_cpus(cpus: str) -> str:
     return f"CPU {cpus}" if cpus.isdecimal() else f"CPUs {cpus}"
 
 
+def named_nodes(nodes: str) -> str:
+    """A list of ids with its noun: `NUMA node 0`, `NUMA nodes 0-1`."""
+    return f"NUMA node {nodes}" if nodes.isdecimal() else f"NUMA nodes {nodes}"
+
+
 def cpus_are(cpus: str) -> str:
     """A CPU list as the subject of a sentence with its verb: `CPU 2 is`, `CPUs 2-3 are`."""
     return f"{named_cpus(cpus)} {'is' if cpus.isdecimal() else 'are'}"

@@ -5,14 +5,18 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 from typing import Final
 
 import pytest
 
 from epa_orchestrator.state.lock import daemon_pid
 
-from .harness import Daemon, Json, wait_until
+from .harness import Daemon, Json, clean_environment, wait_until
+from .watching import Watching
 
 
 def test_sighup_during_the_start_reads_the_settings() -> None:
@@ -249,6 +253,36 @@ def test_invalid_settings_on_sighup_change_nothing() -> None:
         wait_until(
             lambda: daemon.ok("list_allocations", pool="general")["total_available_cpus"] == 1, "good ones are read"
         )
+
+
+def status(daemon: Daemon) -> Json:
+    """The output of the command `status --json`."""
+    command = [sys.executable, "-m", "epa_orchestrator", "status", "--json", "--socket", str(daemon.socket_path)]
+    done = subprocess.run(command, env=clean_environment(), capture_output=True, text=True, timeout=60, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("refused", ['{"reserved-cpus": "x"}', "garbage"])
+def test_refused_settings_are_a_warning_until_right_ones_are_read(refused: str) -> None:
+    with Daemon(settings={"cpu-pool": "0,4"}) as daemon:
+        daemon.start()
+        assert status(daemon)["ok"]
+        with Watching(daemon) as watching:
+            daemon.configure(refused)
+            daemon.send_signal(signal.SIGHUP)
+            line = watching.next()
+            (warning,) = line["warnings"]
+            assert (line["event"], line["pools"]["general"]["total_available_cpus"]) == ("machine", 2)
+            assert f"settings file {daemon.settings_path}" in warning
+            assert "after a restart no CPUs" in warning
+            assert daemon.ok("list_allocations")["warnings"] == [warning]
+            assert (status(daemon)["ok"], status(daemon)["problems"]) == (False, [warning])
+            daemon.configure({"cpu-pool": "0"})
+            daemon.send_signal(signal.SIGHUP)
+            while "warnings" in watching.next():
+                pass
+        assert "warnings" not in daemon.ok("list_allocations")
+        assert status(daemon)["ok"]
 
 
 @pytest.mark.parametrize("how", ["empty object", "no variable", "every default"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.units import count_of, cpus_are, format_memory, format_size, named_cpus, parse_size
+from epa_orchestrator.units import count_of, cpus_are, format_memory, format_size, named_cpus, named_nodes, parse_size
 
 SIZES = {
     "2048": 2048,
@@ -70,6 +70,14 @@ def test_one_has_no_plural() -> None:
 
 def test_one_cpu_has_no_plural() -> None:
     assert (named_cpus("2"), named_cpus("2-3"), named_cpus("2,4")) == ("CPU 2", "CPUs 2-3", "CPUs 2,4")
+
+
+def test_one_node_has_no_plural() -> None:
+    assert (named_nodes("2"), named_nodes("0-1"), named_nodes("0,2")) == (
+        "NUMA node 2",
+        "NUMA nodes 0-1",
+        "NUMA nodes 0,2",
+    )
 
 
 def test_verb_agrees_with_the_number_of_cpus() -> None:

@@ -23,6 +23,7 @@ from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.promised import count_by_node, count_of_size, count_on_node
 from epa_orchestrator.hardware.settled import Reading, UnsettledError, read_settled
 from epa_orchestrator.hardware.sysfs import Sysfs
+from epa_orchestrator.units import count_of, named_cpus
 
 log = logging.getLogger(__name__)
 
@@ -190,13 +191,13 @@ class Host:
             return
         self._remember(machine)
         log.info(
-            "machine: CPUs %s online, %s isolated, %d packages, %d NUMA nodes, %d L3 domains, %d cores",
-            machine.online,
+            "machine: %s online, %s isolated, %s, %s, %s, %s",
+            named_cpus(str(machine.online)),
             machine.isolated or "none",
-            len(machine.packages),
-            len(machine.nodes),
-            len(machine.l3_domains),
-            len(machine.cores),
+            count_of(len(machine.packages), "package"),
+            count_of(len(machine.nodes), "NUMA node"),
+            count_of(len(machine.l3_domains), "L3 domain"),
+            count_of(len(machine.cores), "core"),
         )
 
     def _remember(self, machine: Machine) -> None:

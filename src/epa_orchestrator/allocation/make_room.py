@@ -29,6 +29,7 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.moving import Movable, movable, without
 from epa_orchestrator.allocation.pools import NodeCpus, Pool, Pools
 from epa_orchestrator.allocation.refusal import Refused
+from epa_orchestrator.allocation.room_bounds import too_full
 from epa_orchestrator.allocation.room_demands import Demand, demand_of, fit, needs_one_node
 from epa_orchestrator.allocation.room_scopes import Question, reclaimable, scopes_of
 from epa_orchestrator.cpuset import EMPTY, CpuSet, iter_bits, union
@@ -101,35 +102,18 @@ def make_room(
     except Refused as refused:
         reason = refused.unplaceable.rule if refused.unplaceable else refused
         return _nothing(f"No moving makes room. Even without all other claims the request would be refused: {reason}")
-    if (reason := _too_full(wanted, others)) is not None:
+    claims = _movables(wanted, others, pools, nodes)
+    policy = with_wishes(wanted.pool.settings.placement, wanted.terms.wishes)
+    question = Question(wanted.terms, wanted.count or 1, wanted.node, policy)
+    by_service = {each.claim.service: each for each in claims}
+    holds_cpus = wanted.terms.service in ledger.claims
+    if (reason := too_full(wanted.pool, question, others, by_service, holds_cpus=holds_cpus)) is not None:
         return _nothing(f"No moving makes room: {reason}")
-    return _Search(ledger, _movables(wanted, others, pools, nodes), wanted, time_is_up).run()
+    return _Search(ledger, claims, wanted, question, time_is_up).run()
 
 
 def _nothing(sentence: str) -> Room:
     return Room((), 0, None, exact=True, tried=0, sentence=sentence)
-
-
-def _too_full(wanted: Wanted, others: Sequence[Claim]) -> str | None:
-    """Why the claims of others leave too few CPUs, whichever they hold; None if they may leave enough."""
-    pool, count = wanted.pool, wanted.count or 1
-    here = [claim for claim in others if claim.pool == pool.name]
-    held = sum(len(claim.cpus & pool.eligible) for claim in here)
-    if (most := len(pool.eligible) - held) < count and wanted.node is None:
-        return (
-            f"pool {pool.name} has {len(pool.eligible)} eligible CPUs, and other services hold {held} of them, so"
-            f" {count} are not left, whichever they hold: release a claim, or ask for at most {most}"
-        )
-    if wanted.node is None:
-        return None
-    eligible = pool.eligible & wanted.node.cpus
-    fixed = sum(len(claim.explicit & eligible) for claim in here)
-    if (most := len(eligible) - fixed) < count:
-        return (
-            f"NUMA node {wanted.node.id} has {len(eligible)} eligible CPUs, and other services asked for {fixed} in"
-            f" this very node, so {count} are not left: release a claim, or ask for at most {most}"
-        )
-    return None
 
 
 def _movables(
@@ -170,7 +154,12 @@ class _Search:
     """The search for the best plan of the fewest claims."""
 
     def __init__(
-        self, ledger: Ledger, claims: tuple[Movable, ...], wanted: Wanted, time_is_up: Callable[[], bool]
+        self,
+        ledger: Ledger,
+        claims: tuple[Movable, ...],
+        wanted: Wanted,
+        question: Question,
+        time_is_up: Callable[[], bool],
     ) -> None:
         self._ledger, self._claims, self._wanted = ledger, claims, wanted
         self._time_is_up = time_is_up
@@ -178,8 +167,7 @@ class _Search:
         self._best: _Plan | None = None
         #: Whether each set that was given up makes no room for sure, whichever CPUs its claims get.
         self._sure = wanted.count is not None
-        self._policy = policy = with_wishes(wanted.pool.settings.placement, wanted.terms.wishes)
-        self._question = Question(wanted.terms, wanted.count or 1, wanted.node, policy)
+        self._question, self._policy = question, question.policy
         self._demands: dict[str, Demand] = {}
 
     def run(self) -> Room:

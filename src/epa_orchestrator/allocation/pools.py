@@ -110,6 +110,11 @@ class Pools:
         """The threads of each core that has several."""
         return self.isolated.cores
 
+    @property
+    def existing(self) -> tuple[Pool, ...]:
+        """The pools that there are: without a general one that is not configured."""
+        return (self.isolated,) if self.general is None else (self.isolated, self.general)
+
     def get(self, name: PoolName) -> Pool | None:
         """The pool of this name, None for an unconfigured one."""
         return self.isolated if name == "isolated" else self.general

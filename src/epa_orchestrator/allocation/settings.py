@@ -9,7 +9,7 @@ The names and values are those of the options table in the README. A change of o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, cast
@@ -123,13 +123,23 @@ class Settings(BaseModel):
     @cached_property
     def warnings(self) -> tuple[str, ...]:
         """Sentences about the unusable options, and what the daemon does instead."""
+        return self._sentences(self.unusable, "until this is corrected, ")
+
+    def mistakes_against(self, in_use: Settings) -> tuple[str, ...]:
+        """Sentences about the options that can be used in `in_use` and not here, for a daemon that keeps `in_use`."""
+        options = [option for option in self.unusable if option not in in_use.unusable]
+        return self._sentences(
+            options,
+            "until this is corrected and the daemon gets SIGHUP, the settings in use stay as they are; after a restart"
+            " ",
+        )
+
+    def _sentences(self, unusable: Iterable[str], until: str) -> tuple[str, ...]:
+        """A sentence for each reason why these options are unusable; `until` begins what the daemon does instead."""
         options_by_reason: dict[str, list[str]] = {}
-        for option, reason in self.unusable.items():
-            options_by_reason.setdefault(reason, []).append(option)
-        found = [
-            f"{reason}; until this is corrected, {self._instead(options)}"
-            for reason, options in options_by_reason.items()
-        ]
+        for option in unusable:
+            options_by_reason.setdefault(self.unusable[option], []).append(option)
+        found = [f"{reason}; {until}{self._instead(options)}" for reason, options in options_by_reason.items()]
         more = len(found) - _MOST_WARNINGS
         return (*found[:_MOST_WARNINGS], f"{more} more options cannot be used") if more > 0 else tuple(found)
 

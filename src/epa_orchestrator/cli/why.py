@@ -17,8 +17,9 @@ from epa_orchestrator.cli.connect import connect, require_feature
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service, whole_number
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.times import format_time
+from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.nearest import did_you_mean
-from epa_orchestrator.units import count_of, format_size, named_cpus
+from epa_orchestrator.units import count_of, cpus_are, format_size, named_cpus, named_nodes
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
@@ -30,6 +31,16 @@ _STATES: Final = {
     "reserved": "reserved: the option reserved-cpus keeps it out of every pool",
     "offline": "offline, and no service owns it",
     "not-isolated": "in no pool: the kernel does not isolate it, and the option cpu-pool does not name it",
+}
+#: Why CPUs are unavailable, or withheld no longer, after "CPU 5 is unavailable: ".
+_ABSENCES: Final = {
+    "unknown": "the machine cannot be read",
+    "missing": "this host no longer has {it}",
+    "offline": "{it_is} offline",
+    "reserved": "the option reserved-cpus names {it} now",
+    "not-isolated": "the kernel does not isolate {it} any longer",
+    "not-in-cpu-pool": "the option cpu-pool does not name {it} any longer",
+    "pool": "pool {pool} grants nothing now, and 'epa-orchestrator status' says why",
 }
 _DAMAGED_OR_GONE: Final = "The history does not tell why: its event was dropped, or cannot be read."
 
@@ -117,7 +128,7 @@ def _about_cpu(answer: ClaimAnswer) -> Iterator[str]:
         case "claimed":
             yield f"CPU {cpu} belongs to '{owner}'."
         case "unavailable":
-            yield f"CPU {cpu} belongs to '{owner}', but it is unavailable: it is offline, or no longer in the pool."
+            yield f"CPU {cpu} belongs to '{owner}', but it is unavailable: {_absence_of_cpu(answer)}."
         case "withheld":
             yield f"CPU {cpu} is withheld: '{answer.withheld_by}' has the core {answer.core} to itself."
         case state:
@@ -139,7 +150,7 @@ def _holdings(answer: ClaimAnswer) -> Iterator[str]:
     claim = answer.claim
     if claim is not None:
         marks = [f"pool {claim.pool}", claim.preemption_policy]
-        marks += [_nodes(answer.numa_nodes)] if answer.numa_nodes else []
+        marks += [named_nodes(answer.numa_nodes)] if answer.numa_nodes else []
         marks += [count_of(answer.l3_domains, "L3 domain")] if answer.l3_domains else []
         count = count_of(claim.cores_count, "CPU")
         yield f"'{answer.service_name}' holds {count}: {claim.allocated_cores} ({', '.join(marks)})."
@@ -147,6 +158,7 @@ def _holdings(answer: ClaimAnswer) -> Iterator[str]:
             verb = "is" if claim.withheld_cpus.isdecimal() else "are"
             yield f"{named_cpus(claim.withheld_cpus)} {verb} withheld from all services for it."
         if answer.cpu is None:
+            yield from _absent(answer)
             yield from _neighbours(answer, "cores")
     else:
         yield f"'{answer.service_name}' holds no CPUs."
@@ -157,14 +169,36 @@ def _holdings(answer: ClaimAnswer) -> Iterator[str]:
         )
 
 
-def _nodes(numa_nodes: str) -> str:
-    return f"NUMA node {numa_nodes}" if numa_nodes.isdecimal() else f"NUMA nodes {numa_nodes}"
+def _absent(answer: ClaimAnswer) -> Iterator[str]:
+    """Which CPUs the service cannot use now, and which cores are no longer its own, and why."""
+    for reason, cpus in answer.unavailable.items():
+        yield f"{cpus_are(cpus)} unavailable: {_absence(answer, reason, cpus)}."
+    for reason, cpus in answer.no_longer_withheld.items():
+        cores = "this core" if cpus.isdecimal() else "these cores"
+        yield (
+            f"{cpus_are(cpus)} no longer withheld for it, so others may run on {cores} too:"
+            f" {_absence(answer, reason, cpus)}."
+        )
+
+
+def _absence_of_cpu(answer: ClaimAnswer) -> str:
+    """Why the CPU that was asked about is unavailable."""
+    reasons = [reason for reason, cpus in answer.unavailable.items() if answer.cpu in CpuSet.parse(cpus)]
+    return _absence(answer, reasons[0], str(answer.cpu)) if reasons else "the daemon does not say why"
+
+
+def _absence(answer: ClaimAnswer, reason: str, cpus: str) -> str:
+    """A reason in words."""
+    it, it_is = ("it", "it is") if cpus.isdecimal() else ("them", "they are")
+    pool = answer.claim.pool if answer.claim else ""
+    return _ABSENCES.get(reason, reason).format(it=it, it_is=it_is, pool=pool)
 
 
 def _origins(answer: ClaimAnswer) -> Iterator[str]:
     """Since when the service has its CPUs."""
     for origin in reversed(answer.origins):
-        yield f"It has {named_cpus(origin.cpus)} since {format_time(origin.at)} (event {origin.id})."
+        since = format_time(origin.at) if origin.at is not None else "a time that is damaged"
+        yield f"It has {named_cpus(origin.cpus)} since {since} (event {origin.id})."
 
 
 def _reasons(answer: ClaimAnswer, granted: HistoryEvent) -> Iterator[str]:
@@ -199,7 +233,8 @@ def _since(answer: ClaimAnswer) -> Iterator[str]:
     from epa_orchestrator.cli import changes
 
     if not answer.changes:
-        yield "Nothing has changed since then."
+        same = answer.settings_then == answer.settings_now and not (answer.unavailable or answer.no_longer_withheld)
+        yield "Nothing has changed since then." if same else "What it holds has not changed since then."
         return
     yield "Since then:"
     if answer.more_changes:

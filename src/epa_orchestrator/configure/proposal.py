@@ -20,7 +20,7 @@ from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.names import PoolName
-from epa_orchestrator.units import format_size
+from epa_orchestrator.units import count_of, format_size
 
 
 class NotAcceptable(EpaError):
@@ -70,16 +70,16 @@ def _check_machine(option: str, proposed: Settings, host: HostState) -> None:
 
 def _check_hugepages(entry: ReservedHugepages, sizes: tuple[Hugepages, ...]) -> None:
     totals = {pages.size_kb: pages.total for pages in sizes}
-    kind = f"hugepages of {format_size(entry.size_kb)}"
+    size = format_size(entry.size_kb)
     if entry.size_kb not in totals:
         raise NotAcceptable(
-            f"reserved-hugepages={entry}: NUMA node {entry.node_id} has no {kind}: choose another"
-            " node or size; in a snap, check that its plugs are connected"
+            f"reserved-hugepages={entry}: NUMA node {entry.node_id} has no hugepages of {size}: choose another node or"
+            " size; in a snap, check that its plugs are connected"
         )
-    if entry.pages > totals[entry.size_kb]:
+    if entry.pages > (total := totals[entry.size_kb]):
         raise NotAcceptable(
-            f"reserved-hugepages={entry} reserves more than the {totals[entry.size_kb]} {kind} that"
-            f" NUMA node {entry.node_id} has: reserve fewer"
+            f"reserved-hugepages={entry} reserves more than the {count_of(total, 'hugepage')} of {size} that NUMA node"
+            f" {entry.node_id} has: reserve fewer"
         )
 
 

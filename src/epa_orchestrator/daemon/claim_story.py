@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
 
 from epa_orchestrator.allocation.claims import Claim
-from epa_orchestrator.allocation.cpu_states import cpu_states
+from epa_orchestrator.allocation.cpu_states import Absence, cpu_states, no_longer_withheld, unavailable
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.refusal import Refused
@@ -137,6 +137,8 @@ class ClaimStory:
                 preemption_policy=claim.preemption_policy,
                 withheld_cpus=str(withheld) or None,
             ),
+            "unavailable": _lists(unavailable(claim, self._pools)),
+            "no_longer_withheld": _lists(no_longer_withheld(claim, self._pools)),
             "numa_nodes": str(CpuSet(nodes)),
             "l3_domains": l3_domains,
             "core_neighbours": self._owners(cores, claim.service),
@@ -176,6 +178,10 @@ class ClaimStory:
             return _Past(error=f"The state database {self._database} {error}")
 
 
+def _lists(absent: Mapping[Absence, CpuSet]) -> dict[str, str]:
+    return {reason: str(cpus) for reason, cpus in absent.items()}
+
+
 def _past_of_claim(events: EventReader, claim: Claim, cpu: int | None) -> _Past:
     """How a claim came to its CPUs, and the changes since the newest event by which it got some.
 
@@ -184,7 +190,8 @@ def _past_of_claim(events: EventReader, claim: Claim, cpu: int | None) -> _Past:
     granted: Event | None = None
     origins: list[Origin] = []
     for cpus, event in events.grants(claim.service, claim.cpus):
-        origins.append(Origin(cpus=str(cpus), id=event.id, at=event.at))
+        at = event.at if "at" not in event.damaged else None
+        origins.append(Origin(cpus=str(cpus), id=event.id, at=at))
         if granted is None and (cpu is None or cpu in cpus):
             granted = event
             if cpu is not None:

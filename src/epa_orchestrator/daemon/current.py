@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import logging
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger
@@ -17,6 +18,9 @@ from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.state.store import Store
 
 log = logging.getLogger(__name__)
+
+#: What warnings are about, the worst first.
+Subject = Literal["settings", "start", "metrics"]
 
 
 class State(NamedTuple):
@@ -39,7 +43,8 @@ class Current:
     """The committed ledger, the store and the host. Change it in the event loop's thread only.
 
     `problem` says why nothing may be changed, None when all is well. `ledger_known` is false when the claims could not
-    be read. `stored_seen` is what the store knows of where CPUs were last seen. `warnings` are those of the start.
+    be read. `stored_seen` is what the store knows of where CPUs were last seen. `warnings` are the sentences about the
+    daemon itself, which every listing shows; any thread may read them.
     """
 
     def __init__(self, host: Host, state: State) -> None:
@@ -50,8 +55,14 @@ class Current:
         self.ledger_known = state.ledger is not None
         self.stored_seen = state.seen
         self.warnings = state.warnings
+        self._warnings: dict[Subject, tuple[str, ...]] = {"settings": (), "start": state.warnings, "metrics": ()}
         self.database = state.store.path if state.store is not None else state.database
         self._unreadable = ""
+
+    def warn(self, about: Subject, sentences: tuple[str, ...]) -> None:
+        """Show these warnings from now on, in place of earlier ones about the same."""
+        self._warnings[about] = sentences
+        self.warnings = tuple(chain.from_iterable(self._warnings.values()))
 
     def known_pools(self) -> Pools | None:
         """The host's pools; None where discovery is needed first, which takes too long for the event loop."""

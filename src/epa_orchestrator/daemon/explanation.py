@@ -17,11 +17,12 @@ from epa_orchestrator.placement.topology import NO_NODE
 from epa_orchestrator.protocol.answers import Candidate, Explanation
 
 
-def of_grant(grant: Grant, taken: Taken = NOTHING_TAKEN) -> Explanation | None:
-    """Why the request gets these CPUs, and from whom it takes some; None for a release."""
+def of_grant(grant: Grant, taken: Taken = NOTHING_TAKEN, near: int | str | None = None) -> Explanation | None:
+    """Why a request that wants to be `near` gets these CPUs, and from whom it takes some; None for a release."""
     if grant.task is None:
         return None
-    return _explanation(grant.task, grant.placed.candidates, sentences.of_grant(grant.task, grant.placed, taken))
+    decided_by = sentences.of_grant(grant.task, grant.placed, taken, near)
+    return _explanation(grant.task, grant.placed.candidates, decided_by)
 
 
 def of_refusal(refusal: Unplaceable) -> Explanation:

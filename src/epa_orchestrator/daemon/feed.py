@@ -27,7 +27,7 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.daemon.batch import Batch, Step
 from epa_orchestrator.daemon.current import Current
 from epa_orchestrator.daemon.encoded import changes_between, encode_claim_part
-from epa_orchestrator.daemon.queries import listed_pools, summary_of
+from epa_orchestrator.daemon.queries import summary_of
 from epa_orchestrator.daemon.watchers import Watchers
 from epa_orchestrator.protocol.watching import HugepagesEvent, MachineEvent, PoolState, encode, encode_claim
 
@@ -188,7 +188,7 @@ class Feed:
             event="machine",
             online_cpus=str(machine.online) if machine else "",
             isolated_cpus=str(machine.isolated) if machine else "",
-            pools={pool.name: self._pool_state(ledger, pool, now.outdated) for pool in listed_pools(ledger, now.pools)},
+            pools={pool.name: self._pool_state(ledger, pool, now.outdated) for pool in now.pools.existing},
             state_error=now.problem,
             warnings=now.warnings,
         )

@@ -20,6 +20,7 @@ import time
 from typing import Final
 
 from epa_orchestrator.daemon.unblocked import UnblockedWriter
+from epa_orchestrator.units import count_of
 
 log = logging.getLogger(__name__)
 
@@ -108,7 +109,8 @@ class TurnHandler(logging.Handler):
         if self._kept:
             del self._kept[: self._writer.write(self._kept)]
         if self._dropped and not self._kept:
-            self._kept += b"WARNING %d lines of this log were dropped, because nobody read it\n" % self._dropped
+            lines, were = count_of(self._dropped, "line"), "was" if self._dropped == 1 else "were"
+            self._kept += f"WARNING {lines} of this log {were} dropped, because nobody read it\n".encode()
             self._dropped = 0
             del self._kept[: self._writer.write(self._kept)]
 

@@ -12,17 +12,16 @@ import logging
 import resource
 import signal
 import sys
-import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from epa_orchestrator import paths
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger
-from epa_orchestrator.allocation.settings import Settings, SettingsError, load_settings, read_options
-from epa_orchestrator.allocation.usable_settings import no_usable_settings, usable_settings
+from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon import systemd, takeover
 from epa_orchestrator.daemon.background import keep_running
 from epa_orchestrator.daemon.current import State
@@ -30,6 +29,7 @@ from epa_orchestrator.daemon.logs import log_to_stderr, set_level
 from epa_orchestrator.daemon.metrics_port import MetricsPort
 from epa_orchestrator.daemon.orchestrator import Orchestrator
 from epa_orchestrator.daemon.server import Server
+from epa_orchestrator.daemon.settings_file import Reload, read_settings
 from epa_orchestrator.daemon.shared import ConnectionLimits
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
@@ -40,6 +40,7 @@ from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
 from epa_orchestrator.state import database_files, loading, opening, recorded
 from epa_orchestrator.state.errors import InUse, LegacyStateError, StateError
 from epa_orchestrator.state.lock import Locked, sole_daemon
+from epa_orchestrator.units import count_of
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,9 @@ def run(locations: Locations) -> None:
     except ValueError as error:
         raise StartError(str(error)) from None
     if (files := _allow_files()) < _MIN_FDS:
-        raise StartError(f"Only {files} files may be open at once, and the daemon needs {_MIN_FDS}: see ulimit -n")
+        raise StartError(
+            f"Only {count_of(files, 'file')} may be open at once, and the daemon needs {_MIN_FDS}: see ulimit -n"
+        )
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         with sole_daemon(locations.state_directory) as problem:
@@ -117,18 +120,6 @@ def _prepare_state(locations: Locations, no_lock: str | None) -> None:
             raise StartError(f"The state database {directory / database_files.FILE_NAME} {error}") from None
     if no_lock is None:
         recorded.keep_mark(directory, recorded=locations.recorded)
-
-
-def read_settings(file: Path | None) -> Settings:
-    """The settings in the file; the daemon can use them, and `Settings.unusable` says what is wrong with the file."""
-    try:
-        return load_settings(file)
-    except SettingsError as error:
-        reason = str(error)
-    try:
-        return usable_settings(read_options(file), f"settings file {file}: ") if file else no_usable_settings(reason)
-    except SettingsError:
-        return no_usable_settings(reason)
 
 
 def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State, LastSeen]:
@@ -183,8 +174,8 @@ async def _serve(locations: Locations, settings: Settings, state: State, host: H
     orchestrator = Orchestrator(host, settings, state)
     try:
         server = Server(orchestrator, ConnectionLimits(connections=_max_connections()))
-        metrics = MetricsPort(lambda: orchestrator.view(server.open_connections), orchestrator.warn)
-        stopped = _handle_signals(_Reload(locations, orchestrator, metrics))
+        metrics = MetricsPort(lambda: orchestrator.view(server.open_connections), partial(orchestrator.warn, "metrics"))
+        stopped = _handle_signals(Reload(locations.settings_file, orchestrator, metrics))
         keeper = SocketKeeper(server, SocketFile(locations.socket_path))
         _tune_garbage_collector()
         metrics.use(orchestrator.settings.metrics_port)  # before the first request, which counts too
@@ -236,31 +227,6 @@ async def _feed_watchdog(interval: float) -> None:
     while True:
         systemd.notify("WATCHDOG=1")
         await asyncio.sleep(interval)
-
-
-class _Reload:
-    """Reads the settings and the machine again. When an option has become unusable, the settings in use stay."""
-
-    def __init__(self, locations: Locations, orchestrator: Orchestrator, metrics: MetricsPort) -> None:
-        self._locations = locations
-        self._orchestrator = orchestrator
-        self._metrics = metrics
-
-    def __call__(self) -> None:
-        systemd.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        settings = read_settings(self._locations.settings_file)
-        became_unusable = [
-            reason for option, reason in settings.unusable.items() if option not in self._orchestrator.settings.unusable
-        ]
-        if became_unusable:
-            log.error("the settings in use stay as they are: %s", became_unusable[0])
-        else:
-            set_level(settings.log_level or paths.log_level())
-            self._orchestrator.use(settings)
-            self._metrics.use(settings.metrics_port)
-            log.info("settings read again")
-        self._orchestrator.read_host_again()
-        systemd.notify("READY=1")
 
 
 def _handle_signals(reload: Callable[[], None]) -> asyncio.Future[None]:

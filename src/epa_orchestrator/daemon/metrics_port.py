@@ -54,10 +54,10 @@ class MetricsPort:
     """The exporter of the present settings, if any; call everything in the event loop's thread.
 
     `look` is called in the exporter's thread. `warn` gets the sentence for the operator when the port cannot be opened,
-    and None when all is well.
+    and none when all is well.
     """
 
-    def __init__(self, look: Callable[[], View], warn: Callable[[str | None], None]) -> None:
+    def __init__(self, look: Callable[[], View], warn: Callable[[tuple[str, ...]], None]) -> None:
         self._loop = asyncio.get_running_loop()
         self._look = look
         self._warn = warn
@@ -108,4 +108,4 @@ class MetricsPort:
     def _note(self, problem: str | None) -> None:
         if problem != self._problem:
             self._problem = problem
-            self._warn(problem)
+            self._warn((problem,) if problem is not None else ())

@@ -247,7 +247,7 @@ def _answer(configured: CpuSet, pool: Pool, request: Allocating, terms: Terms, g
         placement=summary.of_grant(grant, free, configured),
         dry_run=request.dry_run or None,
         taken=taken.services,
-        explanation=explanation.of_grant(grant, taken) if request.explain else None,
+        explanation=explanation.of_grant(grant, taken, request.near) if request.explain else None,
         warnings=_warnings(request, terms, pool, free, taken) + request.warnings,
     )
     match request:

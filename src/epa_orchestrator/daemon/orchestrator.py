@@ -24,7 +24,7 @@ from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon.archive import Archive
 from epa_orchestrator.daemon.batch import Batch, Decided, Waiting
-from epa_orchestrator.daemon.current import Current, State
+from epa_orchestrator.daemon.current import Current, State, Subject
 from epa_orchestrator.daemon.feed import Feed
 from epa_orchestrator.daemon.metrics_port import view_of
 from epa_orchestrator.daemon.pace import Pace
@@ -83,9 +83,10 @@ class Orchestrator:
         self._current.host.look_again()
         self._upkeep.read_host()
 
-    def warn(self, sentence: str | None) -> None:
-        """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
-        self._reader.warn(sentence)
+    def warn(self, about: Subject, sentences: tuple[str, ...]) -> None:
+        """Show these warnings in every listing from now on, in place of earlier ones about the same."""
+        self._current.warn(about, sentences)
+        self._reader.warnings_changed()
         self._feed.look()
 
     def view(self, connections: int) -> View:

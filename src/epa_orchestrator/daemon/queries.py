@@ -85,7 +85,7 @@ class Queries:
         self._machine = EncodedMachine()
         self._head: _PreparedHead | None = None
         self._review = review or Review()
-        self._warnings = self._warnings_of_start = warnings
+        self._warnings = warnings
         if ledger is not None:
             self._claims.use(ledger.claims, configured)
             self._pages.use(ledger.pages)
@@ -96,9 +96,9 @@ class Queries:
         self._prepared.clear()
         self._head = None
 
-    def warn(self, sentence: str | None) -> None:
-        """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
-        self._warnings = self._warnings_of_start + ((sentence,) if sentence is not None else ())
+    def warn(self, warnings: tuple[str, ...]) -> None:
+        """Show these warnings in every listing from now on, in place of the earlier ones."""
+        self._warnings = warnings
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -161,11 +161,10 @@ class Queries:
         states = cpu_states(ledger, pools)
         if not self._ledger_known:
             states = states | {"unavailable": states["free"], "free": EMPTY}
-        named = [pool for pool in (pools.isolated, pools.general) if pool is not None]
         return MachineHead(
             daemon_version=__version__,
             states={state: str(cpus) for state, cpus in states.items()},
-            pools={pool.name: str(pool.configured) for pool in named},
+            pools={pool.name: str(pool.configured) for pool in pools.existing},
             state_error=self._problem,
         )
 
@@ -174,7 +173,7 @@ class Queries:
 
         Many watchers may wait for one at a time, so they share its bytes.
         """
-        others = [pool for pool in listed_pools(ledger, pools) if pool is not asked.pool]
+        others = [pool for pool in _listed_pools(ledger, pools) if pool is not asked.pool]
         other_pool = self._listing(ledger, pools, others[0]).plain if others else None
         self._records.use(ledger.pages)
         made_of = asked.plain, other_pool, self._records.joined(), asked.warnings + warnings
@@ -210,11 +209,11 @@ class Queries:
         return head.encode_with(parts.in_order())
 
 
-def listed_pools(ledger: Ledger, pools: Pools) -> list[Pool]:
+def _listed_pools(ledger: Ledger, pools: Pools) -> tuple[Pool, ...]:
     """The pools that can be listed: a general pool that is not configured counts while services hold claims in it."""
-    if pools.general is None and not ledger.owned["general"]:
-        return [pools.isolated]
-    return [pools.isolated, pools.general or pools.unconfigured]
+    if pools.general is None and ledger.owned["general"]:
+        return pools.isolated, pools.unconfigured
+    return pools.existing
 
 
 def summary_of(pool: Pool, owned: CpuSet) -> PoolSummary:

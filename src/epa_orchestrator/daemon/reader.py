@@ -89,9 +89,9 @@ class Reader:
         """The warnings in every listing."""
         return self._queries.warnings
 
-    def warn(self, sentence: str | None) -> None:
-        """Show this warning in every listing from now on, in place of an earlier one; None shows none."""
-        self._queries.warn(sentence)
+    def warnings_changed(self) -> None:
+        """Show the present warnings of the daemon in every listing from now on."""
+        self._queries.warn(self._current.warnings)
 
     def read(self, request: PresentReading, peer: Peer, reply: Reply, begin: Reply | None = None) -> None:
         """Answer a request, now or later; `reply` is called once, or for a watcher `begin` if it is granted."""

@@ -20,6 +20,7 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.state import opening
 from epa_orchestrator.state.errors import LegacyStateError
+from epa_orchestrator.units import count_of
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,9 @@ def first_start(database: Path, older_state: Path) -> tuple[str, ...]:
     opening.create(database, imported or Ledger(), Peer(os.getpid(), os.getuid(), os.getgid()), time.time())
     if imported is not None:
         log.info(
-            "imported %d claims, and the hugepage records of %d services, from the older daemon's %s",
-            len(imported.claims),
-            len(imported.pages),
+            "imported %s, and the hugepage records of %s, from the older daemon's %s",
+            count_of(len(imported.claims), "claim"),
+            count_of(len(imported.pages), "service"),
             older_state,
         )
     return _logged([f"{older_state}: not imported: {record}" for record in _shortened(left_out)])

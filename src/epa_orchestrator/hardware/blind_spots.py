@@ -13,6 +13,7 @@ from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.nodes import can_list_nodes
 from epa_orchestrator.hardware.promised import find_unreadable
 from epa_orchestrator.hardware.sysfs import CONNECT_NODE_PLUG, CONNECT_TOPOLOGY_PLUG, NODE_DIR, Sysfs
+from epa_orchestrator.units import format_size, named_nodes
 
 
 def find_blind_spots(sysfs: Sysfs, machine: Machine) -> Iterator[str]:
@@ -24,8 +25,9 @@ def find_blind_spots(sysfs: Sysfs, machine: Machine) -> Iterator[str]:
         )
     hidden = CpuSet(node_id for node_id in machine.node_ids if are_hidden(sysfs, node_id))
     if hidden:
-        yield f"The hugepages of NUMA nodes {hidden} cannot be read, so none can be allocated: {CONNECT_NODE_PLUG}"
-    unreadable = [f"{size} KB" for size in find_unreadable(sysfs, machine.node_ids)]
+        nodes = named_nodes(str(hidden))
+        yield f"The hugepages of {nodes} cannot be read, so none can be allocated: {CONNECT_NODE_PLUG}"
+    unreadable = [format_size(size) for size in find_unreadable(sysfs, machine.node_ids)]
     if unreadable:
         yield (
             f"Hugepages of {', '.join(unreadable)} that the kernel has promised to processes count as free, because"

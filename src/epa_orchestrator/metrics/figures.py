@@ -74,9 +74,8 @@ class Figures:
         if pools is not None:
             on_host = ledger.on(pools.cores)
             yield from _cpus(on_host, pools)
-            for pool in (pools.isolated, pools.general):
-                if pool is not None:
-                    yield from _pool(on_host, pool)
+            for pool in pools.existing:
+                yield from _pool(on_host, pool)
             yield from _pages(ledger, pools, view.pages)
         if self._claims[0] is not ledger.claims or self._claims[1] is not pools:
             self._claims = ledger.claims, pools, list(_claims(ledger, pools))

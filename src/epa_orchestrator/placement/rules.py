@@ -13,7 +13,7 @@ from epa_orchestrator.errors import EpaError
 from epa_orchestrator.placement.minimum import is_mixed, minimum_domains
 from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import NO_NODE, Topology
-from epa_orchestrator.units import count_of
+from epa_orchestrator.units import count_of, named_cpus
 
 #: What stands between the number of CPUs and the broken rule in the sentence of each `Unplaceable`.
 NOT_PLACEABLE: Final = " cannot be placed: "
@@ -74,15 +74,20 @@ def _broken_thread_rule(task: Task, chosen: CpuSet) -> Rule | None:
     cores = [
         core for cell in task.topology.cells if cell.cpus & chosen.mask for core in cell.cores if core & chosen.mask
     ]
+    stacked: list[int] = []
     if policy == "require":
         broken = [core for core in cores if core & ~chosen.mask]
         reason = f"allows whole cores only, but the service would have only a part of {count_of(len(broken), 'core')}"
     else:
-        broken = [core for core in cores if core & of_others or (core & chosen.mask).bit_count() > 1]
+        stacked = [core for core in cores if (core & chosen.mask).bit_count() > 1]
+        broken = [core for core in cores if core & of_others or core in stacked]
         reason = f"allows one thread per core and no shared core, and {count_of(len(broken), 'core')} would break this"
     if not broken:
         return None
-    if in_the_way := _owners(task.topology, union(broken) & of_others):
+    in_the_way = _owners(task.topology, union(broken) & of_others)
+    if own_threads := CpuSet.from_mask(union(stacked) & chosen.mask):
+        in_the_way.append(f"the service itself would have {named_cpus(str(own_threads))}")
+    if in_the_way:
         reason += f": {_listed(in_the_way)} of these cores"
     return Rule("cpu-thread-policy", policy, reason)
 
@@ -99,7 +104,7 @@ def _owners(topology: Topology, threads: int) -> list[str]:
         ("the other pool has", other_pool),
         ("other services have", of_services),
     ]
-    return [f"{does} CPU{'s' * (cpus.bit_count() != 1)} {CpuSet.from_mask(cpus)}" for does, cpus in owners if cpus]
+    return [f"{does} {named_cpus(str(CpuSet.from_mask(cpus)))}" for does, cpus in owners if cpus]
 
 
 def _listed(parts: list[str]) -> str:

@@ -93,7 +93,7 @@ class Origin(BaseModel):
 
     cpus: str = Field(description="The CPUs, a CPU list.")
     id: int = Field(description="The event.")
-    at: float = Field(description="When that was, in seconds since 1970.")
+    at: float | None = Field(description="When that was, in seconds since 1970; `null` if the time is damaged.")
 
 
 class PageRecord(BaseModel):
@@ -117,6 +117,17 @@ class ClaimAnswer(Answer):
         default=None, description="The service whose claim has that core alone, if the CPU is withheld."
     )
     claim: Allocation | None = Field(default=None, description="What the service holds, as in a listing.")
+    unavailable: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        exclude_if=operator.not_,
+        description="By [reason](#absences), those of its CPUs that it cannot use now, a CPU list.",
+    )
+    no_longer_withheld: dict[str, str] = Field(
+        default_factory=dict[str, str],
+        exclude_if=operator.not_,
+        description="By [reason](#absences), CPUs on cores that were promised to the claim alone, which are withheld"
+        " for it no longer, a CPU list: others may run there.",
+    )
     numa_nodes: str | None = Field(default=None, description="The NUMA nodes of its CPUs, as a list of ids.")
     l3_domains: int | None = Field(default=None, description="How many L3 domains its CPUs are in.")
     core_neighbours: dict[str, str] = Field(

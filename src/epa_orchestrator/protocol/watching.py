@@ -25,7 +25,8 @@ class StateEvent(Listing):
 
     event: Literal["state"] = Field(description="`state`")
     other_pool: Listing | None = Field(
-        default=None, description="The listing of the other pool; left out when there is no general pool."
+        default=None,
+        description="The listing of the other pool; left out when there is no general pool and no claim of one.",
     )
     hugepages: dict[str, list[PageRecord]] = Field(description="By service, its hugepage records.")
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from epa_orchestrator.allocation.claims import Claim
-from epa_orchestrator.allocation.cpu_states import CpuState, cpu_states
+from epa_orchestrator.allocation.cpu_states import Absence, CpuState, cpu_states, no_longer_withheld, unavailable
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.settings import parse_settings
@@ -140,3 +140,69 @@ def test_free_and_owned_cpus_are_those_of_the_ledger(host: tuple[Pools, Ledger])
     assert states["free"] == ledger.free(at.isolated) | general
     assert states["claimed"] | states["unavailable"] == ledger.claimed
     assert states["withheld"] <= ledger.withheld
+
+
+def reasons(found: dict[Absence, CpuSet]) -> dict[Absence, str]:
+    return {reason: str(absent) for reason, absent in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("at", "reason"),
+    [
+        pytest.param(pools(), {}, id="usable"),
+        pytest.param(pools(offline="2"), {"offline": "2"}, id="offline"),
+        pytest.param(pools(reserved_cpus="2"), {"reserved": "2"}, id="reserved"),
+        pytest.param(pools(isolated="3-7,10-15"), {"not-isolated": "2"}, id="not isolated"),
+        pytest.param(pools(isolated="3-7,10-15", cpu_pool="1-2,9"), {"not-isolated": "2"}, id="in the other pool"),
+        pytest.param(pools(offline="2", reserved_cpus="2-3"), {"offline": "2", "reserved": "3"}, id="two reasons"),
+        pytest.param(build_pools(made_up(SHAPE), None, usable_settings({"reserved-cpus": "x"})), {"pool": "2-3"}),
+        pytest.param(build_pools(None, "unreadable", parse_settings({})), {"unknown": "2-3"}, id="no machine"),
+    ],
+)
+def test_a_cpu_of_the_isolated_pool_is_unavailable_for_its_first_reason(at: Pools, reason: dict[Absence, str]) -> None:
+    assert reasons(unavailable(claim("a", "2-3"), at)) == reason
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"cpu-pool": "0-1"}, {}),
+        ({"cpu-pool": "1"}, {"not-in-cpu-pool": "0"}),
+        ({"cpu-pool": "isolated"}, {"not-in-cpu-pool": "0-1"}),
+        ({"cpu-pool": "0-1", "reserved-cpus": "1"}, {"reserved": "1"}),
+        ({"cpu-pool": "0-2"}, {"pool": "0-1"}),
+        ({"cpu-pool": "x"}, {"pool": "0-1"}),
+    ],
+)
+def test_a_cpu_of_the_general_pool_is_unavailable_for_its_first_reason(
+    options: dict[str, str], reason: dict[Absence, str]
+) -> None:
+    at = build_pools(made_up(SHAPE), None, usable_settings(options))
+    assert reasons(unavailable(Claim("b", "general", cpus("0-1"), EMPTY, "legacy"), at)) == reason
+
+
+def test_a_cpu_that_the_host_no_longer_has_is_missing() -> None:
+    assert reasons(unavailable(claim("a", "2,99"), AT)) == {"missing": "99"}
+
+
+@pytest.mark.parametrize(
+    ("at", "reason"),
+    [
+        pytest.param(pools(), {}, id="withheld"),
+        pytest.param(pools(offline="10"), {}, id="withheld and offline"),
+        pytest.param(pools(isolated="2-7,11-15"), {"not-isolated": "10"}, id="not isolated"),
+        pytest.param(pools(isolated="2-7,11-15", offline="10"), {}, id="nobody runs there"),
+        pytest.param(pools(reserved_cpus="10"), {"reserved": "10"}, id="reserved"),
+        pytest.param(pools(isolated="2-7,11-15", cpu_pool="1,9-10"), {}, id="withheld from the other pool"),
+    ],
+)
+def test_a_sibling_is_no_longer_withheld_when_it_is_in_no_pool(at: Pools, reason: dict[Absence, str]) -> None:
+    assert reasons(no_longer_withheld(claim("a", "2-3", withheld="10"), at)) == reason
+
+
+@given(hosts())
+def test_every_unavailable_cpu_has_one_reason(host: tuple[Pools, Ledger]) -> None:
+    at, ledger = host
+    absent = [cpus for each in ledger.claims.values() for cpus in unavailable(each, at).values()]
+    assert sum(map(len, absent)) == len(cpu_states(ledger, at)["unavailable"])
+    assert union(cpus.mask for cpus in absent) == cpu_states(ledger, at)["unavailable"].mask

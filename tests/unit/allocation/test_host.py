@@ -290,7 +290,7 @@ def test_warnings_name_what_cannot_be_seen_and_go_when_it_can(made: Fixture) -> 
     sysfs = RecordedSysfs(files, hidden=[f"{NODE}/node0/hugepages"])
     host = Host(sysfs, Settings())
     pools = host.pools()
-    sentence = "The hugepages of NUMA nodes 0 cannot be read"
+    sentence = "The hugepages of NUMA node 0 cannot be read"
     assert any(warning.startswith(sentence) for warning in host.warnings())
     sysfs.__init__(files)
     host.read_again()

@@ -99,7 +99,7 @@ def test_promised_pages_that_cannot_be_read_are_a_warning(made: Made) -> None:
     made.host.pools()
     (warning,) = made.host.warnings()
     assert warning == (
-        "Hugepages of 2048 KB that the kernel has promised to processes count as free, because resv_hugepages in"
+        "Hugepages of 2M that the kernel has promised to processes count as free, because resv_hugepages in"
         " /sys/kernel/mm/hugepages cannot be read: in a snap, run: sudo snap connect epa-orchestrator:topology"
     )
 

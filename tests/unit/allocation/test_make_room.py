@@ -239,6 +239,8 @@ SHAPES = st.sampled_from(
         THREADS,
         Shape(packages=3, cores_per_l3=3, isolated="0-8"),
         Shape(packages=2, cores_per_l3=4, isolated="1-7"),
+        Shape(packages=2, cores_per_l3=2, threads_per_core=2, isolated="1-7"),
+        Shape(packages=2, cores_per_l3=2, threads_per_core=2, isolated="0-7", offline="4"),
     ]
 )
 OPTIONS = st.fixed_dictionaries(
@@ -292,7 +294,7 @@ def _fewest(host: Host, wanted: Wanted, node: int | None) -> int | None:
     pool = host.pools.isolated
     assert pool.machine is not None
     assert wanted.count is not None
-    world = oracle.world(pool.machine, frozenset(pool.eligible))
+    world = oracle.world(pool.machine, frozenset(pool.eligible), frozenset(pool.neighbours))
     operator = pool.settings.placement
     claims = [
         Party(

@@ -73,7 +73,8 @@ def test_cores_of_the_operating_system_are_shared(policy: str, count: int, cpus:
             7,
             (
                 "7 CPUs cannot be placed: cpu-thread-policy=isolate allows one thread per core and no shared core, and"
-                " 3 cores would break this. Otherwise the best choice would be 4-10 ("
+                " 3 cores would break this: the service itself would have CPUs 4-9 of these cores. Otherwise the best"
+                " choice would be 4-10 ("
             ),
         ),
     ],

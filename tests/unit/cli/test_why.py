@@ -8,10 +8,17 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 from collections.abc import Iterator
+from typing import Any, get_args
 
 import pytest
 
+from epa_orchestrator.allocation.cpu_states import Absence
+from epa_orchestrator.cli.why import _ABSENCES, _absent, _origins
+from epa_orchestrator.protocol.answers import Allocation
+from epa_orchestrator.protocol.history import ClaimAnswer, Origin
+from tests.functional.harness import wait_until
 from tests.unit.cli.builders import Command, Daemon
 
 
@@ -135,3 +142,87 @@ def test_why_needs_a_service_or_a_cpu(arguments: list[str], asked: Daemon) -> No
 
 def test_why_without_a_daemon(offline: Command) -> None:
     assert "No daemon serves" in offline.failure(3, "why", "nova")
+
+
+@pytest.fixture(scope="module")
+def moved() -> Iterator[Daemon]:
+    """A daemon whose pool general is gone, while a service holds CPU 0 of it and was promised the core 0-1 alone."""
+    daemon = Daemon(settings={"cpu-pool": "0-1"})
+    try:
+        daemon.run("allocate", "iso", "1", "--pool", "general", "--cpu-thread-policy", "isolate")
+        (daemon.base / "settings.json").write_text('{"cpu-pool": "isolated"}')
+        daemon.process.signal(signal.SIGHUP)
+        wait_until(lambda: "settings read again" in daemon.process.output(), "the settings are read")
+        yield daemon
+    finally:
+        daemon.stop()
+
+
+def test_why_of_a_service_names_its_unavailable_cpus(moved: Daemon) -> None:
+    sentence = "CPU 0 is unavailable: the option cpu-pool does not name it any longer."
+    assert sentence in moved.text("why", "iso").splitlines()
+
+
+def test_why_of_a_service_names_what_is_no_longer_withheld(moved: Daemon) -> None:
+    assert (
+        "CPU 1 is no longer withheld for it, so others may run on this core too: the option cpu-pool does not name it"
+        " any longer."
+    ) in moved.text("why", "iso").splitlines()
+
+
+def test_why_of_an_unavailable_cpu_has_the_reason(moved: Daemon) -> None:
+    assert moved.text("why", "--cpu", "0").splitlines()[0] == (
+        "CPU 0 belongs to 'iso', but it is unavailable: the option cpu-pool does not name it any longer."
+    )
+
+
+def test_why_does_not_say_that_nothing_has_changed_when_the_settings_have(moved: Daemon) -> None:
+    assert moved.text("why", "iso").splitlines()[-1] == "What it holds has not changed since then."
+
+
+def absent(**fields: Any) -> list[str]:
+    """The sentences about CPUs that are unavailable or no longer withheld."""
+    allocation = Allocation(
+        service_name="a",
+        pool="isolated",
+        allocated_cores="2-3",
+        cores_count=2,
+        is_explicit=False,
+        preemption_policy="legacy",
+    )
+    return [*_absent(ClaimAnswer.model_construct(None, claim=allocation, **fields))]
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("unknown", "the machine cannot be read"),
+        ("missing", "this host no longer has them"),
+        ("offline", "they are offline"),
+        ("reserved", "the option reserved-cpus names them now"),
+        ("not-isolated", "the kernel does not isolate them any longer"),
+        ("pool", "pool isolated grants nothing now, and 'epa-orchestrator status' says why"),
+        ("eaten", "eaten"),
+    ],
+)
+def test_each_reason_has_its_words(reason: str, words: str) -> None:
+    assert absent(unavailable={reason: "2-3"}) == [f"CPUs 2-3 are unavailable: {words}."]
+
+
+def test_every_reason_has_words() -> None:
+    assert set(_ABSENCES) == set(get_args(Absence))
+
+
+def test_several_cores_are_no_longer_its_own() -> None:
+    assert absent(no_longer_withheld={"reserved": "4-5"}) == [
+        (
+            "CPUs 4-5 are no longer withheld for it, so others may run on these cores too: the option reserved-cpus"
+            " names them now."
+        )
+    ]
+
+
+def test_a_damaged_time_is_named() -> None:
+    origins = [Origin(cpus="4-5", id=3, at=None)]
+    (line,) = _origins(ClaimAnswer.model_construct(origins=origins))
+    assert line == "It has CPUs 4-5 since a time that is damaged (event 3)."

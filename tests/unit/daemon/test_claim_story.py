@@ -15,7 +15,7 @@ import pytest
 
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange, PagesChange
 from epa_orchestrator.allocation.ledger import Ledger
-from epa_orchestrator.allocation.pools import build_pools
+from epa_orchestrator.allocation.pools import Pools, build_pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import parse_settings
 from epa_orchestrator.allocation.settings_text import settings_text
@@ -62,10 +62,10 @@ class Past:
         self.store.commit()
         self._at += 1
 
-    def ask(self, problem: str | None = None, **fields: Any) -> dict[str, Any]:
+    def ask(self, problem: str | None = None, pools: Pools = POOLS, **fields: Any) -> dict[str, Any]:
         request = validate({"action": "get_claim", **fields})
         assert isinstance(request, GetClaim)
-        return json.loads(ClaimStory(self.ledger, POOLS, self.path, problem, ledger_known=True).tell(request).encode())
+        return json.loads(ClaimStory(self.ledger, pools, self.path, problem, ledger_known=True).tell(request).encode())
 
 
 @pytest.fixture
@@ -236,6 +236,34 @@ def test_a_damaged_event_decides_nothing(past: Past) -> None:
     answer = past.ask(service_name="a")
     assert "granted" not in answer
     assert answer["origins"] == []
+
+
+def test_a_damaged_time_is_null_for_the_cpus_of_its_event(past: Past) -> None:
+    past.set("a", "2")
+    past.set("a", "2-3")
+    run_sql(past.path, "UPDATE event SET at = -5e300 WHERE id = 1")
+    origins = past.ask(service_name="a")["origins"]
+    assert [(each["cpus"], each["at"]) for each in origins] == [("3", 11.0), ("2", None)]
+
+
+@pytest.mark.parametrize("asked", [{"service_name": "a"}, {"cpu": 2}])
+def test_cpus_that_are_unavailable_have_their_reason(asked: Any, past: Past) -> None:
+    past.set("a", "2-3")
+    pools = build_pools(POOLS.machine, None, parse_settings({"reserved-cpus": "2"}))
+    assert past.ask(pools=pools, **asked)["unavailable"] == {"reserved": "2"}
+
+
+def test_cpus_that_are_no_longer_withheld_have_their_reason(past: Past) -> None:
+    past.set("a", "2-3", alone="2-3")
+    pools = build_pools(POOLS.machine, None, parse_settings({"reserved-cpus": "11"}))
+    answer = past.ask(pools=pools, service_name="a")
+    assert answer["no_longer_withheld"] == {"reserved": "11"}
+    assert answer["claim"]["withheld_cpus"] == "10"
+
+
+def test_nothing_is_said_of_reasons_when_all_is_as_it_was(past: Past) -> None:
+    past.set("a", "2-3", alone="2-3")
+    assert past.ask(service_name="a").keys().isdisjoint(("unavailable", "no_longer_withheld"))
 
 
 def test_without_a_history_the_present_is_told(past: Past) -> None:

@@ -55,3 +55,17 @@ def test_lost_state_names_the_database_and_the_remedy(tmp_path: Path) -> None:
         f"The state database {path} can no longer be written, because another process has changed it: make sure that no"
         " other process writes it and that the right file is in its place, then restart this daemon"
     )
+
+
+def test_warnings_about_the_settings_come_first() -> None:
+    found = current(State(None, None, None, warnings=("started late",)))
+    found.warn("metrics", ("port 1 is taken",))
+    found.warn("settings", ("numa-policy='x' is not valid",))
+    assert found.warnings == ("numa-policy='x' is not valid", "started late", "port 1 is taken")
+
+
+def test_a_warning_replaces_those_about_the_same() -> None:
+    found = current(State(None, None, None))
+    found.warn("metrics", ("port 1 is taken",))
+    found.warn("metrics", ("port 2 is taken",))
+    assert found.warnings == ("port 2 is taken",)

@@ -92,8 +92,8 @@ def explained(grant: Grant) -> Explanation:
             None,
             # Twice the distance: 10 in the node itself, 32 from the other package.
             (
-                "NUMA node 1 is closer to the NUMA node to be near: the sum of the distances is 20, NUMA node 0 would"
-                " have 64."
+                "NUMA node 1 is closer to NUMA node 1, which the request names: the sum of the distances is 20, for"
+                " NUMA node 0 it would be 64."
             ),
             ["4,12", "2,10"],
         ),
@@ -171,6 +171,18 @@ def explained(grant: Grant) -> Explanation:
             None,
             "These are the best CPUs of the pool: numa-policy=none compares no NUMA nodes.",
             ["2,10"],
+        ),
+        (
+            2,
+            held(),
+            pools(numa_policy="none"),
+            Wishes(near=1),
+            None,
+            (
+                "These CPUs are in the fewest packages, and of these choices the closest to NUMA node 1, which the"
+                " request names: the sum of the distances is 20; numa-policy=none compares no NUMA nodes."
+            ),
+            ["4,12"],
         ),
         (2, held(), pools(), NO_WISHES, 1, "The request names NUMA node 1; these are the best CPUs in it.", ["4,12"]),
     ],
@@ -261,7 +273,7 @@ def test_a_release_chooses_nothing() -> None:
             "cpu-thread-policy",
             (
                 "cpu-thread-policy=isolate allows one thread per core and no shared core, and 3 cores would break this:"
-                " other services have CPUs 5-6 of these cores"
+                " other services have CPUs 5-6 and the service itself would have CPUs 4,12 of these cores"
             ),
             "1",
             "4,12-14",

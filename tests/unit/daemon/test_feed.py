@@ -238,6 +238,24 @@ def test_other_settings_are_told_without_a_request(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
+def test_a_pool_that_is_no_longer_configured_is_not_told(tmp_path: Path) -> None:
+    """The claim of that pool is still known from the first line."""
+
+    async def main() -> None:
+        orchestrator, _ = start(tmp_path, settings=parse_settings({"cpu-pool": "0-1"}))
+        try:
+            await ask(orchestrator, cores("g", 1) | {"pool": "general"})
+            client = await watching(orchestrator)
+            orchestrator.use(parse_settings({"cpu-pool": "isolated"}))
+            await asyncio.sleep(0.2)
+            assert list(client.take()[-1]["pools"]) == ["isolated"]
+            client.replica.check((await ask(orchestrator, LIST | {"pool": "general"}))[0])
+        finally:
+            orchestrator.close()
+
+    asyncio.run(main())
+
+
 def test_settings_that_change_nothing_are_not_told(tmp_path: Path) -> None:
     async def body(orchestrator: Orchestrator, _: Counting) -> None:
         client = await watching(orchestrator)

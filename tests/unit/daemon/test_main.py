@@ -17,10 +17,9 @@ from pathlib import Path
 import pytest
 
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
-from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.daemon import main, peer_names
-from epa_orchestrator.daemon.main import Locations, StartError, open_state, read_settings, run
+from epa_orchestrator.daemon.main import Locations, StartError, open_state, run
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.metrics import scrapers
@@ -162,29 +161,6 @@ def test_database_of_an_earlier_release_knows_its_own_time_only(locations: Locat
         assert state.store is not None
         state.store.close()
         assert len(state.warnings) == count
-
-
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        ('{"numa-policy": "yes", "cpu-pool": "0"}', "numa-policy='yes' is not valid: set it to 'best-effort'"),
-        ("{", "is not JSON"),
-        ("[]", "settings must be one JSON object"),
-        (None, "cannot be read: No such file or directory"),
-    ],
-)
-def test_settings_with_mistakes_can_be_used(content: str | None, reason: str, tmp_path: Path) -> None:
-    file = tmp_path / "settings.json"
-    if content is not None:
-        file.write_text(content)
-    settings = read_settings(file)
-    assert all(str(file) in warning and reason in warning for warning in settings.warnings)
-    assert len(settings.warnings) == 1
-    assert str(settings.cpu_pool) == ("0" if content and "cpu-pool" in content else "")
-
-
-def test_no_settings_file_means_the_defaults() -> None:
-    assert read_settings(None) == Settings()
 
 
 def test_the_places_of_seen_cpus_are_stored(locations: Locations) -> None:

@@ -14,6 +14,7 @@ import threading
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def port_of(orchestrator: Orchestrator) -> MetricsPort:
-    return MetricsPort(lambda: orchestrator.view(3), orchestrator.warn)
+    return MetricsPort(lambda: orchestrator.view(3), partial(orchestrator.warn, "metrics"))
 
 
 async def served(caplog: pytest.LogCaptureFixture, port: int) -> None:
@@ -188,7 +189,7 @@ def test_port_in_use_is_one_line_and_a_warning_until_it_is_free(
 
 def test_problem_of_an_earlier_port_is_forgotten(tmp_path: Path) -> None:
     async def body(orchestrator: Orchestrator, _: Counting) -> None:
-        told: list[str | None] = []
+        told: list[tuple[str, ...]] = []
         metrics = MetricsPort(lambda: orchestrator.view(0), told.append)
         with socket.socket() as other:
             other.bind(("127.0.0.1", 0))
@@ -196,7 +197,7 @@ def test_problem_of_an_earlier_port_is_forgotten(tmp_path: Path) -> None:
             metrics.use(other.getsockname()[1])
             await until(lambda: bool(told))
             metrics.use(0)
-        assert told[-1] is None
+        assert told[-1] == ()
         metrics.close()
 
     run(tmp_path, body)

@@ -47,6 +47,17 @@ def test_a_release() -> None:
 
 
 @pytest.mark.parametrize(
+    ("near", "named"), [(1, "NUMA node 1, which the request names"), ("eth0", "eth0 (NUMA node 1)")]
+)
+def test_what_to_be_near_is_named_as_the_request_names_it(near: int | str, named: str) -> None:
+    grant = allocate(Ledger(), POOLS.isolated, Terms("a", wishes=Wishes(near=1)), 1)
+    sentence = sentences.of_change(request("allocate_cores", num_of_cores=1, near=near), grant, NOTHING_TAKEN)
+    assert sentence == (
+        f"NUMA node 1 is closer to {named}: the sum of the distances is 10, for NUMA node 0 it would be 32."
+    )
+
+
+@pytest.mark.parametrize(
     ("asked", "count", "begin"),
     [
         (request("allocate_cores"), None, "The default size comes to 9 CPUs. Only NUMA nodes 0-1 are possible"),
@@ -95,7 +106,7 @@ def test_every_level_has_words(level: str) -> None:
     assert task is not None
     sentence = sentences.of_grant(task, Placed([CpuSet.parse("2,10")], Difference((1,), level, 1, 12)))
     assert sentence.startswith("NUMA node 0 ")
-    assert ", NUMA node 1 would " in sentence
+    assert ", NUMA node 1 would " in sentence or ", for NUMA node 1 it would be 12." in sentence
     assert " 12" in sentence
     assert "{" not in sentence
 

@@ -47,5 +47,5 @@ def test_counts_that_cannot_be_read_in_directories_that_can_be_listed() -> None:
 
 def test_hidden_hugepages_are_named_by_node() -> None:
     assert blind_spots(RecordedSysfs(FILES, hidden=[f"{NODE}/node1/hugepages"])) == [
-        f"The hugepages of NUMA nodes 1 cannot be read, so none can be allocated: {CONNECT}"
+        f"The hugepages of NUMA node 1 cannot be read, so none can be allocated: {CONNECT}"
     ]

@@ -36,7 +36,11 @@ def task(count: int, *, free: str = "0-15", own: str = "", node: int | None = No
          "cpu-thread-policy=require allows whole cores only, but the service would have only a part of 1 core"),
         ({"cpu_thread_policy": "isolate"}, "0-15", "0-1", None),
         ({"cpu_thread_policy": "isolate"}, "0-15", "0-1,8-9",
-         "cpu-thread-policy=isolate allows one thread per core and no shared core, and 2 cores would break this"),
+         ("cpu-thread-policy=isolate allows one thread per core and no shared core, and 2 cores would break this: the"
+          " service itself would have CPUs 0-1,8-9 of these cores")),
+        ({"cpu_thread_policy": "isolate"}, "0-7,9", "0-1,9",
+         ("cpu-thread-policy=isolate allows one thread per core and no shared core, and 2 cores would break this:"
+          " other services have CPU 8 and the service itself would have CPUs 1,9 of these cores")),
         ({"cpu_thread_policy": "isolate"}, "0-7", "0",
          ("cpu-thread-policy=isolate allows one thread per core and no shared core, and 1 core would break this:"
           " other services have CPU 8 of these cores")),
