@@ -164,13 +164,12 @@ def _say_the_rest(
     """Say that no claim matches; but with a pattern first what such services hold that have no CPUs."""
     hint, records = None, dict[str, str]()
     if pattern is not None:
-        from fnmatch import fnmatchcase
-
         from epa_orchestrator.cli.hugepage_records import only_hugepages
+        from epa_orchestrator.cli.patterns import names_meant
 
         with_cpus = {claim.service_name for listing in every for claim in listing.allocations}
         others = only_hugepages(client.memory_info(), with_cpus)
-        records = {name: text for name, text in others.items() if fnmatchcase(name, pattern)}
+        records = {name: others[name] for name in names_meant(pattern, [*with_cpus, *others]) if name in others}
         hint = did_you_mean(pattern, [*(each.service for each in held), *others])
     for name, text in records.items():
         say(f"'{name}' holds hugepages only: {text}", err=True)

@@ -50,10 +50,10 @@ log = logging.getLogger(__name__)
 _SWITCH_INTERVAL = 0.0001
 #: Python's default is 700. A few requests allocate that many objects.
 _ALLOCATIONS_PER_COLLECTION = 10_000
-#: File descriptors that are not connections: up to 16 of peers whose names are remembered, 70 of the metrics and their
+#: File descriptors that are not connections: up to 16 of peers whose names are remembered, 120 of the metrics and their
 #: scrapers, and about 30 of the database (for changes and for the history), the lock, listeners, threads, files of the
 #: host, and the event loop.
-_OTHER_FDS = 128
+_OTHER_FDS = 192
 #: With fewer file descriptors a start can fail anywhere, even in libraries.
 _MIN_FDS = 24
 

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 HOST: Final = "127.0.0.1"
 #: How many connections may wait to be accepted: a scraper finds no place while hostile ones take all of them.
 _BACKLOG: Final = 4096
+#: How long (seconds) the kernel keeps back a connection without a request. It cannot while thousands are silent.
+_DEFER_SECONDS: Final = 5
 #: How often (seconds) to try again to open the port.
 _RETRY_SECONDS: Final = 5.0
 #: How long the thread rests after its turns: so many times as long as it worked, and at most so long (seconds). Shorter
@@ -131,6 +133,7 @@ class Exporter:
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 listener.bind((HOST, self.port))
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, _DEFER_SECONDS)
                 listener.listen(_BACKLOG)
             except OSError as error:
                 listener.close()

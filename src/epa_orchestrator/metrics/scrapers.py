@@ -18,8 +18,10 @@ from typing import Final
 
 from epa_orchestrator.metrics import http
 
-#: How many clients may be silent, and how many may read their answer.
-_MOST_CLIENTS: Final = 16
+#: How many clients may be silent: so many that a crowd of them does not replace one whose request comes in a moment.
+_MOST_SILENT: Final = 64
+#: How many clients may read their answer.
+_MOST_READING: Final = 16
 _CLIENT_SECONDS: Final = 5.0
 #: How many clients are accepted in one turn.
 _MOST_ACCEPTED: Final = 32
@@ -44,7 +46,7 @@ class Scrapers:
         self._answer = answer
         #: The oldest client of each group comes first.
         self._silent: list[Client] = []
-        self._answered: list[Client] = []
+        self._reading: list[Client] = []
 
     def accept(self, listener: socket.socket) -> None:
         """Accept those who wait, and then answer those of them whose request has come.
@@ -76,7 +78,7 @@ class Scrapers:
         except OSError:  # it has gone
             client.unsent = memoryview(b"")
         if client.unsent:
-            self._keep(client, self._answered, selectors.EVENT_WRITE)
+            self._keep(client, self._reading, selectors.EVENT_WRITE)
         else:
             self._drop(client)
 
@@ -98,7 +100,7 @@ class Scrapers:
             self._drop(client)
 
     def _all(self) -> list[Client]:
-        return [*self._silent, *self._answered]
+        return [*self._silent, *self._reading]
 
     def _has_asked(self, client: Client) -> bool:
         """Whether the request is whole now, and `unsent` has its answer. Raises OSError when the client has gone."""
@@ -119,7 +121,7 @@ class Scrapers:
         if client.group is group:
             return
         self._leave(client)
-        if len(group) >= _MOST_CLIENTS:
+        if len(group) >= (_MOST_SILENT if group is self._silent else _MOST_READING):
             self._drop(group[0])
         group.append(client)
         client.group = group

@@ -228,5 +228,5 @@ def test_a_daemon_without_a_lock_reads_the_state_at_one_moment(
 def test_connections_leave_files_to_all_others() -> None:
     """All that a daemon has open at once, and as many again as an idle one has."""
     names, idle = peer_names._MOST_REMEMBERED, 30
-    of_metrics = 2 * scrapers._MOST_CLIENTS + scrapers._MOST_ACCEPTED
+    of_metrics = scrapers._MOST_SILENT + scrapers._MOST_READING + scrapers._MOST_ACCEPTED
     assert names + of_metrics + idle <= main._OTHER_FDS

@@ -121,21 +121,17 @@ def test_each_turn_makes_the_text_again() -> None:
         assert (get(port), get(port)) == (b"1", b"2")
 
 
-def test_silent_clients_are_few_and_have_one_thread() -> None:
+def test_a_crowd_of_clients_has_one_thread() -> None:
     threads = threading.active_count()
     with serving() as port, contextlib.ExitStack() as silent:
-        clients = [silent.enter_context(socket.create_connection((HOST, port), timeout=10)) for _ in range(40)]
+        for _ in range(40):
+            silent.enter_context(socket.create_connection((HOST, port), timeout=10))
         get(port)
         assert threading.active_count() == threads + 1
-        dropped = 0
-        for client in clients:
-            client.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                dropped += client.recv(1) == b""
-        assert dropped >= len(clients) - scrapers._MOST_CLIENTS
 
 
 def test_client_that_sends_nothing_is_dropped_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_DEFER_SECONDS", 1)
     monkeypatch.setattr(scrapers, "_CLIENT_SECONDS", 0.1)
     with serving() as port, socket.create_connection((HOST, port), timeout=10) as client:
         assert client.recv(1) == b""

@@ -100,15 +100,15 @@ def test_a_scraper_behind_silent_clients_is_answered_as_soon_as_it_is_accepted(p
 
 
 def test_a_new_silent_client_replaces_the_oldest_one(port: Port) -> None:
-    clients = [port.connect() for _ in range(module._MOST_CLIENTS + 1)]
-    port.turn()
-    assert [is_dropped(client) for client in clients] == [True] + [False] * module._MOST_CLIENTS
+    clients = [port.connect() for _ in range(module._MOST_SILENT + 1)]
+    port.turns()
+    assert [is_dropped(client) for client in clients] == [True] + [False] * module._MOST_SILENT
 
 
 def test_a_new_reader_replaces_the_oldest_one(port: Port) -> None:
-    clients = [port.connect(GET) for _ in range(module._MOST_CLIENTS + 1)]
+    clients = [port.connect(GET) for _ in range(module._MOST_READING + 1)]
     port.turn()
-    assert len(port.scrapers._all()) == module._MOST_CLIENTS
+    assert len(port.scrapers._all()) == module._MOST_READING
     assert received(clients[-1], port) == len(BODY)
 
 
