@@ -29,10 +29,10 @@ _NOT_IN_DOCUMENT: Final = {"allocations", "version", "warnings", "state_error"}
 _STATES: Final = {"claimed": "Claimed", "free": "Free", "withheld": "Withheld", "unavailable": "Unavailable"}
 #: The heading of CPUs that a pool has and cannot use.
 _NOT_USABLE: Final = "Not usable"
-#: The columns of a NUMA node by what is counted; two of them only if there are such CPUs.
+#: The columns of a NUMA node by what is counted; those that are not in `_ALWAYS` only if there are such CPUs.
 _COUNTED: Final = {**_STATES, "not_usable": _NOT_USABLE}
 _ALWAYS: Final = ("claimed", "free", "withheld")
-#: The heading of the other CPUs of a NUMA node: those that are reserved, and those of the operating system.
+#: The heading of the other CPUs of a NUMA node, if it has any: those that are reserved, and the operating system's.
 _IN_NO_POOL: Final = "In no pool"
 #: Linux knows at most four sizes of hugepages on one machine.
 _MOST_SIZES: Final = 4
@@ -185,17 +185,16 @@ def _nodes(found: Status, answer: MachineAnswer) -> FittedTable:
     sizes = sorted({each["size_kb"] for node in nodes for each in node["hugepages"] if each["total"]})[:_MOST_SIZES]
     headings = [_COUNTED[name] for name in shown]
     pages = [f"Free {format_size(size)}" for size in sizes]
-    optional = (*reversed(pages), _IN_NO_POOL)
-    table = FittedTable(("Node", "CPUs", *headings, _IN_NO_POOL, *pages), "NUMA nodes", optional=optional)
-    for node in nodes:
+    others = [node["cpus"] - sum(node[name] for name in shown) for node in nodes]
+    headings += [_IN_NO_POOL] if any(others) else []
+    table = FittedTable(("Node", "CPUs", *headings, *pages), "NUMA nodes", optional=(*reversed(pages), _IN_NO_POOL))
+    for node, other in zip(nodes, others, strict=True):
         free = {each["size_kb"]: f"{each['free']} of {each['total']}" for each in node["hugepages"]}
-        counts = [node[name] for name in shown]
-        in_no_pool = node["cpus"] - sum(counts)  # reserved, or the operating system's
         table.add_row(
             "none" if node["id"] is None else node["id"],
             node["cpus"],
-            *counts,
-            in_no_pool,
+            *(node[name] for name in shown),
+            *([other] if any(others) else []),
             *(free.get(size, "0 of 0") for size in sizes),
         )
     return table

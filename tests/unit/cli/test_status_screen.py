@@ -59,6 +59,13 @@ def test_nodes() -> None:
     ]
 
 
+def test_nodes_without_other_cpus_have_no_column_for_them() -> None:
+    answer = machine(claimed="2,4,8", free="0-1,3,6-7,9-15", withheld="5")
+    _, nodes = tables(Status("/run/epa.sock", (FOUND,), answer, MEMORY))
+    assert nodes.headings == ["Node", "CPUs", "Claimed", "Free", "Withheld", "Free 2M", "Free 1G"]
+    assert nodes.rows[0] == ["0", "8", "2", "5", "1", "5 of 8", "0 of 0"]
+
+
 def test_pools() -> None:
     pools, _ = tables(status())
     assert pools.headings == ["Pool", "CPUs", "Claimed", "Free", "Withheld", "Services", "CPU list"]
