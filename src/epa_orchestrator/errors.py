@@ -23,6 +23,7 @@ class EpaError(Exception):
     ├── Unplaceable          a rule of placement allows no choice of CPUs
     ├── Refused              a request is not granted
     ├── ProtocolError        a request is not valid
+    ├── TooMuchUnread        a client has not read what the daemon keeps for it
     ├── SearchTooLong        the history is not searched any further for one request
     ├── StateError           the database cannot be used
     │   └── InUse            another daemon writes it
