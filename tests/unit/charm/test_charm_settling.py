@@ -215,10 +215,10 @@ def test_claims_of_the_older_daemon_can_be_taken_over(settled: Unit) -> None:
     settled.run()
     text, _ = settled.act("settle-claims", {"keep": "older"})
     assert settled.workload.taken_over == "3"
-    assert text.split("\n") == [
-        "imported the older daemon's claims (revision 3); those of this one are in",
-        "/var/snap/epa-orchestrator/common/state.db.replaced",
-    ]
+    assert " ".join(text.split()) == (
+        "imported the older daemon's claims (revision 3); those of this one are in"
+        " /var/snap/epa-orchestrator/common/state.db.replaced"
+    )
     assert settled.status() == OK
 
 
