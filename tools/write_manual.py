@@ -22,7 +22,7 @@ import typer  # noqa: E402  (importable only now, when run as a script)
 from typer.main import get_command  # noqa: E402
 
 from epa_orchestrator import __version__  # noqa: E402
-from epa_orchestrator.cli.app import app  # noqa: E402
+from epa_orchestrator.cli.app import application  # noqa: E402
 from epa_orchestrator.cli.completion import script  # noqa: E402
 from tools.generated import write_or_check  # noqa: E402
 
@@ -56,7 +56,7 @@ def completion() -> str:
 
 
 def _head() -> Iterator[str]:
-    root: Any = get_command(app)
+    root: Any = get_command(application())
     first, *more = root.help.split("\n\n")
     yield f'.TH EPA-ORCHESTRATOR 1 "" "epa-orchestrator {__version__}" "User Commands"'
     yield ".SH NAME"
@@ -76,7 +76,7 @@ def _head() -> Iterator[str]:
 
 
 def _commands() -> Iterator[str]:
-    root: Any = get_command(app)
+    root: Any = get_command(application())
     yield ".SH COMMANDS"
     for name, command in root.commands.items():
         if command.hidden:

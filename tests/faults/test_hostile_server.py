@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 import daemon_health
 import installation
 import snap_file
-from epa_orchestrator.cli.app import app
+from epa_orchestrator.cli.app import application
 from epa_orchestrator.client import client as client_module
 from epa_orchestrator.client.client import Client, DaemonError, RefusedByDaemon, Unreachable
 from epa_orchestrator.cpuset import CpuSet
@@ -198,7 +198,7 @@ class Result:
 def run(server: HostileServer, words: list[str]) -> Result:
     """Run a command in this process; its exceptions are raised."""
     environment = {"EPA_SOCKET": str(server.path), "COLUMNS": "120", "NO_COLOR": "1", "TERM": "dumb"}
-    result = CliRunner().invoke(app, words, env=environment, prog_name="epa-orchestrator")
+    result = CliRunner().invoke(application(), words, env=environment, prog_name="epa-orchestrator")
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return Result(words, result.exit_code, result.stdout, result.stderr)

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 import typer
 
 from epa_orchestrator.allocation.settings import Settings
-from epa_orchestrator.cli.app import app
+from epa_orchestrator.cli.app import application
 from epa_orchestrator.cpuset import EMPTY
 
 README: Final = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -71,5 +71,5 @@ def test_all_values_of_an_option_are_in_the_table() -> None:
 
 def test_every_command_is_in_the_table() -> None:
     shown = {name for names, _ in table("command | what it does") for name in re.findall(r"`([^`]+)`", names)}
-    commands = typer.main.get_command(app)
+    commands = typer.main.get_command(application())
     assert shown == set(getattr(commands, "commands"))  # noqa: B009  # click's groups have it, Typer's type does not

@@ -14,10 +14,10 @@ import pytest
 import yaml
 from typer.main import get_command
 
-from epa_orchestrator.cli.app import app
+from epa_orchestrator.cli.app import application
 from tools.write_manual import COMPLETION, MANUAL, ROOT, completion, manual
 
-COMMANDS: dict[str, Any] = getattr(get_command(app), "commands")  # noqa: B009  # typer's type says no more than command
+COMMANDS: dict[str, Any] = getattr(get_command(application()), "commands")  # noqa: B009  # typer's type says no more than command
 TEXT = manual().replace("\\-", "-").replace("\\(aq", "'").replace("\\(ga", "`").replace("\\e", "\\")
 
 

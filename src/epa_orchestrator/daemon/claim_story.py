@@ -20,8 +20,8 @@ from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.service_names import resolve
 from epa_orchestrator.allocation.settings_text import settings_text
 from epa_orchestrator.cpuset import EMPTY, CpuSet
-from epa_orchestrator.protocol.answers import Allocation
-from epa_orchestrator.protocol.history import ClaimAnswer, HistoryEvent, Options, Origin, PageRecord
+from epa_orchestrator.protocol.answers import Allocation, PageRecord
+from epa_orchestrator.protocol.history import ClaimAnswer, HistoryEvent, Options, Origin
 from epa_orchestrator.protocol.readings import GetClaim
 from epa_orchestrator.state.errors import StateError
 from epa_orchestrator.state.events import Event

@@ -1,7 +1,10 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Metrics port: serves the metrics on the port that the settings name, and none while they name none."""
+"""Metrics port: serves the metrics on the port that the settings name, and none while they name none.
+
+What serves them is imported only then.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,17 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.daemon.current import Current
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.metrics.counts import counts
-from epa_orchestrator.metrics.exporter import HOST, Exporter, Renderer
-from epa_orchestrator.metrics.figures import View
+
+if TYPE_CHECKING:
+    from epa_orchestrator.metrics.exporter import Exporter, Renderer
+    from epa_orchestrator.metrics.figures import View
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +36,8 @@ def view_of(current: Current, review: Review, connections: int) -> View:
     It takes no lock that a request takes, unless the host has changed: then it reads the host, as the next request
     would have to.
     """
+    from epa_orchestrator.metrics.figures import View
+
     host = current.host
     pages: dict[int, tuple[Hugepages, ...]] = {}
     ledger = current.ledger
@@ -76,6 +84,8 @@ class MetricsPort:
         counts.on = port != 0
         self._note(None)
         if port:
+            from epa_orchestrator.metrics.exporter import Exporter
+
             self._exporter = Exporter(port, self._prepare, self._report, before)
             self._exporter.start()
 
@@ -100,7 +110,7 @@ class MetricsPort:
         if exporter is not self._exporter or not self._port:  # it was told to stop meanwhile
             return
         if problem is None:
-            log.info("metrics at http://%s:%d/metrics", HOST, exporter.port)
+            log.info("metrics at %s", exporter.url)
         elif problem != self._problem:
             log.warning("%s", problem)
         self._note(problem)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, TypedDict, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypedDict, TypeVar
 
 from epa_orchestrator.allocation import allocate, hugepages, service_names
 from epa_orchestrator.allocation.allocate import Grant, Terms, find_pool
 from epa_orchestrator.allocation.claims import Change
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger, LedgerError
-from epa_orchestrator.allocation.make_room import Wanted
 from epa_orchestrator.allocation.pools import NOTHING_TO_SHARE, NodeCpus, Pool, Pools
 from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.settings import Settings
@@ -47,6 +46,9 @@ from epa_orchestrator.protocol.requests import (
     Allocating,
     Mutation,
 )
+
+if TYPE_CHECKING:
+    from epa_orchestrator.allocation.make_room import Wanted
 
 _MUTATION = TypeVar("_MUTATION", bound=Mutation)
 
@@ -145,6 +147,8 @@ def _decide_cpus(ledger: Ledger, host: Host, pools: Pools, request: Allocating) 
 
 def wanted(ledger: Ledger, host: Host, pools: Pools, request: Allocating) -> Wanted:
     """A refused request, to be decided again on other ledgers. Raises Refused where these make no difference."""
+    from epa_orchestrator.allocation.make_room import Wanted
+
     request = _with_service(ledger, request)
     pool = find_pool(ledger, pools, request.pool)
     terms, node = terms_of(ledger, host, pools, request)._replace(choices=1), _node(host, request)

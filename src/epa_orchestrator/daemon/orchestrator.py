@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.outdated import Review
@@ -35,10 +35,12 @@ from epa_orchestrator.daemon.upkeep import Upkeep
 from epa_orchestrator.daemon.watchers import Watchers
 from epa_orchestrator.daemon.worker import Call, Done, Worker
 from epa_orchestrator.metrics.counts import Rule, counts
-from epa_orchestrator.metrics.figures import View
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 from epa_orchestrator.protocol.readings import ListAllocations, PastReading, Reading, Watch
 from epa_orchestrator.protocol.requests import Request
+
+if TYPE_CHECKING:
+    from epa_orchestrator.metrics.figures import View
 
 log = logging.getLogger(__name__)
 

@@ -88,7 +88,7 @@ def _is_small(request: Mutation, claims: Mapping[str, Claim], *, has_rules: bool
     if isinstance(request, AllocateCoresPercent) or request.count is None or request.count > _SMALL:
         return False
     wishes = request.numa_policy or request.cpu_thread_policy or request.uncore_cache_alignment or request.near
-    if has_rules or request.explain or wishes is not None:
+    if has_rules or request.explain or request.make_room or wishes is not None:
         return False
     claim = claims.get(request.service_name)
     return claim is None or len(claim.cpus) <= _SMALL

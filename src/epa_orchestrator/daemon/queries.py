@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from epa_orchestrator import __version__
 from epa_orchestrator.allocation.allocate import find_pool
@@ -23,10 +23,12 @@ from epa_orchestrator.daemon.encoded_machine import EncodedMachine
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.names import PoolName
 from epa_orchestrator.protocol.answers import ListingHead, PageCapacity, PoolSummary, add_warnings
-from epa_orchestrator.protocol.machine import MachineHead
 from epa_orchestrator.protocol.memory import NodePart, encode_memory
 from epa_orchestrator.protocol.readings import GetMachine, GetMemoryInfo, PresentReading, Watch
 from epa_orchestrator.protocol.watching import encode_state
+
+if TYPE_CHECKING:
+    from epa_orchestrator.protocol.machine import MachineHead
 
 #: How many services are encoded at a stretch: 2,000 claims take 22 ms, the hugepage records of 7,000 services 39 ms.
 _ENCODED_AT_ONCE: Final = 100
@@ -158,6 +160,8 @@ class Queries:
         return add_warnings(self._head.head.encode_with(pages), request.warnings)
 
     def _build_head(self, ledger: Ledger, pools: Pools) -> MachineHead:
+        from epa_orchestrator.protocol.machine import MachineHead  # 3 ms, which few daemons need
+
         states = cpu_states(ledger, pools)
         if not self._ledger_known:
             states = states | {"unavailable": states["free"], "free": EMPTY}

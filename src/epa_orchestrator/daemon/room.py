@@ -13,11 +13,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from epa_orchestrator.allocation.host import Host
 from epa_orchestrator.allocation.ledger import Ledger
-from epa_orchestrator.allocation.make_room import Move, Room, Wanted, make_room
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.refusal import RefusalRule, Refused
 from epa_orchestrator.allocation.taken import taken_by
@@ -28,6 +27,9 @@ from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.protocol.answers import ErrorAnswer
 from epa_orchestrator.protocol.requests import AllocateHugepages, Allocating, Mutation
 from epa_orchestrator.protocol.room import MakeRoom, RoomMove, RoomRequest
+
+if TYPE_CHECKING:
+    from epa_orchestrator.allocation.make_room import Move, Room, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +117,9 @@ def search_for(
 
 
 def _find(ledger: Ledger, pools: Pools, nodes: Mapping[int, CpuSet], request: Allocating, question: Wanted) -> MakeRoom:
-    """What makes room for a refused request."""
+    """What makes room for a refused request. Few daemons are asked, so the import is not paid at the start."""
+    from epa_orchestrator.allocation.make_room import make_room
+
     return _as_answer(make_room(ledger, pools, nodes, question, _limit()), pools, request)
 
 

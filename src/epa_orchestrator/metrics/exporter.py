@@ -68,6 +68,11 @@ class Exporter:
         self._last_line = -_LOG_EVERY
         self._thread = threading.Thread(target=self._run, name="metrics", daemon=True)
 
+    @property
+    def url(self) -> str:
+        """Where the metrics are."""
+        return f"http://{HOST}:{self.port}/metrics"
+
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()

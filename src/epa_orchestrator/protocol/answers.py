@@ -213,6 +213,14 @@ class PageCapacity(BaseModel):
     size: int = Field(description="The size of one page in KiB.")
 
 
+class PageRecord(BaseModel):
+    """A hugepage record."""
+
+    node_id: int = Field(description="The NUMA node.")
+    size_kb: int = Field(description="The size of one page in KiB.")
+    hugepages: int = Field(description="How many pages.")
+
+
 class NodeHugepages(BaseModel):
     """The hugepages of one NUMA node."""
 

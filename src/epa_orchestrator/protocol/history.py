@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from epa_orchestrator.protocol.answers import Allocation, Answer, add_warnings
+from epa_orchestrator.protocol.answers import Allocation, Answer, PageRecord, add_warnings
 
 #: The fields of an event that are left out when they are not known.
 _LEFT_OUT: Final = frozenset(("comm", "snap", "unit", "request", "settings", "decided_by"))
@@ -94,14 +94,6 @@ class Origin(BaseModel):
     cpus: str = Field(description="The CPUs, a CPU list.")
     id: int = Field(description="The event.")
     at: float | None = Field(description="When that was, in seconds since 1970; `null` if the time is damaged.")
-
-
-class PageRecord(BaseModel):
-    """A hugepage record."""
-
-    node_id: int = Field(description="The NUMA node.")
-    size_kb: int = Field(description="The size of one page in KiB.")
-    hugepages: int = Field(description="How many pages.")
 
 
 class ClaimAnswer(Answer):

@@ -16,8 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 
 from epa_orchestrator.names import PoolName
-from epa_orchestrator.protocol.answers import Allocation, Listing, PoolSummary, add_warnings
-from epa_orchestrator.protocol.history import PageRecord
+from epa_orchestrator.protocol.answers import Allocation, Listing, PageRecord, PoolSummary, add_warnings
 
 
 class StateEvent(Listing):

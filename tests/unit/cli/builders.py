@@ -25,10 +25,12 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from epa_orchestrator.cli.app import app
+from epa_orchestrator.cli.app import application
 from epa_orchestrator.client import Client, DaemonError
 from tests.functional.harness import PATIENCE, Process, clean_environment, wait_until
 from tests.unit.client.builders import FakeServer
+
+APP = application()
 
 #: Every command that asks a daemon.
 ASKING = (
@@ -89,7 +91,7 @@ class Command:
     def run(self, *arguments: str, env: Mapping[str, str | None] | None = None) -> Result:
         """Run a command; a traceback fails the test."""
         result = CliRunner().invoke(
-            app, arguments, env=self.environment | dict(env or {}), prog_name="epa-orchestrator"
+            APP, arguments, env=self.environment | dict(env or {}), prog_name="epa-orchestrator"
         )
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception

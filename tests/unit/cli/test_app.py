@@ -9,7 +9,7 @@ import pytest
 from typer.main import get_command
 
 from epa_orchestrator import __version__
-from epa_orchestrator.cli.app import app
+from epa_orchestrator.cli.app import application
 from tests.unit.cli.builders import Command, Daemon
 
 
@@ -87,7 +87,7 @@ def test_exit_code_of_wrong_use_is_2(arguments: list[str], names: str, offline: 
     assert names in " ".join(sentence.rpartition("rror")[2].lower().split())
 
 
-COMMANDS: tuple[str, ...] = tuple(getattr(get_command(app), "commands"))  # noqa: B009
+COMMANDS: tuple[str, ...] = tuple(getattr(get_command(application()), "commands"))  # noqa: B009
 
 
 def test_version(offline: Command) -> None:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from epa_orchestrator.cli.app import app
+from epa_orchestrator.cli.app import application
 from epa_orchestrator.cli.command import Command
 from tests.unit.cli.builders import Command as CommandLine
 
-COMMANDS: dict[str, Any] = getattr(get_command(app), "commands")  # noqa: B009  # typer's type says no more than command
+COMMANDS: dict[str, Any] = getattr(get_command(application()), "commands")  # noqa: B009  # typer's type says no more than command
 
 
 @pytest.mark.parametrize("name", COMMANDS)

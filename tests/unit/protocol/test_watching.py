@@ -9,8 +9,7 @@ import json
 
 import pytest
 
-from epa_orchestrator.protocol.answers import Allocation, Listing, ListingHead, PoolSummary
-from epa_orchestrator.protocol.history import PageRecord
+from epa_orchestrator.protocol.answers import Allocation, Listing, ListingHead, PageRecord, PoolSummary
 from epa_orchestrator.protocol.watching import (
     ClaimEvent,
     HugepagesEvent,
