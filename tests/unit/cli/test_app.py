@@ -90,6 +90,14 @@ def test_exit_code_of_wrong_use_is_2(arguments: list[str], names: str, offline: 
 COMMANDS: tuple[str, ...] = tuple(getattr(get_command(application()), "commands"))  # noqa: B009
 
 
+@pytest.mark.parametrize(
+    ("words", "names"), [(["why", "serve"], ["serve", "why"]), (["bogus"], list(COMMANDS)), ([], list(COMMANDS))]
+)
+def test_application_has_the_commands_that_are_named_or_all(words: list[str], names: list[str]) -> None:
+    commands: dict[str, object] = getattr(get_command(application(words)), "commands")  # noqa: B009
+    assert sorted(commands) == sorted(names)
+
+
 def test_version(offline: Command) -> None:
     assert offline.text("--version") == f"{__version__}\n"
 

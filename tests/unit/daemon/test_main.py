@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,22 @@ def test_connections_leave_files_to_all_others() -> None:
     names, idle = peer_names._MOST_REMEMBERED, 30
     of_metrics = scrapers._MOST_SILENT + scrapers._MOST_READING + scrapers._MOST_ACCEPTED
     assert names + of_metrics + idle <= main._OTHER_FDS
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "allocation.make_room",
+        "daemon.claim_story",
+        "metrics.exporter",
+        "protocol.history",
+        "protocol.machine",
+        "cli.map",
+    ],
+)
+def test_start_does_not_import_what_few_daemons_need(module: str) -> None:
+    name = f"epa_orchestrator.{module}"
+    assert find_spec(name) is not None
+    code = f"import sys, epa_orchestrator.cli.serve, epa_orchestrator.daemon.main; print({name!r} in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout == "False\n"
