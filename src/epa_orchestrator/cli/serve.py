@@ -35,7 +35,7 @@ def serve(
             "The snap serves its own host only, because its socket and database are those of the real claims: serve a"
             " recorded machine from a checkout, as the README shows"
         )
-    # As in __main__: the collector visits no imported objects, which would take a tenth of the start.
+    # As in __main__: the collector visits no imported objects, which would take a twentieth of the start.
     gc.disable()
     from epa_orchestrator.daemon.main import Locations, StartError, run
 

@@ -5,7 +5,7 @@
 
 Any user may ask, and an answer may take a second where it looks through all events. So a bounded number of requests
 waits, a part of them of one user, and the event loop never does. Root and the daemon's own user come first, with places
-of their own; the others take turns by user. The thread imports what only it needs, 30 ms of the daemon's start.
+of their own; the others take turns by user. The thread imports what only it needs.
 """
 
 from __future__ import annotations

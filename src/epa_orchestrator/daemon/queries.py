@@ -160,7 +160,7 @@ class Queries:
         return add_warnings(self._head.head.encode_with(pages), request.warnings)
 
     def _build_head(self, ledger: Ledger, pools: Pools) -> MachineHead:
-        from epa_orchestrator.protocol.machine import MachineHead  # 3 ms, which few daemons need
+        from epa_orchestrator.protocol.machine import MachineHead  # few daemons need it
 
         states = cpu_states(ledger, pools)
         if not self._ledger_known:
