@@ -19,7 +19,7 @@ LAYERS = (
     ("cpuset", "descriptors", "documents", "files", "natural", "nearest", "paths", "units"),
     ("hardware",),
     ("placement",),
-    ("allocation", "protocol"),
+    ("allocation", "protocol", "isolation"),
     ("state", "client", "metrics", "picture"),
     ("daemon", "configure"),
     ("cli",),
@@ -27,9 +27,9 @@ LAYERS = (
 )
 
 #: Rooms and modules that decide, and so touch no file, socket, clock or thread. "host" is where allocation reads the
-#: machine, and "settings" where it reads its file.
-PURE_ROOMS = ("placement", "allocation", "protocol", "picture")
-IMPURE = ("allocation.host", "allocation.settings")
+#: machine, "settings" where it reads its file, and "host_files" where isolation reads a host.
+PURE_ROOMS = ("placement", "allocation", "protocol", "picture", "isolation")
+IMPURE = ("allocation.host", "allocation.settings", "isolation.host_files")
 EDGES = {"os", "io", "socket", "asyncio", "threading", "time", "datetime", "random", "sqlite3", "subprocess", "pathlib"}
 
 

@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Host files: reads the files below one root, of this host or a recorded one, and says why one cannot be read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+#: More than /proc/interrupts of 4,096 CPUs and 1,000 devices has.
+_MOST_BYTES: Final = 64 << 20
+_CHUNK: Final = 1 << 16
+
+_DENIED: Final = (errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A file that could not be read: it does not exist (`missing`), or this process may not read it (`denied`)."""
+
+    path: str
+    reason: Literal["missing", "denied"] = "missing"
+
+    @property
+    def needs(self) -> str:
+        """How "not checked: needs …" goes on."""
+        if self.reason == "denied":
+            return f"/{self.path}, which this process may not read"
+        return f"/{self.path}, which is not there"
+
+
+class HostFiles(Protocol):
+    """Files below a root; paths are relative to it, such as `proc/cmdline` and `sys/devices/system/cpu/isolated`."""
+
+    def read(self, path: str) -> str | Unread:
+        """The file's whole text as it is."""
+        ...
+
+    def names(self, directory: str) -> list[str] | Unread:
+        """The names in a directory, in no particular order."""
+        ...
+
+
+class HostTree:
+    """The files below a directory: `/` itself, or a copy of the files of a host."""
+
+    def __init__(self, root: str | Path = "/") -> None:
+        self._root = f"{str(root).rstrip('/')}/"
+
+    def read(self, path: str) -> str | Unread:
+        """The file's text."""
+        try:
+            # A recorded tree may hold anything, and opening a FIFO would wait.
+            fd = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError as error:
+            return _unread(path, error)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return Unread(path)
+            return _read_all(fd).decode("utf-8", "replace")
+        except OSError as error:  # a process may end, and a CPU go offline, between open and read
+            return _unread(path, error)
+        finally:
+            os.close(fd)
+
+    def names(self, directory: str) -> list[str] | Unread:
+        """The names in the directory."""
+        try:
+            return os.listdir(self._root + directory)
+        except OSError as error:
+            return _unread(directory, error)
+
+
+def _read_all(fd: int) -> bytes:
+    """All bytes: the kernel may end each read at a line."""
+    parts: list[bytes] = []
+    size = 0
+    while size < _MOST_BYTES and (part := os.read(fd, _CHUNK)):
+        parts.append(part)
+        size += len(part)
+    return b"".join(parts)
+
+
+def _unread(path: str, error: OSError) -> Unread:
+    return Unread(path, "denied" if error.errno in _DENIED else "missing")
+
+
+class RecordedHost:
+    """Files in memory, as a recording holds them; `denied` are those that the recording process could not read."""
+
+    def __init__(self, files: Mapping[str, str], denied: Iterable[str] = ()) -> None:
+        self._files = files
+        self._denied = frozenset(denied)
+        self._names: dict[str, set[str]] = {}
+        for path in files:
+            while "/" in path:
+                path, _, name = path.rpartition("/")
+                self._names.setdefault(path, set()).add(name)
+
+    def read(self, path: str) -> str | Unread:
+        """The recorded text."""
+        text = self._files.get(path)
+        if text is None:
+            return Unread(path, "denied" if path in self._denied else "missing")
+        return text
+
+    def names(self, directory: str) -> list[str] | Unread:
+        """The recorded names."""
+        names = self._names.get(directory)
+        if names is None:
+            return Unread(directory, "denied" if directory in self._denied else "missing")
+        return sorted(names)
+
+
+class HostRecorder:
+    """Reads from `source`, and remembers what it read, and what it may not read."""
+
+    def __init__(self, source: HostFiles) -> None:
+        self._source = source
+        self.files: dict[str, str] = {}
+        self.denied: set[str] = set()
+
+    def read(self, path: str) -> str | Unread:
+        """The text in the source."""
+        text = self._source.read(path)
+        if isinstance(text, Unread):
+            self._note(text)
+        else:
+            self.files[path] = text
+        return text
+
+    def names(self, directory: str) -> list[str] | Unread:
+        """The names in the source, of which only those are remembered that are read."""
+        names = self._source.names(directory)
+        if isinstance(names, Unread):
+            self._note(names)
+        return names
+
+    def _note(self, unread: Unread) -> None:
+        if unread.reason == "denied":
+            self.denied.add(unread.path)

@@ -1,0 +1,43 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Kernel lists: CPU lists and masks in files of the kernel, and numbers, each read from one file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.isolation.host_files import HostFiles, Unread
+
+#: What the kernel prints for a mask that was never allocated: `nohz_full` without the parameter.
+_NULL = "(null)"
+
+
+def read_cpu_list(files: HostFiles, path: str) -> CpuSet | Unread:
+    """The CPUs in a file such as `sys/devices/system/cpu/isolated`; a text that is no list counts as missing."""
+    return _parsed(files, path, CpuSet.parse)
+
+
+def read_cpu_mask(files: HostFiles, path: str) -> CpuSet | Unread:
+    """The CPUs in a file with hexadecimal words, such as `proc/irq/default_smp_affinity`."""
+    return _parsed(files, path, CpuSet.parse_mask)
+
+
+def _parsed(files: HostFiles, path: str, parse: Callable[[str], CpuSet]) -> CpuSet | Unread:
+    text = files.read(path)
+    if isinstance(text, Unread):
+        return text
+    text = text.strip()
+    if text in ("", _NULL):
+        return EMPTY
+    try:
+        return parse(text)
+    except ValueError:
+        return Unread(path)
+
+
+def read_word(files: HostFiles, path: str) -> str | Unread:
+    """The text of a file without surrounding white space."""
+    text = files.read(path)
+    return text if isinstance(text, Unread) else text.strip()
