@@ -58,17 +58,17 @@ def _other_sources(line: LineFacts, option: IsolatedCpusFrom) -> Iterator[tuple[
 
 
 def _unmet_requests(line: LineFacts) -> Iterator[tuple[str, str]]:
-    """What isolcpus= on the kernel line asks for in vain, each with the remedy."""
-    if isinstance(line.cmdline, Unread) or _known(line.isolated):
+    """What isolcpus= and nohz_full= on the kernel line ask for in vain, each with the remedy."""
+    if isinstance(line.cmdline, Unread):
         return
     for outcome in outcomes(KernelLine(line.cmdline), _known(line.possible), _known(line.present)):
         request = outcome.request
-        if request.name != "isolcpus":
+        if _known(line.isolated if request.name == "isolcpus" else line.nohz_full):
             continue
         if outcome.mistake:
             listed = printable((request.listed or request.text.partition("=")[2])[:80])
-            yield f"isolcpus= has {listed}, but {outcome.mistake}", "correct the kernel line and reboot"
-        elif outcome.named and "domain" not in request.flags:
+            yield f"{request.name}= has {listed}, but {outcome.mistake}", "correct the kernel line and reboot"
+        elif request.name == "isolcpus" and outcome.named and "domain" not in request.flags:
             yield f"isolcpus= has only {' and '.join(sorted(request.flags))}", "add domain"
 
 
