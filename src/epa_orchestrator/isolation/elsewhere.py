@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import printable
@@ -14,9 +13,7 @@ from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.housekeeping import outcomes
 from epa_orchestrator.isolation.kernel_line import KernelLine
 from epa_orchestrator.isolation.line_facts import LineFacts
-
-if TYPE_CHECKING:
-    from epa_orchestrator.isolation.case import IsolatedCpusFrom
+from epa_orchestrator.names import IsolatedCpusFrom
 
 
 def source_of(line: LineFacts, option: IsolatedCpusFrom) -> CpuSet | Unread:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.boot_lists import read_boot_list
 from epa_orchestrator.isolation.case import Case, known
@@ -84,16 +85,26 @@ def _check_domain_flag(case: Case) -> Finding:
     if not asked:
         return not_checked("A3", _AN_ISOLATED_CPU)
     cpus = all_cpus(asked.values())
-    if cpus <= known(line.isolated) | known(line.cpuset_isolated):
-        return passed("A3", f"{cpus_are(str(cpus))} isolated by a cpuset partition")
-    if isinstance(line.cpuset_isolated, Unread) and line.cpuset_isolated.reason == "denied":
-        return not_checked("A3", line.cpuset_isolated.needs)
-    texts = " and ".join(printable(request.text[:80]) for request in asked)
-    lack = "lacks" if len(asked) == 1 else "lack"
-    seen = f"{texts} {lack} domain, so the scheduler still balances tasks over {named_cpus(str(cpus))}"
     if present and present <= cpus:
-        cpus -= first_of(present)  # the kernel needs one
-    return bad("A3", seen, f"write isolcpus=domain,managed_irq,{cpus or 'LIST'} on the kernel line and reboot")
+        cpus -= first_of(present)  # the kernel keeps one CPU
+    partition = known(line.cpuset_isolated)
+    left = cpus - partition - known(line.isolated)
+    if not left or (partition and case.terms.isolated_cpus_from == "cpuset"):
+        return passed("A3", f"a cpuset partition isolates {named_cpus(str(partition))}")
+    return _balanced(case, " and ".join(printable(request.text[:80]) for request in asked), left)
+
+
+def _balanced(case: Case, texts: str, cpus: CpuSet) -> Finding:
+    """A3 for CPUs that parameters without domain name, and that no known partition isolates."""
+    balanced = case.now.scheduler.balanced
+    partition = case.now.line.cpuset_isolated
+    if not cpus & known(balanced):
+        if known(balanced):
+            return passed("A3", f"{cpus_are(str(cpus))} out of the scheduler's domains, by a cpuset partition")
+        if isinstance(partition, Unread) and partition.reason == "denied":
+            return not_checked("A3", partition.needs)
+    seen = f"without the flag domain in {texts}, the scheduler moves tasks to {named_cpus(str(cpus))}"
+    return bad("A3", seen, f"write isolcpus=domain,managed_irq,{cpus} on the kernel line and reboot")
 
 
 def _check_unknown_parameters(case: Case) -> Finding:
