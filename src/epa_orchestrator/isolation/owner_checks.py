@@ -97,7 +97,7 @@ def _of_owners(check: str, ownership: Ownership, find: Callable[[JudgedClaim], _
     if faults:
         seen = listed([seen for seen, _ in faults], "claim", "; ")
         return bad(
-            check, f"{seen}; {doubt}" if doubt else seen, listed([remedy for _, remedy in faults], "remedy", "; ")
+            check, f"{seen}; {doubt}" if doubt else seen, listed([remedy for _, remedy in faults], "claim", "; ")
         )
     if not ownership.claims:
         return not_checked(check, "a claim of isolated CPUs")
