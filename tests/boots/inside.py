@@ -37,7 +37,8 @@ OWNER_CGROUP: Final = f"system.slice/{UNIT}"
 #: Seconds between two readings.
 WINDOW: Final = 4.0
 
-#: The terms of a host whose isolated CPUs come from a cpuset partition.
+#: The terms of a host whose isolated CPUs come from isolcpus=, and from a cpuset partition.
+ISOLCPUS: Final = Terms()
 CPUSET: Final = Terms(isolated_cpus_from="cpuset")
 
 
@@ -52,12 +53,12 @@ def findings(case: Case) -> dict[str, Any]:
     return {"findings": found}
 
 
-def once(owners: tuple[Owner, ...] | None = None, terms: Terms = Terms()) -> dict[str, Any]:
+def once(owners: tuple[Owner, ...] | None = None, terms: Terms = ISOLCPUS) -> dict[str, Any]:
     """One reading, judged."""
     return findings(Case(reading(), owners=owners, terms=terms))
 
 
-def twice(owners: tuple[Owner, ...] | None = None, terms: Terms = Terms()) -> dict[str, Any]:
+def twice(owners: tuple[Owner, ...] | None = None, terms: Terms = ISOLCPUS) -> dict[str, Any]:
     """Two readings, judged."""
     earlier = reading()
     time.sleep(WINDOW)

@@ -22,15 +22,11 @@ KERNELS: Final = {
     "nothing": Kernel(_SETTINGS),
     "good": Kernel(f"isolcpus=domain,managed_irq,2-3 nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=0-1 {_SETTINGS}"),
     "without nohz_full": Kernel(f"isolcpus=domain,managed_irq,2-3 rcu_nocbs=2-3 irqaffinity=0-1 {_SETTINGS}"),
-    "managed_irq only": Kernel(
-        f"isolcpus=managed_irq,2-3 nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=0-1 {_SETTINGS}"
-    ),
+    "managed_irq only": Kernel(f"isolcpus=managed_irq,2-3 nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=0-1 {_SETTINGS}"),
     "two isolcpus": Kernel(
         f"isolcpus=domain,managed_irq,2-3 nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=0-1 isolcpus=1-3 {_SETTINGS}"
     ),
-    "no such CPU": Kernel(
-        f"isolcpus=domain,managed_irq,2-4 nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=0-1 {_SETTINGS}"
-    ),
+    "no such CPU": Kernel(f"isolcpus=domain,managed_irq,2-4 nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=0-1 {_SETTINGS}"),
     "nohz_full only": Kernel(f"nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=0-1 {_SETTINGS}"),
     "split cores": Kernel(
         f"isolcpus=domain,managed_irq,1,3 nohz_full=1,3 rcu_nocbs=1,3 irqaffinity=0,2 {_SETTINGS}", threads=2
