@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +69,7 @@ def twice(owners: tuple[Owner, ...] | None = None, terms: Terms = ISOLCPUS) -> d
 
 
 @contextlib.contextmanager
-def written(path: Path, text: str) -> Iterator[None]:
+def written(path: Path, text: str) -> Generator[None]:
     """A file of the kernel with another text."""
     before = path.read_text()
     path.write_text(text)
@@ -80,7 +80,7 @@ def written(path: Path, text: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def spinning(cpus: str, cgroup: str = "", count: int = 1) -> Iterator[list[int]]:
+def spinning(cpus: str, cgroup: str = "", count: int = 1) -> Generator[list[int]]:
     """Busy processes that may run on these CPUs, in a cgroup of their own; yields their ids."""
     children = [_spin(CpuSet.parse(cpus), cgroup) for _ in range(count)]
     try:
@@ -109,7 +109,7 @@ def _spin(cpus: CpuSet, cgroup: str) -> int:
 
 
 @contextlib.contextmanager
-def partition(cpus: str, kind: str = "isolated") -> Iterator[None]:
+def partition(cpus: str, kind: str = "isolated") -> Generator[None]:
     """A cpuset partition below the cgroup root; the kernel says itself whether it is valid."""
     (CGROUPS / "cgroup.subtree_control").write_text("+cpuset")
     directory = CGROUPS / "quiet"
@@ -182,7 +182,7 @@ def interrupt_at_work() -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def talking() -> Iterator[None]:
+def talking() -> Generator[None]:
     """A device at work: the port to the test, written to all the time by another process."""
     child = os.fork()
     if not child:
