@@ -14,6 +14,7 @@ from epa_orchestrator.isolation.host_files import RecordedHost
 from epa_orchestrator.isolation.line_checks import line_checks
 
 CPU = "sys/devices/system/cpu"
+BY_DEFAULT = Terms()
 CPUSET = "sys/fs/cgroup/cpuset.cpus.isolated"
 
 
@@ -31,7 +32,7 @@ def host_files(cmdline: str, isolated: str = "", nohz_full: str = "(null)", part
     }
 
 
-def find(check: str, files: Mapping[str, str], terms: Terms = Terms(), denied: Iterable[str] = ()) -> Finding:
+def find(check: str, files: Mapping[str, str], terms: Terms = BY_DEFAULT, denied: Iterable[str] = ()) -> Finding:
     """The finding of one check about a host with these files."""
     (finding,) = (
         finding

@@ -38,8 +38,10 @@ CORRECT = "correct the kernel line and reboot"
         (
             "isolcpus",
             host_files("nohz_full=2-3", "", "2-3"),
-            "nohz_full has 2-3: set isolated-cpus-from=nohz_full"
-            " or add isolcpus=domain,managed_irq,2-3 to the kernel line and reboot",
+            (
+                "nohz_full has 2-3: set isolated-cpus-from=nohz_full"
+                " or add isolcpus=domain,managed_irq,2-3 to the kernel line and reboot"
+            ),
         ),
         (
             "isolcpus",
@@ -66,8 +68,10 @@ CORRECT = "correct the kernel line and reboot"
         (
             "nohz_full",
             host_files("isolcpus=2-3 nohz_full=2-99", "2-3", "", "2-3"),
-            "the kernel's isolated has 2-3, nohz_full= has 2-99, but this host has no CPU 99:"
-            f" set isolated-cpus-from=isolcpus or {CORRECT}",
+            (
+                "the kernel's isolated has 2-3, nohz_full= has 2-99, but this host has no CPU 99:"
+                f" set isolated-cpus-from=isolcpus or {CORRECT}"
+            ),
         ),
         ("nohz_full", host_files("nohz_full=2-99"), f"nohz_full= has 2-99, but this host has no CPU 99: {CORRECT}"),
         (

@@ -64,40 +64,51 @@ def test_in_force_as_asked(cmdline: str, isolated: str, nohz_full: str) -> None:
             "isolcpus=domain,managed_irq,2-3n",
             "",
             "(null)",
-            "isolcpus=domain,managed_irq,2-3n is on the kernel line, and no CPU is isolated:"
-            f" '2-3n' is not a CPU or a range of CPUs such as 4-7 {RANGE}",
+            (
+                "isolcpus=domain,managed_irq,2-3n is on the kernel line, and no CPU is isolated:"
+                f" '2-3n' is not a CPU or a range of CPUs such as 4-7 {RANGE}"
+            ),
             "write isolcpus=domain,managed_irq,LIST on the kernel line, with the CPUs to isolate as LIST, and reboot",
         ),
         (
             "isolcpus=all",
             "",
             "(null)",
-            "isolcpus=all is on the kernel line, and no CPU is isolated: the kernel reads 'all' as a flag and finds no"
-            ' list of CPUs (dmesg shows "isolcpus: Skipped unknown flag all")',
+            (
+                "isolcpus=all is on the kernel line, and no CPU is isolated:"
+                " the kernel reads 'all' as a flag and finds no"
+                ' list of CPUs (dmesg shows "isolcpus: Skipped unknown flag all")'
+            ),
             "write isolcpus=LIST on the kernel line, with the CPUs to isolate as LIST, and reboot",
         ),
         (
             "isolcpus=bad9,2-3",
             "",
             "(null)",
-            "isolcpus=bad9,2-3 is on the kernel line, and no CPU is isolated: 'bad9' is no flag of isolcpus="
-            ' (dmesg shows "isolcpus: Invalid flag bad9")',
+            (
+                "isolcpus=bad9,2-3 is on the kernel line, and no CPU is isolated: 'bad9' is no flag of isolcpus="
+                ' (dmesg shows "isolcpus: Invalid flag bad9")'
+            ),
             "write isolcpus=2-3 on the kernel line instead and reboot",
         ),
         (
             "isolcpus=2-3 isolcpus=1",
             "2-3",
             "(null)",
-            "isolcpus=1 is on the kernel line, and CPUs 2-3 are isolated:"
-            f" isolcpus=2-3 comes first and differs {MATCH}",
+            (
+                "isolcpus=1 is on the kernel line, and CPUs 2-3 are isolated:"
+                f" isolcpus=2-3 comes first and differs {MATCH}"
+            ),
             "keep only one isolcpus= on the kernel line, and reboot",
         ),
         (
             "isolcpus=domain,0-3",
             "1-3",
             "(null)",
-            "isolcpus=domain,0-3 is on the kernel line, and CPUs 1-3 are isolated:"
-            " the kernel needs a CPU for itself and keeps CPU 0",
+            (
+                "isolcpus=domain,0-3 is on the kernel line, and CPUs 1-3 are isolated:"
+                " the kernel needs a CPU for itself and keeps CPU 0"
+            ),
             "write isolcpus=domain,1-3 on the kernel line instead and reboot",
         ),
         (
@@ -111,23 +122,30 @@ def test_in_force_as_asked(cmdline: str, isolated: str, nohz_full: str) -> None:
             "isolcpus=2 nohz_full=3",
             "2",
             "(null)",
-            "nohz_full=3 is on the kernel line, and no CPU is in nohz_full:"
-            " before Linux 5.18, nohz_full= has to name the same CPUs as isolcpus=",
+            (
+                "nohz_full=3 is on the kernel line, and no CPU is in nohz_full:"
+                " before Linux 5.18, nohz_full= has to name the same CPUs as isolcpus="
+            ),
             "name the same CPUs in isolcpus= and nohz_full=, and reboot",
         ),
         (
             "isolcpus=2-N",
             "",
             "(null)",
-            "isolcpus=2-N is on the kernel line, and no CPU is isolated: this kernel may not know 'N' in a list of CPUs",
+            (
+                "isolcpus=2-N is on the kernel line, and no CPU is isolated:"
+                " this kernel may not know 'N' in a list of CPUs"
+            ),
             "write isolcpus=2-3 on the kernel line instead and reboot",
         ),
         (
             "isolcpus=2-3",
             "3",
             "(null)",
-            "isolcpus=2-3 is on the kernel line, and CPU 3 is isolated:"
-            " the kernel dropped the parameter; dmesg may say why",
+            (
+                "isolcpus=2-3 is on the kernel line, and CPU 3 is isolated:"
+                " the kernel dropped the parameter; dmesg may say why"
+            ),
             "look into dmesg for the reason, correct the kernel line and reboot",
         ),
     ],
@@ -180,8 +198,10 @@ def test_without_possible_only_present_cpus_count() -> None:
             "nohz_full=2-3",
             "2-3",
             f"{NOTHING}; nohz_full has 2-3",
-            "set the option isolated-cpus-from=nohz_full,"
-            " or add isolcpus=domain,managed_irq,2-3 to the kernel line and reboot",
+            (
+                "set the option isolated-cpus-from=nohz_full,"
+                " or add isolcpus=domain,managed_irq,2-3 to the kernel line and reboot"
+            ),
         ),
     ],
 )
@@ -193,8 +213,10 @@ def test_a_runtime_partition_is_no_fault_of_the_kernel_line() -> None:
     finding = find("A1", host_files("quiet", partition="2-3"))
     assert (finding.result, finding.seen) == (
         "pass",
-        "the kernel line asks for no isolated CPU, and a cpuset partition isolates CPUs 2-3;"
-        " the option isolated-cpus-from=cpuset makes use of them",
+        (
+            "the kernel line asks for no isolated CPU, and a cpuset partition isolates CPUs 2-3;"
+            " the option isolated-cpus-from=cpuset makes use of them"
+        ),
     )
 
 
@@ -224,8 +246,10 @@ def test_a_kernel_that_isolates_unasked_is_no_fault() -> None:
             "cpuset",
             host_files("isolcpus=2-3", "2-3"),
             "warn",
-            "the root's cpuset.cpus.isolated is empty, and the option isolated-cpus-from=cpuset reads it;"
-            " isolcpus= isolates CPUs 2-3",
+            (
+                "the root's cpuset.cpus.isolated is empty, and the option isolated-cpus-from=cpuset reads it;"
+                " isolcpus= isolates CPUs 2-3"
+            ),
             "set isolated-cpus-from=isolcpus",
         ),
         (

@@ -68,8 +68,10 @@ def test_equal_lists_are_no_fault(cmdline: str, seen: str) -> None:
         (
             "isolcpus=managed_irq,2 isolcpus=domain,3",
             "warn",
-            "isolcpus=managed_irq,2 (word 4) and isolcpus=domain,3 (word 5);"
-            " this kernel takes both, and kernels before 5.18 do not",
+            (
+                "isolcpus=managed_irq,2 (word 4) and isolcpus=domain,3 (word 5);"
+                " this kernel takes both, and kernels before 5.18 do not"
+            ),
             "2-3",
         ),
     ],

@@ -183,8 +183,10 @@ def test_a_kernel_that_grub_has_not_started_is_not_checked() -> None:
         (
             "isolcpus=3 rootwait\n",
             "warn",
-            "/boot/firmware/cmdline.txt has isolcpus=3, which the running kernel has not"
-            " and lacks isolcpus=2-3, which the running kernel has",
+            (
+                "/boot/firmware/cmdline.txt has isolcpus=3, which the running kernel has not"
+                " and lacks isolcpus=2-3, which the running kernel has"
+            ),
         ),
     ],
 )
