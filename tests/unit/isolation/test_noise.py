@@ -62,7 +62,13 @@ def test_involuntary_switches_are_those_of_the_owners_tasks() -> None:
 def test_what_could_not_be_read_is_none() -> None:
     noise = noise_so_far(facts(tasks=Unread("proc", "denied")), CPUS, ())
     assert isinstance(noise, Noise)
-    assert noise.involuntary is None
+    assert (noise.involuntary, noise.waited_ns) == (None, None)
+
+
+def test_waiting_is_that_for_these_cpus() -> None:
+    lines = [f"cpu{cpu} 0 0 0 0 0 0 100 {waited} 5" for cpu, waited in ((0, 900), (2, 30), (3, 4))]
+    noise = so_far({"proc/schedstat": "version 17\ntimestamp 1\n" + "\n".join(lines) + "\n"})
+    assert noise.waited_ns == 34
 
 
 @pytest.mark.parametrize("path", ["proc/interrupts", "proc/uptime"])
@@ -116,7 +122,7 @@ def test_noise_survives_json(noise: Noise) -> None:
     "change", [{"ticks": None}, {"cpus": 7}, {"cpus": "x"}, {"interrupts": []}, {"waited_ns": "1"}]
 )
 def test_other_documents_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"."):
         Noise.from_document({**QUIET.document(), **change})
 
 
