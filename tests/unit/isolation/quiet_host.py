@@ -47,6 +47,7 @@ GOOD: Mapping[str, str] = {
     "proc/cmdline": "isolcpus=domain,managed_irq,2-3 nohz_full=2-3 rcu_nocbs=2-3 irqaffinity=0-1\n",
     "proc/uptime": "100.00 200.00\n",
     "proc/sys/kernel/random/boot_id": "a\n",
+    f"{CPU}/possible": "0-3\n",
     f"{CPU}/present": "0-3\n",
     f"{CPU}/online": "0-3\n",
     f"{CPU}/isolated": "2-3\n",
