@@ -16,6 +16,7 @@ import pytest
 from tools.synthetic import Shape
 
 from .harness import Daemon, Process, wait_until
+from .starting import answers
 
 COMMAND = (sys.executable, "-m", "epa_orchestrator")
 NOHZ_FULL, CPUSET = "devices/system/cpu/nohz_full", "fs/cgroup/cpuset.cpus.isolated"
@@ -162,5 +163,5 @@ def test_recorded_machine_has_every_source(source: str, cpus: set[int]) -> None:
         recording = daemon.base / "recorded.json"
         command(daemon, "machine", "--record", str(recording))
         daemon.process = Process([*COMMAND, "serve", "--machine", str(recording)], daemon.environment)
-        wait_until(daemon.socket_path.exists, "the daemon answers")
+        wait_until(lambda: answers(daemon.socket_path), "the daemon answers")
         assert daemon.cores("vm", 1) == cpus
