@@ -3,7 +3,7 @@
 
 """Runs in the guest as root: makes a fault or some work, judges the host, undoes what it did, and prints the findings.
 
-    python3 inside.py SCENARIO      # a name in SCENARIOS; prints one JSON object
+    python3 -m tests.boots.inside SCENARIO      # a name in SCENARIOS; prints one JSON object
 
 Times are generous, because an emulated CPU is slow and all of them share one CPU of the real machine.
 """
@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.case import Case, Owner, Terms
@@ -82,7 +82,7 @@ def written(path: Path, text: str) -> Generator[None]:
 @contextlib.contextmanager
 def spinning(cpus: str, cgroup: str = "", count: int = 1) -> Generator[list[int]]:
     """Busy processes that may run on these CPUs, in a cgroup of their own; yields their ids."""
-    children = [_spin(CpuSet.parse(cpus), cgroup) for _ in range(count)]
+    children = [_spin(cpus, cgroup) for _ in range(count)]
     try:
         time.sleep(1.0)
         yield children
@@ -92,20 +92,30 @@ def spinning(cpus: str, cgroup: str = "", count: int = 1) -> Generator[list[int]
             os.waitpid(child, 0)
 
 
-def _spin(cpus: CpuSet, cgroup: str) -> int:
+def _spin(cpus: str, cgroup: str) -> int:
     child = os.fork()
     if child:
         return child
     try:
         if cgroup:
-            directory = CGROUPS / cgroup
-            directory.mkdir(parents=True, exist_ok=True)
-            (directory / "cgroup.procs").write_text(str(os.getpid()))
-        os.sched_setaffinity(0, cpus)
-        while True:
-            pass
+            enter(cgroup)
+        spin(cpus)
     finally:
         os._exit(1)
+
+
+def enter(cgroup: str) -> None:
+    """Move this process to a cgroup."""
+    directory = CGROUPS / cgroup
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def spin(cpus: str) -> NoReturn:
+    """Keep busy on these CPUs."""
+    os.sched_setaffinity(0, CpuSet.parse(cpus))
+    while True:
+        pass
 
 
 @contextlib.contextmanager
