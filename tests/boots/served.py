@@ -20,7 +20,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
 
-from tests.boots.inside import OWNER_CGROUP, enter, spin, spinning
+from tests.boots.inside import IDLE, OWNER_CGROUP, SOME, STRANGER_CGROUP, enter, running, work
 
 SOCKET: Final = Path.home() / ".local/state/epa-orchestrator/current/data/epa.sock"
 
@@ -47,14 +47,14 @@ def daemon() -> Generator[None]:
 
 @contextlib.contextmanager
 def owner() -> Generator[None]:
-    """A service in a unit of its own that asks for two CPUs, and is busy on the first of them."""
+    """A service in a unit of its own that asks for two CPUs, and then sleeps on the first of them."""
     read, write = os.pipe()
     child = os.fork()
     if not child:
         try:
             enter(OWNER_CGROUP)
             os.write(write, json.dumps(ask(action="allocate_cores", service_name="ovs", num_of_cores=2)).encode())
-            spin("2")
+            work("2", IDLE)
         finally:
             os._exit(1)
     os.close(write)
@@ -85,7 +85,7 @@ def command(*words: str) -> dict[str, Any]:
 
 def main() -> None:
     """Run the daemon, the owner and the stranger, and ask."""
-    with daemon(), owner(), spinning("3", "user.slice/stress.scope"):
+    with daemon(), owner(), running("3", STRANGER_CGROUP, SOME):
         shown = {
             "audit": command("audit", "--json", "--measure", "2"),
             "screen": command("audit", "--service", "ovs"),

@@ -33,8 +33,9 @@ class Scenario:
 SCENARIOS: Final = (
     Scenario("good", "idle", passes="A1 A2 A3 B1 B2 B3 B4 B5 B7 C1 C3 C4 C6 D1 D2 D3 F5"),
     Scenario("good", "busy_owner", passes="B3 C1 C2 D3 E1 E2"),
-    Scenario("good", "busy_stranger", {"B3": ("fail", "AllowedCPUs=")}, passes="E2", seen={"B3": "CPU 3"}),
-    Scenario("good", "stacked_owner", {"E2": ("fail", "CPUs 2-3"), "E3": ("warn", "")}, passes="B3"),
+    Scenario("good", "busy_stranger", {"B3": ("fail", "taskset -apc 0-1 ")}, passes="E2", seen={"B3": "CPU 3"}),
+    Scenario("good", "stacked_owner", {"E2": ("fail", "taskset -pc 3 ")}, passes="B3", seen={"E2": "share CPU 2"}),
+    Scenario("good", "crowded_owner", {"E3": ("warn", "")}, passes="B3 E2"),
     Scenario("good", "straying_owner", {"E1": ("warn", "2-3")}, passes="B3"),
     Scenario("good", "interrupt", {"D2": ("fail", "smp_affinity_list")}),
     Scenario("good", "interrupt_at_work", {"D2": ("fail", "smp_affinity_list"), "D3": ("fail", "")}),
