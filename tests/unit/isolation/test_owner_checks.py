@@ -98,7 +98,7 @@ def test_an_owner_without_a_running_task_cannot_be_judged() -> None:
     host = IsolatedHost()
     host.tasks = [task for task in host.tasks if task.tid not in (700, 701, 702)]
     assert results(twice(host, owners)) == {"B3": "pass"} | dict.fromkeys(CHECKS[1:], "not-checked")
-    assert found(twice(host, owners), "E1").seen == "needs a running task of an owner"
+    assert found(twice(host, owners), "E1").seen == "needs a task of an owner"
 
 
 # --- E1 ---
@@ -187,6 +187,14 @@ def test_a_task_that_starts_up_may_wait() -> None:
     host = IsolatedHost()
     host.task(701).started, host.task(701).share = 500_100, 0.5
     assert found(twice(host), "E3").result == "pass"
+
+
+def test_owners_that_are_all_starting_up_cannot_be_measured() -> None:
+    host = IsolatedHost()
+    for tid in (700, 701, 702, 710):
+        host.task(tid).started = 500_100
+    seen = "needs a task of an owner that is older than 10 s and ran on the claimed CPUs"
+    assert found(twice(host), "E3").seen == seen
 
 
 def test_what_a_control_thread_outside_waits_for_does_not_count() -> None:
