@@ -10,7 +10,7 @@ from typing import Final
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.activity import NOTABLE
-from epa_orchestrator.isolation.case import Case
+from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.claim_troubles import JudgedClaim, Ownership
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
@@ -74,12 +74,20 @@ def _strangers(case: Case, ownership: Ownership) -> Finding:
                 for task in claim.strangers
             ]
     if faults:
-        commands = list(dict.fromkeys(moved_away(task, housekeeping_list(case)) for task, _ in faults))
-        return bad("B3", listed([text for _, text in faults], "task", "; "), f"{listed(commands, 'command', '; ')}")
+        seen = listed([text for _, text in faults], "task", "; ")
+        return bad("B3", seen, _removal(case, [task for task, _ in faults]))
     if doubts:
         remedy = "set the option owner-cgroups to the control groups of the service, or move the tasks away"
         return warned("B3", listed([text for _, text in doubts], "task", "; "), remedy)
     return passed("B3", f"No user task of others works on {named_cpus(str(case.isolated))}")
+
+
+def _removal(case: Case, strangers: list[Task]) -> str:
+    """How to get rid of strangers. Those that the scheduler moved here would only be followed by others."""
+    if known(case.now.scheduler.balanced) & CpuSet(task.cpu for task in strangers):
+        return "take these CPUs from the scheduler first, as B1 says"
+    commands = list(dict.fromkeys(moved_away(task, housekeeping_list(case)) for task in strangers))
+    return listed(commands, "command", "; ")
 
 
 # --- owners ---

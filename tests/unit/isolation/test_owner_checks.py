@@ -75,6 +75,13 @@ def test_many_strangers_are_counted_and_a_process_is_moved_once() -> None:
     assert finding.remedy == "sudo taskset -apc 0-1,4-5 900"
 
 
+def test_strangers_that_the_scheduler_moved_there_are_not_moved_one_by_one() -> None:
+    host = IsolatedHost()
+    host.changed["proc/schedstat"] = "".join(f"cpu{cpu} 0 0 0 0 0 0 1 2 3\ndomain0 ff 0 0\n" for cpu in range(8))
+    host.tasks.append(HostTask(900, "stress", "0-7", "R", "/user.slice/x.scope", cpu=3))
+    assert found(once(host), "B3").remedy == "take these CPUs from the scheduler first, as B1 says"
+
+
 def test_the_owner_of_another_claim_is_a_stranger() -> None:
     host = IsolatedHost()
     host.tasks.append(HostTask(711, "lcore", "3", "R", "/system.slice/snap.dpdk-app.daemon.service", pid=710))
