@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -18,6 +20,8 @@ _MOST_BYTES: Final = 64 << 20
 _CHUNK: Final = 1 << 16
 
 _DENIED: Final = (errno.EACCES, errno.EPERM)
+_DENIED_SECONDS: Final = 600.0
+_NUMBERS: Final = re.compile(r"[0-9]+")
 
 
 @dataclass(frozen=True)
@@ -48,33 +52,57 @@ class HostFiles(Protocol):
 
 
 class HostTree:
-    """The files below a directory: `/` itself, or a copy of the files of a host."""
+    """The files below a directory: `/` itself, or a copy of the files of a host.
 
-    def __init__(self, root: str | Path = "/") -> None:
+    Each denial of a snap's confinement is a line in the kernel's log. So a file that was denied is left alone for
+    `_DENIED_SECONDS`, together with all files that differ from it only in numbers, as those of other processes do.
+    """
+
+    def __init__(self, root: str | Path = "/", now: Callable[[], float] = time.monotonic) -> None:
         self._root = f"{str(root).rstrip('/')}/"
+        self._now = now
+        self._denied: dict[str, float] = {}
 
     def read(self, path: str) -> str | Unread:
         """The file's text."""
+        if self._is_denied(path):
+            return Unread(path, "denied")
         try:
             # A recorded tree may hold anything, and opening a FIFO would wait.
             fd = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            return _unread(path, error)
+            return self._unread(path, error)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 return Unread(path)
             return _read_all(fd).decode("utf-8", "replace")
         except OSError as error:  # a process may end, and a CPU go offline, between open and read
-            return _unread(path, error)
+            return self._unread(path, error)
         finally:
             os.close(fd)
 
     def names(self, directory: str) -> list[str] | Unread:
         """The names in the directory."""
+        if self._is_denied(directory):
+            return Unread(directory, "denied")
         try:
             return os.listdir(self._root + directory)
         except OSError as error:
-            return _unread(directory, error)
+            return self._unread(directory, error)
+
+    def _is_denied(self, path: str) -> bool:
+        return bool(self._denied) and self._now() < self._denied.get(_pattern(path), 0.0)
+
+    def _unread(self, path: str, error: OSError) -> Unread:
+        if error.errno not in _DENIED:
+            return Unread(path)
+        self._denied[_pattern(path)] = self._now() + _DENIED_SECONDS
+        return Unread(path, "denied")
+
+
+def _pattern(path: str) -> str:
+    """The path without its numbers."""
+    return _NUMBERS.sub("N", path)
 
 
 def _read_all(fd: int) -> bytes:
@@ -85,10 +113,6 @@ def _read_all(fd: int) -> bytes:
         parts.append(part)
         size += len(part)
     return b"".join(parts)
-
-
-def _unread(path: str, error: OSError) -> Unread:
-    return Unread(path, "denied" if error.errno in _DENIED else "missing")
 
 
 class RecordedHost:

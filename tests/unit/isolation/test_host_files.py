@@ -64,6 +64,27 @@ def test_a_file_that_may_not_be_read_is_denied() -> None:
     assert found == (Unread("secret/file", "denied"), Unread("secret", "denied"))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a user who may not read a file")
+def test_a_denied_file_and_those_of_other_numbers_are_left_alone_for_a_while() -> None:
+    clock = [0.0]
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        for name in ("1", "2"):
+            (Path(root) / name).mkdir()
+            (Path(root) / name / "cgroup").write_text("0::/\n")
+        (Path(root) / "1" / "cgroup").chmod(0)
+        tree = HostTree(root, lambda: clock[0])
+        os.seteuid(NOBODY)
+        try:
+            denied = [tree.read(f"{name}/cgroup") for name in ("1", "2")]
+            clock[0] = 601.0
+            later = tree.read("2/cgroup")
+        finally:
+            os.seteuid(0)
+    assert denied == [Unread("1/cgroup", "denied"), Unread("2/cgroup", "denied")]
+    assert later == "0::/\n"
+
+
 def test_a_tree_lists_names_and_knows_which_directory_is_missing(tmp_path: Path) -> None:
     (tmp_path / "proc" / "1").mkdir(parents=True)
     tree = HostTree(tmp_path)
