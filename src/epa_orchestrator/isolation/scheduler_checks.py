@@ -81,8 +81,11 @@ def _kernel_threads(case: Case) -> Finding:
     names = listed([named(task) for task in found], "thread")
     work = "works" if len(found) == 1 else "work"
     seen = f"{count_of(len(found), 'kernel thread')} {work if found is working else 'may run'} on {cpus}: {names}"
-    later = line_remedy("nohz_full", isolated_list(case), is_set=bool(known(case.now.line.nohz_full)))
     now = f"sudo taskset -pc {housekeeping_list(case)} {found[0].pid}"
+    nohz_full = known(case.now.line.nohz_full)
+    if case.isolated <= nohz_full:  # somebody moved them later; an end of a cpuset partition does so too
+        return bad("B4", seen, now)
+    later = line_remedy("nohz_full", isolated_list(case), is_set=bool(nohz_full))
     return bad("B4", seen, f"{later}; until then: {now}")
 
 

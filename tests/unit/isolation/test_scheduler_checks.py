@@ -118,10 +118,17 @@ def test_a_user_task_is_no_kernel_thread() -> None:
 def test_movable_kernel_threads_are_named_with_two_remedies() -> None:
     host = IsolatedHost()
     host.tasks += [kernel_thread(tid, "ksmd", "0-7", bound=False) for tid in range(90, 95)]
+    host.changed["sys/devices/system/cpu/nohz_full"] = "(null)\n"
     finding = found(once(host), "B4")
     names = "ksmd (PID 90), ksmd (PID 91), ksmd (PID 92) and 2 more threads"
     assert finding.seen == f"5 kernel threads may run on CPUs 2-3,6-7: {names}"
     assert finding.remedy.endswith("; until then: sudo taskset -pc 0-1,4-5 90")
+
+
+def test_a_kernel_thread_that_nohz_full_did_not_keep_away_has_to_be_moved() -> None:
+    host = IsolatedHost()
+    host.tasks.append(kernel_thread(90, "rcu_preempt", "0-7", bound=False))
+    assert found(once(host), "B4").remedy == "sudo taskset -pc 0-1,4-5 90"
 
 
 def test_without_nohz_full_on_purpose_only_threads_at_work_there_count() -> None:
