@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
@@ -15,19 +14,12 @@ from epa_orchestrator.isolation.case import Case
 from epa_orchestrator.isolation.findings import Finding, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_facts import PacketMask
+from epa_orchestrator.isolation.task_names import listed
 from epa_orchestrator.units import count_of, named_cpus
 
-#: So many are named: a sentence that names hundreds helps nobody.
-_MOST_NAMED: Final = 3
 _SETTINGS: Final = "/etc/default/irqbalance"
 #: The first one that is set counts (setup_banned_cpus in cputree.c of irqbalance).
 _BANS: Final = {"IRQBALANCE_BANNED_CPUS": CpuSet.parse_mask, "IRQBALANCE_BANNED_CPULIST": CpuSet.parse}
-
-
-def listed(parts: Sequence[str]) -> str:
-    """The first of the parts, and how many more there are."""
-    more = f", and {len(parts) - _MOST_NAMED} more" if len(parts) > _MOST_NAMED else ""
-    return ", ".join(parts[:_MOST_NAMED]) + more
 
 
 def irqbalance(case: Case) -> Finding:
@@ -88,7 +80,7 @@ def packet_masks(case: Case) -> Finding:
     verb = "holds" if len(found) == 1 else "hold"
     return warned(
         "D6",
-        f"{count_of(len(found), 'mask')} of RPS or XPS {verb} {named_cpus(str(cpus))}: {listed(parts)}",
+        f"{count_of(len(found), 'mask')} of RPS or XPS {verb} {named_cpus(str(cpus))}: {listed(parts, 'mask')}",
         _cleared(found),
     )
 
