@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
@@ -18,6 +19,7 @@ from epa_orchestrator.isolation.task_names import listed
 from epa_orchestrator.units import count_of, named_cpus
 
 _SETTINGS: Final = "/etc/default/irqbalance"
+_MOST_PATHS: Final = 3
 #: The first one that is set counts (setup_banned_cpus in cputree.c of irqbalance).
 _BANS: Final = {"IRQBALANCE_BANNED_CPUS": CpuSet.parse_mask, "IRQBALANCE_BANNED_CPULIST": CpuSet.parse}
 
@@ -95,5 +97,5 @@ def _cleared(masks: Sequence[PacketMask]) -> str:
         f"/{queues}/{names[0] if len(names) == 1 else names[0].partition('-')[0] + '-*'}/{name}"
         for (queues, name), names in by_device.items()
     ]
-    others = ", and the same for the other devices" if len(paths) > _MOST_NAMED else ""
-    return f"echo 0 | sudo tee {printable(' '.join(paths[:_MOST_NAMED]))}{others}"
+    others = ", and the same for the other devices" if len(paths) > _MOST_PATHS else ""
+    return f"echo 0 | sudo tee {printable(' '.join(paths[:_MOST_PATHS]))}{others}"
