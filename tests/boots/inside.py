@@ -255,7 +255,7 @@ def valid_partition_by_default() -> dict[str, Any]:
 def invalid_partition() -> dict[str, Any]:
     """A partition would take all CPUs of its parent, where tasks run, so the kernel makes it invalid."""
     with partition("0-3"):
-        return once(owners=(), terms=CPUSET)
+        return once(terms=CPUSET)
 
 
 def raw_texts() -> dict[str, Any]:

@@ -19,8 +19,8 @@ from tests.boots.lines import KERNELS
 class Scenario:
     """A scenario of inside.py on a kernel, and all that is found: by id, the result and a part of the remedy.
 
-    `passes` are checks that have to pass, not only to find nothing; `seen` are parts of what is seen, and `may` are checks whose
-    result depends on the moment.
+    `passes` are checks that have to pass, not only to find nothing. `seen` are parts of what is seen. `may` are checks
+    whose result depends on the moment.
     """
 
     kernel: str
