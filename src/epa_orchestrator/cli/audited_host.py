@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The host that the audit judges, this one or a recorded one, with its options, and how to read what is denied."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from epa_orchestrator import paths
+from epa_orchestrator.cli.output import Misuse
+from epa_orchestrator.errors import EpaError, printable
+from epa_orchestrator.isolation.case import Terms
+from epa_orchestrator.isolation.host_files import MAY_NOT_READ, HostTree
+from epa_orchestrator.isolation.recording import host_of
+
+if TYPE_CHECKING:
+    from epa_orchestrator.allocation.settings import Settings
+    from epa_orchestrator.isolation.host_files import HostFiles
+
+_SNAP: Final = "epa-orchestrator"
+#: The plugs of the snap, each with the beginnings of the paths that it lets the snap read, and their exact depths.
+_PLUGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "topology": ("sys/devices/",),
+    "isolation": (
+        *("proc/interrupts", "proc/irq", "proc/sys/kernel/", "sys/fs/cgroup", "sys/kernel/mm/", "sys/class/net"),
+        *("etc/default/", "sys/kernel/irq", "sys/module/"),
+    ),
+    "system-observe": ("proc/schedstat", "proc/stat", "proc/"),
+}
+_AS_ROOT: Final = "run it as root"
+
+
+@dataclass(frozen=True)
+class AuditedHost:
+    """A host to judge: its files, the clock of its readings, and what its operator wants."""
+
+    files: HostFiles
+    clock: Callable[[], float]
+    terms: Terms
+
+
+def this_host() -> AuditedHost:
+    """This host, with the options of the settings file as far as this user may read it."""
+    root = paths.host_root(paths.sysfs_root())
+    if root is None:
+        raise Misuse(f"EPA_SYSFS={paths.sysfs_root()} is no directory sys of a host: use --root with a recorded host")
+    return AuditedHost(HostTree(root, how_to_read), time.time, _terms(read_settings()))
+
+
+def recorded_host(path: Path) -> AuditedHost:
+    """The host that is recorded at a path: a directory with its files, or a recording or report."""
+    if path.is_dir():
+        return _copied_host(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        recording, document = host_of(text), json.loads(text)
+    except FileNotFoundError:
+        raise Misuse(f"There is no directory or file {path}") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise Misuse(f"The recorded host {path} cannot be used: {reason}") from None
+    return AuditedHost(recording.files, lambda: recording.at or time.time(), _recorded_terms(document))
+
+
+def _copied_host(root: Path) -> AuditedHost:
+    if not any((root / name).is_dir() for name in ("proc", "sys")):
+        raise Misuse(f"{root} holds neither proc nor sys: give the directory that they are in")
+    return AuditedHost(HostTree(root, lambda _: MAY_NOT_READ), time.time, Terms())
+
+
+def read_settings() -> Settings | None:
+    """The options of the settings file; None if there is none, or none that this user may read."""
+    file = paths.settings_file()
+    if file is None or not os.access(file, os.R_OK):
+        return None
+    from epa_orchestrator.allocation.settings import read_options
+    from epa_orchestrator.allocation.usable_settings import usable_settings
+
+    try:
+        return usable_settings(read_options(file))
+    except (EpaError, OSError):
+        return None
+
+
+def _terms(settings: Settings | None) -> Terms:
+    if settings is None:
+        return Terms()
+    return Terms(settings.isolated_cpus_from, settings.nohz_full)
+
+
+def _recorded_terms(document: Any) -> Terms:
+    """The options in a report; a recording has none."""
+    from epa_orchestrator.allocation.usable_settings import usable_settings
+
+    options = cast("dict[str, Any]", document).get("settings", {})
+    try:
+        return _terms(usable_settings(options.get("options", {}) if isinstance(options, dict) else {}))
+    except EpaError:
+        return Terms()
+
+
+def how_to_read(path: str) -> str:
+    """How "needs /PATH, …" goes on, for a file that this process may not read."""
+    if not paths.in_snap():
+        return f"{MAY_NOT_READ}: {_AS_ROOT}" if os.geteuid() else MAY_NOT_READ
+    for plug, beginnings in _PLUGS.items():
+        if path.startswith(beginnings):
+            return f"which the snap may not read: sudo snap connect {_SNAP}:{plug}"
+    return printable("which no plug of the snap covers: run the charm's action audit-isolation")
