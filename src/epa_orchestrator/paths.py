@@ -70,6 +70,15 @@ def sysfs_root() -> Path:
     return Path(os.environ.get("EPA_SYSFS") or "/sys")
 
 
+def host_root(sysfs_root: Path) -> Path | None:
+    """The root directory of the host that a sysfs root belongs to: the parent of `/sys`, or of another `sys`.
+
+    None where the sysfs root has another name, because nothing says what is next to it.
+    """
+    root = Path(os.path.abspath(sysfs_root))
+    return root.parent if root.name == "sys" else None
+
+
 def settings_file() -> Path | None:
     """The settings file: `$EPA_SETTINGS`, none by default."""
     path = os.environ.get("EPA_SETTINGS")

@@ -293,6 +293,9 @@ def test_missing_settings_are_the_defaults(how: str) -> None:
         elif how == "every default":
             daemon.configure(
                 {
+                    "isolated-cpus-from": "isolcpus",
+                    "nohz-full": "same",
+                    "owner-cgroups": "openstack-hypervisor=machine.slice",
                     "cpu-pool": "",
                     "reserved-cpus": "",
                     "numa-policy": "best-effort",

@@ -137,3 +137,24 @@ def test_user_without_a_home_uses_the_root_directory(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("HOME")
     monkeypatch.setattr(os, "getuid", lambda: 2**31 - 7)
     assert paths.socket_path() == Path("/.local/state/epa-orchestrator/current/data/epa.sock")
+
+
+@pytest.mark.parametrize(
+    ("sysfs_root", "root"),
+    [
+        ("/sys", "/"),
+        ("/sys/", "/"),
+        ("/x/sys", "/x"),
+        ("/x/y/../sys/.", "/x"),
+        ("/x/sysfs", None),
+        ("/x/sys/devices", None),
+        ("/", None),
+    ],
+)
+def test_host_root_is_next_to_a_directory_named_sys(sysfs_root: str, root: str | None) -> None:
+    assert paths.host_root(Path(sysfs_root)) == (None if root is None else Path(root))
+
+
+def test_host_root_of_a_relative_sysfs_root_is_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert paths.host_root(Path("sys")) == tmp_path

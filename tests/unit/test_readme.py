@@ -12,9 +12,9 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 import typer
 
-from epa_orchestrator.allocation.settings import Settings
+from epa_orchestrator.allocation.option_values import as_written
+from epa_orchestrator.allocation.settings import Settings, option_names
 from epa_orchestrator.cli.app import application
-from epa_orchestrator.cpuset import EMPTY
 
 README: Final = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -55,8 +55,8 @@ def test_the_default_is_the_first_value() -> None:
     shown = {option: values.split(", ")[0].strip("`") for option, values in options().items()}
     # Unset, the log level is that of the environment, whose default is info.
     defaults = {
-        option: "info" if option == "log-level" else "empty" if value in (EMPTY, ()) else str(value).lower()
-        for option, value in Settings().model_dump(by_alias=True).items()
+        option: "info" if option == "log-level" else str(as_written(Settings().value(option))).lower() or "empty"
+        for option in option_names()
     }
     assert shown == defaults
 

@@ -19,6 +19,8 @@ _NO_GENERAL_POOL: Final = "isolated"
 #: Blanks next to a dash or a comma, which people write in CPU lists and the kernel does not.
 _BLANKS: Final = re.compile(r"\s*([-,])\s*", re.ASCII)
 
+_AN_OWNER_CGROUP: Final = "service=cgroup, such as openstack-hypervisor=machine.slice"
+
 
 class ReservedHugepages(NamedTuple):
     """The number of hugepages of `size_kb` KiB on a node that are never granted."""
@@ -30,6 +32,30 @@ class ReservedHugepages(NamedTuple):
     def __str__(self) -> str:
         """As people write it: `0:2M:16`."""
         return f"{self.node_id}:{format_size(self.size_kb)}:{self.pages}"
+
+
+class OwnerCgroup(NamedTuple):
+    """A control group where a service's processes run; `cgroup` is its path below the root, without outer slashes."""
+
+    service: str
+    cgroup: str
+
+    def __str__(self) -> str:
+        """As people write it: `ceph-osd=system.slice/ceph-osd.slice`."""
+        return f"{self.service}={self.cgroup}"
+
+
+#: libvirt's virtual machines run there, and not under the snap that asks for their CPUs.
+HYPERVISOR_CGROUPS: Final = (OwnerCgroup("openstack-hypervisor", "machine.slice"),)
+
+
+def as_written(value: object) -> object:
+    """The value of an option as people write it: sets and lists are texts."""
+    if isinstance(value, CpuSet):
+        return str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(str, cast("tuple[object, ...]", value)))
+    return value
 
 
 def _cpu_list(value: object) -> CpuSet:
@@ -67,6 +93,30 @@ def _reserved_entry(text: str) -> ReservedHugepages:
         raise ValueError(f"'{text[:40]}' is not node:size:count, such as 0:2M:16") from None
 
 
+def _owner_cgroups(value: object) -> tuple[OwnerCgroup, ...]:
+    """Services with their control groups, as text with commas or as a list; a service may have several."""
+    if isinstance(value, str):
+        value = value.split(",") if value.strip() else []
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"give {_AN_OWNER_CGROUP}, separated by commas")
+    return tuple(dict.fromkeys(map(_owner_cgroup, cast("list[object]", value))))
+
+
+def _owner_cgroup(value: object) -> OwnerCgroup:
+    if isinstance(value, OwnerCgroup):
+        return value
+    service, _, path = value.partition("=") if isinstance(value, str) else ("", "", "")
+    service, path = service.strip(), path.strip()
+    cgroup = path.strip("/")
+    if not (service and cgroup):
+        raise ValueError(f"'{str(value)[:80]}' is not {_AN_OWNER_CGROUP}")
+    if not f"{service}{cgroup}".isprintable():
+        raise ValueError(f"the cgroup of '{service[:80]}' has control characters: give {_AN_OWNER_CGROUP}")
+    if any(name in ("", ".", "..") for name in cgroup.split("/")):
+        raise ValueError(f"'{path[:80]}' is no path of a cgroup: give {_AN_OWNER_CGROUP}")
+    return OwnerCgroup(service, cgroup)
+
+
 def _number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 12):
         raise ValueError("this is no number that an option can have")
@@ -88,3 +138,4 @@ CpuList = Annotated[CpuSet, BeforeValidator(_cpu_list)]
 CpuPool = Annotated[CpuSet, BeforeValidator(_cpu_pool)]
 Ids = Annotated[tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...], BeforeValidator(_ids)]
 ReservedPages = Annotated[tuple[ReservedHugepages, ...], BeforeValidator(_reserved_hugepages)]
+OwnerCgroups = Annotated[tuple[OwnerCgroup, ...], BeforeValidator(_owner_cgroups)]

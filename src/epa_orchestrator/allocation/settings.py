@@ -17,12 +17,20 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from epa_orchestrator.allocation.option_values import CpuList, CpuPool, Ids, ReservedPages
+from epa_orchestrator.allocation.option_values import (
+    HYPERVISOR_CGROUPS,
+    CpuList,
+    CpuPool,
+    Ids,
+    OwnerCgroups,
+    ReservedPages,
+    as_written,
+)
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.documents import DuplicateKeyError, parse_document
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file
-from epa_orchestrator.names import PreemptionPolicy
+from epa_orchestrator.names import IsolatedCpusFrom, PreemptionPolicy
 from epa_orchestrator.placement.policy import (
     CpuDistribution,
     CpuThreadPolicy,
@@ -43,6 +51,7 @@ _CHARM_RECORD: Final = "charm"
 _NOT_GRANTED: Final[Mapping[str, str]] = {
     "reserved-cpus": "no CPUs are granted",
     "cpu-pool": "pool general grants no CPUs",
+    "isolated-cpus-from": "no CPUs of pool isolated are granted",
     "reserved-hugepages": "no hugepages are granted",
 }
 
@@ -76,6 +85,8 @@ class Settings(BaseModel):
         arbitrary_types_allowed=True,
     )
 
+    isolated_cpus_from: IsolatedCpusFrom = "isolcpus"
+    nohz_full: Literal["same", "none"] = "same"
     cpu_pool: CpuPool = EMPTY
     reserved_cpus: CpuList = EMPTY
     numa_policy: NumaPolicy = "best-effort"
@@ -96,6 +107,7 @@ class Settings(BaseModel):
     max_hugepage_records: Annotated[int, Field(ge=1, le=1048576)] = 8192
     allowed_uids: Ids = ()
     allowed_gids: Ids = ()
+    owner_cgroups: OwnerCgroups = HYPERVISOR_CGROUPS
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     log_level: Literal["debug", "info", "warning", "error"] | None = None
 
@@ -153,11 +165,15 @@ class Settings(BaseModel):
         if option not in option_names():
             return "it is ignored"
         value = self.value(option)
-        return f"{option} is {'empty' if value in ((), None) else value}"
+        return f"{option} is {'empty' if value in ((), None) else as_written(value)}"
 
     def value(self, option: str) -> object:
         """The value of an option by its kebab-case name."""
         return getattr(self, option.replace("-", "_"))
+
+    def cgroups_of(self, service: str) -> tuple[str, ...]:
+        """The control groups where the operator says that the processes of a service run: paths below the root."""
+        return tuple([entry.cgroup for entry in self.owner_cgroups if entry.service == service])
 
     @cached_property
     def placement(self) -> PlacementPolicy:

@@ -10,11 +10,11 @@ import json
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
+from epa_orchestrator.allocation.option_values import as_written
 from epa_orchestrator.allocation.settings import Settings
-from epa_orchestrator.cpuset import CpuSet
 
 #: Options that decide nothing about a claim. All users may read the history: it does not name who may change claims.
-_LEFT_OUT: Final = {"allowed_uids", "allowed_gids", "log_level", "metrics_port"}
+_LEFT_OUT: Final = {"allowed_uids", "allowed_gids", "log_level", "metrics_port", "nohz_full", "owner_cgroups"}
 
 
 class SettingsText(NamedTuple):
@@ -34,7 +34,7 @@ def _remembered(settings: Settings) -> SettingsText:
     # Reads the attributes, as the models' own way out knows no CPU sets.
     defaults = Settings()
     changed: dict[str, Any] = {
-        name.replace("_", "-"): _plain(getattr(settings, name))
+        name.replace("_", "-"): as_written(getattr(settings, name))
         for name in Settings.model_fields
         if name not in _LEFT_OUT and getattr(settings, name) != getattr(defaults, name)
     }
@@ -42,12 +42,3 @@ def _remembered(settings: Settings) -> SettingsText:
         changed["unusable"] = sorted(settings.unusable)
     document = json.dumps(changed, sort_keys=True, separators=(",", ":"))
     return SettingsText(hashlib.blake2b(document.encode(), digest_size=6).hexdigest(), document)
-
-
-def _plain(value: object) -> object:
-    """The value of an option as people write it."""
-    if isinstance(value, CpuSet):
-        return str(value)
-    if isinstance(value, tuple):
-        return ",".join(map(str, cast("tuple[object, ...]", value)))
-    return value

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -19,19 +19,28 @@ _CHUNK: Final = 1 << 16
 
 _DENIED: Final = (errno.EACCES, errno.EPERM)
 
+#: How "needs /FILE, …" goes on if nothing more is known.
+MAY_NOT_READ: Final = "which this process may not read"
+_NOT_RECORDED: Final = "which was not recorded"
+
 
 @dataclass(frozen=True)
 class Unread:
-    """A file that could not be read: it does not exist (`missing`), or this process may not read it (`denied`)."""
+    """A file that could not be read: it does not exist (`missing`), or this process may not read it (`denied`).
+
+    `denied` holds also for a file that was not recorded: nobody can tell whether it exists. `remedy` says how to read
+    a file that is denied.
+    """
 
     path: str
     reason: Literal["missing", "denied"] = "missing"
+    remedy: str = ""
 
     @property
     def needs(self) -> str:
         """How "not checked: needs …" goes on."""
         if self.reason == "denied":
-            return f"/{self.path}, which this process may not read"
+            return f"/{self.path}, {self.remedy or MAY_NOT_READ}"
         return f"/{self.path}, which is not there"
 
 
@@ -48,10 +57,14 @@ class HostFiles(Protocol):
 
 
 class HostTree:
-    """The files below a directory: `/` itself, or a copy of the files of a host."""
+    """The files below a directory: `/` itself, or a copy of the files of a host.
 
-    def __init__(self, root: str | Path = "/") -> None:
+    `remedy` says how this process could read a file that it may not read (see `Unread`).
+    """
+
+    def __init__(self, root: str | Path = "/", remedy: Callable[[str], str] | None = None) -> None:
         self._root = f"{str(root).rstrip('/')}/"
+        self._remedy = remedy
 
     def read(self, path: str) -> str | Unread:
         """The file's text."""
@@ -59,13 +72,13 @@ class HostTree:
             # A recorded tree may hold anything, and opening a FIFO would wait.
             fd = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            return _unread(path, error)
+            return self._unread(path, error)
         try:
             if not stat.S_ISREG(os.fstat(fd).st_mode):
                 return Unread(path)
             return _read_all(fd).decode("utf-8", "replace")
         except OSError as error:  # a process may end, and a CPU go offline, between open and read
-            return _unread(path, error)
+            return self._unread(path, error)
         finally:
             os.close(fd)
 
@@ -74,7 +87,12 @@ class HostTree:
         try:
             return os.listdir(self._root + directory)
         except OSError as error:
-            return _unread(directory, error)
+            return self._unread(directory, error)
+
+    def _unread(self, path: str, error: OSError) -> Unread:
+        if error.errno not in _DENIED:
+            return Unread(path)
+        return Unread(path, "denied", self._remedy(path) if self._remedy else "")
 
 
 def _read_all(fd: int) -> bytes:
@@ -87,35 +105,46 @@ def _read_all(fd: int) -> bytes:
     return b"".join(parts)
 
 
-def _unread(path: str, error: OSError) -> Unread:
-    return Unread(path, "denied" if error.errno in _DENIED else "missing")
-
-
 class RecordedHost:
-    """Files in memory, as a recording holds them; `denied` are those that the recording process could not read."""
+    """Files in memory, as a recording holds them; `denied` are those that the recording process could not read.
 
-    def __init__(self, files: Mapping[str, str], denied: Iterable[str] = ()) -> None:
+    `entries` are the names in directories that hold more than the recorded files. Of a host that is not `complete`,
+    every other file may exist, too: its recording is that of a machine, which has no facts about isolation.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, str],
+        denied: Iterable[str] = (),
+        entries: Mapping[str, Iterable[str]] | None = None,
+        *,
+        complete: bool = True,
+    ) -> None:
         self._files = files
         self._denied = frozenset(denied)
+        self._complete = complete
         self._names: dict[str, set[str]] = {}
-        for path in files:
+        for path in (*files, *self._denied):
             while "/" in path:
                 path, _, name = path.rpartition("/")
                 self._names.setdefault(path, set()).add(name)
+        for directory, names in (entries or {}).items():
+            self._names.setdefault(directory, set()).update(names)
 
     def read(self, path: str) -> str | Unread:
         """The recorded text."""
         text = self._files.get(path)
-        if text is None:
-            return Unread(path, "denied" if path in self._denied else "missing")
-        return text
+        return self._unread(path) if text is None else text
 
     def names(self, directory: str) -> list[str] | Unread:
         """The recorded names."""
         names = self._names.get(directory)
-        if names is None:
-            return Unread(directory, "denied" if directory in self._denied else "missing")
-        return sorted(names)
+        return self._unread(directory) if names is None or directory in self._denied else sorted(names)
+
+    def _unread(self, path: str) -> Unread:
+        if path in self._denied or not self._complete:
+            return Unread(path, "denied", _NOT_RECORDED)
+        return Unread(path)
 
 
 class HostRecorder:
@@ -125,6 +154,7 @@ class HostRecorder:
         self._source = source
         self.files: dict[str, str] = {}
         self.denied: set[str] = set()
+        self.entries: dict[str, list[str]] = {}
 
     def read(self, path: str) -> str | Unread:
         """The text in the source."""
@@ -136,10 +166,12 @@ class HostRecorder:
         return text
 
     def names(self, directory: str) -> list[str] | Unread:
-        """The names in the source, of which only those are remembered that are read."""
+        """The names in the source."""
         names = self._source.names(directory)
         if isinstance(names, Unread):
             self._note(names)
+        else:
+            self.entries[directory] = names
         return names
 
     def _note(self, unread: Unread) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from epa_orchestrator.allocation.option_values import ReservedHugepages
+from epa_orchestrator.allocation.option_values import HYPERVISOR_CGROUPS, ReservedHugepages
 from epa_orchestrator.allocation.settings import (
     Settings,
     SettingsError,
@@ -29,6 +29,8 @@ from epa_orchestrator.placement.policy import PlacementPolicy
 
 #: Options with a fixed set of values, the default first, as in the table "What the operator tunes".
 CHOICES: dict[str, tuple[object, ...]] = {
+    "isolated-cpus-from": ("isolcpus", "nohz_full", "cpuset"),
+    "nohz-full": ("same", "none"),
     "numa-policy": ("best-effort", "none", "restricted", "single-numa-node"),
     "numa-allocation-strategy": ("packed", "spread", "distribute"),
     "prefer-closest-numa-nodes": (True, False),
@@ -53,6 +55,7 @@ OTHERS: dict[str, tuple[object, object]] = {
     "max-hugepage-records": (8192, 8192),
     "allowed-uids": ((), []),
     "allowed-gids": ((), []),
+    "owner-cgroups": (HYPERVISOR_CGROUPS, "openstack-hypervisor=machine.slice"),
     "metrics-port": (0, 0),
     "log-level": (None, None),
 }
@@ -349,7 +352,7 @@ def test_options_of_placement_are_in_its_policy(option: str) -> None:
 
 def test_the_other_options_leave_placement_alone() -> None:
     others = {name: values[-1] for name, values in CHOICES.items() if name.replace("-", "_") not in POLICY_FIELDS}
-    assert len(others) == 3
+    assert len(others) == 5
     assert parse_settings({**others, "cpu-pool": "2-3"}).placement == Settings().placement == PlacementPolicy()
 
 

@@ -28,6 +28,10 @@ from epa_orchestrator.allocation.settings_text import settings_text
             {"prefer-closest-numa-nodes": False, "max-services": 5},
         ),
         ({"allowed-uids": [1000], "allowed-gids": [7], "log-level": "debug"}, {}),
+        (
+            {"isolated-cpus-from": "nohz_full", "nohz-full": "none", "owner-cgroups": ""},
+            {"isolated-cpus-from": "nohz_full"},
+        ),
     ],
 )
 def test_options_at_their_default_are_left_out(options: dict[str, Any], kept: dict[str, Any]) -> None:

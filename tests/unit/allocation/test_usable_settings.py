@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from epa_orchestrator.allocation.option_values import HYPERVISOR_CGROUPS
 from epa_orchestrator.allocation.settings import Settings, SettingsError, parse_settings
 from epa_orchestrator.allocation.usable_settings import no_usable_settings, usable_settings
 from tests.unit.allocation.test_settings import BAD_VALUES, CONTRADICTIONS
@@ -43,6 +44,9 @@ INSTEAD: list[tuple[str, object, object, str]] = [
     ("numa-reclaim", "x", "never", "numa-reclaim is never"),
     ("default-preemption-policy", "x", "non-preemptive", "default-preemption-policy is non-preemptive"),
     ("reserved-cpus", "x", parse_settings({}).reserved_cpus, "no CPUs are granted"),
+    ("isolated-cpus-from", "x", "isolcpus", "no CPUs of pool isolated are granted"),
+    ("nohz-full", "x", "same", "nohz-full is same"),
+    ("owner-cgroups", "x", HYPERVISOR_CGROUPS, "owner-cgroups is openstack-hypervisor=machine.slice"),
     ("cpu-pool", "x", parse_settings({}).cpu_pool, "pool general grants no CPUs"),
     ("reserved-hugepages", "x", (), "no hugepages are granted"),
 ]
