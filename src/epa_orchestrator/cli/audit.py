@@ -20,8 +20,13 @@ from epa_orchestrator.cpuset import CpuSet
 
 if TYPE_CHECKING:
     from epa_orchestrator.cli.audited_host import AuditedHost
-    from epa_orchestrator.cli.claim_owners import Claims
     from epa_orchestrator.isolation.findings import Finding
+
+#: What checks need, as they say it, and how to get it.
+_TWO_READINGS: Final = "needs two readings"
+_MEASURE: Final = "run it with --measure 5"
+_ONE_RECORDED: Final = "a recording has one"
+_CLAIMS: Final = "needs the daemon's claims"
 
 _LEAST_SECONDS: Final = 1.0
 _MOST_SECONDS: Final = 3600.0
@@ -55,7 +60,8 @@ def audit(
     measure: Annotated[
         float | None,
         typer.Option(
-            metavar="SECONDS", help="Read the host twice, so many seconds apart, for the checks that measure.",
+            metavar="SECONDS",
+            help="Read the host twice, so many seconds apart, for the checks that measure.",
             parser=_seconds,
         ),
     ] = None,
@@ -93,56 +99,47 @@ def audit(
       sudo epa-orchestrator audit --measure 5
       epa-orchestrator audit --root report.json --json
     """
+    from epa_orchestrator.cli.audit_screen import document, show_screen
+    from epa_orchestrator.cli.audited_host import recorded_host, this_host
     from epa_orchestrator.isolation.judge import has_failed
 
     if cpu is not None and service is not None:
         raise Misuse("--cpu and --service both choose CPUs: give one of them")
     if root is not None and measure is not None:
         raise Misuse("--measure reads a host twice, and a recorded host holds one reading: leave one of them out")
-    host, claims = _this(socket, service) if root is None else _recorded(root)
+    host = this_host(socket, needs_claims=service is not None) if root is None else recorded_host(root)
     if service is not None:
-        if claims.owners is None:
-            raise Misuse(f"--service needs the claims: {claims.reason}")
-        cpu = claims.cpus_of(service)
-    findings = _judge(host, claims, cpu, measure)
-    _show(findings, as_json=json_)
+        cpu = host.claims.cpus_of(service)
+    findings = _judge(host, cpu, measure)
+    if json_:
+        print_json(document(findings))
+    else:
+        show_screen(findings)
     if has_failed(findings):
         raise typer.Exit(EXIT_REFUSED)
 
 
-def _this(socket: Path | None, service: str | None) -> tuple[AuditedHost, Claims]:
-    from epa_orchestrator.cli.audited_host import this_host
-    from epa_orchestrator.cli.claim_owners import ask_claims
-
-    return this_host(), ask_claims(socket, needed=service is not None)
-
-
-def _recorded(root: Path) -> tuple[AuditedHost, Claims]:
-    from epa_orchestrator.cli.audited_host import recorded_host
-
-    host = recorded_host(root)
-    return host, host.claims
-
-
-def _judge(host: AuditedHost, claims: Claims, only: CpuSet | None, measure: float | None) -> list[Finding]:
+def _judge(host: AuditedHost, only: CpuSet | None, seconds: float | None) -> list[Finding]:
+    """The findings, of two readings if they shall be so many seconds apart."""
     from epa_orchestrator.isolation.case import Case
     from epa_orchestrator.isolation.facts import read_facts
     from epa_orchestrator.isolation.judge import judge
 
     earlier, now = None, read_facts(host.files, host.clock())
-    if measure is not None:
-        time.sleep(measure)
+    if seconds is not None:
+        time.sleep(seconds)
         earlier, now = now, read_facts(host.files, host.clock())
-    findings = judge(Case(now, earlier, claims.owners, replace(host.terms, only=only)))
-    return [_completed(finding, claims.reason) for finding in findings]
+    case = Case(now, earlier, host.claims.owners, replace(host.terms, only=only))
+    return [_with_way_out(finding, host, measured=seconds is not None) for finding in judge(case)]
 
 
-def _show(findings: list[Finding], *, as_json: bool) -> None:
-    from epa_orchestrator.cli import audit_screen
-
-    if as_json:
-        print_json(audit_screen.document(findings))
-        return
-    from epa_orchestrator.cli.show import show
-
-    show(*audit_screen.parts(findings))
+def _with_way_out(finding: Finding, host: AuditedHost, *, measured: bool) -> Finding:
+    """A finding whose check was not made, with how to get what it needs."""
+    if finding.result != "not-checked":
+        return finding
+    seen = finding.seen
+    if seen == _TWO_READINGS and not measured:
+        seen += f": {_MEASURE}" if host.is_live else f": {_ONE_RECORDED}"
+    elif seen == _CLAIMS and host.claims.reason:
+        seen += f": {host.claims.reason}"
+    return replace(finding, seen=seen)

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from epa_orchestrator import paths
+from epa_orchestrator.cli.claim_owners import Claims, ask_claims, recorded_claims
 from epa_orchestrator.cli.output import Misuse
 from epa_orchestrator.errors import EpaError, printable
 from epa_orchestrator.isolation.case import Terms
@@ -39,19 +40,25 @@ _AS_ROOT: Final = "run it as root"
 
 @dataclass(frozen=True)
 class AuditedHost:
-    """A host to judge: its files, the clock of its readings, and what its operator wants."""
+    """A host to judge: its files, the clock of its readings, its claims, and what its operator wants.
+
+    Only a live host can be read a second time.
+    """
 
     files: HostFiles
     clock: Callable[[], float]
+    claims: Claims
     terms: Terms
+    is_live: bool = False
 
 
-def this_host() -> AuditedHost:
-    """This host, with the options of the settings file as far as this user may read it."""
+def this_host(socket: Path | None = None, *, needs_claims: bool = False) -> AuditedHost:
+    """This host with its daemon's claims, and the options of the settings file as far as this user may read it."""
     root = paths.host_root(paths.sysfs_root())
     if root is None:
         raise Misuse(f"EPA_SYSFS={paths.sysfs_root()} is no directory sys of a host: use --root with a recorded host")
-    return AuditedHost(HostTree(root, how_to_read), time.time, _terms(read_settings()))
+    claims = ask_claims(socket, needed=needs_claims)
+    return AuditedHost(HostTree(root, how_to_read), time.time, claims, _terms(read_settings()), is_live=True)
 
 
 def recorded_host(path: Path) -> AuditedHost:
@@ -66,13 +73,14 @@ def recorded_host(path: Path) -> AuditedHost:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise Misuse(f"The recorded host {path} cannot be used: {reason}") from None
-    return AuditedHost(recording.files, lambda: recording.at or time.time(), _recorded_terms(document))
+    claims, terms = recorded_claims(document), _recorded_terms(document)
+    return AuditedHost(recording.files, lambda: recording.at or time.time(), claims, terms)
 
 
 def _copied_host(root: Path) -> AuditedHost:
     if not any((root / name).is_dir() for name in ("proc", "sys")):
         raise Misuse(f"{root} holds neither proc nor sys: give the directory that they are in")
-    return AuditedHost(HostTree(root, lambda _: MAY_NOT_READ), time.time, Terms())
+    return AuditedHost(HostTree(root), time.time, Claims(None, "they are not in this recording"), Terms())
 
 
 def read_settings() -> Settings | None:
@@ -96,13 +104,12 @@ def _terms(settings: Settings | None) -> Terms:
 
 
 def _recorded_terms(document: Any) -> Terms:
-    """The options in a report; a recording has none."""
+    """The options in a report; a recording of a machine has none."""
     from epa_orchestrator.allocation.usable_settings import usable_settings
 
-    options = cast("dict[str, Any]", document).get("settings", {})
     try:
-        return _terms(usable_settings(options.get("options", {}) if isinstance(options, dict) else {}))
-    except EpaError:
+        return _terms(usable_settings(document["settings"]["options"]))
+    except (EpaError, KeyError, TypeError):
         return Terms()
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from epa_orchestrator import paths
 from epa_orchestrator.cli.connect import connect, require_feature
-from epa_orchestrator.cli.output import fail
+from epa_orchestrator.cli.output import Misuse, fail
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.case import Owner
@@ -35,12 +35,14 @@ class Claims:
     reason: str = ""
 
     def cpus_of(self, service: str) -> CpuSet:
-        """The CPUs of a service. The command ends where it holds none."""
+        """The CPUs of a service. The command ends where it holds none, or where that is not known."""
         from epa_orchestrator.client.checks import is_same_name
 
-        held = [owner for owner in self.owners or () if is_same_name(owner.service, service)]
+        if self.owners is None:
+            raise Misuse(f"--service needs the claims: {self.reason}")
+        held = [owner for owner in self.owners if is_same_name(owner.service, service)]
         if not held:
-            names = sorted({owner.service for owner in self.owners or ()})
+            names = sorted({owner.service for owner in self.owners})
             fail(f"The service '{printable(service)}' holds no CPUs{did_you_mean(service, names) or ''}")
         found = CpuSet()
         for owner in held:
