@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 #: What checks need, as they say it, and how to get it.
 _TWO_READINGS: Final = "needs two readings"
-_MEASURE: Final = "run it with --measure 5"
 _ONE_RECORDED: Final = "a recording has one"
-_CLAIMS: Final = "needs the daemon's claims"
+_CLAIMS: Final = ("needs the daemon's claims", "needs the claims")
 
 _LEAST_SECONDS: Final = 1.0
 _MOST_SECONDS: Final = 3600.0
@@ -130,16 +129,16 @@ def _judge(host: AuditedHost, only: CpuSet | None, seconds: float | None) -> lis
         time.sleep(seconds)
         earlier, now = now, read_facts(host.files, host.clock())
     case = Case(now, earlier, host.claims.owners, replace(host.terms, only=only))
-    return [_with_way_out(finding, host, measured=seconds is not None) for finding in judge(case)]
+    return [_with_way_out(finding, host) for finding in judge(case)]
 
 
-def _with_way_out(finding: Finding, host: AuditedHost, *, measured: bool) -> Finding:
+def _with_way_out(finding: Finding, host: AuditedHost) -> Finding:
     """A finding whose check was not made, with how to get what it needs."""
     if finding.result != "not-checked":
         return finding
     seen = finding.seen
-    if seen == _TWO_READINGS and not measured:
-        seen += f": {_MEASURE}" if host.is_live else f": {_ONE_RECORDED}"
-    elif seen == _CLAIMS and host.claims.reason:
+    if seen.startswith(_TWO_READINGS) and not host.is_live:
+        seen = f"{_TWO_READINGS}: {_ONE_RECORDED}"
+    elif seen.startswith(_CLAIMS) and host.claims.reason:
         seen += f": {host.claims.reason}"
     return replace(finding, seen=seen)

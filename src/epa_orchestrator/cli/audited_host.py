@@ -58,7 +58,9 @@ def this_host(socket: Path | None = None, *, needs_claims: bool = False) -> Audi
     if root is None:
         raise Misuse(f"EPA_SYSFS={paths.sysfs_root()} is no directory sys of a host: use --root with a recorded host")
     claims = ask_claims(socket, needed=needs_claims)
-    return AuditedHost(HostTree(root, how_to_read), time.time, claims, _terms(read_settings()), is_live=True)
+    return AuditedHost(
+        HostTree(root, how_to_read), time.time, claims, terms_of(options_of(paths.settings_file())), is_live=True
+    )
 
 
 def recorded_host(path: Path) -> AuditedHost:
@@ -83,9 +85,8 @@ def _copied_host(root: Path) -> AuditedHost:
     return AuditedHost(HostTree(root), time.time, Claims(None, "they are not in this recording"), Terms())
 
 
-def read_settings() -> Settings | None:
-    """The options of the settings file; None if there is none, or none that this user may read."""
-    file = paths.settings_file()
+def options_of(file: Path | None) -> Settings | None:
+    """The options of a settings file; None if there is none, or none that this user may read."""
     if file is None or not os.access(file, os.R_OK):
         return None
     from epa_orchestrator.allocation.settings import read_options
@@ -97,7 +98,8 @@ def read_settings() -> Settings | None:
         return None
 
 
-def _terms(settings: Settings | None) -> Terms:
+def terms_of(settings: Settings | None) -> Terms:
+    """What the operator wants of the isolation; the defaults where the options are not known."""
     if settings is None:
         return Terms()
     return Terms(settings.isolated_cpus_from, settings.nohz_full)
@@ -108,7 +110,7 @@ def _recorded_terms(document: Any) -> Terms:
     from epa_orchestrator.allocation.usable_settings import usable_settings
 
     try:
-        return _terms(usable_settings(document["settings"]["options"]))
+        return terms_of(usable_settings(document["settings"]["options"]))
     except (EpaError, KeyError, TypeError):
         return Terms()
 
