@@ -10,6 +10,8 @@ passwords, addresses and names. Sources: proc_pid_stat(5), proc_pid_status(5).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 #: The kernel parameters that say which CPUs and hugepages there are, who may use them, and how quiet they are.
@@ -69,21 +71,21 @@ _CONFIG_LINE: Final = re.compile(
 
 def recordable(path: str, text: str) -> str | None:
     """What a recording may have of a file's text; None if it must not have the file."""
-    if path in ("proc/cmdline", "boot/firmware/cmdline.txt"):
-        return " ".join(word if _is_known(word) else _HIDDEN for word in text.split())
-    if path == "proc/interrupts":  # columns of many CPUs are mostly blanks
-        return _BLANKS.sub(" ", text)
     if task_file := _TASK_FILE.fullmatch(path):
         return _of_task(task_file[1], text)
-    if path.startswith("boot/config"):
-        return _lines(text, _CONFIG_LINE)
-    if path.startswith("etc/default/grub"):
-        return _of_grub_settings(text)
-    if path == "boot/grub/grub.cfg":
-        return _of_grub_cfg(text)
-    if path.startswith(("etc/", "boot/")):
-        return _lines(text, _SETTING)
+    for beginning, reduced in _REDUCED:
+        if path.startswith(beginning):
+            return reduced(text)
     return text
+
+
+def _of_kernel_line(text: str) -> str:
+    return " ".join(word if _is_known(word) else _HIDDEN for word in text.split())
+
+
+def _of_interrupts(text: str) -> str:
+    """The table without the many blanks between its columns."""
+    return _BLANKS.sub(" ", text)
 
 
 def known_parameters(line: str) -> list[str]:
@@ -143,3 +145,16 @@ def _of_grub_cfg(text: str) -> str:
 
 def _grub_word(word: str) -> str:
     return word if _is_known(word) or _VARIABLE.fullmatch(word) else _HIDDEN
+
+
+#: How the text of each file is reduced whose path begins like this; the first that fits counts.
+_REDUCED: Final[Sequence[tuple[str, Callable[[str], str]]]] = (
+    ("proc/cmdline", _of_kernel_line),
+    ("proc/interrupts", _of_interrupts),
+    ("boot/firmware/", _of_kernel_line),
+    ("boot/config", partial(_lines, kept=_CONFIG_LINE)),
+    ("boot/grub/", _of_grub_cfg),
+    ("etc/default/grub", _of_grub_settings),
+    ("boot/", partial(_lines, kept=_SETTING)),
+    ("etc/", partial(_lines, kept=_SETTING)),
+)
