@@ -99,7 +99,9 @@ def test_remove_leaves_nothing_without_claims(installed: Unit, host: Host) -> No
     assert installed.hook("remove").statuses == []
     assert is_removed(host)
     assert sorted(host.snapd.commands_of("disconnect")) == [
+        ["disconnect", "--forget", f"{NAME}:isolation", ":system-files"],
         ["disconnect", "--forget", f"{NAME}:sys-devices-system-node", ":system-files"],
+        ["disconnect", "--forget", f"{NAME}:system-observe", ":system-observe"],
         ["disconnect", "--forget", f"{NAME}:topology", ":system-files"],
         ["disconnect", "--forget", f"{CONSUMER}:epa-info", f"{NAME}:epa-info"],
     ]
@@ -128,8 +130,10 @@ def test_actions_show_release_and_refresh(installed: Unit, host: Host) -> None:
     assert outcome.document["revision"] == "x1"
     assert outcome.document["isolated-cpus"] == "2-7"
     assert outcome.document["connections"] == {
+        f"{NAME}:isolation": ":system-files",
         f"{NAME}:network-bind": ":network-bind",
         f"{NAME}:sys-devices-system-node": ":system-files",
+        f"{NAME}:system-observe": ":system-observe",
         f"{NAME}:topology": ":system-files",
     }
     assert "health: the daemon answers" in outcome.results["text"]

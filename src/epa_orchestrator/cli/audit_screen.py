@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 SHOWN: Final[Mapping[Result, tuple[str, str]]] = {"fail": ("FAIL", "bold red"), "warn": ("WARN", "bold yellow")}
 #: Checks that are not made for want of a file: the file, and how the sentence goes on.
 _NEEDS_FILE: Final = re.compile(r"needs (/\S+), (.+)")
-#: How the summary says the results after the first: of one check, and of several.
+#: How the summary says each result: of one check, and of several.
 _SAID: Final[Sequence[tuple[Result, str, str]]] = (
+    ("fail", "fails", "fail"),
     ("warn", "warns", "warn"),
     ("not-checked", "not checked", "not checked"),
     ("pass", "passes", "pass"),
@@ -54,12 +55,10 @@ def utc(at: float) -> str:
 def summary(findings: Iterable[Finding]) -> str:
     """How many checks have each result."""
     counts = Counter(finding.result for finding in findings)
-    said = (
-        [count_of(counts["fail"], "check") + (" fails" if counts["fail"] == 1 else " fail")] if counts["fail"] else []
-    )
-    for result, one, more in _SAID:
-        if count := counts[result]:
-            said.append(f"{count} {one if count == 1 else more}")
+    said = [f"{counts[result]} {one if counts[result] == 1 else more}" for result, one, more in _SAID if counts[result]]
+    if said:
+        count, _, rest = said[0].partition(" ")
+        said[0] = f"{count_of(int(count), 'check')} {rest}"
     return ", ".join(said)
 
 
