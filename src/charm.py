@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import ops
 
+import audit
 import cos_agent
 import daemon_health
 import installation
@@ -275,6 +276,8 @@ class EpaOrchestratorCharm(ops.CharmBase):
         if host.problem is not None and (host.machine is None or self.config["require-isolated-cpus"]):
             findings.blocking.append(host.problem)
         findings.notes[:0] = [host.problem or "", host.container_note]
+        if not host.problem and not host.container_note:
+            findings.notes.append(audit.note())
         if not findings.blocking and not findings.waiting and not any(findings.notes):
             with contextlib.suppress(CharmError):  # the daemon's problems are those of its check
                 findings.usage = daemon_health.holdings().usage

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.output import encodable, write
-from epa_orchestrator.cli.show import console, folded, show, width_for_people
+from epa_orchestrator.cli.show import console, folded, plain, show, width_for_people
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.findings import CHECKS, Finding, Result
 from epa_orchestrator.isolation.judge import worst_first
@@ -75,6 +75,11 @@ def show_screen(findings: Sequence[Finding]) -> None:
             write(f"{text}\n")
         else:
             screen.print(text, style=style, soft_wrap=True)
+
+
+def plain_text(findings: Sequence[Finding]) -> str:
+    """The screen as text without colours, in lines of 110 columns."""
+    return plain(*(line for line, _ in lines(findings)))
 
 
 def lines(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:

@@ -49,6 +49,7 @@ def serve(
         settings_file=paths.settings_file(),
         sysfs=sysfs,
         sysfs_name=f"the recorded machine {name}" if machine else "this host",
+        host_root=paths.host_root(paths.sysfs_root()) if machine is None else None,
         recorded=machine is not None,
         fresh=fresh,
     )

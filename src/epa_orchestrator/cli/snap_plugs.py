@@ -13,7 +13,9 @@ from epa_orchestrator.isolation.host_files import HostFiles, Unread
 
 #: The files and directories that the plugs of the interface system-files show, as in snap/snapcraft.yaml.
 SYSTEM_FILES: Final[Mapping[str, tuple[str, ...]]] = {
-    "topology": ("sys/bus/pci/devices", "sys/devices", "sys/kernel/mm/hugepages"),
+    "topology": (
+        *("sys/bus/pci/devices", "sys/devices", "sys/fs/cgroup/cpuset.cpus.isolated", "sys/kernel/mm/hugepages"),
+    ),
     "isolation": (
         *("etc/default/irqbalance", "proc/interrupts", "proc/irq", "proc/schedstat", "proc/stat"),
         *("proc/sys/kernel/nmi_watchdog", "proc/sys/kernel/numa_balancing", "proc/sys/kernel/soft_watchdog"),
