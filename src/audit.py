@@ -31,6 +31,8 @@ _PATIENCE: Final = 3.0
 #: A status names so many checks, and so many characters of what each has seen.
 _MOST_NAMED: Final = 3
 _MOST_SEEN: Final = 90
+#: The columns of the action's text, as in those of other actions.
+_WIDTH: Final = 110
 _ACTION: Final = "run the action audit-isolation"
 
 
@@ -64,7 +66,7 @@ def document(measure: float, service: str) -> dict[str, Any]:
 def text(results: dict[str, Any]) -> str:
     """The same for people."""
     findings = [Finding(each["id"], each["result"], each["seen"], each["remedy"]) for each in results["checks"]]
-    return audit_screen.plain_text(findings)
+    return audit_screen.plain_text(findings, _WIDTH)
 
 
 def _failed(files: HostFiles) -> list[Finding]:

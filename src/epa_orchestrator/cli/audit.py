@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 #: What checks need, as they say it, and how to get it.
 _TWO_READINGS: Final = "needs two readings"
 _ONE_RECORDED: Final = "a recording has one"
-_CLAIMS: Final = ("needs the daemon's claims", "needs the claims")
+_CLAIMS: Final = "needs the daemon's claims"
+_CLAIMS_TOO: Final = "needs the claims, "
 
 _LEAST_SECONDS: Final = 1.0
 _MOST_SECONDS: Final = 3600.0
@@ -139,6 +140,8 @@ def _with_way_out(finding: Finding, host: AuditedHost) -> Finding:
     seen = finding.seen
     if seen.startswith(_TWO_READINGS) and not host.is_live:
         seen = f"{_TWO_READINGS}: {_ONE_RECORDED}"
-    elif seen.startswith(_CLAIMS) and host.claims.reason:
+    elif host.claims.reason and seen.startswith(_CLAIMS):
+        seen = f"{_CLAIMS}: {host.claims.reason}"
+    elif host.claims.reason and seen.startswith(_CLAIMS_TOO):
         seen += f": {host.claims.reason}"
     return replace(finding, seen=seen)
