@@ -143,6 +143,8 @@ def _needs(findings: Iterable[Finding]) -> Iterator[str]:
             files[need].append(found[1])
     for need, checks in ids.items():
         named = files.get(need)
+        if named and len(named) > 1:
+            need = need.replace("which is not there", "which are not there")
         what = f"needs {_listed(named)}, {need}" if named else need
         yield f"{', '.join(checks)}: {what}"
 
