@@ -36,7 +36,7 @@ _SECONDS: Final = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 def _seconds(text: object) -> float:
     """Read the time between two readings."""
     if _SECONDS.fullmatch(str(text)) is None:
-        raise typer.BadParameter(f"must be a number of seconds such as 5 or 0.5, not {quote(str(text))}")
+        raise typer.BadParameter(f"must be a number of seconds such as 5 or 2.5, not {quote(str(text))}")
     seconds = float(str(text))
     if not _LEAST_SECONDS <= seconds <= _MOST_SECONDS:
         raise typer.BadParameter(

@@ -5,15 +5,17 @@
 
 from __future__ import annotations
 
+import json
+import socket
 from pathlib import Path
 
 import pytest
+import typer
 
 from epa_orchestrator.cli.claim_owners import Claims, ask_claims, recorded_claims
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.case import Owner
-from tests.unit.cli.builders import Daemon
-from tests.unit.client.builders import FakeServer
+from tests.unit.cli.builders import HostileServer
 
 CLAIM = {
     "service_name": "nova",
@@ -31,14 +33,6 @@ CLAIM = {
     "problem": None,
 }
 OWNER = Owner("nova", CpuSet.parse("2-3"), "isolated", "a", "a.service", 7, 5.0, ("machine.slice",))
-
-
-def test_daemon_tells_the_owners(daemon: Daemon) -> None:
-    granted = daemon.client.allocate("nova", 2).allocated_cores
-    claims = ask_claims(daemon.socket, needed=True)
-    assert claims.owners is not None
-    assert [(owner.service, str(owner.cpus), owner.pool) for owner in claims.owners] == [("nova", granted, "isolated")]
-    assert str(claims.cpus_of("NOVA" if False else "nova")) == granted
 
 
 def test_report_tells_the_owners() -> None:
@@ -66,9 +60,45 @@ def test_host_without_a_daemon_has_a_reason(tmp_path: Path, monkeypatch: pytest.
     assert claims.reason.startswith(f"No daemon serves {tmp_path}")
 
 
-class OlderDaemon(FakeServer):
-    """Answers listings, and knows no get_isolation."""
+def test_older_daemon_says_so(tmp_path: Path) -> None:
+    server = HostileServer(tmp_path / "older" / "epa.sock", escapes="")
+    try:
+        claims = ask_claims(server.path, needed=False)
+    finally:
+        server.stop()
+    assert claims == Claims(None, "this daemon is older than this command: upgrade the daemon")
 
-    def reply(self, request: bytes) -> bytes:
-        del request
-        return b'{"version": "1.0", "supported_cpu_features": ["get-machine"], "total_allocations": 0}'
+
+def test_newer_daemon_tells_the_owners(tmp_path: Path) -> None:
+    server = HostileServer(tmp_path / "newer" / "epa.sock", escapes="", features=["get-isolation"])
+    other = server.handler
+    answer = {"version": "1.0", "read_at": None, "checks": [], "claims": [CLAIM]}
+
+    def handle(connection: socket.socket) -> None:
+        if server.requests[-1]["action"] == "get_isolation":
+            connection.sendall(json.dumps(answer).encode())
+        else:
+            other(connection)
+
+    server.handler = handle
+    try:
+        assert ask_claims(server.path, needed=True) == Claims((OWNER,))
+    finally:
+        server.stop()
+
+
+def test_service_without_cpus_ends_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended:
+        Claims((OWNER,)).cpus_of("nowa")
+    assert ended.value.exit_code == 1
+    assert capsys.readouterr().err == ("epa-orchestrator: The service 'nowa' holds no CPUs; did you mean 'nova'?\n")
+
+
+def test_service_has_the_cpus_of_both_pools() -> None:
+    other = Owner("nova", CpuSet.parse("1"), "general")
+    assert Claims((OWNER, other)).cpus_of("nova") == CpuSet.parse("1-3")
+
+
+def test_service_of_unknown_claims_is_wrong_use() -> None:
+    with pytest.raises(typer.BadParameter, match="--service needs the claims: they are not in this recording"):
+        Claims(None, "they are not in this recording").cpus_of("nova")
