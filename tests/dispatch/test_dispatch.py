@@ -185,6 +185,21 @@ def test_impossible_actions_fail_with_a_sentence(unit: Unit, host: Host) -> None
     assert outcome.document["remarks"] == []
 
 
+def test_audit_names_what_is_broken(installed: Unit, host: Host) -> None:
+    host.tick_on("2-7", without=False)
+    (level, sentence) = installed.hook("update-status").status
+    assert level == "active"
+    assert sentence.startswith("isolation is broken: C1 (")
+    assert sentence.endswith("; run the action audit-isolation")
+    outcome = installed.action("audit-isolation")
+    assert outcome.failure is None
+    results = {check["id"]: check["result"] for check in outcome.document["checks"]}
+    assert results["C1"] == "fail"
+    assert "FAIL C1 " in outcome.results["text"]
+    host.tick_on("2-7", without=True)
+    assert installed.hook("update-status").status == ACTIVE
+
+
 def test_invalid_option_blocks_and_stops_neither_hold_nor_repair(installed: Unit, host: Host) -> None:
     host.snapd.add_consumer()
     before = host.settings()
