@@ -21,6 +21,7 @@ from epa_orchestrator.isolation.facts import read_facts
 from epa_orchestrator.isolation.findings import Finding
 from epa_orchestrator.isolation.host_files import HostFiles, HostTree
 from epa_orchestrator.isolation.judge import judge
+from isolation import Isolation
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,12 @@ def note(files: HostFiles | None = None) -> str:
     except Exception as error:  # noqa: BLE001  # no fault of the audit may fail an event
         log.warning("the host's isolation could not be judged: %s: %s", type(error).__name__, error)
         return ""
+
+
+def notes_about(host: Isolation) -> list[str]:
+    """What an operator should know of this host, worst first. Where nothing is isolated, nothing is judged."""
+    here = [text for text in (host.problem, host.container_note) if text]
+    return here or [note()]
 
 
 def document(measure: float, service: str) -> dict[str, Any]:

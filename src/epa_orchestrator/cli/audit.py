@@ -81,7 +81,7 @@ def audit(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Judge a recorded host: a directory with its files (proc, sys, …), or a file that report or machine"
+            help="Judge a recorded host: a directory that holds proc and sys, or a file that report or machine"
             " --record wrote.",
         ),
     ] = None,

@@ -112,6 +112,7 @@ def test_actions_are_those_of_the_documentation() -> None:
         "refresh-snap",
         "get-status",
         "settle-claims",
+        "audit-isolation",
         "explain",
         "history",
         "record",
