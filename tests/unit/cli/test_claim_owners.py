@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -17,7 +18,7 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.case import Owner
 from tests.unit.cli.builders import HostileServer
 
-CLAIM = {
+CLAIM: dict[str, Any] = {
     "service_name": "nova",
     "pool": "isolated",
     "allocated_cores": "2-3",
@@ -42,14 +43,14 @@ def test_report_tells_the_owners() -> None:
 @pytest.mark.parametrize(
     ("document", "reason"),
     [
-        ({}, "they are not in this recording"),
+        ({"pools": {}}, "they are not in this recording"),
         ({"isolation": 1}, "they are not in this recording"),
         ({"isolation": {"claims": 1}}, "those in this report cannot be read"),
         ({"isolation": {"claims": [CLAIM | {"allocated_cores": "x"}]}}, "those in this report cannot be read"),
         ({"isolation": {"claims": [{}]}}, "those in this report cannot be read"),
     ],
 )
-def test_recording_without_usable_claims_says_so(document: dict[str, object], reason: str) -> None:
+def test_recording_without_usable_claims_says_so(document: dict[str, Any], reason: str) -> None:
     assert recorded_claims(document) == Claims(None, reason)
 
 
@@ -72,7 +73,7 @@ def test_older_daemon_says_so(tmp_path: Path) -> None:
 def test_newer_daemon_tells_the_owners(tmp_path: Path) -> None:
     server = HostileServer(tmp_path / "newer" / "epa.sock", escapes="", features=["get-isolation"])
     other = server.handler
-    answer = {"version": "1.0", "read_at": None, "checks": [], "claims": [CLAIM]}
+    answer: dict[str, Any] = {"version": "1.0", "read_at": None, "checks": [], "claims": [CLAIM]}
 
     def handle(connection: socket.socket) -> None:
         if server.requests[-1]["action"] == "get_isolation":

@@ -81,16 +81,17 @@ def test_boot_loader_says_the_same_of_isolation_without_its_secrets() -> None:
     files = {"etc/default/grub": GRUB, "boot/grub/grub.cfg": GRUB_CFG}
     reduced = {path: recordable(path, text) or "" for path, text in files.items()}
     assert SECRET not in "".join(reduced.values())
-    before, after = (read_boot_loader(RecordedHost(each)) for each in (files, reduced))
-    assert isinstance(before.configured, str)
-    assert isinstance(after.configured, str)
-    assert known_parameters(after.configured) == known_parameters(before.configured) == ["isolcpus=2-3"]
-    assert not isinstance(before.entries, str)
-    lines = [
-        [(known_parameters(entry.line), entry.normal) for entry in loader.entries]  # type: ignore[union-attr]
-        for loader in (before, after)
-    ]
-    assert lines[0] == lines[1] == [(["isolcpus=2-3", "nohz_full=2-3"], True), (["recovery"], False)]
+    before, after = (said_of_isolation(each) for each in (files, reduced))
+    assert before == after
+    assert before == (["isolcpus=2-3"], [(["isolcpus=2-3", "nohz_full=2-3"], True), (["recovery"], False)])
+
+
+def said_of_isolation(files: dict[str, str]) -> tuple[list[str], list[tuple[list[str], bool]]]:
+    """The known parameters in the settings of GRUB, and in each entry, with whether that is a normal one."""
+    loader = read_boot_loader(RecordedHost(files))
+    assert isinstance(loader.configured, str)
+    assert isinstance(loader.entries, tuple)
+    return known_parameters(loader.configured), [(known_parameters(each.line), each.normal) for each in loader.entries]
 
 
 @pytest.mark.parametrize(
