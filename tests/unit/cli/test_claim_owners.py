@@ -40,16 +40,16 @@ def test_report_tells_the_owners() -> None:
     assert recorded_claims({"isolation": {"claims": [CLAIM]}}) == Claims((OWNER,))
 
 
-@pytest.mark.parametrize(
-    ("document", "reason"),
-    [
-        ({"pools": {}}, "they are not in this recording"),
-        ({"isolation": 1}, "they are not in this recording"),
-        ({"isolation": {"claims": 1}}, "those in this report cannot be read"),
-        ({"isolation": {"claims": [CLAIM | {"allocated_cores": "x"}]}}, "those in this report cannot be read"),
-        ({"isolation": {"claims": [{}]}}, "those in this report cannot be read"),
-    ],
-)
+UNUSABLE: list[tuple[dict[str, Any], str]] = [
+    ({"pools": {}}, "they are not in this recording"),
+    ({"isolation": 1}, "they are not in this recording"),
+    ({"isolation": {"claims": 1}}, "those in this report cannot be read"),
+    ({"isolation": {"claims": [CLAIM | {"allocated_cores": "x"}]}}, "those in this report cannot be read"),
+    ({"isolation": {"claims": [{}]}}, "those in this report cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("document", "reason"), UNUSABLE)
 def test_recording_without_usable_claims_says_so(document: dict[str, Any], reason: str) -> None:
     assert recorded_claims(document) == Claims(None, reason)
 
