@@ -107,5 +107,5 @@ def _recorded_terms(document: Any) -> Terms:
 def live_files(root: Path) -> HostFiles:
     """The files of the host below a root, as this process sees them."""
     if paths.in_snap():
-        return SnapView(HostTree(root, how_to_read))
-    return HostTree(root, None if os.geteuid() == 0 else lambda _: f"{MAY_NOT_READ}: run it as root")
+        return SnapView(HostTree(root, remedy=how_to_read))
+    return HostTree(root, remedy=None if os.geteuid() == 0 else lambda _: f"{MAY_NOT_READ}: run it as root")

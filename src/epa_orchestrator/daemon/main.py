@@ -66,10 +66,10 @@ class StartError(EpaError):
 
 @dataclass(frozen=True)
 class Locations:
-    """The files and directories of a daemon. `sysfs_name` is the name of the machine in messages, and
-    `host_root` the root directory of the host that `sysfs` belongs to, None if it is not known.
+    """The files and directories of a daemon. `sysfs_name` is the name of the machine in messages.
 
-    With `fresh` the state of a recorded machine is removed first.
+    `host_root` is the root directory of the host that `sysfs` belongs to, None if it is not known. With `fresh` the
+    state of a recorded machine is removed first.
     """
 
     socket_path: Path

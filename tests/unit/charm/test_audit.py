@@ -14,7 +14,7 @@ import daemon_health
 from deadline import DeadlineError
 from epa_orchestrator.isolation.findings import Finding
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
-from tests.isolated_hosts import host
+from tests.small_hosts import host
 
 
 @pytest.fixture(autouse=True)

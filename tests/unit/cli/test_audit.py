@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from epa_orchestrator.isolation.findings import CHECKS
-from tests.isolated_hosts import host, task, write_host
+from tests.small_hosts import host, task, write_host
 from tests.unit.cli.builders import Command, HostileServer, rows
 
 BROKEN = host("isolcpus=managed_irq,2-3", isolated="")

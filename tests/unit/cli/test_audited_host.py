@@ -16,7 +16,7 @@ from epa_orchestrator.hardware.sysfs import FORMAT, REPORT_FORMAT
 from epa_orchestrator.isolation.case import Terms
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
 from epa_orchestrator.isolation.recording import record_host
-from tests.isolated_hosts import host, write_host
+from tests.small_hosts import host, write_host
 
 
 def sentence_of(path: Path) -> str:

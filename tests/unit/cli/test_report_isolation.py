@@ -15,7 +15,7 @@ from epa_orchestrator.client import Client
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.isolation.findings import CHECKS
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
-from tests.isolated_hosts import host
+from tests.small_hosts import host
 from tests.unit.cli.builders import Command, HostileServer
 from tools.synthetic import Shape, build, write_tree
 

@@ -18,7 +18,7 @@ from epa_orchestrator.isolation.findings import Finding
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
 from epa_orchestrator.isolation.judge import judge
 from epa_orchestrator.isolation.recording import host_of, record_host
-from tests.isolated_hosts import host, task
+from tests.small_hosts import host, task
 
 AT = 1_700_000_000.5
 
