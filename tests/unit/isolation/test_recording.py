@@ -18,6 +18,7 @@ from epa_orchestrator.isolation.findings import Finding
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
 from epa_orchestrator.isolation.judge import judge
 from epa_orchestrator.isolation.recording import host_of, record_host
+from tests.isolated_hosts import OWNERS, IsolatedHost
 from tests.small_hosts import host, task
 
 AT = 1_700_000_000.5
@@ -47,6 +48,14 @@ def test_recorded_host_is_judged_like_the_host(name: str) -> None:
     found = host_of(recording(HOSTS[name]))
     assert found.at == AT
     assert judged(found.files) == judged(RecordedHost(HOSTS[name]))
+
+
+def test_rich_host_is_judged_as_it_was() -> None:
+    files = IsolatedHost().files()
+    found = host_of(recording(files))
+    assert judge(Case(read_facts(found.files, AT), None, OWNERS)) == judge(
+        Case(read_facts(RecordedHost(files), AT), None, OWNERS)
+    )
 
 
 def test_report_has_the_host_of_its_recording() -> None:
