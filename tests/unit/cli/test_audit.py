@@ -142,11 +142,11 @@ def test_cpu_chooses_what_is_judged(offline: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("--measure 0", "must be from 1 to 3600 seconds, not '0'"),
-        ("--measure 3600.5", "must be from 1 to 3600 seconds, not '3600.5'"),
-        ("--measure -5", "must be from 1 to 3600 seconds, not '-5'"),
-        ("--measure nan", "must be a number of seconds such as 5 or 2.5, not 'nan'"),
-        ("--measure 1e3", "must be a number of seconds such as 5 or 2.5, not '1e3'"),
+        ("--measure 0", "must be from 1 to 3600, not '0'"),
+        ("--measure 3600.5", "must be from 1 to 3600, not '3600.5'"),
+        ("--measure -5", "must be from 1 to 3600, not '-5'"),
+        ("--measure nan", "must be a number such as 5 or 2.5, not 'nan'"),
+        ("--measure 1e3", "must be a number such as 5 or 2.5, not '1e3'"),
         ("--cpu x", "must be a list of CPUs such as 2-5,8: 'x' is not a CPU or a range of CPUs such as 4-7"),
         ("--cpu ,", "must be a list of CPUs such as 2-5,8"),
         ("--cpu 5-2", "must be a list of CPUs such as 2-5,8"),
