@@ -12,6 +12,7 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.activity import NOTABLE
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.claim_troubles import JudgedClaim, Ownership
+from epa_orchestrator.isolation.elapsed import TWO_READINGS
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.owners import USER_HZ
@@ -41,7 +42,7 @@ def owner_checks(case: Case) -> Iterator[Finding]:
     yield _of_owners("E1", ownership, _outside)
     yield _of_owners("E2", ownership, _stacked)
     if ownership.activity.seconds is None:
-        yield not_checked("E3", "two readings: use --measure SECONDS")
+        yield not_checked("E3", TWO_READINGS)
     else:
         measured = {claim: _measurable(case, claim) for claim in ownership.claims}
         yield _of_owners("E3", ownership, lambda claim: _disturbed(ownership, claim, measured[claim]), measured)

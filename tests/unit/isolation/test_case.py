@@ -9,6 +9,7 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.case import Case, Terms
 from epa_orchestrator.isolation.facts import read_facts
 from epa_orchestrator.isolation.host_files import RecordedHost
+from epa_orchestrator.names import IsolatedCpusFrom
 
 _CPU = "sys/devices/system/cpu"
 
@@ -28,9 +29,8 @@ def case_of(terms: Terms | None = None, **files: str) -> Case:
 
 
 @pytest.mark.parametrize(("option", "cpus"), [("isolcpus", "2-3"), ("nohz_full", "4-5"), ("cpuset", "6-7")])
-def test_the_option_names_the_list_that_is_in_force(option: str, cpus: str) -> None:
-    terms = Terms(isolated_cpus_from=option)  # type: ignore[arg-type]
-    case = case_of(terms, isolated="2-3", nohz_full="4-5", partition="6-7")
+def test_the_option_names_the_list_that_is_in_force(option: IsolatedCpusFrom, cpus: str) -> None:
+    case = case_of(Terms(isolated_cpus_from=option), isolated="2-3", nohz_full="4-5", partition="6-7")
     assert (str(case.in_force), str(case.isolated)) == (cpus, cpus)
 
 
@@ -50,7 +50,7 @@ def test_a_list_of_the_option_that_is_empty_has_no_substitute_in_force() -> None
     ],
 )
 def test_cpus_that_somebody_meant_to_isolate_are_judged_if_none_is_in_force(files: dict[str, str], cpus: str) -> None:
-    case = case_of(**files)
+    case = case_of(None, **files)
     assert (str(case.isolated), str(case.housekeeping)) == (cpus, str(CpuSet.parse("0-7") - CpuSet.parse(cpus)))
 
 

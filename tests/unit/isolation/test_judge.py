@@ -29,8 +29,10 @@ def test_measured_findings_are_so_since_the_earlier_reading_and_the_others_since
 
 
 def test_the_worst_findings_come_first_and_keep_their_order() -> None:
-    results = [("A1", "pass"), ("A2", "warn"), ("B1", "fail"), ("B2", "not-checked"), ("C1", "fail"), ("C3", "warn")]
-    findings = [Finding(check, result, "") for check, result in results]  # type: ignore[arg-type]
+    findings = [
+        *(Finding("A1", "pass", ""), Finding("A2", "warn", ""), Finding("B1", "fail", "")),
+        *(Finding("B2", "not-checked", ""), Finding("C1", "fail", ""), Finding("C3", "warn", "")),
+    ]
     assert [finding.id for finding in worst_first(findings)] == ["B1", "C1", "A2", "C3", "B2", "A1"]
 
 

@@ -30,7 +30,7 @@ def test_a_good_host_passes() -> None:
 
 def test_one_reading_is_enough_for_all_but_the_measured_one() -> None:
     assert results(once(IsolatedHost())) == {"B3": "pass", "E1": "pass", "E2": "pass", "E3": "not-checked"}
-    assert found(once(IsolatedHost()), "E3").seen == "needs two readings: use --measure SECONDS"
+    assert found(once(IsolatedHost()), "E3").seen == "needs two readings: run it with --measure 5"
 
 
 def test_without_claims_only_strangers_can_be_found() -> None:
