@@ -47,9 +47,7 @@ def this_host(socket: Path | None = None, *, needs_claims: bool = False) -> Audi
     if root is None:
         raise Misuse(f"EPA_SYSFS={paths.sysfs_root()} is no directory sys of a host: use --root with a recorded host")
     claims = ask_claims(socket, needed=needs_claims)
-    return AuditedHost(
-        HostTree(root, how_to_read), time.time, claims, terms_of(options_of(paths.settings_file())), is_live=True
-    )
+    return AuditedHost(live_files(root), time.time, claims, terms_of(options_of(paths.settings_file())), is_live=True)
 
 
 def recorded_host(path: Path) -> AuditedHost:

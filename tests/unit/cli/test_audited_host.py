@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import json
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,34 @@ def test_settings_that_nobody_may_read_are_the_defaults(tmp_path: Path) -> None:
 
 def test_snap_sees_no_boot_loader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SNAP_NAME", "epa-orchestrator")
-    unread = live_files(tmp_path).read("boot/grub/grub.cfg")
+    monkeypatch.setenv("SNAP_DATA", str(tmp_path))
+    monkeypatch.setenv("EPA_SYSFS", str(tmp_path / "sys"))
+    for files in (live_files(tmp_path), this_host().files):
+        unread = files.read("boot/grub/grub.cfg")
+        assert isinstance(unread, Unread)
+        assert unread.needs.endswith("run the charm's action audit-isolation")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a user who may not read a file")
+@pytest.mark.parametrize(
+    ("snap", "remedy"),
+    [
+        ("", "which this process may not read: run it as root"),
+        ("epa-orchestrator", "which the snap may not read: run: sudo snap connect epa-orchestrator:isolation"),
+    ],
+)
+def test_denied_file_says_how_to_read_it(snap: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNAP_NAME", snap)
+    with tempfile.TemporaryDirectory() as root:  # pytest's own directories are closed to other users
+        Path(root).chmod(0o755)
+        (Path(root) / "proc").mkdir()
+        (Path(root) / "proc" / "interrupts").touch(0)
+        monkeypatch.setenv("EPA_SYSFS", f"{root}/sys")
+        monkeypatch.setenv("SNAP_DATA", root)
+        os.seteuid(65534)
+        try:
+            unread = this_host().files.read("proc/interrupts")
+        finally:
+            os.seteuid(0)
     assert isinstance(unread, Unread)
-    assert unread.needs.endswith("run the charm's action audit-isolation")
+    assert unread.needs == f"/proc/interrupts, {remedy}"
