@@ -34,6 +34,7 @@ from epa_orchestrator.protocol.answers import (  # noqa: E402
 )
 from epa_orchestrator.protocol.fields import CommonFields  # noqa: E402
 from epa_orchestrator.protocol.history import ClaimAnswer, HistoryAnswer  # noqa: E402
+from epa_orchestrator.protocol.isolation import IsolationAnswer  # noqa: E402
 from epa_orchestrator.protocol.machine import MachineAnswer  # noqa: E402
 from epa_orchestrator.protocol.requests import AllocationFields, Request  # noqa: E402
 from epa_orchestrator.protocol.watching import ClaimEvent, HugepagesEvent, MachineEvent, StateEvent  # noqa: E402
@@ -55,6 +56,7 @@ ANSWERS: Final = (
     MachineAnswer,
     HistoryAnswer,
     ClaimAnswer,
+    IsolationAnswer,
     ErrorAnswer,
     StateEvent,
     ClaimEvent,
@@ -69,7 +71,7 @@ _SENT_AS_NULL: Final = {"rule"}
 #: Fields of answers that are left out when they are empty.
 _LEFT_OUT_WHEN_EMPTY: Final = {
     *("warnings", "taken", "taken_from", "taken_from_others", "taken_by", "damaged"),
-    *("core_neighbours", "unavailable", "no_longer_withheld"),
+    *("core_neighbours", "unavailable", "no_longer_withheld", "more_threads"),
 }
 
 _TABLE: Final = re.compile(r"(<!-- fields: (\w+) -->\n)\n*(?:\|.*\n)*\n*")

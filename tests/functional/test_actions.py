@@ -383,6 +383,7 @@ def test_listing_of_no_claims(daemon: Daemon) -> None:
             "get-history",
             "get-claim",
             "make-room",
+            "get-isolation",
         ],
         "outdated_placements": [],
         "allocations": [],

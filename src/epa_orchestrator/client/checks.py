@@ -60,7 +60,7 @@ _CPU_LISTS: Final = {
 #: Records of the history, which hold what other clients have sent: whoever shows them has to escape them.
 _RECORDS: Final = ("before", "after", "request")
 #: Numbers that may have a fraction.
-_FRACTIONS: Final = frozenset(("at", *_RECORDS))
+_FRACTIONS: Final = frozenset(("at", "read_at", "asked_at", "since", "seconds", "waited_seconds", *_RECORDS))
 _NAMES: Final = frozenset(("service_name", "outdated_placements", "taken_by"))
 #: Fields that repeat a number of the request, -1 for a release.
 _REQUEST_NUMBERS: Final = frozenset(("num_of_cores", "hugepages_requested"))

@@ -25,6 +25,7 @@ from epa_orchestrator.protocol.answers import (
 )
 from epa_orchestrator.protocol.fields import VERSION
 from epa_orchestrator.protocol.history import ClaimAnswer, HistoryAnswer
+from epa_orchestrator.protocol.isolation import IsolationAnswer
 from epa_orchestrator.protocol.machine import MachineAnswer
 
 _MODEL = TypeVar("_MODEL", bound=Answer)
@@ -79,6 +80,11 @@ class Client:
         """What a service holds, or who has a CPU, and why."""
         asked: dict[str, Any] = {"service_name": service} if cpu is None else {"cpu": cpu}
         return self._request(ClaimAnswer, action="get_claim", **asked)
+
+    def isolation(self, service: str | None = None) -> IsolationAnswer:
+        """The audit's last results, and what disturbs the owners of claims, or of one."""
+        one = {} if service is None else {"service_name": service}
+        return self._request(IsolationAnswer, action="get_isolation", **one)
 
     def machine(self) -> MachineAnswer:
         """The host as the daemon found it, and the state of each CPU."""

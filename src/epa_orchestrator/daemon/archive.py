@@ -1,11 +1,11 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Archive: answers the readings that need the history, one after the other, in a thread of its own.
+"""Archive: answers the readings that take long, one after the other, in a thread of its own.
 
-Any user may ask, and an answer may take a second where it looks through all events. So a bounded number of requests
-waits, a part of them of one user, and the event loop never does. Root and the daemon's own user come first, with places
-of their own; the others take turns by user. The thread imports what only it needs.
+Any user may ask, and an answer may take a second where it looks through all events of the history. So a bounded number
+of requests waits, a part of them of one user, and the event loop never does. Root and the daemon's own user come first,
+with places of their own; the others take turns by user. The thread imports what only it needs.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pydantic_core import to_json
 
 from epa_orchestrator.allocation.refusal import Refused
+from epa_orchestrator.allocation.service_names import resolve
 from epa_orchestrator.daemon.current import Current
 from epa_orchestrator.daemon.peers import is_own
 from epa_orchestrator.daemon.replies import INTERNAL_ERROR, Reply, send, send_error
@@ -30,8 +31,11 @@ from epa_orchestrator.metrics.counts import Rule
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.answers import add_warnings
 from epa_orchestrator.protocol.fields import VERSION
-from epa_orchestrator.protocol.readings import GetHistory, PastReading
+from epa_orchestrator.protocol.readings import ArchiveReading, GetClaim, GetHistory, GetIsolation
 from epa_orchestrator.state.errors import StateError
+
+if TYPE_CHECKING:
+    from epa_orchestrator.daemon.audit import Audit
 
 log = logging.getLogger(__name__)
 
@@ -49,22 +53,29 @@ class SearchTooLong(EpaError):
 
 
 class Archive:
-    """Answers get_history and get_claim. Use it in the event loop's thread."""
+    """Answers get_history, get_claim and get_isolation. Use it in the event loop's thread.
 
-    def __init__(self, current: Current) -> None:
+    `audit` gives the last audit, None before the first one.
+    """
+
+    def __init__(self, current: Current, audit: Callable[[], Audit | None]) -> None:
         self._current = current
+        self._audit = audit
         self._worker: Worker | None = None
         #: The requests that wait, by user; the user whose turn it is comes first.
         self._waiting: dict[int, deque[_Job]] = {}
         self._running: _Job | None = None
 
-    def read(self, request: PastReading, peer: Peer, reply: Reply, is_gone: Callable[[], bool] = lambda: False) -> None:
+    def read(
+        self, request: ArchiveReading, peer: Peer, reply: Reply, is_gone: Callable[[], bool] = lambda: False
+    ) -> None:
         """Answer a request later; `reply` is called once. `is_gone` says whether nobody waits for the answer."""
         if not self._has_place(peer.uid):
             sentence = "Too many requests for the history wait: try again in a moment"
             send_error(reply, sentence, peer, request, "quota")
             return
-        self._waiting.setdefault(peer.uid, deque()).append(_Job(self._current, request, peer, reply, is_gone))
+        job = _Job(self._current, self._audit(), request, peer, reply, is_gone)
+        self._waiting.setdefault(peer.uid, deque()).append(job)
         if self._running is None:
             self._run_next()
 
@@ -121,13 +132,20 @@ class _Job:
     """
 
     def __init__(
-        self, current: Current, request: PastReading, peer: Peer, reply: Reply, is_gone: Callable[[], bool]
+        self,
+        current: Current,
+        audit: Audit | None,
+        request: ArchiveReading,
+        peer: Peer,
+        reply: Reply,
+        is_gone: Callable[[], bool],
     ) -> None:
         self.request = request
         self.peer = peer
         self.reply = reply
         self.is_gone = is_gone
         self.ends_at = 0.0
+        self._audit = audit
         self._found = b""
         self._database = current.database
         self._host = current.host
@@ -140,7 +158,21 @@ class _Job:
         """Find the answer, in any thread."""
         if isinstance(self.request, GetHistory):
             self._found = self._history(self.request)
-            return
+        elif isinstance(self.request, GetIsolation):
+            self._found = self._isolation(self.request)
+        else:
+            self._found = self._story(self.request)
+
+    def _isolation(self, request: GetIsolation) -> bytes:
+        from epa_orchestrator.daemon.isolation_answer import isolation_answer
+
+        claims = self._ledger.claims
+        if request.service_name is not None:
+            service = resolve(request.service_name, claims.__contains__)
+            claims = {service: claims[service]} if service in claims else {}
+        return isolation_answer(self._audit, claims.values(), self._problem, request.warnings).encode()
+
+    def _story(self, request: GetClaim) -> bytes:
         from epa_orchestrator.daemon.claim_story import ClaimStory
 
         pools = self._pools if self._pools is not None else self._host.pools()
@@ -148,7 +180,7 @@ class _Job:
         story = ClaimStory(
             ledger, pools, self._database, self._problem, ledger_known=self._ledger_known, check=self._check_time
         )
-        self._found = story.tell(self.request).encode()
+        return story.tell(request).encode()
 
     def answer(self, error: Exception | None) -> None:
         """Send what was found, or why nothing was."""

@@ -36,7 +36,7 @@ from epa_orchestrator.daemon.watchers import Watchers
 from epa_orchestrator.daemon.worker import Call, Done, Worker
 from epa_orchestrator.metrics.counts import Rule, counts
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
-from epa_orchestrator.protocol.readings import ListAllocations, PastReading, Reading, Watch
+from epa_orchestrator.protocol.readings import ArchiveReading, ListAllocations, Reading, Watch
 from epa_orchestrator.protocol.requests import Request
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Orchestrator:
         self.watchers = Watchers()
         self._reader = Reader(self._current, review, self._reviewer, self._host_read, self._begin_watch)
         self._feed = Feed(self._current, review, self.watchers, lambda: self._reader.warnings, self._reader.read_host)
-        self._archive = Archive(self._current)
+        self._archive = Archive(self._current, lambda: None)
         self._upkeep.start()
 
     def use(self, settings: Settings) -> None:
@@ -107,7 +107,7 @@ class Orchestrator:
 
         `is_gone` says whether the client has left; a reading that waits is not made then.
         """
-        if isinstance(request, PastReading):
+        if isinstance(request, ArchiveReading):
             self._archive.read(request, peer, reply, is_gone)
         elif isinstance(request, Reading):
             self._reader.read(request, peer, reply)

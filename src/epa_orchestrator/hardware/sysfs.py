@@ -292,8 +292,9 @@ def dump_recording(
     files: dict[str, str],
     entries: dict[str, list[str]],
     hidden: Iterable[str] = (),
+    **more: object,
 ) -> str:
-    """The recording as JSON text, in the format that `load_recording` reads."""
+    """The recording as JSON text, in the format that `load_recording` reads, with more members that others read."""
     document: dict[str, object] = {"format": FORMAT, "name": name, "description": description, "files": fold(files)}
     if entries:
         document["entries"] = {
@@ -301,25 +302,12 @@ def dump_recording(
         }
     if hidden:
         document["hidden"] = sorted(hidden)
-    return json.dumps(document, indent=1) + "\n"
+    return json.dumps(document | more, indent=1) + "\n"
 
 
 def load_recording(text: str) -> RecordedSysfs:
-    """Read a recording, or the one in a report.
-
-    Raises ValueError with a sentence for anything that is not one.
-    """
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"it is not JSON: {error}") from None
-    if not isinstance(document, dict):
-        raise ValueError("it is not a JSON object")
-    members = cast("dict[str, Any]", document)
-    if members.get("format") == REPORT_FORMAT:
-        members = _recording_in(members)
-    if members.get("format") != FORMAT:
-        raise ValueError(f"its 'format' is not '{FORMAT}'; write one with: epa-orchestrator machine --record FILE")
+    """Read a recording, or the one in a report. Raises ValueError with a sentence for anything that is not one."""
+    members = recording_members(text)
     files, entries, hidden = members.get("files"), members.get("entries", {}), members.get("hidden", [])
     if not isinstance(files, dict) or not isinstance(entries, dict):
         raise ValueError("its 'files' and 'entries' are not JSON objects")
@@ -328,11 +316,22 @@ def load_recording(text: str) -> RecordedSysfs:
     return RecordedSysfs(unfold(cast("dict[str, Any]", files)), _entries(cast("dict[str, Any]", entries)), hidden)
 
 
-def _recording_in(report: dict[str, Any]) -> dict[str, Any]:
-    recording = report.get("recording")
-    if not isinstance(recording, dict):
-        raise ValueError("it is a report without a recording of the machine: its 'missing' says why")
-    return cast("dict[str, Any]", recording)
+def recording_members(text: str) -> dict[str, Any]:
+    """The members of a recording, or of the one in a report, unchecked but for its format. Raises ValueError."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"it is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise ValueError("it is not a JSON object")
+    members = cast("dict[str, Any]", document)
+    if members.get("format") == REPORT_FORMAT:
+        if not isinstance(members := members.get("recording"), dict):
+            raise ValueError("it is a report without a recording of the machine: its 'missing' says why")
+        members = cast("dict[str, Any]", members)
+    if members.get("format") != FORMAT:
+        raise ValueError(f"its 'format' is not '{FORMAT}'; write one with: epa-orchestrator machine --record FILE")
+    return members
 
 
 def _entries(members: dict[str, Any]) -> dict[str, list[str]]:

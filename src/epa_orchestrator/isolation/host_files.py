@@ -11,7 +11,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -23,19 +23,28 @@ _DENIED: Final = (errno.EACCES, errno.EPERM)
 _DENIED_SECONDS: Final = 600.0
 _NUMBERS: Final = re.compile(r"[0-9]+")
 
+#: How "needs /FILE, …" goes on if nothing more is known.
+MAY_NOT_READ: Final = "which this process may not read"
+_NOT_RECORDED: Final = "which was not recorded"
+
 
 @dataclass(frozen=True)
 class Unread:
-    """A file that could not be read: it does not exist (`missing`), or this process may not read it (`denied`)."""
+    """A file that could not be read: it does not exist (`missing`), or this process may not read it (`denied`).
+
+    `denied` holds also for a file that was not recorded: nobody can tell whether it exists. `remedy` says how to read
+    a file that is denied.
+    """
 
     path: str
     reason: Literal["missing", "denied"] = "missing"
+    remedy: str = field(default="", compare=False)
 
     @property
     def needs(self) -> str:
         """How "not checked: needs …" goes on."""
         if self.reason == "denied":
-            return f"/{self.path}, which this process may not read"
+            return f"/{self.path}, {self.remedy or MAY_NOT_READ}"
         return f"/{self.path}, which is not there"
 
 
@@ -54,19 +63,27 @@ class HostFiles(Protocol):
 class HostTree:
     """The files below a directory: `/` itself, or a copy of the files of a host.
 
+    `remedy` says how this process could read a file that it may not read (see `Unread`).
+
     Each denial of a snap's confinement is a line in the kernel's log. So a file that was denied is left alone for
     `_DENIED_SECONDS`, together with all files that differ from it only in numbers, as those of other processes do.
     """
 
-    def __init__(self, root: str | Path = "/", now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        root: str | Path = "/",
+        now: Callable[[], float] = time.monotonic,
+        remedy: Callable[[str], str] | None = None,
+    ) -> None:
         self._root = f"{str(root).rstrip('/')}/"
         self._now = now
+        self._remedy = remedy
         self._denied: dict[str, float] = {}
 
     def read(self, path: str) -> str | Unread:
         """The file's text."""
         if self._is_denied(path):
-            return Unread(path, "denied")
+            return self._may_not_read(path)
         try:
             # A recorded tree may hold anything, and opening a FIFO would wait.
             fd = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -84,7 +101,7 @@ class HostTree:
     def names(self, directory: str) -> list[str] | Unread:
         """The names in the directory."""
         if self._is_denied(directory):
-            return Unread(directory, "denied")
+            return self._may_not_read(directory)
         try:
             return os.listdir(self._root + directory)
         except OSError as error:
@@ -97,7 +114,10 @@ class HostTree:
         if error.errno not in _DENIED:
             return Unread(path)
         self._denied[_pattern(path)] = self._now() + _DENIED_SECONDS
-        return Unread(path, "denied")
+        return self._may_not_read(path)
+
+    def _may_not_read(self, path: str) -> Unread:
+        return Unread(path, "denied", self._remedy(path) if self._remedy else "")
 
 
 def _pattern(path: str) -> str:
@@ -116,30 +136,45 @@ def _read_all(fd: int) -> bytes:
 
 
 class RecordedHost:
-    """Files in memory, as a recording holds them; `denied` are those that the recording process could not read."""
+    """Files in memory, as a recording holds them; `denied` are those that the recording process could not read.
 
-    def __init__(self, files: Mapping[str, str], denied: Iterable[str] = ()) -> None:
+    `entries` are the names in directories that hold more than the recorded files. Of a host that is not `complete`,
+    every other file may exist, too: its recording is that of a machine, which has no facts about isolation.
+    """
+
+    def __init__(
+        self,
+        files: Mapping[str, str],
+        denied: Iterable[str] = (),
+        entries: Mapping[str, Iterable[str]] | None = None,
+        *,
+        complete: bool = True,
+    ) -> None:
         self._files = files
         self._denied = frozenset(denied)
+        self._complete = complete
         self._names: dict[str, set[str]] = {}
-        for path in files:
+        for path in (*files, *self._denied):
             while "/" in path:
                 path, _, name = path.rpartition("/")
                 self._names.setdefault(path, set()).add(name)
+        for directory, names in (entries or {}).items():
+            self._names.setdefault(directory, set()).update(names)
 
     def read(self, path: str) -> str | Unread:
         """The recorded text."""
         text = self._files.get(path)
-        if text is None:
-            return Unread(path, "denied" if path in self._denied else "missing")
-        return text
+        return self._unread(path) if text is None else text
 
     def names(self, directory: str) -> list[str] | Unread:
         """The recorded names."""
         names = self._names.get(directory)
-        if names is None:
-            return Unread(directory, "denied" if directory in self._denied else "missing")
-        return sorted(names)
+        return self._unread(directory) if names is None or directory in self._denied else sorted(names)
+
+    def _unread(self, path: str) -> Unread:
+        if path in self._denied or not self._complete:
+            return Unread(path, "denied", _NOT_RECORDED)
+        return Unread(path)
 
 
 class HostRecorder:
@@ -149,6 +184,7 @@ class HostRecorder:
         self._source = source
         self.files: dict[str, str] = {}
         self.denied: set[str] = set()
+        self.entries: dict[str, list[str]] = {}
 
     def read(self, path: str) -> str | Unread:
         """The text in the source."""
@@ -160,10 +196,12 @@ class HostRecorder:
         return text
 
     def names(self, directory: str) -> list[str] | Unread:
-        """The names in the source, of which only those are remembered that are read."""
+        """The names in the source."""
         names = self._source.names(directory)
         if isinstance(names, Unread):
             self._note(names)
+        else:
+            self.entries[directory] = names
         return names
 
     def _note(self, unread: Unread) -> None:

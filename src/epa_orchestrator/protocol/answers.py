@@ -33,6 +33,7 @@ FEATURES: Final = (
     "get-history",
     "get-claim",
     "make-room",
+    "get-isolation",
 )
 
 

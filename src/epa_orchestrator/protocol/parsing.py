@@ -23,6 +23,7 @@ from epa_orchestrator.protocol.quoting import about_unknown_fields, cut, quote
 from epa_orchestrator.protocol.readings import (
     GetClaim,
     GetHistory,
+    GetIsolation,
     GetMachine,
     GetMemoryInfo,
     ListAllocations,
@@ -63,6 +64,7 @@ _MODELS: Final[dict[str, type[Request]]] = {
     "watch": Watch,
     "get_history": GetHistory,
     "get_claim": GetClaim,
+    "get_isolation": GetIsolation,
 }
 
 

@@ -80,7 +80,14 @@ class GetClaim(CommonFields):
     cpu: Id | None = Field(default=None, description="The CPU, instead of a service.")
 
 
-#: Readings of what is now, and those that look into the history.
+class GetIsolation(CommonFields):
+    """What disturbs the owners of claims, and whether the host is isolated as it should be."""
+
+    action: Literal["get_isolation"]
+    service_name: ServiceName | None = Field(default=None, description="Only the claim of this service.")
+
+
+#: Readings that the event loop answers, and those that a thread of their own answers (see daemon/archive.py).
 PresentReading = ListAllocations | GetMemoryInfo | GetMachine | Watch
-PastReading = GetHistory | GetClaim
-Reading = PresentReading | PastReading
+ArchiveReading = GetHistory | GetClaim | GetIsolation
+Reading = PresentReading | ArchiveReading

@@ -24,7 +24,7 @@ from epa_orchestrator.daemon.current import Current, State
 from epa_orchestrator.hardware.sysfs import RecordedSysfs
 from epa_orchestrator.peer import Peer
 from epa_orchestrator.protocol.parsing import validate
-from epa_orchestrator.protocol.readings import PastReading
+from epa_orchestrator.protocol.readings import ArchiveReading
 from epa_orchestrator.state.opening import create
 from tests.unit.state.builders import LEDGER, PEER
 from tools.synthetic import Shape, build
@@ -32,18 +32,18 @@ from tools.synthetic import Shape, build
 SYSFS = RecordedSysfs(build(Shape(cores_per_l3=8, isolated="2-7")))
 
 
-def request(**fields: Any) -> PastReading:
+def request(**fields: Any) -> ArchiveReading:
     found = validate(fields)
-    assert isinstance(found, PastReading)
+    assert isinstance(found, ArchiveReading)
     return found
 
 
-def answers(state: State, *requests: PastReading, peers: tuple[Peer, ...] = (PEER,)) -> list[dict[str, Any]]:
+def answers(state: State, *requests: ArchiveReading, peers: tuple[Peer, ...] = (PEER,)) -> list[dict[str, Any]]:
     """The answers to requests that come at once."""
 
     async def ask() -> list[bytes]:
         found: list[bytes] = []
-        asked = Archive(Current(Host(SYSFS, Settings()), state))
+        asked = Archive(Current(Host(SYSFS, Settings()), state), lambda: None)
         for number, each in enumerate(requests):
             asked.read(each, peers[number % len(peers)], found.append)
         for _ in range(1000):
@@ -175,7 +175,7 @@ def served(
 
     async def ask() -> None:
         ended: list[bytes] = []
-        asked = Archive(Current(Host(SYSFS, Settings()), state))
+        asked = Archive(Current(Host(SYSFS, Settings()), state), lambda: None)
         for number, uid in enumerate(uids):
             gone = is_gone(number)
             asked.read(request(action="get_history"), Peer(1, uid, 0), ended.append, lambda gone=gone: gone)
@@ -228,7 +228,7 @@ def test_the_end_waits_for_no_search(state: State, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(archive._Job, "run", search)
 
     async def close_soon() -> float:
-        asked = Archive(Current(Host(SYSFS, Settings()), state))
+        asked = Archive(Current(Host(SYSFS, Settings()), state), lambda: None)
         for _ in range(8):
             asked.read(request(action="get_history"), PEER, lambda _: None)
         await asyncio.sleep(0.01)

@@ -27,8 +27,9 @@ ACTIONS: dict[str, dict[str, Any]] = {
     "watch": {},
     "get_history": {},
     "get_claim": {"service_name": "a"},
+    "get_isolation": {},
 }
-READING = ("list_allocations", "get_memory_info", "get_machine", "watch", "get_history")
+READING = ("list_allocations", "get_memory_info", "get_machine", "watch", "get_history", "get_isolation")
 MUTATIONS = ("allocate_cores", "allocate_cores_percent", "allocate_numa_cores", "allocate_hugepages")
 WITH_POOL = ("allocate_cores", "allocate_cores_percent", "allocate_numa_cores", "list_allocations")
 WITH_POLICY = ("allocate_cores", "allocate_cores_percent", "allocate_numa_cores")

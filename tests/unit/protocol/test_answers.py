@@ -172,7 +172,7 @@ def test_error_leaves_out_a_rule_that_is_null() -> None:
 def test_features_begin_with_those_of_version_1_0() -> None:
     assert FEATURES[:2] == ("non-preemptive-allocations", "cpu-pools")
     new = ("placement", "placement-hints", "dry-run", "explain", "may-take", "get-machine", "watch", "make-room")
-    assert set(FEATURES[2:]) == {*new, "get-history", "get-claim"}
+    assert set(FEATURES[2:]) == {*new, "get-history", "get-claim", "get-isolation"}
 
 
 @pytest.mark.parametrize("kind", [CoresAnswer, PercentAnswer, NumaCoresAnswer])
