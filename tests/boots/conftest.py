@@ -58,7 +58,7 @@ class Lab:
         """What a module in the guest prints on this kernel, such as a scenario of inside.py."""
         path = "/job/src:/job:/job/site"
         environment = {"PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/root"}
-        return json.loads(self.machine(kernel).run("python3", "-m", *words, env=environment, timeout=200).out)
+        return json.loads(self.machine(kernel).run("python3", "-m", *words, env=environment, timeout=300).out)
 
     def end(self) -> None:
         """End the running machine."""

@@ -42,9 +42,10 @@ def test_audit_measures(shown: dict[str, Any]) -> None:
     assert checks(shown["audit"])["C2"]["result"] == "pass"
 
 
-def test_why_shows_the_stranger(shown: dict[str, Any]) -> None:
+def test_why_shows_the_owner_and_the_stranger(shown: dict[str, Any]) -> None:
     assert shown["why"]["status"] == 0
-    assert "python3" in shown["why"]["out"], shown["why"]
+    assert "asked by: unit ovs-vswitchd.service" in shown["why"]["out"], shown["why"]
+    assert "Threads of others work on its CPUs" in shown["why"]["out"], shown["why"]
 
 
 def test_audit_without_a_daemon_checks_no_owners(shown: dict[str, Any]) -> None:
