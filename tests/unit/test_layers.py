@@ -15,7 +15,7 @@ PACKAGE = Path(epa_orchestrator.__file__).parent
 
 #: Rooms and lone modules of the package.
 LAYERS = (
-    ("errors", "names", "peer"),
+    ("control_groups", "errors", "names", "peer"),
     ("cpuset", "descriptors", "documents", "files", "natural", "nearest", "paths", "units"),
     ("hardware",),
     ("placement",),

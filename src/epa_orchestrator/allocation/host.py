@@ -94,11 +94,15 @@ class Host:
         Raises SysfsError.
         """
         with self._lock:
-            built = self._built
-            if built is None or not self._is_as_read(built):
+            built, settings = self._built, self._settings
+            if (
+                built is None
+                or built.reading.isolated_from != settings.isolated_cpus_from
+                or not self._is_as_read(built)
+            ):
                 return self._read()
-            if built.settings is not self._settings:
-                return self._build(built.reading, built.order)
+            if built.settings is not settings:
+                return self._build(built.reading, built.order, settings)
             return built.pools
 
     def read_again(self) -> None:
@@ -151,19 +155,21 @@ class Host:
         return reading.machine is not None and built.order == self._order and reading.signs.hold(self._sysfs)
 
     def _read(self) -> Pools:
-        order, before = self._order, self._built.reading if self._built is not None else None
+        order, settings = self._order, self._settings
+        before = self._built.reading if self._built is not None else None
         try:
-            reading = read_settled(self._sysfs, before)
+            reading = read_settled(self._sysfs, before, settings.isolated_cpus_from)
         except UnsettledError:
             self.look_again()  # the lists may look as before when they have settled
             raise
         if before is None or not _is_same(reading, before):
             self._note(reading)
         self.due = time.monotonic() + (_READ_EVERY if before in (None, reading) else _READ_AFTER_CHANGE)
-        return self._build(reading, order)
+        return self._build(reading, order, settings)
 
-    def _build(self, reading: Reading, order: int) -> Pools:
-        built, settings = self._built, self._settings
+    def _build(self, reading: Reading, order: int, settings: Settings) -> Pools:
+        """Build the pools of a reading; its isolated CPUs come from where these settings say."""
+        built = self._built
         if built is not None and built.settings is settings and _is_same(reading, built.reading):
             pools = built.pools
         else:

@@ -198,9 +198,10 @@ def _isolated(machine: Machine | None, problem: str | None, settings: Settings, 
     if machine is None:
         return Pool("isolated", "isolated", EMPTY, EMPTY, problem, settings, machine, cores)
     configured = machine.isolated - settings.reserved_cpus
-    unknown = _unknown_reservation(settings)
+    unknown_source = _unknown_source(settings)
+    unknown = _unknown_reservation(settings) or unknown_source
     eligible = EMPTY if unknown else configured & machine.online
-    problem = unknown if configured else NO_ISOLATED_CPUS
+    problem = unknown if configured or unknown_source else NO_ISOLATED_CPUS
     return Pool("isolated", "isolated", configured, eligible, problem, settings, machine, cores)
 
 
@@ -225,3 +226,13 @@ def _unknown_reservation(settings: Settings) -> str | None:
     """Why no pool grants CPUs while it is not known which ones are reserved; None when that is known."""
     reason = settings.unusable.get("reserved-cpus")
     return f"No CPUs can be granted, because the reserved ones are not known: {reason}" if reason else None
+
+
+def _unknown_source(settings: Settings) -> str | None:
+    """Why the pool `isolated` grants no CPUs while it is not known which file has them; None when that is known."""
+    reason = settings.unusable.get("isolated-cpus-from")
+    return (
+        f"No CPUs of pool isolated can be granted, because it is not known which ones they are: {reason}"
+        if reason
+        else None
+    )

@@ -73,6 +73,7 @@ def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
     from epa_orchestrator.hardware.devices import read_devices
     from epa_orchestrator.hardware.discovery import MachineError, read_machine
     from epa_orchestrator.hardware.hugepages import read_hugepages, read_promised
+    from epa_orchestrator.hardware.isolated_cpus import read_all_sources
     from epa_orchestrator.hardware.sysfs import Recorder, SysfsError
 
     sysfs, name = open_machine(machine)
@@ -83,7 +84,7 @@ def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
         for size_kb in {each.size_kb for counts in pages.values() for each in counts}:
             read_promised(recorder, size_kb)  # for the recording: the daemon reads it
         if record is not None:
-            _note(read_devices(recorder))
+            _note([*read_all_sources(recorder), *read_devices(recorder)])
     except MachineError as error:
         _record(record, name, recorder)  # served, it shows the same error
         fail(_unreadable(machine, error))

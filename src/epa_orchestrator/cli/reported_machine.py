@@ -51,17 +51,21 @@ def _is_same(machine: Mapping[str, Any], recording: Mapping[str, Any]) -> bool:
     """Whether a recording is of a machine that is described like this; true if the recording cannot tell."""
     from epa_orchestrator.hardware.describe import describe
     from epa_orchestrator.hardware.discovery import read_machine
+    from epa_orchestrator.hardware.isolated_cpus import ISOLATED_FILES, read_isolated
     from epa_orchestrator.hardware.sysfs import load_recording
 
     try:
-        found = read_machine(load_recording(json.dumps(recording)))
+        sysfs = load_recording(json.dumps(recording))
+        found = read_machine(sysfs)
+        # The daemon's settings say which one of the sources it reads.
+        isolated = {str(read_isolated(sysfs, source)) for source in ISOLATED_FILES}
     except (EpaError, ValueError):
         return True  # the report names the reason
     described = describe(found, dict.fromkeys(found.node_ids, ()))
-    return _shape(described) == _shape(machine)
+    return _shape(described) == _shape(machine) and machine["isolated"] in isolated
 
 
 def _shape(machine: Mapping[str, Any]) -> tuple[object, ...]:
-    """What all processes see of a host."""
+    """What all processes see of a host, without the isolated CPUs."""
     cores = [core["cpus"] for core in machine["cores"]]
-    return machine["present"], machine["isolated"], machine["l3_domains"], cores
+    return machine["present"], machine["l3_domains"], cores

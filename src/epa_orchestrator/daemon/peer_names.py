@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from epa_orchestrator.control_groups import SNAP, snap_of_unit, unit_of
 from epa_orchestrator.errors import printable
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 
@@ -46,14 +47,9 @@ _DENIED_SECONDS: Final = 60.0
 #: event loop reads it, so it leaves that file alone on older ones.
 _CGROUP_KERNEL: Final = (6, 7)
 
-#: A snap's name, with the key of a parallel instance, and its app or hook, in an AppArmor label or a unit.
-_SNAP: Final = r"snap\.(?P<name>[a-z0-9-]{1,40}(?:_[a-z0-9]{1,10})?)\."
 #: Root in a container loads profiles of any name into the container's namespace, which the label names between colons.
 #: A user who enters a snap's profile may get a label of several, joined by "//&".
-_SNAP_LABEL: Final = re.compile(rf"{_SNAP}[^:&]+")
-_SNAP_UNIT: Final = re.compile(rf"{_SNAP}.+")
-_UNIT: Final = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(?:service|scope)")
-_SLICE: Final = ".slice"
+_SNAP_LABEL: Final = re.compile(rf"{SNAP}[^:&]+")
 
 
 def snap_of_label(label: str) -> str | None:
@@ -62,40 +58,16 @@ def snap_of_label(label: str) -> str | None:
     return found["name"] if found else None
 
 
-def unit_of(cgroups: str) -> str | None:
-    """The systemd unit of a process, from its /proc/PID/cgroup.
-
-    It is the outermost one, and inside nothing but slices: only the system's own systemd makes such a control group.
-    What is inside other groups is made by users and containers.
-    """
-    parts = _cgroup_path(cgroups).removeprefix("/").split("/")
-    outermost = next((part for part in parts if not part.endswith(_SLICE)), "")
-    return outermost if _UNIT.fullmatch(outermost) else None
-
-
 def snap_of(label: str | None, unit: str | None, uid: int) -> str | None:
     """The snap of a process with this AppArmor label (None on a kernel without labels), unit and user.
 
     An ordinary user may enter the profile of any snap (aa-exec), so its label counts only in a unit of the same snap.
     """
-    of_unit = found["name"] if unit is not None and (found := _SNAP_UNIT.fullmatch(unit)) else None
+    of_unit = snap_of_unit(unit) if unit is not None else None
     if label is None:
         return of_unit
     of_label = snap_of_label(label)
     return of_label if uid == 0 or of_label == of_unit else None
-
-
-def _cgroup_path(cgroups: str) -> str:
-    """The path in the hierarchy that systemd uses: that of version 2, or the one that is named after it."""
-    version_2 = ""
-    for line in cgroups.splitlines():
-        _, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if controllers == "name=systemd":
-            return path
-        if not controllers:
-            version_2 = path
-    return version_2
 
 
 def reads_cgroups_at_once(release: str) -> bool:

@@ -36,15 +36,15 @@ def read_whole(sysfs: Sysfs, path: str) -> str | None:
         raise MachineError(str(error)) from None
 
 
-def read_decisive(sysfs: Sysfs, path: str) -> CpuSet | None:
+def read_decisive(sysfs: Sysfs, path: str, remedy: str = "in a snap, connect its plugs") -> CpuSet | None:
     """The set in a list file that decides which CPUs may be granted; None where there is no such file.
 
-    Raises MachineError when the file cannot be read, is cut short, or holds no list.
+    Raises MachineError when the file cannot be read (then `remedy` says what to do), is cut short, or holds no list.
     """
     text = read_whole(sysfs, path)
     if text is None:
         if sysfs.exists(path) is not False:
-            raise MachineError(f"sysfs {path} is there but cannot be read; in a snap, connect its plugs")
+            raise MachineError(f"sysfs {path} is there but cannot be read; {remedy}")
         return None
     try:
         return CpuSet.parse("" if text == _NO_LIST else text)

@@ -14,16 +14,19 @@ from collections.abc import Callable, Iterable, Iterator
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet, lowest
 from epa_orchestrator.hardware.cpu_files import CPU_DIR, MachineError, numbers, read_cpus, read_decisive, read_topology
+from epa_orchestrator.hardware.isolated_cpus import read_isolated
 from epa_orchestrator.hardware.machine import Core, Machine, Package
 from epa_orchestrator.hardware.nodes import read_nodes
 from epa_orchestrator.hardware.sysfs import Sysfs, count_in, is_number
+from epa_orchestrator.names import IsolatedCpusFrom
 
 
-def read_machine(sysfs: Sysfs) -> Machine:
-    """Discover the machine.
+def read_machine(sysfs: Sysfs, isolated_from: IsolatedCpusFrom = "isolcpus") -> Machine:
+    """Discover the machine, whose isolated CPUs are those that `isolated_from` has.
 
     Raises MachineError when the tree holds no CPUs, when a file that decides which CPUs may be granted (`present`,
-    `online`, `isolated`, the nodes' lists) cannot be read or does not hold a CPU list, or when a list is cut short.
+    `online`, the one of the isolated CPUs, the nodes' lists) cannot be read or does not hold a CPU list, or when a list
+    is cut short.
     """
     present = read_decisive(sysfs, f"{CPU_DIR}/present")
     online = read_decisive(sysfs, f"{CPU_DIR}/online")
@@ -37,7 +40,7 @@ def read_machine(sysfs: Sysfs) -> Machine:
     return Machine(
         present=present,
         online=online,
-        isolated=read_decisive(sysfs, f"{CPU_DIR}/isolated") or EMPTY,
+        isolated=read_isolated(sysfs, isolated_from),
         packages=_packages(sysfs, online, siblings),
         nodes=read_nodes(sysfs, present, online),
         l3_domains=tuple(domain for domain in _groups(online, lambda cpu: _cache_domain(sysfs, cpu, 3)) if domain),

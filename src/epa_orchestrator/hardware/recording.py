@@ -9,6 +9,7 @@ from epa_orchestrator.hardware.blind_spots import find_blind_spots
 from epa_orchestrator.hardware.devices import read_devices
 from epa_orchestrator.hardware.discovery import MachineError, read_machine
 from epa_orchestrator.hardware.hugepages import read_hugepages, read_promised
+from epa_orchestrator.hardware.isolated_cpus import read_all_sources
 from epa_orchestrator.hardware.sysfs import Recorder, Sysfs, SysfsError
 
 
@@ -20,6 +21,7 @@ def record_machine(sysfs: Sysfs) -> tuple[Recorder, list[str]]:
     recorder = Recorder(sysfs)
     problems: list[str] = []
     try:
+        problems += read_all_sources(recorder)
         machine = read_machine(recorder)
         counts = [each for node_id in machine.node_ids for each in read_hugepages(recorder, node_id)]
         for size_kb in sorted({each.size_kb for each in counts}):
@@ -27,5 +29,6 @@ def record_machine(sysfs: Sysfs) -> tuple[Recorder, list[str]]:
         problems += find_blind_spots(sysfs, machine)
         problems += read_devices(recorder)
     except (MachineError, SysfsError) as error:
-        problems.append(str(error))
+        if str(error) not in problems:
+            problems.append(str(error))
     return recorder, problems

@@ -16,9 +16,11 @@ from typing import Final, NamedTuple
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.hardware.cpu_files import CPU_DIR, MachineError
 from epa_orchestrator.hardware.discovery import read_machine
+from epa_orchestrator.hardware.isolated_cpus import ISOLATED_FILES
 from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.nodes import MOST_NODES, NODE_LIST
 from epa_orchestrator.hardware.sysfs import NODE_DIR, Sysfs, SysfsError
+from epa_orchestrator.names import IsolatedCpusFrom
 
 #: So many readings are made in a row, and after the first two with a pause (seconds) before each.
 _MOST_READINGS: Final = 6
@@ -49,14 +51,15 @@ class Signs(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A machine, or why it cannot be read, and the signs after that."""
+    """A machine, or why it cannot be read, and the signs after that; `isolated_from` is what its isolated CPUs are."""
 
     machine: Machine | None
     problem: str | None
     signs: Signs
+    isolated_from: IsolatedCpusFrom
 
 
-def read_settled(sysfs: Sysfs, known: Reading | None = None) -> Reading:
+def read_settled(sysfs: Sysfs, known: Reading | None = None, isolated_from: IsolatedCpusFrom = "isolcpus") -> Reading:
     """Read the machine until it is what the reading before it found, with the same signs before and after.
 
     `known` is an earlier reading that may still be right; then one more is enough to confirm it.
@@ -66,7 +69,7 @@ def read_settled(sysfs: Sysfs, known: Reading | None = None) -> Reading:
     for number in range(_MOST_READINGS):
         if number > 1:
             time.sleep(_PAUSE)
-        reading = _read(sysfs)
+        reading = _read(sysfs, isolated_from)
         if known is not None and reading == known:
             return known
         known = reading
@@ -75,19 +78,19 @@ def read_settled(sysfs: Sysfs, known: Reading | None = None) -> Reading:
     )
 
 
-def _read(sysfs: Sysfs) -> Reading:
+def _read(sysfs: Sysfs, isolated_from: IsolatedCpusFrom) -> Reading:
     try:
-        machine, problem = read_machine(sysfs), None
+        machine, problem = read_machine(sysfs, isolated_from), None
     except (MachineError, ValueError) as error:  # ValueError: a number of thousands of digits, or the like
         machine, problem = None, str(error)
-    return Reading(machine, problem, _signs(sysfs, machine))
+    return Reading(machine, problem, _signs(sysfs, machine, isolated_from), isolated_from)
 
 
-def _signs(sysfs: Sysfs, machine: Machine | None) -> Signs:
+def _signs(sysfs: Sysfs, machine: Machine | None, isolated_from: IsolatedCpusFrom) -> Signs:
     nodes = {*machine.node_ids} if machine is not None else set[int]()
     # The kernel lists a new node before it makes its directory.
     nodes.update(node_id for node_id in _listed_nodes(sysfs) if node_id < MOST_NODES)
-    paths = (f"{CPU_DIR}/online", f"{CPU_DIR}/isolated", NODE_LIST)
+    paths = (f"{CPU_DIR}/online", ISOLATED_FILES[isolated_from], NODE_LIST)
     paths += tuple([f"{NODE_DIR}/node{node_id}/cpulist" for node_id in sorted(nodes)])
     has_list = sysfs.read(NODE_LIST) is not None
     return Signs(paths, sysfs.contents(paths), None if has_list else _node_names(sysfs))

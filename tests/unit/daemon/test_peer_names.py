@@ -17,7 +17,7 @@ from typing import cast
 
 import pytest
 
-from epa_orchestrator.daemon.peer_names import NameReader, reads_cgroups_at_once, snap_of, snap_of_label, unit_of
+from epa_orchestrator.daemon.peer_names import NameReader, reads_cgroups_at_once, snap_of, snap_of_label
 from epa_orchestrator.daemon.peers import peer_of
 from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 
@@ -48,37 +48,6 @@ from epa_orchestrator.peer import UNNAMED, Peer, PeerNames
 )
 def test_the_snap_of_a_label(label: str, snap: str | None) -> None:
     assert snap_of_label(label) == snap
-
-
-@pytest.mark.parametrize(
-    ("cgroups", "unit"),
-    [
-        ("0::/system.slice/ovs.service\n", "ovs.service"),
-        ("0::/system.slice/snap.nova.api.service\n", "snap.nova.api.service"),
-        ("0::/system.slice/system-x.slice/x@1.service/payload\n", "x@1.service"),
-        ("0::/user.slice/user-0.slice/session-4.scope\n", "session-4.scope"),
-        ("0::/init.scope\n", "init.scope"),
-        ("0::/machine.slice/machine-a\\x2db.scope/system.slice/ovs.service\n", "machine-a\\x2db.scope"),
-        # What a process with a subtree of its own makes in it is not its unit.
-        ("0::/system.slice/docker.service/root.service\n", "docker.service"),
-        # systemd-run --user --unit=snap.nova.compute, which any user may run.
-        ("0::/user.slice/user-1.slice/user@1.service/app.slice/snap.nova.compute.service\n", "user@1.service"),
-        # Root in a container has made these.
-        ("0::/lxc.payload.c1/system.slice/nova-compute.service\n", None),
-        ("0::/docker/0a1b/system.slice/nova-compute.service\n", None),
-        ("0::/kubepods/besteffort/pod1/nova-compute.service\n", None),
-        ("0::/../system.slice/nova-compute.service\n", None),
-        ("0::/system.slice/x, pid 1.service\n", None),
-        ("0::/system.slice\n", None),
-        ("9:name=systemd:/system.slice/a.service\n1:cpu:/x.service\n0::/\n", "a.service"),
-        ("1:cpu:/x.service\n0::/system.slice/b.service\n", "b.service"),
-        ("0::/\n", None),
-        ("", None),
-        ("rubbish\n::\n:::\n", None),
-    ],
-)
-def test_the_unit_of_a_control_group(cgroups: str, unit: str | None) -> None:
-    assert unit_of(cgroups) == unit
 
 
 NOVA = "snap.nova.api (enforce)"

@@ -1,0 +1,106 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Partitions: finds the cpuset partitions of a host, and what makes one of them invalid.
+
+Source: "Cpuset Interface Files" in Documentation/admin-guide/cgroup-v2.rst of the Linux kernel; the reasons are
+`perr_strings` in kernel/cgroup/cpuset.c.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from epa_orchestrator.errors import printable
+from epa_orchestrator.isolation.host_files import HostFiles, Unread
+
+_ROOT: Final = "sys/fs/cgroup"
+
+#: How many control groups are looked at, and how deep. Those with a partition are few and near the root.
+_MOST_GROUPS: Final = 2000
+_DEEPEST: Final = 8
+_LONGEST_REASON: Final = 200
+
+_INVALID: Final = re.compile(r"(?P<type>root|isolated) invalid(?: \((?P<reason>.*)\))?", re.DOTALL)
+
+#: The kernel's own files in a control group, so that nobody tries to enter them.
+_FILES: Final = tuple(
+    f"{name}."
+    for name in ("cgroup", "cpu", "cpuset", "memory", "io", "pids", "rdma", "hugetlb", "misc", "irq", "dmem", "net_cls")
+)
+
+#: What to do, by a part of the kernel's reason; `{group}` is the control group.
+_REMEDIES: Final = (
+    ("Invalid cpu list", "Write only CPUs that are online, and that the parent has, to {group}/cpuset.cpus.exclusive"),
+    ("Parent is an invalid partition", "Correct the partition of the control group above {group} first"),
+    ("Parent is not a partition", "Make the control group above {group} a partition first"),
+    ("not exclusive", "Remove the CPUs of {group}/cpuset.cpus from the control groups next to it"),
+    ("unable to distribute", "Leave a CPU to the control group above {group}: its other tasks need one"),
+    ("hotplug", "Bring the CPUs in {group}/cpuset.cpus online"),
+    ("are empty", "Write the CPUs to {group}/cpuset.cpus"),
+    ("housekeeping", "Write to {group}/cpuset.cpus only CPUs that isolcpus= and nohz_full= treat alike"),
+    ("not permitted", "Make {group} a partition as root of the host"),
+    ("remote partition", "Make the partitions below {group} members first"),
+)
+_REMEDY: Final = "Correct {group}/cpuset.cpus, then write the partition's type to {group}/cpuset.cpus.partition again"
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A control group that is a cpuset partition: its path below the root, and its state as the kernel prints it."""
+
+    group: str
+    state: str
+
+    @property
+    def reason(self) -> str | None:
+        """Why the partition is invalid, None while it is valid."""
+        found = _INVALID.fullmatch(self.state)
+        return None if found is None else printable((found["reason"] or "no reason given")[:_LONGEST_REASON])
+
+    @property
+    def remedy(self) -> str:
+        """What makes an invalid partition valid."""
+        reason = self.reason or ""
+        remedy = next((remedy for part, remedy in _REMEDIES if part in reason), _REMEDY)
+        return remedy.format(group=f"/{_ROOT}/{self.name}")
+
+    @property
+    def name(self) -> str:
+        """The control group, fit for a terminal."""
+        return printable(self.group[:_LONGEST_REASON])
+
+
+def read_partitions(files: HostFiles) -> tuple[Partition, ...] | Unread:
+    """The cpuset partitions of cgroup version 2; Unread where that is not mounted or may not be read."""
+    controlled = files.read(f"{_ROOT}/cgroup.subtree_control")
+    if isinstance(controlled, Unread):
+        return controlled
+    found: list[Partition] = []
+    left = _MOST_GROUPS
+    # Control groups whose children have cpuset files, nearest to the root first.
+    parents = deque([("", 0)] if "cpuset" in controlled.split() else [])
+    while parents and left > 0:
+        parent, depth = parents.popleft()
+        names = files.names(f"{_ROOT}/{parent}".rstrip("/"))
+        for name in () if isinstance(names, Unread) else sorted(names):
+            if name.startswith(_FILES):
+                continue
+            group = f"{parent}/{name}".removeprefix("/")
+            state = files.read(f"{_ROOT}/{group}/cpuset.cpus.partition")
+            if isinstance(state, Unread):
+                continue
+            left -= 1
+            if state.strip() != "member":
+                found.append(Partition(group, state.strip()))
+            if depth < _DEEPEST and _controls_cpusets(files, group):
+                parents.append((group, depth + 1))
+    return tuple(found)
+
+
+def _controls_cpusets(files: HostFiles, group: str) -> bool:
+    controlled = files.read(f"{_ROOT}/{group}/cgroup.subtree_control")
+    return not isinstance(controlled, Unread) and "cpuset" in controlled.split()
