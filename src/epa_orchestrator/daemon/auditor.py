@@ -15,8 +15,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from epa_orchestrator.allocation.settings import Settings
+from epa_orchestrator.daemon.current import Current
+
 if TYPE_CHECKING:
-    from epa_orchestrator.daemon.audit import Audit, Audits
+    from epa_orchestrator.daemon.audit import Audit, Audits, Subjects
+    from epa_orchestrator.isolation.host_files import HostFiles
 
 log = logging.getLogger(__name__)
 
@@ -36,29 +40,33 @@ class _Stopped(Exception):
 
 
 class Auditor:
-    """Audits while the daemon runs. `prepare` is called in the thread, with what lets it rest, and returns the audits.
+    """Audits the host whose files `open_host` gives; None audits nothing. `settings` returns those in use.
 
     Use everything but `last` in the event loop's thread. `last` is the last audit, None before the first one.
     """
 
-    def __init__(self, prepare: Callable[[Callable[[], None]], Audits | None]) -> None:
+    def __init__(
+        self, current: Current, settings: Callable[[], Settings], open_host: Callable[[], HostFiles] | None
+    ) -> None:
         self.last: Audit | None = None
-        self._prepare = prepare
+        self._current = current
+        self._settings = settings
+        self._open_host = open_host
+        self._seen: tuple[object, object] | None = None
         self._stop = threading.Event()
         self._wake = threading.Event()
-        self._seen: tuple[object, ...] | None = None
         self._thread: threading.Thread | None = None
         self._worked = 0.0
 
-    def notice(self, *subjects: object) -> None:
-        """Read the host soon if these are other objects than last time. The first call only remembers them."""
-        before, self._seen = self._seen, subjects
-        if before is None:
+    def notice(self) -> None:
+        """Read the host soon if claims or options have changed; call it once a second. The second call begins."""
+        before, self._seen = self._seen, (self._current.ledger.claims, self._settings())
+        if before is None or self._open_host is None:
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="auditor", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=[self._open_host], name="auditor", daemon=True)
             self._thread.start()
-        elif any(one is not other for one, other in zip(before, subjects, strict=True)):
+        elif before[0] is not self._seen[0] or before[1] is not self._seen[1]:
             self._wake.set()
 
     def close(self) -> None:
@@ -70,10 +78,10 @@ class Auditor:
 
     # --- the thread ---
 
-    def _run(self) -> None:
+    def _run(self, open_host: Callable[[], HostFiles]) -> None:
         try:
-            audits = self._prepare(self._rest)
-            while audits is not None:
+            audits = self._prepare(open_host)
+            while True:
                 self._audit(audits)
                 self._wake.wait(_EVERY)
                 self._wake.clear()
@@ -82,6 +90,21 @@ class Auditor:
             return
         except Exception:
             log.exception("the isolation of this host is audited no longer")
+
+    def _prepare(self, open_host: Callable[[], HostFiles]) -> Audits:
+        from epa_orchestrator.daemon.audit import Audits
+
+        database = self._current.database
+        return Audits(open_host(), self._look, database.parent if database is not None else None, self._rest)
+
+    def _look(self) -> Subjects:
+        """What is audited now."""
+        from epa_orchestrator.daemon.audit import Subjects
+
+        current = self._current
+        claims = current.ledger.claims if current.ledger_known else None
+        writable = current.store is not None and current.problem is None
+        return Subjects(claims, self._settings(), current.database, writable)
 
     def _audit(self, audits: Audits) -> None:
         """Make one audit, and the pause after it. One that fails is logged; the next may do better."""

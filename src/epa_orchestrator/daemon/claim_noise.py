@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.isolation.facts import Facts
+from epa_orchestrator.isolation.facts import Facts, go_on
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.noise import Noise, noise_between, noise_so_far
 from epa_orchestrator.isolation.task_facts import Task
@@ -39,12 +39,15 @@ class Baselines:
 
 
 class Listened(NamedTuple):
-    """A claim, the threads of its owner, and when it got its newest CPUs (seconds since 1970), None if not known."""
+    """A claim, the threads of its owner, and when it got its newest CPUs (seconds since 1970).
+
+    Threads and time are None where they are not known.
+    """
 
     service: str
     pool: PoolName
     cpus: CpuSet
-    tasks: tuple[Task, ...]
+    tasks: tuple[Task, ...] | None
     asked_at: float | None
 
 
@@ -63,20 +66,23 @@ class ClaimNoise:
     `changed` says whether the baselines have changed since it was last set to False.
     """
 
-    def __init__(self, baselines: Baselines) -> None:
-        self.baselines = baselines
+    def __init__(self, baselines: Baselines | None = None) -> None:
+        self.baselines = baselines or Baselines()
         self.changed = False
         self._last: dict[str, tuple[CpuSet, Noise]] = {}
 
-    def listen(self, facts: Facts, claims: Iterable[Listened]) -> Mapping[str, Heard]:
-        """The noise of each claim, by service; claims that are not among these are forgotten."""
+    def listen(
+        self, facts: Facts, claims: Iterable[Listened], rest: Callable[[], None] = go_on
+    ) -> Mapping[str, Heard]:
+        """The noise of each claim, by service; claims that are not among these are forgotten. `rest` is called often."""
         boot_id = None if isinstance(facts.boot_id, Unread) else facts.boot_id
         before = self.baselines
         self.baselines = Baselines(boot_id)
         last, self._last = self._last, {}
         heard: dict[str, Heard] = {}
         for claim in claims:
-            so_far = noise_so_far(facts, claim.cpus, claim.tasks)
+            rest()
+            so_far = _so_far(facts, claim)
             if isinstance(so_far, Unread):
                 heard[claim.service] = Heard(problem=f"The noise is not known: it needs {so_far.needs}")
                 continue
@@ -91,6 +97,11 @@ class ClaimNoise:
             )
         self.changed |= self.baselines != before
         return heard
+
+
+def _so_far(facts: Facts, claim: Listened) -> Noise | Unread:
+    so_far = noise_so_far(facts, claim.cpus, claim.tasks or ())
+    return replace(so_far, involuntary=None) if isinstance(so_far, Noise) and claim.tasks is None else so_far
 
 
 def _baseline(facts: Facts, claim: Listened, so_far: Noise, before: Baselines) -> Baseline:
@@ -112,10 +123,10 @@ def _is_of(baseline: Baseline, claim: Listened) -> bool:
 
 
 def _nothing(so_far: Noise) -> Noise:
-    """The counters at the boot."""
+    """The counters of these CPUs at the boot."""
     waited_ns = None if so_far.waited_ns is None else 0
     involuntary = None if so_far.involuntary is None else 0
-    return Noise(0.0, 0, {}, 0, 0, waited_ns, involuntary)
+    return Noise(0.0, 0, {}, 0, 0, waited_ns, involuntary, so_far.cpus)
 
 
 def _between(before: Noise, after: Noise) -> Noise | None:

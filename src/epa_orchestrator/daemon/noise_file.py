@@ -12,9 +12,9 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.daemon.claim_noise import Baseline, Baselines
@@ -27,7 +27,6 @@ from epa_orchestrator.state.database_files import NOISE, NOISE_PART
 #: 2,000 claims with a hundred devices each have 6 MB.
 _MOST_BYTES: Final = 16 << 20
 
-_Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Seconds = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
 _Text = Annotated[str, Field(max_length=MAX_NAME_LENGTH)]
 
@@ -42,13 +41,7 @@ class _Entry(BaseModel):
     cpus: str
     asked_at: _Seconds | None
     since: _Seconds
-    seconds: _Seconds
-    ticks: _Count
-    interrupts: dict[_Text, _Count]
-    ipis: _Count
-    other: _Count
-    waited_ns: _Count | None
-    involuntary: _Count | None
+    noise: dict[str, Any]
 
 
 class _Document(BaseModel):
@@ -67,7 +60,7 @@ def load(directory: Path) -> Baselines:
         content = read_regular_file(directory / NOISE, _MOST_BYTES, follow_link=False)
         document = _Document.model_validate_json(content)
         return Baselines(document.boot_id, {entry.service: _baseline(entry) for entry in document.claims})
-    except (OSError, EpaError, ValidationError, ValueError):
+    except (OSError, EpaError, ValueError):
         return Baselines()
 
 
@@ -90,20 +83,11 @@ def save(directory: Path, baselines: Baselines) -> None:
 
 
 def _baseline(entry: _Entry) -> Baseline:
-    noise = Noise(
-        seconds=entry.seconds,
-        ticks=entry.ticks,
-        interrupts=entry.interrupts,
-        ipis=entry.ipis,
-        other=entry.other,
-        waited_ns=entry.waited_ns,
-        involuntary=entry.involuntary,
-    )
+    noise = Noise.from_document(entry.noise)
     return Baseline(entry.pool, CpuSet.parse(entry.cpus), entry.asked_at, entry.since, noise)
 
 
 def _entry(service: str, baseline: Baseline) -> _Entry:
-    noise = baseline.noise
     return _Entry.model_construct(
         None,
         service=service,
@@ -111,11 +95,5 @@ def _entry(service: str, baseline: Baseline) -> _Entry:
         cpus=str(baseline.cpus),
         asked_at=baseline.asked_at,
         since=baseline.since,
-        seconds=noise.seconds,
-        ticks=noise.ticks,
-        interrupts=dict(noise.interrupts),
-        ipis=noise.ipis,
-        other=noise.other,
-        waited_ns=noise.waited_ns,
-        involuntary=noise.involuntary,
+        noise=baseline.noise.document(),
     )
