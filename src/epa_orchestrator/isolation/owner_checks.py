@@ -1,16 +1,190 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Owner checks."""
+"""Owner checks: whether strangers work on isolated CPUs (B3), and whether owners use theirs well (E1 to E3)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Final
 
+from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.isolation.activity import NOTABLE
 from epa_orchestrator.isolation.case import Case
-from epa_orchestrator.isolation.findings import Finding
+from epa_orchestrator.isolation.claim_troubles import JudgedClaim, Ownership
+from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
+from epa_orchestrator.isolation.host_files import Unread
+from epa_orchestrator.isolation.owners import USER_HZ
+from epa_orchestrator.isolation.task_facts import Task
+from epa_orchestrator.isolation.task_names import listed, moved_away, named
+from epa_orchestrator.units import count_of, named_cpus
+
+_NEEDS_CLAIMS: Final = "the daemon's claims: start the daemon, or run the audit as a user who may ask it"
+
+#: How many involuntary switches a second are harm.
+_SWITCHES: Final = 10.0
+
+#: A task younger than this (seconds) is starting up.
+_START_UP: Final = 10.0
 
 
 def owner_checks(case: Case) -> Iterator[Finding]:
-    """The findings."""
-    yield from ()
+    """The findings B3, E1, E2 and E3."""
+    needs = _missing(case)
+    if needs is not None:
+        for check in ("B3", "E1", "E2", "E3"):
+            yield not_checked(check, needs)
+        return
+    ownership = Ownership(case)
+    yield _strangers(case, ownership)
+    yield _of_owners("E1", ownership, _outside)
+    yield _of_owners("E2", ownership, _stacked)
+    if ownership.activity.seconds is None:
+        yield not_checked("E3", "two readings: use --measure SECONDS")
+    else:
+        yield _of_owners("E3", ownership, lambda claim: _disturbed(case, ownership, claim))
+
+
+def _missing(case: Case) -> str | None:
+    if not case.isolated:
+        return "an isolated CPU"
+    if isinstance(case.now.tasks, Unread):
+        return f"all tasks of the host: {case.now.tasks.needs}"
+    return _NEEDS_CLAIMS if case.owners is None else None
+
+
+# --- strangers ---
+
+
+def _strangers(case: Case, ownership: Ownership) -> Finding:
+    faults: list[tuple[Task, str]] = [
+        (task, f"{named(task)} works on CPU {task.cpu}, which nobody has claimed") for task in ownership.squatters
+    ]
+    doubts: list[tuple[Task, str]] = []
+    for claim in ownership.claims:
+        service = claim.owner.service
+        if claim.processes is None:
+            unknown = f"which '{service}' has claimed, and the owner of '{service}' is not known: set owner-cgroups"
+            doubts += [(task, f"{named(task)} works on CPU {task.cpu}, {unknown}") for task in claim.strangers]
+        else:
+            faults += [
+                (task, f"{named(task)} works on CPU {task.cpu}, which '{service}' has claimed")
+                for task in claim.strangers
+            ]
+    if faults:
+        commands = list(dict.fromkeys(moved_away(task, case.housekeeping) for task, _ in faults))
+        return bad(
+            "B3", listed([text for _, text in faults], "task", "; "), f"Run: {listed(commands, 'command', '; ')}"
+        )
+    if doubts:
+        remedy = "Set the option owner-cgroups to the control groups of the service, or move the tasks away"
+        return warned("B3", listed([text for _, text in doubts], "task", "; "), remedy)
+    return passed("B3", f"no user task of others works on {named_cpus(str(case.isolated))}")
+
+
+# --- owners ---
+
+#: A fault of a claim: what is seen, and the remedy.
+_Fault = tuple[str, str]
+
+
+def _of_owners(check: str, ownership: Ownership, find: Callable[[JudgedClaim], _Fault | None]) -> Finding:
+    """The finding of a check that looks at each claim with a known owner."""
+    judged = [claim for claim in ownership.claims if claim.processes]
+    unknown = [claim.owner.service for claim in ownership.claims if claim.processes is None]
+    faults = [fault for claim in judged if (fault := find(claim)) is not None]
+    doubt = _unknown_owners(unknown)
+    if faults:
+        seen = listed([seen for seen, _ in faults], "claim", "; ")
+        return bad(
+            check, f"{seen}; {doubt}" if doubt else seen, listed([remedy for _, remedy in faults], "claim", "; ")
+        )
+    if not ownership.claims:
+        return not_checked(check, "a claim of isolated CPUs")
+    if doubt:
+        return not_checked(check, doubt, "Set the option owner-cgroups to the control groups of the service")
+    if not judged:
+        return not_checked(check, "a running task of an owner")
+    return passed(check, _SEEN[check].format(owners=listed([f"'{claim.owner.service}'" for claim in judged], "owner")))
+
+
+_SEEN: Final = {
+    "E1": "{owners}: threads are limited to the claimed CPUs",
+    "E2": "{owners}: no thread waits while another CPU of its claim idles",
+    "E3": "{owners}: no thread waits or is interrupted by other tasks",
+}
+
+
+def _unknown_owners(services: list[str]) -> str:
+    if not services:
+        return ""
+    names = listed([f"'{service}'" for service in services], "service")
+    return f"the owner of {names}, which is not known: set owner-cgroups"
+
+
+def _outside(claim: JudgedClaim) -> _Fault | None:
+    service, cpus = claim.owner.service, claim.owner.cpus
+    if not claim.tasks:
+        return None
+    if not claim.is_pinned:
+        seen = f"no thread of '{service}' is limited to its {named_cpus(str(cpus))}"
+        first = next((task for task in claim.tasks if task.allowed & cpus), claim.tasks[0])
+        return seen, f"Limit the working threads of '{service}' to them, for example: taskset -pc {cpus} {first.tid}"
+    if claim.outside:
+        task = claim.outside[0]
+        where = f"works on CPU {task.cpu}, outside {named_cpus(str(cpus))} of '{service}', where it may run too"
+        return f"{named(task)} {where}{_and_more(claim.outside)}", f"Run: taskset -pc {cpus} {task.tid}"
+    return None
+
+
+def _and_more(tasks: list[Task]) -> str:
+    return "" if len(tasks) == 1 else f", and so do {count_of(len(tasks) - 1, 'more thread')}"
+
+
+def _stacked(claim: JudgedClaim) -> _Fault | None:
+    if not claim.stacked:
+        return None
+    cpu = claim.stacked[0].cpu
+    sharing = [task for task in claim.stacked if task.cpu == cpu]
+    seen = (
+        f"{count_of(len(sharing), 'thread')} of '{claim.owner.service}' share CPU {cpu} "
+        f"({listed([named(task) for task in sharing], 'thread')}) while {named_cpus(str(claim.idle))} of its claim"
+        f" {'idles' if len(claim.idle) == 1 else 'idle'}"
+    )
+    commands = [f"taskset -pc {cpu} {task.tid}" for cpu, task in zip(claim.idle, sharing[1:], strict=False)]
+    return seen, f"Pin each thread to a CPU of its own: {listed(commands, 'command', '; ')}"
+
+
+def _disturbed(case: Case, ownership: Ownership, claim: JudgedClaim) -> _Fault | None:
+    activity = ownership.activity
+    worst: tuple[float, Task] | None = None
+    for task in claim.tasks:
+        if task.cpu not in claim.owner.cpus or task.cpu not in task.allowed or _is_starting(case, task):
+            continue
+        harm = max(activity.involuntary_rate(task) / _SWITCHES, (activity.waited_share(task) or 0.0) / NOTABLE)
+        if harm > 1 and (worst is None or harm > worst[0]):
+            worst = harm, task
+    if worst is None:
+        return None
+    task = worst[1]
+    waited = activity.waited_share(task)
+    seen = (
+        f"other tasks took CPU {task.cpu} from {named(task)} of '{claim.owner.service}'"
+        f" {activity.involuntary_rate(task):.0f} times a second"
+    )
+    if waited is not None:
+        seen += f", and it waited {waited:.0%} of the time"
+    return seen, _culprit(claim, CpuSet((task.cpu,)))
+
+
+def _culprit(claim: JudgedClaim, cpu: CpuSet) -> str:
+    if any(task.cpu in cpu for task in claim.strangers):
+        return "Move the strangers away, as B3 says"
+    if any(task.cpu in cpu for task in claim.stacked):
+        return "Pin each thread to a CPU of its own, as E2 says"
+    return f"Give each working thread of '{claim.owner.service}' a CPU of its own, and see what B4, B5 and D2 say"
+
+
+def _is_starting(case: Case, task: Task) -> bool:
+    uptime = case.now.uptime
+    return not isinstance(uptime, Unread) and uptime - task.started / USER_HZ < _START_UP
