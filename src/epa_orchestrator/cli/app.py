@@ -28,6 +28,7 @@ COMMANDS: Final = {
     "allocate": ("claims", "allocate"),
     "explain": ("claims", "explain"),
     "why": ("why", "why"),
+    "audit": ("audit", "audit"),
     "release": ("release", "release"),
     "hugepages": ("hugepages", "hugepages"),
     "machine": ("machine", "machine"),

@@ -15,7 +15,7 @@ from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.connect import ask_if_possible, without_daemon
 from epa_orchestrator.cli.options import JsonOption, MachineOption, SocketOption
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
-from epa_orchestrator.cli.recordings import is_stdout, open_machine, write_recording
+from epa_orchestrator.cli.recordings import is_stdout, open_host, open_machine, write_recording
 
 if TYPE_CHECKING:
     from epa_orchestrator.hardware.sysfs import Recorder
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 def machine(
     machine: MachineOption = None,
     record: Annotated[
-        Path | None, typer.Option(help="Write the machine to this file, for `serve --machine`; `-` is stdout.")
+        Path | None,
+        typer.Option(help="Write the machine to this file, for `serve --machine` and `audit --root`; `-` is stdout."),
     ] = None,
     socket: SocketOption = None,
     json_: JsonOption = False,
@@ -86,11 +87,11 @@ def _show(machine: str | None, record: Path | None, *, as_json: bool) -> None:
         if record is not None:
             _note([*read_all_sources(recorder), *read_devices(recorder)])
     except MachineError as error:
-        _record(record, name, recorder)  # served, it shows the same error
+        _record(record, machine, name, recorder)  # served, it shows the same error
         fail(_unreadable(machine, error))
     except SysfsError as error:
         fail(_unreadable(machine, error))
-    _record(record, name, recorder)
+    _record(record, machine, name, recorder)
     if as_json:
         from epa_orchestrator.hardware.describe import describe
 
@@ -113,9 +114,12 @@ def _unreadable(machine: str | None, error: Exception) -> str:
     return f"{read} cannot be shown: {error}"
 
 
-def _record(file: Path | None, name: str, recorder: Recorder) -> None:
+def _record(file: Path | None, machine: str | None, name: str, recorder: Recorder) -> None:
     if file is not None:
-        write_recording(file, name, recorder)
+        from epa_orchestrator.isolation.recording import record_host
+
+        host = open_host(machine)
+        write_recording(file, name, recorder, None if host is None else record_host(*host)[1])
         if is_stdout(file):
             return
         say(f"recorded to {file}; serve it with: {command_text('serve', options=('--machine', file))}", err=True)

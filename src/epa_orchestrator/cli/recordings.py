@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from epa_orchestrator import __version__, paths
 from epa_orchestrator.cli.output import fail, write
@@ -16,6 +17,7 @@ from epa_orchestrator.natural import natural
 
 if TYPE_CHECKING:
     from epa_orchestrator.hardware.sysfs import Recorder, Sysfs
+    from epa_orchestrator.isolation.host_files import HostFiles
 
 _SHIPPED: Final = Path(__file__).parents[1] / "machines"
 
@@ -49,12 +51,31 @@ def open_machine(machine: str | None) -> tuple[Sysfs, str]:
         fail(f"The recorded machine '{machine}' cannot be used: {reason}")
 
 
-def write_recording(path: Path, name: str, recorder: Recorder) -> None:
-    """Write what a recorder has read as a file that `--machine` takes."""
+def open_host(machine: str | None) -> tuple[HostFiles, float] | None:
+    """The files of this host, or of a recorded one, with the time of the reading, in seconds since 1970.
+
+    None where a recording has the machine only.
+    """
+    from epa_orchestrator.isolation.host_files import HostTree
+    from epa_orchestrator.isolation.recording import host_of
+
+    if machine is None:
+        root = paths.host_root(paths.sysfs_root())
+        return (HostTree(root), time.time()) if root is not None else None
+    try:
+        recording = host_of(Path(machine).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # one that ships, or that cannot be used, which `open_machine` says
+        return None
+    return (recording.files, recording.at) if recording.at else None
+
+
+def write_recording(path: Path, name: str, recorder: Recorder, host: dict[str, Any] | None = None) -> None:
+    """Write what a recorder has read as a file that `--machine` takes, with the facts of the host's isolation."""
     from epa_orchestrator.hardware.sysfs import dump_recording
 
     description = f"Recorded by epa-orchestrator {__version__}."
-    write_file(path, dump_recording(name, description, recorder.files, recorder.entries, recorder.hidden))
+    more = {} if host is None else {"host": host}
+    write_file(path, dump_recording(name, description, recorder.files, recorder.entries, recorder.hidden, **more))
 
 
 def is_stdout(path: Path | None) -> bool:

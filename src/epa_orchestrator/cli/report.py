@@ -15,7 +15,7 @@ from epa_orchestrator import paths
 from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.options import MachineOption, SocketOption
 from epa_orchestrator.cli.output import end_if_read_only, say, write
-from epa_orchestrator.cli.recordings import is_stdout, open_machine, write_file
+from epa_orchestrator.cli.recordings import is_stdout, open_host, open_machine, write_file
 
 
 def report(
@@ -51,6 +51,7 @@ def report(
         database=None if socket else paths.state_directory(None if machine is None else name) / FILE_NAME,
         snap_revision=paths.snap_revision(),
         own_machine=machine is None,
+        host=open_host(machine),
     )
     document = build_report(sources)
     text = json.dumps(document, indent=1)

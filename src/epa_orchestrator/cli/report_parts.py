@@ -4,7 +4,7 @@
 """Report parts: collects what a bug report needs into one JSON object, and names what is missing in it.
 
 It holds no host name, no environment, no addresses or serial numbers of devices, and of the kernel's command line only
-the parameters in `_KERNEL_PARAMETERS`. Its size is bounded.
+the parameters in `KERNEL_PARAMETERS`. Its size is bounded.
 """
 
 from __future__ import annotations
@@ -21,13 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from epa_orchestrator import __version__
+from epa_orchestrator.cli.report_isolation import ReportedIsolation, isolation_of
 from epa_orchestrator.cli.reported_machine import compare_machines
 from epa_orchestrator.errors import EpaError, printable
 from epa_orchestrator.hardware.sysfs import REPORT_FORMAT, Sysfs
+from epa_orchestrator.isolation.recordable import known_parameters
+from epa_orchestrator.isolation.recording import MEMBER
 from epa_orchestrator.protocol.fields import VERSION
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
+    from epa_orchestrator.isolation.host_files import HostFiles
 
 #: The most bytes of one part as JSON; a larger one is left out. A listing of 2,000 services has 2 MB.
 _MOST_BYTES: Final = 8 * 1024 * 1024
@@ -35,13 +39,6 @@ _MOST_BYTES: Final = 8 * 1024 * 1024
 _MOST_HISTORY_BYTES: Final = 1024 * 1024
 _MOST_EVENTS: Final = 200
 
-#: The kernel parameters that say which CPUs and hugepages there are and who may use them.
-_KERNEL_PARAMETERS: Final = frozenset(
-    {
-        *("isolcpus", "nohz_full", "rcu_nocbs", "rcu_nocb_poll", "irqaffinity", "maxcpus", "nr_cpus", "nosmt", "numa"),
-        *("numa_balancing", "mitigations", "default_hugepagesz", "hugepagesz", "hugepages", "hugetlb_free_vmemmap"),
-    }
-)
 _DEPENDENCIES: Final = ("pydantic", "typer", "rich", "prometheus-client")
 
 
@@ -50,7 +47,8 @@ class Sources:
     """Where a report comes from.
 
     Without a `revision` the snap is not installed, or cannot be seen. Without a `database` only the daemon tells the
-    history. `sysfs` is this host's `own_machine`, or the one that a person named.
+    history. `sysfs` is this host's `own_machine`, or the one that a person named; `host` are all files of it, and the
+    time of the reading in seconds since 1970.
     """
 
     client: Client
@@ -59,12 +57,14 @@ class Sources:
     database: Path | None
     snap_revision: str | None = None
     own_machine: bool = True
+    host: tuple[HostFiles, float] | None = None
 
 
 def build_report(sources: Sources) -> dict[str, Any]:
     """The report. A part that cannot be collected is in `missing`, with the reason."""
     report: dict[str, Any] = {"format": REPORT_FORMAT, "summary": [], "notes": [], "missing": {}}
     missing: dict[str, str] = report["missing"]
+    isolation = _isolation(sources)
     parts: dict[str, Callable[[], object]] = {
         "created": lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "versions": lambda: _versions(sources.snap_revision),
@@ -74,7 +74,8 @@ def build_report(sources: Sources) -> dict[str, Any]:
         "hugepages": lambda: sources.client.memory_info().model_dump(mode="json", exclude_none=True)["numa_hugepages"],
         "machine_of_the_daemon": lambda: sources.client.machine().model_dump(mode="json", exclude_none=True),
         "history": lambda: _history(sources),
-        "recording": lambda: _recording(sources.sysfs, missing),
+        "isolation": lambda: isolation_of(isolation),
+        "recording": lambda: _recording(sources.sysfs, missing, isolation),
     }
     for name, collect in parts.items():
         _add(report, name, collect)
@@ -136,9 +137,8 @@ def _versions(snap_revision: str | None) -> dict[str, str]:
 
 
 def _kernel_parameters() -> list[str]:
-    """The parameters on the kernel's command line that are in `_KERNEL_PARAMETERS`, in their order."""
-    words = Path("/proc/cmdline").read_text(encoding="utf-8", errors="replace").split()
-    return [word for word in words if word.partition("=")[0] in _KERNEL_PARAMETERS]
+    """The parameters on the kernel's command line that are in `KERNEL_PARAMETERS`, in their order."""
+    return known_parameters(Path("/proc/cmdline").read_text(encoding="utf-8", errors="replace"))
 
 
 def _settings(file: Path | None) -> dict[str, object]:
@@ -189,8 +189,12 @@ def _stored_history(database: Path) -> list[Any]:
     return [event.document() for event in read_events(database, _MOST_EVENTS)]
 
 
-def _recording(sysfs: Sysfs, missing: dict[str, str]) -> dict[str, Any]:
-    """The recording of the machine. What cannot be read of it is missing, too."""
+def _isolation(sources: Sources) -> ReportedIsolation | None:
+    return sources.host and ReportedIsolation(*sources.host, sources.client, sources.settings_file)
+
+
+def _recording(sysfs: Sysfs, missing: dict[str, str], isolation: ReportedIsolation | None) -> dict[str, Any]:
+    """The recording of the machine, with the facts of its isolation. What cannot be read of it is missing, too."""
     from epa_orchestrator.hardware.recording import record_machine
     from epa_orchestrator.hardware.sysfs import dump_recording
 
@@ -199,4 +203,16 @@ def _recording(sysfs: Sysfs, missing: dict[str, str]) -> dict[str, Any]:
         missing["parts of the machine"] = "; ".join(problems)
     description = f"Recorded by epa-orchestrator {__version__} for a report."
     text = dump_recording("reported-machine", description, recorder.files, recorder.entries, recorder.hidden)
-    return cast("dict[str, Any]", json.loads(text))
+    recording = cast("dict[str, Any]", json.loads(text))
+    _add_facts(recording, missing, isolation)
+    return recording
+
+
+def _add_facts(recording: dict[str, Any], missing: dict[str, str], isolation: ReportedIsolation | None) -> None:
+    """Add the facts of the isolation; without them the recording is still one of the machine."""
+    if isolation is None:
+        return
+    try:
+        recording[MEMBER] = isolation.facts
+    except Exception as error:  # noqa: BLE001  # as in _add
+        missing["facts of the isolation"] = printable(f"{type(error).__name__}: {error}")

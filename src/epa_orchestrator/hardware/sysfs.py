@@ -292,8 +292,9 @@ def dump_recording(
     files: dict[str, str],
     entries: dict[str, list[str]],
     hidden: Iterable[str] = (),
+    **more: object,
 ) -> str:
-    """The recording as JSON text, in the format that `load_recording` reads."""
+    """The recording as JSON text, in the format that `load_recording` reads, with more members that others read."""
     document: dict[str, object] = {"format": FORMAT, "name": name, "description": description, "files": fold(files)}
     if entries:
         document["entries"] = {
@@ -301,7 +302,7 @@ def dump_recording(
         }
     if hidden:
         document["hidden"] = sorted(hidden)
-    return json.dumps(document, indent=1) + "\n"
+    return json.dumps(document | more, indent=1) + "\n"
 
 
 def load_recording(text: str) -> RecordedSysfs:

@@ -5,13 +5,24 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.isolation.boot_loader import BootLoader, read_boot_loader
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_word
 
 _CPU = "sys/devices/system/cpu"
+
+#: What a kernel has to be built with to isolate CPUs.
+KERNEL_FEATURES: Final = ("CONFIG_CPU_ISOLATION", "CONFIG_NO_HZ_FULL", "CONFIG_RCU_NOCB_CPU")
+
+_RELEASE: Final = re.compile(r"[A-Za-z0-9_.+~-]{1,64}", re.ASCII)
+_KTHREADD: Final = "proc/2/status"
+_ALLOWED: Final = re.compile(r"^Cpus_allowed_list:[ \t]*(\S*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -20,6 +31,9 @@ class LineFacts:
 
     `cpuset_isolated` are the CPUs of isolated cpuset partitions (cgroup v2, Linux 6.8 and later; newer
     kernels list those of isolcpus= too). An `isolated` or `nohz_full` that the kernel does not have is Unread.
+    `possible` are all CPU ids that this boot can use, also for CPUs that may be added later. `kthreadd_allowed` are the
+    CPUs of the thread from which kernel threads inherit theirs. `kernel_config` says for each of KERNEL_FEATURES
+    whether the kernel was built with it.
     """
 
     cmdline: str | Unread
@@ -28,6 +42,10 @@ class LineFacts:
     isolated: CpuSet | Unread
     nohz_full: CpuSet | Unread
     cpuset_isolated: CpuSet | Unread
+    possible: CpuSet | Unread
+    kthreadd_allowed: CpuSet | Unread
+    kernel_config: Mapping[str, bool] | Unread
+    boot_loader: BootLoader
 
 
 def read_line_facts(files: HostFiles) -> LineFacts:
@@ -39,4 +57,37 @@ def read_line_facts(files: HostFiles) -> LineFacts:
         isolated=read_cpu_list(files, f"{_CPU}/isolated"),
         nohz_full=read_cpu_list(files, f"{_CPU}/nohz_full"),
         cpuset_isolated=read_cpu_list(files, "sys/fs/cgroup/cpuset.cpus.isolated"),
+        possible=read_cpu_list(files, f"{_CPU}/possible"),
+        kthreadd_allowed=_read_kthreadd(files),
+        kernel_config=_read_kernel_config(files),
+        boot_loader=read_boot_loader(files),
     )
+
+
+def _read_kthreadd(files: HostFiles) -> CpuSet | Unread:
+    """The CPUs of kthreadd; process 2 of a container is another one."""
+    text = files.read(_KTHREADD)
+    if isinstance(text, Unread):
+        return text
+    allowed = _ALLOWED.search(text)
+    if allowed is None or not text.startswith("Name:\tkthreadd\n"):
+        return Unread(_KTHREADD)
+    try:
+        return CpuSet.parse(allowed[1])
+    except ValueError:
+        return Unread(_KTHREADD)
+
+
+def _read_kernel_config(files: HostFiles) -> Mapping[str, bool] | Unread:
+    release = read_word(files, "proc/sys/kernel/osrelease")
+    if isinstance(release, Unread):
+        return release
+    if _RELEASE.fullmatch(release) is None:
+        return Unread("proc/sys/kernel/osrelease")
+    text = files.read(f"boot/config-{release}")
+    if isinstance(text, Unread):
+        return text
+    lines = set(text.splitlines())
+    if "CONFIG_SMP=y" not in lines and not any(f"{feature}=y" in lines for feature in KERNEL_FEATURES):
+        return Unread(f"boot/config-{release}")  # cut, or not a kernel's configuration
+    return {feature: f"{feature}=y" in lines for feature in KERNEL_FEATURES}

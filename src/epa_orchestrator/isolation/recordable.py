@@ -10,6 +10,8 @@ passwords, addresses and names. Sources: proc_pid_stat(5), proc_pid_status(5).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 #: The kernel parameters that say which CPUs and hugepages there are, who may use them, and how quiet they are.
@@ -22,7 +24,7 @@ KERNEL_PARAMETERS: Final = frozenset(
         *("intel_idle.max_cstate", "intel_pstate", "amd_pstate", "cpufreq.default_governor", "cpuidle.off"),
         *("workqueue.cpu_intensive_thresh_us", "workqueue.power_efficient", "threadirqs", "preempt", "acpi", "apic"),
         *("cgroup_no_v1", "systemd.unified_cgroup_hierarchy", "systemd.cpu_affinity", "snapd_recovery_mode"),
-        *("rcutree.kthread_prio", "rcupdate.rcu_normal_after_boot", "intel_iommu", "iommu", "audit", "pci"),
+        *("BOOT_IMAGE", "recovery", "single", "--"),
     }
 )
 
@@ -36,38 +38,64 @@ _STATUS_LINES: Final = frozenset(
 )
 #: The fields of a task's `stat` with addresses in memory, counted from 1.
 _ADDRESSES: Final = frozenset({26, 27, 28, 29, 30, 35, *range(45, 52)})
+_BLANKS: Final = re.compile(r" {2,}")
 _OTHER_TASK_FILES: Final = ("cgroup", "comm", "schedstat", "sched")
-_KERNEL_WORD: Final = re.compile(r"""[^\s"']+""")
-#: The lines of settings that concern CPUs, and those of the boot loader that have a kernel line.
-_SETTING: Final = re.compile(r"\s*(?:IRQBALANCE_\w+|OPTIONS|CPUAffinity|AllowedCPUs)\s*=.*")
-_LINE_VARIABLE: Final = re.compile(r"\s*(?:export\s+)?(?:GRUB_CMDLINE_LINUX\w*|GRUB_DEFAULT)\s*\+?=")
-_LINUX: Final = re.compile(r"\s*(?:linux\w*|options|submenu|menuentry)\s")
+#: A word, with the quotes and blanks around it left out.
+_WORD: Final = re.compile(r"""[^\s"']+""")
+#: Stands for a word of a kernel line that nobody may know, so that the others keep their places.
+_HIDDEN: Final = "_"
+
+#: Lines of settings that concern CPUs.
+_SETTING: Final = re.compile(r"\s*(?:IRQBALANCE_\w+|OPTIONS)\s*=.*")
+#: What a shell reads in GRUB's settings: an assignment, and the words that make it conditional.
+_ASSIGNED: Final = re.compile(r"([A-Za-z_]\w*\+?=)(.*)", re.ASCII)
+_SHELL_WORDS: Final = frozenset(
+    {
+        *("if", "then", "else", "elif", "fi", "for", "do", "done", "case", "esac", "export", ".", "source"),
+        "\\",
+        "[",
+        "]",
+    }
+)
+_VARIABLE: Final = re.compile(r"\$(?:\w+|\{\w+\})", re.ASCII)
+#: What only a shell can evaluate.
+_EVALUATED: Final = re.compile(r"\$\(|`")
+#: Lines of grub.cfg: a kernel line, a variable, and where a part of the file begins and ends.
+_LINUX: Final = re.compile(r"\s*linux(?:16|efi)?\s+\S+")
+_SET: Final = re.compile(r"\s*set\s+\w+=")
+_SECTION: Final = re.compile(r"### (?:BEGIN|END) \S+ ###")
 _CONFIG_LINE: Final = re.compile(
-    r"(?:# )?CONFIG_(?:NO_HZ|CPU_ISOLATION|RCU_NOCB|CPUSETS|SCHEDSTATS|SCHED_|TASKSTATS|HZ|PREEMPT|HIGH_RES|CPU_IDLE"
-    r"|VIRT_CPU|CONTEXT_TRACKING|IRQ_|GENERIC_IRQ|NR_CPUS|MAXSMP|NUMA|KSM|TRANSPARENT|LOCKUP|SOFTLOCKUP|HARDLOCKUP)"
+    r"(?:# )?CONFIG_(?:SMP|NO_HZ|CPU_ISOLATION|RCU_NOCB|CPUSETS|SCHEDSTATS|HZ|PREEMPT|CONTEXT_TRACKING|NR_CPUS)"
 )
 
 
 def recordable(path: str, text: str) -> str | None:
     """What a recording may have of a file's text; None if it must not have the file."""
-    if path == "proc/cmdline":
-        return " ".join(known_parameters(text))
     if task_file := _TASK_FILE.fullmatch(path):
         return _of_task(task_file[1], text)
-    if path.startswith("boot/config"):
-        return _lines(text, _CONFIG_LINE)
-    if path.startswith(("etc/", "boot/")):
-        return _of_settings(text)
+    for beginning, reduced in _REDUCED:
+        if path.startswith(beginning):
+            return reduced(text)
     return text
+
+
+def _of_kernel_line(text: str) -> str:
+    return " ".join(word if _is_known(word) else _HIDDEN for word in text.split())
+
+
+def _of_interrupts(text: str) -> str:
+    """The table without the many blanks between its columns."""
+    return _BLANKS.sub(" ", text)
 
 
 def known_parameters(line: str) -> list[str]:
     """The words of a kernel line whose parameters are in `KERNEL_PARAMETERS`, in their order."""
-    return [word for word in _KERNEL_WORD.findall(line) if _is_known(word)]
+    return [word for word in line.split() if _is_known(word)]
 
 
 def _is_known(word: str) -> bool:
-    return word.partition("=")[0].replace("-", "_") in KERNEL_PARAMETERS
+    name = word.partition("=")[0]
+    return name in KERNEL_PARAMETERS or name.replace("-", "_") in KERNEL_PARAMETERS
 
 
 def _of_task(name: str, text: str) -> str | None:
@@ -89,17 +117,44 @@ def _lines(text: str, kept: re.Pattern[str]) -> str:
     return "".join(line for line in text.splitlines(True) if kept.match(line))
 
 
-def _of_settings(text: str) -> str:
-    """The lines of a file of settings, or of the boot loader, that concern CPUs."""
+def _of_grub_settings(text: str) -> str:
+    """The same settings for a shell, with nothing in them but parameters of the kernel that are known."""
+    lines = (line for line in text.splitlines(True) if not line.lstrip().startswith("#"))
+    return "".join(_WORD.sub(lambda word: _shell_word(word[0]), line) for line in lines)
+
+
+def _shell_word(word: str) -> str:
+    if word in _SHELL_WORDS or _VARIABLE.fullmatch(word) or _is_known(word):
+        return word
+    if evaluated := _EVALUATED.search(word):
+        return evaluated[0]
+    assigned = _ASSIGNED.fullmatch(word)
+    return assigned[1] + _shell_word(assigned[2]) if assigned and assigned[2] else word if assigned else ""
+
+
+def _of_grub_cfg(text: str) -> str:
+    """The kernel lines of the entries, with their variables, and without words that nobody may know."""
     kept: list[str] = []
     for line in text.splitlines(True):
-        if _SETTING.match(line):
+        if _SECTION.match(line):
             kept.append(line)
-        elif (found := _LINE_VARIABLE.match(line)) or (found := _LINUX.match(line)):
-            kept.append(found[0] + _known_words(line[found.end() :]))
+        elif found := _LINUX.match(line) or _SET.match(line):
+            kept.append(found[0] + _WORD.sub(lambda word: _grub_word(word[0]), line[found.end() :]))
     return "".join(kept)
 
 
-def _known_words(text: str) -> str:
-    """The text with nothing in it but known parameters, variables, and the quotes and blanks around them."""
-    return _KERNEL_WORD.sub(lambda word: word[0] if _is_known(word[0]) or word[0].startswith("$") else "", text)
+def _grub_word(word: str) -> str:
+    return word if _is_known(word) or _VARIABLE.fullmatch(word) else _HIDDEN
+
+
+#: How the text of each file is reduced whose path begins like this; the first that fits counts.
+_REDUCED: Final[Sequence[tuple[str, Callable[[str], str]]]] = (
+    ("proc/cmdline", _of_kernel_line),
+    ("proc/interrupts", _of_interrupts),
+    ("boot/firmware/", _of_kernel_line),
+    ("boot/config", partial(_lines, kept=_CONFIG_LINE)),
+    ("boot/grub/", _of_grub_cfg),
+    ("etc/default/grub", _of_grub_settings),
+    ("boot/", partial(_lines, kept=_SETTING)),
+    ("etc/", partial(_lines, kept=_SETTING)),
+)

@@ -25,8 +25,8 @@ from epa_orchestrator.isolation.task_facts import Task
 
 #: The member of a recording with the facts.
 MEMBER: Final = "host"
-#: The most characters of all files: 512 CPUs with 1,000 devices have 6 million in /proc/interrupts.
-_MOST_CHARACTERS: Final = 7_000_000
+#: The most characters of all files; a host with 512 CPUs and 5,000 tasks has a third of them.
+_MOST_CHARACTERS: Final = 6_000_000
 _IN_TASK: Final = re.compile(r"proc/([0-9]+)(?:/task(?:/([0-9]+))?)?(?:/[^/]*)?")
 #: Only these files have CPUs in their paths, of the kernel's own names.
 _FOLDABLE: Final = "sys/devices/"
@@ -109,7 +109,7 @@ class _Keeping:
             if task.tid in _CONTROL_THREADS
             or (task.allowed & isolated and not (task.is_kernel and not task.may_be_moved))
         }
-        self._processes = {pid for pid, _ in self._threads}
+        self._processes = {*_CONTROL_THREADS, *(pid for pid, _ in self._threads)}
 
     def __call__(self, path: str) -> bool:
         found = _IN_TASK.fullmatch(path)
@@ -124,15 +124,17 @@ def _is_of_task(path: str) -> bool:
 
 
 def _entries(recorder: HostRecorder, files: Mapping[str, str], denied: Iterable[str]) -> dict[str, list[str]]:
-    """The names in the directories that were listed, as far as the paths of `files` do not tell them."""
-    told: dict[str, set[str]] = {}
+    """The names in the directories that were listed, and in which no file was read."""
+    told: set[str] = set()
     for path in (*files, *denied):
         while "/" in path:
-            path, _, name = path.rpartition("/")
-            told.setdefault(path, set()).add(name)
-    listed = {path: names for path, names in recorder.entries.items() if path != "proc" and not _is_of_task(path)}
-    untold = {path: sorted({*names} - told.get(path, set())) for path, names in sorted(listed.items())}
-    return {path: names for path, names in untold.items() if names or path not in told}
+            path = path.rpartition("/")[0]
+            told.add(path)
+    return {
+        path: sorted(names)
+        for path, names in sorted(recorder.entries.items())
+        if path not in told and path != "proc" and not _is_of_task(path)
+    }
 
 
 def _object(members: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The command `audit`: judges whether isolated CPUs are really quiet, on this host or on a recorded one."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from epa_orchestrator.cli.completion import complete_services
+from epa_orchestrator.cli.options import JsonOption, SocketOption, check_service, quote
+from epa_orchestrator.cli.output import EXIT_REFUSED, Misuse, print_json
+from epa_orchestrator.cpuset import CpuSet
+
+if TYPE_CHECKING:
+    from epa_orchestrator.cli.audited_host import AuditedHost
+    from epa_orchestrator.isolation.findings import Finding
+
+#: What checks need, as they say it, and how to get it.
+_TWO_READINGS: Final = "needs two readings"
+_ONE_RECORDED: Final = "a recording has one"
+_CLAIMS: Final = ("needs the daemon's claims", "needs the claims")
+
+_LEAST_SECONDS: Final = 1.0
+_MOST_SECONDS: Final = 3600.0
+_SECONDS: Final = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
+
+
+def _seconds(text: object) -> float:
+    """Read the time between two readings."""
+    if _SECONDS.fullmatch(str(text)) is None:
+        raise typer.BadParameter(f"must be a number of seconds such as 5 or 0.5, not {quote(str(text))}")
+    seconds = float(str(text))
+    if not _LEAST_SECONDS <= seconds <= _MOST_SECONDS:
+        raise typer.BadParameter(
+            f"must be from {_LEAST_SECONDS:g} to {_MOST_SECONDS:g} seconds, not {quote(str(text))}"
+        )
+    return seconds
+
+
+def _cpus(text: object) -> CpuSet:
+    """Read the CPUs to judge."""
+    try:
+        cpus = CpuSet.parse(str(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"must be a list of CPUs such as 2-5,8: {error}") from None
+    if not cpus:
+        raise typer.BadParameter("names no CPUs: give a list such as 2-5,8")
+    return cpus
+
+
+def audit(
+    measure: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS",
+            help="Read the host twice, so many seconds apart, for the checks that measure.",
+            parser=_seconds,
+        ),
+    ] = None,
+    cpu: Annotated[
+        CpuSet | None, typer.Option(metavar="LIST", help="Judge these CPUs only, such as 2-5,8.", parser=_cpus)
+    ] = None,
+    service: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SERVICE",
+            help="Judge the CPUs of this service only.",
+            callback=check_service,
+            autocompletion=complete_services,
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Judge a recorded host: a directory with its files (proc, sys, …), or a file that report or machine"
+            " --record wrote.",
+        ),
+    ] = None,
+    socket: SocketOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Judge whether the isolated CPUs are really quiet, and say what to do where they are not.
+
+    It reads counters and settings of the kernel, changes nothing, and runs nothing on the CPUs that it judges. The
+    daemon tells who owns which CPUs; without it, the checks of owners are not made. Run it as root to read everything.
+    It ends with 1 if a check fails, and with 0 otherwise.
+
+    Examples:
+      sudo epa-orchestrator audit
+      sudo epa-orchestrator audit --measure 5
+      epa-orchestrator audit --root report.json --json
+    """
+    from epa_orchestrator.cli.audit_screen import document, show_screen
+    from epa_orchestrator.cli.audited_host import recorded_host, this_host
+    from epa_orchestrator.isolation.judge import has_failed
+
+    if cpu is not None and service is not None:
+        raise Misuse("--cpu and --service both choose CPUs: give one of them")
+    if root is not None and measure is not None:
+        raise Misuse("--measure reads a host twice, and a recorded host holds one reading: leave one of them out")
+    host = this_host(socket, needs_claims=service is not None) if root is None else recorded_host(root)
+    if service is not None:
+        cpu = host.claims.cpus_of(service)
+    findings = _judge(host, cpu, measure)
+    if json_:
+        print_json(document(findings))
+    else:
+        show_screen(findings)
+    if has_failed(findings):
+        raise typer.Exit(EXIT_REFUSED)
+
+
+def _judge(host: AuditedHost, only: CpuSet | None, seconds: float | None) -> list[Finding]:
+    """The findings, of two readings if they shall be so many seconds apart."""
+    from epa_orchestrator.isolation.case import Case
+    from epa_orchestrator.isolation.facts import read_facts
+    from epa_orchestrator.isolation.judge import judge
+
+    earlier, now = None, read_facts(host.files, host.clock())
+    if seconds is not None:
+        time.sleep(seconds)
+        earlier, now = now, read_facts(host.files, host.clock())
+    case = Case(now, earlier, host.claims.owners, replace(host.terms, only=only))
+    return [_with_way_out(finding, host) for finding in judge(case)]
+
+
+def _with_way_out(finding: Finding, host: AuditedHost) -> Finding:
+    """A finding whose check was not made, with how to get what it needs."""
+    if finding.result != "not-checked":
+        return finding
+    seen = finding.seen
+    if seen.startswith(_TWO_READINGS) and not host.is_live:
+        seen = f"{_TWO_READINGS}: {_ONE_RECORDED}"
+    elif seen.startswith(_CLAIMS) and host.claims.reason:
+        seen += f": {host.claims.reason}"
+    return replace(finding, seen=seen)
