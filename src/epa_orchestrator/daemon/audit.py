@@ -118,8 +118,9 @@ class Audits:
         before, self._findings = self._findings, {}
         for finding in findings:
             earlier = before.get(finding.id)
-            is_same = earlier is not None and earlier.result == finding.result
-            self._findings[finding.id] = replace(finding, since=earlier.since) if is_same else finding
+            if earlier is not None and earlier.result == finding.result:
+                finding = replace(finding, since=earlier.since)
+            self._findings[finding.id] = finding
         return list(self._findings.values())
 
     def _save(self, subjects: Subjects) -> None:

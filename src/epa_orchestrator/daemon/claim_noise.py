@@ -71,10 +71,8 @@ class ClaimNoise:
         self.changed = False
         self._last: dict[str, tuple[CpuSet, Noise]] = {}
 
-    def listen(
-        self, facts: Facts, claims: Iterable[Listened], rest: Callable[[], None] = go_on
-    ) -> Mapping[str, Heard]:
-        """The noise of each claim, by service; claims that are not among these are forgotten. `rest` is called often."""
+    def listen(self, facts: Facts, claims: Iterable[Listened], rest: Callable[[], None] = go_on) -> Mapping[str, Heard]:
+        """The noise of each claim, by service; claims that are not among these are forgotten."""
         boot_id = None if isinstance(facts.boot_id, Unread) else facts.boot_id
         before = self.baselines
         self.baselines = Baselines(boot_id)
