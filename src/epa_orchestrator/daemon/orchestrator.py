@@ -104,7 +104,7 @@ class Orchestrator:
 
     def view(self, connections: int) -> View:
         """All that is known now, for the metrics; the one method that any thread may call."""
-        return view_of(self._current, self._review, connections)
+        return view_of(self._current, self._review, self._auditor.last, connections)
 
     def submit(
         self,
