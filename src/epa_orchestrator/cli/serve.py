@@ -63,7 +63,7 @@ def serve(
         fail(str(error))
 
 
-def _open_host(machine: str | None) -> HostFiles:
+def _open_host(machine: str | None) -> HostFiles | None:
     """The host to audit. The auditor's thread calls this, so that no start waits for the import."""
     from epa_orchestrator.cli.served_host import served_host
 

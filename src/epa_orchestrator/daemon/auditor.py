@@ -40,13 +40,13 @@ class _Stopped(Exception):
 
 
 class Auditor:
-    """Audits the host whose files `open_host` gives; None audits nothing. `settings` returns those in use.
+    """Audits the host whose files `open_host` gives, if there are any. `settings` returns those in use.
 
     Use everything but `last` in the event loop's thread. `last` is the last audit, None before the first one.
     """
 
     def __init__(
-        self, current: Current, settings: Callable[[], Settings], open_host: Callable[[], HostFiles] | None
+        self, current: Current, settings: Callable[[], Settings], open_host: Callable[[], HostFiles | None] | None
     ) -> None:
         self.last: Audit | None = None
         self._current = current
@@ -78,10 +78,10 @@ class Auditor:
 
     # --- the thread ---
 
-    def _run(self, open_host: Callable[[], HostFiles]) -> None:
+    def _run(self, open_host: Callable[[], HostFiles | None]) -> None:
         try:
             audits = self._prepare(open_host)
-            while True:
+            while audits is not None:
                 self._audit(audits)
                 self._wake.wait(_EVERY)
                 self._wake.clear()
@@ -91,11 +91,14 @@ class Auditor:
         except Exception:
             log.exception("the isolation of this host is audited no longer")
 
-    def _prepare(self, open_host: Callable[[], HostFiles]) -> Audits:
+    def _prepare(self, open_host: Callable[[], HostFiles | None]) -> Audits | None:
         from epa_orchestrator.daemon.audit import Audits
 
+        files = open_host()
+        if files is None:
+            return None
         database = self._current.database
-        return Audits(open_host(), self._look, database.parent if database is not None else None, self._rest)
+        return Audits(files, self._look, database.parent if database is not None else None, self._rest)
 
     def _look(self) -> Subjects:
         """What is audited now."""

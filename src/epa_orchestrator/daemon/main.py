@@ -69,7 +69,7 @@ class StartError(EpaError):
 class Locations:
     """The files and directories of a daemon. `sysfs_name` is the name of the machine in messages.
 
-    `open_host` gives the files of the host whose isolation is audited; None audits nothing. With `fresh` the state of a
+    `open_host` gives the files of the host whose isolation is audited, if there are any. With `fresh` the state of a
     recorded machine is removed first.
     """
 
@@ -79,7 +79,7 @@ class Locations:
     settings_file: Path | None
     sysfs: Sysfs
     sysfs_name: str
-    open_host: Callable[[], HostFiles] | None = None
+    open_host: Callable[[], HostFiles | None] | None = None
     recorded: bool = False
     fresh: bool = False
 

@@ -54,7 +54,7 @@ class Orchestrator:
     """Serves requests on one event loop; call everything in the loop's thread."""
 
     def __init__(
-        self, host: Host, settings: Settings, state: State, open_host: Callable[[], HostFiles] | None = None
+        self, host: Host, settings: Settings, state: State, open_host: Callable[[], HostFiles | None] | None = None
     ) -> None:
         self.settings = settings
         self._current = Current(host, state)

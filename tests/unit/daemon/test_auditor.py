@@ -47,7 +47,7 @@ def wait_for(what: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def begun(auditors: list[Auditor], current: Current, open_host: Callable[[], HostFiles]) -> Auditor:
+def begun(auditors: list[Auditor], current: Current, open_host: Callable[[], HostFiles | None]) -> Auditor:
     """An auditor whose thread has begun."""
     auditor = Auditor(current, Settings, open_host)
     auditors.append(auditor)
@@ -73,6 +73,14 @@ def test_without_a_host_nothing_is_audited(current: Current) -> None:
     auditor.notice()
     assert auditor._thread is None
     auditor.close()
+
+
+def test_a_machine_without_a_host_is_not_audited(current: Current, auditors: list[Auditor]) -> None:
+    auditor = begun(auditors, current, lambda: None)
+    assert auditor._thread is not None
+    auditor._thread.join(_PATIENCE)
+    auditor.notice()
+    assert (auditor._thread.is_alive(), auditor.last) == (False, None)
 
 
 def test_changed_claims_are_audited_soon(
