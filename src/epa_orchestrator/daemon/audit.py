@@ -32,6 +32,7 @@ from epa_orchestrator.isolation.judge import judge
 from epa_orchestrator.isolation.noise import Noise, culprit
 from epa_orchestrator.isolation.owners import OwnerIndex, booted_at
 from epa_orchestrator.isolation.task_facts import Task
+from epa_orchestrator.isolation.task_names import moved_away, named
 from epa_orchestrator.protocol.isolation import CheckResult, ClaimIsolation, ClaimOwner, NoiseCounts, NoisyThread
 
 log = logging.getLogger(__name__)
@@ -108,7 +109,7 @@ class Audits:
             facts.at,
             checks,
             {
-                service: _claim(owner, askers.get(service, UNKNOWN), heard[service], judged.get(service), facts)
+                service: _claim(owner, askers.get(service, UNKNOWN), heard[service], judged.get(service), case)
                 for service, owner in owners.items()
             },
         )
@@ -214,15 +215,19 @@ def _check(finding: Finding) -> CheckResult:
     return CheckResult.model_validate({**document, "seen": _cut(finding.seen), "remedy": _cut(finding.remedy)})
 
 
-def _claim(owner: Owner, asker: Asker, heard: Heard, judged: JudgedClaim | None, facts: Facts) -> ClaimIsolation:
+def _claim(owner: Owner, asker: Asker, heard: Heard, judged: JudgedClaim | None, case: Case) -> ClaimIsolation:
     """A claim with its noise and the threads that do not belong where they are, as far as these are known."""
+    facts = case.now
+    is_known = judged is not None and judged.processes is not None
     found = {
-        "strangers": judged.strangers if judged is not None else [],
+        # Those of an unknown owner may be its own.
+        "strangers": judged.strangers if judged is not None and is_known else [],
         "outside": judged.outside if judged is not None else [],
         "stacked": judged.stacked if judged is not None else [],
     }
     noise = heard.now or heard.total
     blamed = culprit(noise, owner.cpus, facts) if noise is not None else None
+    blamed = blamed or _blamed_threads(found["strangers"], found["stacked"], case.housekeeping)
     return ClaimIsolation(
         service_name=owner.service,
         pool=owner.pool,
@@ -241,12 +246,27 @@ def _claim(owner: Owner, asker: Asker, heard: Heard, judged: JudgedClaim | None,
     )
 
 
+def _blamed_threads(strangers: list[Task], stacked: list[Task], housekeeping: CpuSet) -> tuple[str, str] | None:
+    """A thread that disturbs the owner, and the remedy, where the counters blame nobody."""
+    if strangers:
+        return (
+            f"{named(strangers[0])} works on CPU {strangers[0].cpu}",
+            f"run: {moved_away(strangers[0], housekeeping)}",
+        )
+    if stacked:
+        return f"{named(stacked[0])} shares CPU {stacked[0].cpu} with others", "pin each thread to its own CPU"
+    return None
+
+
 def _problem(judged: JudgedClaim | None, facts: Facts) -> str | None:
     """Why the threads of a claim cannot be judged."""
     if isinstance(facts.tasks, Unread):
         return f"The threads are not known: this needs {facts.tasks.needs}"
     if judged is not None and judged.processes is None:
-        return "The owner's threads are not known: name its control groups in the option owner-cgroups"
+        return (
+            "The owner's threads are not known, so they cannot be told from strangers: name its control groups in the"
+            " option owner-cgroups"
+        )
     return None
 
 

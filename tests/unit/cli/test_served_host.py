@@ -43,7 +43,7 @@ def test_a_recorded_host_is_audited(tmp_path: Path) -> None:
     path.write_text(json.dumps({"format": "epa-orchestrator-machine/1", "name": "x", "files": {}, "host": host}))
     files = served_host(str(path))
     assert files is not None
-    assert files.read("proc/cmdline") == "isolcpus=domain,managed_irq,2-3\n"
+    assert files.read("proc/cmdline") == "isolcpus=domain,managed_irq,2-3"
 
 
 def test_a_recording_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:

@@ -21,6 +21,10 @@ from epa_orchestrator.state.database_files import NOISE
 from tests.unit.daemon.audited import BOOTED_AT, Thread, claim, files_of
 
 
+#: The operator says where the service ovs runs.
+OVS_GROUP = Settings.model_validate({"owner-cgroups": "ovs=system.slice/ovs.service"})
+
+
 class Host:
     """A host that goes on: each audit reads it 60 seconds later than the one before."""
 
@@ -84,6 +88,7 @@ def test_the_noise_of_a_claim_is_told_in_all_and_lately(monkeypatch: pytest.Monk
 
 def test_strangers_are_named_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(monkeypatch, claim("ovs", "2-3"))
+    host.settings = OVS_GROUP
     strangers = [Thread(number, cpus="0-3", cpu=2) for number in range(10, 20)]
     found = host.audit(*strangers).claims["ovs"]
     assert [thread.pid for thread in found.strangers] == list(range(10, 18))
@@ -91,8 +96,31 @@ def test_strangers_are_named_and_counted(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found.strangers[0] == NoisyThread(pid=10, tid=10, name="worker", cpu=2, cgroup="/system.slice/other.service")
 
 
+def test_stacked_threads_are_blamed_where_no_counter_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, claim("ovs", "2-3"))
+    host.settings = OVS_GROUP
+    own = Thread(10, cpus="2-3", cpu=2, cgroup="/system.slice/ovs.service")
+    host.audit(own, own._replace(tid=11))
+    found = host.audit(own._replace(ticks=3000), own._replace(tid=11, ticks=3000)).claims["ovs"]
+    assert sorted(thread.tid for thread in found.stacked) == [10, 11]
+    assert found.culprit is not None
+    assert "shares CPU 2" in found.culprit
+    assert found.remedy == "pin each thread to its own CPU"
+
+
+def test_a_stranger_is_blamed_with_the_command_that_moves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Host(monkeypatch, claim("ovs", "2-3"))
+    host.settings = OVS_GROUP
+    found = host.audit(Thread(10, cpus="0-3", cpu=2)).claims["ovs"]
+    assert (found.culprit, found.remedy) == (
+        "worker (PID 10) works on CPU 2",
+        "run: systemctl set-property other.service AllowedCPUs=0-1",
+    )
+
+
 def test_names_that_users_choose_are_printable_and_short(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(monkeypatch, claim("ovs", "2-3"))
+    host.settings = OVS_GROUP
     stranger = Thread(10, name=") R \x1b[2J\u202e" + "x" * 100, cpus="0-3", cpu=2, cgroup="/\x1b" + "y/" * 5000)
     found = host.audit(stranger)
     (thread,) = found.claims["ovs"].strangers
@@ -105,7 +133,7 @@ def test_names_that_users_choose_are_printable_and_short(monkeypatch: pytest.Mon
 
 def test_the_owner_is_found_by_its_control_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(monkeypatch, claim("ovs", "2-3"))
-    host.settings = Settings.model_validate({"owner-cgroups": "ovs=system.slice/ovs.service"})
+    host.settings = OVS_GROUP
     own = Thread(10, cpus="2-3", cpu=2, cgroup="/system.slice/ovs.service", involuntary=5)
     host.audit(own)
     found = host.audit(own._replace(involuntary=9), Thread(11)).claims["ovs"]
@@ -117,10 +145,11 @@ def test_the_owner_is_found_by_its_control_groups(monkeypatch: pytest.MonkeyPatc
 
 def test_an_unknown_owner_is_a_problem_and_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Host(monkeypatch, claim("ovs", "2-3"))
-    host.audit()
-    found = host.audit().claims["ovs"]
+    own_or_not = Thread(10, cpus="2-3", cpu=2)
+    host.audit(own_or_not)
+    found = host.audit(own_or_not).claims["ovs"]
     assert found.now is not None
-    assert found.now.involuntary_switches is None
+    assert (found.now.involuntary_switches, found.strangers) == (None, [])
     assert found.problem is not None
     assert "owner-cgroups" in found.problem
 
