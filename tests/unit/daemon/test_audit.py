@@ -20,7 +20,6 @@ from epa_orchestrator.protocol.isolation import IsolationAnswer, NoisyThread
 from epa_orchestrator.state.database_files import NOISE
 from tests.unit.daemon.audited import BOOTED_AT, Thread, claim, files_of
 
-
 #: The operator says where the service ovs runs.
 OVS_GROUP = Settings.model_validate({"owner-cgroups": "ovs=system.slice/ovs.service"})
 
