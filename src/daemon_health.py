@@ -77,7 +77,7 @@ def ensure_started() -> None:
 
 
 def check(isolated: CpuSet) -> None:
-    """Check that the daemon works; `isolated` are the CPUs that the kernel isolates.
+    """Check that the daemon works; `isolated` are the CPUs that count as isolated.
 
     Raises CharmError when the daemon does not answer, cannot read its state, does not see the host, or has a pool
     without usable CPUs.

@@ -1,18 +1,25 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Which CPUs the host's kernel isolates, and what is wrong with that."""
+"""Which CPUs of the host count as isolated, and what is wrong with that."""
 
 from __future__ import annotations
 
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
+import daemon_health
+from epa_orchestrator.allocation.settings import Settings, SettingsError, read_options
+from epa_orchestrator.allocation.usable_settings import usable_settings
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.daemon.elsewhere import find_elsewhere
 from epa_orchestrator.hardware.discovery import MachineError, read_machine
+from epa_orchestrator.hardware.isolated_cpus import how_to_isolate
 from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError, SysfsTree
+from epa_orchestrator.names import IsolatedCpusFrom
 from epa_orchestrator.units import cpus_are
 
 _DETECT_VIRT: Final = "/usr/bin/systemd-detect-virt"
@@ -25,10 +32,14 @@ class Isolation:
     machine: Machine | None
     container: bool
     unreadable: str = ""
+    #: The option isolated-cpus-from.
+    source: IsolatedCpusFrom = "isolcpus"
+    #: Where CPUs are isolated, or meant to be, while the source has none; "" if that is not the case.
+    elsewhere: str = ""
 
     @property
     def isolated(self) -> CpuSet:
-        """The CPUs that the kernel isolates."""
+        """The CPUs that count as isolated."""
         return self.machine.isolated if self.machine else EMPTY
 
     @property
@@ -38,12 +49,13 @@ class Isolation:
             return f"the CPUs of this host cannot be read: {self.unreadable}"
         if self.machine.isolated:
             return None
-        if self.container:
-            return (
-                "no isolated CPUs: pinning requests will be refused; set isolcpus= on the host's kernel command line"
-                " and reboot the host"
-            )
-        return "no isolated CPUs: pinning requests will be refused; set isolcpus= on the kernel command line and reboot"
+        line = (
+            "the host's kernel command line and reboot the host"
+            if self.container
+            else "the kernel command line and reboot"
+        )
+        remedy = self.elsewhere or how_to_isolate(self.source, line)
+        return f"no isolated CPUs: pinning requests will be refused; {remedy}"
 
     @property
     def container_note(self) -> str:
@@ -69,11 +81,23 @@ class Isolation:
 
 
 def read(sysfs: Sysfs | None = None) -> Isolation:
-    """Read this host's isolation, or that of another sysfs tree."""
+    """Read this host's isolation, or that of another sysfs tree, from where the daemon's settings say."""
+    source, root = _source(), Path("/") if sysfs is None else None
+    sysfs = sysfs or SysfsTree("/sys")
     try:
-        return Isolation(read_machine(sysfs or SysfsTree("/sys")), _in_container())
+        machine = read_machine(sysfs, source)
+        elsewhere = "" if machine.isolated else find_elsewhere(sysfs, root, source)
     except (MachineError, SysfsError, ValueError) as error:
-        return Isolation(None, _in_container(), str(error))
+        return Isolation(None, _in_container(), str(error), source)
+    return Isolation(machine, _in_container(), "", source, elsewhere)
+
+
+def _source() -> IsolatedCpusFrom:
+    """The option isolated-cpus-from as the daemon has it: the default before there are settings that can be read."""
+    try:
+        return usable_settings(read_options(daemon_health.settings_file())).isolated_cpus_from
+    except SettingsError:
+        return Settings().isolated_cpus_from
 
 
 def _in_container() -> bool:

@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import zipfile
 from collections.abc import Iterator
 
 import pytest
 
-from tests.architectures.bare import BUILT, PROGRAM, BareMachine
+from tests.architectures.bare import ARM64, BareMachine
 from tests.machine.machine import Shape
 from tools.pack_charm import pack as pack_charm
 from tools.pack_snap import pack as pack_snap
@@ -27,13 +26,13 @@ SHAPE = Shape(sockets=2, clusters=2, cores=2, threads=2, memory=1536, hugepages=
 @pytest.fixture(scope="session")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BareMachine]:
     """The running machine, with the unpacked snap and charm in /job."""
-    if not (BUILT / "initrd.gz").exists() or not shutil.which(PROGRAM):
-        pytest.skip(f"there is no machine in {BUILT}: `tox -e arm64` builds it and runs these tests")
+    if not ARM64.is_built:
+        pytest.skip(f"there is no machine in {ARM64.built}: `tox -e arm64` builds it and runs these tests")
     place = tmp_path_factory.mktemp("packed")
     files = tmp_path_factory.mktemp("job")
     snap = pack_snap(place / "packed.snap", PYTHON, target="arm64")
     subprocess.run(["unsquashfs", "-quiet", "-no-progress", "-dest", files / "snap", snap], check=True)
     with zipfile.ZipFile(pack_charm(place / "packed.charm", None, PYTHON, target="arm64")) as charm:
         charm.extractall(files / "charm")
-    with BareMachine(files, SHAPE) as machine:
+    with BareMachine(ARM64, files, SHAPE) as machine:
         yield machine

@@ -9,7 +9,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from epa_orchestrator.allocation.pools import Pools, build_pools
@@ -23,6 +23,7 @@ from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.hardware.promised import count_by_node, count_of_size, count_on_node
 from epa_orchestrator.hardware.settled import Reading, UnsettledError, read_settled
 from epa_orchestrator.hardware.sysfs import Sysfs
+from epa_orchestrator.names import IsolatedCpusFrom
 from epa_orchestrator.units import count_of, named_cpus
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,15 @@ log = logging.getLogger(__name__)
 _READ_EVERY: Final = 60.0
 #: The same after a change: the kernel shows the caches of a CPU a moment after it has listed the CPU as online.
 _READ_AFTER_CHANGE: Final = 1.0
+
+#: Tells where CPUs are isolated, or meant to be, when the given source has none; "" if there are none.
+FoundElsewhere = Callable[[IsolatedCpusFrom], str]
+
+
+def _nothing(source: IsolatedCpusFrom) -> str:
+    del source
+    return ""
+
 
 _UNREADABLE: Final = "No CPUs can be granted because the machine cannot be read: "
 
@@ -55,9 +65,12 @@ class Host:
     thread. `due` is the time (`time.monotonic`) for the next `read_again` in an idle moment.
     """
 
-    def __init__(self, sysfs: Sysfs, settings: Settings, seen: LastSeen | None = None) -> None:
+    def __init__(
+        self, sysfs: Sysfs, settings: Settings, seen: LastSeen | None = None, found_elsewhere: FoundElsewhere = _nothing
+    ) -> None:
         self._sysfs = sysfs
         self._settings = settings
+        self._found_elsewhere = found_elsewhere
         self._lock = threading.Lock()
         self._order = 0
         self._built: _Built | None = None
@@ -187,8 +200,17 @@ class Host:
 
     def _find_warnings(self, pools: Pools) -> tuple[str, ...]:
         """The warnings for these pools. It runs after each reading of the host and each change of the settings."""
-        blind_spots = find_blind_spots(self._sysfs, pools.machine) if pools.machine is not None else ()
-        return (*pools.warnings, *blind_spots)
+        if pools.machine is None:
+            return pools.warnings
+        return (*pools.warnings, *self._isolated_elsewhere(pools), *find_blind_spots(self._sysfs, pools.machine))
+
+    def _isolated_elsewhere(self, pools: Pools) -> Iterator[str]:
+        """The warning that another source has CPUs, if the operator's has none."""
+        settings = pools.settings
+        if pools.machine is None or pools.machine.isolated or "isolated-cpus-from" in settings.unusable:
+            return
+        if found := self._found_elsewhere(settings.isolated_cpus_from):
+            yield f"Pool isolated has no CPUs, so requests for pinning are refused: {found}"
 
     def _note(self, reading: Reading) -> None:
         machine = reading.machine

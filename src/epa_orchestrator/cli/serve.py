@@ -54,6 +54,7 @@ def serve(
         sysfs=sysfs,
         sysfs_name=f"the recorded machine {name}" if machine else "this host",
         open_host=partial(_open_host, machine),
+        host_root=paths.host_root(paths.sysfs_root()) if machine is None else None,
         recorded=machine is not None,
         fresh=fresh,
     )

@@ -27,6 +27,7 @@ from epa_orchestrator import paths
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.settings import (
     MAX_BYTES,
+    Settings,
     SettingsError,
     given_options,
     option_names,
@@ -34,11 +35,13 @@ from epa_orchestrator.allocation.settings import (
 )
 from epa_orchestrator.allocation.usable_settings import usable_settings
 from epa_orchestrator.configure.proposal import HostState, check_proposal
+from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.documents import parse_document
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.files import UnsuitableFileError, read_regular_file, sync_directory
 from epa_orchestrator.hardware.discovery import MachineError, read_machine
 from epa_orchestrator.hardware.hugepages import Hugepages, are_hidden, read_hugepages
+from epa_orchestrator.hardware.isolated_cpus import read_isolated
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsTree
 from epa_orchestrator.state import database_files, loading, opening
 from epa_orchestrator.state.errors import LegacyStateError, StateError
@@ -106,8 +109,7 @@ def apply_options(options: object, file: Path, state_directory: Path, sysfs: Sys
             _check_values(given, accepted or {})
         if not replay:
             current, proposed = usable_settings(accepted or {}), usable_settings(given)
-            nodes = {entry.node_id for entry in proposed.reserved_hugepages}
-            check_proposal(current, proposed, _read_host(state_directory, sysfs, nodes))
+            check_proposal(current, proposed, _read_host(state_directory, sysfs, current, proposed))
         _store(content, file, state_directory)
 
 
@@ -185,12 +187,14 @@ def _notify_daemon(state_directory: Path) -> None:
         )
 
 
-def _read_host(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> HostState:
-    """The machine, the hugepages of these NUMA nodes, and the claims, as far as they can be read."""
+def _read_host(state_directory: Path, sysfs: Sysfs, current: Settings, proposed: Settings) -> HostState:
+    """The machine, the hugepages of nodes with reserved ones, and the claims, as far as they can be read."""
     problems: list[str] = []
-    machine, ledger = None, None
+    machine, ledger, isolated_before = None, None, EMPTY
     try:
-        machine = read_machine(sysfs)
+        machine = read_machine(sysfs, proposed.isolated_cpus_from)
+        if "isolated-cpus-from" not in current.unusable:
+            isolated_before = read_isolated(sysfs, current.isolated_cpus_from)
     except (MachineError, ValueError) as error:
         problems.append(str(error))
     try:
@@ -199,7 +203,8 @@ def _read_host(state_directory: Path, sysfs: Sysfs, nodes: set[int]) -> HostStat
         problems.append(f"the state database {error}")
     except LegacyStateError as error:
         problems.append(f"the older daemon's state cannot be imported, because {error}")
-    return HostState(machine, _read_hugepages(sysfs, nodes), ledger, "; ".join(problems))
+    nodes = {entry.node_id for entry in proposed.reserved_hugepages}
+    return HostState(machine, _read_hugepages(sysfs, nodes), ledger, "; ".join(problems), isolated_before)
 
 
 def _read_hugepages(sysfs: Sysfs, nodes: set[int]) -> dict[int, tuple[Hugepages, ...] | None]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.option_values import ReservedHugepages
 from epa_orchestrator.allocation.settings import Settings
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.hugepages import Hugepages
 from epa_orchestrator.hardware.machine import Machine
@@ -32,13 +32,15 @@ class HostState:
     """The host that settings have to fit: its machine, its hugepages by NUMA node, and its claims.
 
     `machine` and `ledger` are None when they cannot be read; `problem` says why. `hugepages` covers the NUMA nodes on
-    which the proposal reserves pages; a node whose hugepages cannot be read has None.
+    which the proposal reserves pages; a node whose hugepages cannot be read has None. The isolated CPUs of `machine`
+    are those by the proposed settings; `isolated_before` are those by the current ones, empty if they cannot be read.
     """
 
     machine: Machine | None
     hugepages: Mapping[int, tuple[Hugepages, ...] | None]
     ledger: Ledger | None
     problem: str = ""
+    isolated_before: CpuSet = EMPTY
 
 
 def check_proposal(current: Settings, proposed: Settings, host: HostState) -> None:
@@ -46,6 +48,8 @@ def check_proposal(current: Settings, proposed: Settings, host: HostState) -> No
     for option in ("cpu-pool", "reserved-cpus", "reserved-hugepages"):
         if proposed.value(option) and proposed.value(option) != current.value(option):
             _check_machine(option, proposed, host)
+    if proposed.isolated_cpus_from != current.isolated_cpus_from:
+        _check_overlap(proposed, host, f" of isolated-cpus-from={proposed.isolated_cpus_from}")
     _check_claims(current, proposed, host)
     _check_hugepage_records(current, proposed, host)
 
@@ -64,8 +68,14 @@ def _check_machine(option: str, proposed: Settings, host: HostState) -> None:
             f"{option}={cpus} names CPUs {unknown}, which this machine does not have: choose from"
             f" {host.machine.present}"
         )
-    if option == "cpu-pool" and (both := cpus & host.machine.isolated):
-        raise NotAcceptable(f"cpu-pool={cpus} overlaps the isolated CPUs {both}: remove them from cpu-pool")
+    if option == "cpu-pool":
+        _check_overlap(proposed, host)
+
+
+def _check_overlap(proposed: Settings, host: HostState, of_source: str = "") -> None:
+    cpus = proposed.cpu_pool
+    if host.machine is not None and (both := cpus & host.machine.isolated):
+        raise NotAcceptable(f"cpu-pool={cpus} overlaps the isolated CPUs {both}{of_source}: remove them from cpu-pool")
 
 
 def _check_hugepages(entry: ReservedHugepages, sizes: tuple[Hugepages, ...]) -> None:
@@ -85,7 +95,7 @@ def _check_hugepages(entry: ReservedHugepages, sizes: tuple[Hugepages, ...]) -> 
 
 def _check_claims(current: Settings, proposed: Settings, host: HostState) -> None:
     pools: tuple[PoolName, ...] = ("isolated", "general")
-    removed = {pool: cpus for pool in pools if (cpus := _removed_cpus(pool, current, proposed))}
+    removed = {pool: cpus for pool in pools if (cpus := _removed_cpus(pool, current, proposed, host))}
     if not removed:
         return
     if host.ledger is None:
@@ -103,16 +113,20 @@ def _check_claims(current: Settings, proposed: Settings, host: HostState) -> Non
         )
 
 
-def _removed_cpus(pool: PoolName, current: Settings, proposed: Settings) -> CpuSet:
-    """The CPUs that the change removes from a pool, whether or not the kernel isolates them."""
+def _removed_cpus(pool: PoolName, current: Settings, proposed: Settings, host: HostState) -> CpuSet:
+    """The CPUs that the change removes from a pool, as far as they can be read; reserved ones also if not isolated."""
     if pool == "isolated":
-        return proposed.reserved_cpus - current.reserved_cpus
+        reserved = proposed.reserved_cpus - current.reserved_cpus
+        if host.machine is None or proposed.isolated_cpus_from == current.isolated_cpus_from:
+            return reserved
+        return reserved | host.isolated_before - host.machine.isolated
     return (current.cpu_pool - current.reserved_cpus) - (proposed.cpu_pool - proposed.reserved_cpus)
 
 
 def _changed_options(current: Settings, proposed: Settings) -> str:
-    options = [name for name in ("cpu-pool", "reserved-cpus") if current.value(name) != proposed.value(name)]
-    return " and ".join(f"{name}={proposed.value(name) or 'empty'}" for name in options)
+    options = ("isolated-cpus-from", "cpu-pool", "reserved-cpus")
+    changed = [name for name in options if current.value(name) != proposed.value(name)]
+    return " and ".join(f"{name}={proposed.value(name) or 'empty'}" for name in changed)
 
 
 def _check_hugepage_records(current: Settings, proposed: Settings, host: HostState) -> None:

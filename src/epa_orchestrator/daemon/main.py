@@ -25,6 +25,7 @@ from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon import systemd, takeover
 from epa_orchestrator.daemon.background import keep_running
 from epa_orchestrator.daemon.current import State
+from epa_orchestrator.daemon.elsewhere import find_elsewhere
 from epa_orchestrator.daemon.logs import log_to_stderr, set_level
 from epa_orchestrator.daemon.metrics_port import MetricsPort
 from epa_orchestrator.daemon.orchestrator import Orchestrator
@@ -34,6 +35,7 @@ from epa_orchestrator.daemon.shared import ConnectionLimits
 from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
 from epa_orchestrator.errors import EpaError
+from epa_orchestrator.hardware.isolated_cpus import how_to_isolate
 from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.settled import UnsettledError
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
@@ -67,7 +69,8 @@ class StartError(EpaError):
 
 @dataclass(frozen=True)
 class Locations:
-    """The files and directories of a daemon. `sysfs_name` is the name of the machine in messages.
+    """The files and directories of a daemon. `sysfs_name` is the name of the machine in messages, and
+    `host_root` the root directory of the host that `sysfs` belongs to, None if it is not known.
 
     `open_host` gives the files of the host whose isolation is audited, if there are any. With `fresh` the state of a
     recorded machine is removed first.
@@ -80,6 +83,7 @@ class Locations:
     sysfs: Sysfs
     sysfs_name: str
     open_host: Callable[[], HostFiles | None] | None = None
+    host_root: Path | None = None
     recorded: bool = False
     fresh: bool = False
 
@@ -106,7 +110,8 @@ def run(locations: Locations) -> None:
             set_level(settings.log_level or paths.log_level())
             _prepare_state(locations, problem)
             state, seen = open_state(locations, problem)
-            asyncio.run(_serve(locations, settings, state, Host(locations.sysfs, settings, seen)))
+            elsewhere = partial(find_elsewhere, locations.sysfs, locations.host_root)
+            asyncio.run(_serve(locations, settings, state, Host(locations.sysfs, settings, seen, elsewhere)))
     except (Locked, SysfsError) as error:
         raise StartError(str(error)) from None
     except MemoryError as error:
@@ -256,11 +261,15 @@ def _warn_about_isolation(locations: Locations, host: Host) -> None:
     except UnsettledError as error:
         log.warning("%s", error)  # each request tries again
         return
+    source = pools.settings.isolated_cpus_from
+    if "isolated-cpus-from" in pools.settings.unusable or find_elsewhere(locations.sysfs, locations.host_root, source):
+        return  # the host's own warnings say more
     if pools.machine is not None and not pools.machine.isolated:
         advice = "" if locations.recorded else "; to try it on a made-up machine: epa-orchestrator serve --machine vm-8"
         log.warning(
-            "%s isolates no CPUs, so requests for pinning will be refused: set isolcpus= on its kernel command line%s",
+            "%s isolates no CPUs, so requests for pinning will be refused: %s%s",
             locations.sysfs_name,
+            how_to_isolate(source, "its kernel command line"),
             advice,
         )
 

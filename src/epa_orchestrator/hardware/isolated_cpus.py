@@ -24,12 +24,10 @@ ISOLATED_FILES: Final[Mapping[IsolatedCpusFrom, str]] = {
     "cpuset": "fs/cgroup/cpuset.cpus.isolated",
 }
 
-#: How to isolate CPUs, so that a source has some.
-HOW_TO_ISOLATE: Final[Mapping[IsolatedCpusFrom, str]] = {
-    "isolcpus": "set isolcpus= on its kernel command line",
-    "nohz_full": "set nohz_full= on its kernel command line",
-    "cpuset": "make an isolated cpuset partition",
-}
+
+def how_to_isolate(source: IsolatedCpusFrom, kernel_line: str) -> str:
+    """What to do so that a source has CPUs; `kernel_line` says which kernel line, and what else a change needs."""
+    return "make an isolated cpuset partition" if source == "cpuset" else f"set {source}= on {kernel_line}"
 
 
 def read_isolated(sysfs: Sysfs, source: IsolatedCpusFrom) -> CpuSet:

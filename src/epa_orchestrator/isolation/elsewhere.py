@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import printable
@@ -14,9 +13,7 @@ from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.housekeeping import outcomes
 from epa_orchestrator.isolation.kernel_line import KernelLine
 from epa_orchestrator.isolation.line_facts import LineFacts
-
-if TYPE_CHECKING:
-    from epa_orchestrator.isolation.case import IsolatedCpusFrom
+from epa_orchestrator.names import IsolatedCpusFrom
 
 
 def source_of(line: LineFacts, option: IsolatedCpusFrom) -> CpuSet | Unread:
@@ -58,17 +55,17 @@ def _other_sources(line: LineFacts, option: IsolatedCpusFrom) -> Iterator[tuple[
 
 
 def _unmet_requests(line: LineFacts) -> Iterator[tuple[str, str]]:
-    """What isolcpus= on the kernel line asks for in vain, each with the remedy."""
-    if isinstance(line.cmdline, Unread) or _known(line.isolated):
+    """What isolcpus= and nohz_full= on the kernel line ask for in vain, each with the remedy."""
+    if isinstance(line.cmdline, Unread):
         return
     for outcome in outcomes(KernelLine(line.cmdline), _known(line.possible), _known(line.present)):
         request = outcome.request
-        if request.name != "isolcpus":
+        if _known(line.isolated if request.name == "isolcpus" else line.nohz_full):
             continue
         if outcome.mistake:
             listed = printable((request.listed or request.text.partition("=")[2])[:80])
-            yield f"isolcpus= has {listed}, but {outcome.mistake}", "correct the kernel line and reboot"
-        elif outcome.named and "domain" not in request.flags:
+            yield f"{request.name}= has {listed}, but {outcome.mistake}", "correct the kernel line and reboot"
+        elif request.name == "isolcpus" and outcome.named and "domain" not in request.flags:
             yield f"isolcpus= has only {' and '.join(sorted(request.flags))}", "add domain"
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from epa_orchestrator.cpuset import CpuSet, lowest_bits
+from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.elsewhere import source_of
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
-from epa_orchestrator.isolation.housekeeping import Outcome, outcomes
+from epa_orchestrator.isolation.housekeeping import Outcome, all_cpus, first_of, outcomes
 from epa_orchestrator.isolation.kernel_line import Flag
 from epa_orchestrator.units import cpus_are, named_cpus
 
@@ -41,21 +41,20 @@ def check_in_force(case: Case) -> Finding:
         return not_checked("A1", unread.needs)
     if not case.in_force:
         return _nothing_isolated(case)
-    return passed("A1", f"{cpus_are(str(case.in_force))} isolated{_by_source(case)}{_comparison(case)}")
-
-
-def _by_source(case: Case) -> str:
     option = case.terms.isolated_cpus_from
-    return "" if option == "isolcpus" else f" by {_SOURCES[option]}"
+    if option != "isolcpus":
+        return passed("A1", f"{_SOURCES[option]} has {case.in_force}, and isolated-cpus-from={option} reads it")
+    return passed("A1", f"{cpus_are(str(case.in_force))} isolated{_comparison(case)}")
 
 
 def _comparison(case: Case) -> str:
+    """How the CPUs in force, which are all that the line asks for, compare with the line."""
     line = case.now.line
     taken = outcomes(case.line, known(line.possible), known(line.present))
-    if any("domain" in outcome.request.flags and outcome.named for outcome in taken):
+    asked = all_cpus(outcome.named for outcome in taken if "domain" in outcome.request.flags)
+    if known(line.isolated) <= asked:
         return ", as the kernel line asks"
-    extra = known(line.isolated) - known(line.cpuset_isolated)
-    return ", although the kernel line does not name them" if extra else ""
+    return ", more than the kernel line names" if asked else ", although the kernel line names none"
 
 
 def _unread(case: Case) -> Unread | None:
@@ -100,7 +99,7 @@ def _fault(case: Case, outcome: Outcome, in_force: CpuSet, flag: Flag) -> tuple[
 
 
 def _boot_cpu(case: Case) -> CpuSet:
-    return CpuSet.from_mask(lowest_bits(known(case.now.line.present).mask, 1))
+    return first_of(known(case.now.line.present))
 
 
 def _reason(case: Case, outcome: Outcome, missing: CpuSet) -> str:
@@ -130,7 +129,12 @@ def _remedy(case: Case, outcome: Outcome) -> str:
         return f"keep only one {request.name}= on the kernel line, and reboot"
     if not cpus:
         return f"write {request.with_cpus('LIST')} on the kernel line, with the CPUs to isolate as LIST, and reboot"
-    return f"write {request.with_cpus(cpus)} on the kernel line instead and reboot"
+    corrected = request.with_cpus(cpus)
+    if corrected == request.text and request.name == "nohz_full" and case.line.isolcpus:
+        return "name the same CPUs in isolcpus= and nohz_full=, and reboot"
+    if corrected == request.text:
+        return "look into dmesg for the reason, correct the kernel line and reboot"
+    return f"write {corrected} on the kernel line instead and reboot"
 
 
 def _nothing_isolated(case: Case) -> Finding:
@@ -144,7 +148,7 @@ def _nothing_isolated(case: Case) -> Finding:
         # A partition never appears in the kernel's own list, so that list is right.
         seen = f"the kernel line asks for no isolated CPU, and a cpuset partition isolates {named_cpus(str(partition))}"
         return passed("A1", f"{seen}; the option isolated-cpus-from=cpuset makes use of them")
-    seen = "no CPU is isolated, and the kernel line asks for none"
+    seen = "no CPU is isolated from the scheduler, and the kernel line asks for none"
     nohz_full = known(line.nohz_full)
     if nohz_full:
         remedy = f"set the option isolated-cpus-from=nohz_full, or {_add_isolcpus(nohz_full)}"
@@ -169,5 +173,5 @@ def _empty_source(case: Case) -> Finding:
         )
     if option == "nohz_full":
         return warned("A1", seen, _ALL_PARAMETERS)
-    remedy = "write isolated to the cpuset.cpus.partition of a cgroup with the CPUs to isolate, or set another source"
+    remedy = "write isolated to cpuset.cpus.partition of a cgroup that has the CPUs to isolate"
     return warned("A1", seen, remedy)

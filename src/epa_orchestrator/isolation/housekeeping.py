@@ -9,9 +9,10 @@ CPUs differ from those of isolcpus=, and newer ones a parameter that together wi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet, lowest_bits
+from epa_orchestrator.cpuset import EMPTY, CpuSet, lowest_bits, union
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.boot_lists import read_boot_list
 from epa_orchestrator.isolation.kernel_line import Flag, KernelLine, Request
@@ -45,6 +46,16 @@ def outcomes(line: KernelLine, possible: CpuSet, present: CpuSet) -> list[Outcom
     return [kernel.set_up(request) for request in line.requests]
 
 
+def first_of(cpus: CpuSet) -> CpuSet:
+    """The first of these CPUs: among those present, the one that the kernel nearly always boots on."""
+    return CpuSet.from_mask(lowest_bits(cpus.mask, 1))
+
+
+def all_cpus(sets: Iterable[CpuSet]) -> CpuSet:
+    """All CPUs of these sets."""
+    return CpuSet.from_mask(union(cpus.mask for cpus in sets))
+
+
 class _Kernel:
     """A kernel that reads its line: what it has taken so far, by flag, with the CPUs that it isolates for it."""
 
@@ -74,8 +85,7 @@ class _Kernel:
         if not cpus:
             return "", ""
         if self._present and self._present <= cpus:
-            # The kernel keeps the CPU that it boots on, which is nearly always the first one.
-            cpus -= CpuSet.from_mask(lowest_bits(self._present.mask, 1))
+            cpus -= first_of(self._present)  # the kernel keeps the CPU that it boots on
         if not cpus:
             return "it leaves no CPU for everything else", NO_CPU_LEFT
         for flag, (earlier, earlier_cpus) in self._taken.items():

@@ -41,7 +41,7 @@ def _default_affinity(case: Case) -> Finding:
     found = default & case.isolated
     if not found:
         return passed("D1", f"The default mask of interrupts leaves {named_cpus(str(case.isolated))} out")
-    later = line_remedy("irqaffinity", housekeeping_list(case), is_set="irqaffinity=" in case.line.text)
+    later = line_remedy("irqaffinity", housekeeping_list(case), is_set=bool(case.line.values("irqaffinity")))
     now = f"echo {housekeeping_mask(case)} | sudo tee /proc/irq/default_smp_affinity"
     return warned("D1", f"The default mask of interrupts holds {named_cpus(str(found))}", f"{later}; until then: {now}")
 
@@ -176,9 +176,9 @@ def _managed_interrupts(case: Case) -> Finding:
 
 
 def _has_managed_irq(case: Case) -> bool:
-    """Whether isolcpus= asks the kernel to place managed interrupts elsewhere if it can."""
-    first = next((word for word in case.line.text.split() if word.startswith("isolcpus=")), "")
-    return "managed_irq" in first.partition("=")[2].split(",")
+    """Whether the first isolcpus=, which counts, asks the kernel to place managed interrupts elsewhere."""
+    isolcpus = case.line.isolcpus
+    return bool(isolcpus) and "managed_irq" in isolcpus[0].flags
 
 
 _CHECKS: Final = {

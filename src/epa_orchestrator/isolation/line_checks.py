@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.boot_lists import read_boot_list
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.force_check import check_in_force
 from epa_orchestrator.isolation.host_files import Unread
-from epa_orchestrator.isolation.housekeeping import NO_MATCH, outcomes
+from epa_orchestrator.isolation.housekeeping import NO_MATCH, all_cpus, first_of, outcomes
 from epa_orchestrator.isolation.kernel_line import Parameter
 from epa_orchestrator.isolation.pending_check import check_pending
-from epa_orchestrator.units import cpus_are
+from epa_orchestrator.units import cpus_are, named_cpus
 
 _AN_ISOLATED_CPU: Final = "an isolated CPU"
 
@@ -58,14 +58,11 @@ def _check_one_isolcpus(case: Case) -> Finding:
     if len({(outcome.named, bool(outcome.mistake)) for outcome in results}) == 1:
         return passed("A2", f"the kernel line has {len(requests)} isolcpus= with the same CPUs")
     places = " and ".join(f"{printable(each.text[:80])} (word {each.position})" for each in requests)
-    cpus = CpuSet.from_mask(0)
-    for outcome in results:
-        cpus |= outcome.named
     present = known(line.present)
+    cpus = all_cpus(outcome.named for outcome in results)
     cpus = cpus & present if present else cpus
-    flags = ["domain", "managed_irq"]
-    wanted = ",".join([*flags, str(cpus)]) if cpus and cpus != present else "domain,managed_irq,LIST"
-    remedy = f"keep one of them, or write isolcpus={wanted} for the CPUs of all, and reboot"
+    wanted = cpus if cpus and cpus != present else "LIST"
+    remedy = f"keep one of them, or write isolcpus=domain,managed_irq,{wanted} for the CPUs of all, and reboot"
     if any(outcome.log == NO_MATCH or outcome.mistake for outcome in results):
         return bad("A2", f"the kernel line has different ones: {places}", remedy)
     seen = f"the kernel line has different ones: {places}; this kernel takes both, and kernels before 5.18 do not"
@@ -85,28 +82,32 @@ def _check_domain_flag(case: Case) -> Finding:
     asked = {request: cpus for request, cpus in asked.items() if cpus}
     if any("domain" in request.flags for request in asked):
         return passed("A3", "isolcpus= has the flag domain, which is also the default")
+    partition = known(line.cpuset_isolated)
+    by_partition = passed("A3", f"a cpuset partition isolates {named_cpus(str(partition))}")
     if not asked:
-        return not_checked("A3", _AN_ISOLATED_CPU)
-    cpus = EMPTY
-    for each in asked.values():
-        cpus |= each
-    if cpus <= known(line.isolated) | known(line.cpuset_isolated):
-        return passed("A3", f"{cpus_are(str(cpus))} isolated by a cpuset partition")
-    if isinstance(line.cpuset_isolated, Unread) and line.cpuset_isolated.reason == "denied":
-        return not_checked("A3", line.cpuset_isolated.needs)
-    texts = " and ".join(printable(request.text[:80]) for request in asked)
-    seen = f"{texts} without domain: the scheduler still balances tasks over {_the(cpus)}"
-    return bad(
-        "A3", seen, f"write isolcpus=domain,managed_irq,{_isolable(cpus, present)} on the kernel line and reboot"
-    )
+        return by_partition if partition else not_checked("A3", _AN_ISOLATED_CPU)
+    cpus = all_cpus(asked.values())
+    if present and present <= cpus:
+        cpus -= first_of(present)  # the kernel keeps one CPU
+    left = cpus - partition - known(line.isolated)
+    if partition and (not left or case.terms.isolated_cpus_from == "cpuset"):
+        return by_partition
+    if not left:
+        return passed("A3", f"{cpus_are(str(cpus))} isolated from the scheduler")
+    return _balanced(case, " and ".join(printable(request.text[:80]) for request in asked), left)
 
 
-def _the(cpus: CpuSet) -> str:
-    return f"CPU {cpus}" if str(cpus).isdecimal() else f"CPUs {cpus}"
-
-
-def _isolable(cpus: CpuSet, present: CpuSet) -> CpuSet | str:
-    return "LIST" if present and present <= cpus else cpus
+def _balanced(case: Case, texts: str, cpus: CpuSet) -> Finding:
+    """A3 for CPUs that parameters without domain name, and that no known partition isolates."""
+    balanced = case.now.scheduler.balanced
+    partition = case.now.line.cpuset_isolated
+    if not cpus & known(balanced):
+        if known(balanced):
+            return passed("A3", f"{cpus_are(str(cpus))} out of the scheduler's domains, by a cpuset partition")
+        if isinstance(partition, Unread) and partition.reason == "denied":
+            return not_checked("A3", partition.needs)
+    seen = f"without the flag domain in {texts}, the scheduler moves tasks to {named_cpus(str(cpus))}"
+    return bad("A3", seen, f"write isolcpus=domain,managed_irq,{cpus} on the kernel line and reboot")
 
 
 def _check_unknown_parameters(case: Case) -> Finding:
@@ -129,7 +130,7 @@ def _check_unknown_parameters(case: Case) -> Finding:
             remedies.append(f"write {meant}={printable((word.value or 'LIST')[:80])} instead")
     if seen:
         return warned("A4", "; ".join(seen[:5]), f"{'; '.join(remedies[:5])}; then reboot")
-    return passed("A4", "no parameter is misspelt or unknown to the kernel, as far as isolation goes")
+    return passed("A4", "no parameter for isolation is misspelt or unknown to the kernel")
 
 
 def _kthreads_obey(case: Case, word: Parameter) -> bool:
@@ -180,4 +181,4 @@ def _check_kernel_features(case: Case) -> Finding:
     if isinstance(line.kernel_config, Unread) and isinstance(line.nohz_full, Unread):
         return not_checked("A5", line.kernel_config.needs)
     built = "the kernel was built with" if config else "the kernel has nohz_full, so it was built with"
-    return passed("A5", f"{built} {' and '.join(needed)}" if config else f"{built} CONFIG_NO_HZ_FULL")
+    return passed("A5", f"{built} {', '.join(needed)}" if config else f"{built} CONFIG_NO_HZ_FULL")

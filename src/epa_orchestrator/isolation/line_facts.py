@@ -14,6 +14,7 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.boot_loader import BootLoader, read_boot_loader
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_word
+from epa_orchestrator.isolation.task_facts import KTHREADD, is_kernel_thread, read_cpu_line
 
 _CPU = "sys/devices/system/cpu"
 
@@ -21,8 +22,6 @@ _CPU = "sys/devices/system/cpu"
 KERNEL_FEATURES: Final = ("CONFIG_CPU_ISOLATION", "CONFIG_NO_HZ_FULL", "CONFIG_RCU_NOCB_CPU")
 
 _RELEASE: Final = re.compile(r"[A-Za-z0-9_.+~-]{1,64}", re.ASCII)
-_KTHREADD: Final = "proc/2/status"
-_ALLOWED: Final = re.compile(r"^Cpus_allowed_list:[ \t]*(\S*)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -66,16 +65,10 @@ def read_line_facts(files: HostFiles) -> LineFacts:
 
 def _read_kthreadd(files: HostFiles) -> CpuSet | Unread:
     """The CPUs of kthreadd; process 2 of a container is another one."""
-    text = files.read(_KTHREADD)
-    if isinstance(text, Unread):
-        return text
-    allowed = _ALLOWED.search(text)
-    if allowed is None or not text.startswith("Name:\tkthreadd\n"):
-        return Unread(_KTHREADD)
-    try:
-        return CpuSet.parse(allowed[1])
-    except ValueError:
-        return Unread(_KTHREADD)
+    stat = files.read(KTHREADD)
+    if isinstance(stat, Unread):
+        return stat
+    return read_cpu_line(files, "proc/2/status") if is_kernel_thread(stat) else Unread(KTHREADD)
 
 
 def _read_kernel_config(files: HostFiles) -> Mapping[str, bool] | Unread:

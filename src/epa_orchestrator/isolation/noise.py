@@ -172,8 +172,8 @@ def noise_so_far(facts: Facts, cpus: CpuSet, tasks: Iterable[Task]) -> Noise | U
 
 
 def _waited(facts: Facts, cpus: CpuSet) -> int | None:
-    waited: Mapping[int, int] | Unread | None = getattr(facts.scheduler, "waited_ns", None)
-    if waited is None or isinstance(waited, Unread):
+    waited = facts.scheduler.waited_ns
+    if isinstance(waited, Unread):
         return None
     return sum(waited.get(cpu, 0) for cpu in cpus)
 

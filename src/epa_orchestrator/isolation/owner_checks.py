@@ -15,6 +15,7 @@ from epa_orchestrator.isolation.claim_troubles import JudgedClaim, Ownership
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.owners import USER_HZ
+from epa_orchestrator.isolation.remedies import housekeeping_list
 from epa_orchestrator.isolation.task_facts import Task
 from epa_orchestrator.isolation.task_names import listed, moved_away, named
 from epa_orchestrator.units import count_of, named_cpus
@@ -72,14 +73,12 @@ def _strangers(case: Case, ownership: Ownership) -> Finding:
                 for task in claim.strangers
             ]
     if faults:
-        commands = list(dict.fromkeys(moved_away(task, case.housekeeping) for task, _ in faults))
-        return bad(
-            "B3", listed([text for _, text in faults], "task", "; "), f"Run: {listed(commands, 'command', '; ')}"
-        )
+        commands = list(dict.fromkeys(moved_away(task, housekeeping_list(case)) for task, _ in faults))
+        return bad("B3", listed([text for _, text in faults], "task", "; "), f"{listed(commands, 'command', '; ')}")
     if doubts:
-        remedy = "Set the option owner-cgroups to the control groups of the service, or move the tasks away"
+        remedy = "set the option owner-cgroups to the control groups of the service, or move the tasks away"
         return warned("B3", listed([text for _, text in doubts], "task", "; "), remedy)
-    return passed("B3", f"no user task of others works on {named_cpus(str(case.isolated))}")
+    return passed("B3", f"No user task of others works on {named_cpus(str(case.isolated))}")
 
 
 # --- owners ---
@@ -102,7 +101,7 @@ def _of_owners(check: str, ownership: Ownership, find: Callable[[JudgedClaim], _
     if not ownership.claims:
         return not_checked(check, "a claim of isolated CPUs")
     if doubt:
-        return not_checked(check, doubt, "Set the option owner-cgroups to the control groups of the service")
+        return not_checked(check, doubt, "set the option owner-cgroups to the control groups of the service")
     if not judged:
         return not_checked(check, "a running task of an owner")
     return passed(check, _SEEN[check].format(owners=listed([f"'{claim.owner.service}'" for claim in judged], "owner")))
@@ -127,13 +126,16 @@ def _outside(claim: JudgedClaim) -> _Fault | None:
     if not claim.tasks:
         return None
     if not claim.is_pinned:
-        seen = f"no thread of '{service}' is limited to its {named_cpus(str(cpus))}"
+        seen = f"No thread of '{service}' is limited to its {named_cpus(str(cpus))}"
         first = next((task for task in claim.tasks if task.allowed & cpus), claim.tasks[0])
-        return seen, f"Limit the working threads of '{service}' to them, for example: taskset -pc {cpus} {first.tid}"
+        return (
+            seen,
+            f"limit the working threads of '{service}' to them, for example: sudo taskset -pc {cpus} {first.tid}",
+        )
     if claim.outside:
         task = claim.outside[0]
         where = f"works on CPU {task.cpu}, outside {named_cpus(str(cpus))} of '{service}', where it may run too"
-        return f"{named(task)} {where}{_and_more(claim.outside)}", f"Run: taskset -pc {cpus} {task.tid}"
+        return f"{named(task)} {where}{_and_more(claim.outside)}", f"sudo taskset -pc {cpus} {task.tid}"
     return None
 
 
@@ -151,8 +153,8 @@ def _stacked(claim: JudgedClaim) -> _Fault | None:
         f"({listed([named(task) for task in sharing], 'thread')}) while {named_cpus(str(claim.idle))} of its claim"
         f" {'idles' if len(claim.idle) == 1 else 'idle'}"
     )
-    commands = [f"taskset -pc {cpu} {task.tid}" for cpu, task in zip(claim.idle, sharing[1:], strict=False)]
-    return seen, f"Pin each thread to a CPU of its own: {listed(commands, 'command', '; ')}"
+    commands = [f"sudo taskset -pc {cpu} {task.tid}" for cpu, task in zip(claim.idle, sharing[1:], strict=False)]
+    return seen, f"pin each thread to a CPU of its own: {listed(commands, 'command', '; ')}"
 
 
 def _disturbed(case: Case, ownership: Ownership, claim: JudgedClaim) -> _Fault | None:
@@ -169,7 +171,7 @@ def _disturbed(case: Case, ownership: Ownership, claim: JudgedClaim) -> _Fault |
     task = worst[1]
     waited = activity.waited_share(task)
     seen = (
-        f"other tasks took CPU {task.cpu} from {named(task)} of '{claim.owner.service}'"
+        f"Other tasks took CPU {task.cpu} from {named(task)} of '{claim.owner.service}'"
         f" {activity.involuntary_rate(task):.0f} times a second"
     )
     if waited is not None:
@@ -179,10 +181,10 @@ def _disturbed(case: Case, ownership: Ownership, claim: JudgedClaim) -> _Fault |
 
 def _culprit(claim: JudgedClaim, cpu: CpuSet) -> str:
     if any(task.cpu in cpu for task in claim.strangers):
-        return "Move the strangers away, as B3 says"
+        return "move the strangers away, as B3 says"
     if any(task.cpu in cpu for task in claim.stacked):
-        return "Pin each thread to a CPU of its own, as E2 says"
-    return f"Give each working thread of '{claim.owner.service}' a CPU of its own, and see what B4, B5 and D2 say"
+        return "pin each thread to a CPU of its own, as E2 says"
+    return f"give each working thread of '{claim.owner.service}' a CPU of its own, and see what B4, B5 and D2 say"
 
 
 def _is_starting(case: Case, task: Task) -> bool:

@@ -34,18 +34,18 @@ _FILES: Final = tuple(
 
 #: What to do, by a part of the kernel's reason; `{group}` is the control group.
 _REMEDIES: Final = (
-    ("Invalid cpu list", "Write only CPUs that are online, and that the parent has, to {group}/cpuset.cpus.exclusive"),
-    ("Parent is an invalid partition", "Correct the partition of the control group above {group} first"),
-    ("Parent is not a partition", "Make the control group above {group} a partition first"),
-    ("not exclusive", "Remove the CPUs of {group}/cpuset.cpus from the control groups next to it"),
-    ("unable to distribute", "Leave a CPU to the control group above {group}: its other tasks need one"),
-    ("hotplug", "Bring the CPUs in {group}/cpuset.cpus online"),
-    ("are empty", "Write the CPUs to {group}/cpuset.cpus"),
-    ("housekeeping", "Write to {group}/cpuset.cpus only CPUs that isolcpus= and nohz_full= treat alike"),
-    ("not permitted", "Make {group} a partition as root of the host"),
-    ("remote partition", "Make the partitions below {group} members first"),
+    ("Invalid cpu list", "write only CPUs that are online, and that the parent has, to {group}/cpuset.cpus.exclusive"),
+    ("Parent is an invalid partition", "correct the partition of the control group above {group} first"),
+    ("Parent is not a partition", "make the control group above {group} a partition first"),
+    ("not exclusive", "remove the CPUs of {group}/cpuset.cpus from the control groups next to it"),
+    ("unable to distribute", "leave a CPU to the control group above {group}: its other tasks need one"),
+    ("hotplug", "bring the CPUs in {group}/cpuset.cpus online"),
+    ("are empty", "write the CPUs to {group}/cpuset.cpus"),
+    ("housekeeping", "write to {group}/cpuset.cpus only CPUs that isolcpus= and nohz_full= treat alike"),
+    ("not permitted", "make {group} a partition as root of the host"),
+    ("remote partition", "make the partitions below {group} members first"),
 )
-_REMEDY: Final = "Correct {group}/cpuset.cpus, then write the partition's type to {group}/cpuset.cpus.partition again"
+_REMEDY: Final = "correct {group}/cpuset.cpus, then write the partition's type to {group}/cpuset.cpus.partition again"
 
 
 @dataclass(frozen=True)

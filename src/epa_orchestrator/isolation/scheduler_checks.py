@@ -11,9 +11,10 @@ from typing import Final
 
 from epa_orchestrator.cpuset import CpuSet, union
 from epa_orchestrator.isolation.activity import Activity
-from epa_orchestrator.isolation.case import Case
+from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
+from epa_orchestrator.isolation.remedies import housekeeping_list, housekeeping_mask, isolated_list, line_remedy
 from epa_orchestrator.isolation.scheduler_facts import WORKQUEUES
 from epa_orchestrator.isolation.task_facts import Task
 from epa_orchestrator.isolation.task_names import listed, named
@@ -43,13 +44,13 @@ def _domains(case: Case) -> Finding:
         return not_checked("B1", balanced.needs)
     wrong = balanced & case.isolated
     if not wrong:
-        return passed("B1", f"no scheduling domain has {named_cpus(str(case.isolated))}")
-    wanted = _wanted(case)
+        return passed("B1", f"No scheduling domain has {named_cpus(str(case.isolated))}")
+    wanted = isolated_list(case)
     return bad(
         "B1",
-        f"the scheduler balances {named_cpus(str(wrong))}",
-        f"Put isolcpus=domain,managed_irq,{wanted} on the kernel line and reboot,"
-        f" or make a cpuset partition of the type isolated with {named_cpus(str(wanted))}",
+        f"The scheduler balances {named_cpus(str(wrong))}",
+        f"set isolcpus=domain,managed_irq,{wanted} on the kernel line, then reboot;"
+        f" or make a cpuset partition of the type isolated with {named_cpus(wanted)}",
     )
 
 
@@ -62,7 +63,7 @@ def _init(case: Case) -> Finding:
     wrong = allowed & case.isolated
     if not wrong:
         return passed("B2", f"PID 1 runs on {named_cpus(str(allowed))}")
-    remedy = f"Set CPUAffinity={case.housekeeping} in /etc/systemd/system.conf, then reboot"
+    remedy = f"set CPUAffinity={housekeeping_list(case)} in /etc/systemd/system.conf, then reboot"
     return bad("B2", f"PID 1 and the services that it starts may run on {named_cpus(str(wrong))}", remedy)
 
 
@@ -76,11 +77,13 @@ def _kernel_threads(case: Case) -> Finding:
     found = working if case.terms.nohz_full == "none" else working or movable
     cpus = named_cpus(str(case.isolated))
     if not found:
-        return passed("B4", f"no movable kernel thread {'works' if movable else 'may run'} on {cpus}")
+        return passed("B4", f"No movable kernel thread {'works' if movable else 'may run'} on {cpus}")
     names = listed([named(task) for task in found], "thread")
-    seen = f"{count_of(len(found), 'kernel thread')} {'work' if found is working else 'may run'} on {cpus}: {names}"
-    now = f"taskset -pc {case.housekeeping} {found[0].pid}"
-    return bad("B4", seen, f"Put nohz_full={_wanted(case)} on the kernel line and reboot; until then, run: {now}")
+    work = "works" if len(found) == 1 else "work"
+    seen = f"{count_of(len(found), 'kernel thread')} {work if found is working else 'may run'} on {cpus}: {names}"
+    later = line_remedy("nohz_full", isolated_list(case), is_set=bool(known(case.now.line.nohz_full)))
+    now = f"sudo taskset -pc {housekeeping_list(case)} {found[0].pid}"
+    return bad("B4", seen, f"{later}; until then: {now}")
 
 
 def _is_movable(task: Task) -> bool:
@@ -97,9 +100,9 @@ def _workqueues(case: Case) -> Finding:
         return not_checked("B5", cpus.needs)
     wrong = cpus & case.isolated
     if not wrong:
-        return passed("B5", f"unbound workqueues run on {named_cpus(str(cpus))}")
-    remedy = f"Run: echo {_mask(case.housekeeping)} > /{WORKQUEUES}"
-    return bad("B5", f"unbound workqueues may run on {named_cpus(str(wrong))}", remedy)
+        return passed("B5", f"Unbound workqueues run on {named_cpus(str(cpus))}")
+    remedy = f"echo {housekeeping_mask(case)} | sudo tee /{WORKQUEUES}"
+    return bad("B5", f"Unbound workqueues may run on {named_cpus(str(wrong))}", remedy)
 
 
 def _partitions(case: Case) -> Finding:
@@ -114,7 +117,7 @@ def _partitions(case: Case) -> Finding:
         return passed("B6", f"{count_of(len(partitions), 'cpuset partition')}, none invalid")
     if not case.isolated:
         return not_checked("B6", "an isolated CPU, or a cpuset partition")
-    return passed("B6", "there is no cpuset partition, so none is invalid")
+    return passed("B6", "There is no cpuset partition, so none is invalid")
 
 
 def _cores(case: Case) -> Finding:
@@ -131,33 +134,19 @@ def _cores(case: Case) -> Finding:
     remedies: list[str] = []
     if split:
         cores = listed([named_cpus(str(cpus)) for cpus in split], "core")
-        seen.append(f"only a part of {count_of(len(split), 'core')} is isolated: {cores}")
-        remedies.append(f"Isolate whole cores: {_whole_cores(case, split)}")
+        seen.append(f"Only a part of {count_of(len(split), 'core')} is isolated: {cores}")
+        remedies.append(f"isolate whole cores: {_whole_cores(case, split)}")
     if full:
         nodes = named_nodes(str(CpuSet(full)))
-        seen.append(f"all CPUs of {nodes} are isolated")
-        remedies.append(f"Leave a core of {nodes} to the kernel, which works there for devices and memory of the node")
+        seen.append(f"All CPUs of {nodes} are isolated")
+        remedies.append(f"leave a core of {nodes} to the kernel, which works there for devices and memory of the node")
     if seen:
         return warned("B7", "; ".join(seen), "; ".join(remedies))
-    return passed("B7", "only whole cores are isolated, and each NUMA node has another CPU")
+    return passed("B7", "Only whole cores are isolated, and each NUMA node has another CPU")
 
 
 def _whole_cores(case: Case, split: list[CpuSet]) -> CpuSet:
     """The CPUs to isolate with the rest of the split cores; without these cores where the kernel needs one of them."""
     cpus = CpuSet.from_mask(union(core.mask for core in split))
-    return _wanted(case) | cpus if case.housekeeping - cpus else _wanted(case) - cpus
-
-
-def _wanted(case: Case) -> CpuSet:
-    """All CPUs that are to be isolated, also where the operator looks at some of them only."""
-    return case.in_force or case.isolated
-
-
-def _mask(cpus: CpuSet) -> str:
-    """CPUs as the kernel reads them in a mask: hexadecimal words of 32 bits, highest first."""
-    words: list[str] = []
-    mask = cpus.mask
-    while mask or not words:
-        words.append(f"{mask & 0xFFFFFFFF:08x}")
-        mask >>= 32
-    return ",".join(reversed(words)).lstrip("0") or "0"
+    isolated = case.in_force | case.isolated
+    return isolated | cpus if case.housekeeping - cpus else isolated - cpus

@@ -16,9 +16,9 @@ from typing import Final
 _NAME: Final = r"[A-Za-z_][A-Za-z0-9_]*"
 _ASSIGNMENT: Final = re.compile(rf"(?:export[ \t]+)?({_NAME})(\+?)=")
 _VARIABLE: Final = re.compile(rf"\$(?:({_NAME})|\{{({_NAME})\}})")
+_NO_VALUE: Final = re.compile(rf"(unset|export)((?:[ \t]+{_NAME})+)[ \t]*(?=[\n;]|$)")
 #: A line up to its end, in which quotes may hold line ends.
 _REST: Final = re.compile(r"(?:\\.|'[^']*'|\"(?:\\.|[^\"\\])*\"|[^\n\\'\"])*", re.DOTALL)
-#: Characters that end a word, or that only a shell can deal with.
 _BLANKS: Final = " \t"
 
 
@@ -65,6 +65,10 @@ class _Reader:
             elif match := _ASSIGNMENT.match(self._text, self._at):
                 self._at = match.end()
                 self._assign(match[1], append=match[2] == "+")
+            elif match := _NO_VALUE.match(self._text, self._at):
+                self._at = match.end()
+                if match[1] == "unset":
+                    self._values.update(dict.fromkeys(match[2].split(), ""))
             elif self._at < len(self._text):
                 commands = True
                 self._skip_rest()

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from epa_orchestrator.control_groups import unit_of_path
-from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.task_facts import Task
 from epa_orchestrator.units import count_of
@@ -31,12 +30,12 @@ def listed(names: Sequence[str], noun: str, separator: str = ", ") -> str:
     return shown if more <= 0 else f"{shown} and {count_of(more, f'more {noun}')}"
 
 
-def moved_away(task: Task, cpus: CpuSet) -> str:
+def moved_away(task: Task, cpus: str) -> str:
     """The command that limits a stranger to other CPUs: with its whole service, where systemd started it as one."""
     unit = None if task.cgroup is None else unit_of_path(task.cgroup)
     if unit is not None and unit.endswith(".service") and not unit.startswith("user@"):
-        return f"systemctl set-property {_quoted(unit)} AllowedCPUs={cpus}"
-    return f"taskset -apc {cpus} {task.pid}"
+        return f"sudo systemctl set-property {_quoted(unit)} AllowedCPUs={cpus}"
+    return f"sudo taskset -apc {cpus} {task.pid}"
 
 
 def _quoted(unit: str) -> str:

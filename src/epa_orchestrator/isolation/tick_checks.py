@@ -11,6 +11,7 @@ from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import printable
+from epa_orchestrator.isolation.boot_lists import read_boot_list
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.elapsed import TWO_READINGS, added_to, measured
 from epa_orchestrator.isolation.facts import Facts
@@ -126,7 +127,7 @@ def _rcu_callbacks(case: Case) -> Finding:
     uncovered = case.isolated - nohz_full
     if uncovered and isinstance(case.now.line.cmdline, Unread):
         return not_checked("C3", case.now.line.cmdline.needs)
-    asked = _offloaded(case.line.text)
+    asked = _offloaded(case)
     missing = uncovered - asked
     if not missing:
         return passed("C3", f"RCU callbacks of {named_cpus(str(case.isolated))} run on other CPUs")
@@ -138,16 +139,17 @@ def _rcu_callbacks(case: Case) -> Finding:
     )
 
 
-def _offloaded(line: str) -> CpuSet:
-    """The CPUs of rcu_nocbs=; without a list it names none (Documentation/admin-guide/kernel-parameters.txt)."""
-    offloaded = EMPTY
-    for word in line.split():
-        if word.startswith("rcu_nocbs="):
-            try:
-                offloaded = CpuSet.parse(word.partition("=")[2])
-            except ValueError:
-                offloaded = EMPTY
-    return offloaded
+def _offloaded(case: Case) -> CpuSet:
+    """The CPUs of rcu_nocbs=.
+
+    The last one counts; without a list it names no CPU, and a list with a mistake means all (kernel/rcu/tree_nocb.h).
+    """
+    possible = case.now.line.possible
+    cpu_count = None if isinstance(possible, Unread) else possible.mask.bit_length()
+    lists = [read_boot_list(text, cpu_count) for text in case.line.values("rcu_nocbs")]
+    if not lists:
+        return EMPTY
+    return case.in_force | case.isolated if lists[-1].mistake else lists[-1].cpus
 
 
 def _watchdog(case: Case) -> Finding:

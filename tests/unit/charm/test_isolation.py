@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import daemon_health
 import isolation
 from epa_orchestrator.hardware.sysfs import SysfsTree
 from isolation import Isolation
@@ -102,6 +104,62 @@ def test_host_without_systemd_is_not_a_container(tmp_path: Path, monkeypatch: py
     host = read(tmp_path, SHAPE)
     assert not host.container
     assert host.problem == HERE
+
+
+CPU = "devices/system/cpu"
+
+
+@pytest.fixture
+def chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Stores a text as the settings of the daemon."""
+    data = tmp_path / "current"
+    (data / "data").mkdir(parents=True)
+    monkeypatch.setattr(daemon_health, "SOCKET", data / "data" / "epa.sock")
+
+    def store(text: str) -> None:
+        (data / "settings.json").write_text(text)
+
+    return store
+
+
+@pytest.mark.usefixtures("_not_a_container")
+@pytest.mark.parametrize(
+    ("settings", "cpus"),
+    [
+        ("{}", "1"),
+        ('{"isolated-cpus-from": "isolcpus"}', "1"),
+        ('{"isolated-cpus-from": "nohz_full", "cpu-pool": "x"}', "2"),
+        ('{"isolated-cpus-from": "cpuset"}', "3"),
+        ('{"isolated-cpus-from": "rubbish"}', "1"),
+        ("rubbish", "1"),
+    ],
+)
+def test_isolated_cpus_come_from_where_the_daemons_settings_say(
+    settings: str, cpus: str, tmp_path: Path, chosen: Callable[[str], None]
+) -> None:
+    chosen(settings)
+    lists = {f"{CPU}/isolated": "1", f"{CPU}/nohz_full": "2", "fs/cgroup/cpuset.cpus.isolated": "3"}
+    write_tree(build(SHAPE) | lists, tmp_path / "sys")
+    host = isolation.read(SysfsTree(tmp_path / "sys"))
+    assert (str(host.isolated), host.problem) == (cpus, None)
+
+
+@pytest.mark.usefixtures("_not_a_container")
+@pytest.mark.parametrize(
+    ("source", "nohz_full", "remedy"),
+    [
+        ("isolcpus", "(null)", "set isolcpus= on the kernel command line and reboot"),
+        ("nohz_full", "(null)", "set nohz_full= on the kernel command line and reboot"),
+        ("cpuset", "(null)", "make an isolated cpuset partition"),
+        ("cpuset", "2-3", "nohz_full has 2-3: set isolated-cpus-from=nohz_full"),
+    ],
+)
+def test_remedy_fits_the_source_and_says_what_was_found_elsewhere(
+    source: str, nohz_full: str, remedy: str, tmp_path: Path, chosen: Callable[[str], None]
+) -> None:
+    chosen(json.dumps({"isolated-cpus-from": source}))
+    write_tree(build(SHAPE) | {f"{CPU}/nohz_full": nohz_full}, tmp_path / "sys")
+    assert isolation.read(SysfsTree(tmp_path / "sys")).problem == NONE + remedy
 
 
 @pytest.mark.usefixtures("_not_a_container")

@@ -263,3 +263,29 @@ def test_second_hook_waits_for_the_first(installed: Snap) -> None:
     os.close(held)
     other.join(30)
     assert load_settings(installed.settings) == parse_settings(USED)
+
+
+@pytest.mark.parametrize(
+    ("nohz_full", "refused"),
+    [("6-7\n", "2 (held by nova)"), ("2-3\n", "6 (held by nova)"), ("(null)\n", "2,6 (held by nova)"), ("2,6\n", None)],
+)
+def test_source_of_isolated_cpus_may_not_take_cpus_in_use(nohz_full: str, refused: str | None, installed: Snap) -> None:
+    installed.claim("2,6")
+    (installed.sys / "devices/system/cpu/nohz_full").write_text(nohz_full)
+    options = {"isolated-cpus-from": "nohz_full"}
+    if refused is None:
+        installed.put(options)
+        assert load_settings(installed.settings) == parse_settings(options)
+    else:
+        sentence = installed.refusal(options, NotAcceptable)
+        assert sentence.startswith("isolated-cpus-from=nohz_full would remove CPUs in use from their pool: ")
+        assert f": {refused};" in sentence
+
+
+def test_source_that_cannot_be_read_yet_is_accepted(installed: Snap) -> None:
+    """A snap is configured before its plugs are connected; the daemon grants nothing until it can read the file."""
+    installed.claim("2,6")
+    (installed.sys / "fs/cgroup").mkdir(parents=True)
+    (installed.sys / "fs/cgroup/cpuset.cpus.isolated").symlink_to("missing")
+    installed.put({"isolated-cpus-from": "cpuset"})
+    assert load_settings(installed.settings).isolated_cpus_from == "cpuset"

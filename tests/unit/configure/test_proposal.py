@@ -260,6 +260,64 @@ def test_settings_that_take_nothing_are_accepted_while_the_claims_are_unreadable
     propose(current, proposed, UNKNOWN)
 
 
+# --- another source of the isolated CPUs ---
+
+FROM_NOHZ_FULL = {"isolated-cpus-from": "nohz_full"}
+SOURCE = "isolated-cpus-from=nohz_full"
+
+
+def with_nohz_full(cpus: str, ledger: Ledger | None = LEDGER) -> HostState:
+    """The host whose nohz_full has these CPUs, and whose `isolated` has 2-3 and 6-7."""
+    machine = made_up(Shape(packages=2, cores_per_l3=4, isolated=cpus))
+    return HostState(machine, HUGEPAGES, ledger, "the state database is empty", MACHINE.isolated)
+
+
+@pytest.mark.parametrize(
+    ("current", "proposed", "nohz_full", "sentence"),
+    [
+        ({}, {}, "2-3", f"{SOURCE} {WOULD_REMOVE}6 (held by nova), 7 (held by ovs){RELEASE}"),
+        ({}, {}, "", f"{SOURCE} {WOULD_REMOVE}2,6 (held by nova), 7 (held by ovs){RELEASE}"),
+        (
+            {},
+            {"reserved-cpus": "7"},
+            "2-7",
+            f"{SOURCE} and reserved-cpus=7 {WOULD_REMOVE}7 (held by ovs){RELEASE}",
+        ),
+        (
+            {"cpu-pool": "0-1"},
+            {"cpu-pool": "0-1"},
+            "1-7",
+            f"cpu-pool=0-1 overlaps the isolated CPUs 1 of {SOURCE}: remove them from cpu-pool",
+        ),
+    ],
+)
+def test_source_without_the_cpus_in_use_is_refused(
+    current: dict[str, Any], proposed: dict[str, Any], nohz_full: str, sentence: str
+) -> None:
+    assert refusal(current, FROM_NOHZ_FULL | proposed, with_nohz_full(nohz_full)) == sentence
+
+
+@pytest.mark.parametrize("nohz_full", ["2-7", "2,6-7"])
+def test_source_with_the_cpus_in_use_is_accepted(nohz_full: str) -> None:
+    propose({}, FROM_NOHZ_FULL, with_nohz_full(nohz_full))
+
+
+def test_claim_outside_the_earlier_source_does_not_prevent_another_one() -> None:
+    """CPU 5 was in no pool before, so the change does not take it away."""
+    ledger = Ledger.of([claim("nova", "3,5")], {})
+    propose({}, FROM_NOHZ_FULL, with_nohz_full("2-3,6-7", ledger))
+
+
+def test_source_without_cpus_of_the_earlier_one_is_refused_while_the_claims_are_unreadable() -> None:
+    sentence = "CPUs cannot leave a pool while the claims cannot be read: the state database is empty"
+    assert refusal({}, FROM_NOHZ_FULL, with_nohz_full("2-3", None)) == sentence
+    propose({}, FROM_NOHZ_FULL, with_nohz_full("1-7", None))
+
+
+def test_source_is_not_judged_by_a_machine_that_cannot_be_read() -> None:
+    propose({}, FROM_NOHZ_FULL, host_state(machine=None))
+
+
 # --- hugepage records ---
 
 

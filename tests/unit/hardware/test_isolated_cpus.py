@@ -11,7 +11,7 @@ import pytest
 
 from epa_orchestrator.hardware.cpu_files import MachineError
 from epa_orchestrator.hardware.discovery import read_machine
-from epa_orchestrator.hardware.isolated_cpus import HOW_TO_ISOLATE, ISOLATED_FILES, read_all_sources, read_isolated
+from epa_orchestrator.hardware.isolated_cpus import ISOLATED_FILES, how_to_isolate, read_all_sources, read_isolated
 from epa_orchestrator.hardware.recording import record_machine
 from epa_orchestrator.hardware.sysfs import CUT, RecordedSysfs, SysfsTree
 from epa_orchestrator.names import IsolatedCpusFrom
@@ -76,8 +76,16 @@ def test_file_that_may_not_be_read_is_refused_with_the_remedy(source: IsolatedCp
     assert str(caught.value) == f"sysfs {path} is there but cannot be read; {remedy}"
 
 
-def test_every_source_has_a_remedy() -> None:
-    assert HOW_TO_ISOLATE.keys() == ISOLATED_FILES.keys() == set(SOURCES)
+@pytest.mark.parametrize(
+    ("source", "remedy"),
+    [
+        ("isolcpus", "set isolcpus= on its kernel command line"),
+        ("nohz_full", "set nohz_full= on its kernel command line"),
+        ("cpuset", "make an isolated cpuset partition"),
+    ],
+)
+def test_every_source_has_a_remedy(source: IsolatedCpusFrom, remedy: str) -> None:
+    assert how_to_isolate(source, "its kernel command line") == remedy
 
 
 def test_recording_has_every_source(tmp_path: Path) -> None:
