@@ -87,7 +87,8 @@ def _so_far(noise: NoiseCounts) -> str:
 
 def _devices(noise: NoiseCounts) -> str:
     """The devices with the most interrupts, after their sum."""
-    loudest = sorted(noise.interrupts.items(), key=lambda each: (each[0] == "(other)", -each[1]))
+    counts = {name: count for name, count in noise.interrupts.items() if count}
+    loudest = sorted(counts.items(), key=lambda each: (each[0] == "(other)", -each[1]))
     named = [f"{name}: {count:,}" for name, count in loudest[:_MOST_NAMED]]
     if len(loudest) > _MOST_NAMED:
         named.append("…")

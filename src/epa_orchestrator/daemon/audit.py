@@ -31,6 +31,7 @@ from epa_orchestrator.isolation.host_files import HostFiles, Unread
 from epa_orchestrator.isolation.judge import judge
 from epa_orchestrator.isolation.noise import Noise, culprit
 from epa_orchestrator.isolation.owners import OwnerIndex, booted_at
+from epa_orchestrator.isolation.remedies import housekeeping_list
 from epa_orchestrator.isolation.task_facts import Task
 from epa_orchestrator.isolation.task_names import moved_away, named
 from epa_orchestrator.protocol.isolation import CheckResult, ClaimIsolation, ClaimOwner, NoiseCounts, NoisyThread
@@ -227,7 +228,7 @@ def _claim(owner: Owner, asker: Asker, heard: Heard, judged: JudgedClaim | None,
     }
     noise = heard.now or heard.total
     blamed = culprit(noise, owner.cpus, facts) if noise is not None else None
-    blamed = blamed or _blamed_threads(found["strangers"], found["stacked"], case.housekeeping)
+    blamed = blamed or _blamed_threads(found["strangers"], found["stacked"], case)
     return ClaimIsolation(
         service_name=owner.service,
         pool=owner.pool,
@@ -246,12 +247,12 @@ def _claim(owner: Owner, asker: Asker, heard: Heard, judged: JudgedClaim | None,
     )
 
 
-def _blamed_threads(strangers: list[Task], stacked: list[Task], housekeeping: CpuSet) -> tuple[str, str] | None:
+def _blamed_threads(strangers: list[Task], stacked: list[Task], case: Case) -> tuple[str, str] | None:
     """A thread that disturbs the owner, and the remedy, where the counters blame nobody."""
     if strangers:
         return (
             f"{named(strangers[0])} works on CPU {strangers[0].cpu}",
-            f"run: {moved_away(strangers[0], housekeeping)}",
+            f"run: {moved_away(strangers[0], housekeeping_list(case))}",
         )
     if stacked:
         return f"{named(stacked[0])} shares CPU {stacked[0].cpu} with others", "pin each thread to its own CPU"
