@@ -72,8 +72,8 @@ class Locations:
     """The files and directories of a daemon.
 
     `sysfs_name` is the name of the machine in messages, and `host_root` the root directory of the host that `sysfs`
-    belongs to, None if it is not known. `open_host` gives the files of the host whose isolation is audited, if there are
-    any. With `fresh` the state of a recorded machine is removed first.
+    belongs to, None if it is not known. `open_host` gives the files of the host that is audited, if there are any. With
+    `fresh` the state of a recorded machine is removed first.
     """
 
     socket_path: Path
