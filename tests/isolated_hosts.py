@@ -105,6 +105,8 @@ class IsolatedHost:
         self.cpus = CpuSet(range(shape.cpus))
         self.isolated = CpuSet.parse(all_but_first_cores(shape, 1))
         self.housekeeping = self.cpus - self.isolated
+        #: The CPUs of each scheduling domain, which are those that the kernel did not isolate.
+        self.balanced = self.housekeeping
         self.line = (
             f"BOOT_IMAGE=/vmlinuz-{RELEASE} root=/dev/sda1 ro isolcpus=domain,managed_irq,{self.isolated}"
             f" nohz_full={self.isolated} rcu_nocbs={self.isolated} irqaffinity={self.housekeeping}"
@@ -119,7 +121,10 @@ class IsolatedHost:
             "LOC": {cpu: 1000 if cpu in self.isolated else 1_000_000 for cpu in self.cpus},
             **{row: dict.fromkeys(self.cpus, 0) for row in _ROWS},
         }
-        self.steal = dict.fromkeys(self.cpus, 0)
+        #: Ticks of the user clock that each CPU worked, that a hypervisor took from it, and takes in a second.
+        self.worked = dict.fromkeys(self.cpus, 900)
+        self.stolen = dict.fromkeys(self.cpus, 0)
+        self.stolen_rates: dict[int, int] = {}
         self.tasks = self._tasks()
         self.interrupts = self._interrupts()
 
@@ -192,6 +197,7 @@ class IsolatedHost:
         for task in busy:
             task.ticks += round(100 * seconds * task.share)
             task.waited_ns += round(1e9 * seconds * (1 - task.share))
+            self.worked[task.runs_on] += round(100 * seconds * task.share)
         at_work = {task.runs_on for task in busy}
         for cpu in self.cpus:
             quiet = cpu in self.isolated
@@ -199,6 +205,7 @@ class IsolatedHost:
             self.counts["LOC"][cpu] += round(rate * seconds)
         for row, rates in self.rates.items():
             _add(self.counts[row], rates, seconds)
+        _add(self.stolen, self.stolen_rates, seconds)
         for interrupt in self.interrupts:
             _add(interrupt.counts, interrupt.rate, seconds)
 
@@ -243,8 +250,8 @@ class IsolatedHost:
         rows = ["version 16", "timestamp 4295000000"]
         for cpu in self.cpus:
             rows.append(f"cpu{cpu} 0 0 0 0 0 0 6197176508 1296034711 1074")
-            if cpu in self.housekeeping:
-                rows.append(f"domain0 {self.mask(self.housekeeping).strip()}{' 0' * 36}")
+            if cpu in self.balanced:
+                rows.append(f"domain0 {self.mask(self.balanced).strip()}{' 0' * 36}")
         keep = f"{self.housekeeping}\n"
         return {
             "proc/schedstat": "\n".join(rows) + "\n",
@@ -314,9 +321,24 @@ class IsolatedHost:
             "proc/cpuinfo": "".join(f"processor\t: {cpu}\nvendor_id\t: GenuineIntel\n\n" for cpu in self.cpus),
             "sys/devices/system/cpu/cpuidle/current_driver": "intel_idle\n",
         }
-        total = f"cpu  9000 0 3000 900000 0 0 0 {sum(self.steal.values())} 0 0"
-        rows = [f"cpu{cpu} 900 0 300 90000 0 0 0 {self.steal[cpu]} 0 0" for cpu in self.cpus]
-        files["proc/stat"] = "\n".join([total, *rows, "intr 100", "ctxt 3370", "btime 1795810937"]) + "\n"
+        ticks = {
+            cpu: (
+                self.worked[cpu],
+                0,
+                300,
+                round(100 * self.uptime) - self.worked[cpu],
+                0,
+                0,
+                0,
+                self.stolen[cpu],
+                0,
+                0,
+            )
+            for cpu in self.cpus
+        }
+        total = " ".join(str(sum(column)) for column in zip(*ticks.values(), strict=True))
+        rows = [f"cpu{cpu} {' '.join(map(str, counts))}" for cpu, counts in ticks.items()]
+        files["proc/stat"] = "\n".join([f"cpu  {total}", *rows, "intr 100", "ctxt 3370", "btime 1795810937"]) + "\n"
         for cpu in self.cpus:
             directory = f"sys/devices/system/cpu/cpu{cpu}"
             files[f"{directory}/cpufreq/scaling_governor"] = "performance\n"

@@ -4,6 +4,6 @@
 """Isolation: judges whether the CPUs that the kernel keeps free are really quiet, and who disturbs their owners.
 
 One reader (`facts`) collects facts from a root of `/proc`, `/sys`, `/boot` and `/etc`: this host's, or a recorded
-one's. Everything else judges these facts and does no I/O. Nothing here ever writes to the host, stops a process, or
-runs anything on the CPUs that it judges.
+one's. Everything else judges these facts and does no I/O. This room never writes to the host, never stops a process,
+and never runs anything on the CPUs that it judges.
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from epa_orchestrator.isolation.case import Case
-from epa_orchestrator.isolation.facts import Facts
+from epa_orchestrator.isolation.elapsed import measured
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.owners import USER_HZ
 from epa_orchestrator.isolation.task_facts import Task
@@ -27,10 +27,10 @@ class Activity:
         self.tasks: tuple[Task, ...] = () if isinstance(case.now.tasks, Unread) else case.now.tasks
         self.seconds: float | None = None
         self._before: dict[int, Task] = {}
-        earlier = case.earlier
-        if earlier is not None and _are_comparable(earlier, case.now) and not isinstance(earlier.tasks, Unread):
-            self.seconds = case.now.at - earlier.at
-            self._before = {task.tid: task for task in earlier.tasks}
+        compared = measured(case)
+        if compared is not None and not isinstance(tasks := compared[0].tasks, Unread):
+            self.seconds = compared[1]
+            self._before = {task.tid: task for task in tasks}
 
     def before(self, task: Task) -> Task | None:
         """The task in the earlier reading, None where it was not there yet."""
@@ -75,9 +75,3 @@ class Activity:
         if self.seconds is None or before is None:
             return 0.0
         return (task.involuntary - before.involuntary) / self.seconds
-
-
-def _are_comparable(earlier: Facts, now: Facts) -> bool:
-    """Whether both readings are of one boot, so that counters went on."""
-    same_boot = isinstance(now.boot_id, Unread) or isinstance(earlier.boot_id, Unread) or now.boot_id == earlier.boot_id
-    return same_boot and now.at > earlier.at

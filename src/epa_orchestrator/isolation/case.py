@@ -13,9 +13,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.isolation.facts import Facts
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.kernel_line import KernelLine
-from epa_orchestrator.names import PoolName
-
-IsolatedCpusFrom = Literal["isolcpus", "nohz_full", "cpuset"]
+from epa_orchestrator.names import IsolatedCpusFrom, PoolName
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,9 @@ _ALL_PARAMETERS = (
     " LIST are the CPUs to isolate, such as 4-15, and REST are all others, such as 0-3"
 )
 _SOURCES = {
-    "isolcpus": "the kernel's list of isolated CPUs",
+    "isolcpus": "The kernel's list of isolated CPUs",
     "nohz_full": "nohz_full",
-    "cpuset": "the root's cpuset.cpus.isolated",
+    "cpuset": "The root's cpuset.cpus.isolated",
 }
 
 
@@ -146,9 +146,9 @@ def _nothing_isolated(case: Case) -> Finding:
         return _empty_source(case)
     if partition:
         # A partition never appears in the kernel's own list, so that list is right.
-        seen = f"the kernel line asks for no isolated CPU, and a cpuset partition isolates {named_cpus(str(partition))}"
+        seen = f"The kernel line asks for no isolated CPU, and a cpuset partition isolates {named_cpus(str(partition))}"
         return passed("A1", f"{seen}; the option isolated-cpus-from=cpuset makes use of them")
-    seen = "no CPU is isolated from the scheduler, and the kernel line asks for none"
+    seen = "No CPU is isolated from the scheduler, and the kernel line asks for none"
     nohz_full = known(line.nohz_full)
     if nohz_full:
         remedy = f"set the option isolated-cpus-from=nohz_full, or {_add_isolcpus(nohz_full)}"

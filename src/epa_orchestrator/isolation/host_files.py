@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -18,6 +20,8 @@ _MOST_BYTES: Final = 64 << 20
 _CHUNK: Final = 1 << 16
 
 _DENIED: Final = (errno.EACCES, errno.EPERM)
+_DENIED_SECONDS: Final = 600.0
+_NUMBERS: Final = re.compile(r"[0-9]+")
 
 #: How "needs /FILE, …" goes on if nothing more is known.
 MAY_NOT_READ: Final = "which this process may not read"
@@ -34,7 +38,7 @@ class Unread:
 
     path: str
     reason: Literal["missing", "denied"] = "missing"
-    remedy: str = ""
+    remedy: str = field(default="", compare=False)
 
     @property
     def needs(self) -> str:
@@ -60,14 +64,26 @@ class HostTree:
     """The files below a directory: `/` itself, or a copy of the files of a host.
 
     `remedy` says how this process could read a file that it may not read (see `Unread`).
+
+    Each denial of a snap's confinement is a line in the kernel's log. So a file that was denied is left alone for
+    `_DENIED_SECONDS`, together with all files that differ from it only in numbers, as those of other processes do.
     """
 
-    def __init__(self, root: str | Path = "/", remedy: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str | Path = "/",
+        now: Callable[[], float] = time.monotonic,
+        remedy: Callable[[str], str] | None = None,
+    ) -> None:
         self._root = f"{str(root).rstrip('/')}/"
+        self._now = now
         self._remedy = remedy
+        self._denied: dict[str, float] = {}
 
     def read(self, path: str) -> str | Unread:
         """The file's text."""
+        if self._is_denied(path):
+            return self._may_not_read(path)
         try:
             # A recorded tree may hold anything, and opening a FIFO would wait.
             fd = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -84,15 +100,29 @@ class HostTree:
 
     def names(self, directory: str) -> list[str] | Unread:
         """The names in the directory."""
+        if self._is_denied(directory):
+            return self._may_not_read(directory)
         try:
             return os.listdir(self._root + directory)
         except OSError as error:
             return self._unread(directory, error)
 
+    def _is_denied(self, path: str) -> bool:
+        return bool(self._denied) and self._now() < self._denied.get(_pattern(path), 0.0)
+
     def _unread(self, path: str, error: OSError) -> Unread:
         if error.errno not in _DENIED:
             return Unread(path)
+        self._denied[_pattern(path)] = self._now() + _DENIED_SECONDS
+        return self._may_not_read(path)
+
+    def _may_not_read(self, path: str) -> Unread:
         return Unread(path, "denied", self._remedy(path) if self._remedy else "")
+
+
+def _pattern(path: str) -> str:
+    """The path without its numbers."""
+    return _NUMBERS.sub("N", path)
 
 
 def _read_all(fd: int) -> bytes:

@@ -49,14 +49,14 @@ def _check_one_isolcpus(case: Case) -> Finding:
         return not_checked("A2", line.cmdline.needs)
     requests = case.line.isolcpus
     if len(requests) < 2:
-        return passed("A2", f"the kernel line has {'one' if requests else 'no'} isolcpus=")
+        return passed("A2", f"The kernel line has {'one' if requests else 'no'} isolcpus=")
     results = [
         outcome
         for outcome in outcomes(case.line, known(line.possible), known(line.present))
         if outcome.request.name == "isolcpus"
     ]
     if len({(outcome.named, bool(outcome.mistake)) for outcome in results}) == 1:
-        return passed("A2", f"the kernel line has {len(requests)} isolcpus= with the same CPUs")
+        return passed("A2", f"The kernel line has {len(requests)} isolcpus= with the same CPUs")
     places = " and ".join(f"{printable(each.text[:80])} (word {each.position})" for each in requests)
     present = known(line.present)
     cpus = all_cpus(outcome.named for outcome in results)
@@ -64,8 +64,8 @@ def _check_one_isolcpus(case: Case) -> Finding:
     wanted = cpus if cpus and cpus != present else "LIST"
     remedy = f"keep one of them, or write isolcpus=domain,managed_irq,{wanted} for the CPUs of all, and reboot"
     if any(outcome.log == NO_MATCH or outcome.mistake for outcome in results):
-        return bad("A2", f"the kernel line has different ones: {places}", remedy)
-    seen = f"the kernel line has different ones: {places}; this kernel takes both, and kernels before 5.18 do not"
+        return bad("A2", f"The kernel line has different ones: {places}", remedy)
+    seen = f"The kernel line has different ones: {places}; this kernel takes both, and kernels before 5.18 do not"
     return warned("A2", seen, remedy)
 
 
@@ -83,7 +83,7 @@ def _check_domain_flag(case: Case) -> Finding:
     if any("domain" in request.flags for request in asked):
         return passed("A3", "isolcpus= has the flag domain, which is also the default")
     partition = known(line.cpuset_isolated)
-    by_partition = passed("A3", f"a cpuset partition isolates {named_cpus(str(partition))}")
+    by_partition = passed("A3", f"A cpuset partition isolates {named_cpus(str(partition))}")
     if not asked:
         return by_partition if partition else not_checked("A3", _AN_ISOLATED_CPU)
     cpus = all_cpus(asked.values())
@@ -106,7 +106,7 @@ def _balanced(case: Case, texts: str, cpus: CpuSet) -> Finding:
             return passed("A3", f"{cpus_are(str(cpus))} out of the scheduler's domains, by a cpuset partition")
         if isinstance(partition, Unread) and partition.reason == "denied":
             return not_checked("A3", partition.needs)
-    seen = f"without the flag domain in {texts}, the scheduler moves tasks to {named_cpus(str(cpus))}"
+    seen = f"Without the flag domain in {texts}, the scheduler moves tasks to {named_cpus(str(cpus))}"
     return bad("A3", seen, f"write isolcpus=domain,managed_irq,{cpus} on the kernel line and reboot")
 
 
@@ -130,7 +130,7 @@ def _check_unknown_parameters(case: Case) -> Finding:
             remedies.append(f"write {meant}={printable((word.value or 'LIST')[:80])} instead")
     if seen:
         return warned("A4", "; ".join(seen[:5]), f"{'; '.join(remedies[:5])}; then reboot")
-    return passed("A4", "no parameter for isolation is misspelt or unknown to the kernel")
+    return passed("A4", "No parameter for isolation is misspelt or unknown to the kernel")
 
 
 def _kthreads_obey(case: Case, word: Parameter) -> bool:
@@ -174,11 +174,11 @@ def _check_kernel_features(case: Case) -> Finding:
     if lacks:
         return bad(
             "A5",
-            f"this kernel was built without {' and '.join(lacks)}",
+            f"This kernel was built without {' and '.join(lacks)}",
             f"boot a kernel that was built with {' and '.join(f'{feature}=y' for feature in lacks)};"
             " the files /boot/config-* say which one was",
         )
     if isinstance(line.kernel_config, Unread) and isinstance(line.nohz_full, Unread):
         return not_checked("A5", line.kernel_config.needs)
-    built = "the kernel was built with" if config else "the kernel has nohz_full, so it was built with"
+    built = "The kernel was built with" if config else "The kernel has nohz_full, so it was built with"
     return passed("A5", f"{built} {', '.join(needed)}" if config else f"{built} CONFIG_NO_HZ_FULL")

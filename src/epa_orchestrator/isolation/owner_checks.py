@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.activity import NOTABLE
-from epa_orchestrator.isolation.case import Case
+from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.claim_troubles import JudgedClaim, Ownership
+from epa_orchestrator.isolation.elapsed import TWO_READINGS
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.owners import USER_HZ
@@ -41,9 +42,10 @@ def owner_checks(case: Case) -> Iterator[Finding]:
     yield _of_owners("E1", ownership, _outside)
     yield _of_owners("E2", ownership, _stacked)
     if ownership.activity.seconds is None:
-        yield not_checked("E3", "two readings: use --measure SECONDS")
+        yield not_checked("E3", TWO_READINGS)
     else:
-        yield _of_owners("E3", ownership, lambda claim: _disturbed(case, ownership, claim))
+        measured = {claim: _measurable(case, claim) for claim in ownership.claims}
+        yield _of_owners("E3", ownership, lambda claim: _disturbed(ownership, claim, measured[claim]), measured)
 
 
 def _missing(case: Case) -> str | None:
@@ -73,12 +75,20 @@ def _strangers(case: Case, ownership: Ownership) -> Finding:
                 for task in claim.strangers
             ]
     if faults:
-        commands = list(dict.fromkeys(moved_away(task, housekeeping_list(case)) for task, _ in faults))
-        return bad("B3", listed([text for _, text in faults], "task", "; "), f"{listed(commands, 'command', '; ')}")
+        seen = listed([text for _, text in faults], "task", "; ")
+        return bad("B3", seen, _removal(case, [task for task, _ in faults]))
     if doubts:
         remedy = "set the option owner-cgroups to the control groups of the service, or move the tasks away"
         return warned("B3", listed([text for _, text in doubts], "task", "; "), remedy)
     return passed("B3", f"No user task of others works on {named_cpus(str(case.isolated))}")
+
+
+def _removal(case: Case, strangers: list[Task]) -> str:
+    """How to get rid of strangers. Those that the scheduler moved here would only be followed by others."""
+    if known(case.now.scheduler.balanced) & CpuSet(task.cpu for task in strangers):
+        return "take these CPUs from the scheduler first, as B1 says"
+    commands = list(dict.fromkeys(moved_away(task, housekeeping_list(case)) for task in strangers))
+    return listed(commands, "command", "; ")
 
 
 # --- owners ---
@@ -87,9 +97,14 @@ def _strangers(case: Case, ownership: Ownership) -> Finding:
 _Fault = tuple[str, str]
 
 
-def _of_owners(check: str, ownership: Ownership, find: Callable[[JudgedClaim], _Fault | None]) -> Finding:
-    """The finding of a check that looks at each claim with a known owner."""
-    judged = [claim for claim in ownership.claims if claim.processes]
+def _of_owners(
+    check: str,
+    ownership: Ownership,
+    find: Callable[[JudgedClaim], _Fault | None],
+    tasks: Mapping[JudgedClaim, list[Task]] | None = None,
+) -> Finding:
+    """The finding of a check that looks at each claim with a known owner that has tasks, or some of these."""
+    judged = [claim for claim in ownership.claims if (claim.tasks if tasks is None else tasks[claim])]
     unknown = [claim.owner.service for claim in ownership.claims if claim.processes is None]
     faults = [fault for claim in judged if (fault := find(claim)) is not None]
     doubt = _unknown_owners(unknown)
@@ -103,7 +118,8 @@ def _of_owners(check: str, ownership: Ownership, find: Callable[[JudgedClaim], _
     if doubt:
         return not_checked(check, doubt, "set the option owner-cgroups to the control groups of the service")
     if not judged:
-        return not_checked(check, "a running task of an owner")
+        age = f" that is older than {_START_UP:.0f} s and ran on the claimed CPUs" if check == "E3" else ""
+        return not_checked(check, f"a task of an owner{age}")
     return passed(check, _SEEN[check].format(owners=listed([f"'{claim.owner.service}'" for claim in judged], "owner")))
 
 
@@ -123,8 +139,6 @@ def _unknown_owners(services: list[str]) -> str:
 
 def _outside(claim: JudgedClaim) -> _Fault | None:
     service, cpus = claim.owner.service, claim.owner.cpus
-    if not claim.tasks:
-        return None
     if not claim.is_pinned:
         seen = f"No thread of '{service}' is limited to its {named_cpus(str(cpus))}"
         first = next((task for task in claim.tasks if task.allowed & cpus), claim.tasks[0])
@@ -157,12 +171,18 @@ def _stacked(claim: JudgedClaim) -> _Fault | None:
     return seen, f"pin each thread to a CPU of its own: {listed(commands, 'command', '; ')}"
 
 
-def _disturbed(case: Case, ownership: Ownership, claim: JudgedClaim) -> _Fault | None:
+def _measurable(case: Case, claim: JudgedClaim) -> list[Task]:
+    """The owner's tasks that ran on the claim's CPUs last, and that are not starting up."""
+    cpus = claim.owner.cpus
+    return [
+        task for task in claim.tasks if task.cpu in cpus and task.cpu in task.allowed and not _is_starting(case, task)
+    ]
+
+
+def _disturbed(ownership: Ownership, claim: JudgedClaim, tasks: list[Task]) -> _Fault | None:
     activity = ownership.activity
     worst: tuple[float, Task] | None = None
-    for task in claim.tasks:
-        if task.cpu not in claim.owner.cpus or task.cpu not in task.allowed or _is_starting(case, task):
-            continue
+    for task in tasks:
         harm = max(activity.involuntary_rate(task) / _SWITCHES, (activity.waited_share(task) or 0.0) / NOTABLE)
         if harm > 1 and (worst is None or harm > worst[0]):
             worst = harm, task

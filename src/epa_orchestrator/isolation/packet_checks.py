@@ -15,19 +15,13 @@ from epa_orchestrator.isolation.case import Case
 from epa_orchestrator.isolation.findings import Finding, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_facts import PacketMask
+from epa_orchestrator.isolation.task_names import listed
 from epa_orchestrator.units import count_of, named_cpus
 
-#: So many are named: a sentence that names hundreds helps nobody.
-_MOST_NAMED: Final = 3
 _SETTINGS: Final = "/etc/default/irqbalance"
+_MOST_PATHS: Final = 3
 #: The first one that is set counts (setup_banned_cpus in cputree.c of irqbalance).
 _BANS: Final = {"IRQBALANCE_BANNED_CPUS": CpuSet.parse_mask, "IRQBALANCE_BANNED_CPULIST": CpuSet.parse}
-
-
-def listed(parts: Sequence[str]) -> str:
-    """The first of the parts, and how many more there are."""
-    more = f", and {len(parts) - _MOST_NAMED} more" if len(parts) > _MOST_NAMED else ""
-    return ", ".join(parts[:_MOST_NAMED]) + more
 
 
 def irqbalance(case: Case) -> Finding:
@@ -88,7 +82,7 @@ def packet_masks(case: Case) -> Finding:
     verb = "holds" if len(found) == 1 else "hold"
     return warned(
         "D6",
-        f"{count_of(len(found), 'mask')} of RPS or XPS {verb} {named_cpus(str(cpus))}: {listed(parts)}",
+        f"{count_of(len(found), 'mask')} of RPS or XPS {verb} {named_cpus(str(cpus))}: {listed(parts, 'mask')}",
         _cleared(found),
     )
 
@@ -103,5 +97,5 @@ def _cleared(masks: Sequence[PacketMask]) -> str:
         f"/{queues}/{names[0] if len(names) == 1 else names[0].partition('-')[0] + '-*'}/{name}"
         for (queues, name), names in by_device.items()
     ]
-    others = ", and the same for the other devices" if len(paths) > _MOST_NAMED else ""
-    return f"echo 0 | sudo tee {printable(' '.join(paths[:_MOST_NAMED]))}{others}"
+    others = ", and the same for the other devices" if len(paths) > _MOST_PATHS else ""
+    return f"echo 0 | sudo tee {printable(' '.join(paths[:_MOST_PATHS]))}{others}"

@@ -146,7 +146,13 @@ def _cores(case: Case) -> Finding:
 
 
 def _whole_cores(case: Case, split: list[CpuSet]) -> CpuSet:
-    """The CPUs to isolate with the rest of the split cores; without these cores where the kernel needs one of them."""
-    cpus = CpuSet.from_mask(union(core.mask for core in split))
+    """About as many CPUs as are isolated now, in whole cores: of the split ones, the last. The kernel keeps a core."""
     isolated = case.in_force | case.isolated
-    return isolated | cpus if case.housekeeping - cpus else isolated - cpus
+    split_cpus = CpuSet.from_mask(union(core.mask for core in split))
+    whole, left = isolated - split_cpus, len(isolated & split_cpus)
+    online = case.housekeeping | isolated
+    for core in reversed(split):
+        if left > 0 and online - whole - core:
+            whole |= core
+            left -= len(core)
+    return whole

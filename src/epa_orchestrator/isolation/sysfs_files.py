@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Sysfs files: the files of a host whose sysfs tree is a `Sysfs`, such as a recording, which may have no other files."""
+"""Sysfs files: the files of a host whose sysfs tree is a `Sysfs`, such as a recording, with or without others."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The pool `isolated` has the CPUs of the source that the operator chose: watched like the default one, never replaced."""
+"""The pool `isolated` has the CPUs of the source that the operator chose, and of no other in its place."""
 
 from __future__ import annotations
 
@@ -172,9 +172,10 @@ def test_unusable_source_grants_no_isolated_cpu(files: dict[str, str]) -> None:
     )
     assert pools.general is not None
     assert str(pools.general.eligible) == "7"
-    assert host.warnings() == (
+    (warning,) = host.warnings()
+    assert warning == (
         "isolated-cpus-from='rubbish' is not valid: set it to 'isolcpus', 'nohz_full' or 'cpuset'; until this is"
-        " corrected, no CPUs of pool isolated are granted",
+        " corrected, no CPUs of pool isolated are granted"
     )
 
 

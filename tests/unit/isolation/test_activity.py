@@ -87,7 +87,7 @@ def test_readings_of_two_boots_are_not_compared() -> None:
     assert case.earlier is not None
     other = Case(case.now, earlier=replace(case.earlier, boot_id="another"), owners=case.owners)
     assert Activity(other).seconds is None
-    backwards = Case(case.now, earlier=replace(case.earlier, at=case.now.at), owners=case.owners)
+    backwards = Case(case.now, earlier=replace(case.earlier, uptime=case.now.uptime), owners=case.owners)
     assert Activity(backwards).seconds is None
 
 

@@ -41,6 +41,17 @@ def owners_thread(tid: int, cpus: str, cpu: int = -1, share: float = 1.0) -> Hos
     return thread
 
 
+def run_a_kernel_thread(host: IsolatedHost) -> None:
+    """The one of CPU 2 for interrupts' later work."""
+    host.task(10_022).state = "R"
+
+
+def add_an_unplaced_thread(host: IsolatedHost) -> None:
+    """PID 1 may run anywhere, and the owner's new thread inherited that."""
+    host.task(1).allowed = "0-7"
+    host.tasks.append(owners_thread(703, "0-7", 1))
+
+
 def let_one_pmd_share(host: IsolatedHost) -> None:
     """The thread of CPU 3 works on CPU 2 too, so CPU 3 idles."""
     host.task(701).share = host.task(702).share = 0.5
@@ -61,16 +72,13 @@ def let_one_pmd_share(host: IsolatedHost) -> None:
         (added(busy(900, "0-1", cpu=3)), {}),
         (added(busy(900, "6")), {}),
         # Threads of the kernel on each CPU.
-        (lambda host: setattr(host.task(10_023), "state", "R"), {}),
+        (run_a_kernel_thread, {}),
         # The owner's own threads outside.
         (added(owners_thread(703, "1-2", cpu=1)), {"outside": [703]}),
         (added(owners_thread(703, "0-1", cpu=1)), {}),
         (added(HostTask(703, "control", "0-3", cgroup=OVS_GROUP, pid=700, cpu=1)), {}),
         # Nobody placed a thread with the CPUs of PID 1.
-        (
-            lambda host: (host.tasks.append(owners_thread(703, "0-7", 1)), setattr(host.task(1), "allowed", "0-7")),
-            {},
-        ),
+        (add_an_unplaced_thread, {}),
         # Stacked threads.
         (let_one_pmd_share, {"stacked": [701, 702]}),
         # A control thread that hardly runs is not stacked on the one that works.

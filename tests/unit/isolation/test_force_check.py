@@ -11,7 +11,7 @@ from epa_orchestrator.isolation.case import Terms
 from epa_orchestrator.isolation.findings import Finding
 from tests.unit.isolation.line_hosts import CPU, CPUSET, find, host_files
 
-NOTHING = "no CPU is isolated from the scheduler, and the kernel line asks for none"
+NOTHING = "No CPU is isolated from the scheduler, and the kernel line asks for none"
 RANGE = '(dmesg shows "Housekeeping: nohz_full= or isolcpus= incorrect CPU range")'
 MATCH = '(dmesg shows "Housekeeping: nohz_full= must match isolcpus=")'
 ALL_PARAMETERS = (
@@ -214,7 +214,7 @@ def test_a_runtime_partition_is_no_fault_of_the_kernel_line() -> None:
     assert (finding.result, finding.seen) == (
         "pass",
         (
-            "the kernel line asks for no isolated CPU, and a cpuset partition isolates CPUs 2-3;"
+            "The kernel line asks for no isolated CPU, and a cpuset partition isolates CPUs 2-3;"
             " the option isolated-cpus-from=cpuset makes use of them"
         ),
     )
@@ -239,7 +239,7 @@ def test_a_kernel_that_isolates_unasked_is_no_fault() -> None:
             "cpuset",
             host_files("quiet", partition="2-3"),
             "pass",
-            "the root's cpuset.cpus.isolated has 2-3, and isolated-cpus-from=cpuset reads it",
+            "The root's cpuset.cpus.isolated has 2-3, and isolated-cpus-from=cpuset reads it",
             "",
         ),
         (
@@ -247,7 +247,7 @@ def test_a_kernel_that_isolates_unasked_is_no_fault() -> None:
             host_files("isolcpus=2-3", "2-3"),
             "warn",
             (
-                "the root's cpuset.cpus.isolated is empty, and the option isolated-cpus-from=cpuset reads it;"
+                "The root's cpuset.cpus.isolated is empty, and the option isolated-cpus-from=cpuset reads it;"
                 " isolcpus= isolates CPUs 2-3"
             ),
             "set isolated-cpus-from=isolcpus",
@@ -256,7 +256,7 @@ def test_a_kernel_that_isolates_unasked_is_no_fault() -> None:
             "cpuset",
             host_files("quiet"),
             "warn",
-            "the root's cpuset.cpus.isolated is empty, and the option isolated-cpus-from=cpuset reads it",
+            "The root's cpuset.cpus.isolated is empty, and the option isolated-cpus-from=cpuset reads it",
             "write isolated to cpuset.cpus.partition of a cgroup that has the CPUs to isolate",
         ),
         (

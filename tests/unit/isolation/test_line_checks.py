@@ -47,12 +47,12 @@ def test_texts_of_the_line_cannot_act_on_a_terminal() -> None:
 @pytest.mark.parametrize(
     ("cmdline", "seen"),
     [
-        ("quiet", "the kernel line has no isolcpus="),
-        ("isolcpus=2-3", "the kernel line has one isolcpus="),
-        ("isolcpus=2-3 isolcpus=2-3", "the kernel line has 2 isolcpus= with the same CPUs"),
-        ("isolcpus=2-3 isolcpus=domain,3,2", "the kernel line has 2 isolcpus= with the same CPUs"),
-        ("isolcpus=managed_irq,2 isolcpus=domain,2", "the kernel line has 2 isolcpus= with the same CPUs"),
-        ("isolcpus=2-3 -- isolcpus=1", "the kernel line has one isolcpus="),
+        ("quiet", "The kernel line has no isolcpus="),
+        ("isolcpus=2-3", "The kernel line has one isolcpus="),
+        ("isolcpus=2-3 isolcpus=2-3", "The kernel line has 2 isolcpus= with the same CPUs"),
+        ("isolcpus=2-3 isolcpus=domain,3,2", "The kernel line has 2 isolcpus= with the same CPUs"),
+        ("isolcpus=managed_irq,2 isolcpus=domain,2", "The kernel line has 2 isolcpus= with the same CPUs"),
+        ("isolcpus=2-3 -- isolcpus=1", "The kernel line has one isolcpus="),
     ],
 )
 def test_equal_lists_are_no_fault(cmdline: str, seen: str) -> None:
@@ -78,7 +78,7 @@ def test_equal_lists_are_no_fault(cmdline: str, seen: str) -> None:
 )
 def test_different_lists_are_named_with_their_places(cmdline: str, result: str, seen: str, cpus: str) -> None:
     finding = find("A2", host_files(cmdline))
-    assert (finding.result, finding.seen) == (result, f"the kernel line has different ones: {seen}")
+    assert (finding.result, finding.seen) == (result, f"The kernel line has different ones: {seen}")
     assert finding.remedy == (
         f"keep one of them, or write isolcpus=domain,managed_irq,{cpus} for the CPUs of all, and reboot"
     )
@@ -95,7 +95,7 @@ def test_different_lists_are_named_with_their_places(cmdline: str, result: str, 
     ],
 )
 def test_without_domain_the_scheduler_moves_tasks_there(cmdline: str, texts: str, cpus: str) -> None:
-    seen = f"without the flag domain in {texts}, the scheduler moves tasks to {cpus}"
+    seen = f"Without the flag domain in {texts}, the scheduler moves tasks to {cpus}"
     remedy = f"write isolcpus=domain,managed_irq,{cpus.split()[1]} on the kernel line and reboot"
     assert find("A3", host_files(cmdline)) == Finding("A3", "fail", seen, remedy)
 
@@ -114,15 +114,15 @@ def test_without_domain_the_scheduler_moves_tasks_there(cmdline: str, texts: str
             host_files("isolcpus=managed_irq,2-3 nohz_full=2-3", partition="2-3"),
             Terms(),
             "pass",
-            "a cpuset partition isolates CPUs 2-3",
+            "A cpuset partition isolates CPUs 2-3",
         ),
-        (host_files("nohz_full=all", partition="1-3"), Terms(), "pass", "a cpuset partition isolates CPUs 1-3"),
-        (host_files("quiet", partition="3"), Terms(), "pass", "a cpuset partition isolates CPU 3"),
+        (host_files("nohz_full=all", partition="1-3"), Terms(), "pass", "A cpuset partition isolates CPUs 1-3"),
+        (host_files("quiet", partition="3"), Terms(), "pass", "A cpuset partition isolates CPU 3"),
         (
             host_files("nohz_full=1-3", partition="2-3"),
             Terms(isolated_cpus_from="cpuset"),
             "pass",
-            "a cpuset partition isolates CPUs 2-3",
+            "A cpuset partition isolates CPUs 2-3",
         ),
         (
             host_files("nohz_full=2-3") | {"proc/schedstat": TWO_BALANCED},
@@ -134,13 +134,13 @@ def test_without_domain_the_scheduler_moves_tasks_there(cmdline: str, texts: str
             host_files("nohz_full=1-3", partition="2-3"),
             Terms(),
             "fail",
-            "without the flag domain in nohz_full=1-3, the scheduler moves tasks to CPU 1",
+            "Without the flag domain in nohz_full=1-3, the scheduler moves tasks to CPU 1",
         ),
         (
             host_files("nohz_full=2-3") | {"proc/schedstat": ALL_BALANCED},
             Terms(),
             "fail",
-            "without the flag domain in nohz_full=2-3, the scheduler moves tasks to CPUs 2-3",
+            "Without the flag domain in nohz_full=2-3, the scheduler moves tasks to CPUs 2-3",
         ),
         (host_files("quiet"), Terms(), "not-checked", "needs an isolated CPU"),
         (host_files("isolcpus=managed_irq,"), Terms(), "not-checked", "needs an isolated CPU"),
@@ -169,7 +169,7 @@ def test_a_partition_that_may_not_be_read_is_not_checked() -> None:
     ],
 )
 def test_known_parameters_are_no_fault(cmdline: str) -> None:
-    seen = "no parameter for isolation is misspelt or unknown to the kernel"
+    seen = "No parameter for isolation is misspelt or unknown to the kernel"
     assert find("A4", host_files(cmdline)) == Finding("A4", "pass", seen)
 
 
@@ -227,16 +227,16 @@ def test_a_kernel_without_a_feature_is_a_warning(config: str | None, has_file: b
     if not has_file:
         del files[f"{CPU}/nohz_full"]
     finding = find("A5", files if config is None else files | {CONFIG: config}, terms)
-    assert (finding.result, finding.seen) == ("warn", f"this kernel was built without {lacks}")
+    assert (finding.result, finding.seen) == ("warn", f"This kernel was built without {lacks}")
     assert finding.remedy.startswith(f"boot a kernel that was built with {lacks}=y")
 
 
 @pytest.mark.parametrize(
     ("config", "seen"),
     [
-        (None, "the kernel has nohz_full, so it was built with CONFIG_NO_HZ_FULL"),
-        ("", "the kernel has nohz_full, so it was built with CONFIG_NO_HZ_FULL"),
-        (BUILT, "the kernel was built with CONFIG_CPU_ISOLATION, CONFIG_NO_HZ_FULL, CONFIG_RCU_NOCB_CPU"),
+        (None, "The kernel has nohz_full, so it was built with CONFIG_NO_HZ_FULL"),
+        ("", "The kernel has nohz_full, so it was built with CONFIG_NO_HZ_FULL"),
+        (BUILT, "The kernel was built with CONFIG_CPU_ISOLATION, CONFIG_NO_HZ_FULL, CONFIG_RCU_NOCB_CPU"),
     ],
 )
 def test_a_kernel_that_can_isolate(config: str | None, seen: str) -> None:

@@ -30,7 +30,7 @@ def test_a_good_host_passes() -> None:
 
 def test_one_reading_is_enough_for_all_but_the_measured_one() -> None:
     assert results(once(IsolatedHost())) == {"B3": "pass", "E1": "pass", "E2": "pass", "E3": "not-checked"}
-    assert found(once(IsolatedHost()), "E3").seen == "needs two readings: use --measure SECONDS"
+    assert found(once(IsolatedHost()), "E3").seen == "needs two readings: run it with --measure 5"
 
 
 def test_without_claims_only_strangers_can_be_found() -> None:
@@ -75,6 +75,13 @@ def test_many_strangers_are_counted_and_a_process_is_moved_once() -> None:
     assert finding.remedy == "sudo taskset -apc 0-1,4-5 900"
 
 
+def test_strangers_that_the_scheduler_moved_there_are_not_moved_one_by_one() -> None:
+    host = IsolatedHost()
+    host.changed["proc/schedstat"] = "".join(f"cpu{cpu} 0 0 0 0 0 0 1 2 3\ndomain0 ff 0 0\n" for cpu in range(8))
+    host.tasks.append(HostTask(900, "stress", "0-7", "R", "/user.slice/x.scope", cpu=3))
+    assert found(once(host), "B3").remedy == "take these CPUs from the scheduler first, as B1 says"
+
+
 def test_the_owner_of_another_claim_is_a_stranger() -> None:
     host = IsolatedHost()
     host.tasks.append(HostTask(711, "lcore", "3", "R", "/system.slice/snap.dpdk-app.daemon.service", pid=710))
@@ -98,7 +105,7 @@ def test_an_owner_without_a_running_task_cannot_be_judged() -> None:
     host = IsolatedHost()
     host.tasks = [task for task in host.tasks if task.tid not in (700, 701, 702)]
     assert results(twice(host, owners)) == {"B3": "pass"} | dict.fromkeys(CHECKS[1:], "not-checked")
-    assert found(twice(host, owners), "E1").seen == "needs a running task of an owner"
+    assert found(twice(host, owners), "E1").seen == "needs a task of an owner"
 
 
 # --- E1 ---
@@ -187,6 +194,14 @@ def test_a_task_that_starts_up_may_wait() -> None:
     host = IsolatedHost()
     host.task(701).started, host.task(701).share = 500_100, 0.5
     assert found(twice(host), "E3").result == "pass"
+
+
+def test_owners_that_are_all_starting_up_cannot_be_measured() -> None:
+    host = IsolatedHost()
+    for tid in (700, 701, 702, 710):
+        host.task(tid).started = 500_100
+    seen = "needs a task of an owner that is older than 10 s and ran on the claimed CPUs"
+    assert found(twice(host), "E3").seen == seen
 
 
 def test_what_a_control_thread_outside_waits_for_does_not_count() -> None:

@@ -70,8 +70,8 @@ def host_tasks(*more: HostTask) -> tuple[Task, ...]:
         (Owner("x", CPUS, cgroups=("/machine.slice/",)), {30, 31}),
         (Owner("x", CPUS, cgroups=("machine.slice/machine-qemu-1.scope/libvirt/emulator",)), {30, 31}),
         (Owner("x", CPUS, cgroups=("system.slice/ovs.service", "other")), {10, 11, 12, 21, 22}),
-        (Owner("x", CPUS, cgroups=("no.slice",)), set()),
-        (Owner("x", CPUS, cgroups=("",)), set()),
+        (Owner("x", CPUS, cgroups=("no.slice",)), set[int]()),
+        (Owner("x", CPUS, cgroups=("",)), set[int]()),
     ],
 )
 def test_the_tasks_of_an_owner(owner: Owner, tids: set[int]) -> None:

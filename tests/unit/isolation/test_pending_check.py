@@ -11,8 +11,8 @@ from epa_orchestrator.isolation.findings import Finding
 from tests.unit.isolation.grub_hosts import DEFAULTS, GRUB_CFG, ISOLATION, OURS, PI_LINE, adds, grub_cfg, grub_host
 from tests.unit.isolation.line_hosts import find, host_files
 
-GOOD = Finding("A6", "pass", "the boot loader's files ask for what the running kernel has")
-OTHER_ENTRY = Finding("A6", "pass", "the running kernel was started by another entry of /boot/grub/grub.cfg")
+GOOD = Finding("A6", "pass", "The boot loader's files ask for what the running kernel has")
+OTHER_ENTRY = Finding("A6", "pass", "The running kernel was started by another entry of /boot/grub/grub.cfg")
 REBOOT = "reboot"
 UPDATE_GRUB = "run: sudo update-grub, then reboot"
 TRIAL = f"menuentry 'trial' {{\n  linux /boot/vmlinuz root=/dev/sda ro quiet splash {ISOLATION}\n}}"
@@ -171,9 +171,9 @@ def test_a_grub_cfg_without_entries_is_not_checked(text: str) -> None:
     assert find("A6", files).seen == "needs an entry for this system in /boot/grub/grub.cfg"
 
 
-def test_a_kernel_that_grub_has_not_started_is_not_checked() -> None:
+def test_a_running_line_without_the_name_of_its_image_is_compared_too() -> None:
     files = grub_host("", "isolcpus=2", adds("isolcpus=2")) | {"proc/cmdline": "root=/dev/sda quiet\n"}
-    assert find("A6", files).seen == "needs a kernel that GRUB has started: /proc/cmdline has no BOOT_IMAGE="
+    assert find("A6", files).seen == "/boot/grub/grub.cfg has isolcpus=2, which the running kernel has not"
 
 
 @pytest.mark.parametrize(

@@ -211,7 +211,7 @@ NO_SMT = Shape(nodes_per_package=2, cores_per_l3=4, threads_per_core=1)
         (
             lambda: isolating("1,3"),
             "Only a part of 2 cores is isolated: CPUs 0-1, CPUs 2-3",
-            "isolate whole cores: 0-3",
+            "isolate whole cores: 2-3",
         ),
         # The kernel needs a core, so the split one stays with it.
         (

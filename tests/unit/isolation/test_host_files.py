@@ -1,0 +1,116 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from epa_orchestrator.isolation.host_files import HostRecorder, HostTree, RecordedHost, Unread
+
+#: Another user than root, who may read no file that is not his or for all.
+NOBODY = 65534
+
+
+def test_a_tree_gives_the_whole_text_as_it_is(tmp_path: Path) -> None:
+    text = "line\n" * 100_000
+    (tmp_path / "interrupts").write_text(text)
+    assert HostTree(tmp_path).read("interrupts") == text
+
+
+def test_a_tree_reads_a_file_that_the_kernel_hands_out_in_parts() -> None:
+    # seq_file ends each read at a line: one read gives the first part of kallsyms only.
+    text = HostTree("/").read("proc/kallsyms")
+    assert isinstance(text, str)
+    assert len(text) > 1 << 20
+
+
+def test_a_text_that_is_not_utf_8_is_read(tmp_path: Path) -> None:
+    (tmp_path / "comm").write_bytes(b"a\xffb")
+    assert HostTree(tmp_path).read("comm") == "a\N{REPLACEMENT CHARACTER}b"
+
+
+@pytest.mark.parametrize("path", ["missing", "missing/file", "directory", "fifo", "x" * 300])
+def test_what_is_no_file_counts_as_missing(tmp_path: Path, path: str) -> None:
+    (tmp_path / "directory").mkdir()
+    os.mkfifo(tmp_path / "fifo")
+    assert HostTree(tmp_path).read(path) == Unread(path)
+
+
+def test_a_process_that_ends_before_the_reading_counts_as_missing() -> None:
+    process = subprocess.Popen(["true"])
+    process.wait()
+    assert HostTree("/").read(f"proc/{process.pid}/status") == Unread(f"proc/{process.pid}/status")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a user who may not read a file")
+def test_a_file_that_may_not_be_read_is_denied() -> None:
+    with tempfile.TemporaryDirectory() as root:  # pytest's own directories are closed to other users
+        Path(root).chmod(0o755)
+        directory = Path(root) / "secret"
+        directory.mkdir()
+        (directory / "file").write_text("x")
+        directory.chmod(0)
+        os.seteuid(NOBODY)
+        try:
+            tree = HostTree(root)
+            found = tree.read("secret/file"), tree.names("secret")
+        finally:
+            os.seteuid(0)
+    assert found == (Unread("secret/file", "denied"), Unread("secret", "denied"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a user who may not read a file")
+def test_a_denied_file_and_those_of_other_numbers_are_left_alone_for_a_while() -> None:
+    clock = [0.0]
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        for name in ("1", "2"):
+            (Path(root) / name).mkdir()
+            (Path(root) / name / "cgroup").write_text("0::/\n")
+        (Path(root) / "1" / "cgroup").chmod(0)
+        tree = HostTree(root, lambda: clock[0])
+        os.seteuid(NOBODY)
+        try:
+            denied = [tree.read(f"{name}/cgroup") for name in ("1", "2")]
+            clock[0] = 601.0
+            later = tree.read("2/cgroup")
+        finally:
+            os.seteuid(0)
+    assert denied == [Unread("1/cgroup", "denied"), Unread("2/cgroup", "denied")]
+    assert later == "0::/\n"
+
+
+def test_a_tree_lists_names_and_knows_which_directory_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "proc" / "1").mkdir(parents=True)
+    tree = HostTree(tmp_path)
+    assert (tree.names("proc"), tree.names("sys")) == (["1"], Unread("sys"))
+
+
+def test_recorded_files_make_their_directories() -> None:
+    host = RecordedHost({"proc/1/status": "s", "proc/2/stat": "t"}, denied={"boot/grub/grub.cfg", "sys/x"})
+    assert host.read("proc/1/status") == "s"
+    assert host.names("proc") == ["1", "2"]
+    assert host.names("proc/2") == ["stat"]
+    assert host.read("boot/grub/grub.cfg") == Unread("boot/grub/grub.cfg", "denied")
+    assert host.names("sys/x") == Unread("sys/x", "denied")
+    assert host.read("proc/3/stat") == Unread("proc/3/stat")
+
+
+def test_a_recorder_remembers_what_it_read_and_what_it_may_not_read() -> None:
+    source = RecordedHost({"proc/cmdline": "quiet\n", "proc/stat": "cpu\n"}, denied={"proc/interrupts"})
+    recorder = HostRecorder(source)
+    assert recorder.read("proc/cmdline") == "quiet\n"
+    assert recorder.names("proc") == ["cmdline", "stat"]
+    assert recorder.read("proc/interrupts") == Unread("proc/interrupts", "denied")
+    assert recorder.read("proc/uptime") == Unread("proc/uptime")
+    assert (recorder.files, recorder.denied) == ({"proc/cmdline": "quiet\n"}, {"proc/interrupts"})
+
+
+def test_the_reason_tells_a_missing_file_from_a_forbidden_one() -> None:
+    assert Unread("proc/schedstat").needs == "/proc/schedstat, which is not there"
+    assert Unread("proc/schedstat", "denied").needs == "/proc/schedstat, which this process may not read"
