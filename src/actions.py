@@ -14,11 +14,12 @@ from typing import Any, Final, cast
 import ops
 from charmlibs import snap
 
+import audit
 import command_line
 import daemon_health
 import isolation
 import orchestrator_snap
-from config import ExplainParams, HistoryParams, MachineParams, ReleaseParams, SettleParams
+from config import AuditParams, ExplainParams, HistoryParams, MachineParams, ReleaseParams, SettleParams
 from deadline import deadline
 from epa_orchestrator.cli import claims_table, show, tables
 from epa_orchestrator.hardware.describe import describe
@@ -69,6 +70,7 @@ class Actions(ops.Object):
             (charm.on.settle_claims_action, self._on_settle_claims),
             (charm.on.explain_action, self._on_explain),
             (charm.on.history_action, self._on_history),
+            (charm.on.audit_isolation_action, self._on_audit_isolation),
             (charm.on.record_action, self._on_record),
             (charm.on.report_action, self._on_report),
         ):
@@ -108,6 +110,12 @@ class Actions(ops.Object):
     def _on_history(self, event: ops.ActionEvent) -> None:
         words = event.load_params(HistoryParams, errors="fail").words()
         event.set_results({"text": truncate(command_line.run(*words))})
+
+    @_fail_on_error
+    def _on_audit_isolation(self, event: ops.ActionEvent) -> None:
+        params = event.load_params(AuditParams, errors="fail")
+        document = audit.document(params.measure, params.service)
+        event.set_results(action_results(audit.text(document), document))
 
     @_fail_on_error
     def _on_record(self, event: ops.ActionEvent) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import ops
 
+import audit
 import cos_agent
 import daemon_health
 import installation
@@ -42,8 +43,7 @@ BUNDLED = "epa-orchestrator.snap"
 
 #: How long (seconds) the reconcile of a hook may take. Sunbeam waits 30 minutes for a refresh.
 _HOOK_TIME: Final = 900.0
-#: The same for an action.
-_ACTION_TIME: Final = 420.0
+_ACTION_TIME: Final = 420.0  # the same for an action
 #: How long the checks for the status may take, after either of them.
 _STATUS_TIME: Final = 120.0
 
@@ -274,7 +274,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
             findings.attempt(lambda: daemon_health.check(host.isolated))
         if host.problem is not None and (host.machine is None or self.config["require-isolated-cpus"]):
             findings.blocking.append(host.problem)
-        findings.notes[:0] = [host.problem or "", host.container_note]
+        findings.notes[:0] = audit.notes_about(host)
         if not findings.blocking and not findings.waiting and not any(findings.notes):
             with contextlib.suppress(CharmError):  # the daemon's problems are those of its check
                 findings.usage = daemon_health.holdings().usage

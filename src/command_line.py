@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import daemon_health
 from epa_orchestrator.cli import show
@@ -21,28 +22,54 @@ _TIME: Final = 120.0
 _PREFIX: Final = "epa-orchestrator: "
 
 
+def run_json(*words: str, longer: float = 0.0) -> dict[str, Any]:
+    """The JSON object that a command prints with --json, whatever its exit code; it may take so many seconds `longer`.
+
+    Raises CharmError with the command's sentence where it fails.
+    """
+    done = _run(*words, "--json", longer=longer)
+    try:
+        document = json.loads(done.stdout)
+    except ValueError:
+        raise _failure(words[0], done) from None
+    if "error" in document:
+        raise CharmError(document["error"])
+    return document
+
+
 def run(*words: str) -> str:
     """What a command prints, folded; sentences that it adds, such as why a rule refuses the CPUs, come first.
 
     Raises CharmError with these sentences when the command prints nothing else.
     """
-    command = [sys.executable, "-m", "epa_orchestrator", *words]
+    done = _run(*words)
+    if done.returncode and not done.stdout.strip():
+        raise _failure(words[0], done)
+    return "\n".join(filter(None, (show.plain(*_sentences(done)), done.stdout.rstrip())))
+
+
+def _run(*words: str, longer: float = 0.0) -> subprocess.CompletedProcess[str]:
     try:
-        done = subprocess.run(
-            command,
+        return subprocess.run(
+            [sys.executable, "-m", "epa_orchestrator", *words],
             env=_environment(),
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=_TIME,
+            timeout=_TIME + longer,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise CharmError(f"epa-orchestrator {words[0]} did not end within {_TIME:g} seconds") from None
-    sentences = [line.removeprefix(_PREFIX) for line in done.stderr.splitlines()]
-    if done.returncode and not done.stdout.strip():
-        raise CharmError("\n".join(sentences) or f"epa-orchestrator {words[0]} failed with exit code {done.returncode}")
-    return "\n".join(filter(None, (show.plain(*sentences), done.stdout.rstrip())))
+        raise CharmError(f"epa-orchestrator {words[0]} did not end within {_TIME + longer:g} seconds") from None
+
+
+def _failure(command: str, done: subprocess.CompletedProcess[str]) -> CharmError:
+    sentences = "\n".join(_sentences(done))
+    return CharmError(sentences or f"epa-orchestrator {command} failed with exit code {done.returncode}")
+
+
+def _sentences(done: subprocess.CompletedProcess[str]) -> list[str]:
+    return [line.removeprefix(_PREFIX) for line in done.stderr.splitlines()]
 
 
 def output_directory() -> Path:

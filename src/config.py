@@ -178,6 +178,20 @@ class ExplainParams(pydantic.BaseModel):
         return ["explain", *options, *make_room, "--", service, *([] if count is None else [str(count)])]
 
 
+class AuditParams(pydantic.BaseModel):
+    """The parameters of the action audit-isolation."""
+
+    measure: Annotated[float, pydantic.Field(ge=0, le=120)] = 0.0
+    service: Annotated[str, pydantic.Field(max_length=255)] = ""
+
+    @pydantic.field_validator("measure")
+    @classmethod
+    def _long_enough(cls, seconds: float) -> float:
+        if 0 < seconds < 1:
+            raise ValueError("give 0 for one reading, or from 1 to 120 seconds between two")
+        return seconds
+
+
 class HistoryParams(pydantic.BaseModel):
     """The parameters of the action history."""
 

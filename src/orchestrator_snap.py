@@ -32,10 +32,15 @@ log = logging.getLogger(__name__)
 NAME: Final = snap_file.NAME
 #: The slot that other snaps connect to.
 SLOT: Final = "epa-info"
-#: The plugs through which the daemon reads the host; snapd connects neither of them automatically. The first has the
-#: name that the older snap's plug has, so that its connection survives the refresh.
+#: The plug through which the daemon reads hugepages; snapd connects it and the others only when it is told to. It has
+#: the name that the older snap's plug has, so that its connection survives the refresh.
 NODE_PLUG: Final = "sys-devices-system-node"
-TOPOLOGY_PLUG: Final = "topology"
+#: The plugs that the daemon can do without, each with what is missing then.
+OPTIONAL_PLUGS: Final[Mapping[str, str]] = {
+    "topology": "requests for CPUs near a device are refused until then",
+    "isolation": "the daemon's audit lacks interrupts and partitions until then",
+    "system-observe": "the daemon's audit knows no owners of threads until then",
+}
 
 _MOUNT_PROFILES: Final = Path("/run/snapd/ns")
 
@@ -119,19 +124,21 @@ def connections() -> list[Connection]:
 def connect_host() -> str:
     """Connect the plugs through which the daemon reads the host, those that the snap has.
 
-    Returns what is missing without the plug `topology`, if that alone cannot be connected; else an empty text.
+    Returns what is missing without the optional plugs that cannot be connected; an empty text if they all can.
 
     Raises CharmError.
     """
     unconnected = {each.plug[1] for each in connections() if each.plug[0] == NAME and each.slot is None}
     if NODE_PLUG in unconnected:
         _connect((NAME, NODE_PLUG), None, f"run 'sudo snap connect {NAME}:{NODE_PLUG}'")
-    if TOPOLOGY_PLUG in unconnected:
-        try:
-            _connect((NAME, TOPOLOGY_PLUG), None, f"run 'sudo snap connect {NAME}:{TOPOLOGY_PLUG}'")
-        except CharmError as error:
-            return f"{error}; requests for CPUs near a device are refused until then"
-    return ""
+    missing: list[str] = []
+    for plug, without in OPTIONAL_PLUGS.items():
+        if plug in unconnected:
+            try:
+                _connect((NAME, plug), None, f"run 'sudo snap connect {NAME}:{plug}'")
+            except CharmError as error:
+                missing.append(f"{error}; {without}")
+    return "; ".join(missing)
 
 
 def connect_consumers(plugs: Iterable[tuple[str, str]]) -> None:
@@ -165,7 +172,7 @@ def remove() -> str | None:
     # Only now: no other snap can claim anything after the answer.
     reason = daemon_health.reason_to_keep_snap()
     for each in connected:
-        if each.plug in ((NAME, NODE_PLUG), (NAME, TOPOLOGY_PLUG)):
+        if each.plug[0] == NAME and each.plug[1] in (NODE_PLUG, *OPTIONAL_PLUGS):
             _disconnect(each)
     with_retries(lambda: snap.unhold(NAME))
     if reason is None:

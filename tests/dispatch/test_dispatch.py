@@ -99,7 +99,9 @@ def test_remove_leaves_nothing_without_claims(installed: Unit, host: Host) -> No
     assert installed.hook("remove").statuses == []
     assert is_removed(host)
     assert sorted(host.snapd.commands_of("disconnect")) == [
+        ["disconnect", "--forget", f"{NAME}:isolation", ":system-files"],
         ["disconnect", "--forget", f"{NAME}:sys-devices-system-node", ":system-files"],
+        ["disconnect", "--forget", f"{NAME}:system-observe", ":system-observe"],
         ["disconnect", "--forget", f"{NAME}:topology", ":system-files"],
         ["disconnect", "--forget", f"{CONSUMER}:epa-info", f"{NAME}:epa-info"],
     ]
@@ -128,8 +130,10 @@ def test_actions_show_release_and_refresh(installed: Unit, host: Host) -> None:
     assert outcome.document["revision"] == "x1"
     assert outcome.document["isolated-cpus"] == "2-7"
     assert outcome.document["connections"] == {
+        f"{NAME}:isolation": ":system-files",
         f"{NAME}:network-bind": ":network-bind",
         f"{NAME}:sys-devices-system-node": ":system-files",
+        f"{NAME}:system-observe": ":system-observe",
         f"{NAME}:topology": ":system-files",
     }
     assert "health: the daemon answers" in outcome.results["text"]
@@ -179,6 +183,21 @@ def test_impossible_actions_fail_with_a_sentence(unit: Unit, host: Host) -> None
     assert outcome.failure is None
     assert "2-7" in outcome.results["text"]
     assert outcome.document["remarks"] == []
+
+
+def test_audit_names_what_is_broken(installed: Unit, host: Host) -> None:
+    host.tick_on("2-7", without=False)
+    (level, sentence) = installed.hook("update-status").status
+    assert level == "active"
+    assert sentence.startswith("isolation is broken: C1 (")
+    assert sentence.endswith("; run the action audit-isolation")
+    outcome = installed.action("audit-isolation")
+    assert outcome.failure is None
+    results = {check["id"]: check["result"] for check in outcome.document["checks"]}
+    assert results["C1"] == "fail"
+    assert "FAIL C1 " in outcome.results["text"]
+    host.tick_on("2-7", without=True)
+    assert installed.hook("update-status").status == ACTIVE
 
 
 def test_invalid_option_blocks_and_stops_neither_hold_nor_repair(installed: Unit, host: Host) -> None:

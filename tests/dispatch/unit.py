@@ -91,8 +91,14 @@ class Host:
         return Client(self._snap / "current" / "data" / "epa.sock")
 
     def isolate(self, cpus: str) -> None:
-        """Change the CPUs that the kernel isolates."""
+        """Change the CPUs that the kernel isolates, which get no timer ticks either."""
         write_tree(build(dataclasses.replace(_SHAPE, isolated=cpus)), self.root / "sys")
+        self.tick_on(cpus, without=True)
+
+    def tick_on(self, cpus: str, *, without: bool) -> None:
+        """Say whether the kernel stops the timer tick on these CPUs."""
+        file = self.root / "sys" / "devices" / "system" / "cpu" / "nohz_full"
+        file.write_text(f"{cpus if without else '(null)'}\n", encoding="utf-8")
 
     def settings(self) -> dict[str, Any]:
         """The daemon's options."""

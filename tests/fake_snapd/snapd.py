@@ -33,6 +33,9 @@ End: TypeAlias = tuple[str, str]
 #: How often a change answers that it is under way.
 _POLLS: Final = 1
 
+#: The plugs of our snap that the older one does not have, each with its interface.
+NEWER_PLUGS = {"topology": "system-files", "isolation": "system-files", "system-observe": "system-observe"}
+
 
 class Command(NamedTuple):
     """A call of the command snap."""
@@ -253,7 +256,7 @@ class Snapd:
             snap.tracking, snap.held, snap.options = old.tracking, old.held, dict(old.options)
         if name == NAME:
             snap.plugs = {"network-bind": "network-bind", "sys-devices-system-node": "system-files"}
-            snap.plugs |= {} if older else {"topology": "system-files"}
+            snap.plugs |= {} if older else NEWER_PLUGS
             snap.slots = {"epa-info": "content"}
             self.connections.setdefault(((name, "network-bind"), ("", "network-bind")), "-")
         # snapd plans the change before a file gets its revision.

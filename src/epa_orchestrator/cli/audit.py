@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from epa_orchestrator.cli.completion import complete_services
-from epa_orchestrator.cli.options import JsonOption, SocketOption, check_service, quote
+from epa_orchestrator.cli.options import JsonOption, SocketOption, check_service, decimal_number, within
 from epa_orchestrator.cli.output import EXIT_REFUSED, Misuse, print_json
 from epa_orchestrator.cpuset import CpuSet
 
@@ -25,23 +24,8 @@ if TYPE_CHECKING:
 #: What checks need, as they say it, and how to get it.
 _TWO_READINGS: Final = "needs two readings"
 _ONE_RECORDED: Final = "a recording has one"
-_CLAIMS: Final = ("needs the daemon's claims", "needs the claims")
-
-_LEAST_SECONDS: Final = 1.0
-_MOST_SECONDS: Final = 3600.0
-_SECONDS: Final = re.compile(r"-?[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
-
-
-def _seconds(text: object) -> float:
-    """Read the time between two readings."""
-    if _SECONDS.fullmatch(str(text)) is None:
-        raise typer.BadParameter(f"must be a number of seconds such as 5 or 0.5, not {quote(str(text))}")
-    seconds = float(str(text))
-    if not _LEAST_SECONDS <= seconds <= _MOST_SECONDS:
-        raise typer.BadParameter(
-            f"must be from {_LEAST_SECONDS:g} to {_MOST_SECONDS:g} seconds, not {quote(str(text))}"
-        )
-    return seconds
+_CLAIMS: Final = "needs the daemon's claims"
+_CLAIMS_TOO: Final = "needs the claims, "
 
 
 def _cpus(text: object) -> CpuSet:
@@ -61,7 +45,8 @@ def audit(
         typer.Option(
             metavar="SECONDS",
             help="Read the host twice, so many seconds apart, for the checks that measure.",
-            parser=_seconds,
+            parser=decimal_number,
+            callback=within(1, 3600),
         ),
     ] = None,
     cpu: Annotated[
@@ -80,7 +65,7 @@ def audit(
         Path | None,
         typer.Option(
             metavar="PATH",
-            help="Judge a recorded host: a directory with its files (proc, sys, …), or a file that report or machine"
+            help="Judge a recorded host: a directory that holds proc and sys, or a file that report or machine"
             " --record wrote.",
         ),
     ] = None,
@@ -139,6 +124,8 @@ def _with_way_out(finding: Finding, host: AuditedHost) -> Finding:
     seen = finding.seen
     if seen.startswith(_TWO_READINGS) and not host.is_live:
         seen = f"{_TWO_READINGS}: {_ONE_RECORDED}"
-    elif seen.startswith(_CLAIMS) and host.claims.reason:
+    elif host.claims.reason and seen.startswith(_CLAIMS):
+        seen = f"{_CLAIMS}: {host.claims.reason}"
+    elif host.claims.reason and seen.startswith(_CLAIMS_TOO):
         seen += f": {host.claims.reason}"
     return replace(finding, seen=seen)

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epa_orchestrator.cli.fitted_table import FittedTable
 from epa_orchestrator.cli.output import encodable, write
@@ -31,12 +31,15 @@ if TYPE_CHECKING:
 SHOWN: Final[Mapping[Result, tuple[str, str]]] = {"fail": ("FAIL", "bold red"), "warn": ("WARN", "bold yellow")}
 #: Checks that are not made for want of a file: the file, and how the sentence goes on.
 _NEEDS_FILE: Final = re.compile(r"needs (/\S+), (.+)")
-#: How the summary says the results after the first: of one check, and of several.
+#: How the summary says each result: of one check, and of several.
 _SAID: Final[Sequence[tuple[Result, str, str]]] = (
+    ("fail", "fails", "fail"),
     ("warn", "warns", "warn"),
     ("not-checked", "not checked", "not checked"),
     ("pass", "passes", "pass"),
 )
+#: A command at the end of a remedy, or all of it: half of it must not run.
+_COMMAND: Final = re.compile(r"(?:^|(?<=: ))(?:echo|sudo|taskset|snap|systemctl) .*$")
 #: A sentence names so many files.
 _MOST_FILES: Final = 3
 
@@ -54,12 +57,10 @@ def utc(at: float) -> str:
 def summary(findings: Iterable[Finding]) -> str:
     """How many checks have each result."""
     counts = Counter(finding.result for finding in findings)
-    said = (
-        [count_of(counts["fail"], "check") + (" fails" if counts["fail"] == 1 else " fail")] if counts["fail"] else []
-    )
-    for result, one, more in _SAID:
-        if count := counts[result]:
-            said.append(f"{count} {one if count == 1 else more}")
+    said = [f"{counts[result]} {one if counts[result] == 1 else more}" for result, one, more in _SAID if counts[result]]
+    if said:
+        count, _, rest = said[0].partition(" ")
+        said[0] = f"{count_of(int(count), 'check')} {rest}"
     return ", ".join(said)
 
 
@@ -70,33 +71,60 @@ def show_screen(findings: Sequence[Finding]) -> None:
         show(table(findings))
         return
     screen = console() if sys.stdout.isatty() else None
-    for line, style in lines(findings):
-        text = encodable(folded(line, width), sys.stdout)
+    for line in lines(findings):
+        text = encodable(line.folded(width), sys.stdout)
         if screen is None:
             write(f"{text}\n")
         else:
-            screen.print(text, style=style, soft_wrap=True)
+            screen.print(text, style=line.style, soft_wrap=True)
 
 
-def lines(findings: Sequence[Finding]) -> Iterator[tuple[str, str]]:
-    """The lines of the screen, unfolded, each with its style."""
+def plain_text(findings: Sequence[Finding], width: int) -> str:
+    """The screen as text without colours, in lines of this width."""
+    return "\n".join(line.folded(width) for line in lines(findings))
+
+
+class Line(NamedTuple):
+    """A line of the screen, with its style on a terminal. A command to copy is never folded."""
+
+    text: str
+    style: str = ""
+    is_command: bool = False
+
+    def folded(self, width: int) -> str:
+        """The line in lines of this width."""
+        return printable(self.text) if self.is_command else folded(self.text, width)
+
+
+def lines(findings: Sequence[Finding]) -> Iterator[Line]:
+    """The lines of the screen."""
     ordered = worst_first(findings)
-    yield summary(ordered), "bold"
+    yield Line(summary(ordered), "bold")
     for finding in ordered:
         if shown := SHOWN.get(finding.result):
-            yield "", ""
-            yield f"{shown[0]} {finding.id} {CHECKS[finding.id].title}", shown[1]
-            yield f"  Seen: {finding.seen}", ""
-            yield f"  Why: {finding.why}", ""
-            if finding.remedy:
-                yield f"  Remedy: {finding.remedy}", ""
+            yield Line("")
+            yield Line(f"{shown[0]} {finding.id} {CHECKS[finding.id].title}", shown[1])
+            yield Line(f"  Seen: {finding.seen}")
+            yield Line(f"  Why: {finding.why}")
+            yield from _remedy(finding.remedy)
     if needs := list(_needs(ordered)):
-        yield "", ""
-        yield "Not checked:", "bold"
-        yield from ((f"  {line}", "") for line in needs)
+        yield Line("")
+        yield Line("Not checked:", "bold")
+        yield from (Line(f"  {line}") for line in needs)
     if passed := [finding.id for finding in ordered if finding.result == "pass"]:
-        yield "", ""
-        yield f"Pass: {', '.join(passed)}", "green"
+        yield Line("")
+        yield Line(f"Pass: {', '.join(passed)}", "green")
+
+
+def _remedy(remedy: str) -> Iterator[Line]:
+    """What to do; a command at its end has a line of its own."""
+    command = _COMMAND.search(remedy)
+    if command is None:
+        if remedy:
+            yield Line(f"  Remedy: {remedy}")
+        return
+    yield Line(f"  Remedy: {remedy[: command.start()]}".rstrip())
+    yield Line(f"    {command[0]}", "", is_command=True)
 
 
 def _needs(findings: Iterable[Finding]) -> Iterator[str]:
@@ -115,6 +143,8 @@ def _needs(findings: Iterable[Finding]) -> Iterator[str]:
             files[need].append(found[1])
     for need, checks in ids.items():
         named = files.get(need)
+        if named and len(named) > 1:
+            need = need.replace("which is not there", "which are not there")
         what = f"needs {_listed(named)}, {need}" if named else need
         yield f"{', '.join(checks)}: {what}"
 

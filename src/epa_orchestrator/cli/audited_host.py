@@ -8,15 +8,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from epa_orchestrator import paths
 from epa_orchestrator.cli.claim_owners import Claims, ask_claims, recorded_claims
 from epa_orchestrator.cli.output import Misuse
-from epa_orchestrator.errors import EpaError, printable
+from epa_orchestrator.cli.snap_plugs import SnapView, how_to_read
+from epa_orchestrator.errors import EpaError
 from epa_orchestrator.isolation.case import Terms
 from epa_orchestrator.isolation.host_files import MAY_NOT_READ, HostTree
 from epa_orchestrator.isolation.recording import host_of
@@ -24,18 +25,6 @@ from epa_orchestrator.isolation.recording import host_of
 if TYPE_CHECKING:
     from epa_orchestrator.allocation.settings import Settings
     from epa_orchestrator.isolation.host_files import HostFiles
-
-_SNAP: Final = "epa-orchestrator"
-#: The plugs of the snap, each with the beginnings of the paths that it lets the snap read, and their exact depths.
-_PLUGS: Final[Mapping[str, tuple[str, ...]]] = {
-    "topology": ("sys/devices/",),
-    "isolation": (
-        *("proc/interrupts", "proc/irq", "proc/sys/kernel/", "sys/fs/cgroup", "sys/kernel/mm/", "sys/class/net"),
-        *("etc/default/", "sys/kernel/irq", "sys/module/"),
-    ),
-    "system-observe": ("proc/schedstat", "proc/stat", "proc/"),
-}
-_AS_ROOT: Final = "run it as root"
 
 
 @dataclass(frozen=True)
@@ -58,9 +47,7 @@ def this_host(socket: Path | None = None, *, needs_claims: bool = False) -> Audi
     if root is None:
         raise Misuse(f"EPA_SYSFS={paths.sysfs_root()} is no directory sys of a host: use --root with a recorded host")
     claims = ask_claims(socket, needed=needs_claims)
-    return AuditedHost(
-        HostTree(root, how_to_read), time.time, claims, terms_of(options_of(paths.settings_file())), is_live=True
-    )
+    return AuditedHost(live_files(root), time.time, claims, terms_of(options_of(paths.settings_file())), is_live=True)
 
 
 def recorded_host(path: Path) -> AuditedHost:
@@ -115,11 +102,8 @@ def _recorded_terms(document: Any) -> Terms:
         return Terms()
 
 
-def how_to_read(path: str) -> str:
-    """How "needs /PATH, …" goes on, for a file that this process may not read."""
-    if not paths.in_snap():
-        return f"{MAY_NOT_READ}: {_AS_ROOT}" if os.geteuid() else MAY_NOT_READ
-    for plug, beginnings in _PLUGS.items():
-        if path.startswith(beginnings):
-            return f"which the snap may not read: sudo snap connect {_SNAP}:{plug}"
-    return printable("which no plug of the snap covers: run the charm's action audit-isolation")
+def live_files(root: Path) -> HostFiles:
+    """The files of the host below a root, as this process sees them."""
+    if paths.in_snap():
+        return SnapView(HostTree(root, remedy=how_to_read))
+    return HostTree(root, remedy=None if os.geteuid() == 0 else lambda _: f"{MAY_NOT_READ}: run it as root")

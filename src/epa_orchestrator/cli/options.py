@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final, TypeVar, get_args
 
 import typer
 
@@ -26,6 +26,9 @@ _WHOLE_NUMBER: Final = re.compile(r"-?[0-9]{1,4000}", re.ASCII)
 #: What a request accepts as a device (protocol/fields.py).
 _DEVICE: Final = re.compile(r"(?!\.{1,2}$)[!-.0-~]{1,64}")
 
+_DECIMAL_NUMBER: Final = re.compile(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
+
+_Number = TypeVar("_Number", int, float)
 Values = Callable[[], Sequence[str]]
 
 
@@ -71,19 +74,26 @@ def whole_number(text: object) -> int:
     return int(str(text))
 
 
-def within(least: int, most: int) -> Callable[[int | None], int | None]:
+def decimal_number(text: object) -> float:
+    """Read a number of the command line, which may have a sign, digits and a point."""
+    if _DECIMAL_NUMBER.fullmatch(str(text)) is None:
+        raise typer.BadParameter(f"must be a number such as 5 or 2.5, not {quote(str(text))}")
+    return float(str(text))
+
+
+def within(least: int, most: int) -> Callable[[_Number | None], _Number | None]:
     """A check that refuses a number outside of these bounds."""
 
-    def check(number: int | None) -> int | None:
+    def check(number: _Number | None) -> _Number | None:
         if number is not None and not least <= number <= most:
-            raise typer.BadParameter(f"must be from {least} to {most}, not {quote(str(number))}")
+            raise typer.BadParameter(f"must be from {least} to {most}, not {quote(str(number).removesuffix('.0'))}")
         return number
 
     return check
 
 
 #: Refuses a number that no request can have.
-check_number: Final = within(0, MOST)
+check_number: Final[Callable[[int | None], int | None]] = within(0, MOST)
 
 
 def _check_count(count: int | None) -> int | None:

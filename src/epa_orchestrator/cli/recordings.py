@@ -56,12 +56,12 @@ def open_host(machine: str | None) -> tuple[HostFiles, float] | None:
 
     None where a recording has the machine only.
     """
-    from epa_orchestrator.isolation.host_files import HostTree
+    from epa_orchestrator.cli.audited_host import live_files
     from epa_orchestrator.isolation.recording import host_of
 
     if machine is None:
         root = paths.host_root(paths.sysfs_root())
-        return (HostTree(root), time.time()) if root is not None else None
+        return (live_files(root), time.time()) if root is not None else None
     try:
         recording = host_of(Path(machine).read_text(encoding="utf-8"))
     except (OSError, ValueError):  # one that ships, or that cannot be used, which `open_machine` says

@@ -30,7 +30,9 @@ _MOST_CHARACTERS: Final = 6_000_000
 _IN_TASK: Final = re.compile(r"proc/([0-9]+)(?:/task(?:/([0-9]+))?)?(?:/[^/]*)?")
 #: Only these files have CPUs in their paths, of the kernel's own names.
 _FOLDABLE: Final = "sys/devices/"
+#: PID 1, from which services inherit their CPUs, and kthreadd, from which kernel threads do.
 _CONTROL_THREADS: Final = (1, 2)
+_CONTROL_FILES: Final = ("proc/1/", "proc/2/")
 
 
 class HostRecording(NamedTuple):
@@ -71,7 +73,7 @@ def _document(recorder: HostRecorder, facts: Facts) -> dict[str, Any]:
     files: dict[str, str] = {}
     too_long: list[str] = []
     room = _MOST_CHARACTERS
-    for path, text in sorted(recorder.files.items(), key=lambda each: (_is_of_task(each[0]), len(each[1]))):
+    for path, text in sorted(recorder.files.items(), key=_importance):
         content = recordable(path, text) if keeps(path) else None
         if content is None:
             continue
@@ -117,6 +119,12 @@ class _Keeping:
             return True
         pid, tid = int(found[1]), found[2]
         return pid in self._processes if tid is None else (pid, int(tid)) in self._threads
+
+
+def _importance(file: tuple[str, str]) -> tuple[bool, int]:
+    """Where a file comes in the order in which files get room: short ones first, those of tasks last."""
+    path, text = file
+    return _is_of_task(path) and not path.startswith(_CONTROL_FILES), len(text)
 
 
 def _is_of_task(path: str) -> bool:

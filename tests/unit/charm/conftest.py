@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import actions
+import audit
 import daemon_health
 import installation
 import isolation
@@ -49,6 +50,7 @@ def unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Unit:
         for name in functions:
             monkeypatch.setattr(module, name, getattr(made.workload, name))
     monkeypatch.setattr(isolation, "read", made.read_isolation)
+    monkeypatch.setattr(audit, "note", lambda: made.broken)
     monkeypatch.setattr(ownership, "_AGENTS", tmp_path / "agents")
     write_tree(build(SHAPE), tmp_path / "sys")
     monkeypatch.setattr(actions, "SysfsTree", made.sysfs)

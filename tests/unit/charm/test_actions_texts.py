@@ -14,6 +14,7 @@ import pytest
 
 import daemon_health
 import juju_texts
+from epa_orchestrator.isolation.findings import CHECKS
 from tests.service import Service
 
 from .unit import Unit
@@ -100,6 +101,26 @@ def test_record_is_a_machine_that_can_be_served(served: Unit) -> None:
     found = results(served, "record")
     assert json.loads(found["recording"])["format"] == "epa-orchestrator-machine/1"
     assert "epa-orchestrator serve --machine FILE" in found["text"]
+
+
+def test_recording_has_the_facts_of_the_isolation(served: Unit) -> None:
+    recording = json.loads(results(served, "record")["recording"])
+    assert "proc/cmdline" in recording["host"]["files"]
+
+
+def test_audit_shows_all_checks(served: Unit) -> None:
+    found = results(served, "audit-isolation")
+    document = json.loads(found["json"])
+    assert [check["id"] for check in document["checks"]] == list(CHECKS)
+    ids = {check["id"] for check in document["checks"] if check["result"] in ("fail", "warn")}
+    assert all(f" {check} " in found["text"] for check in ids)
+    assert "check" in found["text"].splitlines()[0]
+
+
+def test_audit_checks_its_parameters(served: Unit) -> None:
+    assert "give 0 for one reading" in served.failure("audit-isolation", {"measure": 0.5})
+    assert served.failure("audit-isolation", {"measure": 121})
+    assert served.failure("audit-isolation", {"service": "x" * 256})
 
 
 def test_show_machine_gives_a_picture(served: Unit) -> None:

@@ -38,6 +38,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("explain", {"service": "x" * 255, "count": 40, "make-room": True, "numa-policy": "single-numa-node"}),
     ("history", {}),
     ("history", {"service": ONE_WORD}),
+    ("audit-isolation", {}),
     ("record", {}),
     ("report", {}),
     ("get-status", {}),

@@ -230,6 +230,20 @@ def test_status_is_empty_without_claims(settled: Unit) -> None:
     assert settled.status() == testing.ActiveStatus("")
 
 
+def test_broken_isolation_is_shown_and_blocks_nothing(settled: Unit) -> None:
+    settled.broken = "isolation is broken: A3 (x); run the action audit-isolation"
+    settled.workload.held = Holdings([listing(nova="2")], memory())
+    assert settled.status() == testing.ActiveStatus(settled.broken)
+
+
+def test_host_without_isolated_cpus_or_in_a_container_is_not_audited(settled: Unit) -> None:
+    settled.broken = "isolation is broken"
+    settled.host = Isolation(settled.host.machine, container=True)
+    assert settled.status() == testing.ActiveStatus(CONTAINER)
+    settled.host = Isolation(made_up(Shape(cores_per_l3=4)), container=False)
+    assert settled.status() == testing.ActiveStatus(NO_ISOLATION)
+
+
 def test_remark_is_shown_instead_of_the_usage(settled: Unit) -> None:
     settled.workload.held = Holdings([listing(nova="2")], memory())
     settled.host = Isolation(made_up(SHAPE), container=True)

@@ -45,6 +45,18 @@ def test_missing_daemon_is_an_error() -> None:
     assert error_of(lambda: command_line.run("list")).startswith("No daemon serves ")
 
 
+def test_json_is_the_object_of_the_command(daemon: Service) -> None:
+    daemon.client.allocate("nova", 2)
+    found = command_line.run_json("list")
+    assert [claim["service_name"] for claim in found["allocations"]] == ["nova"]
+
+
+def test_json_of_a_command_that_fails_is_an_error(daemon: Service) -> None:
+    del daemon
+    assert error_of(lambda: command_line.run_json("why", "nobody")).startswith("Service 'nobody' holds nothing")
+    assert "--nothing" in error_of(lambda: command_line.run_json("list", "--nothing"))
+
+
 def test_slow_command_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command_line, "_TIME", 0.01)
     assert error_of(lambda: command_line.run("list")) == "epa-orchestrator list did not end within 0.01 seconds"

@@ -151,22 +151,33 @@ def test_host_plugs_are_connected_once(ours: Snapd) -> None:
         assert orchestrator_snap.connect_host() == ""
     assert ours.slot_of((NAME, "sys-devices-system-node")) == ":system-files"
     assert ours.slot_of((NAME, "topology")) == ":system-files"
-    assert ours.request_count("POST connect") == 2
+    assert ours.slot_of((NAME, "isolation")) == ":system-files"
+    assert ours.slot_of((NAME, "system-observe")) == ":system-observe"
+    assert ours.request_count("POST connect") == 4
 
 
-def test_missing_topology_plug_is_no_problem(ours: Snapd) -> None:
-    del ours.snaps[NAME].plugs["topology"]
+def test_missing_optional_plugs_are_no_problem(ours: Snapd) -> None:
+    for plug in orchestrator_snap.OPTIONAL_PLUGS:
+        del ours.snaps[NAME].plugs[plug]
     assert orchestrator_snap.connect_host() == ""
     assert ours.request_count("POST connect") == 1
 
 
-def test_refused_topology_plug_is_a_remark(ours: Snapd) -> None:
+@pytest.mark.parametrize(
+    ("plug", "slot", "missing"),
+    [
+        ("topology", "system-files", "requests for CPUs near a device are refused until then"),
+        ("isolation", "system-files", "the daemon's audit lacks interrupts and partitions until then"),
+        ("system-observe", "system-observe", "the daemon's audit knows no owners of threads until then"),
+    ],
+)
+def test_refused_optional_plug_is_a_remark(plug: str, slot: str, missing: str, ours: Snapd) -> None:
     orchestrator_snap.connect_host()
-    del ours.connections[(NAME, "topology"), ("", "system-files")]
+    del ours.connections[(NAME, plug), ("", slot)]
     ours.fail_next("POST connect", ChangeFails("cannot perform the following tasks:\n- Connect (no)"))
     assert orchestrator_snap.connect_host() == (
-        f"run 'sudo snap connect {NAME}:topology': failed to connect {NAME}:topology (cannot perform the following"
-        " tasks: - Connect (no)); requests for CPUs near a device are refused until then"
+        f"run 'sudo snap connect {NAME}:{plug}': failed to connect {NAME}:{plug} (cannot perform the following"
+        f" tasks: - Connect (no)); {missing}"
     )
     assert orchestrator_snap.connect_host() == ""
 
@@ -271,7 +282,9 @@ def test_unused_snap_is_removed_with_its_connections(connected: Snapd) -> None:
     assert orchestrator_snap.remove() is None
     assert NAME not in connected.snaps
     assert sorted(connected.commands_of("disconnect")) == [
+        ["disconnect", "--forget", f"{NAME}:isolation", ":system-files"],
         ["disconnect", "--forget", f"{NAME}:sys-devices-system-node", ":system-files"],
+        ["disconnect", "--forget", f"{NAME}:system-observe", ":system-observe"],
         ["disconnect", "--forget", f"{NAME}:topology", ":system-files"],
         ["disconnect", "--forget", f"{CONSUMER}:epa-info", f"{NAME}:epa-info"],
     ]
@@ -324,4 +337,5 @@ def test_installed_snap_needs_no_store(ours: Snapd) -> None:
     ours.store.down = True
     installation.hold()
     orchestrator_snap.connect_host()
-    assert [each.slot for each in orchestrator_snap.connections()[-2:]] == [":system-files", ":system-files"]
+    slots = {each.slot for each in orchestrator_snap.connections() if each.plug[1] != "network-bind"}
+    assert slots == {":system-files", ":system-observe"}

@@ -112,6 +112,7 @@ def test_actions_are_those_of_the_documentation() -> None:
         "refresh-snap",
         "get-status",
         "settle-claims",
+        "audit-isolation",
         "explain",
         "history",
         "record",
@@ -160,8 +161,9 @@ def test_bundled_snap_is_staged_under_the_name_in_the_code() -> None:
 
 # --- snapcraft.yaml ---
 
-#: The plugs that read the host.
+#: The plugs that the hooks need to read the host, and those that the audit needs.
 PLUGS = ["sys-devices-system-node", "topology"]
+AUDIT_PLUGS = ["isolation", "system-observe"]
 
 
 def test_snap_has_the_version_of_the_package() -> None:
@@ -196,8 +198,12 @@ def test_hook_is_executable_and_runs_configure(hook: str) -> None:
 
 
 @pytest.mark.parametrize("app", ["daemon", "epa-orchestrator"])
-def test_app_has_both_plugs_that_read_the_host(app: str) -> None:
-    assert [plug for plug in SNAPCRAFT["apps"][app]["plugs"] if plug != "network-bind"] == PLUGS
+def test_app_has_all_plugs_that_read_the_host(app: str) -> None:
+    assert [plug for plug in SNAPCRAFT["apps"][app]["plugs"] if plug != "network-bind"] == PLUGS + AUDIT_PLUGS
+
+
+def test_charm_connects_all_plugs_that_read_the_host() -> None:
+    assert [orchestrator_snap.NODE_PLUG, *orchestrator_snap.OPTIONAL_PLUGS] == PLUGS + AUDIT_PLUGS
 
 
 def test_node_plug_is_that_of_the_older_snap() -> None:

@@ -269,6 +269,8 @@ class Unit:
         self.resource.touch()
         self.workload = Workload()
         self.host = Isolation(made_up(SHAPE), container=False)
+        #: What the audit says of the host.
+        self.broken = ""
         self.config: dict[str, Any] = {}
         self.principal = testing.SubordinateRelation("sunbeam-machine", interface="sunbeam-machine")
         self.relations: list[testing.RelationBase] = [self.principal]

@@ -12,7 +12,7 @@ import pytest
 from typer.main import get_command
 
 from epa_orchestrator.cli.app import application
-from epa_orchestrator.cli.options import whole_number
+from epa_orchestrator.cli.options import decimal_number, whole_number
 from tests.unit.cli.builders import Command, Daemon
 
 COMMANDS: dict[str, Any] = getattr(get_command(application()), "commands")  # noqa: B009  # typer's type says no more than command
@@ -74,16 +74,15 @@ def test_no_number_is_left_to_typer(command: str) -> None:
     left = [
         number.name
         for number in numbers
-        if number.type_descriptor.parameter_info.parser is not whole_number or number.callback is None
+        if number.type_descriptor.parameter_info.parser not in (whole_number, decimal_number) or number.callback is None
     ]
     assert left == []
 
 
 @pytest.mark.parametrize(("command", "option"), NUMBERS)
 def test_what_is_no_number_is_named(command: str, option: str, offline: Command) -> None:
-    assert f"Invalid value for '{option}': must be a whole number, not 'four'" in offline.misuse(
-        command, option, "four"
-    )
+    said = offline.misuse(command, option, "four")
+    assert re.search(rf"Invalid value for '{option}': must be a (whole )?number( such as .*)?, not 'four'", said), said
 
 
 @pytest.mark.parametrize("number", ["-7", "2147483648"])

@@ -105,12 +105,40 @@ def test_a_recorder_remembers_what_it_read_and_what_it_may_not_read() -> None:
     source = RecordedHost({"proc/cmdline": "quiet\n", "proc/stat": "cpu\n"}, denied={"proc/interrupts"})
     recorder = HostRecorder(source)
     assert recorder.read("proc/cmdline") == "quiet\n"
-    assert recorder.names("proc") == ["cmdline", "stat"]
+    assert recorder.names("proc") == ["cmdline", "interrupts", "stat"]
     assert recorder.read("proc/interrupts") == Unread("proc/interrupts", "denied")
     assert recorder.read("proc/uptime") == Unread("proc/uptime")
     assert (recorder.files, recorder.denied) == ({"proc/cmdline": "quiet\n"}, {"proc/interrupts"})
+    assert recorder.entries == {"proc": ["cmdline", "interrupts", "stat"]}
 
 
 def test_the_reason_tells_a_missing_file_from_a_forbidden_one() -> None:
     assert Unread("proc/schedstat").needs == "/proc/schedstat, which is not there"
     assert Unread("proc/schedstat", "denied").needs == "/proc/schedstat, which this process may not read"
+
+
+@pytest.mark.parametrize(
+    ("remedy", "needs"),
+    [
+        ("", "/proc/x, which this process may not read"),
+        ("which only root may read", "/proc/x, which only root may read"),
+    ],
+)
+def test_denied_file_says_how_to_read_it(remedy: str, needs: str) -> None:
+    assert Unread("proc/x", "denied", remedy).needs == needs
+
+
+def test_recorded_host_has_its_files_and_names() -> None:
+    host = RecordedHost({"proc/cmdline": "quiet", "proc/1/stat": "1"}, ["proc/irq/4/x"], {"sys/class/net": []})
+    assert host.read("proc/cmdline") == "quiet"
+    assert host.names("proc") == ["1", "cmdline", "irq"]
+    assert host.names("sys/class/net") == []
+    assert host.read("proc/uptime") == Unread("proc/uptime")
+    assert host.read("proc/irq/4/x") == Unread("proc/irq/4/x", "denied", "which was not recorded")
+
+
+def test_recording_of_a_machine_alone_can_tell_of_no_other_file() -> None:
+    host = RecordedHost({"sys/a": "1"}, complete=False)
+    assert host.read("sys/a") == "1"
+    assert host.read("proc/uptime") == Unread("proc/uptime", "denied", "which was not recorded")
+    assert host.names("proc") == Unread("proc", "denied", "which was not recorded")
