@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from epa_orchestrator import paths
+from epa_orchestrator.cli.audited_host import live_files
 from epa_orchestrator.cli.recordings import read_shipped, shipped_machines
-from epa_orchestrator.isolation.host_files import HostFiles, HostTree
+from epa_orchestrator.isolation.host_files import HostFiles
 from epa_orchestrator.isolation.recording import host_of
 
 
@@ -21,7 +22,7 @@ def served_host(machine: str | None) -> HostFiles | None:
     """
     if machine is None:
         root = paths.host_root(paths.sysfs_root())
-        return HostTree(root) if root is not None and (root / "proc").is_dir() else None
+        return live_files(root) if root is not None and (root / "proc").is_dir() else None
     path = Path(machine)
     is_shipped = not path.exists() and machine in shipped_machines()
     recording = host_of(read_shipped(machine) if is_shipped else path.read_text(encoding="utf-8"))
