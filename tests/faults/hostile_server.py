@@ -30,6 +30,14 @@ from epa_orchestrator.protocol.answers import (
     Placement,
     PoolSummary,
 )
+from epa_orchestrator.protocol.isolation import (
+    CheckResult,
+    ClaimIsolation,
+    ClaimOwner,
+    IsolationAnswer,
+    NoiseCounts,
+    NoisyThread,
+)
 from epa_orchestrator.protocol.machine import CoreThreads, MachineAnswer, MachineDescription, Node, PackageCpus
 
 Json: TypeAlias = dict[str, Any]
@@ -128,6 +136,32 @@ class _Whole(Answer):
         return self.head.encode_with([each.model_dump_json(exclude_none=True).encode() for each in self.allocations])
 
 
+_NOISE: Final = NoiseCounts(
+    seconds=60.0, ticks=5, interrupts={"eth0 (IRQ 45)": 3}, ipis=1, other=1, waited_seconds=0.5, involuntary_switches=1
+)
+_THREAD: Final = NoisyThread(pid=7, tid=8, name="worker", cpu=2, cgroup="/x.slice")
+_ISOLATION: Final = IsolationAnswer(
+    read_at=66.5,
+    checks=[CheckResult(id="C1", result="fail", seen="a", why="b", remedy="c", since="2026-11-27T14:27:10Z")],
+    claims=[
+        ClaimIsolation(
+            service_name="a",
+            pool="isolated",
+            allocated_cores="2-3",
+            owner=ClaimOwner(snap="a", unit="b", comm="c", pid=7, asked_at=1.5, cgroups=["x.slice"]),
+            since=6.5,
+            noise=_NOISE,
+            now=_NOISE,
+            strangers=[_THREAD],
+            outside=[_THREAD],
+            stacked=[_THREAD],
+            more_threads={"strangers": 2},
+            culprit="timer ticks",
+            remedy="none",
+            problem="a problem",
+        )
+    ],
+)
 _MACHINE: Final = MachineAnswer(
     states={"claimed": "1-3", "free": "0,4,6-7", "withheld": "5"},
     pools={"isolated": "2-7", "general": "0-1"},
@@ -158,6 +192,8 @@ def answer_to(request: Json) -> Answer:
             return MemoryAnswer(service_name="", numa_hugepages=nodes)
         case "get_machine":
             return _MACHINE
+        case "get_isolation":
+            return _ISOLATION
         case "allocate_hugepages":
             names = ("service_name", "node_id", "size_kb", "hugepages_requested")
             fields = {name: request[name] for name in names}

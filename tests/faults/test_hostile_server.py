@@ -56,6 +56,7 @@ CALLS: Final[dict[str, Callable[[Client], Answer | None]]] = {
     "allocate_in_node": lambda client: client.allocate_in_node("a", 0, 2, explain=True),
     "set_hugepages": lambda client: client.set_hugepages("a", 0, 2048, -1),
     "machine": lambda client: client.machine(),
+    "isolation": lambda client: client.isolation(),
 }
 
 COMMANDS: Final = [

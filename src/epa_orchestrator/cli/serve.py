@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import gc
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +15,9 @@ from epa_orchestrator import paths
 from epa_orchestrator.cli.options import MachineOption
 from epa_orchestrator.cli.output import Misuse, fail
 from epa_orchestrator.cli.recordings import open_machine
+
+if TYPE_CHECKING:
+    from epa_orchestrator.isolation.host_files import HostFiles
 
 
 def serve(
@@ -49,6 +53,7 @@ def serve(
         settings_file=paths.settings_file(),
         sysfs=sysfs,
         sysfs_name=f"the recorded machine {name}" if machine else "this host",
+        open_host=partial(_open_host, machine),
         host_root=paths.host_root(paths.sysfs_root()) if machine is None else None,
         recorded=machine is not None,
         fresh=fresh,
@@ -57,3 +62,10 @@ def serve(
         run(locations)
     except StartError as error:
         fail(str(error))
+
+
+def _open_host(machine: str | None) -> HostFiles | None:
+    """The host to audit. The auditor's thread calls this, so that no start waits for the import."""
+    from epa_orchestrator.cli.served_host import served_host
+
+    return served_host(machine)

@@ -14,6 +14,7 @@ import typer
 from epa_orchestrator.cli.command_text import command_text
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.connect import connect, require_feature
+from epa_orchestrator.cli.noise_text import claim_noise, sentences
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_number, check_service, whole_number
 from epa_orchestrator.cli.output import Misuse, end_if_read_only, fail, print_json, say, warn
 from epa_orchestrator.cli.times import format_time
@@ -24,6 +25,7 @@ from epa_orchestrator.units import count_of, cpus_are, format_size, named_cpus, 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
     from epa_orchestrator.protocol.history import ClaimAnswer, HistoryEvent
+    from epa_orchestrator.protocol.isolation import ClaimIsolation
 
 #: What the state of a CPU means, after "CPU 5 is …".
 _STATES: Final = {
@@ -60,7 +62,8 @@ def why(
 ) -> None:
     """Say why a service has its CPUs, or who has a CPU.
 
-    It names the request, the process that asked, what decided, and what has changed since.
+    It names the request, the process that asked, what decided, and what has changed since. Of a service it also says
+    what disturbs it: interrupts on its CPUs, other threads there, and what to do.
 
     Examples:
       epa-orchestrator why vm-1
@@ -74,12 +77,14 @@ def why(
         answer = client.claim(service, cpu)
         if cpu is None and answer.claim is None and not answer.hugepages:
             _fail_without_claim(client, service or "", answer)
+        noise = claim_noise(client, answer.service_name) if cpu is None and answer.claim is not None else None
     if json_:
-        print_json(json.loads(answer.encode()))
+        more = {} if noise is None else {"isolation": noise.model_dump()}
+        print_json(json.loads(answer.encode()) | more)
     else:
         from epa_orchestrator.cli.show import show
 
-        show(*_story(answer))
+        show(*_story(answer, noise))
         if answer.withheld_by is not None:
             say(f"To see why, run: {command_text('why', answer.withheld_by)}")
     warn(answer.warnings)
@@ -103,7 +108,7 @@ def _fail_without_claim(client: Client, service: str, answer: ClaimAnswer) -> No
     fail(f"{sentence}, {how}", last_change=last.document())
 
 
-def _story(answer: ClaimAnswer) -> Iterator[str]:
+def _story(answer: ClaimAnswer, noise: ClaimIsolation | None = None) -> Iterator[str]:
     """The answer in plain words, a line at a time."""
     if answer.cpu is not None:
         yield from _about_cpu(answer)
@@ -111,6 +116,7 @@ def _story(answer: ClaimAnswer) -> Iterator[str]:
             return
         yield ""
     yield from _holdings(answer)
+    yield from sentences(noise) if noise is not None else ()
     yield ""
     if answer.granted is not None:
         yield from _origins(answer)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from epa_orchestrator import paths
 from epa_orchestrator.allocation.host import Host
@@ -44,6 +44,9 @@ from epa_orchestrator.state.errors import InUse, LegacyStateError, StateError
 from epa_orchestrator.state.lock import Locked, sole_daemon
 from epa_orchestrator.units import count_of
 
+if TYPE_CHECKING:
+    from epa_orchestrator.isolation.host_files import HostFiles
+
 log = logging.getLogger(__name__)
 
 #: How long (seconds) a placement in another thread may hold the interpreter lock while the event loop waits for it. A
@@ -66,10 +69,11 @@ class StartError(EpaError):
 
 @dataclass(frozen=True)
 class Locations:
-    """The files and directories of a daemon. `sysfs_name` is the name of the machine in messages.
+    """The files and directories of a daemon.
 
-    `host_root` is the root directory of the host that `sysfs` belongs to, None if it is not known. With `fresh` the
-    state of a recorded machine is removed first.
+    `sysfs_name` is the name of the machine in messages, and `host_root` the root directory of the host that `sysfs`
+    belongs to, None if it is not known. `open_host` gives the files of the host that is audited, if there are any. With
+    `fresh` the state of a recorded machine is removed first.
     """
 
     socket_path: Path
@@ -78,6 +82,7 @@ class Locations:
     settings_file: Path | None
     sysfs: Sysfs
     sysfs_name: str
+    open_host: Callable[[], HostFiles | None] | None = None
     host_root: Path | None = None
     recorded: bool = False
     fresh: bool = False
@@ -176,7 +181,7 @@ def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
 
 async def _serve(locations: Locations, settings: Settings, state: State, host: Host) -> None:
     _warn_about_isolation(locations, host)
-    orchestrator = Orchestrator(host, settings, state)
+    orchestrator = Orchestrator(host, settings, state, locations.open_host)
     try:
         server = Server(orchestrator, ConnectionLimits(connections=_max_connections()))
         metrics = MetricsPort(lambda: orchestrator.view(server.open_connections), partial(orchestrator.warn, "metrics"))

@@ -21,6 +21,7 @@ from epa_orchestrator.hardware.sysfs import SysfsError
 from epa_orchestrator.metrics.counts import counts
 
 if TYPE_CHECKING:
+    from epa_orchestrator.daemon.audit import Audit
     from epa_orchestrator.metrics.exporter import Exporter, Renderer
     from epa_orchestrator.metrics.figures import View
 
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 _STOP_SECONDS = 1.0
 
 
-def view_of(current: Current, review: Review, connections: int) -> View:
+def view_of(current: Current, review: Review, audit: Audit | None, connections: int) -> View:
     """All that is known now, for the metrics. Any thread may call it.
 
     It takes no lock that a request takes, unless the host has changed: then it reads the host, as the next request
@@ -55,6 +56,7 @@ def view_of(current: Current, review: Review, connections: int) -> View:
         warnings=len(current.warnings) + len(host.warnings()),
         outdated=len(review.services_with_outdated(ledger.claims)),
         connections=connections,
+        audit=audit,
     )
 
 

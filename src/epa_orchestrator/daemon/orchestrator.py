@@ -23,6 +23,7 @@ from epa_orchestrator.allocation.outdated import Review
 from epa_orchestrator.allocation.pools import Pools
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.daemon.archive import Archive
+from epa_orchestrator.daemon.auditor import Auditor
 from epa_orchestrator.daemon.batch import Batch, Decided, Waiting
 from epa_orchestrator.daemon.current import Current, State, Subject
 from epa_orchestrator.daemon.feed import Feed
@@ -40,6 +41,7 @@ from epa_orchestrator.protocol.readings import ArchiveReading, ListAllocations, 
 from epa_orchestrator.protocol.requests import Request
 
 if TYPE_CHECKING:
+    from epa_orchestrator.isolation.host_files import HostFiles
     from epa_orchestrator.metrics.figures import View
 
 log = logging.getLogger(__name__)
@@ -51,9 +53,12 @@ _SENDING: Final = 0.003
 class Orchestrator:
     """Serves requests on one event loop; call everything in the loop's thread."""
 
-    def __init__(self, host: Host, settings: Settings, state: State) -> None:
+    def __init__(
+        self, host: Host, settings: Settings, state: State, open_host: Callable[[], HostFiles | None] | None = None
+    ) -> None:
         self.settings = settings
         self._current = Current(host, state)
+        self._auditor = Auditor(self._current, lambda: self.settings, open_host)
         self._waiting: list[Waiting] = []
         self._busy = False
         #: Whether the last batch had one request, so that probably no other will come in this turn of the loop.
@@ -65,12 +70,18 @@ class Orchestrator:
         self._room_searches = RoomSearches()
         review = self._review = Review()
         self._upkeep = Upkeep(
-            self._current, review, self._reviewer, lambda: self._busy, self._run_alone, self._lose_state
+            self._current,
+            review,
+            self._reviewer,
+            lambda: self._busy,
+            self._run_alone,
+            self._lose_state,
+            self._auditor.notice,
         )
         self.watchers = Watchers()
         self._reader = Reader(self._current, review, self._reviewer, self._host_read, self._begin_watch)
         self._feed = Feed(self._current, review, self.watchers, lambda: self._reader.warnings, self._reader.read_host)
-        self._archive = Archive(self._current, lambda: None)
+        self._archive = Archive(self._current, lambda: self._auditor.last)
         self._upkeep.start()
 
     def use(self, settings: Settings) -> None:
@@ -93,7 +104,7 @@ class Orchestrator:
 
     def view(self, connections: int) -> View:
         """All that is known now, for the metrics; the one method that any thread may call."""
-        return view_of(self._current, self._review, connections)
+        return view_of(self._current, self._review, self._auditor.last, connections)
 
     def submit(
         self,
@@ -138,6 +149,7 @@ class Orchestrator:
         """Let the commit under way end, and close the store."""
         self._feed.close()
         self._upkeep.close()
+        self._auditor.close()
         self._archive.close()
         self._reviewer.close()
         self._room_searches.close()

@@ -41,7 +41,7 @@ class Upkeep:
     """Waits for quiet moments, and works in them.
 
     `is_busy` says whether changes are under way; `run_alone` runs a call in the thread that commits, while changes
-    wait; `lose_state` makes the daemon read-only, with the reason.
+    wait; `lose_state` makes the daemon read-only, with the reason; `notice` is called once a second.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Upkeep:
         is_busy: Callable[[], bool],
         run_alone: Callable[[Call, Done], None],
         lose_state: Callable[[str], None],
+        notice: Callable[[], None],
     ) -> None:
         self._current = current
         self._review = review
@@ -59,6 +60,7 @@ class Upkeep:
         self._is_busy = is_busy
         self._run_alone = run_alone
         self._lose_state = lose_state
+        self._notice = notice
         self._reviewing = False
         self._reading_host = False
         self._reviewed_at = 0.0
@@ -214,6 +216,7 @@ class Upkeep:
 
     def _check(self) -> None:
         self._check_state()
+        self._notice()
         if not self._is_busy() and time.monotonic() >= self._current.host.due:
             self.read_host()
         self._check_timer = asyncio.get_running_loop().call_later(_CHECK_EVERY, self._check)

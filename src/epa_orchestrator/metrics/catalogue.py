@@ -81,6 +81,44 @@ SERVICE_HUGEPAGES: Final = Metric(
     ("service",),
 )
 
+ISOLATION_CHECK: Final = Metric(
+    "epa_isolation_check",
+    "gauge",
+    "1 for the result that a check of the host's isolation has, 0 for the others: pass, warn, fail or not-checked.",
+    ("check", "result"),
+)
+ISOLATION_READING: Final = Metric(
+    "epa_isolation_reading_timestamp_seconds", "gauge", "When the isolation of the host was last read."
+)
+CLAIM_INTERRUPTIONS: Final = Metric(
+    "epa_claim_interruptions",
+    "counter",
+    "Interrupts on the CPUs of a claim since it was granted, by kind: tick, device, ipi or other."
+    f" Only the {MOST_SERVICES} largest services; {OTHER_SERVICES} is the sum of the rest, as in all such figures.",
+    ("pool", "service", "kind"),
+)
+CLAIM_WAIT_SECONDS: Final = Metric(
+    "epa_claim_wait_seconds",
+    "counter",
+    "How long threads have waited for the CPUs of a claim since it was granted.",
+    ("pool", "service"),
+)
+CLAIM_INVOLUNTARY_SWITCHES: Final = Metric(
+    "epa_claim_involuntary_switches",
+    "counter",
+    "How often other threads have interrupted those of a claim's owner since it was granted.",
+    ("pool", "service"),
+)
+CLAIM_STRANGERS: Final = Metric(
+    "epa_claim_strangers", "gauge", "Threads of others at work on the CPUs of a claim.", ("pool", "service")
+)
+CLAIM_STACKED_THREADS: Final = Metric(
+    "epa_claim_stacked_threads",
+    "gauge",
+    "Threads of a claim's owner that share a CPU while another CPU of the claim idles.",
+    ("pool", "service"),
+)
+
 REQUESTS: Final = Metric(
     "epa_requests",
     "counter",
@@ -112,6 +150,8 @@ CATALOGUE: Final = (
     *(BUILD_INFO, READ_ONLY, WARNINGS),
     *(CPUS, LARGEST_FREE_NODE, FREE_L3_DOMAINS, CLAIMS, CLAIMS_OUTSIDE_POOL, OUTDATED_PLACEMENTS, SERVICE_CPUS),
     *(HUGEPAGES, HUGEPAGES_FREE, HUGEPAGES_RECORDED, SERVICE_HUGEPAGES),
+    *(ISOLATION_CHECK, ISOLATION_READING, CLAIM_INTERRUPTIONS, CLAIM_WAIT_SECONDS, CLAIM_INVOLUNTARY_SWITCHES),
+    *(CLAIM_STRANGERS, CLAIM_STACKED_THREADS),
     *(REQUESTS, REFUSALS, REQUEST_SECONDS, COMMIT_SECONDS, COMMIT_REQUESTS, FAILED_COMMITS),
     *(CONNECTIONS, REFUSED_CONNECTIONS, TIMEOUTS),
 )

@@ -23,6 +23,7 @@ from epa_orchestrator.metrics import catalogue
 from epa_orchestrator.metrics.catalogue import CATALOGUE, Metric
 from epa_orchestrator.metrics.counts import NO_ACTION, Counts, Histogram, Outcome, Rule
 from epa_orchestrator.metrics.figures import Figure, Figures, View
+from epa_orchestrator.metrics.isolation_figures import isolation_figures
 from epa_orchestrator.protocol.requests import Request
 
 CONTENT_TYPE: Final = choose_encoder("")[1]
@@ -59,7 +60,9 @@ class Exposition:
     def collect(self) -> Iterator[Family]:
         """Every metric of the catalogue with its samples; the library calls it."""
         by_metric: dict[Metric, list[Figure]] = {}
-        for figure in (*self._figures.of(self._look()), *_count_figures(self._counts)):
+        view = self._look()
+        figures = (*self._figures.of(view), *isolation_figures(view.audit), *_count_figures(self._counts))
+        for figure in figures:
             by_metric.setdefault(figure.metric, []).append(figure)
         histograms = _histograms(self._counts)
         for metric in CATALOGUE:

@@ -9,9 +9,9 @@ Ledger and pools never change, so any thread may read them.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from epa_orchestrator.allocation.cpu_states import CpuState, cpu_states
 from epa_orchestrator.allocation.hugepages import free_pages
@@ -23,6 +23,9 @@ from epa_orchestrator.metrics.catalogue import MOST_SERVICES, NONE, OTHER_SERVIC
 from epa_orchestrator.names import PoolName
 from epa_orchestrator.units import format_size
 
+if TYPE_CHECKING:
+    from epa_orchestrator.protocol.isolation import CheckResult, ClaimIsolation
+
 _KIB: Final = 1024
 
 #: The states that a CPU of no pool can have. The others are those of a pool.
@@ -30,11 +33,31 @@ _WITHOUT_POOL: Final[tuple[CpuState, ...]] = ("reserved", "unavailable", "offlin
 _IN_POOL: Final[tuple[CpuState, ...]] = ("claimed", "free", "withheld", "reserved", "unavailable", "offline")
 
 
+class Audited(Protocol):
+    """The last audit of the host's isolation: when it was made, and what it found."""
+
+    @property
+    def read_at(self) -> float:
+        """When the host was read, in seconds since 1970."""
+        ...
+
+    @property
+    def checks(self) -> Sequence[CheckResult]:
+        """The results of all checks."""
+        ...
+
+    @property
+    def claims(self) -> Mapping[str, ClaimIsolation]:
+        """The claims of then with their noise, by service."""
+        ...
+
+
 class View(NamedTuple):
     """All that the daemon knows at one moment.
 
     `pools` is None while the host cannot be read. `pages` are the kernel's counts by NUMA node. `warnings` and
-    `outdated` are numbers of warnings and of claims, `connections` is the number of clients.
+    `outdated` are numbers of warnings and of claims, `connections` is the number of clients. `audit` is None before the
+    first audit.
     """
 
     ledger: Ledger
@@ -44,6 +67,7 @@ class View(NamedTuple):
     warnings: int
     outdated: int
     connections: int
+    audit: Audited | None = None
 
 
 class Figure(NamedTuple):

@@ -22,6 +22,10 @@ LOG: Final = "-wal"
 INDEX: Final = "-shm"
 JOURNAL: Final = "-journal"
 
+#: The file with the baselines of claims' noise, which the daemon keeps next to the database, and what it writes first.
+NOISE: Final = "noise.json"
+NOISE_PART: Final = "noise.json.part"
+
 #: Two changes within a tick of the kernel's clock may leave a directory the same time of change (this in ns).
 _SETTLED: Final = 50_000_000
 

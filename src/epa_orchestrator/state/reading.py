@@ -15,7 +15,7 @@ import json
 import re
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -49,7 +49,7 @@ class Wanted:
     member: str | None = None
 
 
-_BEFORE, _AFTER = COLUMNS.index("before"), COLUMNS.index("after")
+_SERVICE, _BEFORE, _AFTER = (COLUMNS.index(name) for name in ("service", "before", "after"))
 _CPUS: Final = re.compile(r'"cpus": ?"([0-9,-]*)"')
 _PAGES: Final = re.compile(r'"node_id": ?([0-9]{1,10}), ?"size_kb": ?([0-9]{1,18})')
 
@@ -97,6 +97,20 @@ class EventReader:
             if gained and not _has_damaged_records(event := event_of(row)):
                 yield CpuSet.from_mask(gained), event
                 left &= ~gained
+                if not left:
+                    return
+
+    def newest_grants(self, claimed: Mapping[str, CpuSet]) -> Iterator[tuple[str, Event]]:
+        """Of each service, the newest event by which it got CPUs that it has now. All are found in one search."""
+        left = dict(claimed)
+        for row in self._rows(ANY, "DESC") if left else ():
+            service = row[_SERVICE]
+            if not isinstance(service, str) or service not in left:
+                continue
+            gained = _cpus(row[_AFTER]) & ~_cpus(row[_BEFORE]) & left[service].mask
+            if gained and not _has_damaged_records(event := event_of(row)):
+                del left[service]
+                yield service, event
                 if not left:
                     return
 

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from epa_orchestrator.state.database_files import FILE_NAME, INDEX, JOURNAL, LOG, exists, with_suffix
+from epa_orchestrator.state.database_files import FILE_NAME, INDEX, JOURNAL, LOG, NOISE, NOISE_PART, exists, with_suffix
 from epa_orchestrator.state.errors import StateError
 
 _MARK: Final = "recorded-machine"
@@ -44,5 +44,6 @@ def remove_state(directory: Path, no_lock: str | None) -> None:
         return
     if not os.path.lexists(directory / _MARK):
         raise StateError("may hold the claims of a real host: move it away yourself, or leave out --fresh")
-    for file in (path, *(with_suffix(path, suffix) for suffix in (JOURNAL, LOG, INDEX))):
+    of_database = (with_suffix(path, suffix) for suffix in (JOURNAL, LOG, INDEX))
+    for file in (path, *of_database, directory / NOISE, directory / NOISE_PART):
         file.unlink(missing_ok=True)

@@ -87,6 +87,7 @@ def test_alerts_are_those_of_the_operator() -> None:
         "ClaimsOutsidePool",
         "PoolExhausted",
         "RefusalsRising",
+        "IsolationBroken",
     ]
 
 

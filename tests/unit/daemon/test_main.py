@@ -237,9 +237,12 @@ def test_connections_leave_files_to_all_others() -> None:
     "module",
     [
         "allocation.make_room",
+        "daemon.audit",
         "daemon.claim_story",
+        "isolation.facts",
         "metrics.exporter",
         "protocol.history",
+        "protocol.isolation",
         "protocol.machine",
         "cli.map",
     ],

@@ -89,6 +89,14 @@ def test_an_event_with_a_damaged_record_grants_nothing(column: str, path: Path) 
     assert granted(path, "10-14") == []
 
 
+def test_the_newest_grants_of_many_claims_are_found_in_one_search(path: Path) -> None:
+    claimed = {"w": CpuSet([10]), "x": CpuSet([20]), "a": CpuSet([99]), "nobody": CpuSet([1])}
+    with open_events(path) as events:
+        assert [(service, event.id) for service, event in events.newest_grants(claimed)] == [("x", 7), ("w", 5)]
+        assert [event.id for _, event in events.newest_grants({"w": CpuSet([10, 14])})] == [6]
+        assert list(events.newest_grants({})) == []
+
+
 def test_a_hugepage_record_is_found_by_its_kind(path: Path) -> None:
     with open_events(path) as events:
         found = [events.newest_record("a", [kind]) for kind in ((0, 2048), (1, 1048576), (1, 2048))]

@@ -12,7 +12,7 @@ import pytest
 from epa_orchestrator.state.errors import StateError
 from epa_orchestrator.state.recorded import keep_mark, remove_state
 
-FILES = ("state.db", "state.db-wal", "state.db-shm", "state.db-journal")
+FILES = ("state.db", "state.db-wal", "state.db-shm", "state.db-journal", "noise.json", "noise.json.part")
 
 
 def make_state(directory: Path) -> None:
