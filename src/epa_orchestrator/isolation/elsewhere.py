@@ -58,7 +58,7 @@ def _unmet_requests(line: LineFacts) -> Iterator[tuple[str, str]]:
     """What isolcpus= and nohz_full= on the kernel line ask for in vain, each with the remedy."""
     if isinstance(line.cmdline, Unread):
         return
-    for outcome in outcomes(KernelLine(line.cmdline), _known(line.possible), _known(line.present)):
+    for outcome in outcomes(KernelLine(line.cmdline), line.cpu_ids, _known(line.present)):
         request = outcome.request
         if _known(line.isolated if request.name == "isolcpus" else line.nohz_full):
             continue

@@ -50,7 +50,7 @@ def check_in_force(case: Case) -> Finding:
 def _comparison(case: Case) -> str:
     """How the CPUs in force, which are all that the line asks for, compare with the line."""
     line = case.now.line
-    taken = outcomes(case.line, known(line.possible), known(line.present))
+    taken = outcomes(case.line, line.cpu_ids, known(line.present))
     asked = all_cpus(outcome.named for outcome in taken if "domain" in outcome.request.flags)
     if known(line.isolated) <= asked:
         return ", as the kernel line asks"
@@ -73,7 +73,7 @@ def _faults(case: Case) -> Iterator[tuple[str, str]]:
     """Each parameter that is not in force, with the remedy."""
     line = case.now.line
     in_force: dict[Flag, CpuSet | Unread] = {"domain": line.isolated, "nohz": line.nohz_full}
-    for outcome in outcomes(case.line, known(line.possible), known(line.present)):
+    for outcome in outcomes(case.line, line.cpu_ids, known(line.present)):
         for flag, cpus in in_force.items():
             if flag in outcome.request.flags and not isinstance(cpus, Unread):
                 fault = _fault(case, outcome, cpus, flag)
@@ -84,7 +84,7 @@ def _faults(case: Case) -> Iterator[tuple[str, str]]:
 
 def _fault(case: Case, outcome: Outcome, in_force: CpuSet, flag: Flag) -> tuple[str, str] | None:
     """What is wrong with one parameter, if the list in force lacks CPUs that it names, and the remedy."""
-    ids = known(case.now.line.possible) or known(case.now.line.present)
+    ids = case.now.line.cpu_ids
     usable = outcome.named & ids if ids else outcome.named
     missing = usable - in_force
     if flag == "nohz":

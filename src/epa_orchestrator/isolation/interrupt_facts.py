@@ -22,6 +22,8 @@ from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_cpu_mask
 _IRQ: Final = "proc/irq"
 _ACTIONS: Final = "sys/kernel/irq"
 _DEBUG: Final = "sys/kernel/debug/irq/irqs"
+#: The settings of irqbalance on Debian and Ubuntu, and on Red Hat's and SUSE's systems.
+_IRQBALANCE: Final = ("etc/default/irqbalance", "etc/sysconfig/irqbalance")
 #: The two places of network devices: links to all of them, which a confined process may not follow, and virtual ones.
 _NETWORKS: Final = ("sys/class/net", "sys/devices/virtual/net")
 
@@ -29,7 +31,7 @@ _NETWORKS: Final = ("sys/class/net", "sys/devices/virtual/net")
 #: block and SCSI, and the usual RAID controllers.
 _PLACED_BY_KERNEL: Final = re.compile(
     r"nvme[0-9]+q[1-9][0-9]*|virtio[0-9]+-(?:req\.[0-9]+|request)|megasas[0-9]+-msix[0-9]+|mpt[0-9]sas[0-9]+-msix[0-9]+"
-    r"|smartpqi|hisi_sas\S* (?:cq|cq[0-9]+)",
+    r"|mpi3mr[0-9]+-msix[1-9][0-9]*|lpfc:[0-9]+|smartpqi|hisi_sas\S* (?:cq|cq[0-9]+)",
     re.ASCII,
 )
 
@@ -85,33 +87,46 @@ class PacketMask:
 
 @dataclass(frozen=True)
 class InterruptFacts:
-    """Everything about interrupts; `irqbalance` is the text of its settings in `/etc/default`."""
+    """Everything about interrupts; `irqbalance` are its settings, the text of the file at `irqbalance_path`."""
 
     counters: Counters | Unread
     default_affinity: CpuSet | Unread
     irqs: tuple[Irq, ...] | Unread
     irqbalance: str | Unread
+    irqbalance_path: str
     packet_masks: tuple[PacketMask, ...] | Unread
 
 
 def read_interrupt_facts(files: HostFiles) -> InterruptFacts:
     """Read counters, affinities, irqbalance's settings and the masks of network queues."""
     counters = parse_counters(files.read("proc/interrupts"))
+    path, settings = _read_irqbalance(files)
     return InterruptFacts(
         counters=counters,
         default_affinity=read_cpu_mask(files, f"{_IRQ}/default_smp_affinity"),
         irqs=_read_irqs(files, counters),
-        irqbalance=files.read("etc/default/irqbalance"),
+        irqbalance=settings,
+        irqbalance_path=path,
         packet_masks=_read_packet_masks(files),
     )
 
 
+def _read_irqbalance(files: HostFiles) -> tuple[str, str | Unread]:
+    """The settings of irqbalance and their path, that of Debian where neither file can be read."""
+    settings = files.read(_IRQBALANCE[0])
+    if isinstance(settings, Unread) and settings.reason == "missing":
+        others = files.read(_IRQBALANCE[1])
+        if not isinstance(others, Unread):
+            return _IRQBALANCE[1], others
+    return _IRQBALANCE[0], settings
+
+
 def _read_irqs(files: HostFiles, counters: Counters | Unread) -> tuple[Irq, ...] | Unread:
     """The interrupts with handlers, as the counters name them, or `/sys/kernel/irq` where these cannot be read."""
-    if isinstance(counters, Unread):
+    if isinstance(counters, Unread) or not counters.devices:
         names = _handlers(files)
         if isinstance(names, Unread):
-            return names
+            return names if isinstance(counters, Unread) else ()
     else:
         names = {number: line.name for number, line in counters.devices.items()}
     return tuple(_read_irq(files, number, name) for number, name in sorted(names.items()) if name)
@@ -125,7 +140,7 @@ def _handlers(files: HostFiles) -> dict[int, str] | Unread:
     for number in numbers:
         if number.isdecimal() and number.isascii() and number not in ("0", "2"):
             actions = files.read(f"{_ACTIONS}/{number}/actions")
-            names[int(number)] = "" if isinstance(actions, Unread) else actions.strip()
+            names[int(number)] = "" if isinstance(actions, Unread) else printable(actions.strip())
     return names
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.isolation.boot_loader import BootLoader, read_boot_loader
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_word
@@ -45,6 +45,11 @@ class LineFacts:
     kthreadd_allowed: CpuSet | Unread
     kernel_config: Mapping[str, bool] | Unread
     boot_loader: BootLoader
+
+    @property
+    def cpu_ids(self) -> CpuSet:
+        """All CPU ids of this boot, or where the kernel's list of them is not known, those of present CPUs."""
+        return next((cpus for cpus in (self.possible, self.present, self.online) if isinstance(cpus, CpuSet)), EMPTY)
 
 
 def read_line_facts(files: HostFiles) -> LineFacts:

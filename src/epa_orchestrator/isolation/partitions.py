@@ -14,8 +14,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
+from epa_orchestrator.isolation.kernel_lists import read_cpu_list
 
 _ROOT: Final = "sys/fs/cgroup"
 
@@ -50,10 +52,14 @@ _REMEDY: Final = "correct {group}/cpuset.cpus, then write the partition's type t
 
 @dataclass(frozen=True)
 class Partition:
-    """A control group that is a cpuset partition: its path below the root, and its state as the kernel prints it."""
+    """A control group that is a cpuset partition: its path below the root, and its state as the kernel prints it.
+
+    `isolated` are the CPUs that are isolated by it.
+    """
 
     group: str
     state: str
+    isolated: CpuSet = EMPTY
 
     @property
     def reason(self) -> str | None:
@@ -77,12 +83,12 @@ class Partition:
 def read_partitions(files: HostFiles) -> tuple[Partition, ...] | Unread:
     """The cpuset partitions of cgroup version 2; Unread where that is not mounted or may not be read."""
     controlled = files.read(f"{_ROOT}/cgroup.subtree_control")
-    if isinstance(controlled, Unread):
+    if isinstance(controlled, Unread) and controlled.reason == "denied":
         return controlled
     found: list[Partition] = []
     left = _MOST_GROUPS
     # Control groups whose children have cpuset files, nearest to the root first.
-    parents = deque([("", 0)] if "cpuset" in controlled.split() else [])
+    parents = deque([("", 0)] if _may_control_cpusets(controlled) else [])
     while parents and left > 0:
         parent, depth = parents.popleft()
         names = files.names(f"{_ROOT}/{parent}".rstrip("/"))
@@ -95,12 +101,20 @@ def read_partitions(files: HostFiles) -> tuple[Partition, ...] | Unread:
                 continue
             left -= 1
             if state.strip() != "member":
-                found.append(Partition(group, state.strip()))
-            if depth < _DEEPEST and _controls_cpusets(files, group):
+                found.append(Partition(group, state.strip(), _cpus_of(files, group, state.strip())))
+            if depth < _DEEPEST and _may_control_cpusets(files.read(f"{_ROOT}/{group}/cgroup.subtree_control")):
                 parents.append((group, depth + 1))
-    return tuple(found)
+    return controlled if isinstance(controlled, Unread) and left == _MOST_GROUPS else tuple(found)
 
 
-def _controls_cpusets(files: HostFiles, group: str) -> bool:
-    controlled = files.read(f"{_ROOT}/{group}/cgroup.subtree_control")
-    return not isinstance(controlled, Unread) and "cpuset" in controlled.split()
+def _may_control_cpusets(controlled: str | Unread) -> bool:
+    """Whether the children may have cpuset files: a copy of a host's files may lack this one."""
+    return isinstance(controlled, Unread) or "cpuset" in controlled.split()
+
+
+def _cpus_of(files: HostFiles, group: str, state: str) -> CpuSet:
+    """The CPUs that a valid isolated partition takes from the scheduler, where the kernel tells."""
+    if state != "isolated":
+        return EMPTY
+    cpus = read_cpu_list(files, f"{_ROOT}/{group}/cpuset.cpus.effective")
+    return EMPTY if isinstance(cpus, Unread) else cpus

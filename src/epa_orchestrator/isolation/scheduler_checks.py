@@ -81,7 +81,8 @@ def _kernel_threads(case: Case) -> Finding:
     names = listed([named(task) for task in found], "thread")
     work = "works" if len(found) == 1 else "work"
     seen = f"{count_of(len(found), 'kernel thread')} {work if found is working else 'may run'} on {cpus}: {names}"
-    now = f"sudo taskset -pc {housekeeping_list(case)} {found[0].pid}"
+    others = "" if len(found) == 1 else ", and the same for the others"
+    now = f"sudo taskset -pc {housekeeping_list(case)} {found[0].pid}{others}"
     nohz_full = known(case.now.line.nohz_full)
     if case.isolated <= nohz_full:  # somebody moved them later; an end of a cpuset partition does so too
         return bad("B4", seen, now)

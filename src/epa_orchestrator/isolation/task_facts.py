@@ -72,7 +72,7 @@ def read_tasks(files: HostFiles, rest: Callable[[], None]) -> tuple[Task, ...] |
     if isinstance(names, Unread):
         return names
     kthreadd = files.read(KTHREADD)
-    if isinstance(kthreadd, Unread):
+    if isinstance(kthreadd, Unread) and kthreadd.reason == "denied":
         return kthreadd
     reader = _TaskReader(files, read_cpu_line(files, "proc/1/status"))
     tasks: list[Task] = []

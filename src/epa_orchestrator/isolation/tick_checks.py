@@ -144,8 +144,8 @@ def _offloaded(case: Case) -> CpuSet:
 
     The last one counts; without a list it names no CPU, and a list with a mistake means all (kernel/rcu/tree_nocb.h).
     """
-    possible = case.now.line.possible
-    cpu_count = None if isinstance(possible, Unread) else possible.mask.bit_length()
+    ids = case.now.line.cpu_ids | case.isolated
+    cpu_count = ids.mask.bit_length() or None
     lists = [read_boot_list(text, cpu_count) for text in case.line.values("rcu_nocbs")]
     if not lists:
         return EMPTY
