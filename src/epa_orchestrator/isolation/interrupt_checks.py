@@ -15,7 +15,7 @@ from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passe
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_counters import Counter
 from epa_orchestrator.isolation.interrupt_facts import Irq
-from epa_orchestrator.isolation.packet_checks import irqbalance, listed, packet_masks
+from epa_orchestrator.isolation.packet_checks import irqbalance, packet_masks
 from epa_orchestrator.isolation.remedies import (
     braced,
     housekeeping_list,
@@ -23,6 +23,7 @@ from epa_orchestrator.isolation.remedies import (
     isolated_list,
     line_remedy,
 )
+from epa_orchestrator.isolation.task_names import listed
 from epa_orchestrator.units import named_cpus
 
 _OWNERS: Final = "the claims, to tell whose device {} is"
@@ -57,7 +58,7 @@ def _device_interrupts(case: Case) -> Finding:
     if found:
         parts = [f"{irq.title} on {named_cpus(str(_on_isolated(case, irq)))}" for irq in found]
         subject = "Interrupts go to isolated CPUs" if len(found) > 1 else "An interrupt goes to an isolated CPU"
-        return bad("D2", f"{subject}: {listed(parts)}", move_remedy(case, [irq.number for irq in found]))
+        return bad("D2", f"{subject}: {listed(parts, 'interrupt')}", move_remedy(case, [irq.number for irq in found]))
     hidden = _hidden(case, movable)
     if hidden is not None:
         return not_checked("D2", hidden.needs)
@@ -126,7 +127,9 @@ def _arrivals(case: Case) -> Finding:
         f"{named_cpus(str(CpuSet(gained[irq.number])))}"
         for irq in found
     ]
-    return bad("D3", f"Interrupts arrived: {listed(parts)}", move_remedy(case, [irq.number for irq in found]))
+    return bad(
+        "D3", f"Interrupts arrived: {listed(parts, 'interrupt')}", move_remedy(case, [irq.number for irq in found])
+    )
 
 
 def _from_counter(line: Counter) -> Irq:
@@ -158,7 +161,7 @@ def _managed_interrupts(case: Case) -> Finding:
         parts = [f"{irq.title} on {named_cpus(str(_on_isolated(case, irq)))}" for irq in found]
         return warned(
             "D4",
-            f"The kernel placed managed interrupts on isolated CPUs: {listed(parts)}",
+            f"The kernel placed managed interrupts on isolated CPUs: {listed(parts, 'interrupt')}",
             f"set isolcpus=domain,managed_irq,{isolated_list(case)} on the kernel line, then reboot; "
             "give the device fewer queues if that is not enough",
         )

@@ -11,49 +11,72 @@ from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import printable
-from epa_orchestrator.isolation.case import Case
+from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.findings import Finding, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_facts import PacketMask
-from epa_orchestrator.units import count_of, named_cpus
+from epa_orchestrator.isolation.remedies import isolated_list
+from epa_orchestrator.isolation.task_names import listed
+from epa_orchestrator.units import count_of, cpus_are, named_cpus
 
-#: So many are named: a sentence that names hundreds helps nobody.
+#: So many network devices are named in a command.
 _MOST_NAMED: Final = 3
 _SETTINGS: Final = "/etc/default/irqbalance"
+_RESTART: Final = "sudo systemctl restart irqbalance"
 #: The first one that is set counts (setup_banned_cpus in cputree.c of irqbalance).
 _BANS: Final = {"IRQBALANCE_BANNED_CPUS": CpuSet.parse_mask, "IRQBALANCE_BANNED_CPULIST": CpuSet.parse}
 
 
-def listed(parts: Sequence[str]) -> str:
-    """The first of the parts, and how many more there are."""
-    more = f", and {len(parts) - _MOST_NAMED} more" if len(parts) > _MOST_NAMED else ""
-    return ", ".join(parts[:_MOST_NAMED]) + more
-
-
 def irqbalance(case: Case) -> Finding:
-    """D5: a list of banned CPUs turns off irqbalance's own ban of isolated CPUs, so it has to hold all of them."""
+    """D5: irqbalance bans the CPUs of isolcpus= and nohz_full= by itself, unless a list of banned CPUs is set."""
     settings = case.now.interrupts.irqbalance
-    if isinstance(settings, Unread):
-        if settings.reason == "denied":
-            return not_checked("D5", settings.needs)
-        return passed("D5", "irqbalance is not installed")
-    values = _assignments(settings)
-    for name, parse in _BANS.items():
-        if not values.get(name):
-            continue
-        try:
-            banned = parse(values[name])
-        except ValueError:
-            banned = EMPTY
-        missing = case.isolated - banned
-        if not missing:
-            return passed("D5", f"{name} bans {named_cpus(str(case.isolated))} from irqbalance")
-        return warned(
-            "D5",
-            f"{name} in {_SETTINGS} does not hold {named_cpus(str(missing))}, and turns off irqbalance's own ban",
-            f"remove {name} from {_SETTINGS}, then run: sudo systemctl restart irqbalance",
-        )
-    return passed("D5", "irqbalance leaves isolated CPUs alone by itself")
+    if isinstance(settings, Unread) and settings.reason == "denied":
+        return not_checked("D5", settings.needs)
+    values = {} if isinstance(settings, Unread) else _assignments(settings)
+    variable = next((name for name in _BANS if values.get(name)), None)
+    if variable is None:
+        return _own_ban(case, is_installed=not isinstance(settings, Unread))
+    missing = case.isolated - _banned(variable, values[variable])
+    if not missing:
+        return passed("D5", f"{variable} keeps irqbalance off {named_cpus(str(case.isolated))}")
+    if case.isolated <= _banned_anyway(case):
+        remedy = f"remove {variable} from {_SETTINGS}"
+    else:
+        remedy = f"replace {variable} in {_SETTINGS} by IRQBALANCE_BANNED_CPULIST={isolated_list(case)}"
+    return warned(
+        "D5",
+        f"{variable} in {_SETTINGS} does not hold {named_cpus(str(missing))}, and turns off irqbalance's own ban",
+        f"{remedy}, then run: {_RESTART}",
+    )
+
+
+def _own_ban(case: Case, *, is_installed: bool) -> Finding:
+    """Without a list: irqbalance does not know cpuset partitions."""
+    missing = case.isolated - _banned_anyway(case)
+    if not missing:
+        where = "irqbalance leaves isolated CPUs alone by itself" if is_installed else "irqbalance has no settings here"
+        return passed("D5", where)
+    tasks = case.now.tasks
+    if isinstance(tasks, Unread):
+        return not_checked("D5", tasks.needs)
+    if not any(task.name == "irqbalance" and task.parent == 1 for task in tasks):
+        return passed("D5", "irqbalance does not run")
+    return warned(
+        "D5",
+        f"irqbalance does not know that {cpus_are(str(missing))} isolated",
+        f"add IRQBALANCE_BANNED_CPULIST={isolated_list(case)} to {_SETTINGS}, then run: {_RESTART}",
+    )
+
+
+def _banned_anyway(case: Case) -> CpuSet:
+    return known(case.now.line.isolated) | known(case.now.line.nohz_full)
+
+
+def _banned(variable: str, value: str) -> CpuSet:
+    try:
+        return _BANS[variable](value)
+    except ValueError:
+        return EMPTY
 
 
 def _assignments(text: str) -> dict[str, str]:
@@ -88,7 +111,7 @@ def packet_masks(case: Case) -> Finding:
     verb = "holds" if len(found) == 1 else "hold"
     return warned(
         "D6",
-        f"{count_of(len(found), 'mask')} of RPS or XPS {verb} {named_cpus(str(cpus))}: {listed(parts)}",
+        f"{count_of(len(found), 'mask')} of RPS or XPS {verb} {named_cpus(str(cpus))}: {listed(parts, 'mask')}",
         _cleared(found),
     )
 

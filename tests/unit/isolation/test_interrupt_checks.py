@@ -78,8 +78,8 @@ def test_many_interrupts_are_counted_and_the_first_are_named() -> None:
     files = {f"proc/irq/{irq}/effective_affinity_list": "3" for irq in (50, 51, 52, 53, 60)}
     found = finding("D2", case({"proc/interrupts": counters, **files}))
     assert found.seen == (
-        "Interrupts go to isolated CPUs: eth50 (IRQ 50) on CPU 3, eth51 (IRQ 51) on CPU 3, eth52 (IRQ 52) on CPU 3, "
-        "and 2 more"
+        "Interrupts go to isolated CPUs: eth50 (IRQ 50) on CPU 3, eth51 (IRQ 51) on CPU 3, eth52 (IRQ 52) on CPU 3 "
+        "and 2 more interrupts"
     )
     assert found.remedy == "echo 0-1 | sudo tee /proc/irq/{{50..53},60}/smp_affinity_list"
 

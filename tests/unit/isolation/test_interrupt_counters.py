@@ -99,6 +99,10 @@ def test_sum_of_errors_is_no_counter_on_a_host_with_one_cpu() -> None:
     assert parsed("     CPU0\nERR:          7\n").lines == ()
 
 
+def test_number_beyond_all_interrupts_is_no_device() -> None:
+    assert only("99999999999:  1  0  IO-APIC 4-edge x").kind == "other"
+
+
 def test_label_may_come_twice() -> None:
     # powerpc counts its timer events and other local timer interrupts with the same label.
     counters = parsed(f"{HEADER}LOC: 1 2 for timer event device\nLOC: 3 4 for others\n")

@@ -5,17 +5,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from epa_orchestrator.isolation.packet_checks import irqbalance, listed, packet_masks
-from tests.unit.isolation.quiet_host import Files, case
+from epa_orchestrator.isolation.case import Terms
+from epa_orchestrator.isolation.host_files import Unread
+from epa_orchestrator.isolation.packet_checks import irqbalance, packet_masks
+from tests.unit.isolation.quiet_host import CPU, Files, case, task
 
 SETTINGS = "etc/default/irqbalance"
-
-
-@pytest.mark.parametrize(("count", "text"), [(1, "0"), (3, "0, 1, 2"), (5, "0, 1, 2, and 2 more")])
-def test_three_parts_are_named(count: int, text: str) -> None:
-    assert listed([str(number) for number in range(count)]) == text
 
 
 @pytest.mark.parametrize(
@@ -59,6 +58,40 @@ def test_irqbalance_that_leaves_isolated_cpus_alone_is_no_fault(text: str | None
     assert irqbalance(case({SETTINGS: text})).result == "pass"
 
 
+#: CPUs that only a cpuset partition isolates, which irqbalance does not know.
+PARTITION: Files = {
+    f"{CPU}/isolated": "\n",
+    f"{CPU}/nohz_full": "(null)\n",
+    "proc/cmdline": "quiet\n",
+    "sys/fs/cgroup/cpuset.cpus.isolated": "2-3\n",
+}
+RUNNING = (replace(task(0), name="irqbalance"),)
+
+
+def test_irqbalance_does_not_know_partitions() -> None:
+    found = irqbalance(case(PARTITION, tasks=RUNNING, terms=Terms(isolated_cpus_from="cpuset")))
+    assert (found.result, found.seen) == ("warn", "irqbalance does not know that CPUs 2-3 are isolated")
+    assert found.remedy == (
+        "add IRQBALANCE_BANNED_CPULIST=2-3 to /etc/default/irqbalance, then run: sudo systemctl restart irqbalance"
+    )
+
+
+def test_ban_for_a_partition_is_completed_rather_than_removed() -> None:
+    found = irqbalance(case({**PARTITION, SETTINGS: "IRQBALANCE_BANNED_CPUS=4\n"}, tasks=RUNNING))
+    assert found.result == "warn"
+    assert found.remedy.startswith("replace IRQBALANCE_BANNED_CPUS in /etc/default/irqbalance by ")
+
+
+def test_irqbalance_that_does_not_run_is_no_fault() -> None:
+    foreign = (replace(task(0), name="irqbalance", parent=700),)
+    assert irqbalance(case(PARTITION)).seen == "irqbalance does not run"
+    assert irqbalance(case(PARTITION, tasks=foreign)).seen == "irqbalance does not run"
+
+
+def test_partitions_need_the_tasks() -> None:
+    assert irqbalance(case(PARTITION, tasks=Unread("proc", "denied"))).result == "not-checked"
+
+
 def test_settings_that_may_not_be_read_are_not_checked() -> None:
     found = irqbalance(case(denied=[SETTINGS]))
     assert (found.result, found.seen) == ("not-checked", f"needs /{SETTINGS}, which this process may not read")
@@ -74,7 +107,7 @@ def test_masks_of_several_queues_have_one_command() -> None:
     queues: Files = {f"sys/class/net/eth0/queues/tx-{queue}/xps_cpus": "f\n" for queue in range(4)}
     found = packet_masks(case(queues))
     assert found.seen.startswith("4 masks of RPS or XPS hold CPUs 2-3: xps_cpus of eth0, queue tx-0, ")
-    assert found.seen.endswith(", and 1 more")
+    assert found.seen.endswith(" and 1 more mask")
     assert found.remedy == "echo 0 | sudo tee /sys/class/net/eth0/queues/tx-*/xps_cpus"
 
 
