@@ -26,8 +26,8 @@ _TICKS: Final = frozenset({"LOC", "HVS", "CLK", "TMR"})
 #: and riscv are IPI0, IPI1, ….
 _IPIS: Final = frozenset({"RES", "CAL", "TLB", "DBL", "EXC", "EMS"})
 _IPI: Final = re.compile(r"IPI[0-9]+", re.ASCII)
-#: Sums: those of s390 count what other lines count too, and the errors do not belong to a CPU.
-_SUMS: Final = frozenset({"EXT", "I/O", "AIO", "ERR", "Err", "MIS"})
+#: Sums of s390, of what other lines count too.
+_SUMS: Final = frozenset({"EXT", "I/O", "AIO"})
 
 #: Timers and IPIs that have a number like devices, on arm64, riscv and powerpc.
 _NUMBERED: Final[Mapping[str, Kind]] = {"arch_timer": "tick", "riscv-timer": "tick", "IPI": "ipi"}
@@ -98,6 +98,8 @@ def _lines(body: str, cpus: list[int]) -> Iterator[Counter]:
         if not colon or label in _SUMS or len(fields) < count:
             continue
         description = fields.pop() if len(fields) > count else ""
+        if not description and not IRQ_NUMBER.fullmatch(label):
+            continue  # a count of errors, which belongs to no CPU
         try:
             counts = {cpu: int(field) for cpu, field in zip(cpus, fields, strict=True) if field != "0"}
         except ValueError:
