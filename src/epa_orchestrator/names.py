@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
-#: `isolated` is what the kernel isolates; `general` is the pool that the operator configures.
+#: `isolated` are the isolated CPUs; `general` is the pool that the operator configures.
 PoolName = Literal["isolated", "general"]
 
 #: Whether requests for a NUMA node may take a claim's CPUs: those of a `legacy` claim that is not explicit, yes.

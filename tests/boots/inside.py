@@ -3,7 +3,7 @@
 
 """Runs in the guest as root: makes a fault or some work, judges the host, undoes what it did, and prints the findings.
 
-    python3 inside.py SCENARIO      # a name in SCENARIOS; prints one JSON object
+    python3 -m tests.boots.inside SCENARIO      # a name in SCENARIOS; prints one JSON object
 
 Times are generous, because an emulated CPU is slow and all of them share one CPU of the real machine.
 """
@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.case import Case, Owner, Terms
@@ -33,6 +33,13 @@ WATCHDOG: Final = Path("/proc/sys/kernel/watchdog_cpumask")
 #: The unit of the owner in the tests, as systemd would name its cgroup.
 UNIT: Final = "ovs-vswitchd.service"
 OWNER_CGROUP: Final = f"system.slice/{UNIT}"
+
+#: The cgroup of somebody who owns nothing.
+STRANGER_CGROUP: Final = "user.slice/stress.scope"
+
+#: Shares of a CPU. A busy CPU slows all others down, because one thread of the real machine emulates them in turn.
+IDLE: Final = 0.0
+SOME: Final = 0.2
 
 #: Seconds between two readings.
 WINDOW: Final = 4.0
@@ -80,9 +87,9 @@ def written(path: Path, text: str) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def spinning(cpus: str, cgroup: str = "", count: int = 1) -> Generator[list[int]]:
-    """Busy processes that may run on these CPUs, in a cgroup of their own; yields their ids."""
-    children = [_spin(CpuSet.parse(cpus), cgroup) for _ in range(count)]
+def running(cpus: str, cgroup: str, load: float = 1.0, count: int = 1) -> Generator[list[int]]:
+    """Processes in a cgroup that may run on these CPUs, busy for `load` of the time; yields their ids."""
+    children = [_start(cpus, cgroup, load) for _ in range(count)]
     try:
         time.sleep(1.0)
         yield children
@@ -92,20 +99,34 @@ def spinning(cpus: str, cgroup: str = "", count: int = 1) -> Generator[list[int]
             os.waitpid(child, 0)
 
 
-def _spin(cpus: CpuSet, cgroup: str) -> int:
+def _start(cpus: str, cgroup: str, load: float) -> int:
     child = os.fork()
     if child:
         return child
     try:
-        if cgroup:
-            directory = CGROUPS / cgroup
-            directory.mkdir(parents=True, exist_ok=True)
-            (directory / "cgroup.procs").write_text(str(os.getpid()))
-        os.sched_setaffinity(0, cpus)
-        while True:
-            pass
+        enter(cgroup)
+        work(cpus, load)
     finally:
         os._exit(1)
+
+
+def enter(cgroup: str) -> None:
+    """Move this process to a cgroup."""
+    directory = CGROUPS / cgroup
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "cgroup.procs").write_text(str(os.getpid()))
+
+
+def work(cpus: str, load: float) -> NoReturn:
+    """Run on these CPUs, busy for `load` of the time; begin on the first one, where the kernel would leave a thread."""
+    allowed = CpuSet.parse(cpus)
+    os.sched_setaffinity(0, list(allowed)[:1])
+    os.sched_setaffinity(0, allowed)
+    while True:
+        end = time.process_time() + 0.2 * load
+        while time.process_time() < end:
+            pass
+        time.sleep(0.2 * (1 - load))
 
 
 @contextlib.contextmanager
@@ -147,57 +168,64 @@ def unknown_claims() -> dict[str, Any]:
 
 def busy_owner() -> dict[str, Any]:
     """The owner of CPU 2 is busy there."""
-    with spinning("2", OWNER_CGROUP) as pids:
+    with running("2", OWNER_CGROUP) as pids:
         return twice(owner("2", pids))
 
 
 def busy_stranger() -> dict[str, Any]:
-    """The owner of CPUs 2-3 is busy on one of them, and somebody else on the other."""
-    with spinning("2", OWNER_CGROUP) as pids, spinning("3", "user.slice/stress.scope"):
+    """Somebody else works on a CPU of the owner of CPUs 2-3."""
+    with running("2", OWNER_CGROUP, IDLE) as pids, running("3", STRANGER_CGROUP, SOME):
         return twice(owner("2-3", pids))
 
 
 def stacked_owner() -> dict[str, Any]:
     """Two busy processes of the owner may run on CPUs 2-3; nothing balances these CPUs, so they share one."""
-    with spinning("2-3", OWNER_CGROUP, count=2) as pids:
+    with running("2-3", OWNER_CGROUP, count=2) as pids:
         return twice(owner("2-3", pids))
 
 
 def straying_owner() -> dict[str, Any]:
-    """The owner of CPUs 2-3 also runs on CPU 1."""
-    with spinning("2", OWNER_CGROUP) as pids, spinning("1", OWNER_CGROUP):
+    """A process of the owner of CPUs 2-3 may also run on CPU 1, and works there."""
+    with running("2", OWNER_CGROUP, IDLE) as pids, running("1-3", OWNER_CGROUP, SOME):
         return twice(owner("2-3", pids))
 
 
+def crowded_owner() -> dict[str, Any]:
+    """Two busy processes of the owner of CPU 2 share it, for longer than a start-up takes."""
+    with running("2", OWNER_CGROUP, count=2) as pids:
+        time.sleep(10)
+        return twice(owner("2", pids))
+
+
 def interrupt() -> dict[str, Any]:
-    """A device's interrupt is placed on CPU 3."""
-    with written(device_interrupt("ttyS0") / "smp_affinity_list", "3"):
+    """The interrupt of the serial port is placed on CPU 3."""
+    with serial_port_on("3"):
         return once(owners=())
 
 
 def interrupt_at_work() -> dict[str, Any]:
-    """A device's interrupt is placed on CPU 3, and arrives there."""
-    with written(device_interrupt("virtio*-virtqueues") / "smp_affinity_list", "3"), talking():
-        return twice(owners=())
+    """The serial port's interrupt is placed on CPU 3, and arrives there between two readings."""
+    with serial_port_on("3"):
+        earlier = reading()
+        for _ in range(20):
+            send()
+        return findings(Case(reading(), earlier=earlier, owners=()))
 
 
 @contextlib.contextmanager
-def talking() -> Generator[None]:
-    """A device at work: the port to the test, written to all the time by another process."""
-    child = os.fork()
-    if not child:
-        try:
-            with Path("/dev/vport0p2").open("wb", buffering=0) as port:
-                while True:
-                    port.write(b".\n")
-                    time.sleep(0.01)
-        finally:
-            os._exit(1)
-    try:
+def serial_port_on(cpu: str) -> Generator[None]:
+    """The serial port's interrupt on this CPU. The kernel moves it when the next one arrives."""
+    with written(device_interrupt("ttyS0") / "smp_affinity_list", cpu):
+        send()
         yield
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+    send()
+
+
+def send() -> None:
+    """Make the serial port interrupt."""
+    with Path("/dev/ttyS0").open("wb", buffering=0) as port:
+        port.write(b"test\n")
+    time.sleep(0.1)
 
 
 def workqueues() -> dict[str, Any]:
@@ -245,6 +273,7 @@ SCENARIOS: Final[dict[str, Callable[[], dict[str, Any]]]] = {
         busy_stranger,
         stacked_owner,
         straying_owner,
+        crowded_owner,
         interrupt,
         interrupt_at_work,
         workqueues,

@@ -298,11 +298,11 @@ def refuse_after_a_failed_import(importing: Daemon) -> Iterator[Provoked]:
 
 
 def refuse_with_unusable_options(unsure: Daemon) -> Iterator[Provoked]:
-    for option in ("reserved-cpus", "cpu-pool", "reserved-hugepages"):
+    for option in ("reserved-cpus", "isolated-cpus-from", "cpu-pool", "reserved-hugepages"):
         unsure.configure({"cpu-pool": "0,8"} | {option: "x"})
         unsure.start()
         match option:
-            case "reserved-cpus":
+            case "reserved-cpus" | "isolated-cpus-from":
                 yield refuse(unsure, "allocate_cores", num_of_cores=1)
             case "cpu-pool":
                 yield refuse(unsure, "allocate_cores", num_of_cores=1, pool="general")

@@ -19,7 +19,7 @@ from epa_orchestrator.names import PoolName
 #: - missing: the host no longer has these CPUs.
 #: - offline: the host has them, but they are offline.
 #: - reserved: `reserved-cpus` names them now.
-#: - not-isolated: the kernel does not isolate them any longer.
+#: - not-isolated: they are not isolated any longer, as isolated-cpus-from says.
 #: - not-in-cpu-pool: `cpu-pool` does not name them any longer.
 #: - pool: their pool grants nothing now, such as while an option is unusable.
 Absence = Literal["unknown", "missing", "offline", "reserved", "not-isolated", "not-in-cpu-pool", "pool"]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from epa_orchestrator.protocol.machine import MachineAnswer
 
 #: What names the CPUs of each pool.
-_SOURCES: Final = {"isolated": "isolcpus= on the kernel command line", "general": "cpu-pool"}
+_SOURCES: Final = {"isolated": "isolcpus= (or nohz_full=) on the kernel command line", "general": "cpu-pool"}
 
 
 class _Words(NamedTuple):

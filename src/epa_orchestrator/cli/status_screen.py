@@ -85,7 +85,8 @@ def problems(found: Status) -> list[str]:
     sentences += dict.fromkeys(warning for listing in listings for warning in listing.warnings)
     if not any(listing.cpu_pool.configured_cpus for listing in listings):
         sentences.append(
-            "there are no CPUs to grant: set isolcpus= on the kernel command line and restart the host, or set cpu-pool"
+            "there are no CPUs to grant: set isolcpus= on the kernel command line and restart the host, choose another"
+            " isolated-cpus-from, or set cpu-pool"
         )
     lost = [each for each in found.held if each.unavailable]
     if lost:

@@ -30,7 +30,7 @@ _STATES: Final = {
     "free": "free: it is in a pool, and no service owns it",
     "reserved": "reserved: the option reserved-cpus keeps it out of every pool",
     "offline": "offline, and no service owns it",
-    "not-isolated": "in no pool: the kernel does not isolate it, and the option cpu-pool does not name it",
+    "not-isolated": "in no pool: it is not isolated, and the option cpu-pool does not name it",
 }
 #: Why CPUs are unavailable, or withheld no longer, after "CPU 5 is unavailable: ".
 _ABSENCES: Final = {
@@ -38,7 +38,7 @@ _ABSENCES: Final = {
     "missing": "this host no longer has {it}",
     "offline": "{it_is} offline",
     "reserved": "the option reserved-cpus names {it} now",
-    "not-isolated": "the kernel does not isolate {it} any longer",
+    "not-isolated": "{it_is} no longer isolated",
     "not-in-cpu-pool": "the option cpu-pool does not name {it} any longer",
     "pool": "pool {pool} grants nothing now, and 'epa-orchestrator status' says why",
 }

@@ -129,7 +129,12 @@ def _remedy(case: Case, outcome: Outcome) -> str:
         return f"keep only one {request.name}= on the kernel line, and reboot"
     if not cpus:
         return f"write {request.with_cpus('LIST')} on the kernel line, with the CPUs to isolate as LIST, and reboot"
-    return f"write {request.with_cpus(cpus)} on the kernel line instead and reboot"
+    corrected = request.with_cpus(cpus)
+    if corrected == request.text and request.name == "nohz_full" and case.line.isolcpus:
+        return "name the same CPUs in isolcpus= and nohz_full=, and reboot"
+    if corrected == request.text:
+        return "look into dmesg for the reason, correct the kernel line and reboot"
+    return f"write {corrected} on the kernel line instead and reboot"
 
 
 def _nothing_isolated(case: Case) -> Finding:

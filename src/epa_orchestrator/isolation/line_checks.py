@@ -82,15 +82,18 @@ def _check_domain_flag(case: Case) -> Finding:
     asked = {request: cpus for request, cpus in asked.items() if cpus}
     if any("domain" in request.flags for request in asked):
         return passed("A3", "isolcpus= has the flag domain, which is also the default")
+    partition = known(line.cpuset_isolated)
+    by_partition = passed("A3", f"a cpuset partition isolates {named_cpus(str(partition))}")
     if not asked:
-        return not_checked("A3", _AN_ISOLATED_CPU)
+        return by_partition if partition else not_checked("A3", _AN_ISOLATED_CPU)
     cpus = all_cpus(asked.values())
     if present and present <= cpus:
         cpus -= first_of(present)  # the kernel keeps one CPU
-    partition = known(line.cpuset_isolated)
     left = cpus - partition - known(line.isolated)
-    if not left or (partition and case.terms.isolated_cpus_from == "cpuset"):
-        return passed("A3", f"a cpuset partition isolates {named_cpus(str(partition))}")
+    if partition and (not left or case.terms.isolated_cpus_from == "cpuset"):
+        return by_partition
+    if not left:
+        return passed("A3", f"{cpus_are(str(cpus))} isolated from the scheduler")
     return _balanced(case, " and ".join(printable(request.text[:80]) for request in asked), left)
 
 
@@ -178,4 +181,4 @@ def _check_kernel_features(case: Case) -> Finding:
     if isinstance(line.kernel_config, Unread) and isinstance(line.nohz_full, Unread):
         return not_checked("A5", line.kernel_config.needs)
     built = "the kernel was built with" if config else "the kernel has nohz_full, so it was built with"
-    return passed("A5", f"{built} {' and '.join(needed)}" if config else f"{built} CONFIG_NO_HZ_FULL")
+    return passed("A5", f"{built} {', '.join(needed)}" if config else f"{built} CONFIG_NO_HZ_FULL")

@@ -79,7 +79,8 @@ def _kernel_threads(case: Case) -> Finding:
     if not found:
         return passed("B4", f"No movable kernel thread {'works' if movable else 'may run'} on {cpus}")
     names = listed([named(task) for task in found], "thread")
-    seen = f"{count_of(len(found), 'kernel thread')} {'work' if found is working else 'may run'} on {cpus}: {names}"
+    work = "works" if len(found) == 1 else "work"
+    seen = f"{count_of(len(found), 'kernel thread')} {work if found is working else 'may run'} on {cpus}: {names}"
     later = line_remedy("nohz_full", isolated_list(case), is_set=bool(known(case.now.line.nohz_full)))
     now = f"sudo taskset -pc {housekeeping_list(case)} {found[0].pid}"
     return bad("B4", seen, f"{later}; until then: {now}")

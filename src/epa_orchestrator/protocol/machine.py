@@ -51,7 +51,7 @@ class MachineDescription(BaseModel):
 
     present: str = Field(description="All CPUs, a CPU list.")
     online: str = Field(description="Those that are online.")
-    isolated: str = Field(description="Those that the kernel isolates.")
+    isolated: str = Field(description="Those that count as isolated, as `isolated-cpus-from` says.")
     packages: list[PackageCpus] = Field(description="The packages.")
     nodes: list[Node] = Field(description="The NUMA nodes.")
     l3_domains: list[str] = Field(description="The CPUs of each L3 domain; empty if the kernel knows of none.")

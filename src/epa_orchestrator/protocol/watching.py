@@ -75,7 +75,7 @@ class MachineEvent(_Event):
 
     event: Literal["machine"] = Field(description="`machine`")
     online_cpus: str = Field(description="The CPUs that are online; empty while the machine cannot be read.")
-    isolated_cpus: str = Field(description="The CPUs that the kernel isolates.")
+    isolated_cpus: str = Field(description="The CPUs that count as isolated.")
     pools: dict[PoolName, PoolState] = Field(description="By name, the pools; `general` only if there is one.")
     state_error: str | None = Field(default=None, description="Why the daemon serves only the reading actions.")
     warnings: tuple[str, ...] = Field(

@@ -28,7 +28,7 @@ def test_cpus_that_the_host_does_not_have() -> None:
     (sentence,) = sentences(listing(configured="2-19", eligible="2-15"))
     assert sentence == (
         "CPUs 16-19 of pool isolated are not usable, because this host does not have them: take them out of isolcpus="
-        " on the kernel command line"
+        " (or nohz_full=) on the kernel command line"
     )
 
 
@@ -36,7 +36,7 @@ def test_cpus_that_are_offline() -> None:
     (sentence,) = sentences(listing(eligible="2-13"), online="0-13")
     assert sentence == (
         "CPUs 14-15 of pool isolated are not usable, because they are offline: bring them online, or take them out of"
-        " isolcpus= on the kernel command line"
+        " isolcpus= (or nohz_full=) on the kernel command line"
     )
 
 

@@ -60,7 +60,7 @@ def test_why_names_who_else_is_on_the_cores(asked: Daemon) -> None:
         ("2", "CPU 2 belongs to 'nova'."),
         ("6", "CPU 6 is free: it is in a pool, and no service owns it."),
         ("7", "CPU 7 is reserved: the option reserved-cpus keeps it out of every pool."),
-        ("0", "CPU 0 is in no pool: the kernel does not isolate it, and the option cpu-pool does not name it."),
+        ("0", "CPU 0 is in no pool: it is not isolated, and the option cpu-pool does not name it."),
     ],
 )
 def test_why_a_cpu_is_as_it_is(cpu: str, sentence: str, asked: Daemon) -> None:
@@ -200,7 +200,7 @@ def absent(**fields: Any) -> list[str]:
         ("missing", "this host no longer has them"),
         ("offline", "they are offline"),
         ("reserved", "the option reserved-cpus names them now"),
-        ("not-isolated", "the kernel does not isolate them any longer"),
+        ("not-isolated", "they are no longer isolated"),
         ("pool", "pool isolated grants nothing now, and 'epa-orchestrator status' says why"),
         ("eaten", "eaten"),
     ],

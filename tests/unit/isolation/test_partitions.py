@@ -1,0 +1,98 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""Partitions: those in the tree of control groups, the kernel's reasons, and names that users chose."""
+
+from __future__ import annotations
+
+import pytest
+
+from epa_orchestrator.isolation.host_files import RecordedHost, Unread
+from epa_orchestrator.isolation.partitions import Partition, read_partitions
+
+CGROUPS = "sys/fs/cgroup"
+
+
+def tree(*groups: tuple[str, str, str]) -> RecordedHost:
+    """Control groups: path, state of the partition, and what its children are controlled in."""
+    files = {f"{CGROUPS}/cgroup.subtree_control": "cpuset cpu\n", f"{CGROUPS}/cpuset.cpus.isolated": "\n"}
+    for path, state, controlled in groups:
+        files[f"{CGROUPS}/{path}/cpuset.cpus.partition"] = f"{state}\n"
+        files[f"{CGROUPS}/{path}/cgroup.subtree_control"] = f"{controlled}\n"
+    return RecordedHost(files)
+
+
+def test_partitions_are_found_below_others_and_members_are_none() -> None:
+    host = tree(
+        ("a.slice", "member", "cpuset"), ("a.slice/b", "isolated", ""), ("c", "root", "cpuset cpu"), ("d", "member", "")
+    )
+    assert read_partitions(host) == (Partition("c", "root"), Partition("a.slice/b", "isolated"))
+
+
+def test_groups_whose_parent_does_not_control_cpusets_are_not_entered() -> None:
+    assert read_partitions(tree(("a", "member", "cpu"), ("a/b", "isolated", ""))) == ()
+
+
+def test_without_version_2_the_partitions_are_unread() -> None:
+    path = f"{CGROUPS}/cgroup.subtree_control"
+    assert read_partitions(RecordedHost({})) == Unread(path)
+    assert read_partitions(RecordedHost({}, [path])) == Unread(path, "denied")
+
+
+def test_without_the_cpuset_controller_there_are_no_partitions() -> None:
+    assert read_partitions(RecordedHost({f"{CGROUPS}/cgroup.subtree_control": "cpu memory\n"})) == ()
+
+
+def test_a_deep_tree_ends_at_some_depth() -> None:
+    deep = [("/".join("x" * depth), "member", "cpuset") for depth in range(1, 60)]
+    assert read_partitions(tree(*deep, ("/".join("x" * 60), "isolated", ""))) == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ("member", None),
+        ("root", None),
+        ("isolated", None),
+        ("", None),
+        ("isolated invalid (Parent is not a partition root)", "Parent is not a partition root"),
+        ("root invalid (Cpu list in cpuset.cpus not exclusive)", "Cpu list in cpuset.cpus not exclusive"),
+        ("isolated invalid", "no reason given"),
+        ("isolated invalid (a\x1bb)", "a\N{REPLACEMENT CHARACTER}b"),
+        (f"isolated invalid ({'x' * 1000})", "x" * 200),
+    ],
+)
+def test_the_reason_of_an_invalid_partition(state: str, reason: str | None) -> None:
+    assert Partition("quiet", state).reason == reason
+
+
+#: The kernel's own sentences (perr_strings in kernel/cgroup/cpuset.c, Linux 6.12), and the remedies.
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("Invalid cpu list in cpuset.cpus.exclusive", "write only CPUs that are online"),
+        (
+            "Parent is an invalid partition root",
+            "correct the partition of the control group above /sys/fs/cgroup/quiet",
+        ),
+        ("Parent is not a partition root", "make the control group above /sys/fs/cgroup/quiet a partition first"),
+        ("Cpu list in cpuset.cpus not exclusive", "remove the CPUs of /sys/fs/cgroup/quiet/cpuset.cpus from the"),
+        ("Parent unable to distribute cpu downstream", "leave a CPU to the control group above /sys/fs/cgroup/quiet"),
+        ("No cpu available due to hotplug", "bring the CPUs in /sys/fs/cgroup/quiet/cpuset.cpus online"),
+        ("cpuset.cpus and cpuset.cpus.exclusive are empty", "write the CPUs to /sys/fs/cgroup/quiet/cpuset.cpus"),
+        (
+            "partition config conflicts with housekeeping setup",
+            "write to /sys/fs/cgroup/quiet/cpuset.cpus only CPUs that",
+        ),
+        ("Enable partition not permitted", "make /sys/fs/cgroup/quiet a partition as root of the host"),
+        ("Have remote partition underneath", "make the partitions below /sys/fs/cgroup/quiet members first"),
+        ("a new reason", "correct /sys/fs/cgroup/quiet/cpuset.cpus, then write the partition's type"),
+    ],
+)
+def test_the_remedy_of_an_invalid_partition(reason: str, remedy: str) -> None:
+    assert Partition("quiet", f"isolated invalid ({reason})").remedy.startswith(remedy)
+
+
+def test_a_control_groups_name_cannot_act_on_a_terminal() -> None:
+    assert Partition("a\x1b[2J", "root").name == "a\N{REPLACEMENT CHARACTER}[2J"
+    assert "\x1b" not in Partition("a\x1b{group}", "root invalid").remedy
