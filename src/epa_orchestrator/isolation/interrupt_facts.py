@@ -16,7 +16,7 @@ from typing import Final
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
-from epa_orchestrator.isolation.interrupt_counters import Counters, parse_counters
+from epa_orchestrator.isolation.interrupt_counters import IRQ_NUMBER, Counters, parse_counters
 from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_cpu_mask
 
 _IRQ: Final = "proc/irq"
@@ -138,7 +138,7 @@ def _handlers(files: HostFiles) -> dict[int, str] | Unread:
         return numbers
     names: dict[int, str] = {}
     for number in numbers:
-        if number.isdecimal() and number.isascii() and number not in ("0", "2"):
+        if IRQ_NUMBER.fullmatch(number) and number not in ("0", "2"):
             actions = files.read(f"{_ACTIONS}/{number}/actions")
             names[int(number)] = "" if isinstance(actions, Unread) else printable(actions.strip())
     return names

@@ -13,6 +13,9 @@ from epa_orchestrator.isolation.host_files import HostFiles, Unread
 #: What the kernel prints for a mask that was never allocated: `nohz_full` without the parameter.
 _NULL = "(null)"
 
+#: Of the highest number of 64 bits.
+_MOST_DIGITS = 20
+
 
 def read_cpu_list(files: HostFiles, path: str) -> CpuSet | Unread:
     """The CPUs in a file such as `sys/devices/system/cpu/isolated`; a text that is no list counts as missing."""
@@ -41,3 +44,8 @@ def read_word(files: HostFiles, path: str) -> str | Unread:
     """The text of a file without surrounding white space."""
     text = files.read(path)
     return text if isinstance(text, Unread) else text.strip()
+
+
+def whole_number(text: str) -> int | None:
+    """A whole number of at most 64 bits in digits, None for anything else: a text may be cut, or nonsense."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS else None

@@ -81,7 +81,7 @@ def _ticks(case: Case) -> Finding:
             return not_checked("C2", crowded.needs)
         loud -= crowded
     if not loud:
-        quiet = f"No busy isolated CPU has more than {_MOST_TICKS} timer ticks a second"
+        quiet = f"No busy isolated CPU has more than {_MOST_TICKS} timer ticks a second (one is normal)"
         return passed("C2", quiet if busy else f"{cpus_are(str(case.isolated))} idle, so nothing ticks there")
     rate = max(rates[cpu] for cpu in loud)
     return warned("C2", f"{rate:,.0f} timer ticks a second on {named_cpus(str(loud))}", _tick_remedy(case, loud))

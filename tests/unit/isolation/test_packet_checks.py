@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from epa_orchestrator.isolation.case import Terms
+from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.packet_checks import irqbalance, packet_masks
-from tests.unit.isolation.quiet_host import Files, case
+from tests.unit.isolation.quiet_host import CPU, Files, case, task
 
 SETTINGS = "etc/default/irqbalance"
 
@@ -52,6 +56,40 @@ def test_ban_that_misses_isolated_cpus_is_found(text: str, variable: str, missin
 )
 def test_irqbalance_that_leaves_isolated_cpus_alone_is_no_fault(text: str | None) -> None:
     assert irqbalance(case({SETTINGS: text})).result == "pass"
+
+
+#: CPUs that only a cpuset partition isolates, which irqbalance does not know.
+PARTITION: Files = {
+    f"{CPU}/isolated": "\n",
+    f"{CPU}/nohz_full": "(null)\n",
+    "proc/cmdline": "quiet\n",
+    "sys/fs/cgroup/cpuset.cpus.isolated": "2-3\n",
+}
+RUNNING = (replace(task(0), name="irqbalance"),)
+
+
+def test_irqbalance_does_not_know_partitions() -> None:
+    found = irqbalance(case(PARTITION, tasks=RUNNING, terms=Terms(isolated_cpus_from="cpuset")))
+    assert (found.result, found.seen) == ("warn", "irqbalance does not know that CPUs 2-3 are isolated")
+    assert found.remedy == (
+        "add IRQBALANCE_BANNED_CPULIST=2-3 to /etc/default/irqbalance, then run: sudo systemctl restart irqbalance"
+    )
+
+
+def test_ban_for_a_partition_is_completed_rather_than_removed() -> None:
+    found = irqbalance(case({**PARTITION, SETTINGS: "IRQBALANCE_BANNED_CPUS=4\n"}, tasks=RUNNING))
+    assert found.result == "warn"
+    assert found.remedy.startswith("replace IRQBALANCE_BANNED_CPUS in /etc/default/irqbalance by ")
+
+
+def test_irqbalance_that_does_not_run_is_no_fault() -> None:
+    foreign = (replace(task(0), name="irqbalance", parent=700),)
+    assert irqbalance(case(PARTITION)).seen == "irqbalance does not run"
+    assert irqbalance(case(PARTITION, tasks=foreign)).seen == "irqbalance does not run"
+
+
+def test_partitions_need_the_tasks() -> None:
+    assert irqbalance(case(PARTITION, tasks=Unread("proc", "denied"))).result == "not-checked"
 
 
 def test_settings_that_may_not_be_read_are_not_checked() -> None:
