@@ -288,4 +288,10 @@ def test_a_list_that_cannot_be_read_is_not_checked(path: str, cmdline: str, opti
     del files[path]
     terms = Terms(isolated_cpus_from=option)  # pyright: ignore[reportArgumentType]
     finding = find("A1", files, terms, denied=[path])
-    assert (finding.result, finding.seen) == ("not-checked", f"needs /{path}, which this process may not read")
+    assert (finding.result, finding.seen) == ("not-checked", f"needs /{path}, which was not recorded")
+
+
+def test_a_cpu_over_those_present_is_the_reason_where_the_possible_ones_are_not_known() -> None:
+    files = host_files("isolcpus=2-7")
+    del files[f"{CPU}/possible"]
+    assert "this host has no CPU 7" in find("A1", files).seen

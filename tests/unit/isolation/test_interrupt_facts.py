@@ -131,3 +131,9 @@ def test_without_network_devices_the_links_are_missing() -> None:
 def test_nonsense_in_a_list_is_no_traceback(text: str) -> None:
     found = irq(4, {"proc/irq/4/effective_affinity_list": text, "proc/irq/4/smp_affinity_list": text})
     assert found.effective == EMPTY or isinstance(found.effective, Unread)
+
+
+def test_handlers_come_from_sysfs_where_the_counters_have_no_device() -> None:
+    table = "   CPU0 CPU1\nLOC:  1 2  Local timer interrupts\n"
+    found = irq(4, {"proc/interrupts": table, "sys/kernel/irq/4/actions": "tty\x1bS0\n"})
+    assert found.name == "tty\N{REPLACEMENT CHARACTER}S0"

@@ -154,7 +154,7 @@ def test_what_isolates_instead_of_the_flag_domain(files: dict[str, str], terms: 
 def test_a_partition_that_may_not_be_read_is_not_checked() -> None:
     files = host_files("nohz_full=2-3")
     del files[CPUSET]
-    assert find("A3", files, denied=[CPUSET]).seen == f"needs /{CPUSET}, which this process may not read"
+    assert find("A3", files, denied=[CPUSET]).seen == f"needs /{CPUSET}, which was not recorded"
     assert find("A3", files | {"proc/schedstat": ALL_BALANCED}, denied=[CPUSET]).result == "fail"
     assert find("A3", files).result == "fail"
 
@@ -256,8 +256,23 @@ def test_denied_evidence_is_not_checked() -> None:
     assert find("A5", files, denied=[CONFIG]).result == "pass"
     del files[f"{CPU}/nohz_full"]
     finding = find("A5", files, denied=[CONFIG, f"{CPU}/nohz_full"])
-    assert (finding.result, finding.seen) == ("not-checked", f"needs /{CONFIG}, which this process may not read")
+    assert (finding.result, finding.seen) == ("not-checked", f"needs /{CONFIG}, which was not recorded")
 
 
 def test_without_isolated_cpus_no_feature_is_needed() -> None:
     assert find("A5", host_files("quiet")).seen == "needs an isolated CPU"
+
+
+def test_a_partition_of_a_kernel_without_the_list_at_the_root_is_no_fault() -> None:
+    files = host_files("isolcpus=managed_irq,2-3 nohz_full=2-3", nohz_full="2-3")
+    del files[CPUSET]
+    assert find("A3", files).result == "fail"
+    group = "sys/fs/cgroup/dpdk"
+    files |= {f"{group}/cpuset.cpus.partition": "isolated\n", f"{group}/cpuset.cpus.effective": "2-3\n"}
+    assert find("A3", files).seen == "A cpuset partition isolates CPUs 2-3"
+
+
+def test_partitions_that_may_not_be_read_are_not_checked_on_such_a_kernel() -> None:
+    files = host_files("isolcpus=managed_irq,2-3")
+    del files[CPUSET]
+    assert find("A3", files, denied=["sys/fs/cgroup/cgroup.subtree_control"]).result == "not-checked"

@@ -94,7 +94,7 @@ def test_partitions_need_the_tasks() -> None:
 
 def test_settings_that_may_not_be_read_are_not_checked() -> None:
     found = irqbalance(case(denied=[SETTINGS]))
-    assert (found.result, found.seen) == ("not-checked", f"needs /{SETTINGS}, which this process may not read")
+    assert (found.result, found.seen) == ("not-checked", f"needs /{SETTINGS}, which was not recorded")
 
 
 def test_mask_of_one_queue_has_the_exact_command() -> None:
@@ -121,3 +121,22 @@ def test_masks_have_to_be_readable() -> None:
         "sys/class/net/eth0/queues/tx-0/xps_cpus": None,
     }
     assert packet_masks(case(none)).seen == "needs /sys/class/net, which is not there"
+
+
+def test_settings_of_red_hat_are_read_too() -> None:
+    found = irqbalance(case({"etc/sysconfig/irqbalance": "IRQBALANCE_BANNED_CPULIST=0\n"}))
+    assert found.result == "warn"
+    assert found.remedy.startswith("remove IRQBALANCE_BANNED_CPULIST from /etc/sysconfig/irqbalance, then")
+
+
+def test_a_snap_that_may_not_read_them_takes_those_of_ubuntu() -> None:
+    assert irqbalance(case(denied=["etc/sysconfig/irqbalance"])).result == "pass"
+
+
+@pytest.mark.parametrize(
+    ("device", "written"), [("a;reboot", "'{}/a;reboot/queues'"), ("a\x1b[1m$(id)", "{}/a?'[1m$(id)/queues'")]
+)
+def test_names_of_devices_are_safe_in_commands(device: str, written: str) -> None:
+    found = packet_masks(case({f"sys/class/net/{device}/queues/rx-0/rps_cpus": "4\n"}))
+    path = written.format("/sys/class/net")
+    assert found.remedy == f"echo 0 | sudo tee {path}/rx-0/rps_cpus"

@@ -176,3 +176,7 @@ def test_the_cpus_of_a_task() -> None:
     assert read_cpu_line(files, "proc/1/status") == CpuSet.parse("0-1")
     assert read_cpu_line(files, "proc/8/status") == Unread("proc/8/status")
     assert read_cpu_line(files, "proc/9/status") == Unread("proc/9/status")
+
+
+def test_kernel_threads_tell_that_all_tasks_are_seen_also_without_the_first() -> None:
+    assert set(tasks_in(task_files(kernel_thread(45, "khugepaged", "0-3", bound=False)))) == {45}

@@ -67,7 +67,7 @@ def test_nohz_full_that_may_not_be_read_is_not_checked() -> None:
     found = finding("C1", case({f"{CPU}/nohz_full": None}, denied=[f"{CPU}/nohz_full"]))
     assert (found.result, found.seen) == (
         "not-checked",
-        f"needs /{CPU}/nohz_full, which this process may not read",
+        f"needs /{CPU}/nohz_full, which was not recorded",
     )
 
 
@@ -183,7 +183,7 @@ def test_one_of_two_watchdogs_is_enough_for_a_fault() -> None:
 
 def test_watchdog_needs_its_mask() -> None:
     path = "proc/sys/kernel/watchdog_cpumask"
-    assert finding("C4", case({path: None}, denied=[path])).seen == f"needs /{path}, which this process may not read"
+    assert finding("C4", case({path: None}, denied=[path])).seen == f"needs /{path}, which was not recorded"
 
 
 @pytest.mark.parametrize(
@@ -219,3 +219,11 @@ def test_name_of_a_clock_source_cannot_act_on_a_terminal() -> None:
     found = finding("C6", case(clocks))
     assert found.seen.isprintable()
     assert len(found.seen) < 80
+
+
+@pytest.mark.parametrize("listed", ["all", "2-N", "1-3:1/1"])
+def test_lists_of_rcu_nocbs_are_known_without_the_possible_cpus(listed: str) -> None:
+    changes: Files = {f"{CPU}/possible": None, f"{CPU}/nohz_full": "(null)\n"}
+    line = {"proc/cmdline": f"isolcpus=2-3 rcu_nocbs={listed}\n"}
+    assert finding("C3", case({**changes, **line})).result == "pass"
+    assert finding("C3", case({**changes, **line, f"{CPU}/present": None, f"{CPU}/online": None})).result == "pass"
