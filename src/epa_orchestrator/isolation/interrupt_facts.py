@@ -20,6 +20,12 @@ from epa_orchestrator.isolation.interrupt_counters import IRQ_NUMBER, Counters, 
 from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_cpu_mask
 
 _IRQ: Final = "proc/irq"
+_IRQ_FILES: Final = frozenset(
+    {
+        *("affinity_hint", "effective_affinity", "effective_affinity_list", "node"),
+        *("smp_affinity", "smp_affinity_list", "spurious"),
+    }
+)
 _ACTIONS: Final = "sys/kernel/irq"
 _DEBUG: Final = "sys/kernel/debug/irq/irqs"
 #: The settings of irqbalance on Debian and Ubuntu, and on Red Hat's and SUSE's systems.
@@ -59,6 +65,11 @@ class Irq:
     def is_passed_through(self) -> bool:
         """Whether the device belongs to a virtual machine or to a program in user space (drivers/vfio)."""
         return self.name.startswith("vfio")
+
+    @property
+    def is_placement_known(self) -> bool:
+        """Whether it is known for certain who places it; vfio lets nobody but its user do so."""
+        return self.managed is not None or self.is_passed_through
 
     @property
     def is_placed_by_kernel(self) -> bool:
@@ -122,7 +133,7 @@ def _read_irqbalance(files: HostFiles) -> tuple[str, str | Unread]:
 
 
 def _read_irqs(files: HostFiles, counters: Counters | Unread) -> tuple[Irq, ...] | Unread:
-    """The interrupts with handlers, as the counters name them, or `/sys/kernel/irq` where these cannot be read."""
+    """The interrupts with handlers, as the counters name them, or where these name none, the kernel's directories."""
     if isinstance(counters, Unread) or not counters.devices:
         names = _handlers(files)
         if isinstance(names, Unread):
@@ -135,13 +146,29 @@ def _read_irqs(files: HostFiles, counters: Counters | Unread) -> tuple[Irq, ...]
 def _handlers(files: HostFiles) -> dict[int, str] | Unread:
     numbers = files.names(_ACTIONS)
     if isinstance(numbers, Unread):
-        return numbers
+        return _handler_directories(files) or numbers
     names: dict[int, str] = {}
-    for number in numbers:
-        if IRQ_NUMBER.fullmatch(number) and number not in ("0", "2"):
-            actions = files.read(f"{_ACTIONS}/{number}/actions")
-            names[int(number)] = "" if isinstance(actions, Unread) else printable(actions.strip())
+    for number in filter(_is_of_device, numbers):
+        actions = files.read(f"{_ACTIONS}/{number}/actions")
+        names[int(number)] = "" if isinstance(actions, Unread) else printable(actions.strip())
     return names
+
+
+def _handler_directories(files: HostFiles) -> dict[int, str]:
+    """The handlers by the directories that each has in that of its interrupt (register_handler_proc in proc.c)."""
+    numbers = files.names(_IRQ)
+    names: dict[int, str] = {}
+    for number in () if isinstance(numbers, Unread) else filter(_is_of_device, numbers):
+        inside = files.names(f"{_IRQ}/{number}")
+        handlers = () if isinstance(inside, Unread) else sorted(set(inside) - _IRQ_FILES)
+        if handlers:
+            names[int(number)] = printable(", ".join(handlers))
+    return names
+
+
+def _is_of_device(number: str) -> bool:
+    """Number 0 is the timer of the boot, and 2 the cascade of the old controllers."""
+    return IRQ_NUMBER.fullmatch(number) is not None and number not in ("0", "2")
 
 
 def _read_irq(files: HostFiles, number: int, name: str) -> Irq:

@@ -34,6 +34,9 @@ _FILES: Final = tuple(
     for name in ("cgroup", "cpu", "cpuset", "memory", "io", "pids", "rdma", "hugetlb", "misc", "irq", "dmem", "net_cls")
 )
 
+#: Directories of version 1, of which at least one is mounted.
+_VERSION_1: Final = frozenset({"cpuset", "memory", "systemd", "unified"})
+
 #: What to do, by a part of the kernel's reason; `{group}` is the control group.
 _REMEDIES: Final = (
     ("Invalid cpu list", "write only CPUs that are online, and that the parent has, to {group}/cpuset.cpus.exclusive"),
@@ -83,9 +86,12 @@ class Partition:
 def read_partitions(files: HostFiles) -> tuple[Partition, ...] | Unread:
     """The cpuset partitions of cgroup version 2; Unread where that is not mounted or may not be read."""
     controlled = files.read(f"{_ROOT}/cgroup.subtree_control")
-    if isinstance(controlled, Unread) and controlled.reason == "denied":
+    # Version 2 always has this file; a copy of only some of a host's files may lack it.
+    is_partial_copy = isinstance(controlled, Unread) and controlled.reason == "missing" and not _has_version_1(files)
+    if isinstance(controlled, Unread) and not is_partial_copy:
         return controlled
     found: list[Partition] = []
+    has_state = False
     left = _MOST_GROUPS
     # Control groups whose children have cpuset files, nearest to the root first.
     parents = deque([("", 0)] if _may_control_cpusets(controlled) else [])
@@ -98,13 +104,22 @@ def read_partitions(files: HostFiles) -> tuple[Partition, ...] | Unread:
             group = f"{parent}/{name}".removeprefix("/")
             state = files.read(f"{_ROOT}/{group}/cpuset.cpus.partition")
             if isinstance(state, Unread):
-                continue
+                if not is_partial_copy:
+                    continue
+            else:
+                has_state = True
+                if state.strip() != "member":
+                    found.append(Partition(group, state.strip(), _cpus_of(files, group, state.strip())))
             left -= 1
-            if state.strip() != "member":
-                found.append(Partition(group, state.strip(), _cpus_of(files, group, state.strip())))
             if depth < _DEEPEST and _may_control_cpusets(files.read(f"{_ROOT}/{group}/cgroup.subtree_control")):
                 parents.append((group, depth + 1))
-    return controlled if isinstance(controlled, Unread) and left == _MOST_GROUPS else tuple(found)
+    return tuple(found) if isinstance(controlled, str) or has_state else controlled
+
+
+def _has_version_1(files: HostFiles) -> bool:
+    """Whether version 1 is mounted there: it has a directory for each controller."""
+    names = files.names(_ROOT)
+    return not isinstance(names, Unread) and not _VERSION_1.isdisjoint(names)
 
 
 def _may_control_cpusets(controlled: str | Unread) -> bool:

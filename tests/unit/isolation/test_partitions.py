@@ -118,3 +118,8 @@ def test_only_a_valid_isolated_partition_isolates(state: str, isolated: str) -> 
         {f"{CGROUPS}/dpdk/cpuset.cpus.partition": f"{state}\n", f"{CGROUPS}/dpdk/cpuset.cpus.effective": "2-3\n"}
     )
     assert read_partitions(host) == (Partition("dpdk", state, CpuSet.parse(isolated)),)
+
+
+def test_partitions_below_groups_that_were_not_copied_are_found() -> None:
+    host = RecordedHost({f"{CGROUPS}/system.slice/ovs.service/cpuset.cpus.partition": "isolated invalid\n"})
+    assert read_partitions(host) == (Partition("system.slice/ovs.service", "isolated invalid"),)
