@@ -61,9 +61,7 @@ class Case:
     @cached_property
     def in_force(self) -> CpuSet:
         """The CPUs that count as isolated, by the option isolated-cpus-from."""
-        line = self.now.line
-        by_option = {"isolcpus": line.isolated, "nohz_full": line.nohz_full, "cpuset": line.cpuset_isolated}
-        return known(by_option[self.terms.isolated_cpus_from])
+        return known(self.now.line.source(self.terms.isolated_cpus_from))
 
     @cached_property
     def isolated(self) -> CpuSet:

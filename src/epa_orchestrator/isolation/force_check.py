@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.case import Case, known
-from epa_orchestrator.isolation.elsewhere import source_of
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.housekeeping import Outcome, all_cpus, first_of, outcomes
@@ -61,7 +60,7 @@ def _unread(case: Case) -> Unread | None:
     """A list that could not be read, and that the line or the option asks for."""
     line = case.now.line
     flags = {flag for request in case.line.requests for flag in request.flags}
-    lists = [source_of(line, case.terms.isolated_cpus_from)]
+    lists = [line.source(case.terms.isolated_cpus_from)]
     if "domain" in flags:
         lists.append(line.isolated)
     if "nohz" in flags:

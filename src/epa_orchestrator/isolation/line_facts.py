@@ -15,6 +15,7 @@ from epa_orchestrator.isolation.boot_loader import BootLoader, read_boot_loader
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_word
 from epa_orchestrator.isolation.task_facts import KTHREADD, is_kernel_thread, read_cpu_line
+from epa_orchestrator.names import IsolatedCpusFrom
 
 _CPU = "sys/devices/system/cpu"
 
@@ -45,6 +46,11 @@ class LineFacts:
     kthreadd_allowed: CpuSet | Unread
     kernel_config: Mapping[str, bool] | Unread
     boot_loader: BootLoader
+
+    def source(self, option: IsolatedCpusFrom) -> CpuSet | Unread:
+        """The CPUs that the option isolated-cpus-from makes the isolated ones."""
+        sources = {"isolcpus": self.isolated, "nohz_full": self.nohz_full, "cpuset": self.cpuset_isolated}
+        return sources[option]
 
     @property
     def cpu_ids(self) -> CpuSet:
