@@ -63,6 +63,12 @@ class Case:
         """The CPUs that count as isolated, by the option isolated-cpus-from."""
         return known(self.now.line.source(self.terms.isolated_cpus_from))
 
+    @property
+    def can_limit_units(self) -> bool:
+        """Whether systemd can limit the CPUs of a unit (AllowedCPUs=), which needs control groups of version 2."""
+        partitions = self.now.scheduler.partitions
+        return not isinstance(partitions, Unread) or partitions.reason == "denied"
+
     @cached_property
     def isolated(self) -> CpuSet:
         """The CPUs to judge: those that count as isolated, or if there are none, those that somebody meant to isolate.

@@ -18,7 +18,7 @@ from epa_orchestrator.isolation.facts import Facts
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_counters import Counters
-from epa_orchestrator.isolation.remedies import housekeeping_list, isolated_list, line_remedy
+from epa_orchestrator.isolation.remedies import housekeeping_list, isolated_list, line_remedy, nohz_full_remedy
 from epa_orchestrator.units import cpus_are, named_cpus
 
 #: One tick a second is normal with nohz_full, for the scheduler's deadline server; 100 are the least without it.
@@ -43,21 +43,21 @@ def _nohz_full(case: Case) -> Finding:
         return passed("C1", "Not wanted: the option nohz-full is none")
     cpus = case.now.line.nohz_full
     if isinstance(cpus, Unread):
-        if cpus.reason == "denied":
+        is_partial_copy = isinstance(case.now.line.present, Unread)
+        if cpus.reason == "denied" or (is_partial_copy and case.line.values("nohz_full")):
             return not_checked("C1", cpus.needs)
         return bad(
             "C1",
             f"nohz_full is not in force on {named_cpus(str(case.isolated))}: this kernel does not have it",
-            f"boot a kernel with CONFIG_NO_HZ_FULL, and {line_remedy('nohz_full', isolated_list(case))}",
+            f"boot a kernel with CONFIG_NO_HZ_FULL=y, and nohz_full={isolated_list(case)} on the kernel line",
         )
     missing = case.isolated - cpus
     if not missing:
         return passed("C1", f"nohz_full covers {named_cpus(str(case.isolated))}")
-    wanted = str(cpus | case.in_force | case.isolated)
     return bad(
         "C1",
         f"nohz_full does not cover {named_cpus(str(missing))}",
-        line_remedy("nohz_full", wanted, is_set=bool(cpus)),
+        nohz_full_remedy(case.now.line, case.in_force | case.isolated),
     )
 
 
@@ -91,7 +91,7 @@ def _tick_remedy(case: Case, loud: CpuSet) -> str:
     nohz_full = known(case.now.line.nohz_full)
     if loud <= nohz_full:
         return "stop the tasks on these CPUs from using CPU timers (setitimer, RLIMIT_CPU) and perf events"
-    return line_remedy("nohz_full", str(nohz_full | case.in_force | case.isolated), is_set=bool(nohz_full))
+    return nohz_full_remedy(case.now.line, case.in_force | case.isolated)
 
 
 def _tick_counts(counters: Counters | Unread) -> Mapping[int, int]:
