@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from epa_orchestrator.cpuset import CpuSet
 from tests.machine.emulator import Emulator, MachineError
 
 REPOSITORY: Final = Path(__file__).resolve().parents[2]
@@ -71,7 +72,11 @@ class Shape:
 
     def kernel_line(self) -> str:
         """The kernel's command line for the isolation and the hugepages."""
-        parts = [f"isolcpus={self.isolated}"] if self.isolated else []
+        parts: list[str] = []
+        if self.isolated:
+            others = CpuSet(range(self.cpus)) - CpuSet.parse(self.isolated)
+            parts.append(f"isolcpus=domain,managed_irq,{self.isolated} nohz_full={self.isolated}")
+            parts.append(f"rcu_nocbs={self.isolated} irqaffinity={others}")
         if self.hugepages:
             pages = ",".join(f"{node}:{self.hugepages}" for node in range(self.nodes))
             parts.append(f"hugepagesz=2M hugepages={pages}")
