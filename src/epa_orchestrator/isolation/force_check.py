@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
-from epa_orchestrator.isolation.housekeeping import Outcome, all_cpus, first_of, outcomes
+from epa_orchestrator.isolation.housekeeping import UNSUPPORTED, Outcome, all_cpus, first_of, outcomes
 from epa_orchestrator.isolation.kernel_line import Flag
 from epa_orchestrator.units import cpus_are, named_cpus
 
@@ -71,7 +71,8 @@ def _unread(case: Case) -> Unread | None:
 def _faults(case: Case) -> Iterator[tuple[str, str]]:
     """Each parameter that is not in force, with the remedy."""
     line = case.now.line
-    in_force: dict[Flag, CpuSet | Unread] = {"domain": line.isolated, "nohz": line.nohz_full}
+    nohz_full = EMPTY if line.lacks_nohz_full else line.nohz_full
+    in_force: dict[Flag, CpuSet | Unread] = {"domain": line.isolated, "nohz": nohz_full}
     for outcome in outcomes(case.line, line.cpu_ids, known(line.present)):
         for flag, cpus in in_force.items():
             if flag in outcome.request.flags and not isinstance(cpus, Unread):
@@ -101,8 +102,15 @@ def _boot_cpu(case: Case) -> CpuSet:
     return first_of(known(case.now.line.present))
 
 
+def _cannot(case: Case, outcome: Outcome) -> bool:
+    """Whether the parameter asks for nohz_full, and the kernel drops it because it was built without."""
+    return "nohz" in outcome.request.flags and case.now.line.lacks_nohz_full
+
+
 def _reason(case: Case, outcome: Outcome, missing: CpuSet) -> str:
     """Why the kernel did not do what the parameter asks for."""
+    if _cannot(case, outcome):
+        return f'this kernel was built without CONFIG_NO_HZ_FULL (dmesg shows "{UNSUPPORTED}")'
     if outcome.mistake:
         return f'{outcome.mistake} (dmesg shows "{outcome.log}")'
     present = known(case.now.line.present)
@@ -118,6 +126,9 @@ def _reason(case: Case, outcome: Outcome, missing: CpuSet) -> str:
 
 def _remedy(case: Case, outcome: Outcome) -> str:
     """The parameter with CPUs that the kernel takes."""
+    if _cannot(case, outcome):
+        word = "nohz_full=" if outcome.request.name == "nohz_full" else "the flag nohz"
+        return f"boot a kernel with CONFIG_NO_HZ_FULL=y, or set the option nohz-full=none and delete {word}"
     present = known(case.now.line.present)
     cpus = outcome.named & present if present else outcome.named
     if present and present <= cpus:

@@ -181,10 +181,7 @@ def _check_kernel_features(case: Case) -> Finding:
     if wants_nohz:
         needed += ["CONFIG_NO_HZ_FULL", "CONFIG_RCU_NOCB_CPU"]
     lacks = [feature for feature in needed if config.get(feature) is False]
-    has_no_file = (
-        isinstance(line.nohz_full, Unread) and line.nohz_full.reason == "missing" and bool(known(line.present))
-    )
-    if wants_nohz and has_no_file and "CONFIG_NO_HZ_FULL" not in lacks and "CONFIG_NO_HZ_FULL" not in config:
+    if wants_nohz and line.lacks_nohz_full and "CONFIG_NO_HZ_FULL" not in lacks and "CONFIG_NO_HZ_FULL" not in config:
         lacks.append("CONFIG_NO_HZ_FULL")
     if lacks:
         return bad(

@@ -53,6 +53,12 @@ class LineFacts:
         return sources[option]
 
     @property
+    def lacks_nohz_full(self) -> bool:
+        """Whether the kernel was built without nohz_full. A copy of only some of a host's files tells nothing."""
+        is_missing = isinstance(self.nohz_full, Unread) and self.nohz_full.reason == "missing"
+        return is_missing and isinstance(self.present, CpuSet)
+
+    @property
     def cpu_ids(self) -> CpuSet:
         """All CPU ids of this boot, or where the kernel's list of them is not known, those of present CPUs."""
         return next((cpus for cpus in (self.possible, self.present, self.online) if isinstance(cpus, CpuSet)), EMPTY)

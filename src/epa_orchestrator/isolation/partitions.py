@@ -39,7 +39,12 @@ _VERSION_1: Final = frozenset({"cpuset", "memory", "systemd", "unified"})
 
 #: What to do, by a part of the kernel's reason; `{group}` is the control group.
 _REMEDIES: Final = (
-    ("Invalid cpu list", "write only CPUs that are online, and that the parent has, to {group}/cpuset.cpus.exclusive"),
+    (
+        "Invalid cpu list in cpuset.cpus.exclusive",
+        "write only CPUs that are online, and that the parent has, to {group}/cpuset.cpus.exclusive",
+    ),
+    # Kernels before 6.7 have no other list.
+    ("Invalid cpu list", "write only CPUs that are online, and that the parent has, to {group}/cpuset.cpus"),
     ("Parent is an invalid partition", "correct the partition of the control group above {group} first"),
     ("Parent is not a partition", "make the control group above {group} a partition first"),
     ("not exclusive", "remove the CPUs of {group}/cpuset.cpus from the control groups next to it"),

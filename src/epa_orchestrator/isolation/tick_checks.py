@@ -43,8 +43,7 @@ def _nohz_full(case: Case) -> Finding:
         return passed("C1", "Not wanted: the option nohz-full is none")
     cpus = case.now.line.nohz_full
     if isinstance(cpus, Unread):
-        is_partial_copy = isinstance(case.now.line.present, Unread)
-        if cpus.reason == "denied" or (is_partial_copy and case.line.values("nohz_full")):
+        if cpus.reason == "denied" or (not case.now.line.lacks_nohz_full and case.line.values("nohz_full")):
             return not_checked("C1", cpus.needs)
         return bad(
             "C1",

@@ -123,3 +123,9 @@ def test_only_a_valid_isolated_partition_isolates(state: str, isolated: str) -> 
 def test_partitions_below_groups_that_were_not_copied_are_found() -> None:
     host = RecordedHost({f"{CGROUPS}/system.slice/ovs.service/cpuset.cpus.partition": "isolated invalid\n"})
     assert read_partitions(host) == (Partition("system.slice/ovs.service", "isolated invalid"),)
+
+
+@pytest.mark.parametrize("name", ["cpuset.cpus", "cpuset.cpus.exclusive"])
+def test_the_list_to_correct_is_the_one_that_the_kernel_names(name: str) -> None:
+    remedy = Partition("dpdk", f"isolated invalid (Invalid cpu list in {name})").remedy
+    assert remedy.endswith(f" to /{CGROUPS}/dpdk/{name}")
