@@ -27,7 +27,8 @@ from epa_orchestrator.state.database_files import NOISE, NOISE_PART
 #: 2,000 claims with a hundred devices each have 6 MB.
 _MOST_BYTES: Final = 16 << 20
 
-_Seconds = Annotated[float, Field(ge=0, lt=1e12, allow_inf_nan=False)]
+#: Until the end of the year 9999.
+_Seconds = Annotated[float, Field(ge=0, lt=253_402_300_800, allow_inf_nan=False)]
 _Text = Annotated[str, Field(max_length=MAX_NAME_LENGTH)]
 
 

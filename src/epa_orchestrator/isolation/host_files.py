@@ -20,6 +20,8 @@ _MOST_BYTES: Final = 64 << 20
 _CHUNK: Final = 1 << 16
 
 _DENIED: Final = (errno.EACCES, errno.EPERM)
+#: Errors that say nothing about the file: this process or the system has no room at the moment.
+_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _DENIED_SECONDS: Final = 600.0
 _NUMBERS: Final = re.compile(r"[0-9]+")
 
@@ -63,6 +65,8 @@ class HostFiles(Protocol):
 class HostTree:
     """The files below a directory: `/` itself, or a copy of the files of a host.
 
+    Its methods raise OSError where this process cannot open files at the moment: nothing counts as missing then.
+
     `remedy` says how this process could read a file that it may not read (see `Unread`).
 
     Each denial of a snap's confinement is a line in the kernel's log. So a file that was denied is left alone for
@@ -86,7 +90,7 @@ class HostTree:
             return self._may_not_read(path)
         try:
             # A recorded tree may hold anything, and opening a FIFO would wait.
-            fd = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError as error:
             return self._unread(path, error)
         try:
@@ -111,6 +115,8 @@ class HostTree:
         return bool(self._denied) and self._now() < self._denied.get(_pattern(path), 0.0)
 
     def _unread(self, path: str, error: OSError) -> Unread:
+        if error.errno in _NO_ROOM:
+            raise error
         if error.errno not in _DENIED:
             return Unread(path)
         self._denied[_pattern(path)] = self._now() + _DENIED_SECONDS

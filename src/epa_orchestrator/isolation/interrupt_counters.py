@@ -17,6 +17,7 @@ from typing import Final, Literal
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.host_files import Unread
+from epa_orchestrator.isolation.kernel_lists import is_number, whole_number
 
 Kind = Literal["tick", "device", "ipi", "other"]
 
@@ -97,10 +98,10 @@ def _lines(body: str, cpus: list[int]) -> Iterator[Counter]:
             continue
         description = fields.pop() if len(fields) > count else ""
         try:
-            counts = {cpu: int(field) for cpu, field in zip(cpus, fields, strict=True) if field != "0"}
+            counts = {cpu: whole_number(field) for cpu, field in zip(cpus, fields, strict=True) if field != "0"}
         except ValueError:
             continue
-        name = _name(description) if label.isdecimal() and label.isascii() else description.strip()
+        name = _name(description) if is_number(label) else description.strip()
         yield Counter(label, _kind(label, name, description), name, counts)
 
 
@@ -116,7 +117,7 @@ def _name(description: str) -> str:
 
 
 def _kind(label: str, name: str, description: str) -> Kind:
-    if not (label.isdecimal() and label.isascii()):
+    if not (is_number(label)):
         if label in _TICKS:
             return "tick"
         return "ipi" if label in _IPIS or _IPI.fullmatch(label) else "other"

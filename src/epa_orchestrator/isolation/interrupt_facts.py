@@ -17,7 +17,7 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 from epa_orchestrator.isolation.interrupt_counters import Counters, parse_counters
-from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_cpu_mask
+from epa_orchestrator.isolation.kernel_lists import is_number, read_cpu_list, read_cpu_mask
 
 _IRQ: Final = "proc/irq"
 _ACTIONS: Final = "sys/kernel/irq"
@@ -123,7 +123,7 @@ def _handlers(files: HostFiles) -> dict[int, str] | Unread:
         return numbers
     names: dict[int, str] = {}
     for number in numbers:
-        if number.isdecimal() and number.isascii() and number not in ("0", "2"):
+        if is_number(number) and number not in ("0", "2"):
             actions = files.read(f"{_ACTIONS}/{number}/actions")
             names[int(number)] = "" if isinstance(actions, Unread) else actions.strip()
     return names

@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 
 #: What the kernel prints for a mask that was never allocated: `nohz_full` without the parameter.
 _NULL = "(null)"
+
+#: The kernel's numbers have at most 64 bits. A recorded host may hold longer ones, which Python cannot divide.
+MOST_DIGITS: Final = 20
 
 
 def read_cpu_list(files: HostFiles, path: str) -> CpuSet | Unread:
@@ -41,3 +46,27 @@ def read_word(files: HostFiles, path: str) -> str | Unread:
     """The text of a file without surrounding white space."""
     text = files.read(path)
     return text if isinstance(text, Unread) else text.strip()
+
+
+def whole_number(text: str) -> int:
+    """A number of the kernel. Raises ValueError for anything else."""
+    if len(text) > MOST_DIGITS:
+        raise ValueError("the kernel has no number of so many digits")
+    return int(text)
+
+
+def is_number(text: str) -> bool:
+    """Whether `whole_number` reads this text, and it has no sign."""
+    return text.isdecimal() and text.isascii() and len(text) <= MOST_DIGITS
+
+
+def read_seconds(files: HostFiles, path: str) -> float | Unread:
+    """The first number of a file such as `proc/uptime`; a text that is no time counts as missing."""
+    text = files.read(path)
+    if isinstance(text, Unread):
+        return text
+    try:
+        seconds = float(text.split()[0])
+    except (ValueError, IndexError):
+        return Unread(path)
+    return seconds if math.isfinite(seconds) and len(text.split(".")[0]) <= MOST_DIGITS else Unread(path)

@@ -89,11 +89,13 @@ def read_partitions(files: HostFiles) -> tuple[Partition, ...] | Unread:
         for name in () if isinstance(names, Unread) else sorted(names):
             if name.startswith(_FILES):
                 continue
+            left -= 1  # also one that cannot be read: a container may make thousands of them
+            if left < 0:
+                break
             group = f"{parent}/{name}".removeprefix("/")
             state = files.read(f"{_ROOT}/{group}/cpuset.cpus.partition")
             if isinstance(state, Unread):
                 continue
-            left -= 1
             if state.strip() != "member":
                 found.append(Partition(group, state.strip()))
             if depth < _DEEPEST and _controls_cpusets(files, group):

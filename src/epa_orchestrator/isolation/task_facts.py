@@ -16,6 +16,7 @@ from typing import Final
 from epa_orchestrator.control_groups import cgroup_path
 from epa_orchestrator.cpuset import EMPTY, MAX_CPU_ID, CpuSet
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
+from epa_orchestrator.isolation.kernel_lists import whole_number
 
 #: Flags of a task (include/linux/sched.h).
 _KERNEL_THREAD: Final = 0x00200000
@@ -135,7 +136,7 @@ class _TaskReader:
         opening, closing = stat.find("("), stat.rfind(")")
         fields = stat[closing + 2 :].split()
         try:
-            flags, cpu = int(fields[6]), int(fields[36])
+            flags, cpu = whole_number(fields[6]), whole_number(fields[36])
             if not 0 <= cpu <= MAX_CPU_ID:
                 return None
             is_kernel, may_be_moved = bool(flags & _KERNEL_THREAD), not flags & _NO_SETAFFINITY
@@ -145,19 +146,19 @@ class _TaskReader:
                 if isinstance(status, Unread):
                     return None
                 allowed = self._cpus(_line(status, _ALLOWED))
-                involuntary = int(_line(status, _INVOLUNTARY) or 0)
+                involuntary = whole_number(_line(status, _INVOLUNTARY) or "0")
             return Task(
                 pid=pid,
                 tid=tid,
-                parent=int(fields[1]),
+                parent=whole_number(fields[1]),
                 name=stat[opening + 1 : closing],
                 state=fields[0],
                 is_kernel=is_kernel,
                 may_be_moved=may_be_moved,
                 allowed=allowed,
                 cpu=cpu,
-                ticks=int(fields[11]) + int(fields[12]),
-                started=int(fields[19]),
+                ticks=whole_number(fields[11]) + whole_number(fields[12]),
+                started=whole_number(fields[19]),
                 involuntary=involuntary,
                 cgroup=cgroup,
                 waited_ns=None if is_kernel or allowed == self._default else self._waited_ns(directory),
@@ -182,7 +183,7 @@ class _TaskReader:
 
     def _waited_ns(self, directory: str) -> int | None:
         text = self._files.read(f"{directory}/schedstat")
-        return None if isinstance(text, Unread) else int(text.split()[1])
+        return None if isinstance(text, Unread) else whole_number(text.split()[1])
 
 
 def is_kernel_thread(stat: str) -> bool:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import tempfile
 from pathlib import Path
@@ -142,3 +143,20 @@ def test_recording_of_a_machine_alone_can_tell_of_no_other_file() -> None:
     assert host.read("sys/a") == "1"
     assert host.read("proc/uptime") == Unread("proc/uptime", "denied", "which was not recorded")
     assert host.names("proc") == Unread("proc", "denied", "which was not recorded")
+
+
+def test_without_a_free_file_descriptor_no_file_counts_as_missing(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cmdline").write_text("isolcpus=2")
+    tree, limits = HostTree(tmp_path), resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open("/dev/null", os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            tree.read("proc/cmdline")
+        with pytest.raises(OSError, match="Too many open files"):
+            tree.names("proc")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert tree.read("proc/cmdline") == "isolcpus=2"

@@ -7,7 +7,14 @@ import pytest
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
-from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_cpu_mask, read_word
+from epa_orchestrator.isolation.kernel_lists import (
+    is_number,
+    read_cpu_list,
+    read_cpu_mask,
+    read_seconds,
+    read_word,
+    whole_number,
+)
 
 _PATH = "sys/devices/system/cpu/isolated"
 
@@ -49,3 +56,25 @@ def test_a_file_that_may_not_be_read_stays_denied() -> None:
 
 def test_a_word_has_no_white_space_around_it() -> None:
     assert read_word(_host(" tsc\n"), _PATH) == "tsc"
+
+
+@pytest.mark.parametrize(
+    ("text", "number"), [("0", 0), ("18446744073709551615", 2**64 - 1), ("-1", -1), ("9" * 21, None), ("1e3", None)]
+)
+def test_a_number_of_the_kernel_has_64_bits(text: str, number: int | None) -> None:
+    if number is None:
+        with pytest.raises(ValueError, match=r"so many digits|invalid literal"):
+            whole_number(text)
+    else:
+        assert whole_number(text) == number
+
+
+@pytest.mark.parametrize(("text", "is_one"), [("07", True), ("-1", False), ("\u0663", False), ("9" * 21, False)])
+def test_texts_that_are_numbers(text: str, is_one: bool) -> None:
+    assert is_number(text) is is_one
+
+
+@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-inf", "1e400", "9" * 30])
+def test_a_text_that_is_no_time_counts_as_missing(text: str) -> None:
+    assert read_seconds(RecordedHost({"proc/uptime": text}), "proc/uptime") == Unread("proc/uptime")
+    assert read_seconds(RecordedHost({"proc/uptime": "12.5 3.0\n"}), "proc/uptime") == 12.5
