@@ -48,16 +48,16 @@ def read_word(files: HostFiles, path: str) -> str | Unread:
     return text if isinstance(text, Unread) else text.strip()
 
 
-def whole_number(text: str) -> int:
-    """A number of the kernel. Raises ValueError for anything else."""
-    if len(text) > MOST_DIGITS:
-        raise ValueError("the kernel has no number of so many digits")
-    return int(text)
-
-
 def is_number(text: str) -> bool:
-    """Whether `whole_number` reads this text, and it has no sign."""
+    """Whether `whole_number` reads this text."""
     return text.isdecimal() and text.isascii() and len(text) <= MOST_DIGITS
+
+
+def whole_number(text: str) -> int:
+    """A number of the kernel, which has no sign. Raises ValueError for anything else."""
+    if not is_number(text):
+        raise ValueError("not a number of the kernel")
+    return int(text)
 
 
 def read_seconds(files: HostFiles, path: str) -> float | Unread:

@@ -25,6 +25,10 @@ _NO_SETAFFINITY: Final = 0x04000000
 _ALLOWED: Final = "\nCpus_allowed_list:"
 _INVOLUNTARY: Final = "\nnonvoluntary_ctxt_switches:"
 
+#: Two readings of so many take 100 MB. No host needs more, but a user may start a million.
+_MOST_TASKS: Final = 100_000
+_TOO_MANY: Final = Unread("proc", "denied", f"which shows more than {_MOST_TASKS:,} tasks")
+
 #: After how many tasks to rest.
 _BETWEEN_RESTS: Final = 16
 
@@ -80,6 +84,8 @@ def read_tasks(files: HostFiles, rest: Callable[[], None]) -> tuple[Task, ...] |
     until_rest = _BETWEEN_RESTS
     for pid in sorted(int(name) for name in names if name.isdecimal() and len(name) < 10):
         for task in reader.of_process(pid):
+            if len(tasks) == _MOST_TASKS:
+                return _TOO_MANY
             tasks.append(task)
             until_rest -= 1
             if not until_rest:

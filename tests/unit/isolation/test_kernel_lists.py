@@ -59,11 +59,11 @@ def test_a_word_has_no_white_space_around_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "number"), [("0", 0), ("18446744073709551615", 2**64 - 1), ("-1", -1), ("9" * 21, None), ("1e3", None)]
+    ("text", "number"), [("0", 0), ("18446744073709551615", 2**64 - 1), ("-1", None), ("9" * 21, None), ("1e3", None)]
 )
 def test_a_number_of_the_kernel_has_64_bits(text: str, number: int | None) -> None:
     if number is None:
-        with pytest.raises(ValueError, match=r"so many digits|invalid literal"):
+        with pytest.raises(ValueError, match="number of the kernel"):
             whole_number(text)
     else:
         assert whole_number(text) == number
