@@ -19,7 +19,7 @@ from epa_orchestrator.cli.output import Misuse
 from epa_orchestrator.cli.snap_plugs import SnapView, how_to_read
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.isolation.case import Terms
-from epa_orchestrator.isolation.host_files import MAY_NOT_READ, HostTree
+from epa_orchestrator.isolation.host_files import MAY_NOT_READ, CopiedTree, HostTree
 from epa_orchestrator.isolation.recording import host_of
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def _text_of(path: Path) -> str:
 def _copied_host(root: Path) -> AuditedHost:
     if not any((root / name).is_dir() for name in ("proc", "sys")):
         raise Misuse(f"{root} holds neither proc nor sys: give the directory that they are in")
-    return AuditedHost(HostTree(root), time.time, Claims(None, "they are not in this recording"), Terms())
+    return AuditedHost(CopiedTree(root), time.time, Claims(None, "they are not in this recording"), Terms())
 
 
 def options_of(file: Path | None) -> Settings | None:

@@ -126,6 +126,29 @@ class HostTree:
         return Unread(path, "denied", self._remedy(path) if self._remedy else "")
 
 
+class CopiedTree(HostTree):
+    """A copy of the files of a host, which anybody may have made: it has only what really is in its directory.
+
+    A link may lead out of it, to a file of this host or to a device that acts when it is opened.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        super().__init__(root)
+        self._real_root = os.path.realpath(root)
+
+    def read(self, path: str) -> str | Unread:
+        """The file's text."""
+        return super().read(path) if self._is_inside(path, os.path.isfile) else Unread(path)
+
+    def names(self, directory: str) -> list[str] | Unread:
+        """The names in the directory."""
+        return super().names(directory) if self._is_inside(directory, os.path.isdir) else Unread(directory)
+
+    def _is_inside(self, path: str, is_kind: Callable[[str], bool]) -> bool:
+        real = os.path.realpath(f"{self._real_root}/{path}")
+        return os.path.commonpath((real, self._real_root)) == self._real_root and is_kind(real)
+
+
 def _pattern(path: str) -> str:
     """The path without its numbers."""
     return _NUMBERS.sub("N", path)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from epa_orchestrator.isolation.host_files import HostRecorder, HostTree, RecordedHost, Unread
+from epa_orchestrator.isolation.host_files import CopiedTree, HostRecorder, HostTree, RecordedHost, Unread
 
 #: Another user than root, who may read no file that is not his or for all.
 NOBODY = 65534
@@ -160,3 +160,31 @@ def test_without_a_free_file_descriptor_no_file_counts_as_missing(tmp_path: Path
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
     assert tree.read("proc/cmdline") == "isolcpus=2"
+
+
+def test_a_copy_has_only_what_is_in_its_directory(tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    (root / "sys" / "devices" / "eth0").mkdir(parents=True)
+    (root / "sys" / "devices" / "eth0" / "rps_cpus").write_text("3")
+    (tmp_path / "secret").write_text("isolcpus=2")
+    (tmp_path / "copy2").mkdir()
+    (root / "net").symlink_to("sys/devices")
+    (root / "out").symlink_to("../secret")
+    (root / "outside").symlink_to(tmp_path)
+    (root / "sibling").symlink_to("../copy2")
+    (root / "device").symlink_to("/dev/null")
+    (root / "loop").symlink_to("loop")
+    os.mkfifo(root / "fifo")
+    tree = CopiedTree(root)
+    assert (tree.names("net"), tree.read("net/eth0/rps_cpus")) == (["eth0"], "3")
+    for path in ("out", "outside/secret", "device", "loop", "fifo", "../secret", "net", "missing"):
+        assert tree.read(path) == Unread(path)
+    for path in ("outside", "sibling", "..", "loop", "missing", "net/eth0/rps_cpus"):
+        assert tree.names(path) == Unread(path)
+
+
+def test_a_copy_may_itself_be_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "copy" / "proc").mkdir(parents=True)
+    (tmp_path / "copy" / "proc" / "cmdline").write_text("quiet")
+    (tmp_path / "link").symlink_to("copy")
+    assert CopiedTree(tmp_path / "link").read("proc/cmdline") == "quiet"
