@@ -94,7 +94,7 @@ def _cleared(masks: Sequence[PacketMask]) -> str:
         queues, queue, name = mask.path.rsplit("/", 2)
         by_device.setdefault((queues, name), []).append(queue)
     paths = [
-        f"/{queues}/{names[0] if len(names) == 1 else names[0].partition('-')[0] + '-*'}/{name}"
+        f"{shlex.quote(f'/{queues}')}/{names[0] if len(names) == 1 else names[0].partition('-')[0] + '-*'}/{name}"
         for (queues, name), names in by_device.items()
     ]
     others = ", and the same for the other devices" if len(paths) > _MOST_PATHS else ""

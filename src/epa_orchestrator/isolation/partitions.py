@@ -10,6 +10,7 @@ Source: "Cpuset Interface Files" in Documentation/admin-guide/cgroup-v2.rst of t
 from __future__ import annotations
 
 import re
+import shlex
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
@@ -66,7 +67,7 @@ class Partition:
         """What makes an invalid partition valid."""
         reason = self.reason or ""
         remedy = next((remedy for part, remedy in _REMEDIES if part in reason), _REMEDY)
-        return remedy.format(group=f"/{_ROOT}/{self.name}")
+        return remedy.format(group=shlex.quote(f"/{_ROOT}/{self.name}"))
 
     @property
     def name(self) -> str:

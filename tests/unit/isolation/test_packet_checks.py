@@ -83,3 +83,8 @@ def test_masks_have_to_be_readable() -> None:
         "sys/class/net/eth0/queues/tx-0/xps_cpus": None,
     }
     assert packet_masks(case(none)).seen == "needs /sys/class/net, which is not there"
+
+
+def test_a_device_whose_name_is_a_command_does_not_run_it() -> None:
+    found = packet_masks(case({"sys/class/net/$(reboot)/queues/rx-0/rps_cpus": "f\n"}))
+    assert found.remedy == "echo 0 | sudo tee '/sys/class/net/$(reboot)/queues'/rx-0/rps_cpus"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from epa_orchestrator.isolation import partitions
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
 from epa_orchestrator.isolation.partitions import Partition, read_partitions
 
@@ -96,3 +97,22 @@ def test_the_remedy_of_an_invalid_partition(reason: str, remedy: str) -> None:
 def test_a_control_groups_name_cannot_act_on_a_terminal() -> None:
     assert Partition("a\x1b[2J", "root").name == "a\N{REPLACEMENT CHARACTER}[2J"
     assert "\x1b" not in Partition("a\x1b{group}", "root invalid").remedy
+
+
+def test_a_group_whose_name_is_a_command_does_not_run_it() -> None:
+    partition = Partition("x;reboot", "isolated invalid (x are empty)")
+    assert partition.remedy == "write the CPUs to '/sys/fs/cgroup/x;reboot'/cpuset.cpus"
+
+
+def test_groups_that_cannot_be_read_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    class Counted(RecordedHost):
+        def read(self, path: str) -> str | Unread:
+            read.append(path)
+            return super().read(path)
+
+    monkeypatch.setattr(partitions, "_MOST_GROUPS", 3)
+    files = {f"{CGROUPS}/cgroup.subtree_control": "cpuset\n"}
+    assert read_partitions(Counted(files, [f"{CGROUPS}/x{n}/cpuset.cpus.partition" for n in range(10)])) == ()
+    assert len(read) == 4
