@@ -38,9 +38,12 @@ def snap_of_unit(unit: str) -> str | None:
 
 
 def cgroup_path(cgroups: str) -> str:
-    """The path in the hierarchy that systemd uses: that of version 2, or the one that is named after it."""
+    """The path in the hierarchy that systemd uses: that of version 2, or the one that is named after it.
+
+    Of all characters that end a line for Python, the kernel keeps only a line feed out of the names of control groups.
+    """
     version_2 = ""
-    for line in cgroups.splitlines():
+    for line in cgroups.rstrip("\n").split("\n"):
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers == "name=systemd":

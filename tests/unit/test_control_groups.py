@@ -59,3 +59,11 @@ def test_the_snap_of_a_unit(unit: str, snap: str | None) -> None:
 def test_the_path_is_that_of_systemds_hierarchy() -> None:
     assert cgroup_path("9:name=systemd:/a/b\n3:cpuset:/c\n0::/d\n") == "/a/b"
     assert cgroup_path("3:cpuset:/c\n0::/d:e\n") == "/d:e"
+
+
+@pytest.mark.parametrize("end", ["\r", "\v", "\f", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"])
+def test_a_name_that_looks_like_a_line_is_still_a_name(end: str) -> None:
+    forged = f"/user.slice/user-1.slice/user@1.service/x{end}1:name=systemd:/system.slice/snap.nova.api.service"
+    assert cgroup_path(f"0::{forged}\n") == forged
+    assert unit_of(f"0::{forged}\n") == "user@1.service"
+    assert unit_of(f"4:memory:{forged}\n1:name=systemd:/system.slice/a.service\n0::/\n") == "a.service"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from epa_orchestrator import paths
 from epa_orchestrator.cli.claim_owners import Claims, ask_claims, recorded_claims
@@ -19,12 +19,15 @@ from epa_orchestrator.cli.output import Misuse
 from epa_orchestrator.cli.snap_plugs import SnapView, how_to_read
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.isolation.case import Terms
-from epa_orchestrator.isolation.host_files import MAY_NOT_READ, HostTree
+from epa_orchestrator.isolation.host_files import MAY_NOT_READ, CopiedTree, HostTree
 from epa_orchestrator.isolation.recording import host_of
 
 if TYPE_CHECKING:
     from epa_orchestrator.allocation.settings import Settings
     from epa_orchestrator.isolation.host_files import HostFiles
+
+#: Eight times what a recording of the largest host has, in a report with everything else.
+_MOST_CHARACTERS: Final = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def recorded_host(path: Path) -> AuditedHost:
     if path.is_dir():
         return _copied_host(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _text_of(path)
         recording, document = host_of(text), json.loads(text)
     except FileNotFoundError:
         raise Misuse(f"There is no directory or file {path}") from None
@@ -66,10 +69,19 @@ def recorded_host(path: Path) -> AuditedHost:
     return AuditedHost(recording.files, lambda: recording.at or time.time(), claims, terms)
 
 
+def _text_of(path: Path) -> str:
+    """The text of a recording. Raises OSError, and ValueError for a file that is no recording by its size."""
+    with path.open(encoding="utf-8") as file:
+        text = file.read(_MOST_CHARACTERS + 1)
+    if len(text) > _MOST_CHARACTERS:
+        raise ValueError(f"it has more than {_MOST_CHARACTERS:,} characters")
+    return text
+
+
 def _copied_host(root: Path) -> AuditedHost:
     if not any((root / name).is_dir() for name in ("proc", "sys")):
         raise Misuse(f"{root} holds neither proc nor sys: give the directory that they are in")
-    return AuditedHost(HostTree(root), time.time, Claims(None, "they are not in this recording"), Terms())
+    return AuditedHost(CopiedTree(root), time.time, Claims(None, "they are not in this recording"), Terms())
 
 
 def options_of(file: Path | None) -> Settings | None:

@@ -83,7 +83,9 @@ class Audits:
         self._rest = rest
         self._directory = directory
         self._askers = Askers(rest)
-        self._noise = ClaimNoise(noise_file.load(directory) if directory is not None else None)
+        self._noise = ClaimNoise(noise_file.load(directory, rest) if directory is not None else None)
+        #: Whether the last try succeeded, so that a full disk does not fill the log, too.
+        self._can_store = True
         self._earlier: Facts | None = None
         self._findings: dict[str, Finding] = {}
 
@@ -137,9 +139,13 @@ class Audits:
             return
         self._noise.changed = False
         try:
-            noise_file.save(self._directory, self._noise.baselines)
+            noise_file.save(self._directory, self._noise.baselines, self._rest)
         except OSError as error:  # the next change tries again
-            log.warning("the baselines of the claims' noise could not be stored: %s", error)
+            if self._can_store:
+                log.warning("the baselines of the claims' noise could not be stored: %s", error)
+            self._can_store = False
+        else:
+            self._can_store = True
 
 
 def _terms(subjects: Subjects) -> Terms:

@@ -56,6 +56,7 @@ class Auditor:
         self._stop = threading.Event()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
+        self._refused = False
         self._worked = 0.0
 
     def notice(self) -> None:
@@ -64,10 +65,21 @@ class Auditor:
         if before is None or self._open_host is None:
             return
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, args=[self._open_host], name="auditor", daemon=True)
-            self._thread.start()
+            self._begin(self._open_host)
         elif before[0] is not self._seen[0] or before[1] is not self._seen[1]:
             self._wake.set()
+
+    def _begin(self, open_host: Callable[[], HostFiles | None]) -> None:
+        """Start the thread; while the host has no room for one, the next second tries again."""
+        thread = threading.Thread(target=self._run, args=[open_host], name="auditor", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            if not self._refused:
+                log.warning("the isolation of this host is not audited yet: %s", error)
+            self._refused = True
+            return
+        self._thread = thread
 
     def close(self) -> None:
         """End the thread, also in the middle of a reading."""
@@ -92,6 +104,16 @@ class Auditor:
             log.exception("the isolation of this host is audited no longer")
 
     def _prepare(self, open_host: Callable[[], HostFiles | None]) -> Audits | None:
+        """What makes the audits. While the host has no memory or file descriptor for it, try again."""
+        while True:
+            try:
+                return self._open(open_host)
+            except (MemoryError, OSError) as error:
+                log.warning("the isolation of this host is not audited yet: %r", error)
+            if self._stop.wait(_EVERY):
+                raise _Stopped
+
+    def _open(self, open_host: Callable[[], HostFiles | None]) -> Audits | None:
         from epa_orchestrator.daemon.audit import Audits
 
         files = open_host()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 from epa_orchestrator.isolation.interrupt_facts import InterruptFacts, read_interrupt_facts
-from epa_orchestrator.isolation.kernel_lists import read_word
+from epa_orchestrator.isolation.kernel_lists import read_seconds, read_word
 from epa_orchestrator.isolation.line_facts import LineFacts, read_line_facts
 from epa_orchestrator.isolation.power_facts import PowerFacts, read_power_facts
 from epa_orchestrator.isolation.scheduler_facts import SchedulerFacts, read_scheduler_facts
@@ -44,7 +44,7 @@ def read_facts(files: HostFiles, at: float, rest: Callable[[], None] = go_on) ->
     """Read the facts of a host; `rest` is called often, and may sleep to leave the CPU to others."""
     return Facts(
         at=at,
-        uptime=_read_uptime(files),
+        uptime=read_seconds(files, "proc/uptime"),
         boot_id=read_word(files, "proc/sys/kernel/random/boot_id"),
         line=read_line_facts(files),
         scheduler=read_scheduler_facts(files),
@@ -53,13 +53,3 @@ def read_facts(files: HostFiles, at: float, rest: Callable[[], None] = go_on) ->
         power=read_power_facts(files),
         tasks=read_tasks(files, rest),
     )
-
-
-def _read_uptime(files: HostFiles) -> float | Unread:
-    text = read_word(files, "proc/uptime")
-    if isinstance(text, Unread):
-        return text
-    try:
-        return float(text.split()[0])
-    except (ValueError, IndexError):
-        return Unread("proc/uptime")

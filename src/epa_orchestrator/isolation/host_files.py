@@ -20,6 +20,8 @@ _MOST_BYTES: Final = 64 << 20
 _CHUNK: Final = 1 << 16
 
 _DENIED: Final = (errno.EACCES, errno.EPERM)
+#: Errors that say nothing about the file: this process or the system has no room at the moment.
+_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _DENIED_SECONDS: Final = 600.0
 _NUMBERS: Final = re.compile(r"[0-9]+")
 
@@ -63,6 +65,8 @@ class HostFiles(Protocol):
 class HostTree:
     """The files below a directory: `/` itself, or a copy of the files of a host.
 
+    Its methods raise OSError where this process cannot open files at the moment: nothing counts as missing then.
+
     `remedy` says how this process could read a file that it may not read (see `Unread`).
 
     Each denial of a snap's confinement is a line in the kernel's log. So a file that was denied is left alone for
@@ -86,7 +90,7 @@ class HostTree:
             return self._may_not_read(path)
         try:
             # A recorded tree may hold anything, and opening a FIFO would wait.
-            fd = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            fd = os.open(self._root + path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
         except OSError as error:
             return self._unread(path, error)
         try:
@@ -111,6 +115,8 @@ class HostTree:
         return bool(self._denied) and self._now() < self._denied.get(_pattern(path), 0.0)
 
     def _unread(self, path: str, error: OSError) -> Unread:
+        if error.errno in _NO_ROOM:
+            raise error
         if error.errno not in _DENIED:
             return Unread(path)
         self._denied[_pattern(path)] = self._now() + _DENIED_SECONDS
@@ -118,6 +124,29 @@ class HostTree:
 
     def _may_not_read(self, path: str) -> Unread:
         return Unread(path, "denied", self._remedy(path) if self._remedy else "")
+
+
+class CopiedTree(HostTree):
+    """A copy of the files of a host, which anybody may have made: it has only what really is in its directory.
+
+    A link may lead out of it, to a file of this host or to a device that acts when it is opened.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        super().__init__(root)
+        self._real_root = os.path.realpath(root)
+
+    def read(self, path: str) -> str | Unread:
+        """The file's text."""
+        return super().read(path) if self._is_inside(path, os.path.isfile) else Unread(path)
+
+    def names(self, directory: str) -> list[str] | Unread:
+        """The names in the directory."""
+        return super().names(directory) if self._is_inside(directory, os.path.isdir) else Unread(directory)
+
+    def _is_inside(self, path: str, is_kind: Callable[[str], bool]) -> bool:
+        real = os.path.realpath(f"{self._real_root}/{path}")
+        return os.path.commonpath((real, self._real_root)) == self._real_root and is_kind(real)
 
 
 def _pattern(path: str) -> str:

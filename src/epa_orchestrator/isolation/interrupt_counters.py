@@ -17,6 +17,7 @@ from typing import Final, Literal
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.host_files import Unread
+from epa_orchestrator.isolation.kernel_lists import kernel_number
 
 Kind = Literal["tick", "device", "ipi", "other"]
 
@@ -101,7 +102,7 @@ def _lines(body: str, cpus: list[int]) -> Iterator[Counter]:
         if not description and not IRQ_NUMBER.fullmatch(label):
             continue  # a count of errors, which belongs to no CPU
         try:
-            counts = {cpu: int(field) for cpu, field in zip(cpus, fields, strict=True) if field != "0"}
+            counts = {cpu: kernel_number(field) for cpu, field in zip(cpus, fields, strict=True) if field != "0"}
         except ValueError:
             continue
         name = _name(description) if IRQ_NUMBER.fullmatch(label) else printable(description.strip())

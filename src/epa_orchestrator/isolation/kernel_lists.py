@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
@@ -13,8 +15,8 @@ from epa_orchestrator.isolation.host_files import HostFiles, Unread
 #: What the kernel prints for a mask that was never allocated: `nohz_full` without the parameter.
 _NULL = "(null)"
 
-#: Of the highest number of 64 bits.
-_MOST_DIGITS = 20
+#: The kernel's numbers have at most 64 bits. A recorded host may hold longer ones, which Python cannot divide.
+MOST_DIGITS: Final = 20
 
 
 def read_cpu_list(files: HostFiles, path: str) -> CpuSet | Unread:
@@ -48,4 +50,24 @@ def read_word(files: HostFiles, path: str) -> str | Unread:
 
 def whole_number(text: str) -> int | None:
     """A whole number of at most 64 bits in digits, None for anything else: a text may be cut, or nonsense."""
-    return int(text) if text.isdecimal() and text.isascii() and len(text) <= _MOST_DIGITS else None
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= MOST_DIGITS else None
+
+
+def kernel_number(text: str) -> int:
+    """The same number. Raises ValueError for anything else."""
+    number = whole_number(text)
+    if number is None:
+        raise ValueError("not a number of the kernel")
+    return number
+
+
+def read_seconds(files: HostFiles, path: str) -> float | Unread:
+    """The first number of a file such as `proc/uptime`; a text that is no time counts as missing."""
+    text = files.read(path)
+    if isinstance(text, Unread):
+        return text
+    try:
+        seconds = float(text.split()[0])
+    except (ValueError, IndexError):
+        return Unread(path)
+    return seconds if math.isfinite(seconds) and len(text.split(".")[0]) <= MOST_DIGITS else Unread(path)

@@ -28,6 +28,9 @@ _INTERRUPT_COST: Final = 5_000
 _IPI_COST: Final = 2_000
 _SWITCH_COST: Final = 10_000
 
+#: More than all counters of a host together.
+_MOST: Final = 1 << 80
+
 #: Rates per second and CPU below these are quiet. Ticks: one a second is normal with nohz_full, 100 are the least
 #: without it. Interrupts: a device that sends one every 10 s takes less than a millionth of the time.
 _QUIET_TICKS: Final = 10
@@ -87,12 +90,12 @@ class Noise:
         """What `document` made. Raises ValueError for anything else."""
         try:
             return _noise(
-                seconds=float(document["seconds"]),
+                seconds=_seconds(document["seconds"]),
                 cpus=CpuSet.parse(document["cpus"]),
                 ticks=_counts(document["ticks"]),
                 interrupts={str(name): _counts(counts) for name, counts in document["interrupts"].items()},
-                ipis=int(document["ipis"]),
-                other=int(document["other"]),
+                ipis=_count(document["ipis"]),
+                other=_count(document["other"]),
                 waited_ns=_optional(document["waited_ns"]),
                 involuntary=_optional(document["involuntary"]),
             )
@@ -101,13 +104,24 @@ class Noise:
 
 
 def _counts(document: Mapping[str, Any]) -> dict[int, int]:
-    return {int(cpu): int(count) for cpu, count in document.items()}
+    return {int(cpu): _count(count) for cpu, count in document.items()}
+
+
+def _count(value: object) -> int:
+    """A number that counters of the kernel can reach."""
+    if not isinstance(value, int) or not 0 <= value < _MOST:
+        raise TypeError
+    return value
 
 
 def _optional(value: object) -> int | None:
-    if value is not None and not isinstance(value, int):
+    return None if value is None else _count(value)
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 <= value < _MOST:
         raise TypeError
-    return value
+    return float(value)
 
 
 def _noise(

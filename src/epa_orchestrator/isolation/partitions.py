@@ -10,6 +10,7 @@ Source: "Cpuset Interface Files" in Documentation/admin-guide/cgroup-v2.rst of t
 from __future__ import annotations
 
 import re
+import shlex
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
@@ -80,7 +81,7 @@ class Partition:
         """What makes an invalid partition valid."""
         reason = self.reason or ""
         remedy = next((remedy for part, remedy in _REMEDIES if part in reason), _REMEDY)
-        return remedy.format(group=f"/{_ROOT}/{self.name}")
+        return remedy.format(group=shlex.quote(f"/{_ROOT}/{self.name}"))
 
     @property
     def name(self) -> str:
@@ -106,6 +107,9 @@ def read_partitions(files: HostFiles) -> tuple[Partition, ...] | Unread:
         for name in () if isinstance(names, Unread) else sorted(names):
             if name.startswith(_FILES):
                 continue
+            left -= 1  # also one that cannot be read: a container may make thousands of them
+            if left < 0:
+                break
             group = f"{parent}/{name}".removeprefix("/")
             state = files.read(f"{_ROOT}/{group}/cpuset.cpus.partition")
             if isinstance(state, Unread):
@@ -115,7 +119,6 @@ def read_partitions(files: HostFiles) -> tuple[Partition, ...] | Unread:
                 has_state = True
                 if state.strip() != "member":
                     found.append(Partition(group, state.strip(), _cpus_of(files, group, state.strip())))
-            left -= 1
             if depth < _DEEPEST and _may_control_cpusets(files.read(f"{_ROOT}/{group}/cgroup.subtree_control")):
                 parents.append((group, depth + 1))
     return tuple(found) if isinstance(controlled, str) or has_state else controlled

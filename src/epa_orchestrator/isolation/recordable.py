@@ -100,7 +100,8 @@ def _is_known(word: str) -> bool:
 
 def _of_task(name: str, text: str) -> str | None:
     if name == "status":
-        return "".join(line for line in text.splitlines(True) if line.partition(":")[0] in _STATUS_LINES)
+        # A task's name may hold any other character that ends a line for Python.
+        return "".join(f"{line}\n" for line in text.split("\n") if line.partition(":")[0] in _STATUS_LINES)
     if name == "stat":
         return _without_addresses(text)
     return text if name in _OTHER_TASK_FILES else None

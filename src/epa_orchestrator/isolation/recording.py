@@ -27,6 +27,8 @@ from epa_orchestrator.isolation.task_facts import Task
 MEMBER: Final = "host"
 #: The most characters of all files; a host with 512 CPUs and 5,000 tasks has a third of them.
 _MOST_CHARACTERS: Final = 6_000_000
+#: The end of the year 9999, the last one that times are written with.
+_MOST_SECONDS: Final = 253_402_300_800
 _IN_TASK: Final = re.compile(r"proc/([0-9]+)(?:/task(?:/([0-9]+))?)?(?:/[^/]*)?")
 #: Only these files have CPUs in their paths, of the kernel's own names.
 _FOLDABLE: Final = "sys/devices/"
@@ -61,7 +63,7 @@ def host_of(text: str) -> HostRecording:
         return HostRecording(RecordedHost(machine, (), names, complete=False), 0.0)
     host = _object(members, MEMBER)
     at = host.get("at", 0.0)
-    if not isinstance(at, int | float):
+    if not isinstance(at, int | float) or not 0 <= at < _MOST_SECONDS:
         raise ValueError(f"'at' of its '{MEMBER}' is not a time in seconds")
     files = {**machine, **unfold(_object(host, "files"))}
     entries = {**names, **_lists(host, "entries")}

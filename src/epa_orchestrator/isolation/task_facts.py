@@ -16,6 +16,7 @@ from typing import Final
 from epa_orchestrator.control_groups import cgroup_path
 from epa_orchestrator.cpuset import EMPTY, MAX_CPU_ID, CpuSet
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
+from epa_orchestrator.isolation.kernel_lists import kernel_number
 
 #: Flags of a task (include/linux/sched.h).
 _KERNEL_THREAD: Final = 0x00200000
@@ -23,6 +24,10 @@ _NO_SETAFFINITY: Final = 0x04000000
 
 _ALLOWED: Final = "\nCpus_allowed_list:"
 _INVOLUNTARY: Final = "\nnonvoluntary_ctxt_switches:"
+
+#: Two readings of so many take 100 MB. No host needs more, but a user may start a million.
+_MOST_TASKS: Final = 100_000
+_TOO_MANY: Final = Unread("proc", "denied", f"which shows more than {_MOST_TASKS:,} tasks")
 
 #: After how many tasks to rest.
 _BETWEEN_RESTS: Final = 16
@@ -79,6 +84,8 @@ def read_tasks(files: HostFiles, rest: Callable[[], None]) -> tuple[Task, ...] |
     until_rest = _BETWEEN_RESTS
     for pid in sorted(int(name) for name in names if name.isdecimal() and len(name) < 10):
         for task in reader.of_process(pid):
+            if len(tasks) == _MOST_TASKS:
+                return _TOO_MANY
             tasks.append(task)
             until_rest -= 1
             if not until_rest:
@@ -135,7 +142,7 @@ class _TaskReader:
         opening, closing = stat.find("("), stat.rfind(")")
         fields = stat[closing + 2 :].split()
         try:
-            flags, cpu = int(fields[6]), int(fields[36])
+            flags, cpu = kernel_number(fields[6]), kernel_number(fields[36])
             if not 0 <= cpu <= MAX_CPU_ID:
                 return None
             is_kernel, may_be_moved = bool(flags & _KERNEL_THREAD), not flags & _NO_SETAFFINITY
@@ -145,19 +152,19 @@ class _TaskReader:
                 if isinstance(status, Unread):
                     return None
                 allowed = self._cpus(_line(status, _ALLOWED))
-                involuntary = int(_line(status, _INVOLUNTARY) or 0)
+                involuntary = kernel_number(_line(status, _INVOLUNTARY) or "0")
             return Task(
                 pid=pid,
                 tid=tid,
-                parent=int(fields[1]),
+                parent=kernel_number(fields[1]),
                 name=stat[opening + 1 : closing],
                 state=fields[0],
                 is_kernel=is_kernel,
                 may_be_moved=may_be_moved,
                 allowed=allowed,
                 cpu=cpu,
-                ticks=int(fields[11]) + int(fields[12]),
-                started=int(fields[19]),
+                ticks=kernel_number(fields[11]) + kernel_number(fields[12]),
+                started=kernel_number(fields[19]),
                 involuntary=involuntary,
                 cgroup=cgroup,
                 waited_ns=None if is_kernel or allowed == self._default else self._waited_ns(directory),
@@ -182,7 +189,7 @@ class _TaskReader:
 
     def _waited_ns(self, directory: str) -> int | None:
         text = self._files.read(f"{directory}/schedstat")
-        return None if isinstance(text, Unread) else int(text.split()[1])
+        return None if isinstance(text, Unread) else kernel_number(text.split()[1])
 
 
 def is_kernel_thread(stat: str) -> bool:

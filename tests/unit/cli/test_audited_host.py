@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
+from epa_orchestrator.cli import audited_host
 from epa_orchestrator.cli.audited_host import live_files, options_of, recorded_host, terms_of, this_host
 from epa_orchestrator.hardware.sysfs import FORMAT, REPORT_FORMAT
 from epa_orchestrator.isolation.case import Terms
@@ -118,3 +119,9 @@ def test_denied_file_says_how_to_read_it(snap: str, remedy: str, monkeypatch: py
             os.seteuid(0)
     assert isinstance(unread, Unread)
     assert unread.needs == f"/proc/interrupts, {remedy}"
+
+
+def test_file_without_an_end_is_wrong_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audited_host, "_MOST_CHARACTERS", 1000)
+    sentence = "The recorded host /dev/zero cannot be used: it has more than 1,000 characters"
+    assert sentence_of(Path("/dev/zero")) == sentence

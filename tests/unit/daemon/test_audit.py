@@ -202,4 +202,11 @@ def test_baselines_that_cannot_be_written_are_no_error(
 ) -> None:
     host = Host(monkeypatch, claim("ovs", "2-3"), directory=tmp_path / "missing")
     assert host.audit().claims
-    assert "could not be stored" in caplog.text
+    for cpus in ("2", "3", "2-3"):
+        host.claims = {"ovs": claim("ovs", cpus)}
+        host.audit()
+    assert caplog.text.count("could not be stored") == 1  # a full disk does not fill the log, too
+    (tmp_path / "missing").mkdir()
+    host.claims = {"ovs": claim("ovs", "2")}
+    host.audit()
+    assert os.listdir(tmp_path / "missing") == [NOISE]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -162,3 +163,35 @@ def test_it_rests_ten_times_as_long_as_it_works(current: Current) -> None:
         auditor._rest()
     share = (time.thread_time() - worked) / (time.monotonic() - began)
     assert share < 0.15
+
+
+def test_a_thread_that_cannot_start_is_tried_again(
+    current: Current, auditors: list[Auditor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        auditor = begun(auditors, current, lambda: RecordedHost(files_of()))
+        auditor.notice()
+        auditor.close()  # there is nothing to wait for
+    assert caplog.text.count("not audited yet") == 1
+    auditor = begun(auditors, current, lambda: RecordedHost(files_of()))
+    wait_for(lambda: auditor.last)
+
+
+def test_a_host_that_cannot_be_opened_for_want_of_room_is_tried_again(
+    current: Current, auditors: list[Auditor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "_EVERY", 0.01)
+    errors: list[Exception] = [MemoryError(), OSError(errno.EMFILE, "Too many open files")]
+
+    def open_host() -> HostFiles:
+        if errors:
+            raise errors.pop()
+        return RecordedHost(files_of())
+
+    auditor = begun(auditors, current, open_host)
+    wait_for(lambda: auditor.last)
+    assert caplog.text.count("not audited yet") == 2

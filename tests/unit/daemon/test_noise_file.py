@@ -50,6 +50,12 @@ def test_a_missing_file_has_no_baselines(tmp_path: Path) -> None:
         (b'"isolated"', b'"none"'),
         (b'"boot_id":', b'"boot":'),
         (b'"seconds":', b'"s":'),
+        (b'"claims":2', b'"claims":3'),
+        (b'"seconds":', b'"seconds":1e999,"s":'),
+        (b'"seconds":', b'"seconds":' + b"[" * 100_000),
+        (b'"seconds":', b'"seconds":' + b"9" * 10_000 + b',"s":'),
+        (b'"ipis":0', b'"ipis":1e999'),
+        (b"}\n", b"}"),
     ],
 )
 def test_a_damaged_file_is_started_over(old: bytes, new: bytes, baselines: Baselines, tmp_path: Path) -> None:
@@ -97,3 +103,10 @@ def test_a_directory_in_the_way_is_an_error(baselines: Baselines, tmp_path: Path
 def test_baselines_of_an_unknown_boot_are_not_written(tmp_path: Path) -> None:
     noise_file.save(tmp_path, Baselines())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_it_rests_after_each_claim(baselines: Baselines, tmp_path: Path) -> None:
+    rests: list[str] = []
+    noise_file.save(tmp_path, baselines, lambda: rests.append("save"))
+    noise_file.load(tmp_path, lambda: rests.append("load"))
+    assert rests == ["save", "save", "load", "load"]

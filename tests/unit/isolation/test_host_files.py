@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from epa_orchestrator.isolation.host_files import HostRecorder, HostTree, RecordedHost, Unread
+from epa_orchestrator.isolation.host_files import CopiedTree, HostRecorder, HostTree, RecordedHost, Unread
 
 #: Another user than root, who may read no file that is not his or for all.
 NOBODY = 65534
@@ -142,3 +143,48 @@ def test_recording_of_a_machine_alone_can_tell_of_no_other_file() -> None:
     assert host.read("sys/a") == "1"
     assert host.read("proc/uptime") == Unread("proc/uptime", "denied", "which was not recorded")
     assert host.names("proc") == Unread("proc", "denied", "which was not recorded")
+
+
+def test_without_a_free_file_descriptor_no_file_counts_as_missing(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc" / "cmdline").write_text("isolcpus=2")
+    tree, limits = HostTree(tmp_path), resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open("/dev/null", os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            tree.read("proc/cmdline")
+        with pytest.raises(OSError, match="Too many open files"):
+            tree.names("proc")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert tree.read("proc/cmdline") == "isolcpus=2"
+
+
+def test_a_copy_has_only_what_is_in_its_directory(tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    (root / "sys" / "devices" / "eth0").mkdir(parents=True)
+    (root / "sys" / "devices" / "eth0" / "rps_cpus").write_text("3")
+    (tmp_path / "secret").write_text("isolcpus=2")
+    (tmp_path / "copy2").mkdir()
+    (root / "net").symlink_to("sys/devices")
+    (root / "out").symlink_to("../secret")
+    (root / "outside").symlink_to(tmp_path)
+    (root / "sibling").symlink_to("../copy2")
+    (root / "device").symlink_to("/dev/null")
+    (root / "loop").symlink_to("loop")
+    os.mkfifo(root / "fifo")
+    tree = CopiedTree(root)
+    assert (tree.names("net"), tree.read("net/eth0/rps_cpus")) == (["eth0"], "3")
+    for path in ("out", "outside/secret", "device", "loop", "fifo", "../secret", "net", "missing"):
+        assert tree.read(path) == Unread(path)
+    for path in ("outside", "sibling", "..", "loop", "missing", "net/eth0/rps_cpus"):
+        assert tree.names(path) == Unread(path)
+
+
+def test_a_copy_may_itself_be_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "copy" / "proc").mkdir(parents=True)
+    (tmp_path / "copy" / "proc" / "cmdline").write_text("quiet")
+    (tmp_path / "link").symlink_to("copy")
+    assert CopiedTree(tmp_path / "link").read("proc/cmdline") == "quiet"

@@ -9,7 +9,14 @@ import pytest
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
-from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_cpu_mask, read_word, whole_number
+from epa_orchestrator.isolation.kernel_lists import (
+    kernel_number,
+    read_cpu_list,
+    read_cpu_mask,
+    read_seconds,
+    read_word,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -50,3 +57,15 @@ def test_words_have_no_white_space_around_them() -> None:
 )
 def test_whole_numbers_have_digits_only(text: str, number: int | None) -> None:
     assert whole_number(text) == number
+
+
+def test_a_number_that_has_to_be_there_is_an_error_otherwise() -> None:
+    assert kernel_number("133") == 133
+    with pytest.raises(ValueError, match="number of the kernel"):
+        kernel_number("-1")
+
+
+@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-inf", "1e400", "9" * 30])
+def test_a_text_that_is_no_time_counts_as_missing(text: str) -> None:
+    assert read_seconds(RecordedHost({"proc/uptime": text}), "proc/uptime") == Unread("proc/uptime")
+    assert read_seconds(RecordedHost({"proc/uptime": "12.5 3.0\n"}), "proc/uptime") == 12.5

@@ -208,3 +208,28 @@ def test_named_cpus_are_those_with_the_noise() -> None:
     found = culprit(noise, CPUS, facts())
     assert found is not None
     assert found[0] == "timer ticks: 250 a second on CPU 3"
+
+
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        ("seconds", float("inf")),
+        ("seconds", float("nan")),
+        ("seconds", -1),
+        ("seconds", "1"),
+        ("ticks", {"1": 1 << 80}),
+        ("ticks", {"1": -1}),
+        ("ticks", {"1": float("inf")}),
+        ("interrupts", {"eth0": {"1": 10**400}}),
+        ("interrupts", {"eth0": 1}),
+        ("ipis", float("inf")),
+        ("other", 10**400),
+        ("waited_ns", 10**400),
+        ("involuntary", -1),
+    ],
+)
+def test_a_document_with_numbers_that_no_kernel_counts_is_refused(member: str, value: object) -> None:
+    document = Noise(1.0, 0, {}, 0, 0, None, None).document()
+    Noise.from_document(document)
+    with pytest.raises(ValueError, match="not one of noise"):
+        Noise.from_document({**document, member: value})

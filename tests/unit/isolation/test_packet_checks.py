@@ -140,3 +140,8 @@ def test_names_of_devices_are_safe_in_commands(device: str, written: str) -> Non
     found = packet_masks(case({f"sys/class/net/{device}/queues/rx-0/rps_cpus": "4\n"}))
     path = written.format("/sys/class/net")
     assert found.remedy == f"echo 0 | sudo tee {path}/rx-0/rps_cpus"
+
+
+def test_a_device_whose_name_is_a_command_does_not_run_it() -> None:
+    found = packet_masks(case({"sys/class/net/$(reboot)/queues/rx-0/rps_cpus": "f\n"}))
+    assert found.remedy == "echo 0 | sudo tee '/sys/class/net/$(reboot)/queues'/rx-0/rps_cpus"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.isolation import partitions
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
 from epa_orchestrator.isolation.partitions import Partition, read_partitions
 
@@ -129,3 +130,22 @@ def test_partitions_below_groups_that_were_not_copied_are_found() -> None:
 def test_the_list_to_correct_is_the_one_that_the_kernel_names(name: str) -> None:
     remedy = Partition("dpdk", f"isolated invalid (Invalid cpu list in {name})").remedy
     assert remedy.endswith(f" to /{CGROUPS}/dpdk/{name}")
+
+
+def test_a_group_whose_name_is_a_command_does_not_run_it() -> None:
+    partition = Partition("x;reboot", "isolated invalid (x are empty)")
+    assert partition.remedy == "write the CPUs to '/sys/fs/cgroup/x;reboot'/cpuset.cpus"
+
+
+def test_groups_that_cannot_be_read_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    class Counted(RecordedHost):
+        def read(self, path: str) -> str | Unread:
+            read.append(path)
+            return super().read(path)
+
+    monkeypatch.setattr(partitions, "_MOST_GROUPS", 3)
+    files = {f"{CGROUPS}/cgroup.subtree_control": "cpuset\n"}
+    assert read_partitions(Counted(files, [f"{CGROUPS}/x{n}/cpuset.cpus.partition" for n in range(10)])) == ()
+    assert len(read) == 4

@@ -123,3 +123,8 @@ def test_configuration_of_the_kernel_keeps_the_features_of_isolation() -> None:
 @pytest.mark.parametrize("text", ["", ")", "\n" * 9, "\x00\x1b[2J", "'\"`$(", "(" * 5000, "\ufffd= =", "7 (a"])
 def test_nonsense_is_no_error(path: str, text: str) -> None:
     assert isinstance(recordable(path, text), str)
+
+
+def test_a_task_named_like_lines_of_status_adds_none() -> None:
+    status = "Name:\tx\rPid:9\x1cState\nUmask:\t0022\nPid:\t7\n"
+    assert recordable("proc/7/status", status) == "Name:\tx\rPid:9\x1cState\nPid:\t7\n"

@@ -11,6 +11,7 @@ import threading
 import pytest
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.isolation import task_facts
 from epa_orchestrator.isolation.facts import go_on
 from epa_orchestrator.isolation.host_files import HostTree, RecordedHost, Unread
 from epa_orchestrator.isolation.task_facts import KTHREADD, Task, is_kernel_thread, read_cpu_line, read_tasks
@@ -180,3 +181,12 @@ def test_the_cpus_of_a_task() -> None:
 
 def test_kernel_threads_tell_that_all_tasks_are_seen_also_without_the_first() -> None:
     assert set(tasks_in(task_files(kernel_thread(45, "khugepaged", "0-3", bound=False)))) == {45}
+
+
+def test_more_tasks_than_fit_into_memory_are_unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = files_of(*(HostTask(tid, "bomb", "0-3") for tid in range(100, 110)))
+    assert len(tasks_in(files)) > 10
+    monkeypatch.setattr(task_facts, "_MOST_TASKS", 10)
+    found = read_tasks(RecordedHost(files), go_on)
+    assert isinstance(found, Unread)
+    assert found.needs == "/proc, which shows more than 100,000 tasks"
