@@ -252,7 +252,7 @@ def _blamed_threads(strangers: list[Task], stacked: list[Task], case: Case) -> t
     if strangers:
         return (
             f"{named(strangers[0])} works on CPU {strangers[0].cpu}",
-            f"run: {moved_away(strangers[0], housekeeping_list(case))}",
+            moved_away(strangers[0], housekeeping_list(case)),
         )
     if stacked:
         return f"{named(stacked[0])} shares CPU {stacked[0].cpu} with others", "pin each thread to its own CPU"

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import CpuSet, union
+from epa_orchestrator.isolation.boot_lists import read_boot_list
 from epa_orchestrator.isolation.case import Case
+from epa_orchestrator.isolation.kernel_line import KernelLine
 
 #: Stands for the housekeeping CPUs where they are not known.
 _UNKNOWN: Final = "HOUSEKEEPING-CPUS"
@@ -17,7 +19,7 @@ _WORD_BITS: Final = 32
 
 def isolated_list(case: Case) -> str:
     """All CPUs that count as isolated or were meant to, also those that nobody asked to look at."""
-    return str(case.in_force | case.isolated)
+    return str(case.in_force | case.all_isolated)
 
 
 def housekeeping_list(case: Case) -> str:
@@ -46,6 +48,15 @@ def braced(cpus: CpuSet) -> str:
     runs = [run.replace("-", "..") for run in str(cpus).split(",")]
     parts = [f"{{{run}}}" if ".." in run else run for run in runs]
     return parts[0] if len(parts) == 1 else f"{{{','.join(parts)}}}"
+
+
+def nohz_full_remedy(line: KernelLine, wanted: CpuSet) -> str:
+    """How to get CPUs into nohz_full. If the line names them already, the kernel has dropped the parameter."""
+    texts = line.values("nohz_full")
+    asked = CpuSet.from_mask(union(read_boot_list(text, None).cpus.mask for text in texts))
+    if wanted <= asked:
+        return "correct nohz_full= on the kernel line, as check A1 of the audit says, then reboot"
+    return line_remedy("nohz_full", str(wanted), is_set=bool(texts))
 
 
 def line_remedy(parameter: str, cpus: str, is_set: bool = False) -> str:

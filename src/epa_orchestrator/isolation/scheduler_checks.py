@@ -14,7 +14,7 @@ from epa_orchestrator.isolation.activity import Activity
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
-from epa_orchestrator.isolation.remedies import housekeeping_list, housekeeping_mask, isolated_list, line_remedy
+from epa_orchestrator.isolation.remedies import housekeeping_list, housekeeping_mask, isolated_list, nohz_full_remedy
 from epa_orchestrator.isolation.scheduler_facts import WORKQUEUES
 from epa_orchestrator.isolation.task_facts import Task
 from epa_orchestrator.isolation.task_names import listed, named
@@ -85,7 +85,7 @@ def _kernel_threads(case: Case) -> Finding:
     nohz_full = known(case.now.line.nohz_full)
     if case.isolated <= nohz_full:  # somebody moved them later; an end of a cpuset partition does so too
         return bad("B4", seen, now)
-    later = line_remedy("nohz_full", isolated_list(case), is_set=bool(nohz_full))
+    later = nohz_full_remedy(case.line, nohz_full | case.in_force | case.all_isolated)
     return bad("B4", seen, f"{later}; until then: {now}")
 
 
@@ -150,7 +150,7 @@ def _cores(case: Case) -> Finding:
 
 def _whole_cores(case: Case, split: list[CpuSet]) -> CpuSet:
     """About as many CPUs as are isolated now, in whole cores: of the split ones, the last. The kernel keeps a core."""
-    isolated = case.in_force | case.isolated
+    isolated = case.in_force | case.all_isolated
     split_cpus = CpuSet.from_mask(union(core.mask for core in split))
     whole, left = isolated - split_cpus, len(isolated & split_cpus)
     online = case.housekeeping | isolated

@@ -73,7 +73,7 @@ def test_older_daemon_says_so(tmp_path: Path) -> None:
 def test_newer_daemon_tells_the_owners(tmp_path: Path) -> None:
     server = HostileServer(tmp_path / "newer" / "epa.sock", escapes="", features=["get-isolation"])
     other = server.handler
-    answer: dict[str, Any] = {"version": "1.0", "read_at": None, "checks": [], "claims": [CLAIM]}
+    answer: dict[str, Any] = {"version": "1.0", "read_at": 9.0, "checks": [], "claims": [CLAIM]}
 
     def handle(connection: socket.socket) -> None:
         if server.requests[-1]["action"] == "get_isolation":
@@ -84,6 +84,10 @@ def test_newer_daemon_tells_the_owners(tmp_path: Path) -> None:
     server.handler = handle
     try:
         assert ask_claims(server.path, needed=True) == Claims((OWNER,))
+        answer["read_at"] = None
+        unread = ask_claims(server.path, needed=True)
+        assert unread.owners is None
+        assert unread.reason == "the daemon has not read this host: it serves a recorded machine, or has just started"
     finally:
         server.stop()
 

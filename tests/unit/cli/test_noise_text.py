@@ -79,6 +79,11 @@ def test_noise_is_told_in_all_and_a_second_with_culprit_and_remedy() -> None:
     ]
 
 
+def test_a_command_that_stops_the_noise_has_no_full_stop() -> None:
+    told = claim(culprit="stress (PID 9) works on CPU 2", remedy="sudo taskset -apc 0-1 9")
+    assert list(sentences(told))[-1] == "To stop it: sudo taskset -apc 0-1 9"
+
+
 def test_threads_are_named_in_quotes_and_the_others_counted() -> None:
     told = claim(strangers=[thread(number) for number in range(10, 14)], more_threads={"strangers": 5})
     assert list(sentences(told))[2] == (

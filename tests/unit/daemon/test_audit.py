@@ -113,7 +113,7 @@ def test_a_stranger_is_blamed_with_the_command_that_moves_it(monkeypatch: pytest
     found = host.audit(Thread(10, cpus="0-3", cpu=2)).claims["ovs"]
     assert (found.culprit, found.remedy) == (
         "worker (PID 10) works on CPU 2",
-        "run: sudo systemctl set-property other.service AllowedCPUs=0-1",
+        "sudo systemctl set-property other.service AllowedCPUs=0-1",
     )
 
 

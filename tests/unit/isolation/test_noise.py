@@ -153,7 +153,7 @@ def test_quiet_cpus_have_no_culprit(noise: Noise) -> None:
         (
             with_ticks(2_500, 2_500),
             "timer ticks: 250 a second on CPUs 2-3",
-            "add nohz_full=2-3 to the kernel line, then reboot",
+            "correct nohz_full= on the kernel line, as check A1 of the audit says, then reboot",
         ),
         (
             with_interrupts("eth0-rx-3 (IRQ 45)", 0, 120),

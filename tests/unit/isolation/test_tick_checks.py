@@ -37,7 +37,21 @@ def test_nothing_is_judged_without_isolated_cpus() -> None:
 @pytest.mark.parametrize(
     ("changes", "seen", "remedy"),
     [
-        ({f"{CPU}/nohz_full": "(null)\n"}, "CPUs 2-3", "add nohz_full=2-3 to the kernel line, then reboot"),
+        (
+            {f"{CPU}/nohz_full": "(null)\n", "proc/cmdline": "isolcpus=2-3"},
+            "CPUs 2-3",
+            "add nohz_full=2-3 to the kernel line, then reboot",
+        ),
+        (
+            {f"{CPU}/nohz_full": "(null)\n"},
+            "CPUs 2-3",
+            "correct nohz_full= on the kernel line, as check A1 of the audit says, then reboot",
+        ),
+        (
+            {f"{CPU}/isolated": "0,2-3\n"},
+            "CPU 0",
+            "take CPU 0 out of isolcpus=, then reboot: the kernel needs a CPU with a tick",
+        ),
         (
             {f"{CPU}/nohz_full": "1-2\n"},
             "CPU 3",
@@ -76,7 +90,8 @@ def test_ticks_need_two_readings() -> None:
 
 
 def test_ticks_of_a_busy_cpu_are_found_with_their_rate() -> None:
-    found = finding("C2", measured({"proc/interrupts": TICKING, f"{CPU}/nohz_full": "(null)\n"}))
+    without = {f"{CPU}/nohz_full": "(null)\n", "proc/cmdline": "isolcpus=2-3"}
+    found = finding("C2", measured({"proc/interrupts": TICKING, **without}))
     assert (found.result, found.seen) == ("warn", "250 timer ticks a second on CPU 2")
     assert found.remedy == "add nohz_full=2-3 to the kernel line, then reboot"
 
