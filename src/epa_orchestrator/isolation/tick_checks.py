@@ -183,7 +183,7 @@ def _clock_source(case: Case) -> Finding:
     return warned(
         "C6",
         f"The clock source is {clock}, not tsc",
-        "update the firmware; if the TSC is good, add tsc=nowatchdog to the kernel line, then reboot; dmesg says why the "
+        "update the firmware; if the TSC is good, add tsc=nowatchdog to the kernel line, then reboot; to see why the "
         "kernel did not choose it: sudo dmesg | grep -i -e tsc -e clocksource",
     )
 
