@@ -79,7 +79,9 @@ def move_remedy(case: Case, numbers: Sequence[int]) -> str:
 
 
 def _on_isolated(case: Case, irq: Irq) -> CpuSet:
-    return known(irq.effective) & case.isolated
+    """The isolated CPUs where it arrives. One that was moved away arrives once more there: the kernel moves it then."""
+    there = known(irq.effective) & case.isolated
+    return there if isinstance(irq.affinity, Unread) or not irq.affinity else there & irq.affinity
 
 
 def _is_owners(case: Case, irq: Irq) -> bool:

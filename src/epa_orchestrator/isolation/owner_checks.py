@@ -175,8 +175,14 @@ def _stacked(claim: JudgedClaim) -> _Fault | None:
         f"({listed([named(task) for task in sharing], 'thread')}) while {named_cpus(str(claim.idle))} of its claim"
         f" {'idles' if len(claim.idle) == 1 else 'idle'}"
     )
+    return seen, pinning(claim)
+
+
+def pinning(claim: JudgedClaim) -> str:
+    """How to give stacked threads CPUs of their own."""
+    sharing = [task for task in claim.stacked if task.cpu == claim.stacked[0].cpu]
     pins = [f"sudo taskset -pc {cpu} {task.tid}" for cpu, task in zip(claim.idle, sharing[1:], strict=False)]
-    return seen, f"pin each thread to a CPU of its own: {commands(pins)}"
+    return f"pin each thread to a CPU of its own: {commands(pins)}"
 
 
 def _measurable(case: Case, claim: JudgedClaim) -> list[Task]:
