@@ -13,8 +13,6 @@ import pytest
 from tests.boots.conftest import Lab
 from tests.boots.lines import KERNELS
 
-pytestmark = pytest.mark.xdist_group("served")
-
 
 @pytest.fixture(scope="module")
 def shown(equipped_lab: Lab) -> dict[str, Any]:

@@ -54,7 +54,7 @@ ANSWERS: Final[dict[str, type[BaseModel]]] = {
     "get_isolation": IsolationAnswer,
 }
 #: What differs from one run or host to the next: times, the process that asks, and what an audit finds.
-VARYING: Final = {
+VARYING: Final[Json] = {
     "at": 1795789630.25,
     "pid": 4711,
     "uid": 0,

@@ -71,11 +71,21 @@ class Shape:
 
     def kernel_line(self) -> str:
         """The kernel's command line for the isolation and the hugepages."""
-        parts = [f"isolcpus={self.isolated}"] if self.isolated else []
+        parts: list[str] = []
+        if self.isolated:
+            others = ",".join(str(cpu) for cpu in range(self.cpus) if cpu not in _cpus(self.isolated))
+            parts.append(f"isolcpus=domain,managed_irq,{self.isolated} nohz_full={self.isolated}")
+            parts.append(f"rcu_nocbs={self.isolated} irqaffinity={others}")
         if self.hugepages:
             pages = ",".join(f"{node}:{self.hugepages}" for node in range(self.nodes))
             parts.append(f"hugepagesz=2M hugepages={pages}")
         return " ".join([*parts, self.append])
+
+
+def _cpus(text: str) -> set[int]:
+    """The CPUs of a list. The build runs without the package, which could read it."""
+    ranges = [part.split("-") for part in text.split(",")]
+    return {cpu for each in ranges for cpu in range(int(each[0]), int(each[-1]) + 1)}
 
 
 class Machine(Emulator):

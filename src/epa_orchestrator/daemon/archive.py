@@ -164,13 +164,15 @@ class _Job:
             self._found = self._story(self.request)
 
     def _isolation(self, request: GetIsolation) -> bytes:
-        from epa_orchestrator.daemon.isolation_answer import isolation_answer
+        from epa_orchestrator.daemon.isolation_answer import isolation_answer, young_owners
 
         claims = self._ledger.claims
         if request.service_name is not None:
             service = resolve(request.service_name, claims.__contains__)
             claims = {service: claims[service]} if service in claims else {}
-        return isolation_answer(self._audit, claims.values(), self._problem, request.warnings).encode()
+        settings = (self._pools if self._pools is not None else self._host.pools()).settings
+        owners = young_owners(self._audit, claims, settings, self._database)
+        return isolation_answer(self._audit, claims.values(), owners, self._problem, request.warnings).encode()
 
     def _story(self, request: GetClaim) -> bytes:
         from epa_orchestrator.daemon.claim_story import ClaimStory

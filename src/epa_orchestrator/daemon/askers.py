@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Askers: which process asked for the CPUs of each claim, found once in the history and then kept."""
+"""Askers: which process asked for the CPUs of each claim, found in the history, and the owner that this makes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from epa_orchestrator.allocation.claims import Claim
+from epa_orchestrator.allocation.settings import Settings
+from epa_orchestrator.errors import printable
 from epa_orchestrator.peer import UNNAMED, PeerNames
+from epa_orchestrator.protocol.isolation import ClaimOwner
 from epa_orchestrator.state.errors import StateError
 from epa_orchestrator.state.events import Event
 from epa_orchestrator.state.reading import open_events
@@ -34,6 +37,12 @@ class Asker(NamedTuple):
 
 
 UNKNOWN: Final = Asker()
+
+
+def claim_owner(claim: Claim, asker: Asker, settings: Settings) -> ClaimOwner:
+    """Whose threads are the owner's, as clients get it."""
+    cgroups = [printable(path) for path in settings.cgroups_of(claim.service)]
+    return ClaimOwner(**asker.names._asdict(), pid=asker.pid, asked_at=asker.at, cgroups=cgroups)
 
 
 class Askers:

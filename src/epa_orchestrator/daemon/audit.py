@@ -20,7 +20,7 @@ from epa_orchestrator.allocation.claims import Claim
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.daemon import noise_file
-from epa_orchestrator.daemon.askers import UNKNOWN, Asker, Askers
+from epa_orchestrator.daemon.askers import UNKNOWN, Asker, Askers, claim_owner
 from epa_orchestrator.daemon.claim_noise import ClaimNoise, Heard, Listened
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.case import Case, Owner, Terms
@@ -111,7 +111,13 @@ class Audits:
             facts.at,
             checks,
             {
-                service: _claim(owner, askers.get(service, UNKNOWN), heard[service], judged.get(service), case)
+                service: _claim(
+                    owner,
+                    claim_owner(claims[service], askers.get(service, UNKNOWN), subjects.settings),
+                    heard[service],
+                    judged.get(service),
+                    case,
+                )
                 for service, owner in owners.items()
             },
         )
@@ -217,7 +223,7 @@ def _check(finding: Finding) -> CheckResult:
     return CheckResult.model_validate({**document, "seen": _cut(finding.seen), "remedy": _cut(finding.remedy)})
 
 
-def _claim(owner: Owner, asker: Asker, heard: Heard, judged: JudgedClaim | None, case: Case) -> ClaimIsolation:
+def _claim(owner: Owner, told: ClaimOwner, heard: Heard, judged: JudgedClaim | None, case: Case) -> ClaimIsolation:
     """A claim with its noise and the threads that do not belong where they are, as far as these are known."""
     facts = case.now
     is_known = judged is not None and judged.processes is not None
@@ -237,9 +243,7 @@ def _claim(owner: Owner, asker: Asker, heard: Heard, judged: JudgedClaim | None,
         service_name=owner.service,
         pool=owner.pool,
         allocated_cores=str(owner.cpus),
-        owner=ClaimOwner(
-            **asker.names._asdict(), pid=owner.pid, asked_at=owner.asked_at, cgroups=[*map(printable, owner.cgroups)]
-        ),
+        owner=told,
         since=heard.since,
         noise=_counts(heard.total),
         now=_counts(heard.now),

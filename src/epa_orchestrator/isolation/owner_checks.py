@@ -203,13 +203,10 @@ def _disturbed(ownership: Ownership, claim: JudgedClaim, tasks: list[Task]) -> _
     if worst is None:
         return None
     task = worst[1]
-    waited = activity.waited_share(task)
-    seen = (
-        f"Other tasks took CPU {task.cpu} from {named(task)} of '{claim.owner.service}'"
-        f" {activity.involuntary_rate(task):.0f} times a second"
-    )
-    if waited is not None:
-        seen += f", and it waited {waited:.0%} of the time"
+    switches, waited = activity.involuntary_rate(task), activity.waited_share(task)
+    parts = [f"was interrupted by other tasks {switches:.0f} times a second"] if switches >= 1 else []
+    parts += [f"waited {waited:.0%} of the time"] if waited is not None and waited >= NOTABLE else []
+    seen = f"{named(task)} of '{claim.owner.service}' on CPU {task.cpu} {' and '.join(parts)}"
     return seen, _culprit(claim, CpuSet((task.cpu,)))
 
 

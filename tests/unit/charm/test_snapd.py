@@ -65,8 +65,10 @@ def test_missing_snap_is_none() -> None:
 def test_connections_list_unconnected_plugs_but_no_unconnected_slots() -> None:
     assert snapd.connections(NAME) == [
         Connection("network-bind", (NAME, "network-bind"), ":network-bind"),
+        Connection("system-files", (NAME, "isolation"), None),
         Connection("system-files", (NAME, "sys-devices-system-node"), None),
         Connection("system-files", (NAME, "topology"), None),
+        Connection("system-observe", (NAME, "system-observe"), None),
     ]
 
 
@@ -78,8 +80,10 @@ def test_connections_list_a_content_interface_without_its_attribute(fake: Snapd)
     assert snapd.connections(NAME) == [
         Connection("content", (CONSUMER, "epa-info"), f"{NAME}:epa-info"),
         Connection("network-bind", (NAME, "network-bind"), ":network-bind"),
+        Connection("system-files", (NAME, "isolation"), None),
         Connection("system-files", (NAME, "sys-devices-system-node"), None),
         Connection("system-files", (NAME, "topology"), ":system-files"),
+        Connection("system-observe", (NAME, "system-observe"), None),
     ]
 
 
@@ -87,11 +91,13 @@ def test_connections_list_a_content_interface_without_its_attribute(fake: Snapd)
 def test_stand_in_prints_connections_as_snapd_does(fake: Snapd) -> None:
     fake.add_consumer()
     assert snapd.run("connections", NAME).splitlines() == [
-        "Interface     Plug                                      Slot                       Notes",
-        "content       -                                         epa-orchestrator:epa-info  -",
-        "network-bind  epa-orchestrator:network-bind             :network-bind              -",
-        "system-files  epa-orchestrator:sys-devices-system-node  -                          -",
-        "system-files  epa-orchestrator:topology                 -                          -",
+        "Interface       Plug                                      Slot                       Notes",
+        "content         -                                         epa-orchestrator:epa-info  -",
+        "network-bind    epa-orchestrator:network-bind             :network-bind              -",
+        "system-files    epa-orchestrator:isolation                -                          -",
+        "system-files    epa-orchestrator:sys-devices-system-node  -                          -",
+        "system-files    epa-orchestrator:topology                 -                          -",
+        "system-observe  epa-orchestrator:system-observe           -                          -",
     ]
     snap.connect((CONSUMER, "epa-info"), (NAME, "epa-info"))
     snap.connect((NAME, "topology"))
@@ -99,8 +105,10 @@ def test_stand_in_prints_connections_as_snapd_does(fake: Snapd) -> None:
         "Interface          Plug                                      Slot                       Notes",
         "content[epa-info]  openstack-hypervisor:epa-info             epa-orchestrator:epa-info  manual",
         "network-bind       epa-orchestrator:network-bind             :network-bind              -",
+        "system-files       epa-orchestrator:isolation                -                          -",
         "system-files       epa-orchestrator:sys-devices-system-node  -                          -",
         "system-files       epa-orchestrator:topology                 :system-files              manual",
+        "system-observe     epa-orchestrator:system-observe           -                          -",
     ]
 
 
@@ -172,7 +180,7 @@ def test_busy_snapd_is_raised_after_the_last_try(fake: Snapd) -> None:
 @pytest.mark.usefixtures("ours")
 def test_busy_snapd_is_retried_by_the_command(fake: Snapd) -> None:
     fake.fail_next("snap connections", BUSY, ATTEMPTS - 1)
-    assert len(snapd.connections(NAME)) == 3
+    assert len(snapd.connections(NAME)) == 5
     assert fake.request_count("snap connections") == ATTEMPTS
 
 

@@ -14,10 +14,14 @@ import pytest
 
 from epa_orchestrator.allocation.claims import Change, Claim, ClaimChange
 from epa_orchestrator.allocation.ledger import Ledger
+from epa_orchestrator.allocation.settings import Settings, parse_settings
 from epa_orchestrator.daemon import askers as module
+from epa_orchestrator.daemon import isolation_answer
 from epa_orchestrator.daemon.askers import UNKNOWN, Asker, Askers
+from epa_orchestrator.daemon.isolation_answer import young_owners
 from epa_orchestrator.isolation.facts import go_on
 from epa_orchestrator.peer import Peer, PeerNames
+from epa_orchestrator.protocol.isolation import ClaimOwner
 from epa_orchestrator.state.events import Note
 from epa_orchestrator.state.opening import create, open_store
 from epa_orchestrator.state.reading import EventReader
@@ -52,6 +56,29 @@ def test_the_asker_is_that_of_the_newest_event_that_granted_cpus(database: Path)
     assert found == {"ovs": Asker(NAMES, 20, 20.0)}
     found = Askers(go_on).of({"ovs": claim("ovs", "2")}, database)
     assert found == {"ovs": Asker(NAMES, 10, 10.0)}
+
+
+def test_the_owners_of_claims_that_no_audit_knows_come_from_the_history(database: Path) -> None:
+    claims = {"ovs": claim("ovs", "2-3"), "old": claim("old", "5")}
+    settings = parse_settings({"owner-cgroups": "old=machine.slice"})
+    found = young_owners(None, claims, settings, database)
+    assert found["ovs"] == ClaimOwner(
+        snap="openstack-hypervisor", unit="nova.service", comm="nova-compute", pid=20, asked_at=20.0, cgroups=[]
+    )
+    assert (found["old"].pid, found["old"].cgroups) == (None, ["machine.slice"])
+
+
+def test_the_search_for_young_owners_ends_after_a_second(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, _ = open_store(database)
+    for number in range(250):  # so many events that the search rests in between
+        before, after = ("6", "6-7") if number % 2 else ("6-7", "6")
+        change = ClaimChange(claim("other", before) if number else None, claim("other", after))
+        store.stage(Change((change,)), PEER, "allocate_cores", 40.0, Note(names=NAMES))
+    store.commit()
+    store.close()
+    monkeypatch.setattr(isolation_answer, "_MOST_SECONDS", -1.0)
+    found = isolation_answer.young_owners(None, {"ovs": claim("ovs", "2-3")}, Settings(), database)
+    assert found["ovs"].pid is None
 
 
 def test_the_daemon_itself_is_no_asker(database: Path) -> None:

@@ -36,7 +36,7 @@ def claim(service: str, cpus: str) -> Claim:
 
 
 def test_before_the_first_reading_nothing_but_the_claims_is_known() -> None:
-    answer = isolation_answer(None, [claim("ovs", "2-3")], None, ())
+    answer = isolation_answer(None, [claim("ovs", "2-3")], {"ovs": OWNER}, None, ())
     assert (answer.read_at, answer.checks, answer.state_error) == (None, [], None)
     (found,) = answer.claims
     assert (found.service_name, found.allocated_cores, found.since, found.noise) == ("ovs", "2-3", None, None)
@@ -44,12 +44,12 @@ def test_before_the_first_reading_nothing_but_the_claims_is_known() -> None:
 
 
 def test_a_claim_of_the_last_audit_has_what_that_found() -> None:
-    answer = isolation_answer(AUDIT, [claim("ovs", "2-3")], None, ())
+    answer = isolation_answer(AUDIT, [claim("ovs", "2-3")], {}, None, ())
     assert (answer.read_at, answer.checks, answer.claims) == (66.5, [CHECK], [FOUND])
 
 
 def test_claims_that_are_younger_or_have_other_cpus_have_no_noise() -> None:
-    answer = isolation_answer(AUDIT, [claim("ovs", "2-4"), claim("nova", "5")], None, ())
+    answer = isolation_answer(AUDIT, [claim("ovs", "2-4"), claim("nova", "5")], {"ovs": OWNER, "nova": OWNER}, None, ())
     assert [(found.service_name, found.allocated_cores, found.culprit) for found in answer.claims] == [
         ("nova", "5", None),
         ("ovs", "2-4", None),
@@ -57,9 +57,9 @@ def test_claims_that_are_younger_or_have_other_cpus_have_no_noise() -> None:
 
 
 def test_a_claim_that_is_gone_is_not_in_the_answer() -> None:
-    assert isolation_answer(AUDIT, [], None, ()).claims == []
+    assert isolation_answer(AUDIT, [], {}, None, ()).claims == []
 
 
 def test_the_answer_has_the_warnings_and_the_problem_of_the_state() -> None:
-    answer = isolation_answer(AUDIT, [], "The disk is gone", ("careful",))
+    answer = isolation_answer(AUDIT, [], {}, "The disk is gone", ("careful",))
     assert (answer.state_error, answer.warnings) == ("The disk is gone", ("careful",))

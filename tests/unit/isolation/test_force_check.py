@@ -288,4 +288,4 @@ def test_a_list_that_cannot_be_read_is_not_checked(path: str, cmdline: str, opti
     del files[path]
     terms = Terms(isolated_cpus_from=option)  # pyright: ignore[reportArgumentType]
     finding = find("A1", files, terms, denied=[path])
-    assert (finding.result, finding.seen) == ("not-checked", f"needs /{path}, which this process may not read")
+    assert (finding.result, finding.seen) == ("not-checked", f"needs /{path}, which was not recorded")

@@ -74,7 +74,7 @@ def test_bits_of_offline_cpus_in_the_default_mask_are_no_fault() -> None:
 
 def test_default_mask_has_to_be_readable() -> None:
     path = "proc/irq/default_smp_affinity"
-    assert finding("D1", case({path: None}, denied=[path])).seen == f"needs /{path}, which this process may not read"
+    assert finding("D1", case({path: None}, denied=[path])).seen == f"needs /{path}, which was not recorded"
 
 
 def test_interrupt_on_an_isolated_cpu_fails_with_the_exact_command() -> None:
@@ -142,7 +142,7 @@ def test_effective_cpus_have_to_be_readable_unless_the_set_ones_tell_enough() ->
     path = "proc/irq/45/effective_affinity_list"
     assert finding("D2", case({path: None}, denied=[path])).result == "pass"
     wide = {path: None, "proc/irq/45/smp_affinity_list": "0-3"}
-    assert finding("D2", case(wide, denied=[path])).seen == f"needs /{path}, which this process may not read"
+    assert finding("D2", case(wide, denied=[path])).seen == f"needs /{path}, which was not recorded"
 
 
 def test_interrupts_that_arrive_are_found_with_device_and_rate() -> None:
@@ -226,4 +226,4 @@ def test_unknown_driver_needs_the_kernels_word() -> None:
 @pytest.mark.parametrize("check", ["D2", "D4"])
 def test_interrupts_have_to_be_known(check: str) -> None:
     found = finding(check, case({"proc/interrupts": None}, denied=["sys/kernel/irq"]))
-    assert found.seen == "needs /sys/kernel/irq, which this process may not read"
+    assert found.seen == "needs /sys/kernel/irq, which was not recorded"

@@ -154,7 +154,7 @@ def test_what_isolates_instead_of_the_flag_domain(files: dict[str, str], terms: 
 def test_a_partition_that_may_not_be_read_is_not_checked() -> None:
     files = host_files("nohz_full=2-3")
     del files[CPUSET]
-    assert find("A3", files, denied=[CPUSET]).seen == f"needs /{CPUSET}, which this process may not read"
+    assert find("A3", files, denied=[CPUSET]).seen == f"needs /{CPUSET}, which was not recorded"
     assert find("A3", files | {"proc/schedstat": ALL_BALANCED}, denied=[CPUSET]).result == "fail"
     assert find("A3", files).result == "fail"
 
@@ -256,7 +256,7 @@ def test_denied_evidence_is_not_checked() -> None:
     assert find("A5", files, denied=[CONFIG]).result == "pass"
     del files[f"{CPU}/nohz_full"]
     finding = find("A5", files, denied=[CONFIG, f"{CPU}/nohz_full"])
-    assert (finding.result, finding.seen) == ("not-checked", f"needs /{CONFIG}, which this process may not read")
+    assert (finding.result, finding.seen) == ("not-checked", f"needs /{CONFIG}, which was not recorded")
 
 
 def test_without_isolated_cpus_no_feature_is_needed() -> None:

@@ -182,13 +182,17 @@ def test_waiting_for_a_stranger() -> None:
     host.tasks.append(HostTask(900, "stress", "2", "R", "/user.slice/x.scope", share=0.5))
     finding = found(twice(host, between=lambda: setattr(host.task(701), "involuntary", 1000)), "E3")
     assert finding.result == "warn"
-    took = "Other tasks took CPU 2 from pmd-c02 (PID 700, TID 701) of 'ovs' 100 times a second"
-    assert finding.seen == f"{took}, and it waited 50% of the time"
+    assert finding.seen == (
+        "pmd-c02 (PID 700, TID 701) of 'ovs' on CPU 2 was interrupted by other tasks 100 times a second and waited 50%"
+        " of the time"
+    )
     assert finding.remedy == "move the strangers away, as B3 says"
 
 
 def test_waiting_for_an_own_thread() -> None:
-    assert found(twice(stacked_host()), "E3").remedy == "pin each thread to a CPU of its own, as E2 says"
+    finding = found(twice(stacked_host()), "E3")
+    assert "interrupted" not in finding.seen
+    assert finding.remedy == "pin each thread to a CPU of its own, as E2 says"
 
 
 def test_switches_without_a_culprit() -> None:

@@ -56,7 +56,7 @@ def test_irqbalance_that_leaves_isolated_cpus_alone_is_no_fault(text: str | None
 
 def test_settings_that_may_not_be_read_are_not_checked() -> None:
     found = irqbalance(case(denied=[SETTINGS]))
-    assert (found.result, found.seen) == ("not-checked", f"needs /{SETTINGS}, which this process may not read")
+    assert (found.result, found.seen) == ("not-checked", f"needs /{SETTINGS}, which was not recorded")
 
 
 def test_mask_of_one_queue_has_the_exact_command() -> None:

@@ -141,7 +141,7 @@ def test_denied_settings_are_not_checked_unless_a_reboot_is_due(path: str) -> No
     files.pop(path, None)
     denied = [path] if path != OURS else [path, "etc/default/grub.d"]
     finding = find("A6", files, denied=denied)
-    assert (finding.result, finding.seen) == ("not-checked", f"needs /{denied[-1]}, which this process may not read")
+    assert (finding.result, finding.seen) == ("not-checked", f"needs /{denied[-1]}, which was not recorded")
     files |= {GRUB_CFG: grub_cfg("isolcpus=2")}
     assert find("A6", files, denied=denied).remedy == REBOOT
 
@@ -157,7 +157,7 @@ def test_without_settings_grub_cfg_is_still_compared() -> None:
     ("denied", "seen"),
     [
         ([], "needs /boot/grub/grub.cfg, which is not there"),
-        ([GRUB_CFG], "needs /boot/grub/grub.cfg, which this process may not read"),
+        ([GRUB_CFG], "needs /boot/grub/grub.cfg, which was not recorded"),
     ],
 )
 def test_without_grub_cfg_nothing_is_checked(denied: list[str], seen: str) -> None:

@@ -67,7 +67,7 @@ def test_virtual_machine_scales_no_frequency() -> None:
 def test_governor_that_may_not_be_read_is_not_checked() -> None:
     path = f"{CPU}/cpu3/cpufreq/scaling_governor"
     found = finding("F1", case(governors("performance"), denied=[path]))
-    assert (found.result, found.seen) == ("not-checked", f"needs /{path}, which this process may not read")
+    assert (found.result, found.seen) == ("not-checked", f"needs /{path}, which was not recorded")
 
 
 def test_deep_idle_state_is_found() -> None:
@@ -97,7 +97,7 @@ def test_virtual_machine_has_no_idle_states() -> None:
 
 def test_idle_states_that_may_not_be_read_are_not_checked() -> None:
     path = f"{CPU}/cpu3/cpuidle"
-    assert finding("F2", case(idle(2, 0), denied=[path])).seen == f"needs /{path}, which this process may not read"
+    assert finding("F2", case(idle(2, 0), denied=[path])).seen == f"needs /{path}, which was not recorded"
 
 
 @pytest.mark.parametrize("check", ["F1", "F2"])
@@ -163,7 +163,7 @@ def test_scanners_that_rest_or_that_the_kernel_lacks_are_no_fault(files: Files) 
 
 def test_scanner_that_may_not_be_read_is_not_checked_unless_another_one_is_on() -> None:
     found = finding("F5", case({KSM: None}, denied=[KSM]))
-    assert (found.result, found.seen) == ("not-checked", f"needs /{KSM}, which this process may not read")
+    assert (found.result, found.seen) == ("not-checked", f"needs /{KSM}, which was not recorded")
     assert finding("F5", case({KSM: None, NUMA: "1"}, denied=[KSM])).result == "warn"
 
 

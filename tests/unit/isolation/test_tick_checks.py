@@ -81,7 +81,7 @@ def test_nohz_full_that_may_not_be_read_is_not_checked() -> None:
     found = finding("C1", case({f"{CPU}/nohz_full": None}, denied=[f"{CPU}/nohz_full"]))
     assert (found.result, found.seen) == (
         "not-checked",
-        f"needs /{CPU}/nohz_full, which this process may not read",
+        f"needs /{CPU}/nohz_full, which was not recorded",
     )
 
 
@@ -198,7 +198,7 @@ def test_one_of_two_watchdogs_is_enough_for_a_fault() -> None:
 
 def test_watchdog_needs_its_mask() -> None:
     path = "proc/sys/kernel/watchdog_cpumask"
-    assert finding("C4", case({path: None}, denied=[path])).seen == f"needs /{path}, which this process may not read"
+    assert finding("C4", case({path: None}, denied=[path])).seen == f"needs /{path}, which was not recorded"
 
 
 @pytest.mark.parametrize(
