@@ -69,7 +69,9 @@ def recorded_host(path: Path) -> AuditedHost:
 def _copied_host(root: Path) -> AuditedHost:
     if not any((root / name).is_dir() for name in ("proc", "sys")):
         raise Misuse(f"{root} holds neither proc nor sys: give the directory that they are in")
-    return AuditedHost(HostTree(root), time.time, Claims(None, "they are not in this recording"), Terms())
+    return AuditedHost(
+        HostTree(root), time.time, Claims(None, "they are not in this recording, and a report has them"), Terms()
+    )
 
 
 def options_of(file: Path | None) -> Settings | None:

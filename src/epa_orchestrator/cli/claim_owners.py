@@ -103,7 +103,7 @@ def recorded_claims(document: Any) -> Claims:
     isolation = cast("dict[str, Any]", document).get("isolation")
     claims = cast("dict[str, Any]", isolation).get("claims") if isinstance(isolation, dict) else None
     if claims is None:
-        return Claims(None, "they are not in this recording")
+        return Claims(None, "they are not in this recording, and a report has them")
     try:
         return Claims(owners_of(TypeAdapter(list[ClaimIsolation]).validate_python(claims)))
     except (ValidationError, ValueError):

@@ -113,7 +113,9 @@ def test_owner_checks_say_why_they_are_not_made(offline: Command, good: Path) ->
     here = checks(offline)
     for name in ("B3", "E1", "E2", "E3"):
         assert recorded[name]["result"] == here[name]["result"] == "not-checked"
-        assert recorded[name]["seen"] == "needs the daemon's claims: they are not in this recording"
+        assert (
+            recorded[name]["seen"] == "needs the daemon's claims: they are not in this recording, and a report has them"
+        )
         assert here[name]["seen"].startswith(f"needs the daemon's claims: No daemon serves {offline.socket}: ")
 
 
@@ -173,7 +175,10 @@ def test_terminal_sees_that_measuring_takes_time(offline: Command, good: Path) -
             "--root ROOT --measure 5",
             "--measure reads a host twice, and a recorded host holds one reading: leave one of",
         ),
-        ("--root ROOT --service nova", "--service needs the claims: they are not in this recording"),
+        (
+            "--root ROOT --service nova",
+            "--service needs the claims: they are not in this recording, and a report has them",
+        ),
         ("--root /nowhere", "There is no directory or file /nowhere"),
         ("--service \x1b", "holds characters that cannot be printed"),
     ],

@@ -41,8 +41,8 @@ def test_report_tells_the_owners() -> None:
 
 
 UNUSABLE: list[tuple[dict[str, Any], str]] = [
-    ({"pools": {}}, "they are not in this recording"),
-    ({"isolation": 1}, "they are not in this recording"),
+    ({"pools": {}}, "they are not in this recording, and a report has them"),
+    ({"isolation": 1}, "they are not in this recording, and a report has them"),
     ({"isolation": {"claims": 1}}, "those in this report cannot be read"),
     ({"isolation": {"claims": [CLAIM | {"allocated_cores": "x"}]}}, "those in this report cannot be read"),
     ({"isolation": {"claims": [{}]}}, "those in this report cannot be read"),
@@ -105,5 +105,7 @@ def test_service_has_the_cpus_of_both_pools() -> None:
 
 
 def test_service_of_unknown_claims_is_wrong_use() -> None:
-    with pytest.raises(typer.BadParameter, match="--service needs the claims: they are not in this recording"):
-        Claims(None, "they are not in this recording").cpus_of("nova")
+    with pytest.raises(
+        typer.BadParameter, match="--service needs the claims: they are not in this recording, and a report has them"
+    ):
+        Claims(None, "they are not in this recording, and a report has them").cpus_of("nova")
