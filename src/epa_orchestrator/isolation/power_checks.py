@@ -150,7 +150,9 @@ def _is_on(name: str, word: str) -> bool:
 
 
 def _joined(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """The names as the beginning of a sentence."""
+    text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return text[:1].upper() + text[1:]
 
 
 #: The values of tuned's profiles network-latency and realtime-virtual-host.

@@ -138,7 +138,7 @@ def test_stolen_time_needs_the_times(text: str | None) -> None:
         ({KSM: "1\n"}, "KSM is on", "echo 2 | sudo tee /sys/kernel/mm/ksm/run"),
         (
             {HUGE_PAGES: "[always] madvise never\n"},
-            "transparent huge pages are on",
+            "Transparent huge pages are on",
             "echo never | sudo tee /sys/kernel/mm/transparent_hugepage/enabled",
         ),
         ({NUMA: "1\n"}, "NUMA balancing is on", "sudo sysctl -w kernel.numa_balancing=0"),
