@@ -121,8 +121,8 @@ class Actions(ops.Object):
     def _on_record(self, event: ops.ActionEvent) -> None:
         file = command_line.output_directory() / "machine.json"
         command_line.run("machine", f"--record={file}")
-        what = "the CPUs, NUMA nodes, hugepages and devices; serve it elsewhere with: epa-orchestrator serve"
-        event.set_results(self._long_result("recording", file, f"{what} --machine FILE"))
+        what = "the CPUs, NUMA nodes, hugepages, devices and isolation; use it elsewhere with: epa-orchestrator serve"
+        event.set_results(self._long_result("recording", file, f"{what} --machine FILE, or audit --root FILE"))
 
     @_fail_on_error
     def _on_report(self, event: ops.ActionEvent) -> None:

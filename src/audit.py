@@ -29,11 +29,14 @@ log = logging.getLogger(__name__)
 _MOST_CPU_TIME: Final = 2.0
 #: How long (seconds) it waits for the daemon.
 _PATIENCE: Final = 3.0
-#: A status names so many checks, and so many characters of what each has seen.
-_MOST_NAMED: Final = 3
+#: A status names so many checks, and shows so many characters of what the first one has seen.
+_MOST_NAMED: Final = 5
 _MOST_SEEN: Final = 90
 #: The columns of the action's text, as in those of other actions.
 _WIDTH: Final = 110
+#: How to measure, in the words of the command line and in those of the action.
+_OPTION: Final = "run it with --measure 5"
+_PARAMETER: Final = "run the action with measure=5"
 _ACTION: Final = "run the action audit-isolation"
 
 
@@ -72,7 +75,11 @@ def document(measure: float, service: str) -> dict[str, Any]:
 
 def text(results: dict[str, Any]) -> str:
     """The same for people."""
-    findings = [Finding(each["id"], each["result"], each["seen"], each["remedy"]) for each in results["checks"]]
+    seen = (str(each["seen"]).replace(_OPTION, _PARAMETER) for each in results["checks"])
+    findings = [
+        Finding(each["id"], each["result"], text, each["remedy"])
+        for each, text in zip(results["checks"], seen, strict=True)
+    ]
     return audit_screen.plain_text(findings, _WIDTH)
 
 
@@ -100,7 +107,7 @@ def _owners() -> tuple[Owner, ...] | None:
 def _sentence(failed: list[Finding]) -> str:
     if not failed:
         return ""
-    named = [f"{finding.id} ({_shortened(finding.seen)})" for finding in failed[:_MOST_NAMED]]
+    named = [f"{failed[0].id} ({_shortened(failed[0].seen)})", *(finding.id for finding in failed[1:_MOST_NAMED])]
     if more := len(failed) - len(named):
         named.append(f"{more} more")
     return f"isolation is broken: {', '.join(named)}; {_ACTION}"

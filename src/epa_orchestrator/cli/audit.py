@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,14 @@ import typer
 
 from epa_orchestrator.cli.completion import complete_services
 from epa_orchestrator.cli.options import JsonOption, SocketOption, check_service, decimal_number, within
-from epa_orchestrator.cli.output import EXIT_REFUSED, Misuse, print_json
+from epa_orchestrator.cli.output import EXIT_REFUSED, Misuse, print_json, say
 from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.units import cpus_are, named_cpus
 
 if TYPE_CHECKING:
     from epa_orchestrator.cli.audited_host import AuditedHost
+    from epa_orchestrator.isolation.case import Case
+    from epa_orchestrator.isolation.facts import Facts
     from epa_orchestrator.isolation.findings import Finding
 
 #: What checks need, as they say it, and how to get it.
@@ -26,6 +30,7 @@ _TWO_READINGS: Final = "needs two readings"
 _ONE_RECORDED: Final = "a recording has one"
 _CLAIMS: Final = "needs the daemon's claims"
 _CLAIMS_TOO: Final = "needs the claims, "
+_ISOLATED: Final = "needs an isolated CPU"
 
 
 def _cpus(text: object) -> CpuSet:
@@ -104,25 +109,40 @@ def audit(
 
 
 def _judge(host: AuditedHost, only: CpuSet | None, seconds: float | None) -> list[Finding]:
-    """The findings, of two readings if they shall be so many seconds apart."""
+    """The findings, of two readings so many seconds apart if a time is given."""
     from epa_orchestrator.isolation.case import Case
     from epa_orchestrator.isolation.facts import read_facts
     from epa_orchestrator.isolation.judge import judge
 
     earlier, now = None, read_facts(host.files, host.clock())
+    _check_present(only, now)
     if seconds is not None:
+        if sys.stderr.isatty():
+            say(f"measuring: the second reading follows in {seconds:g} s", err=True)
         time.sleep(seconds)
         earlier, now = now, read_facts(host.files, host.clock())
     case = Case(now, earlier, host.claims.owners, replace(host.terms, only=only))
-    return [_with_way_out(finding, host) for finding in judge(case)]
+    return [_with_way_out(finding, host, case) for finding in judge(case)]
 
 
-def _with_way_out(finding: Finding, host: AuditedHost) -> Finding:
+def _check_present(only: CpuSet | None, facts: Facts) -> None:
+    """Refuse CPUs that the host does not have."""
+    from epa_orchestrator.isolation.host_files import Unread
+
+    present = facts.line.present
+    if only is None or isinstance(present, Unread) or not present or only <= present:
+        return
+    raise Misuse(f"This host has no {named_cpus(str(only - present))}. It has {named_cpus(str(present))}")
+
+
+def _with_way_out(finding: Finding, host: AuditedHost, case: Case) -> Finding:
     """A finding whose check was not made, with how to get what it needs."""
     if finding.result != "not-checked":
         return finding
     seen = finding.seen
-    if seen.startswith(_TWO_READINGS) and not host.is_live:
+    if seen.startswith(_ISOLATED) and case.terms.only is not None and case.all_isolated:
+        seen += f": {cpus_are(str(case.terms.only))} not among {named_cpus(str(case.all_isolated))}"
+    elif seen.startswith(_TWO_READINGS) and not host.is_live:
         seen = f"{_TWO_READINGS}: {_ONE_RECORDED}"
     elif host.claims.reason and seen.startswith(_CLAIMS):
         seen = f"{_CLAIMS}: {host.claims.reason}"

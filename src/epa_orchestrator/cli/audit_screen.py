@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from epa_orchestrator.cli.fitted_table import FittedTable
+from epa_orchestrator.cli.folding import COMMANDS
 from epa_orchestrator.cli.output import encodable, write
 from epa_orchestrator.cli.show import console, folded, show, width_for_people
 from epa_orchestrator.errors import printable
@@ -35,11 +36,11 @@ _NEEDS_FILE: Final = re.compile(r"needs (/\S+), (.+)")
 _SAID: Final[Sequence[tuple[Result, str, str]]] = (
     ("fail", "fails", "fail"),
     ("warn", "warns", "warn"),
-    ("not-checked", "not checked", "not checked"),
+    ("not-checked", "not made", "not made"),
     ("pass", "passes", "pass"),
 )
 #: A command at the end of a remedy, or all of it: half of it must not run.
-_COMMAND: Final = re.compile(r"(?:^|(?<=: ))(?:echo|sudo|taskset|snap|systemctl) .*$")
+_COMMAND: Final = re.compile(rf"(?:^|(?<=: ))(?:{'|'.join(COMMANDS)}) .*$")
 #: A sentence names so many files.
 _MOST_FILES: Final = 3
 
@@ -109,7 +110,7 @@ def lines(findings: Sequence[Finding]) -> Iterator[Line]:
             yield from _remedy(finding.remedy)
     if needs := list(_needs(ordered)):
         yield Line("")
-        yield Line("Not checked:", "bold")
+        yield Line("Not made:", "bold")
         yield from (Line(f"  {line}") for line in needs)
     if passed := [finding.id for finding in ordered if finding.result == "pass"]:
         yield Line("")

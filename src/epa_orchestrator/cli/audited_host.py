@@ -81,7 +81,8 @@ def _text_of(path: Path) -> str:
 def _copied_host(root: Path) -> AuditedHost:
     if not any((root / name).is_dir() for name in ("proc", "sys")):
         raise Misuse(f"{root} holds neither proc nor sys: give the directory that they are in")
-    return AuditedHost(CopiedTree(root), time.time, Claims(None, "they are not in this recording"), Terms())
+    reason = "they are not in this recording, and a report has them"
+    return AuditedHost(CopiedTree(root), time.time, Claims(None, reason), Terms())
 
 
 def options_of(file: Path | None) -> Settings | None:

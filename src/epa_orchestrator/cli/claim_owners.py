@@ -71,7 +71,10 @@ def ask_claims(socket: Path | None, *, needed: bool) -> Claims:
 def _ask(client: Client) -> Claims:
     if not client.supports(FEATURE):
         return Claims(None, "this daemon is older than this command: upgrade the daemon")
-    return Claims(owners_of(client.isolation().claims))
+    answer = client.isolation()
+    if answer.read_at is None:
+        return Claims(None, "the daemon has not read this host: it serves a recorded machine, or has just started")
+    return Claims(owners_of(answer.claims))
 
 
 def owners_of(claims: Iterable[ClaimIsolation]) -> tuple[Owner, ...]:
@@ -100,7 +103,7 @@ def recorded_claims(document: Any) -> Claims:
     isolation = cast("dict[str, Any]", document).get("isolation")
     claims = cast("dict[str, Any]", isolation).get("claims") if isinstance(isolation, dict) else None
     if claims is None:
-        return Claims(None, "they are not in this recording")
+        return Claims(None, "they are not in this recording, and a report has them")
     try:
         return Claims(owners_of(TypeAdapter(list[ClaimIsolation]).validate_python(claims)))
     except (ValidationError, ValueError):

@@ -12,15 +12,24 @@ from typing import Final
 _AFTER_COMMA: Final = re.compile(r"(?<=[0-9],)(?=[0-9])")
 #: A word after what is between it and the word before.
 _WORD: Final = re.compile(r"(\s*)(\S+)")
+#: A number with commas, which is not broken, and at the end of a sentence has a full stop.
+_THOUSANDS: Final = re.compile(r"\(?[1-9][0-9]{0,2}(?:,[0-9]{3}){1,2}[).,;:]?")
 _NUMBER: Final = re.compile(r"\(?[0-9]+")
 #: A name that is too long for a line is broken after one of these if it can be.
 _JOINTS: Final = "-_./:@"
 #: The further indentation of a line that goes on.
 _HANGING: Final = "  "
+#: The first words of commands that sentences end with.
+COMMANDS: Final = ("epa-orchestrator", "echo", "sudo", "taskset", "snap", "systemctl")
 #: A command at the end of a sentence. Half of it must not run, so it is never folded.
-_COMMAND: Final = re.compile(r"(?<=: )epa-orchestrator .*")
+_COMMAND: Final = re.compile(rf"(?<=: )(?:{'|'.join(COMMANDS)}) .*")
 #: Words that stay with the number after them, as in "4 against 8".
 _JOINING: Final = ("against", "of", "x")
+
+
+def ends_in_command(sentence: str) -> bool:
+    """Whether a sentence ends in a command to copy, which a full stop would change."""
+    return _COMMAND.search(sentence) is not None
 
 
 def width_of(text: str) -> int:
@@ -37,7 +46,7 @@ def pieces(text: str) -> list[tuple[str, str]]:
     return [
         ("" if inner else gap if gap.strip(" ") == "" else " ", piece)
         for gap, word in _WORD.findall(text)
-        for inner, piece in enumerate(_AFTER_COMMA.split(word))
+        for inner, piece in enumerate([word] if _THOUSANDS.fullmatch(word) else _AFTER_COMMA.split(word))
     ]
 
 

@@ -52,7 +52,8 @@ def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
         listings = _listings(client)
         machine = client.machine() if client.supports("get-machine") else None
         memory = client.memory_info()
-    found = status_screen.Status(str(client.path), listings, machine, memory)
+        failed = _failed_checks(client)
+    found = status_screen.Status(str(client.path), listings, machine, memory, failed)
     if json_:
         print_json(status_screen.document(found))
     else:
@@ -60,6 +61,17 @@ def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
 
         show(*status_screen.parts(found))
     end_if_read_only(listings[0].state_error)
+
+
+def _failed_checks(client: Client) -> list[str]:
+    """The checks of the host's isolation that fail; none where the daemon audits no host, or has no time to tell."""
+    from epa_orchestrator.client import DaemonError
+
+    try:
+        checks = client.isolation().checks if client.supports("get-isolation") else []
+    except DaemonError:
+        return []
+    return [check.id for check in checks if check.result == "fail"]
 
 
 def list_claims(

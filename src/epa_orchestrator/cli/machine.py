@@ -123,3 +123,5 @@ def _record(file: Path | None, machine: str | None, name: str, recorder: Recorde
         if is_stdout(file):
             return
         say(f"recorded to {file}; serve it with: {command_text('serve', options=('--machine', file))}", err=True)
+        if host is not None:
+            say(f"its isolation can be judged with: {command_text('audit', options=('--root', file))}", err=True)

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from epa_orchestrator.cli.command_text import command_text
+from epa_orchestrator.cli.folding import ends_in_command
 from epa_orchestrator.cli.options import quote
 from epa_orchestrator.cli.times import format_time
 
@@ -64,7 +66,11 @@ def sentences(claim: ClaimIsolation) -> Iterator[str]:
     if claim.culprit is not None:
         yield f"Most of the noise: {claim.culprit}."
     if claim.remedy:
-        yield f"To stop it: {claim.remedy}."
+        sentence = f"To stop it: {claim.remedy}"
+        yield sentence if ends_in_command(sentence) else f"{sentence}."
+    if not is_quiet(claim):
+        command = command_text("audit", options=["--service", claim.service_name])
+        yield f"To see all that disturbs it, and what to do: sudo {command}"
     if claim.problem is not None:
         yield f"{claim.problem}."
     elif claim.now is not None and is_quiet(claim):

@@ -61,6 +61,7 @@ def report(
         write_file(file, text + "\n")
         serve = command_text("serve", options=("--machine", file))
         say(f"reported to {file}; its machine can be served with: {serve}", err=True)
+        say(f"its isolation can be judged with: {command_text('audit', options=('--root', file))}", err=True)
     for sentence in (*document["notes"], *missing_parts(document)):
         say(sentence, err=True)
     end_if_read_only(document.get("pools", {}).get("isolated", {}).get("state_error"))

@@ -44,12 +44,16 @@ _MOST_NAMED: Final = 5
 
 @dataclass(frozen=True)
 class Status:
-    """What a daemon answers about itself; `machine` is None if it is an older one."""
+    """What a daemon answers about itself; `machine` is None if it is an older one.
+
+    `failed_checks` are the ids of the checks of the host's isolation that fail.
+    """
 
     socket: str
     listings: Sequence[Listing]
     machine: MachineAnswer | None
     memory: MemoryAnswer
+    failed_checks: Sequence[str] = ()
 
     @property
     def version(self) -> str | None:
@@ -104,7 +108,17 @@ def problems(found: Status) -> list[str]:
 def remarks(found: Status) -> list[str]:
     """What an operator may want to know although all is well."""
     unusable = [sentence for total in found.totals for sentence in about_not_usable(total, found.machine)]
-    return [*unusable, *_about_outdated(found)]
+    return [*_about_isolation(found), *unusable, *_about_outdated(found)]
+
+
+def _about_isolation(found: Status) -> list[str]:
+    failed = found.failed_checks
+    if not failed:
+        return []
+    checks, fail = ("check", "fails") if len(failed) == 1 else ("checks", "fail")
+    return [
+        f"isolated CPUs are disturbed: {checks} {', '.join(failed)} {fail}. See what to do: sudo epa-orchestrator audit"
+    ]
 
 
 def _about_outdated(found: Status) -> list[str]:
@@ -137,7 +151,9 @@ def _verdict(found: Status, wrong: Sequence[str]) -> str:
     if wrong:
         return f"{count_of(len(wrong), 'problem')}, see below"
     count = len(found.not_usable)
-    return f"all is well, but {count_of(count, 'CPU')} cannot be used, see below" if count else "all is well"
+    but = [f"{count_of(count, 'CPU')} cannot be used"] if count else []
+    but += ["isolated CPUs are disturbed"] if found.failed_checks else []
+    return f"all is well, but {' and '.join(but)}, see below" if but else "all is well"
 
 
 def document(found: Status) -> dict[str, Any]:

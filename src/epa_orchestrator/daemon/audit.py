@@ -29,7 +29,8 @@ from epa_orchestrator.isolation.facts import Facts, read_facts
 from epa_orchestrator.isolation.findings import Finding
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 from epa_orchestrator.isolation.judge import judge
-from epa_orchestrator.isolation.noise import Noise, culprit
+from epa_orchestrator.isolation.noise import PIN_EACH, Noise, culprit
+from epa_orchestrator.isolation.owner_checks import pinning
 from epa_orchestrator.isolation.owners import OwnerIndex, booted_at
 from epa_orchestrator.isolation.remedies import housekeeping_list
 from epa_orchestrator.isolation.task_facts import Task
@@ -240,7 +241,10 @@ def _claim(owner: Owner, told: ClaimOwner, heard: Heard, judged: JudgedClaim | N
     }
     noise = heard.now or heard.total
     blamed = culprit(noise, owner.cpus, facts) if noise is not None else None
-    blamed = blamed or _blamed_threads(found["strangers"], found["stacked"], case)
+    if blamed is None or blamed[1] == PIN_EACH:
+        # The counters do not tell who takes the CPUs; the threads do.
+        threads = _blamed_threads(judged, case) if judged is not None and is_known else None
+        blamed = threads if blamed is None or threads is None else (blamed[0], threads[1])
     return ClaimIsolation(
         service_name=owner.service,
         pool=owner.pool,
@@ -257,13 +261,15 @@ def _claim(owner: Owner, told: ClaimOwner, heard: Heard, judged: JudgedClaim | N
     )
 
 
-def _blamed_threads(strangers: list[Task], stacked: list[Task], case: Case) -> tuple[str, str] | None:
-    """A thread that disturbs the owner, and the remedy, where the counters blame nobody."""
-    if strangers:
-        command = moved_away(strangers[0], housekeeping_list(case), by_unit=case.can_limit_units)
-        return f"{named(strangers[0])} works on CPU {strangers[0].cpu}", f"run: {command}"
-    if stacked:
-        return f"{named(stacked[0])} shares CPU {stacked[0].cpu} with others", "pin each thread to its own CPU"
+def _blamed_threads(judged: JudgedClaim, case: Case) -> tuple[str, str] | None:
+    """A thread that disturbs the owner, and the remedy."""
+    if judged.strangers:
+        task = judged.strangers[0]
+        remedy = moved_away(task, housekeeping_list(case), by_unit=case.can_limit_units)
+        return f"{named(task)} works on CPU {task.cpu}", remedy
+    if judged.stacked:
+        task = judged.stacked[0]
+        return f"{named(task)} shares CPU {task.cpu} with others", pinning(judged)
     return None
 
 

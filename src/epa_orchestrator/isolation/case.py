@@ -73,19 +73,25 @@ class Case:
     def isolated(self) -> CpuSet:
         """The CPUs to judge: those that count as isolated, or if there are none, those that somebody meant to isolate.
 
-        That is whatever a cpuset partition, nohz_full or the kernel line names. Only online CPUs, and those of `only`.
+        Only online CPUs, and those of `only`.
+        """
+        return self.all_isolated if self.terms.only is None else self.all_isolated & self.terms.only
+
+    @cached_property
+    def all_isolated(self) -> CpuSet:
+        """The CPUs that would be judged without `only`: remedies for the whole host name these.
+
+        If no CPU counts as isolated, that is whatever a cpuset partition, nohz_full or the kernel line names.
         """
         line = self.now.line
         meant = self.in_force or known(line.cpuset_isolated) | known(line.nohz_full) | self.line.named_cpus
-        if not isinstance(line.online, Unread):
-            meant &= line.online
-        return meant if self.terms.only is None else meant & self.terms.only
+        return meant if isinstance(line.online, Unread) else meant & line.online
 
     @cached_property
     def housekeeping(self) -> CpuSet:
         """The online CPUs that nobody meant to isolate."""
         line = self.now.line
-        return known(line.online) - self.in_force - (EMPTY if self.in_force else self.isolated)
+        return known(line.online) - self.in_force - self.all_isolated
 
 
 def known(cpus: CpuSet | Unread) -> CpuSet:

@@ -119,9 +119,15 @@ def _reason(case: Case, outcome: Outcome, missing: CpuSet) -> str:
     letters = [letter for letter in ("N", "all", ":") if letter in outcome.request.listed]
     if letters:
         return f"this kernel may not know '{letters[0]}' in a list of CPUs"
-    if outcome.request.name == "nohz_full" and case.line.isolcpus:
+    if _differs_from_isolcpus(case, outcome):
         return "before Linux 5.18, nohz_full= has to name the same CPUs as isolcpus="
     return "the kernel dropped the parameter; dmesg may say why"
+
+
+def _differs_from_isolcpus(case: Case, outcome: Outcome) -> bool:
+    """Whether it is a nohz_full= that an older kernel drops, because an isolcpus= names other CPUs."""
+    isolcpus = (request.named_cpus for request in case.line.isolcpus)
+    return outcome.request.name == "nohz_full" and any(cpus != outcome.request.named_cpus for cpus in isolcpus)
 
 
 def _remedy(case: Case, outcome: Outcome) -> str:
@@ -140,7 +146,7 @@ def _remedy(case: Case, outcome: Outcome) -> str:
     if not cpus:
         return f"write {request.with_cpus('LIST')} on the kernel line, with the CPUs to isolate as LIST, and reboot"
     corrected = request.with_cpus(cpus)
-    if corrected == request.text and request.name == "nohz_full" and case.line.isolcpus:
+    if corrected == request.text and _differs_from_isolcpus(case, outcome):
         return "name the same CPUs in isolcpus= and nohz_full=, and reboot"
     if corrected == request.text:
         return "look into dmesg for the reason, correct the kernel line and reboot"

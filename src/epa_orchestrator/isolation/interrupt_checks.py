@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.isolation.boot_lists import read_boot_list
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.elapsed import TWO_READINGS, added_to, measured, rate
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
@@ -42,9 +43,14 @@ def _default_affinity(case: Case) -> Finding:
     found = default & case.isolated
     if not found:
         return passed("D1", f"The default mask of interrupts leaves {named_cpus(str(case.isolated))} out")
-    later = line_remedy("irqaffinity", housekeeping_list(case), is_set=bool(case.line.values("irqaffinity")))
+    seen = f"The default mask of interrupts holds {named_cpus(str(found))}"
     now = f"echo {housekeeping_mask(case)} | sudo tee /proc/irq/default_smp_affinity"
-    return warned("D1", f"The default mask of interrupts holds {named_cpus(str(found))}", f"{later}; until then: {now}")
+    texts = case.line.values("irqaffinity")
+    if texts and not read_boot_list(texts[-1], None).cpus & case.all_isolated:
+        # The kernel line is right, so somebody wrote the mask later.
+        return warned("D1", seen, now)
+    later = line_remedy("irqaffinity", housekeeping_list(case), is_set=bool(texts))
+    return warned("D1", seen, f"{later}; until then: {now}")
 
 
 def _device_interrupts(case: Case) -> Finding:
@@ -73,7 +79,9 @@ def move_remedy(case: Case, numbers: Sequence[int]) -> str:
 
 
 def _on_isolated(case: Case, irq: Irq) -> CpuSet:
-    return known(irq.effective) & case.isolated
+    """The isolated CPUs where it arrives. One that was moved away arrives once more there: the kernel moves it then."""
+    there = known(irq.effective) & case.isolated
+    return there if isinstance(irq.affinity, Unread) or not irq.affinity else there & irq.affinity
 
 
 def _is_owners(case: Case, irq: Irq) -> bool:

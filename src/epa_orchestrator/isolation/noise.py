@@ -43,6 +43,10 @@ _QUIET_WAIT_NS: Final = 1_000_000
 _QUIET_SWITCHES: Final = 10
 
 
+#: The remedy where counters tell that threads took turns on a CPU, and not which ones.
+PIN_EACH: Final = "pin each thread to a CPU of its own"
+
+
 @dataclass(frozen=True)
 class Noise:
     """Counts of some CPUs: since the boot in one reading, or between two readings that are `seconds` apart.
@@ -294,7 +298,7 @@ def _ipis(noise: Noise, cpus: CpuSet) -> Iterator[_Suspect]:
 
 
 def _neighbours(noise: Noise, cpus: CpuSet) -> Iterator[_Suspect]:
-    remedy = "pin each thread to its own CPU"
+    remedy = PIN_EACH
     waited = noise.per_second(noise.waited_ns or 0)
     if waited > _QUIET_WAIT_NS * len(cpus):
         seen = f"threads waited {rate(waited / 1e6)} ms in each second for {named_cpus(str(cpus))}"

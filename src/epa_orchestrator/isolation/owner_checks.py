@@ -18,7 +18,7 @@ from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.owners import USER_HZ
 from epa_orchestrator.isolation.remedies import housekeeping_list
 from epa_orchestrator.isolation.task_facts import Task
-from epa_orchestrator.isolation.task_names import listed, moved_away, named
+from epa_orchestrator.isolation.task_names import commands, listed, moved_away, named
 from epa_orchestrator.units import count_of, named_cpus
 
 _NEEDS_CLAIMS: Final = "the daemon's claims: start the daemon, or run the audit as a user who may ask it"
@@ -63,12 +63,11 @@ def _strangers(case: Case, ownership: Ownership) -> Finding:
     faults: list[tuple[Task, str]] = [
         (task, f"{named(task)} works on CPU {task.cpu}, which nobody has claimed") for task in ownership.squatters
     ]
-    doubts: list[tuple[Task, str]] = []
+    doubts: dict[str, list[Task]] = {}
     for claim in ownership.claims:
         service = claim.owner.service
         if claim.processes is None:
-            unknown = f"which '{service}' has claimed, and the owner of '{service}' is not known: set owner-cgroups"
-            doubts += [(task, f"{named(task)} works on CPU {task.cpu}, {unknown}") for task in claim.strangers]
+            doubts |= {service: claim.strangers} if claim.strangers else {}
         else:
             faults += [
                 (task, f"{named(task)} works on CPU {task.cpu}, which '{service}' has claimed")
@@ -78,9 +77,21 @@ def _strangers(case: Case, ownership: Ownership) -> Finding:
         seen = listed([text for _, text in faults], "task", "; ")
         return bad("B3", seen, _removal(case, [task for task, _ in faults]))
     if doubts:
-        remedy = "set the option owner-cgroups to the control groups of the service, or move the tasks away"
-        return warned("B3", listed([text for _, text in doubts], "task", "; "), remedy)
+        seen = listed([_doubt(service, tasks) for service, tasks in doubts.items()], "service", "; ")
+        return warned("B3", seen, f"{_naming_owners(list(doubts))}, or move the tasks away")
     return passed("B3", f"No user task of others works on {named_cpus(str(case.isolated))}")
+
+
+def _doubt(service: str, tasks: list[Task]) -> str:
+    """Tasks that are the owner's or strangers."""
+    names = listed([f"{named(task)} on CPU {task.cpu}" for task in tasks], "task")
+    return f"Tasks work on CPUs of '{service}', and its owner is not known: {names}"
+
+
+def _naming_owners(services: list[str]) -> str:
+    """How to make the owners of services known."""
+    names = listed([f"'{service}'" for service in services], "service")
+    return f"set the option owner-cgroups to the control groups of {names}, such as {services[0]}=machine.slice"
 
 
 def _removal(case: Case, strangers: list[Task]) -> str:
@@ -88,8 +99,7 @@ def _removal(case: Case, strangers: list[Task]) -> str:
     if known(case.now.scheduler.balanced) & CpuSet(task.cpu for task in strangers):
         return "take these CPUs from the scheduler first, as B1 says"
     cpus, by_unit = housekeeping_list(case), case.can_limit_units
-    commands = list(dict.fromkeys(moved_away(task, cpus, by_unit=by_unit) for task in strangers))
-    return listed(commands, "command", "; ")
+    return commands(list(dict.fromkeys(moved_away(task, cpus, by_unit=by_unit) for task in strangers)))
 
 
 # --- owners ---
@@ -107,17 +117,16 @@ def _of_owners(
     """The finding of a check that looks at each claim with a known owner that has tasks, or some of these."""
     judged = [claim for claim in ownership.claims if (claim.tasks if tasks is None else tasks[claim])]
     unknown = [claim.owner.service for claim in ownership.claims if claim.processes is None]
+    owners, are = _owners_of(unknown)
     faults = [fault for claim in judged if (fault := find(claim)) is not None]
-    doubt = _unknown_owners(unknown)
     if faults:
         seen = listed([seen for seen, _ in faults], "claim", "; ")
-        return bad(
-            check, f"{seen}; {doubt}" if doubt else seen, listed([remedy for _, remedy in faults], "claim", "; ")
-        )
+        seen += f"; {owners} {are} not known" if unknown else ""
+        return bad(check, seen, listed([remedy for _, remedy in faults], "claim", "; "))
     if not ownership.claims:
         return not_checked(check, "a claim of isolated CPUs")
-    if doubt:
-        return not_checked(check, doubt, "set the option owner-cgroups to the control groups of the service")
+    if unknown:
+        return not_checked(check, f"{owners}, which {are} not known", _naming_owners(unknown))
     if not judged:
         age = f" that is older than {_START_UP:.0f} s and ran on the claimed CPUs" if check == "E3" else ""
         return not_checked(check, f"a task of an owner{age}")
@@ -131,11 +140,10 @@ _SEEN: Final = {
 }
 
 
-def _unknown_owners(services: list[str]) -> str:
-    if not services:
-        return ""
+def _owners_of(services: list[str]) -> tuple[str, str]:
+    """A subject, and its verb."""
     names = listed([f"'{service}'" for service in services], "service")
-    return f"the owner of {names}, which is not known: set owner-cgroups"
+    return (f"the owner of {names}", "is") if len(services) == 1 else (f"the owners of {names}", "are")
 
 
 def _outside(claim: JudgedClaim) -> _Fault | None:
@@ -168,8 +176,14 @@ def _stacked(claim: JudgedClaim) -> _Fault | None:
         f"({listed([named(task) for task in sharing], 'thread')}) while {named_cpus(str(claim.idle))} of its claim"
         f" {'idles' if len(claim.idle) == 1 else 'idle'}"
     )
-    commands = [f"sudo taskset -pc {cpu} {task.tid}" for cpu, task in zip(claim.idle, sharing[1:], strict=False)]
-    return seen, f"pin each thread to a CPU of its own: {listed(commands, 'command', '; ')}"
+    return seen, pinning(claim)
+
+
+def pinning(claim: JudgedClaim) -> str:
+    """How to give stacked threads CPUs of their own."""
+    sharing = [task for task in claim.stacked if task.cpu == claim.stacked[0].cpu]
+    pins = [f"sudo taskset -pc {cpu} {task.tid}" for cpu, task in zip(claim.idle, sharing[1:], strict=False)]
+    return f"pin each thread to a CPU of its own: {commands(pins)}"
 
 
 def _measurable(case: Case, claim: JudgedClaim) -> list[Task]:

@@ -23,7 +23,7 @@ _HUGEPAGES: Final = ("default_hugepagesz", "hugepagesz", "hugepages")
 _ADDED: Final = ("BOOT_IMAGE=", "initrd=", "vt.handoff=", "$")
 
 _REBOOT: Final = "reboot"
-_UPDATE_GRUB: Final = "run: sudo update-grub, then reboot"
+_UPDATE_GRUB: Final = "run 'sudo update-grub', then reboot"
 
 _Wanted = tuple[str, ...]
 

@@ -133,11 +133,11 @@ def _steal(case: Case) -> Finding:
 
 def _memory_scanners(case: Case) -> Finding:
     power = case.now.power
-    words = {"KSM": power.ksm, "Transparent huge pages": power.huge_pages, "NUMA balancing": power.numa_balancing}
+    words = {"KSM": power.ksm, "transparent huge pages": power.huge_pages, "NUMA balancing": power.numa_balancing}
     known = {name: word for name, word in words.items() if not isinstance(word, Unread)}
     found = {name: word for name, word in known.items() if _is_on(name, word)}
     if found:
-        verb = "is" if len(found) == 1 and "Transparent huge pages" not in found else "are"
+        verb = "is" if len(found) == 1 and "transparent huge pages" not in found else "are"
         remedies = [_OFF[name] for name in found]
         return warned("F5", f"{_joined(list(found))} {verb} on", "; ".join(remedies))
     unread = [word for word in words.values() if isinstance(word, Unread)]
@@ -149,19 +149,21 @@ def _memory_scanners(case: Case) -> Finding:
 
 def _is_on(name: str, word: str) -> bool:
     """KSM scans with 1 (2 undoes what it did), NUMA balancing with any other number than 0."""
-    if name == "Transparent huge pages":
+    if name == "transparent huge pages":
         return "[always]" in word
     return word == "1" if name == "KSM" else word not in ("", "0")
 
 
 def _joined(names: list[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    """The names as the beginning of a sentence."""
+    text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return text[:1].upper() + text[1:]
 
 
 #: The values of tuned's profiles network-latency and realtime-virtual-host.
 _OFF: Final = {
     "KSM": "echo 2 | sudo tee /sys/kernel/mm/ksm/run",
-    "Transparent huge pages": "echo never | sudo tee /sys/kernel/mm/transparent_hugepage/enabled",
+    "transparent huge pages": "echo never | sudo tee /sys/kernel/mm/transparent_hugepage/enabled",
     "NUMA balancing": "sudo sysctl -w kernel.numa_balancing=0",
 }
 

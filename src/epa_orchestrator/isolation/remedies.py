@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import CpuSet, union
+from epa_orchestrator.isolation.boot_lists import read_boot_list
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.kernel_line import KernelLine
@@ -20,7 +21,7 @@ _WORD_BITS: Final = 32
 
 def isolated_list(case: Case) -> str:
     """All CPUs that count as isolated or were meant to, also those that nobody asked to look at."""
-    return str(case.in_force | case.isolated)
+    return str(case.in_force | case.all_isolated)
 
 
 def housekeeping_list(case: Case) -> str:
@@ -52,12 +53,16 @@ def braced(cpus: CpuSet) -> str:
 
 
 def nohz_full_remedy(line: LineFacts, cpus: CpuSet) -> str:
-    """How to make nohz_full cover these CPUs, and those that it covers now."""
-    wanted = str(known(line.nohz_full) | cpus)
-    asked = () if isinstance(line.cmdline, Unread) else KernelLine(line.cmdline).values("nohz_full")
-    if wanted in asked:
-        return f"nohz_full={wanted} is on the kernel line and not in force: do what A1 says"
-    return line_remedy("nohz_full", wanted, is_set=bool(asked))
+    """How to make nohz_full cover these CPUs, and those that it covers now.
+
+    If the kernel line names them already, the kernel has dropped the parameter.
+    """
+    wanted = known(line.nohz_full) | cpus
+    texts = () if isinstance(line.cmdline, Unread) else KernelLine(line.cmdline).values("nohz_full")
+    asked = CpuSet.from_mask(union(read_boot_list(text, None).cpus.mask for text in texts))
+    if wanted <= asked:
+        return "correct nohz_full= on the kernel line, as check A1 of the audit says, then reboot"
+    return line_remedy("nohz_full", str(wanted), is_set=bool(texts))
 
 
 def line_remedy(parameter: str, cpus: str, is_set: bool = False) -> str:

@@ -86,7 +86,8 @@ def _kernel_threads(case: Case) -> Finding:
     nohz_full = known(case.now.line.nohz_full)
     if case.isolated <= nohz_full:  # somebody moved them later; an end of a cpuset partition does so too
         return bad("B4", seen, now)
-    return bad("B4", seen, f"{nohz_full_remedy(case.now.line, case.in_force | case.isolated)}; until then: {now}")
+    later = nohz_full_remedy(case.now.line, case.in_force | case.all_isolated)
+    return bad("B4", seen, f"{later}; until then: {now}")
 
 
 def _is_movable(task: Task) -> bool:
@@ -150,7 +151,7 @@ def _cores(case: Case) -> Finding:
 
 def _whole_cores(case: Case, split: list[CpuSet]) -> CpuSet:
     """About as many CPUs as are isolated now, in whole cores: of the split ones, the last. The kernel keeps a core."""
-    isolated = case.in_force | case.isolated
+    isolated = case.in_force | case.all_isolated
     split_cpus = CpuSet.from_mask(union(core.mask for core in split))
     whole, left = isolated - split_cpus, len(isolated & split_cpus)
     online = case.housekeeping | isolated

@@ -30,6 +30,13 @@ def listed(names: Sequence[str], noun: str, separator: str = ", ") -> str:
     return shown if more <= 0 else f"{shown} and {count_of(more, f'more {noun}')}"
 
 
+def commands(each: Sequence[str]) -> str:
+    """The first few commands for one line of a shell, and in a comment how many more there are."""
+    shown = "; ".join(each[:_MOST_NAMED])
+    more = len(each) - _MOST_NAMED
+    return shown if more <= 0 else f"{shown} # and {count_of(more, 'more command')}"
+
+
 def moved_away(task: Task, cpus: str, *, by_unit: bool) -> str:
     """The command that limits a stranger to other CPUs: with its whole service, where systemd started it as one.
 

@@ -17,6 +17,7 @@ from epa_orchestrator.isolation.elapsed import TWO_READINGS, added_to, measured
 from epa_orchestrator.isolation.facts import Facts
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
+from epa_orchestrator.isolation.housekeeping import first_of
 from epa_orchestrator.isolation.interrupt_counters import Counters
 from epa_orchestrator.isolation.remedies import housekeeping_list, isolated_list, line_remedy, nohz_full_remedy
 from epa_orchestrator.units import cpus_are, named_cpus
@@ -53,11 +54,11 @@ def _nohz_full(case: Case) -> Finding:
     missing = case.isolated - cpus
     if not missing:
         return passed("C1", f"nohz_full covers {named_cpus(str(case.isolated))}")
-    return bad(
-        "C1",
-        f"nohz_full does not cover {named_cpus(str(missing))}",
-        nohz_full_remedy(case.now.line, case.in_force | case.isolated),
-    )
+    seen = f"nohz_full does not cover {named_cpus(str(missing))}"
+    boot_cpu = first_of(known(case.now.line.present))
+    if missing <= boot_cpu:
+        return bad("C1", seen, f"take CPU {missing} out of isolcpus=, then reboot: the kernel needs a CPU with a tick")
+    return bad("C1", seen, nohz_full_remedy(case.now.line, case.in_force | case.all_isolated))
 
 
 def _ticks(case: Case) -> Finding:
@@ -90,7 +91,7 @@ def _tick_remedy(case: Case, loud: CpuSet) -> str:
     nohz_full = known(case.now.line.nohz_full)
     if loud <= nohz_full:
         return "stop the tasks on these CPUs from using CPU timers (setitimer, RLIMIT_CPU) and perf events"
-    return nohz_full_remedy(case.now.line, case.in_force | case.isolated)
+    return nohz_full_remedy(case.now.line, case.in_force | case.all_isolated)
 
 
 def _tick_counts(counters: Counters | Unread) -> Mapping[int, int]:
@@ -130,7 +131,7 @@ def _rcu_callbacks(case: Case) -> Finding:
     missing = uncovered - asked
     if not missing:
         return passed("C3", f"RCU callbacks of {named_cpus(str(case.isolated))} run on other CPUs")
-    wanted = str(asked | case.in_force | case.isolated)
+    wanted = str(asked | case.in_force | case.all_isolated)
     return warned(
         "C3",
         f"Neither rcu_nocbs= nor nohz_full= names {named_cpus(str(missing))}",
@@ -148,7 +149,7 @@ def _offloaded(case: Case) -> CpuSet:
     lists = [read_boot_list(text, cpu_count) for text in case.line.values("rcu_nocbs")]
     if not lists:
         return EMPTY
-    return case.in_force | case.isolated if lists[-1].mistake else lists[-1].cpus
+    return case.in_force | case.all_isolated if lists[-1].mistake else lists[-1].cpus
 
 
 def _watchdog(case: Case) -> Finding:
@@ -182,8 +183,8 @@ def _clock_source(case: Case) -> Finding:
     return warned(
         "C6",
         f"The clock source is {clock}, not tsc",
-        "look for the reason in: sudo dmesg | grep -i -e tsc -e clocksource; if the firmware is up to date and the TSC "
-        "is good, add tsc=nowatchdog to the kernel line, then reboot",
+        "update the firmware; if the TSC is good, add tsc=nowatchdog to the kernel line, then reboot; to see why the "
+        "kernel did not choose it: sudo dmesg | grep -i -e tsc -e clocksource",
     )
 
 

@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +74,7 @@ def test_screen_has_the_summary_first(offline: Command, broken: Path) -> None:
 def test_terminal_has_lines_that_fit(columns: int, offline: Command, good: Path) -> None:
     shown = offline.drawn("audit", "--root", str(good), environment={"TERM": "xterm", "NO_COLOR": "1"}, columns=columns)
     lines = [line for line in re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines() if " | " not in line]
-    assert lines[0].split(", ")[0].endswith(("pass", "passes", "warn", "warns", "not checked"))
+    assert lines[0].split(", ")[0].endswith(("pass", "passes", "warn", "warns", "not made"))
     assert max(map(len, lines)) <= columns
 
 
@@ -109,7 +113,9 @@ def test_owner_checks_say_why_they_are_not_made(offline: Command, good: Path) ->
     here = checks(offline)
     for name in ("B3", "E1", "E2", "E3"):
         assert recorded[name]["result"] == here[name]["result"] == "not-checked"
-        assert recorded[name]["seen"] == "needs the daemon's claims: they are not in this recording"
+        assert (
+            recorded[name]["seen"] == "needs the daemon's claims: they are not in this recording, and a report has them"
+        )
         assert here[name]["seen"].startswith(f"needs the daemon's claims: No daemon serves {offline.socket}: ")
 
 
@@ -136,7 +142,19 @@ def test_cpu_chooses_what_is_judged(offline: Command, tmp_path: Path) -> None:
     root = str(write_host(files, tmp_path / "host"))
     assert checks(offline, "--root", root, "--cpu", "2")["B4"]["result"] == "pass"
     assert checks(offline, "--root", root, "--cpu", "3")["B4"]["result"] == "warn"
-    assert checks(offline, "--root", root, "--cpu", "0-1")["B4"]["seen"] == "needs an isolated CPU"
+    seen = checks(offline, "--root", root, "--cpu", "0-1")["B4"]["seen"]
+    assert seen == "needs an isolated CPU: CPUs 0-1 are not among CPUs 2-3"
+
+
+def test_terminal_sees_that_measuring_takes_time(offline: Command, good: Path) -> None:
+    command = [sys.executable, "-m", "epa_orchestrator", "audit", "--measure", "1"]
+    environment = offline.process_environment(EPA_SYSFS=str(good / "sys"))
+    ours, terminal = pty.openpty()
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=terminal, check=False)
+    os.close(terminal)
+    with os.fdopen(ours, "rb", buffering=0) as screen:
+        assert screen.read(4096) == b"measuring: the second reading follows in 1 s\r\n"
+    assert done.stdout.startswith(b"CHECK")
 
 
 @pytest.mark.parametrize(
@@ -150,12 +168,17 @@ def test_cpu_chooses_what_is_judged(offline: Command, tmp_path: Path) -> None:
         ("--cpu x", "must be a list of CPUs such as 2-5,8: 'x' is not a CPU or a range of CPUs such as 4-7"),
         ("--cpu ,", "must be a list of CPUs such as 2-5,8"),
         ("--cpu 5-2", "must be a list of CPUs such as 2-5,8"),
+        ("--root ROOT --cpu 99", "This host has no CPU 99. It has CPUs 0-3"),
+        ("--root ROOT --cpu 2,8-9", "This host has no CPUs 8-9. It has CPUs 0-3"),
         ("--cpu 2 --service nova", "--cpu and --service both choose CPUs: give one of them"),
         (
             "--root ROOT --measure 5",
             "--measure reads a host twice, and a recorded host holds one reading: leave one of",
         ),
-        ("--root ROOT --service nova", "--service needs the claims: they are not in this recording"),
+        (
+            "--root ROOT --service nova",
+            "--service needs the claims: they are not in this recording, and a report has them",
+        ),
         ("--root /nowhere", "There is no directory or file /nowhere"),
         ("--service \x1b", "holds characters that cannot be printed"),
     ],

@@ -23,7 +23,7 @@ FINDINGS = [
     passed("A4", "no unknown parameter"),
 ]
 
-SCREEN = """1 check fails, 1 warns, 4 not checked, 2 pass
+SCREEN = """1 check fails, 1 warns, 4 not made, 2 pass
 
 FAIL A1 The kernel line is in force
   Seen: isolcpus= names CPUs 2-5, and CPUs 2-3 are isolated
@@ -36,7 +36,7 @@ WARN D1 New interrupts stay off the isolated CPUs
   Remedy: add irqaffinity=0-1 to the kernel line; until then:
     echo 3 | sudo tee x
 
-Not checked:
+Not made:
   C2, D3: needs two readings: run it with --measure 5
   C4, D2: needs /proc/a and /proc/b, which this process may not read: run it as root
 
@@ -60,7 +60,7 @@ def test_lines_fit_but_for_commands(width: int) -> None:
     [
         (["fail", "fail", "warn", "pass"], "2 checks fail, 1 warns, 1 passes"),
         (["warn", "warn"], "2 checks warn"),
-        (["not-checked", "pass", "pass"], "1 check not checked, 2 pass"),
+        (["not-checked", "pass", "pass"], "1 check not made, 2 pass"),
         (["pass"], "1 check passes"),
     ],
 )

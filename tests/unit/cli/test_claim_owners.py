@@ -41,8 +41,8 @@ def test_report_tells_the_owners() -> None:
 
 
 UNUSABLE: list[tuple[dict[str, Any], str]] = [
-    ({"pools": {}}, "they are not in this recording"),
-    ({"isolation": 1}, "they are not in this recording"),
+    ({"pools": {}}, "they are not in this recording, and a report has them"),
+    ({"isolation": 1}, "they are not in this recording, and a report has them"),
     ({"isolation": {"claims": 1}}, "those in this report cannot be read"),
     ({"isolation": {"claims": [CLAIM | {"allocated_cores": "x"}]}}, "those in this report cannot be read"),
     ({"isolation": {"claims": [{}]}}, "those in this report cannot be read"),
@@ -73,7 +73,7 @@ def test_older_daemon_says_so(tmp_path: Path) -> None:
 def test_newer_daemon_tells_the_owners(tmp_path: Path) -> None:
     server = HostileServer(tmp_path / "newer" / "epa.sock", escapes="", features=["get-isolation"])
     other = server.handler
-    answer: dict[str, Any] = {"version": "1.0", "read_at": None, "checks": [], "claims": [CLAIM]}
+    answer: dict[str, Any] = {"version": "1.0", "read_at": 9.0, "checks": [], "claims": [CLAIM]}
 
     def handle(connection: socket.socket) -> None:
         if server.requests[-1]["action"] == "get_isolation":
@@ -84,6 +84,10 @@ def test_newer_daemon_tells_the_owners(tmp_path: Path) -> None:
     server.handler = handle
     try:
         assert ask_claims(server.path, needed=True) == Claims((OWNER,))
+        answer["read_at"] = None
+        unread = ask_claims(server.path, needed=True)
+        assert unread.owners is None
+        assert unread.reason == "the daemon has not read this host: it serves a recorded machine, or has just started"
     finally:
         server.stop()
 
@@ -101,5 +105,7 @@ def test_service_has_the_cpus_of_both_pools() -> None:
 
 
 def test_service_of_unknown_claims_is_wrong_use() -> None:
-    with pytest.raises(typer.BadParameter, match="--service needs the claims: they are not in this recording"):
-        Claims(None, "they are not in this recording").cpus_of("nova")
+    with pytest.raises(
+        typer.BadParameter, match="--service needs the claims: they are not in this recording, and a report has them"
+    ):
+        Claims(None, "they are not in this recording, and a report has them").cpus_of("nova")

@@ -25,6 +25,8 @@ CPUS = st.sets(st.integers(0, 65_535), max_size=300).map(CpuSet)
         ("openstack-hypervisor", 12, ["openstack-", "hypervisor"]),
         ("abcdefgh", 3, ["abc", "def", "gh"]),
         ("日本語", 4, ["日本", "語"]),
+        ("100 to 1,000 times", 12, ["100 to 1,000", "times"]),
+        ("100 to 1,000 times", 10, ["100 to", "1,000", "times"]),
         ("", 5, [""]),
     ],
 )
@@ -68,6 +70,7 @@ def test_number_stays_with_its_noun(width: int) -> None:
         ("vm  1 ", 10, ["vm  1 "]),
         ("To see it, run: epa-orchestrator why 'a b'", 30, ["To see it, run:", "  epa-orchestrator why 'a b'"]),
         ("To see it, run: epa-orchestrator why a", 12, ["To see it,", "  run:", "  epa-orchestrator why a"]),
+        ("To stop it: sudo taskset -pc 0-1 7", 20, ["To stop it:", "  sudo taskset -pc 0-1 7"]),
         ("the service vm  1", 16, ["the service vm", "  1"]),
         ("a  b of the service", 14, ["a  b of the", "  service"]),
     ],

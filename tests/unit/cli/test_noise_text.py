@@ -76,7 +76,13 @@ def test_noise_is_told_in_all_and_a_second_with_culprit_and_remedy() -> None:
         ),
         "Most of the noise: timer ticks: 250 a second on CPU 2.",
         "To stop it: add nohz_full=2-3.",
+        "To see all that disturbs it, and what to do: sudo epa-orchestrator audit --service ovs",
     ]
+
+
+def test_a_command_that_stops_the_noise_has_no_full_stop() -> None:
+    told = claim(culprit="stress (PID 9) works on CPU 2", remedy="sudo taskset -apc 0-1 9")
+    assert "To stop it: sudo taskset -apc 0-1 9" in list(sentences(told))
 
 
 def test_threads_are_named_in_quotes_and_the_others_counted() -> None:

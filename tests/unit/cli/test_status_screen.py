@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from epa_orchestrator.cli.fitted_table import FittedTable
@@ -41,6 +42,17 @@ def tables(found: Status) -> list[FittedTable]:
 
 def test_first_line_says_that_all_is_well() -> None:
     assert lines(status()) == ["epa-orchestrator 1.2.3: all is well", "serving at /run/epa.sock"]
+
+
+def test_failed_checks_of_the_isolation_are_named_with_the_command() -> None:
+    found = replace(status(), failed_checks=["B3", "D2"])
+    assert lines(found) == [
+        "epa-orchestrator 1.2.3: all is well, but isolated CPUs are disturbed, see below",
+        "serving at /run/epa.sock",
+        "note: isolated CPUs are disturbed: checks B3, D2 fail. See what to do: sudo epa-orchestrator audit",
+    ]
+    assert document(found)["ok"] is True
+    assert document(found)["notes"] == [lines(found)[-1].removeprefix("note: ")]
 
 
 def test_services_with_hugepages_only_are_counted() -> None:

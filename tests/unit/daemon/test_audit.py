@@ -104,7 +104,7 @@ def test_stacked_threads_are_blamed_where_no_counter_is(monkeypatch: pytest.Monk
     assert sorted(thread.tid for thread in found.stacked) == [10, 11]
     assert found.culprit is not None
     assert "shares CPU 2" in found.culprit
-    assert found.remedy == "pin each thread to its own CPU"
+    assert found.remedy == "pin each thread to a CPU of its own: sudo taskset -pc 3 11"
 
 
 def test_a_stranger_is_blamed_with_the_command_that_moves_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,7 +113,7 @@ def test_a_stranger_is_blamed_with_the_command_that_moves_it(monkeypatch: pytest
     found = host.audit(Thread(10, cpus="0-3", cpu=2)).claims["ovs"]
     assert (found.culprit, found.remedy) == (
         "worker (PID 10) works on CPU 2",
-        "run: sudo systemctl set-property other.service AllowedCPUs=0-1",
+        "sudo systemctl set-property other.service AllowedCPUs=0-1",
     )
 
 

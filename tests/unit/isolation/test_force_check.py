@@ -119,6 +119,16 @@ def test_in_force_as_asked(cmdline: str, isolated: str, nohz_full: str) -> None:
             "write nohz_full=2-3 on the kernel line instead and reboot",
         ),
         (
+            "isolcpus=2-3 nohz_full=2-3",
+            "2-3",
+            "(null)",
+            (
+                "nohz_full=2-3 is on the kernel line, and no CPU is in nohz_full: the kernel dropped the parameter;"
+                " dmesg may say why"
+            ),
+            "look into dmesg for the reason, correct the kernel line and reboot",
+        ),
+        (
             "isolcpus=2 nohz_full=3",
             "2",
             "(null)",

@@ -57,6 +57,16 @@ def test_default_mask_with_isolated_cpus_has_a_remedy_for_now_and_later() -> Non
     )
 
 
+def test_default_mask_that_somebody_wrote_later_has_a_remedy_for_now_only() -> None:
+    found = finding("D1", case({"proc/irq/default_smp_affinity": "7\n", "proc/cmdline": "irqaffinity=0-1"}))
+    assert (found.result, found.remedy) == ("warn", "echo 3 | sudo tee /proc/irq/default_smp_affinity")
+
+
+def test_interrupt_that_was_moved_away_and_has_not_come_since_is_no_fault() -> None:
+    assert finding("D2", case(placed("eth0", "2", "0-1"))).result == "pass"
+    assert finding("D2", case(placed("eth0", "2", "0-3"))).result == "fail"
+
+
 def test_bits_of_offline_cpus_in_the_default_mask_are_no_fault() -> None:
     offline = {"proc/irq/default_smp_affinity": "ff3\n", f"{CPU}/isolated": "2-5\n"}
     assert finding("D1", case(offline)).result == "pass"

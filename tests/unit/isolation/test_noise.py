@@ -168,12 +168,12 @@ def test_quiet_cpus_have_no_culprit(noise: Noise) -> None:
         (
             replace(QUIET, waited_ns=5_000_000_000),
             "threads waited 500 ms in each second for CPUs 2-3",
-            "pin each thread to its own CPU",
+            "pin each thread to a CPU of its own",
         ),
         (
             replace(QUIET, involuntary=500),
             "50 times a second another thread took over on CPUs 2-3",
-            "pin each thread to its own CPU",
+            "pin each thread to a CPU of its own",
         ),
         (
             replace(QUIET, ipis=30_000),

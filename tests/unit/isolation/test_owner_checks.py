@@ -93,11 +93,24 @@ def test_an_unknown_owner_makes_no_check_fail() -> None:
     host = IsolatedHost()
     assert results(twice(host, owners)) == {"B3": "warn"} | dict.fromkeys(CHECKS[1:], "not-checked")
     b3, e1 = found(twice(host, owners), "B3"), found(twice(host, owners), "E1")
-    assert b3.seen.startswith(
-        "pmd-c02 (PID 700, TID 701) works on CPU 2, which 'ovs' has claimed, and the owner of 'ovs'"
+    assert b3.seen == (
+        "Tasks work on CPUs of 'ovs', and its owner is not known: pmd-c02 (PID 700, TID 701) on CPU 2, "
+        "pmd-c03 (PID 700, TID 702) on CPU 3"
     )
-    assert b3.remedy.startswith("set the option owner-cgroups ")
-    assert e1.seen == "needs the owner of 'ovs', which is not known: set owner-cgroups"
+    option = "set the option owner-cgroups to the control groups of 'ovs', such as ovs=machine.slice"
+    assert b3.remedy == f"{option}, or move the tasks away"
+    assert (e1.seen, e1.remedy) == ("needs the owner of 'ovs', which is not known", option)
+
+
+def test_more_unknown_owners_are_named_together() -> None:
+    owners = tuple(Owner(name, CpuSet.parse(cpus)) for name, cpus in (("a", "2"), ("b", "3")))
+    b3, e1 = (found(twice(IsolatedHost(), owners), check) for check in ("B3", "E1"))
+    assert b3.seen == (
+        "Tasks work on CPUs of 'a', and its owner is not known: pmd-c02 (PID 700, TID 701) on CPU 2; "
+        "Tasks work on CPUs of 'b', and its owner is not known: pmd-c03 (PID 700, TID 702) on CPU 3"
+    )
+    assert e1.seen == "needs the owners of 'a', 'b', which are not known"
+    assert e1.remedy == "set the option owner-cgroups to the control groups of 'a', 'b', such as a=machine.slice"
 
 
 def test_an_owner_without_a_running_task_cannot_be_judged() -> None:
@@ -157,7 +170,7 @@ def test_an_unknown_owner_is_named_with_another_ones_fault() -> None:
     owners = (OWNERS[0], Owner("x", CpuSet.parse("7")))
     finding = found(twice(stacked_host(), owners), "E2")
     assert finding.result == "fail"
-    assert finding.seen.endswith("; the owner of 'x', which is not known: set owner-cgroups")
+    assert finding.seen.endswith("; the owner of 'x' is not known")
 
 
 # --- E3 ---

@@ -14,7 +14,7 @@ from tests.unit.isolation.line_hosts import find, host_files
 GOOD = Finding("A6", "pass", "The boot loader's files ask for what the running kernel has")
 OTHER_ENTRY = Finding("A6", "pass", "The running kernel was started by another entry of /boot/grub/grub.cfg")
 REBOOT = "reboot"
-UPDATE_GRUB = "run: sudo update-grub, then reboot"
+UPDATE_GRUB = "run 'sudo update-grub', then reboot"
 TRIAL = f"menuentry 'trial' {{\n  linux /boot/vmlinuz root=/dev/sda ro quiet splash {ISOLATION}\n}}"
 HUGEPAGES = "hugepagesz=1G hugepages=4 hugepagesz=2M hugepages=64"
 

@@ -223,7 +223,7 @@ BROKEN: Final[dict[Break, dict[str, tuple[str, str]]]] = {
     no_rcu_nocbs: {"C1": ("fail", "nohz_full=2-3,6-7"), "C3": ("warn", "rcu_nocbs=2-3,6-7")},
     watchdog_everywhere: {"C4": ("warn", "kernel.watchdog_cpumask=0-1,4-5")},
     slow_clock: {"C6": ("warn", "tsc=nowatchdog")},
-    default_interrupt_mask: {"D1": ("warn", "irqaffinity=0-1,4-5")},
+    default_interrupt_mask: {"D1": ("warn", "echo 33 | sudo tee /proc/irq/default_smp_affinity")},
     placed_interrupt: {"D2": ("fail", "echo 0-1,4-5 | sudo tee /proc/irq/32/smp_affinity_list")},
     arriving_interrupts: {
         "D2": ("fail", "/proc/irq/32/smp_affinity_list"),

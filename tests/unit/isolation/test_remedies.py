@@ -18,8 +18,9 @@ from epa_orchestrator.isolation.remedies import (
     isolated_list,
     kernel_mask,
     line_remedy,
+    nohz_full_remedy,
 )
-from tests.unit.isolation.quiet_host import CPU, case
+from tests.unit.isolation.quiet_host import CPU, case, facts
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,13 @@ def test_lists_name_all_cpus_although_few_are_looked_at() -> None:
     assert housekeeping_mask(looked_at) == "3"
 
 
+def test_lists_name_all_cpus_that_were_meant_although_few_are_looked_at() -> None:
+    nothing = {f"{CPU}/isolated": "\n", f"{CPU}/nohz_full": "(null)\n", "proc/cmdline": "isolcpus=managed_irq,2-3"}
+    looked_at = case(nothing, terms=Terms(only=CpuSet([3])))
+    assert isolated_list(looked_at) == "2-3"
+    assert housekeeping_list(looked_at) == "0-1"
+
+
 def test_unknown_housekeeping_cpus_have_a_placeholder() -> None:
     unknown = case({f"{CPU}/online": None})
     assert housekeeping_list(unknown) == housekeeping_mask(unknown) == "HOUSEKEEPING-CPUS"
@@ -67,3 +75,17 @@ def test_unknown_housekeeping_cpus_have_a_placeholder() -> None:
 )
 def test_parameter_is_added_or_changed(is_set: bool, remedy: str) -> None:
     assert line_remedy("nohz_full", "2-3", is_set) == remedy
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        ("isolcpus=2-3", "add nohz_full=2-3 to the kernel line, then reboot"),
+        ("nohz_full=2", "change nohz_full= on the kernel line to nohz_full=2-3, then reboot"),
+        ("nohz_full=1-3", "correct nohz_full= on the kernel line, as check A1 of the audit says, then reboot"),
+        ("nohz_full=2-x", "change nohz_full= on the kernel line to nohz_full=2-3, then reboot"),
+    ],
+)
+def test_nohz_full_that_the_kernel_dropped_is_corrected(line: str, remedy: str) -> None:
+    host = facts({"proc/cmdline": line, "sys/devices/system/cpu/nohz_full": "(null)\n"})
+    assert nohz_full_remedy(host.line, CpuSet.parse("2-3")) == remedy

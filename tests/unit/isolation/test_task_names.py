@@ -9,7 +9,7 @@ import pytest
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.task_facts import Task
-from epa_orchestrator.isolation.task_names import listed, moved_away, named
+from epa_orchestrator.isolation.task_names import commands, listed, moved_away, named
 
 
 def task(name: str = "x", tid: int = 12, cgroup: str | None = None) -> Task:
@@ -33,6 +33,11 @@ def test_a_list_names_the_first_three() -> None:
     assert listed(["a", "b", "c"], "task") == "a, b, c"
     assert listed(["a", "b", "c", "d"], "task") == "a, b, c and 1 more task"
     assert listed(["a", "b", "c", "d", "e"], "claim", "; ") == "a; b; c and 2 more claims"
+
+
+def test_more_commands_are_counted_where_a_shell_ignores_it() -> None:
+    assert commands(["a 1", "b 2", "c 3"]) == "a 1; b 2; c 3"
+    assert commands(["a 1", "b 2", "c 3", "d 4"]) == "a 1; b 2; c 3 # and 1 more command"
 
 
 @pytest.mark.parametrize(
