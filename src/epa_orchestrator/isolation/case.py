@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet, union
 from epa_orchestrator.isolation.facts import Facts
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.kernel_line import KernelLine
@@ -68,6 +68,15 @@ class Case:
         """Whether systemd can limit the CPUs of a unit (AllowedCPUs=), which needs control groups of version 2."""
         partitions = self.now.scheduler.partitions
         return not isinstance(partitions, Unread) or partitions.reason == "denied"
+
+    @cached_property
+    def partitioned(self) -> CpuSet:
+        """The CPUs of isolated cpuset partitions. Kernels before 6.8 do not list them at the root."""
+        partitions = self.now.scheduler.partitions
+        groups = () if isinstance(partitions, Unread) else partitions
+        return CpuSet.from_mask(
+            union([known(self.now.line.cpuset_isolated).mask, *(group.isolated.mask for group in groups)])
+        )
 
     @cached_property
     def isolated(self) -> CpuSet:

@@ -165,6 +165,9 @@ def _nothing_isolated(case: Case) -> Finding:
         seen = f"The kernel line asks for no isolated CPU, and a cpuset partition isolates {named_cpus(str(partition))}"
         return passed("A1", f"{seen}; the option isolated-cpus-from=cpuset makes use of them")
     seen = "No CPU is isolated from the scheduler, and the kernel line asks for none"
+    if case.partitioned:
+        named = named_cpus(str(case.partitioned))
+        seen = f"The kernel line asks for no isolated CPU, and this kernel does not list {named} of a cpuset partition"
     nohz_full = known(line.nohz_full)
     if nohz_full:
         remedy = f"set the option isolated-cpus-from=nohz_full, or {_add_isolcpus(nohz_full)}"

@@ -82,7 +82,7 @@ def _check_domain_flag(case: Case) -> Finding:
     asked = {request: cpus for request, cpus in asked.items() if cpus}
     if any("domain" in request.flags for request in asked):
         return passed("A3", "isolcpus= has the flag domain, which is also the default")
-    partition = _partitioned(case)
+    partition = case.partitioned
     by_partition = passed("A3", f"A cpuset partition isolates {named_cpus(str(partition))}")
     if not asked:
         return by_partition if partition else not_checked("A3", _AN_ISOLATED_CPU)
@@ -95,13 +95,6 @@ def _check_domain_flag(case: Case) -> Finding:
     if not left:
         return passed("A3", f"{cpus_are(str(cpus))} isolated from the scheduler")
     return _balanced(case, " and ".join(printable(request.text[:80]) for request in asked), left)
-
-
-def _partitioned(case: Case) -> CpuSet:
-    """The CPUs of isolated partitions. Kernels before 6.8 do not list them at the root."""
-    partitions = case.now.scheduler.partitions
-    groups = () if isinstance(partitions, Unread) else partitions
-    return known(case.now.line.cpuset_isolated) | all_cpus(group.isolated for group in groups)
 
 
 def _balanced(case: Case, texts: str, cpus: CpuSet) -> Finding:

@@ -15,7 +15,7 @@ from epa_orchestrator.isolation.elapsed import added_to, rate
 from epa_orchestrator.isolation.facts import Facts
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_facts import is_named_as_managed
-from epa_orchestrator.isolation.remedies import nohz_full_remedy
+from epa_orchestrator.isolation.remedies import UNKNOWN_HOUSEKEEPING, nohz_full_remedy
 from epa_orchestrator.isolation.task_facts import Task
 from epa_orchestrator.units import named_cpus
 
@@ -274,7 +274,7 @@ def _interrupts(noise: Noise, facts: Facts) -> Iterator[_Suspect]:
         if per_second <= _QUIET_INTERRUPTS * len(noise.cpus) or _is_own(device):
             continue
         where = CpuSet(counts)
-        elsewhere = str(known(facts.line.online) - isolated - noise.cpus) or "HOUSEKEEPING-CPUS"
+        elsewhere = str(known(facts.line.online) - isolated - noise.cpus) or UNKNOWN_HOUSEKEEPING
         yield _Suspect(
             per_second * _INTERRUPT_COST,
             f"{rate(per_second)} interrupts a second of {title} on {named_cpus(str(where))}",

@@ -15,7 +15,7 @@ from epa_orchestrator.isolation.kernel_line import KernelLine
 from epa_orchestrator.isolation.line_facts import LineFacts
 
 #: Stands for the housekeeping CPUs where they are not known.
-_UNKNOWN: Final = "HOUSEKEEPING-CPUS"
+UNKNOWN_HOUSEKEEPING: Final = "HOUSEKEEPING-CPUS"
 _WORD_BITS: Final = 32
 
 
@@ -26,12 +26,12 @@ def isolated_list(case: Case) -> str:
 
 def housekeeping_list(case: Case) -> str:
     """The CPUs that nobody meant to isolate, as a list."""
-    return str(case.housekeeping) or _UNKNOWN
+    return str(case.housekeeping) or UNKNOWN_HOUSEKEEPING
 
 
 def housekeeping_mask(case: Case) -> str:
     """The CPUs that nobody meant to isolate, as the kernel reads masks."""
-    return kernel_mask(case.housekeeping) if case.housekeeping else _UNKNOWN
+    return kernel_mask(case.housekeeping) if case.housekeeping else UNKNOWN_HOUSEKEEPING
 
 
 def kernel_mask(cpus: CpuSet) -> str:

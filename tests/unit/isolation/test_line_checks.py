@@ -270,6 +270,8 @@ def test_a_partition_of_a_kernel_without_the_list_at_the_root_is_no_fault() -> N
     group = "sys/fs/cgroup/dpdk"
     files |= {f"{group}/cpuset.cpus.partition": "isolated\n", f"{group}/cpuset.cpus.effective": "2-3\n"}
     assert find("A3", files).seen == "A cpuset partition isolates CPUs 2-3"
+    asked = "The kernel line asks for no isolated CPU"
+    assert find("A1", files).seen.startswith(f"{asked}, and this kernel does not list CPUs 2-3 of a cpuset partition")
 
 
 def test_partitions_that_may_not_be_read_are_not_checked_on_such_a_kernel() -> None:
