@@ -17,10 +17,11 @@ SYSTEM_FILES: Final[Mapping[str, tuple[str, ...]]] = {
         *("sys/bus/pci/devices", "sys/devices", "sys/fs/cgroup/cpuset.cpus.isolated", "sys/kernel/mm/hugepages"),
     ),
     "isolation": (
-        *("etc/default/irqbalance", "proc/interrupts", "proc/irq", "proc/schedstat", "proc/stat"),
-        *("proc/sys/kernel/nmi_watchdog", "proc/sys/kernel/numa_balancing", "proc/sys/kernel/soft_watchdog"),
-        *("proc/sys/kernel/watchdog", "proc/sys/kernel/watchdog_cpumask", "sys/class/net", "sys/fs/cgroup"),
-        *("sys/kernel/irq", "sys/kernel/mm/ksm", "sys/kernel/mm/transparent_hugepage"),
+        *("etc/default/irqbalance", "etc/sysconfig/irqbalance", "proc/interrupts", "proc/irq", "proc/schedstat"),
+        *("proc/stat", "proc/sys/kernel/nmi_watchdog", "proc/sys/kernel/numa_balancing"),
+        *("proc/sys/kernel/soft_watchdog", "proc/sys/kernel/watchdog", "proc/sys/kernel/watchdog_cpumask"),
+        *("sys/class/net", "sys/fs/cgroup", "sys/kernel/irq", "sys/kernel/mm/ksm"),
+        *("sys/kernel/mm/transparent_hugepage",),
     ),
 }
 #: The files of processes and threads, which the interface system-observe shows.

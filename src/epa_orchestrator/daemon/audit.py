@@ -260,10 +260,8 @@ def _claim(owner: Owner, told: ClaimOwner, heard: Heard, judged: JudgedClaim | N
 def _blamed_threads(strangers: list[Task], stacked: list[Task], case: Case) -> tuple[str, str] | None:
     """A thread that disturbs the owner, and the remedy, where the counters blame nobody."""
     if strangers:
-        return (
-            f"{named(strangers[0])} works on CPU {strangers[0].cpu}",
-            f"run: {moved_away(strangers[0], housekeeping_list(case))}",
-        )
+        command = moved_away(strangers[0], housekeeping_list(case), by_unit=case.can_limit_units)
+        return f"{named(strangers[0])} works on CPU {strangers[0].cpu}", f"run: {command}"
     if stacked:
         return f"{named(stacked[0])} shares CPU {stacked[0].cpu} with others", "pin each thread to its own CPU"
     return None

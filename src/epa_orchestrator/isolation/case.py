@@ -61,9 +61,13 @@ class Case:
     @cached_property
     def in_force(self) -> CpuSet:
         """The CPUs that count as isolated, by the option isolated-cpus-from."""
-        line = self.now.line
-        by_option = {"isolcpus": line.isolated, "nohz_full": line.nohz_full, "cpuset": line.cpuset_isolated}
-        return known(by_option[self.terms.isolated_cpus_from])
+        return known(self.now.line.source(self.terms.isolated_cpus_from))
+
+    @property
+    def can_limit_units(self) -> bool:
+        """Whether systemd can limit the CPUs of a unit (AllowedCPUs=), which needs control groups of version 2."""
+        partitions = self.now.scheduler.partitions
+        return not isinstance(partitions, Unread) or partitions.reason == "denied"
 
     @cached_property
     def isolated(self) -> CpuSet:

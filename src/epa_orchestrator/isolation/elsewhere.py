@@ -7,19 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
+from epa_orchestrator.isolation.case import known
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.housekeeping import outcomes
 from epa_orchestrator.isolation.kernel_line import KernelLine
 from epa_orchestrator.isolation.line_facts import LineFacts
 from epa_orchestrator.names import IsolatedCpusFrom
-
-
-def source_of(line: LineFacts, option: IsolatedCpusFrom) -> CpuSet | Unread:
-    """The CPUs that the option isolated-cpus-from makes the isolated ones."""
-    by_option = {"isolcpus": line.isolated, "nohz_full": line.nohz_full, "cpuset": line.cpuset_isolated}
-    return by_option[option]
 
 
 def found_elsewhere(line: LineFacts, option: IsolatedCpusFrom) -> str:
@@ -28,7 +23,7 @@ def found_elsewhere(line: LineFacts, option: IsolatedCpusFrom) -> str:
     It says what was found and what to do, without a final full stop; it is empty where the option's own list has CPUs,
     and where nothing else was found.
     """
-    if _known(source_of(line, option)):
+    if known(line.source(option)):
         return ""
     usable = list(_other_sources(line, option))
     requests = list(_unmet_requests(line))
@@ -47,9 +42,9 @@ def found_elsewhere(line: LineFacts, option: IsolatedCpusFrom) -> str:
 def _other_sources(line: LineFacts, option: IsolatedCpusFrom) -> Iterator[tuple[IsolatedCpusFrom, str, CpuSet]]:
     """The other values of the option that would find CPUs, each with the name of its list and the CPUs."""
     sources: tuple[tuple[IsolatedCpusFrom, str, CpuSet], ...] = (
-        ("isolcpus", "the kernel's isolated", _known(line.isolated)),
-        ("cpuset", "the root's cpuset.cpus.isolated", _known(line.cpuset_isolated) - _known(line.isolated)),
-        ("nohz_full", "nohz_full", _known(line.nohz_full)),
+        ("isolcpus", "the kernel's isolated", known(line.isolated)),
+        ("cpuset", "the root's cpuset.cpus.isolated", known(line.cpuset_isolated) - known(line.isolated)),
+        ("nohz_full", "nohz_full", known(line.nohz_full)),
     )
     return (source for source in sources if source[0] != option and source[2])
 
@@ -58,16 +53,12 @@ def _unmet_requests(line: LineFacts) -> Iterator[tuple[str, str]]:
     """What isolcpus= and nohz_full= on the kernel line ask for in vain, each with the remedy."""
     if isinstance(line.cmdline, Unread):
         return
-    for outcome in outcomes(KernelLine(line.cmdline), _known(line.possible), _known(line.present)):
+    for outcome in outcomes(KernelLine(line.cmdline), line.cpu_ids, known(line.present)):
         request = outcome.request
-        if _known(line.isolated if request.name == "isolcpus" else line.nohz_full):
+        if known(line.isolated if request.name == "isolcpus" else line.nohz_full):
             continue
         if outcome.mistake:
             listed = printable((request.listed or request.text.partition("=")[2])[:80])
             yield f"{request.name}= has {listed}, but {outcome.mistake}", "correct the kernel line and reboot"
         elif request.name == "isolcpus" and outcome.named and "domain" not in request.flags:
             yield f"isolcpus= has only {' and '.join(sorted(request.flags))}", "add domain"
-
-
-def _known(cpus: CpuSet | Unread) -> CpuSet:
-    return EMPTY if isinstance(cpus, Unread) else cpus

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.case import Case, known
-from epa_orchestrator.isolation.elsewhere import source_of
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
-from epa_orchestrator.isolation.housekeeping import Outcome, all_cpus, first_of, outcomes
+from epa_orchestrator.isolation.housekeeping import UNSUPPORTED, Outcome, all_cpus, first_of, outcomes
 from epa_orchestrator.isolation.kernel_line import Flag
 from epa_orchestrator.units import cpus_are, named_cpus
 
@@ -50,7 +49,7 @@ def check_in_force(case: Case) -> Finding:
 def _comparison(case: Case) -> str:
     """How the CPUs in force, which are all that the line asks for, compare with the line."""
     line = case.now.line
-    taken = outcomes(case.line, known(line.possible), known(line.present))
+    taken = outcomes(case.line, line.cpu_ids, known(line.present))
     asked = all_cpus(outcome.named for outcome in taken if "domain" in outcome.request.flags)
     if known(line.isolated) <= asked:
         return ", as the kernel line asks"
@@ -61,7 +60,7 @@ def _unread(case: Case) -> Unread | None:
     """A list that could not be read, and that the line or the option asks for."""
     line = case.now.line
     flags = {flag for request in case.line.requests for flag in request.flags}
-    lists = [source_of(line, case.terms.isolated_cpus_from)]
+    lists = [line.source(case.terms.isolated_cpus_from)]
     if "domain" in flags:
         lists.append(line.isolated)
     if "nohz" in flags:
@@ -72,8 +71,9 @@ def _unread(case: Case) -> Unread | None:
 def _faults(case: Case) -> Iterator[tuple[str, str]]:
     """Each parameter that is not in force, with the remedy."""
     line = case.now.line
-    in_force: dict[Flag, CpuSet | Unread] = {"domain": line.isolated, "nohz": line.nohz_full}
-    for outcome in outcomes(case.line, known(line.possible), known(line.present)):
+    nohz_full = EMPTY if line.lacks_nohz_full else line.nohz_full
+    in_force: dict[Flag, CpuSet | Unread] = {"domain": line.isolated, "nohz": nohz_full}
+    for outcome in outcomes(case.line, line.cpu_ids, known(line.present)):
         for flag, cpus in in_force.items():
             if flag in outcome.request.flags and not isinstance(cpus, Unread):
                 fault = _fault(case, outcome, cpus, flag)
@@ -84,7 +84,7 @@ def _faults(case: Case) -> Iterator[tuple[str, str]]:
 
 def _fault(case: Case, outcome: Outcome, in_force: CpuSet, flag: Flag) -> tuple[str, str] | None:
     """What is wrong with one parameter, if the list in force lacks CPUs that it names, and the remedy."""
-    ids = known(case.now.line.possible) or known(case.now.line.present)
+    ids = case.now.line.cpu_ids
     usable = outcome.named & ids if ids else outcome.named
     missing = usable - in_force
     if flag == "nohz":
@@ -102,8 +102,15 @@ def _boot_cpu(case: Case) -> CpuSet:
     return first_of(known(case.now.line.present))
 
 
+def _cannot(case: Case, outcome: Outcome) -> bool:
+    """Whether the parameter asks for nohz_full, and the kernel drops it because it was built without."""
+    return "nohz" in outcome.request.flags and case.now.line.lacks_nohz_full
+
+
 def _reason(case: Case, outcome: Outcome, missing: CpuSet) -> str:
     """Why the kernel did not do what the parameter asks for."""
+    if _cannot(case, outcome):
+        return f'this kernel was built without CONFIG_NO_HZ_FULL (dmesg shows "{UNSUPPORTED}")'
     if outcome.mistake:
         return f'{outcome.mistake} (dmesg shows "{outcome.log}")'
     present = known(case.now.line.present)
@@ -119,6 +126,9 @@ def _reason(case: Case, outcome: Outcome, missing: CpuSet) -> str:
 
 def _remedy(case: Case, outcome: Outcome) -> str:
     """The parameter with CPUs that the kernel takes."""
+    if _cannot(case, outcome):
+        word = "nohz_full=" if outcome.request.name == "nohz_full" else "the flag nohz"
+        return f"boot a kernel with CONFIG_NO_HZ_FULL=y, or set the option nohz-full=none and delete {word}"
     present = known(case.now.line.present)
     cpus = outcome.named & present if present else outcome.named
     if present and present <= cpus:

@@ -20,6 +20,7 @@ from epa_orchestrator.isolation.kernel_line import Flag, KernelLine, Request
 #: What the kernel's log says about a parameter that it drops.
 WRONG_RANGE = "Housekeeping: nohz_full= or isolcpus= incorrect CPU range"
 NO_MATCH = "Housekeeping: nohz_full= must match isolcpus="
+UNSUPPORTED = "Housekeeping: nohz unsupported. Build with CONFIG_NO_HZ_FULL"
 NO_CPU_LEFT = "Housekeeping: must include one present CPU"
 
 

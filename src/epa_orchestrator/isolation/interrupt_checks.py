@@ -168,7 +168,7 @@ def _managed_interrupts(case: Case) -> Finding:
     hidden = _hidden(case, irqs)
     if hidden is not None:
         return not_checked("D4", hidden.needs)
-    untold = next((irq for irq in there if irq.managed is None and not irq.is_placed_by_kernel), None)
+    untold = next((irq for irq in there if not (irq.is_placement_known or irq.is_placed_by_kernel)), None)
     if untold is not None:
         return not_checked(
             "D4", f"/sys/kernel/debug/irq/irqs/{untold.number}, to tell whether the kernel itself placed {untold.title}"

@@ -17,7 +17,7 @@ from typing import Final, Literal
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.host_files import Unread
-from epa_orchestrator.isolation.kernel_lists import is_number, whole_number
+from epa_orchestrator.isolation.kernel_lists import kernel_number
 
 Kind = Literal["tick", "device", "ipi", "other"]
 
@@ -27,8 +27,8 @@ _TICKS: Final = frozenset({"LOC", "HVS", "CLK", "TMR"})
 #: and riscv are IPI0, IPI1, ….
 _IPIS: Final = frozenset({"RES", "CAL", "TLB", "DBL", "EXC", "EMS"})
 _IPI: Final = re.compile(r"IPI[0-9]+", re.ASCII)
-#: Sums: those of s390 count what other lines count too, and the errors do not belong to a CPU.
-_SUMS: Final = frozenset({"EXT", "I/O", "AIO", "ERR", "Err", "MIS"})
+#: Sums of s390, of what other lines count too.
+_SUMS: Final = frozenset({"EXT", "I/O", "AIO"})
 
 #: Timers and IPIs that have a number like devices, on arm64, riscv and powerpc.
 _NUMBERED: Final[Mapping[str, Kind]] = {"arch_timer": "tick", "riscv-timer": "tick", "IPI": "ipi"}
@@ -39,6 +39,8 @@ _OF_EACH_CPU: Final = re.compile(
 #: Xen's event channels: `xen-percpu -virq timer0`, `xen-percpu -ipi resched0`.
 _XEN_OF_EACH_CPU: Final = "xen-percpu"
 
+#: The number of an interrupt: kernels have at most some 500,000.
+IRQ_NUMBER: Final = re.compile(r"[0-9]{1,7}", re.ASCII)
 #: After the chip: the number of the interrupt in it, and how it is triggered, as `4-edge` or `27 Level`.
 _BEFORE_NAME: Final = re.compile(r"(?:^|\s)[0-9]+(?:-[\w-]+|\s+(?:Edge|Level)(?:\s+-\S+)?)(?:\s+|$)", re.ASCII)
 
@@ -97,11 +99,13 @@ def _lines(body: str, cpus: list[int]) -> Iterator[Counter]:
         if not colon or label in _SUMS or len(fields) < count:
             continue
         description = fields.pop() if len(fields) > count else ""
+        if not description and not IRQ_NUMBER.fullmatch(label):
+            continue  # a count of errors, which belongs to no CPU
         try:
-            counts = {cpu: whole_number(field) for cpu, field in zip(cpus, fields, strict=True) if field != "0"}
+            counts = {cpu: kernel_number(field) for cpu, field in zip(cpus, fields, strict=True) if field != "0"}
         except ValueError:
             continue
-        name = _name(description) if is_number(label) else description.strip()
+        name = _name(description) if IRQ_NUMBER.fullmatch(label) else printable(description.strip())
         yield Counter(label, _kind(label, name, description), name, counts)
 
 
@@ -117,7 +121,7 @@ def _name(description: str) -> str:
 
 
 def _kind(label: str, name: str, description: str) -> Kind:
-    if not (is_number(label)):
+    if not IRQ_NUMBER.fullmatch(label):
         if label in _TICKS:
             return "tick"
         return "ipi" if label in _IPIS or _IPI.fullmatch(label) else "other"

@@ -16,12 +16,20 @@ from typing import Final
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
-from epa_orchestrator.isolation.interrupt_counters import Counters, parse_counters
-from epa_orchestrator.isolation.kernel_lists import is_number, read_cpu_list, read_cpu_mask
+from epa_orchestrator.isolation.interrupt_counters import IRQ_NUMBER, Counters, parse_counters
+from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_cpu_mask
 
 _IRQ: Final = "proc/irq"
+_IRQ_FILES: Final = frozenset(
+    {
+        *("affinity_hint", "effective_affinity", "effective_affinity_list", "node"),
+        *("smp_affinity", "smp_affinity_list", "spurious"),
+    }
+)
 _ACTIONS: Final = "sys/kernel/irq"
 _DEBUG: Final = "sys/kernel/debug/irq/irqs"
+#: The settings of irqbalance on Debian and Ubuntu, and on Red Hat's and SUSE's systems.
+_IRQBALANCE: Final = ("etc/default/irqbalance", "etc/sysconfig/irqbalance")
 #: The two places of network devices: links to all of them, which a confined process may not follow, and virtual ones.
 _NETWORKS: Final = ("sys/class/net", "sys/devices/virtual/net")
 
@@ -29,7 +37,7 @@ _NETWORKS: Final = ("sys/class/net", "sys/devices/virtual/net")
 #: block and SCSI, and the usual RAID controllers.
 _PLACED_BY_KERNEL: Final = re.compile(
     r"nvme[0-9]+q[1-9][0-9]*|virtio[0-9]+-(?:req\.[0-9]+|request)|megasas[0-9]+-msix[0-9]+|mpt[0-9]sas[0-9]+-msix[0-9]+"
-    r"|smartpqi|hisi_sas\S* (?:cq|cq[0-9]+)",
+    r"|mpi3mr[0-9]+-msix[1-9][0-9]*|lpfc:[0-9]+|smartpqi|hisi_sas\S* (?:cq|cq[0-9]+)",
     re.ASCII,
 )
 
@@ -59,6 +67,11 @@ class Irq:
         return self.name.startswith("vfio")
 
     @property
+    def is_placement_known(self) -> bool:
+        """Whether it is known for certain who places it; vfio lets nobody but its user do so."""
+        return self.managed is not None or self.is_passed_through
+
+    @property
     def is_placed_by_kernel(self) -> bool:
         """Whether the kernel says so, or where it does not tell, whether the driver is known for it."""
         return is_named_as_managed(self.name) if self.managed is None else self.managed
@@ -85,33 +98,46 @@ class PacketMask:
 
 @dataclass(frozen=True)
 class InterruptFacts:
-    """Everything about interrupts; `irqbalance` is the text of its settings in `/etc/default`."""
+    """Everything about interrupts; `irqbalance` are its settings, the text of the file at `irqbalance_path`."""
 
     counters: Counters | Unread
     default_affinity: CpuSet | Unread
     irqs: tuple[Irq, ...] | Unread
     irqbalance: str | Unread
+    irqbalance_path: str
     packet_masks: tuple[PacketMask, ...] | Unread
 
 
 def read_interrupt_facts(files: HostFiles) -> InterruptFacts:
     """Read counters, affinities, irqbalance's settings and the masks of network queues."""
     counters = parse_counters(files.read("proc/interrupts"))
+    path, settings = _read_irqbalance(files)
     return InterruptFacts(
         counters=counters,
         default_affinity=read_cpu_mask(files, f"{_IRQ}/default_smp_affinity"),
         irqs=_read_irqs(files, counters),
-        irqbalance=files.read("etc/default/irqbalance"),
+        irqbalance=settings,
+        irqbalance_path=path,
         packet_masks=_read_packet_masks(files),
     )
 
 
+def _read_irqbalance(files: HostFiles) -> tuple[str, str | Unread]:
+    """The settings of irqbalance and their path, that of Debian where neither file can be read."""
+    settings = files.read(_IRQBALANCE[0])
+    if isinstance(settings, Unread) and settings.reason == "missing":
+        others = files.read(_IRQBALANCE[1])
+        if not isinstance(others, Unread):
+            return _IRQBALANCE[1], others
+    return _IRQBALANCE[0], settings
+
+
 def _read_irqs(files: HostFiles, counters: Counters | Unread) -> tuple[Irq, ...] | Unread:
-    """The interrupts with handlers, as the counters name them, or `/sys/kernel/irq` where these cannot be read."""
-    if isinstance(counters, Unread):
+    """The interrupts with handlers, as the counters name them, or where these name none, the kernel's directories."""
+    if isinstance(counters, Unread) or not counters.devices:
         names = _handlers(files)
         if isinstance(names, Unread):
-            return names
+            return names if isinstance(counters, Unread) else ()
     else:
         names = {number: line.name for number, line in counters.devices.items()}
     return tuple(_read_irq(files, number, name) for number, name in sorted(names.items()) if name)
@@ -120,13 +146,29 @@ def _read_irqs(files: HostFiles, counters: Counters | Unread) -> tuple[Irq, ...]
 def _handlers(files: HostFiles) -> dict[int, str] | Unread:
     numbers = files.names(_ACTIONS)
     if isinstance(numbers, Unread):
-        return numbers
+        return _handler_directories(files) or numbers
     names: dict[int, str] = {}
-    for number in numbers:
-        if is_number(number) and number not in ("0", "2"):
-            actions = files.read(f"{_ACTIONS}/{number}/actions")
-            names[int(number)] = "" if isinstance(actions, Unread) else actions.strip()
+    for number in filter(_is_of_device, numbers):
+        actions = files.read(f"{_ACTIONS}/{number}/actions")
+        names[int(number)] = "" if isinstance(actions, Unread) else printable(actions.strip())
     return names
+
+
+def _handler_directories(files: HostFiles) -> dict[int, str]:
+    """The handlers by the directories that each has in that of its interrupt (register_handler_proc in proc.c)."""
+    numbers = files.names(_IRQ)
+    names: dict[int, str] = {}
+    for number in () if isinstance(numbers, Unread) else filter(_is_of_device, numbers):
+        inside = files.names(f"{_IRQ}/{number}")
+        handlers = () if isinstance(inside, Unread) else sorted(set(inside) - _IRQ_FILES)
+        if handlers:
+            names[int(number)] = printable(", ".join(handlers))
+    return names
+
+
+def _is_of_device(number: str) -> bool:
+    """Number 0 is the timer of the boot, and 2 the cascade of the old controllers."""
+    return IRQ_NUMBER.fullmatch(number) is not None and number not in ("0", "2")
 
 
 def _read_irq(files: HostFiles, number: int, name: str) -> Irq:

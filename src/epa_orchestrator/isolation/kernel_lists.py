@@ -48,16 +48,17 @@ def read_word(files: HostFiles, path: str) -> str | Unread:
     return text if isinstance(text, Unread) else text.strip()
 
 
-def is_number(text: str) -> bool:
-    """Whether `whole_number` reads this text."""
-    return text.isdecimal() and text.isascii() and len(text) <= MOST_DIGITS
+def whole_number(text: str) -> int | None:
+    """A whole number of at most 64 bits in digits, None for anything else: a text may be cut, or nonsense."""
+    return int(text) if text.isdecimal() and text.isascii() and len(text) <= MOST_DIGITS else None
 
 
-def whole_number(text: str) -> int:
-    """A number of the kernel, which has no sign. Raises ValueError for anything else."""
-    if not is_number(text):
+def kernel_number(text: str) -> int:
+    """The same number. Raises ValueError for anything else."""
+    number = whole_number(text)
+    if number is None:
         raise ValueError("not a number of the kernel")
-    return int(text)
+    return number
 
 
 def read_seconds(files: HostFiles, path: str) -> float | Unread:

@@ -52,7 +52,7 @@ def _check_one_isolcpus(case: Case) -> Finding:
         return passed("A2", f"The kernel line has {'one' if requests else 'no'} isolcpus=")
     results = [
         outcome
-        for outcome in outcomes(case.line, known(line.possible), known(line.present))
+        for outcome in outcomes(case.line, line.cpu_ids, known(line.present))
         if outcome.request.name == "isolcpus"
     ]
     if len({(outcome.named, bool(outcome.mistake)) for outcome in results}) == 1:
@@ -77,12 +77,12 @@ def _check_domain_flag(case: Case) -> Finding:
     present = known(line.present)
     asked = {
         outcome.request: outcome.named & present if present else outcome.named
-        for outcome in outcomes(case.line, known(line.possible), present)
+        for outcome in outcomes(case.line, line.cpu_ids, present)
     }
     asked = {request: cpus for request, cpus in asked.items() if cpus}
     if any("domain" in request.flags for request in asked):
         return passed("A3", "isolcpus= has the flag domain, which is also the default")
-    partition = known(line.cpuset_isolated)
+    partition = _partitioned(case)
     by_partition = passed("A3", f"A cpuset partition isolates {named_cpus(str(partition))}")
     if not asked:
         return by_partition if partition else not_checked("A3", _AN_ISOLATED_CPU)
@@ -97,17 +97,33 @@ def _check_domain_flag(case: Case) -> Finding:
     return _balanced(case, " and ".join(printable(request.text[:80]) for request in asked), left)
 
 
+def _partitioned(case: Case) -> CpuSet:
+    """The CPUs of isolated partitions. Kernels before 6.8 do not list them at the root."""
+    partitions = case.now.scheduler.partitions
+    groups = () if isinstance(partitions, Unread) else partitions
+    return known(case.now.line.cpuset_isolated) | all_cpus(group.isolated for group in groups)
+
+
 def _balanced(case: Case, texts: str, cpus: CpuSet) -> Finding:
     """A3 for CPUs that parameters without domain name, and that no known partition isolates."""
     balanced = case.now.scheduler.balanced
-    partition = case.now.line.cpuset_isolated
     if not cpus & known(balanced):
         if known(balanced):
             return passed("A3", f"{cpus_are(str(cpus))} out of the scheduler's domains, by a cpuset partition")
-        if isinstance(partition, Unread) and partition.reason == "denied":
-            return not_checked("A3", partition.needs)
+        hidden = next((fact for fact in _places_of_partitions(case) if fact.reason == "denied"), None)
+        if hidden is not None:
+            return not_checked("A3", hidden.needs)
     seen = f"Without the flag domain in {texts}, the scheduler moves tasks to {named_cpus(str(cpus))}"
     return bad("A3", seen, f"write isolcpus=domain,managed_irq,{cpus} on the kernel line and reboot")
+
+
+def _places_of_partitions(case: Case) -> Iterator[Unread]:
+    """What tells about isolated partitions and could not be read; the root's list is enough where it is there."""
+    listed = case.now.line.cpuset_isolated
+    if isinstance(listed, Unread):
+        yield listed
+        if isinstance(case.now.scheduler.partitions, Unread):
+            yield case.now.scheduler.partitions
 
 
 def _check_unknown_parameters(case: Case) -> Finding:
@@ -138,9 +154,8 @@ def _kthreads_obey(case: Case, word: Parameter) -> bool:
     line = case.now.line
     if isinstance(line.kthreadd_allowed, Unread):
         return False
-    possible = known(line.possible)
-    asked = read_boot_list(word.value or "", possible.mask.bit_length() or None)
-    ids = possible or known(line.present)
+    ids = line.cpu_ids
+    asked = read_boot_list(word.value or "", ids.mask.bit_length() or None)
     return bool(asked.cpus) and (asked.cpus & ids if ids else asked.cpus) == line.kthreadd_allowed & ids
 
 
@@ -166,10 +181,7 @@ def _check_kernel_features(case: Case) -> Finding:
     if wants_nohz:
         needed += ["CONFIG_NO_HZ_FULL", "CONFIG_RCU_NOCB_CPU"]
     lacks = [feature for feature in needed if config.get(feature) is False]
-    has_no_file = (
-        isinstance(line.nohz_full, Unread) and line.nohz_full.reason == "missing" and bool(known(line.present))
-    )
-    if wants_nohz and has_no_file and "CONFIG_NO_HZ_FULL" not in lacks and "CONFIG_NO_HZ_FULL" not in config:
+    if wants_nohz and line.lacks_nohz_full and "CONFIG_NO_HZ_FULL" not in lacks and "CONFIG_NO_HZ_FULL" not in config:
         lacks.append("CONFIG_NO_HZ_FULL")
     if lacks:
         return bad(

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.isolation.boot_loader import BootLoader, read_boot_loader
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_word
 from epa_orchestrator.isolation.task_facts import KTHREADD, is_kernel_thread, read_cpu_line
+from epa_orchestrator.names import IsolatedCpusFrom
 
 _CPU = "sys/devices/system/cpu"
 
@@ -45,6 +46,22 @@ class LineFacts:
     kthreadd_allowed: CpuSet | Unread
     kernel_config: Mapping[str, bool] | Unread
     boot_loader: BootLoader
+
+    def source(self, option: IsolatedCpusFrom) -> CpuSet | Unread:
+        """The CPUs that the option isolated-cpus-from makes the isolated ones."""
+        sources = {"isolcpus": self.isolated, "nohz_full": self.nohz_full, "cpuset": self.cpuset_isolated}
+        return sources[option]
+
+    @property
+    def lacks_nohz_full(self) -> bool:
+        """Whether the kernel was built without nohz_full. A copy of only some of a host's files tells nothing."""
+        is_missing = isinstance(self.nohz_full, Unread) and self.nohz_full.reason == "missing"
+        return is_missing and isinstance(self.present, CpuSet)
+
+    @property
+    def cpu_ids(self) -> CpuSet:
+        """All CPU ids of this boot, or where the kernel's list of them is not known, those of present CPUs."""
+        return next((cpus for cpus in (self.possible, self.present, self.online) if isinstance(cpus, CpuSet)), EMPTY)
 
 
 def read_line_facts(files: HostFiles) -> LineFacts:

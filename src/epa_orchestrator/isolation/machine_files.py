@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from epa_orchestrator.cpuset import lowest
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.cpu_files import CPU_DIR
 from epa_orchestrator.hardware.discovery import read_machine
@@ -15,14 +16,21 @@ from epa_orchestrator.hardware.machine import Machine
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 
 _SYS: Final = "sys/"
+_SIBLINGS: Final = ("thread_siblings_list", "core_cpus_list", "thread_siblings", "core_cpus")
 
 
 def read_host_machine(files: HostFiles) -> Machine | Unread:
     """The host's CPUs, cores and NUMA nodes; Unread where they are not all known."""
     try:
-        return read_machine(_MachineFiles(files))
+        machine = read_machine(_MachineFiles(files))
     except EpaError:
         return Unread(f"{_SYS}{CPU_DIR}")
+    # Each kernel with several CPUs has these directories; a copy of a host's files may lack them.
+    topology = f"{_SYS}{CPU_DIR}/cpu{lowest(machine.online.mask)}/topology"
+    siblings = [files.read(f"{topology}/{name}") for name in _SIBLINGS] if len(machine.online) > 1 else []
+    if siblings and all(isinstance(text, Unread) for text in siblings):
+        return Unread(topology)
+    return machine
 
 
 class _MachineFiles:

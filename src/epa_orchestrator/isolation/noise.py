@@ -15,7 +15,7 @@ from epa_orchestrator.isolation.elapsed import added_to, rate
 from epa_orchestrator.isolation.facts import Facts
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_facts import is_named_as_managed
-from epa_orchestrator.isolation.remedies import line_remedy
+from epa_orchestrator.isolation.remedies import nohz_full_remedy
 from epa_orchestrator.isolation.task_facts import Task
 from epa_orchestrator.units import named_cpus
 
@@ -257,8 +257,7 @@ def _ticks(noise: Noise, facts: Facts) -> Iterator[_Suspect]:
     if loud <= nohz_full:
         remedy = "let only one thread run on each CPU: the tick stays on while several take turns"
     else:
-        wanted = nohz_full | known(facts.line.isolated) | loud
-        remedy = line_remedy("nohz_full", str(wanted), is_set=bool(nohz_full))
+        remedy = nohz_full_remedy(facts.line, known(facts.line.isolated) | loud)
     yield _Suspect(sum(rates.values()) * _TICK_COST, seen, remedy)
 
 

@@ -87,7 +87,8 @@ def _removal(case: Case, strangers: list[Task]) -> str:
     """How to get rid of strangers. Those that the scheduler moved here would only be followed by others."""
     if known(case.now.scheduler.balanced) & CpuSet(task.cpu for task in strangers):
         return "take these CPUs from the scheduler first, as B1 says"
-    commands = list(dict.fromkeys(moved_away(task, housekeeping_list(case)) for task in strangers))
+    cpus, by_unit = housekeeping_list(case), case.can_limit_units
+    commands = list(dict.fromkeys(moved_away(task, cpus, by_unit=by_unit) for task in strangers))
     return listed(commands, "command", "; ")
 
 

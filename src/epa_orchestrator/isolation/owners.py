@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from epa_orchestrator.control_groups import snap_of_unit, unit_of_path
@@ -33,12 +33,6 @@ Processes = frozenset[int]
 def booted_at(facts: Facts) -> float | None:
     """The time of the host's boot, in seconds since 1970; None where it is not known."""
     return None if isinstance(facts.uptime, Unread) else facts.at - facts.uptime
-
-
-def tasks_of(owner: Owner, tasks: Sequence[Task], boot: float | None) -> tuple[Task, ...] | None:
-    """The owner's tasks; None where it is not known whose they are. For many owners, keep one `OwnerIndex`."""
-    processes = OwnerIndex(tasks, boot).processes_of(owner)
-    return None if processes is None else tuple(task for task in tasks if task.pid in processes)
 
 
 class OwnerIndex:

@@ -11,43 +11,78 @@ from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import printable
-from epa_orchestrator.isolation.case import Case
+from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.findings import Finding, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_facts import PacketMask
+from epa_orchestrator.isolation.remedies import isolated_list
 from epa_orchestrator.isolation.task_names import listed
-from epa_orchestrator.units import count_of, named_cpus
+from epa_orchestrator.units import count_of, cpus_are, named_cpus
 
-_SETTINGS: Final = "/etc/default/irqbalance"
-_MOST_PATHS: Final = 3
+#: So many network devices are named in a command.
+_MOST_NAMED: Final = 3
+_UNPRINTABLE: Final = printable("\n")
+_RESTART: Final = "sudo systemctl restart irqbalance"
 #: The first one that is set counts (setup_banned_cpus in cputree.c of irqbalance).
 _BANS: Final = {"IRQBALANCE_BANNED_CPUS": CpuSet.parse_mask, "IRQBALANCE_BANNED_CPULIST": CpuSet.parse}
 
 
 def irqbalance(case: Case) -> Finding:
-    """D5: a list of banned CPUs turns off irqbalance's own ban of isolated CPUs, so it has to hold all of them."""
+    """D5: irqbalance bans the CPUs of isolcpus= and nohz_full= by itself, unless a list of banned CPUs is set."""
     settings = case.now.interrupts.irqbalance
-    if isinstance(settings, Unread):
-        if settings.reason == "denied":
-            return not_checked("D5", settings.needs)
-        return passed("D5", "irqbalance is not installed")
-    values = _assignments(settings)
-    for name, parse in _BANS.items():
-        if not values.get(name):
-            continue
-        try:
-            banned = parse(values[name])
-        except ValueError:
-            banned = EMPTY
-        missing = case.isolated - banned
-        if not missing:
-            return passed("D5", f"{name} bans {named_cpus(str(case.isolated))} from irqbalance")
-        return warned(
-            "D5",
-            f"{name} in {_SETTINGS} does not hold {named_cpus(str(missing))}, and turns off irqbalance's own ban",
-            f"remove {name} from {_SETTINGS}, then run: sudo systemctl restart irqbalance",
-        )
-    return passed("D5", "irqbalance leaves isolated CPUs alone by itself")
+    if isinstance(settings, Unread) and settings.reason == "denied":
+        return not_checked("D5", settings.needs)
+    values = {} if isinstance(settings, Unread) else _assignments(settings)
+    variable = next((name for name in _BANS if values.get(name)), None)
+    if variable is None:
+        return _own_ban(case, is_installed=not isinstance(settings, Unread))
+    path = _settings_file(case)
+    missing = case.isolated - _banned(variable, values[variable])
+    if not missing:
+        return passed("D5", f"{variable} keeps irqbalance off {named_cpus(str(case.isolated))}")
+    if case.isolated <= _banned_anyway(case):
+        remedy = f"remove {variable} from {path}"
+    else:
+        remedy = f"replace {variable} in {path} by IRQBALANCE_BANNED_CPULIST={isolated_list(case)}"
+    return warned(
+        "D5",
+        f"{variable} in {path} does not hold {named_cpus(str(missing))}, and turns off irqbalance's own ban",
+        f"{remedy}, then run: {_RESTART}",
+    )
+
+
+def _own_ban(case: Case, *, is_installed: bool) -> Finding:
+    """Without a list: irqbalance does not know cpuset partitions."""
+    missing = case.isolated - _banned_anyway(case)
+    if not missing:
+        where = "irqbalance leaves isolated CPUs alone by itself" if is_installed else "irqbalance has no settings here"
+        return passed("D5", where)
+    tasks = case.now.tasks
+    if isinstance(tasks, Unread):
+        return not_checked("D5", tasks.needs)
+    if not any(task.name == "irqbalance" and task.parent == 1 for task in tasks):
+        return passed("D5", "irqbalance does not run")
+    path = _settings_file(case)
+    return warned(
+        "D5",
+        f"irqbalance does not know that {cpus_are(str(missing))} isolated",
+        f"add IRQBALANCE_BANNED_CPULIST={isolated_list(case)} to {path}, then run: {_RESTART}",
+    )
+
+
+def _settings_file(case: Case) -> str:
+    return f"/{case.now.interrupts.irqbalance_path}"
+
+
+def _banned_anyway(case: Case) -> CpuSet:
+    return known(case.now.line.isolated) | known(case.now.line.nohz_full)
+
+
+def _banned(variable: str, value: str) -> CpuSet:
+    try:
+        return _BANS[variable](value)
+    except ValueError:
+        return EMPTY
 
 
 def _assignments(text: str) -> dict[str, str]:
@@ -94,8 +129,16 @@ def _cleared(masks: Sequence[PacketMask]) -> str:
         queues, queue, name = mask.path.rsplit("/", 2)
         by_device.setdefault((queues, name), []).append(queue)
     paths = [
-        f"{shlex.quote(f'/{queues}')}/{names[0] if len(names) == 1 else names[0].partition('-')[0] + '-*'}/{name}"
+        f"{_shell_word(f'/{queues}')}/{names[0] if len(names) == 1 else names[0].partition('-')[0] + '-*'}/{name}"
         for (queues, name), names in by_device.items()
     ]
-    others = ", and the same for the other devices" if len(paths) > _MOST_PATHS else ""
-    return f"echo 0 | sudo tee {printable(' '.join(paths[:_MOST_PATHS]))}{others}"
+    others = ", and the same for the other devices" if len(paths) > _MOST_NAMED else ""
+    return f"echo 0 | sudo tee {' '.join(paths[:_MOST_NAMED])}{others}"
+
+
+def _shell_word(text: str) -> str:
+    """The text for a shell, which matches `?` with what a terminal may act on.
+
+    A network device's name may hold anything but blanks, colons and slashes (dev_valid_name in net/core/dev.c).
+    """
+    return "?".join(shlex.quote(part) for part in printable(text).split(_UNPRINTABLE))

@@ -15,8 +15,10 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
+from epa_orchestrator.isolation.kernel_lists import read_cpu_list
 
 _ROOT: Final = "sys/fs/cgroup"
 
@@ -33,9 +35,17 @@ _FILES: Final = tuple(
     for name in ("cgroup", "cpu", "cpuset", "memory", "io", "pids", "rdma", "hugetlb", "misc", "irq", "dmem", "net_cls")
 )
 
+#: Directories of version 1, of which at least one is mounted.
+_VERSION_1: Final = frozenset({"cpuset", "memory", "systemd", "unified"})
+
 #: What to do, by a part of the kernel's reason; `{group}` is the control group.
 _REMEDIES: Final = (
-    ("Invalid cpu list", "write only CPUs that are online, and that the parent has, to {group}/cpuset.cpus.exclusive"),
+    (
+        "Invalid cpu list in cpuset.cpus.exclusive",
+        "write only CPUs that are online, and that the parent has, to {group}/cpuset.cpus.exclusive",
+    ),
+    # Kernels before 6.7 have no other list.
+    ("Invalid cpu list", "write only CPUs that are online, and that the parent has, to {group}/cpuset.cpus"),
     ("Parent is an invalid partition", "correct the partition of the control group above {group} first"),
     ("Parent is not a partition", "make the control group above {group} a partition first"),
     ("not exclusive", "remove the CPUs of {group}/cpuset.cpus from the control groups next to it"),
@@ -51,10 +61,14 @@ _REMEDY: Final = "correct {group}/cpuset.cpus, then write the partition's type t
 
 @dataclass(frozen=True)
 class Partition:
-    """A control group that is a cpuset partition: its path below the root, and its state as the kernel prints it."""
+    """A control group that is a cpuset partition: its path below the root, and its state as the kernel prints it.
+
+    `isolated` are the CPUs that are isolated by it.
+    """
 
     group: str
     state: str
+    isolated: CpuSet = EMPTY
 
     @property
     def reason(self) -> str | None:
@@ -78,12 +92,15 @@ class Partition:
 def read_partitions(files: HostFiles) -> tuple[Partition, ...] | Unread:
     """The cpuset partitions of cgroup version 2; Unread where that is not mounted or may not be read."""
     controlled = files.read(f"{_ROOT}/cgroup.subtree_control")
-    if isinstance(controlled, Unread):
+    # Version 2 always has this file; a copy of only some of a host's files may lack it.
+    is_partial_copy = isinstance(controlled, Unread) and controlled.reason == "missing" and not _has_version_1(files)
+    if isinstance(controlled, Unread) and not is_partial_copy:
         return controlled
     found: list[Partition] = []
+    has_state = False
     left = _MOST_GROUPS
     # Control groups whose children have cpuset files, nearest to the root first.
-    parents = deque([("", 0)] if "cpuset" in controlled.split() else [])
+    parents = deque([("", 0)] if _may_control_cpusets(controlled) else [])
     while parents and left > 0:
         parent, depth = parents.popleft()
         names = files.names(f"{_ROOT}/{parent}".rstrip("/"))
@@ -96,14 +113,31 @@ def read_partitions(files: HostFiles) -> tuple[Partition, ...] | Unread:
             group = f"{parent}/{name}".removeprefix("/")
             state = files.read(f"{_ROOT}/{group}/cpuset.cpus.partition")
             if isinstance(state, Unread):
-                continue
-            if state.strip() != "member":
-                found.append(Partition(group, state.strip()))
-            if depth < _DEEPEST and _controls_cpusets(files, group):
+                if not is_partial_copy:
+                    continue
+            else:
+                has_state = True
+                if state.strip() != "member":
+                    found.append(Partition(group, state.strip(), _cpus_of(files, group, state.strip())))
+            if depth < _DEEPEST and _may_control_cpusets(files.read(f"{_ROOT}/{group}/cgroup.subtree_control")):
                 parents.append((group, depth + 1))
-    return tuple(found)
+    return tuple(found) if isinstance(controlled, str) or has_state else controlled
 
 
-def _controls_cpusets(files: HostFiles, group: str) -> bool:
-    controlled = files.read(f"{_ROOT}/{group}/cgroup.subtree_control")
-    return not isinstance(controlled, Unread) and "cpuset" in controlled.split()
+def _has_version_1(files: HostFiles) -> bool:
+    """Whether version 1 is mounted there: it has a directory for each controller."""
+    names = files.names(_ROOT)
+    return not isinstance(names, Unread) and not _VERSION_1.isdisjoint(names)
+
+
+def _may_control_cpusets(controlled: str | Unread) -> bool:
+    """Whether the children may have cpuset files: a copy of a host's files may lack this one."""
+    return isinstance(controlled, Unread) or "cpuset" in controlled.split()
+
+
+def _cpus_of(files: HostFiles, group: str, state: str) -> CpuSet:
+    """The CPUs that a valid isolated partition takes from the scheduler, where the kernel tells."""
+    if state != "isolated":
+        return EMPTY
+    cpus = read_cpu_list(files, f"{_ROOT}/{group}/cpuset.cpus.effective")
+    return EMPTY if isinstance(cpus, Unread) else cpus

@@ -23,6 +23,7 @@ from epa_orchestrator.units import named_cpus
 _LONGEST_WAKEUP: Final = 100
 #: A CPU that idles for less than this share of the time polls for work, and enters no idle state.
 _NEVER_IDLE: Final = 0.01
+_CPU_FILES: Final = "the files of the isolated CPUs"
 _CPU: Final = "/sys/devices/system/cpu/cpu"
 
 
@@ -57,8 +58,10 @@ def _governor(case: Case) -> Finding:
             f"echo performance | sudo tee {_CPU}{braced(cpus)}/cpufreq/scaling_governor",
         )
     if hidden is not None or not powers:
-        return not_checked("F1", hidden.needs if hidden is not None else "the files of the isolated CPUs")
+        return not_checked("F1", hidden.needs if hidden is not None else _CPU_FILES)
     if not scales:
+        if isinstance(case.now.scheduler.machine, Unread):
+            return not_checked("F1", _CPU_FILES)
         return passed("F1", f"No frequency scaling on {named_cpus(str(case.isolated))}")
     return passed("F1", f"The frequency governor is performance on {named_cpus(str(case.isolated))}")
 
@@ -66,7 +69,7 @@ def _governor(case: Case) -> Finding:
 def _idle_states(case: Case) -> Finding:
     powers = _powers(case)
     if not powers:
-        return not_checked("F2", "the files of the isolated CPUs")
+        return not_checked("F2", _CPU_FILES)
     never_idle = _polling_cpus(case)
     deep = CpuSet(cpu for cpu, power in powers.items() if power.wakeup > _LONGEST_WAKEUP and cpu not in never_idle)
     if deep:
@@ -81,6 +84,8 @@ def _idle_states(case: Case) -> Finding:
     if hidden is not None:
         return not_checked("F2", hidden.needs)
     if len(unread) == len(powers):
+        if isinstance(case.now.scheduler.machine, Unread):
+            return not_checked("F2", _CPU_FILES)
         return passed("F2", f"No idle states to choose from on {named_cpus(str(case.isolated))}")
     return passed("F2", f"Waking up takes at most {_LONGEST_WAKEUP} µs, or the CPU is never idle")
 

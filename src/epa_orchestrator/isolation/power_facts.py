@@ -16,7 +16,7 @@ from typing import Final
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 from epa_orchestrator.isolation.kernel_line import KernelLine
-from epa_orchestrator.isolation.kernel_lists import is_number, read_cpu_list, read_word
+from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_word, whole_number
 
 _CPU: Final = "sys/devices/system/cpu"
 _LISTS: Final = (f"{_CPU}/isolated", f"{_CPU}/nohz_full", "sys/fs/cgroup/cpuset.cpus.isolated")
@@ -90,11 +90,12 @@ def _read_latencies(files: HostFiles, directory: str) -> tuple[int, ...] | Unrea
         disabled = read_word(files, f"{directory}/{state}/disable")
         if disabled == "1":
             continue
-        latency = read_word(files, f"{directory}/{state}/latency")
-        if isinstance(latency, Unread):
-            return latency
-        if is_number(latency):
-            latencies.append(int(latency))
+        text = read_word(files, f"{directory}/{state}/latency")
+        if isinstance(text, Unread):
+            return text
+        latency = whole_number(text)
+        if latency is not None:
+            latencies.append(latency)
     return tuple(latencies)
 
 
@@ -102,4 +103,4 @@ def _limit(text: str) -> int | None:
     """The limit in µs: `0` means none, and `n/a` that waking up may take no time (drivers/base/power/sysfs.c)."""
     if text == "n/a":
         return 0
-    return int(text) or None if is_number(text) else None
+    return whole_number(text) or None

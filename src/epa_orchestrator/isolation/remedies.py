@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import Final
 
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.isolation.case import Case
+from epa_orchestrator.isolation.case import Case, known
+from epa_orchestrator.isolation.host_files import Unread
+from epa_orchestrator.isolation.kernel_line import KernelLine
+from epa_orchestrator.isolation.line_facts import LineFacts
 
 #: Stands for the housekeeping CPUs where they are not known.
 _UNKNOWN: Final = "HOUSEKEEPING-CPUS"
@@ -46,6 +49,15 @@ def braced(cpus: CpuSet) -> str:
     runs = [run.replace("-", "..") for run in str(cpus).split(",")]
     parts = [f"{{{run}}}" if ".." in run else run for run in runs]
     return parts[0] if len(parts) == 1 else f"{{{','.join(parts)}}}"
+
+
+def nohz_full_remedy(line: LineFacts, cpus: CpuSet) -> str:
+    """How to make nohz_full cover these CPUs, and those that it covers now."""
+    wanted = str(known(line.nohz_full) | cpus)
+    asked = () if isinstance(line.cmdline, Unread) else KernelLine(line.cmdline).values("nohz_full")
+    if wanted in asked:
+        return f"nohz_full={wanted} is on the kernel line and not in force: do what A1 says"
+    return line_remedy("nohz_full", wanted, is_set=bool(asked))
 
 
 def line_remedy(parameter: str, cpus: str, is_set: bool = False) -> str:

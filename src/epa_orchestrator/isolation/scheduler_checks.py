@@ -14,7 +14,7 @@ from epa_orchestrator.isolation.activity import Activity
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
-from epa_orchestrator.isolation.remedies import housekeeping_list, housekeeping_mask, isolated_list, line_remedy
+from epa_orchestrator.isolation.remedies import housekeeping_list, housekeeping_mask, isolated_list, nohz_full_remedy
 from epa_orchestrator.isolation.scheduler_facts import WORKQUEUES
 from epa_orchestrator.isolation.task_facts import Task
 from epa_orchestrator.isolation.task_names import listed, named
@@ -81,12 +81,12 @@ def _kernel_threads(case: Case) -> Finding:
     names = listed([named(task) for task in found], "thread")
     work = "works" if len(found) == 1 else "work"
     seen = f"{count_of(len(found), 'kernel thread')} {work if found is working else 'may run'} on {cpus}: {names}"
-    now = f"sudo taskset -pc {housekeeping_list(case)} {found[0].pid}"
+    others = "" if len(found) == 1 else ", and the same for the others"
+    now = f"sudo taskset -pc {housekeeping_list(case)} {found[0].pid}{others}"
     nohz_full = known(case.now.line.nohz_full)
     if case.isolated <= nohz_full:  # somebody moved them later; an end of a cpuset partition does so too
         return bad("B4", seen, now)
-    later = line_remedy("nohz_full", isolated_list(case), is_set=bool(nohz_full))
-    return bad("B4", seen, f"{later}; until then: {now}")
+    return bad("B4", seen, f"{nohz_full_remedy(case.now.line, case.in_force | case.isolated)}; until then: {now}")
 
 
 def _is_movable(task: Task) -> bool:

@@ -16,7 +16,7 @@ from typing import Final
 from epa_orchestrator.control_groups import cgroup_path
 from epa_orchestrator.cpuset import EMPTY, MAX_CPU_ID, CpuSet
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
-from epa_orchestrator.isolation.kernel_lists import whole_number
+from epa_orchestrator.isolation.kernel_lists import kernel_number
 
 #: Flags of a task (include/linux/sched.h).
 _KERNEL_THREAD: Final = 0x00200000
@@ -77,7 +77,7 @@ def read_tasks(files: HostFiles, rest: Callable[[], None]) -> tuple[Task, ...] |
     if isinstance(names, Unread):
         return names
     kthreadd = files.read(KTHREADD)
-    if isinstance(kthreadd, Unread):
+    if isinstance(kthreadd, Unread) and kthreadd.reason == "denied":
         return kthreadd
     reader = _TaskReader(files, read_cpu_line(files, "proc/1/status"))
     tasks: list[Task] = []
@@ -142,7 +142,7 @@ class _TaskReader:
         opening, closing = stat.find("("), stat.rfind(")")
         fields = stat[closing + 2 :].split()
         try:
-            flags, cpu = whole_number(fields[6]), whole_number(fields[36])
+            flags, cpu = kernel_number(fields[6]), kernel_number(fields[36])
             if not 0 <= cpu <= MAX_CPU_ID:
                 return None
             is_kernel, may_be_moved = bool(flags & _KERNEL_THREAD), not flags & _NO_SETAFFINITY
@@ -152,19 +152,19 @@ class _TaskReader:
                 if isinstance(status, Unread):
                     return None
                 allowed = self._cpus(_line(status, _ALLOWED))
-                involuntary = whole_number(_line(status, _INVOLUNTARY) or "0")
+                involuntary = kernel_number(_line(status, _INVOLUNTARY) or "0")
             return Task(
                 pid=pid,
                 tid=tid,
-                parent=whole_number(fields[1]),
+                parent=kernel_number(fields[1]),
                 name=stat[opening + 1 : closing],
                 state=fields[0],
                 is_kernel=is_kernel,
                 may_be_moved=may_be_moved,
                 allowed=allowed,
                 cpu=cpu,
-                ticks=whole_number(fields[11]) + whole_number(fields[12]),
-                started=whole_number(fields[19]),
+                ticks=kernel_number(fields[11]) + kernel_number(fields[12]),
+                started=kernel_number(fields[19]),
                 involuntary=involuntary,
                 cgroup=cgroup,
                 waited_ns=None if is_kernel or allowed == self._default else self._waited_ns(directory),
@@ -189,7 +189,7 @@ class _TaskReader:
 
     def _waited_ns(self, directory: str) -> int | None:
         text = self._files.read(f"{directory}/schedstat")
-        return None if isinstance(text, Unread) else whole_number(text.split()[1])
+        return None if isinstance(text, Unread) else kernel_number(text.split()[1])
 
 
 def is_kernel_thread(stat: str) -> bool:

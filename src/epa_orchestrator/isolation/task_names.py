@@ -30,9 +30,12 @@ def listed(names: Sequence[str], noun: str, separator: str = ", ") -> str:
     return shown if more <= 0 else f"{shown} and {count_of(more, f'more {noun}')}"
 
 
-def moved_away(task: Task, cpus: str) -> str:
-    """The command that limits a stranger to other CPUs: with its whole service, where systemd started it as one."""
-    unit = None if task.cgroup is None else unit_of_path(task.cgroup)
+def moved_away(task: Task, cpus: str, *, by_unit: bool) -> str:
+    """The command that limits a stranger to other CPUs: with its whole service, where systemd started it as one.
+
+    Without `by_unit`, systemd cannot limit the service (see Case.can_limit_units).
+    """
+    unit = unit_of_path(task.cgroup) if task.cgroup is not None and by_unit else None
     if unit is not None and unit.endswith(".service") and not unit.startswith("user@"):
         return f"sudo systemctl set-property {_quoted(unit)} AllowedCPUs={cpus}"
     return f"sudo taskset -apc {cpus} {task.pid}"

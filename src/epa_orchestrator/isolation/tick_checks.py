@@ -18,7 +18,7 @@ from epa_orchestrator.isolation.facts import Facts
 from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_counters import Counters
-from epa_orchestrator.isolation.remedies import housekeeping_list, isolated_list, line_remedy
+from epa_orchestrator.isolation.remedies import housekeeping_list, isolated_list, line_remedy, nohz_full_remedy
 from epa_orchestrator.units import cpus_are, named_cpus
 
 #: One tick a second is normal with nohz_full, for the scheduler's deadline server; 100 are the least without it.
@@ -43,21 +43,20 @@ def _nohz_full(case: Case) -> Finding:
         return passed("C1", "Not wanted: the option nohz-full is none")
     cpus = case.now.line.nohz_full
     if isinstance(cpus, Unread):
-        if cpus.reason == "denied":
+        if cpus.reason == "denied" or (not case.now.line.lacks_nohz_full and case.line.values("nohz_full")):
             return not_checked("C1", cpus.needs)
         return bad(
             "C1",
             f"nohz_full is not in force on {named_cpus(str(case.isolated))}: this kernel does not have it",
-            f"boot a kernel with CONFIG_NO_HZ_FULL, and {line_remedy('nohz_full', isolated_list(case))}",
+            f"boot a kernel with CONFIG_NO_HZ_FULL=y, and nohz_full={isolated_list(case)} on the kernel line",
         )
     missing = case.isolated - cpus
     if not missing:
         return passed("C1", f"nohz_full covers {named_cpus(str(case.isolated))}")
-    wanted = str(cpus | case.in_force | case.isolated)
     return bad(
         "C1",
         f"nohz_full does not cover {named_cpus(str(missing))}",
-        line_remedy("nohz_full", wanted, is_set=bool(cpus)),
+        nohz_full_remedy(case.now.line, case.in_force | case.isolated),
     )
 
 
@@ -81,7 +80,7 @@ def _ticks(case: Case) -> Finding:
             return not_checked("C2", crowded.needs)
         loud -= crowded
     if not loud:
-        quiet = f"No busy isolated CPU has more than {_MOST_TICKS} timer ticks a second"
+        quiet = f"No busy isolated CPU has more than {_MOST_TICKS} timer ticks a second (one is normal)"
         return passed("C2", quiet if busy else f"{cpus_are(str(case.isolated))} idle, so nothing ticks there")
     rate = max(rates[cpu] for cpu in loud)
     return warned("C2", f"{rate:,.0f} timer ticks a second on {named_cpus(str(loud))}", _tick_remedy(case, loud))
@@ -91,7 +90,7 @@ def _tick_remedy(case: Case, loud: CpuSet) -> str:
     nohz_full = known(case.now.line.nohz_full)
     if loud <= nohz_full:
         return "stop the tasks on these CPUs from using CPU timers (setitimer, RLIMIT_CPU) and perf events"
-    return line_remedy("nohz_full", str(nohz_full | case.in_force | case.isolated), is_set=bool(nohz_full))
+    return nohz_full_remedy(case.now.line, case.in_force | case.isolated)
 
 
 def _tick_counts(counters: Counters | Unread) -> Mapping[int, int]:
@@ -144,8 +143,8 @@ def _offloaded(case: Case) -> CpuSet:
 
     The last one counts; without a list it names no CPU, and a list with a mistake means all (kernel/rcu/tree_nocb.h).
     """
-    possible = case.now.line.possible
-    cpu_count = None if isinstance(possible, Unread) else possible.mask.bit_length()
+    ids = case.now.line.cpu_ids | case.isolated
+    cpu_count = ids.mask.bit_length() or None
     lists = [read_boot_list(text, cpu_count) for text in case.line.values("rcu_nocbs")]
     if not lists:
         return EMPTY

@@ -14,7 +14,7 @@ from typing import Final
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
-from epa_orchestrator.isolation.kernel_lists import is_number, read_cpu_list, read_word
+from epa_orchestrator.isolation.kernel_lists import read_cpu_list, read_word, whole_number
 
 _CLOCK: Final = "sys/devices/system/clocksource/clocksource0"
 _STAT: Final = "proc/stat"
@@ -84,9 +84,9 @@ def _cpu_times(text: str) -> Iterator[tuple[int, CpuTimes]]:
                 return  # the lines of CPUs come first; that of all interrupts is long
             continue
         label, *fields = line.split()
-        times = [field for field in fields[:_TIMES] if is_number(field)]
-        number = label.removeprefix("cpu")
-        if len(times) < _TIMES or not is_number(number):
+        cpu = whole_number(label.removeprefix("cpu"))
+        times = [time for field in fields[:_TIMES] if (time := whole_number(field)) is not None]
+        if cpu is None or len(times) < _TIMES:
             continue
-        user, nice, system, idle, iowait, irq, softirq, steal = map(int, times)
-        yield int(number), CpuTimes(user + nice + system + irq + softirq, idle + iowait, steal)
+        user, nice, system, idle, iowait, irq, softirq, steal = times
+        yield cpu, CpuTimes(user + nice + system + irq + softirq, idle + iowait, steal)

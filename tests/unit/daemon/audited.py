@@ -53,6 +53,7 @@ def files_of(
         f" 45: {_columns(eth0)} PCI-MSI 45-edge      eth0-rx-0\n"
         f"LOC: {_columns(ticks)} Local timer interrupts\n",
         "sys/devices/system/cpu/present": "0-3\n",
+        "sys/fs/cgroup/cgroup.subtree_control": "cpuset cpu\n",
         "sys/devices/system/cpu/online": "0-3\n",
         "sys/devices/system/cpu/isolated": "2-3\n",
         "sys/devices/system/cpu/nohz_full": "\n",

@@ -52,6 +52,7 @@ GOOD: Mapping[str, str] = {
     f"{CPU}/online": "0-3\n",
     f"{CPU}/isolated": "2-3\n",
     f"{CPU}/nohz_full": "2-3\n",
+    f"{CPU}/cpu0/topology/thread_siblings_list": "0\n",
     "proc/interrupts": INTERRUPTS,
     "proc/stat": STAT,
     "proc/irq/default_smp_affinity": "3\n",

@@ -289,3 +289,21 @@ def test_a_list_that_cannot_be_read_is_not_checked(path: str, cmdline: str, opti
     terms = Terms(isolated_cpus_from=option)  # pyright: ignore[reportArgumentType]
     finding = find("A1", files, terms, denied=[path])
     assert (finding.result, finding.seen) == ("not-checked", f"needs /{path}, which was not recorded")
+
+
+def test_a_cpu_over_those_present_is_the_reason_where_the_possible_ones_are_not_known() -> None:
+    files = host_files("isolcpus=2-7")
+    del files[f"{CPU}/possible"]
+    assert "this host has no CPU 7" in find("A1", files).seen
+
+
+def test_a_kernel_without_nohz_full_does_not_do_what_the_line_asks_for() -> None:
+    files = host_files("isolcpus=2-3 nohz_full=2-3", "2-3")
+    del files[f"{CPU}/nohz_full"]
+    found = find("A1", files)
+    assert found.result == "fail"
+    assert "no CPU is in nohz_full: this kernel was built without CONFIG_NO_HZ_FULL" in found.seen
+    assert found.remedy.endswith("or set the option nohz-full=none and delete nohz_full=")
+    flag = find("A1", {**files, "proc/cmdline": "isolcpus=nohz,domain,2-3\n", f"{CPU}/isolated": "\n"})
+    assert flag.remedy.endswith("and delete the flag nohz")
+    assert find("A1", {**files, "proc/cmdline": "isolcpus=2-3\n"}).result == "pass"

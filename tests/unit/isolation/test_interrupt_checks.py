@@ -217,3 +217,7 @@ def test_unknown_driver_needs_the_kernels_word() -> None:
 def test_interrupts_have_to_be_known(check: str) -> None:
     found = finding(check, case({"proc/interrupts": None}, denied=["sys/kernel/irq"]))
     assert found.seen == "needs /sys/kernel/irq, which was not recorded"
+
+
+def test_placement_of_a_passed_through_device_needs_no_debugfs() -> None:
+    assert finding("D4", case(placed("vfio-msix[3](0000:3b:02.0)", "2"))).result == "pass"

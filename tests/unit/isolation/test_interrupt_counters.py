@@ -89,7 +89,7 @@ def test_lines_of_every_architecture(line: str, kind: str, title: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["ERR:   0", "Err:  0", "MIS:  0  0", "EXT:  5  6", "I/O:  7  8", "45:  1", "45:  1  x  IO-APIC", "no colon"],
+    ["ERR:   0", "Err:  0", "ERR:  0  0", "EXT:  5  6", "I/O:  7  8", "45:  1", "45:  1  x  IO-APIC", "no colon"],
 )
 def test_sums_and_cut_lines_are_left_out(line: str) -> None:
     assert parsed(f"{HEADER}{line}\n").lines == ()
@@ -97,6 +97,10 @@ def test_sums_and_cut_lines_are_left_out(line: str) -> None:
 
 def test_sum_of_errors_is_no_counter_on_a_host_with_one_cpu() -> None:
     assert parsed("     CPU0\nERR:          7\n").lines == ()
+
+
+def test_number_beyond_all_interrupts_is_no_device() -> None:
+    assert only("99999999999:  1  0  IO-APIC 4-edge x").kind == "other"
 
 
 def test_label_may_come_twice() -> None:

@@ -131,3 +131,28 @@ def test_without_network_devices_the_links_are_missing() -> None:
 def test_nonsense_in_a_list_is_no_traceback(text: str) -> None:
     found = irq(4, {"proc/irq/4/effective_affinity_list": text, "proc/irq/4/smp_affinity_list": text})
     assert found.effective == EMPTY or isinstance(found.effective, Unread)
+
+
+def test_handlers_come_from_sysfs_where_the_counters_have_no_device() -> None:
+    table = "   CPU0 CPU1\nLOC:  1 2  Local timer interrupts\n"
+    found = irq(4, {"proc/interrupts": table, "sys/kernel/irq/4/actions": "tty\x1bS0\n"})
+    assert found.name == "tty\N{REPLACEMENT CHARACTER}S0"
+
+
+def test_handlers_come_from_their_directories_without_counters_and_sysfs() -> None:
+    changes: Files = {
+        "proc/interrupts": None,
+        "proc/irq/0/timer/": "",
+        "proc/irq/9/acpi/": "",
+        "proc/irq/9/smp_affinity_list": "0-3\n",
+    }
+    facts = read(changes)
+    assert not isinstance(facts.irqs, Unread)
+    assert [irq.title for irq in facts.irqs] == ["acpi (IRQ 9)"]
+
+
+@pytest.mark.parametrize(
+    ("name", "managed"), [("mpi3mr0-msix3", True), ("mpi3mr0-msix0", False), ("lpfc:4", True), ("mlx5_comp3", False)]
+)
+def test_drivers_of_more_controllers_are_known(name: str, managed: bool) -> None:
+    assert is_named_as_managed(name) is managed

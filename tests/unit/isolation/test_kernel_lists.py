@@ -1,14 +1,16 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
+"""CPU lists, masks, words and numbers in files of the kernel."""
+
 from __future__ import annotations
 
 import pytest
 
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
 from epa_orchestrator.isolation.kernel_lists import (
-    is_number,
+    kernel_number,
     read_cpu_list,
     read_cpu_mask,
     read_seconds,
@@ -16,62 +18,51 @@ from epa_orchestrator.isolation.kernel_lists import (
     whole_number,
 )
 
-_PATH = "sys/devices/system/cpu/isolated"
 
-
-def _host(text: str) -> RecordedHost:
-    return RecordedHost({_PATH: text})
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("2-3,7\n", CpuSet([2, 3, 7])), ("\n", EMPTY), ("(null)\n", EMPTY), ("2-", Unread("file"))]
+)
+def test_lists_have_ranges(text: str, cpus: CpuSet | Unread) -> None:
+    assert read_cpu_list(RecordedHost({"file": text}), "file") == cpus
 
 
 @pytest.mark.parametrize(
-    ("text", "cpus"), [("2-3\n", "2-3"), ("\n", ""), ("", ""), ("(null)\n", ""), ("0,4-5,64\n", "0,4-5,64")]
+    ("text", "cpus"), [("c\n", CpuSet([2, 3])), ("1,00000001\n", CpuSet([0, 32])), ("", EMPTY), ("x", Unread("file"))]
 )
-def test_a_list_gives_its_cpus(text: str, cpus: str) -> None:
-    found = read_cpu_list(_host(text), _PATH)
-    assert found == CpuSet.parse(cpus)
+def test_masks_have_hexadecimal_words(text: str, cpus: CpuSet | Unread) -> None:
+    assert read_cpu_mask(RecordedHost({"file": text}), "file") == cpus
+
+
+def test_file_that_may_not_be_read_stays_unread() -> None:
+    hidden = RecordedHost({}, denied=["file"])
+    for read in (read_cpu_list, read_cpu_mask, read_word):
+        assert read(hidden, "file") == Unread("file", "denied")
+
+
+def test_words_have_no_white_space_around_them() -> None:
+    assert read_word(RecordedHost({"file": " tsc \n"}), "file") == "tsc"
 
 
 @pytest.mark.parametrize(
-    ("text", "cpus"), [("f\n", "0-3"), ("0\n", ""), ("00000001,00000000\n", "32"), ("(null)\n", "")]
+    ("text", "number"),
+    [
+        ("0", 0),
+        ("133", 133),
+        ("18446744073709551615", 2**64 - 1),
+        ("", None),
+        ("-1", None),
+        ("\u0663", None),  # a digit of another script
+        ("9" * 5000, None),
+    ],
 )
-def test_a_mask_gives_its_cpus(text: str, cpus: str) -> None:
-    assert read_cpu_mask(_host(text), _PATH) == CpuSet.parse(cpus)
+def test_whole_numbers_have_digits_only(text: str, number: int | None) -> None:
+    assert whole_number(text) == number
 
 
-@pytest.mark.parametrize("text", ["3-2\n", "2-\n", "x\n", "-1\n", "2 3\n", "9" * 5000])
-def test_a_text_that_is_no_list_counts_as_missing(text: str) -> None:
-    assert read_cpu_list(_host(text), _PATH) == Unread(_PATH)
-
-
-@pytest.mark.parametrize("text", ["g\n", "1,000000001\n", "0x3\n", "-1\n"])
-def test_a_text_that_is_no_mask_counts_as_missing(text: str) -> None:
-    assert read_cpu_mask(_host(text), _PATH) == Unread(_PATH)
-
-
-def test_a_file_that_may_not_be_read_stays_denied() -> None:
-    denied = RecordedHost({}, denied={_PATH})
-    found = read_cpu_list(denied, _PATH), read_cpu_mask(denied, _PATH), read_word(denied, _PATH)
-    assert found == (Unread(_PATH, "denied"),) * 3
-
-
-def test_a_word_has_no_white_space_around_it() -> None:
-    assert read_word(_host(" tsc\n"), _PATH) == "tsc"
-
-
-@pytest.mark.parametrize(
-    ("text", "number"), [("0", 0), ("18446744073709551615", 2**64 - 1), ("-1", None), ("9" * 21, None), ("1e3", None)]
-)
-def test_a_number_of_the_kernel_has_64_bits(text: str, number: int | None) -> None:
-    if number is None:
-        with pytest.raises(ValueError, match="number of the kernel"):
-            whole_number(text)
-    else:
-        assert whole_number(text) == number
-
-
-@pytest.mark.parametrize(("text", "is_one"), [("07", True), ("-1", False), ("\u0663", False), ("9" * 21, False)])
-def test_texts_that_are_numbers(text: str, is_one: bool) -> None:
-    assert is_number(text) is is_one
+def test_a_number_that_has_to_be_there_is_an_error_otherwise() -> None:
+    assert kernel_number("133") == 133
+    with pytest.raises(ValueError, match="number of the kernel"):
+        kernel_number("-1")
 
 
 @pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-inf", "1e400", "9" * 30])

@@ -261,3 +261,18 @@ def test_denied_evidence_is_not_checked() -> None:
 
 def test_without_isolated_cpus_no_feature_is_needed() -> None:
     assert find("A5", host_files("quiet")).seen == "needs an isolated CPU"
+
+
+def test_a_partition_of_a_kernel_without_the_list_at_the_root_is_no_fault() -> None:
+    files = host_files("isolcpus=managed_irq,2-3 nohz_full=2-3", nohz_full="2-3")
+    del files[CPUSET]
+    assert find("A3", files).result == "fail"
+    group = "sys/fs/cgroup/dpdk"
+    files |= {f"{group}/cpuset.cpus.partition": "isolated\n", f"{group}/cpuset.cpus.effective": "2-3\n"}
+    assert find("A3", files).seen == "A cpuset partition isolates CPUs 2-3"
+
+
+def test_partitions_that_may_not_be_read_are_not_checked_on_such_a_kernel() -> None:
+    files = host_files("isolcpus=managed_irq,2-3")
+    del files[CPUSET]
+    assert find("A3", files, denied=["sys/fs/cgroup/cgroup.subtree_control"]).result == "not-checked"

@@ -31,3 +31,15 @@ def test_a_host_whose_cpus_cannot_be_read_has_no_machine() -> None:
     assert read_host_machine(RecordedHost({})) == Unread(CPU_DIR)
     assert read_host_machine(RecordedHost({}, [CPU_DIR, f"{CPU_DIR}/online", f"{CPU_DIR}/present"])) == Unread(CPU_DIR)
     assert read_host_machine(RecordedHost({f"{CPU_DIR}/online": "rubbish\n"})) == Unread(CPU_DIR)
+
+
+def test_a_host_whose_cores_were_not_copied_has_no_machine() -> None:
+    lists = {f"{CPU_DIR}/online": "0-3\n", f"{CPU_DIR}/present": "0-3\n", f"{CPU_DIR}/isolated": "2-3\n"}
+    assert read_host_machine(RecordedHost(lists)) == Unread(f"{CPU_DIR}/cpu0/topology")
+    one_is_enough = {**lists, f"{CPU_DIR}/cpu0/topology/core_cpus": "1\n"}
+    assert not isinstance(read_host_machine(RecordedHost(one_is_enough)), Unread)
+
+
+def test_a_kernel_with_one_cpu_has_a_machine_without_topology() -> None:
+    lists = {f"{CPU_DIR}/online": "0\n", f"{CPU_DIR}/present": "0\n"}
+    assert not isinstance(read_host_machine(RecordedHost({**lists, f"{CPU_DIR}/isolated": "\n"})), Unread)

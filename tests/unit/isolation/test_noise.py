@@ -183,7 +183,10 @@ def test_quiet_cpus_have_no_culprit(noise: Noise) -> None:
     ],
 )
 def test_culprit_has_its_rate_and_remedy(noise: Noise, seen: str, remedy: str) -> None:
-    assert culprit(noise, CPUS, facts({f"{CPU}/nohz_full": "(null)\n"})) == (seen, remedy)
+    assert culprit(noise, CPUS, facts({f"{CPU}/nohz_full": "(null)\n", "proc/cmdline": "isolcpus=2-3\n"})) == (
+        seen,
+        remedy,
+    )
 
 
 def test_ticks_under_nohz_full_come_from_threads_that_take_turns() -> None:

@@ -13,7 +13,7 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.case import Owner
 from epa_orchestrator.isolation.facts import go_on
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
-from epa_orchestrator.isolation.owners import OwnerIndex, booted_at, tasks_of
+from epa_orchestrator.isolation.owners import OwnerIndex, booted_at
 from epa_orchestrator.isolation.task_facts import Task, read_tasks
 from tests.isolated_hosts import HostTask, IsolatedHost, task_files
 from tests.unit.isolation.task_hosts import NOW, reading
@@ -54,6 +54,12 @@ def host_tasks(*more: HostTask) -> tuple[Task, ...]:
     tasks = read_tasks(RecordedHost(files), go_on)
     assert not isinstance(tasks, Unread)
     return tasks
+
+
+def tasks_of(owner: Owner, tasks: tuple[Task, ...], boot: float | None) -> tuple[Task, ...] | None:
+    """The owner's tasks; None where it is not known whose they are."""
+    processes = OwnerIndex(tasks, boot).processes_of(owner)
+    return None if processes is None else tuple(task for task in tasks if task.pid in processes)
 
 
 @pytest.mark.parametrize(

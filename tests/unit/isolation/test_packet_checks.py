@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from epa_orchestrator.isolation.case import Terms
+from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.packet_checks import irqbalance, packet_masks
-from tests.unit.isolation.quiet_host import Files, case
+from tests.unit.isolation.quiet_host import CPU, Files, case, task
 
 SETTINGS = "etc/default/irqbalance"
 
@@ -54,6 +58,40 @@ def test_irqbalance_that_leaves_isolated_cpus_alone_is_no_fault(text: str | None
     assert irqbalance(case({SETTINGS: text})).result == "pass"
 
 
+#: CPUs that only a cpuset partition isolates, which irqbalance does not know.
+PARTITION: Files = {
+    f"{CPU}/isolated": "\n",
+    f"{CPU}/nohz_full": "(null)\n",
+    "proc/cmdline": "quiet\n",
+    "sys/fs/cgroup/cpuset.cpus.isolated": "2-3\n",
+}
+RUNNING = (replace(task(0), name="irqbalance"),)
+
+
+def test_irqbalance_does_not_know_partitions() -> None:
+    found = irqbalance(case(PARTITION, tasks=RUNNING, terms=Terms(isolated_cpus_from="cpuset")))
+    assert (found.result, found.seen) == ("warn", "irqbalance does not know that CPUs 2-3 are isolated")
+    assert found.remedy == (
+        "add IRQBALANCE_BANNED_CPULIST=2-3 to /etc/default/irqbalance, then run: sudo systemctl restart irqbalance"
+    )
+
+
+def test_ban_for_a_partition_is_completed_rather_than_removed() -> None:
+    found = irqbalance(case({**PARTITION, SETTINGS: "IRQBALANCE_BANNED_CPUS=4\n"}, tasks=RUNNING))
+    assert found.result == "warn"
+    assert found.remedy.startswith("replace IRQBALANCE_BANNED_CPUS in /etc/default/irqbalance by ")
+
+
+def test_irqbalance_that_does_not_run_is_no_fault() -> None:
+    foreign = (replace(task(0), name="irqbalance", parent=700),)
+    assert irqbalance(case(PARTITION)).seen == "irqbalance does not run"
+    assert irqbalance(case(PARTITION, tasks=foreign)).seen == "irqbalance does not run"
+
+
+def test_partitions_need_the_tasks() -> None:
+    assert irqbalance(case(PARTITION, tasks=Unread("proc", "denied"))).result == "not-checked"
+
+
 def test_settings_that_may_not_be_read_are_not_checked() -> None:
     found = irqbalance(case(denied=[SETTINGS]))
     assert (found.result, found.seen) == ("not-checked", f"needs /{SETTINGS}, which was not recorded")
@@ -83,6 +121,25 @@ def test_masks_have_to_be_readable() -> None:
         "sys/class/net/eth0/queues/tx-0/xps_cpus": None,
     }
     assert packet_masks(case(none)).seen == "needs /sys/class/net, which is not there"
+
+
+def test_settings_of_red_hat_are_read_too() -> None:
+    found = irqbalance(case({"etc/sysconfig/irqbalance": "IRQBALANCE_BANNED_CPULIST=0\n"}))
+    assert found.result == "warn"
+    assert found.remedy.startswith("remove IRQBALANCE_BANNED_CPULIST from /etc/sysconfig/irqbalance, then")
+
+
+def test_a_snap_that_may_not_read_them_takes_those_of_ubuntu() -> None:
+    assert irqbalance(case(denied=["etc/sysconfig/irqbalance"])).result == "pass"
+
+
+@pytest.mark.parametrize(
+    ("device", "written"), [("a;reboot", "'{}/a;reboot/queues'"), ("a\x1b[1m$(id)", "{}/a?'[1m$(id)/queues'")]
+)
+def test_names_of_devices_are_safe_in_commands(device: str, written: str) -> None:
+    found = packet_masks(case({f"sys/class/net/{device}/queues/rx-0/rps_cpus": "4\n"}))
+    path = written.format("/sys/class/net")
+    assert found.remedy == f"echo 0 | sudo tee {path}/rx-0/rps_cpus"
 
 
 def test_a_device_whose_name_is_a_command_does_not_run_it() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pytest
 
+from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation import partitions
 from epa_orchestrator.isolation.host_files import RecordedHost, Unread
 from epa_orchestrator.isolation.partitions import Partition, read_partitions
@@ -97,6 +98,38 @@ def test_the_remedy_of_an_invalid_partition(reason: str, remedy: str) -> None:
 def test_a_control_groups_name_cannot_act_on_a_terminal() -> None:
     assert Partition("a\x1b[2J", "root").name == "a\N{REPLACEMENT CHARACTER}[2J"
     assert "\x1b" not in Partition("a\x1b{group}", "root invalid").remedy
+
+
+def test_partitions_are_found_where_only_their_files_were_copied() -> None:
+    state = "isolated invalid (Parent is not a partition root)"
+    host = RecordedHost({f"{CGROUPS}/dpdk/cpuset.cpus.partition": f"{state}\n"})
+    assert read_partitions(host) == (Partition("dpdk", state),)
+
+
+def test_version_1_has_no_partitions() -> None:
+    files = {f"{CGROUPS}/cpuset/dpdk/cpuset.cpus": "2\n", f"{CGROUPS}/unified/cgroup.subtree_control": "\n"}
+    assert read_partitions(RecordedHost(files)) == Unread(f"{CGROUPS}/cgroup.subtree_control")
+
+
+@pytest.mark.parametrize(
+    ("state", "isolated"), [("isolated", "2-3"), ("isolated invalid (Invalid cpu list)", ""), ("root", "")]
+)
+def test_only_a_valid_isolated_partition_isolates(state: str, isolated: str) -> None:
+    host = RecordedHost(
+        {f"{CGROUPS}/dpdk/cpuset.cpus.partition": f"{state}\n", f"{CGROUPS}/dpdk/cpuset.cpus.effective": "2-3\n"}
+    )
+    assert read_partitions(host) == (Partition("dpdk", state, CpuSet.parse(isolated)),)
+
+
+def test_partitions_below_groups_that_were_not_copied_are_found() -> None:
+    host = RecordedHost({f"{CGROUPS}/system.slice/ovs.service/cpuset.cpus.partition": "isolated invalid\n"})
+    assert read_partitions(host) == (Partition("system.slice/ovs.service", "isolated invalid"),)
+
+
+@pytest.mark.parametrize("name", ["cpuset.cpus", "cpuset.cpus.exclusive"])
+def test_the_list_to_correct_is_the_one_that_the_kernel_names(name: str) -> None:
+    remedy = Partition("dpdk", f"isolated invalid (Invalid cpu list in {name})").remedy
+    assert remedy.endswith(f" to /{CGROUPS}/dpdk/{name}")
 
 
 def test_a_group_whose_name_is_a_command_does_not_run_it() -> None:

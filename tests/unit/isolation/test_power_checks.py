@@ -169,3 +169,9 @@ def test_scanner_that_may_not_be_read_is_not_checked_unless_another_one_is_on() 
 
 def test_scanners_are_not_checked_without_any_file() -> None:
     assert finding("F5", case({KSM: None, HUGE_PAGES: None, NUMA: None})).result == "not-checked"
+
+
+@pytest.mark.parametrize("check", ["F1", "F2"])
+def test_a_copy_without_the_files_of_the_cpus_passes_nothing(check: str) -> None:
+    found = finding(check, case({f"{CPU}/cpu0/topology/thread_siblings_list": None}))
+    assert (found.result, found.seen) == ("not-checked", "needs the files of the isolated CPUs")

@@ -58,7 +58,7 @@ def test_idle_states_that_may_not_be_read_are_unknown() -> None:
 
 
 def test_nonsense_in_a_latency_is_no_traceback() -> None:
-    assert cpu2({**idle(0, "x"), **idle(1, "7")}).latencies == (7,)
+    assert cpu2({**idle(0, "x"), **idle(1, "7"), **idle(2, "9" * 5000)}).latencies == (7,)
 
 
 def test_switches_of_memory_scanners() -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -49,7 +50,7 @@ def test_a_file_that_is_not_there_is_named(check: str, path: str) -> None:
 
 def test_what_a_process_in_a_container_does_not_see() -> None:
     host = IsolatedHost()
-    host.changed |= {"proc/2/stat": None, "sys/fs/cgroup/cgroup.subtree_control": None}
+    host.changed |= {path: None for path in host.files() if re.match("proc/([2-9]|[0-9]{2,})/|sys/fs/cgroup/", path)}
     host.changed["run/systemd/container"] = "lxc\n"
     host.task(1).allowed = "0-7"
     case = once(host)
@@ -122,7 +123,7 @@ def test_movable_kernel_threads_are_named_with_two_remedies() -> None:
     finding = found(once(host), "B4")
     names = "ksmd (PID 90), ksmd (PID 91), ksmd (PID 92) and 2 more threads"
     assert finding.seen == f"5 kernel threads may run on CPUs 2-3,6-7: {names}"
-    assert finding.remedy.endswith("; until then: sudo taskset -pc 0-1,4-5 90")
+    assert finding.remedy.endswith("; until then: sudo taskset -pc 0-1,4-5 90, and the same for the others")
 
 
 def test_a_kernel_thread_that_nohz_full_did_not_keep_away_has_to_be_moved() -> None:

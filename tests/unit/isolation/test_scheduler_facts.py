@@ -70,7 +70,7 @@ def test_a_good_host() -> None:
     found = facts(host.files())
     housekeeping = CpuSet.parse("0-1,4-5")
     assert (found.balanced, found.init_allowed, found.workqueues) == (housekeeping, housekeeping, housekeeping)
-    assert found.partitions == (Partition("user.slice", "isolated"),)
+    assert found.partitions == (Partition("user.slice", "isolated", CpuSet.parse("0-7")),)
     assert not found.container
 
 

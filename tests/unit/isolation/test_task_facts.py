@@ -179,6 +179,10 @@ def test_the_cpus_of_a_task() -> None:
     assert read_cpu_line(files, "proc/9/status") == Unread("proc/9/status")
 
 
+def test_kernel_threads_tell_that_all_tasks_are_seen_also_without_the_first() -> None:
+    assert set(tasks_in(task_files(kernel_thread(45, "khugepaged", "0-3", bound=False)))) == {45}
+
+
 def test_more_tasks_than_fit_into_memory_are_unread(monkeypatch: pytest.MonkeyPatch) -> None:
     files = files_of(*(HostTask(tid, "bomb", "0-3") for tid in range(100, 110)))
     assert len(tasks_in(files)) > 10

@@ -49,4 +49,8 @@ def test_a_list_names_the_first_three() -> None:
     ],
 )
 def test_the_command_that_moves_a_stranger_away(cgroup: str | None, command: str) -> None:
-    assert moved_away(task(cgroup=cgroup), "0-1") == command
+    assert moved_away(task(cgroup=cgroup), "0-1", by_unit=True) == command
+
+
+def test_a_service_that_systemd_cannot_limit_is_moved_by_its_process() -> None:
+    assert moved_away(task(cgroup="/system.slice/cron.service"), "0-1", by_unit=False) == "sudo taskset -apc 0-1 12"

@@ -14,6 +14,7 @@ from epa_orchestrator.isolation.tick_checks import tick_checks
 from tests.unit.isolation.quiet_host import CLOCK, CPU, INTERRUPTS, LATER, Files, case, facts, measured, one, task
 
 #: 2,500 ticks in 10 s on the busy CPU 2.
+WITHOUT: Files = {"proc/cmdline": "isolcpus=2-3\n"}
 TICKING = INTERRUPTS.replace("8000        100", "8000       2600")
 
 
@@ -37,7 +38,7 @@ def test_nothing_is_judged_without_isolated_cpus() -> None:
 @pytest.mark.parametrize(
     ("changes", "seen", "remedy"),
     [
-        ({f"{CPU}/nohz_full": "(null)\n"}, "CPUs 2-3", "add nohz_full=2-3 to the kernel line, then reboot"),
+        ({f"{CPU}/nohz_full": "(null)\n", **WITHOUT}, "CPUs 2-3", "add nohz_full=2-3 to the kernel line, then reboot"),
         (
             {f"{CPU}/nohz_full": "1-2\n"},
             "CPU 3",
@@ -53,9 +54,7 @@ def test_nohz_full_has_to_cover_the_isolated_cpus(changes: Files, seen: str, rem
 def test_kernel_without_nohz_full_fails_and_another_one_is_the_remedy() -> None:
     found = finding("C1", case({f"{CPU}/nohz_full": None}))
     assert found.result == "fail"
-    assert found.remedy == (
-        "boot a kernel with CONFIG_NO_HZ_FULL, and add nohz_full=2-3 to the kernel line, then reboot"
-    )
+    assert found.remedy == ("boot a kernel with CONFIG_NO_HZ_FULL=y, and nohz_full=2-3 on the kernel line")
 
 
 def test_nohz_full_is_no_fault_where_it_is_not_wanted() -> None:
@@ -76,7 +75,7 @@ def test_ticks_need_two_readings() -> None:
 
 
 def test_ticks_of_a_busy_cpu_are_found_with_their_rate() -> None:
-    found = finding("C2", measured({"proc/interrupts": TICKING, f"{CPU}/nohz_full": "(null)\n"}))
+    found = finding("C2", measured({"proc/interrupts": TICKING, f"{CPU}/nohz_full": "(null)\n", **WITHOUT}))
     assert (found.result, found.seen) == ("warn", "250 timer ticks a second on CPU 2")
     assert found.remedy == "add nohz_full=2-3 to the kernel line, then reboot"
 
@@ -219,3 +218,24 @@ def test_name_of_a_clock_source_cannot_act_on_a_terminal() -> None:
     found = finding("C6", case(clocks))
     assert found.seen.isprintable()
     assert len(found.seen) < 80
+
+
+@pytest.mark.parametrize("listed", ["all", "2-N", "1-3:1/1"])
+def test_lists_of_rcu_nocbs_are_known_without_the_possible_cpus(listed: str) -> None:
+    changes: Files = {f"{CPU}/possible": None, f"{CPU}/nohz_full": "(null)\n"}
+    line = {"proc/cmdline": f"isolcpus=2-3 rcu_nocbs={listed}\n"}
+    assert finding("C3", case({**changes, **line})).result == "pass"
+    assert finding("C3", case({**changes, **line, f"{CPU}/present": None, f"{CPU}/online": None})).result == "pass"
+
+
+def test_nohz_full_that_the_kernel_dropped_is_not_added_a_second_time() -> None:
+    same = case({"proc/cmdline": "isolcpus=2-3 nohz_full=2-3\n", f"{CPU}/nohz_full": "(null)\n"})
+    assert finding("C1", same).remedy == "nohz_full=2-3 is on the kernel line and not in force: do what A1 says"
+    other = case({"proc/cmdline": "isolcpus=2-3 nohz_full=2-99\n", f"{CPU}/nohz_full": "(null)\n"})
+    assert finding("C1", other).remedy == "change nohz_full= on the kernel line to nohz_full=2-3, then reboot"
+
+
+def test_nohz_full_that_was_not_copied_is_not_checked() -> None:
+    copy: Files = {f"{CPU}/nohz_full": None, f"{CPU}/present": None}
+    assert finding("C1", case(copy)).result == "not-checked"
+    assert finding("C1", case({**copy, "proc/cmdline": "isolcpus=2-3\n"})).result == "fail"

@@ -29,7 +29,16 @@ def test_waiting_for_a_disk_is_idle_and_guest_time_is_not_counted_twice() -> Non
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nonsense", "cpu  1 2 3 4 5 6 7 8\n", "cpu0 1 2 3\n", "cpu0 a b c d e f g h\n", "cpuX 1 2 3 4 5 6 7 8"]
+    "text",
+    [
+        "",
+        "nonsense",
+        "cpu  1 2 3 4 5 6 7 8\n",
+        "cpu0 1 2 3\n",
+        "cpu0 a b c d e f g h\n",
+        "cpuX 1 2 3 4 5 6 7 8",
+        "cpu0 1 2 3 4 5 6 7 " + "9" * 5000,
+    ],
 )
 def test_nonsense_counts_as_missing(text: str) -> None:
     assert read_tick_facts(host({"proc/stat": text})).cpu_times == Unread("proc/stat")
