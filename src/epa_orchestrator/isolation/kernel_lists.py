@@ -70,4 +70,5 @@ def read_seconds(files: HostFiles, path: str) -> float | Unread:
         seconds = float(text.split()[0])
     except (ValueError, IndexError):
         return Unread(path)
-    return seconds if math.isfinite(seconds) and len(text.split(".")[0]) <= MOST_DIGITS else Unread(path)
+    is_time = math.isfinite(seconds) and seconds >= 0 and len(text.split(".")[0]) <= MOST_DIGITS
+    return seconds if is_time else Unread(path)
