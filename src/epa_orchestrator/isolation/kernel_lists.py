@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Final
 
@@ -70,4 +69,4 @@ def read_seconds(files: HostFiles, path: str) -> float | Unread:
         seconds = float(text.split()[0])
     except (ValueError, IndexError):
         return Unread(path)
-    return seconds if math.isfinite(seconds) and len(text.split(".")[0]) <= MOST_DIGITS else Unread(path)
+    return seconds if 0 <= seconds < 10.0**MOST_DIGITS else Unread(path)

@@ -65,7 +65,7 @@ def test_a_number_that_has_to_be_there_is_an_error_otherwise() -> None:
         kernel_number("-1")
 
 
-@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-inf", "1e400", "9" * 30])
+@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "-inf", "-1.5", "1e308", "1e400", "9" * 30])
 def test_a_text_that_is_no_time_counts_as_missing(text: str) -> None:
     assert read_seconds(RecordedHost({"proc/uptime": text}), "proc/uptime") == Unread("proc/uptime")
     assert read_seconds(RecordedHost({"proc/uptime": "12.5 3.0\n"}), "proc/uptime") == 12.5
