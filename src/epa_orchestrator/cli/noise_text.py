@@ -58,7 +58,7 @@ def sentences(claim: ClaimIsolation) -> Iterator[str]:
     if claim.noise is not None and claim.since is not None:
         yield f"{_so_far(claim.noise)} since {format_time(claim.since)}."
     if claim.now is not None:
-        yield f"Lately, a second: {_rates(claim.now) or 'nothing'}."
+        yield f"Per second now: {_rates(claim.now) or 'nothing'}."
     for name, meaning in _THREADS.items():
         threads: Sequence[NoisyThread] = getattr(claim, name)
         if threads:

@@ -29,8 +29,10 @@ _EVERY: Final = 60.0
 #: After this CPU time (seconds) the thread rests, ten times as long as it worked.
 _WORK: Final = 0.001
 _REST: Final = 10
-#: The pause (seconds) between two readings, even if claims change all the time.
-_PAUSE: Final = 1.0
+#: The pause between two readings, even if claims change all the time: so many times as long as the CPU time of the last
+#: one, and at least so long (seconds).
+_PAUSE_FACTOR: Final = 50
+_LEAST_PAUSE: Final = 1.0
 #: How long (seconds) the end of the daemon waits for the thread.
 _STOP_SECONDS: Final = 1.0
 
@@ -140,7 +142,7 @@ class Auditor:
             raise
         except Exception:
             log.exception("the isolation of this host could not be audited")
-        self._stop.wait(max(_PAUSE, _REST * (time.thread_time() - began)))
+        self._stop.wait(max(_LEAST_PAUSE, _PAUSE_FACTOR * (time.thread_time() - began)))
 
     def _rest(self) -> None:
         """Rest after some work. Raises _Stopped when the daemon ends."""

@@ -57,7 +57,7 @@ def short(*claims: ClaimIsolation) -> list[str]:
 def test_a_quiet_claim_is_called_quiet() -> None:
     assert list(sentences(claim())) == [
         f"Its CPUs had no interrupts since {format_time(0.0)}.",
-        "Lately, a second: nothing.",
+        "Per second now: nothing.",
         "Its CPUs are quiet.",
     ]
 
@@ -71,7 +71,7 @@ def test_noise_is_told_in_all_and_a_second_with_culprit_and_remedy() -> None:
             f" {format_time(0.0)}."
         ),
         (
-            "Lately, a second: 250 timer ticks, 0.27 device interrupts, 0.017 interrupts of other CPUs,"
+            "Per second now: 250 timer ticks, 0.27 device interrupts, 0.017 interrupts of other CPUs,"
             " 0.5 other interrupts, 0.01 s of waiting, 0.017 involuntary switches."
         ),
         "Most of the noise: timer ticks: 250 a second on CPU 2.",
@@ -104,7 +104,7 @@ def test_what_is_not_known_is_not_told() -> None:
 
 def test_noise_without_time_has_no_rate() -> None:
     none = NOTHING.model_copy(update={"seconds": 0.0, "ticks": 5})
-    assert list(sentences(claim(now=none)))[1] == "Lately, a second: nothing."
+    assert list(sentences(claim(now=none)))[1] == "Per second now: nothing."
 
 
 def test_the_map_has_a_line_for_each_noisy_service_and_one_for_the_quiet_ones() -> None:

@@ -87,7 +87,7 @@ def test_a_machine_without_a_host_is_not_audited(current: Current, auditors: lis
 def test_changed_claims_are_audited_soon(
     current: Current, auditors: list[Auditor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PAUSE", 0.01)
+    monkeypatch.setattr(module, "_LEAST_PAUSE", 0.01)
     auditor = begun(auditors, current, lambda: RecordedHost(files_of()))
     wait_for(lambda: auditor.last)
     first = auditor.last
@@ -104,7 +104,7 @@ def test_changed_claims_are_audited_soon(
 def test_an_audit_that_fails_is_logged_and_made_again(
     current: Current, auditors: list[Auditor], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "_PAUSE", 0.01)
+    monkeypatch.setattr(module, "_LEAST_PAUSE", 0.01)
     monkeypatch.setattr(module, "_EVERY", 0.01)
     calls: list[str] = []
 
