@@ -135,18 +135,40 @@ class CopiedTree(HostTree):
     def __init__(self, root: str | Path) -> None:
         super().__init__(root)
         self._real_root = os.path.realpath(root)
+        #: By directory: whether it lies in the copy. Most files share theirs with others.
+        self._is_known: dict[str, bool] = {"": True}
 
     def read(self, path: str) -> str | Unread:
         """The file's text."""
-        return super().read(path) if self._is_inside(path, os.path.isfile) else Unread(path)
+        return super().read(path) if self._is_own_file(path) else Unread(path)
 
     def names(self, directory: str) -> list[str] | Unread:
         """The names in the directory."""
-        return super().names(directory) if self._is_inside(directory, os.path.isdir) else Unread(directory)
+        return super().names(directory) if self._is_inside(directory) else Unread(directory)
 
-    def _is_inside(self, path: str, is_kind: Callable[[str], bool]) -> bool:
-        real = os.path.realpath(f"{self._real_root}/{path}")
-        return os.path.commonpath((real, self._real_root)) == self._real_root and is_kind(real)
+    def _is_own_file(self, path: str) -> bool:
+        if not self._is_inside(path.rpartition("/")[0]):
+            return False
+        whole = f"{self._real_root}/{path}"
+        try:
+            mode = os.lstat(whole).st_mode
+        except (OSError, ValueError):
+            return False
+        return stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and self._leads_inside(whole) and os.path.isfile(whole))
+
+    def _is_inside(self, directory: str) -> bool:
+        is_known = self._is_known.get(directory)
+        if is_known is None:
+            parent, _, name = directory.rpartition("/")
+            whole = f"{self._real_root}/{directory}"
+            is_known = (
+                name != ".." and self._is_inside(parent) and (not os.path.islink(whole) or self._leads_inside(whole))
+            )
+            self._is_known[directory] = is_known
+        return is_known
+
+    def _leads_inside(self, link: str) -> bool:
+        return os.path.commonpath((os.path.realpath(link), self._real_root)) == self._real_root
 
 
 def _pattern(path: str) -> str:
