@@ -50,7 +50,7 @@ def this_host(socket: Path | None = None, *, needs_claims: bool = False) -> Audi
     if root is None:
         raise Misuse(f"EPA_SYSFS={paths.sysfs_root()} is no directory sys of a host: use --root with a recorded host")
     claims = ask_claims(socket, needed=needs_claims)
-    return AuditedHost(live_files(root), time.time, claims, terms_of(options_of(paths.settings_file())), is_live=True)
+    return AuditedHost(live_files(root), time.time, claims, _own_terms(), is_live=True)
 
 
 def recorded_host(path: Path) -> AuditedHost:
@@ -82,7 +82,7 @@ def _copied_host(root: Path) -> AuditedHost:
     if not any((root / name).is_dir() for name in ("proc", "sys")):
         raise Misuse(f"{root} holds neither proc nor sys: give the directory that they are in")
     reason = "they are not in this recording, and a report has them"
-    return AuditedHost(CopiedTree(root), time.time, Claims(None, reason), Terms())
+    return AuditedHost(CopiedTree(root), time.time, Claims(None, reason), _own_terms())
 
 
 def options_of(file: Path | None) -> Settings | None:
@@ -105,10 +105,17 @@ def terms_of(settings: Settings | None) -> Terms:
     return Terms(settings.isolated_cpus_from, settings.nohz_full)
 
 
+def _own_terms() -> Terms:
+    """The options of the settings file here. They also judge a host whose own options are not recorded."""
+    return terms_of(options_of(paths.settings_file()))
+
+
 def _recorded_terms(document: Any) -> Terms:
-    """The options in a report; a recording of a machine has none."""
+    """The options in a report. A recording of a machine has none."""
     from epa_orchestrator.allocation.usable_settings import usable_settings
 
+    if "settings" not in document:
+        return _own_terms()
     try:
         return terms_of(usable_settings(document["settings"]["options"]))
     except (EpaError, KeyError, TypeError):

@@ -65,6 +65,18 @@ def test_report_has_its_own_time_and_options(settings: object, terms: Terms, tmp
     assert (found.clock(), found.terms) == (5.5, terms)
 
 
+def test_a_host_without_recorded_options_is_judged_by_those_of_the_settings_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "settings.json").write_text('{"nohz-full": "none"}')
+    monkeypatch.setenv("EPA_SETTINGS", str(tmp_path / "settings.json"))
+    recording = {"format": FORMAT, "files": {}, "host": record_host(RecordedHost(host()), 5.5)[1]}
+    (tmp_path / "machine.json").write_text(json.dumps(recording))
+    directory = write_host(host(), tmp_path / "copy")
+    for path in (directory, tmp_path / "machine.json"):
+        assert recorded_host(path).terms == Terms(nohz_full="none")
+
+
 def test_this_host_has_the_options_of_the_settings_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "settings.json").write_text('{"nohz-full": "none"}')
     monkeypatch.setenv("EPA_SETTINGS", str(tmp_path / "settings.json"))
