@@ -39,7 +39,7 @@ def test_collector_finds_the_metrics(unit: Unit, host: Host) -> None:
     data = json.loads(written["config"])
     (target,) = data["metrics_scrape_jobs"][0]["static_configs"][0]["targets"]
     assert "epa_build_info" in _metrics(target)
-    assert len(data["metrics_alert_rules"]["groups"][0]["rules"]) == 6
+    assert len(data["metrics_alert_rules"]["groups"][0]["rules"]) == 7
     assert len(data["dashboards"]) == 1
 
     unit.config.clear()  # Juju lists the relation until this hook has ended

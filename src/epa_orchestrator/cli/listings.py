@@ -65,11 +65,11 @@ def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
 
 def _failed_checks(client: Client) -> list[str]:
     """The checks of the host's isolation that fail; none where the daemon audits no host, or has no time to tell."""
-    from epa_orchestrator.client import DaemonError
+    from epa_orchestrator.client.errors import RefusedByDaemon, Unreachable
 
     try:
         checks = client.isolation().checks if client.supports("get-isolation") else []
-    except DaemonError:
+    except (RefusedByDaemon, Unreachable):
         return []
     return [check.id for check in checks if check.result == "fail"]
 
