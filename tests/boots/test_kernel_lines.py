@@ -12,7 +12,7 @@ import pytest
 from tests.boots.conftest import Lab
 from tests.boots.scenarios import Scenario, verify
 
-#: What is found wherever the scheduler uses the CPUs 2-3, which somebody meant to isolate.
+#: What is found where the scheduler uses the CPUs 2-3, which somebody meant to isolate.
 BALANCED: Final = {"B1": ("fail", "isolcpus=domain,managed_irq,2-3"), "B2": ("fail", "CPUAffinity=0-1")}
 
 SCENARIOS: Final = (
