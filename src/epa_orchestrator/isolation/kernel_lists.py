@@ -6,16 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.hardware.sysfs import MOST_DIGITS, is_number
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
 
 #: What the kernel prints for a mask that was never allocated: `nohz_full` without the parameter.
 _NULL = "(null)"
-
-#: The kernel's numbers have at most 64 bits. A recorded host may hold longer ones, which Python cannot divide.
-MOST_DIGITS: Final = 20
 
 
 def read_cpu_list(files: HostFiles, path: str) -> CpuSet | Unread:
@@ -49,7 +46,7 @@ def read_word(files: HostFiles, path: str) -> str | Unread:
 
 def whole_number(text: str) -> int | None:
     """A whole number of at most 64 bits in digits, None for anything else: a text may be cut, or nonsense."""
-    return int(text) if text.isdecimal() and text.isascii() and len(text) <= MOST_DIGITS else None
+    return int(text) if is_number(text) and text.isascii() else None
 
 
 def kernel_number(text: str) -> int:

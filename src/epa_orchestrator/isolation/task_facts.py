@@ -16,7 +16,7 @@ from typing import Final
 from epa_orchestrator.control_groups import cgroup_path
 from epa_orchestrator.cpuset import EMPTY, MAX_CPU_ID, CpuSet
 from epa_orchestrator.isolation.host_files import HostFiles, Unread
-from epa_orchestrator.isolation.kernel_lists import kernel_number
+from epa_orchestrator.isolation.kernel_lists import kernel_number, whole_number
 
 #: Flags of a task (include/linux/sched.h).
 _KERNEL_THREAD: Final = 0x00200000
@@ -195,7 +195,7 @@ class _TaskReader:
 def is_kernel_thread(stat: str) -> bool:
     """Whether a task's `stat` is that of a kernel thread."""
     fields = stat[stat.rfind(")") + 2 :].split(maxsplit=7)
-    return len(fields) > 6 and fields[6].isdecimal() and bool(int(fields[6]) & _KERNEL_THREAD)
+    return len(fields) > 6 and bool((whole_number(fields[6]) or 0) & _KERNEL_THREAD)
 
 
 def _line(text: str, start: str) -> str:

@@ -55,11 +55,37 @@ class _Nonsense:
         return self._names if directory.count("/") < 8 else []
 
 
+@pytest.mark.parametrize("number", ["9" * 21, "9" * 5000, "-1", "1e400", "\u0663"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("isolcpus={0}", "isolcpus=0-{0}", "isolcpus=0-3:{0}/{0}", "nohz_full={0}", "hugepages={0}"),
+        *("cpu{0} 0 0 0 0 0 0 1 2 3\ndomain0 f\n", "cpu0 0 0 0 0 0 0 {0} {0} {0}\n", "cpu{0} {0} {0}\ncpu0 {0}\n"),
+        *("CPU{0}\n0: 1 x\n", " CPU0\n{0}: {0} chip 1-edge eth0\nLOC: {0}\n"),
+        *(
+            "1 (x) R {0} {0} {0} {0} {0} {0}" + " {0}" * 40,
+            "Cpus_allowed_list:\t{0}\nnonvoluntary_ctxt_switches:\t{0}\n",
+        ),
+    ],
+)
+def test_a_number_that_is_none_of_the_kernels_is_no_error(text: str, number: str) -> None:
+    facts = read_facts(_Nonsense(text.replace("{0}", number), ["1", "cpu0", "node0", "45", "eth0", "rx-0"]), 0.0)
+    assert [finding.id for finding in judge(Case(facts, facts, owners=()))] == list(CHECKS)
+
+
 @pytest.mark.parametrize(
     "text",
     [
         *("", "\n", "\x00", "-1", "0", "9" * 5000, "0-" * 3000, "0-99999999999", "ffffffff," * 200, "ffffffff,zz"),
-        *("1 (x) R " + "9 " * 60, "1 (x", ") ) )", "cpu0 1\ndomain0\n", "CPU0 CPU1\n1: 5\nLOC:\n:\n", "root invalid ("),
+        *(
+            "1 (x) R " + "9 " * 60,
+            "1 (x) R " + f"{'9' * 5000} " * 60,
+            "1 (x",
+            ") ) )",
+            "cpu0 1\ndomain0\n",
+            "CPU0 CPU1\n1: 5\nLOC:\n:\n",
+            "root invalid (",
+        ),
         *("isolcpus=", "isolcpus=domain,", "isolcpus=N-0", "nohz_full=all", '"isolcpus=2', "menuentry {\n linux\n}\n"),
         *(
             "GRUB_CMDLINE_LINUX_DEFAULT='",
