@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.isolation.activity import Activity
@@ -16,33 +15,15 @@ from epa_orchestrator.isolation.case import Case, Owner
 from epa_orchestrator.isolation.owners import OwnerIndex, Processes, booted_at
 from epa_orchestrator.isolation.task_facts import Task
 
-#: How many tasks of each kind are kept.
-_MOST_TASKS: Final = 20
 
-
-@dataclass(frozen=True)
-class ClaimTroubles:
-    """What is wrong with the tasks on and around the CPUs of a claim; at most 20 tasks of each kind.
+@dataclass(eq=False)
+class JudgedClaim:
+    """A claim with the tasks on and around its CPUs. `processes` is None where the owner is not known.
 
     `strangers` are tasks of others at work on the claim's CPUs. Without a known owner, they are all user tasks there,
     and may be the owner's. `outside` are tasks of the owner that may run on the claim and are at work elsewhere.
     `stacked` are tasks of the owner that wait for each other on one CPU while another CPU of the claim idles.
     """
-
-    owner_is_known: bool
-    strangers: tuple[Task, ...] = ()
-    outside: tuple[Task, ...] = ()
-    stacked: tuple[Task, ...] = ()
-
-
-def claim_troubles(case: Case) -> Mapping[str, ClaimTroubles]:
-    """The troubles of each claim of isolated CPUs, by service; empty where claims or tasks are not known."""
-    return {claim.owner.service: claim.troubles for claim in Ownership(case).claims}
-
-
-@dataclass(eq=False)
-class JudgedClaim:
-    """A claim with the tasks on and around its CPUs. `processes` is None where the owner is not known."""
 
     owner: Owner
     processes: Processes | None
@@ -53,16 +34,6 @@ class JudgedClaim:
     stacked: list[Task] = field(default_factory=list[Task])
     is_pinned: bool = False
     idle: CpuSet = EMPTY
-
-    @property
-    def troubles(self) -> ClaimTroubles:
-        """The troubles, as others see them."""
-        return ClaimTroubles(
-            self.processes is not None,
-            tuple(self.strangers[:_MOST_TASKS]),
-            tuple(self.outside[:_MOST_TASKS]),
-            tuple(self.stacked[:_MOST_TASKS]),
-        )
 
 
 class Ownership:

@@ -12,7 +12,7 @@ import pytest
 
 from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.case import Case, Owner, Terms
-from epa_orchestrator.isolation.claim_troubles import ClaimTroubles, claim_troubles
+from epa_orchestrator.isolation.claim_troubles import JudgedClaim, Ownership
 from epa_orchestrator.isolation.host_files import Unread
 from tests.isolated_hosts import OWNERS, HostTask, IsolatedHost
 from tests.unit.isolation.task_hosts import once, twice
@@ -26,7 +26,11 @@ def added(*tasks: HostTask) -> Change:
     return lambda host: host.tasks.extend(tasks)
 
 
-def tids(troubles: ClaimTroubles) -> dict[str, list[int]]:
+def judged(case: Case) -> dict[str, JudgedClaim]:
+    return {claim.owner.service: claim for claim in Ownership(case).claims}
+
+
+def tids(troubles: JudgedClaim) -> dict[str, list[int]]:
     kinds = {"strangers": troubles.strangers, "outside": troubles.outside, "stacked": troubles.stacked}
     return {kind: [task.tid for task in tasks] for kind, tasks in kinds.items() if tasks}
 
@@ -93,16 +97,16 @@ def test_the_troubles_of_a_claim(
 ) -> None:
     host = IsolatedHost()
     change(host)
-    troubles = claim_troubles(readings(host))
+    troubles = judged(readings(host))
     assert tids(troubles["ovs"]) == expected
-    assert troubles["ovs"].owner_is_known
+    assert troubles["ovs"].processes is not None
 
 
 def test_a_single_thread_is_not_stacked() -> None:
     host = IsolatedHost()
     host.tasks.remove(host.task(702))
     host.task(701).share = 0.5
-    assert tids(claim_troubles(twice(host))["ovs"]) == {}
+    assert tids(judged(twice(host))["ovs"]) == {}
 
 
 def test_threads_that_share_a_cpu_and_never_wait_are_not_stacked() -> None:
@@ -114,13 +118,13 @@ def test_threads_that_share_a_cpu_and_never_wait_are_not_stacked() -> None:
     assert earlier is not None
     assert not isinstance(now.tasks, Unread)
     patient = replace(now, tasks=tuple(replace(task, waited_ns=0) for task in now.tasks))
-    assert tids(claim_troubles(replace(case, now=patient))["ovs"]) == {}
+    assert tids(judged(replace(case, now=patient))["ovs"]) == {}
 
 
 def test_without_a_known_owner_those_at_work_may_be_the_owners() -> None:
     owner = Owner("ovs", CpuSet.parse("2-3"), unit="gone.service")
-    troubles = claim_troubles(once(IsolatedHost(), (owner,)))["ovs"]
-    assert not troubles.owner_is_known
+    troubles = judged(once(IsolatedHost(), (owner,)))["ovs"]
+    assert troubles.processes is None
     assert tids(troubles) == {"strangers": [701, 702]}
 
 
@@ -134,20 +138,14 @@ def test_virtual_machines_under_one_slice_own_their_claims_together() -> None:
     owners = tuple(
         Owner(f"vm{cpu}", CpuSet.parse(cpu), snap="openstack-hypervisor", cgroups=("machine.slice",)) for cpu in "23"
     )
-    troubles = claim_troubles(twice(host, owners))
+    troubles = judged(twice(host, owners))
     assert {service: tids(each) for service, each in troubles.items()} == {"vm2": {}, "vm3": {}}
 
 
 def test_only_claims_of_isolated_cpus_are_judged() -> None:
     host = IsolatedHost()
     general = Owner("web", CpuSet.parse("0-1"), "general", unit="web.service")
-    assert claim_troubles(once(host, (*OWNERS, general))).keys() == {"ovs", "dpdk"}
-    assert claim_troubles(once(host, terms=Terms(only=CpuSet.parse("6")))).keys() == {"dpdk"}
-    assert claim_troubles(once(host, None)) == {}
-    assert claim_troubles(once(host, ())) == {}
-
-
-def test_at_most_twenty_strangers_are_kept() -> None:
-    host = IsolatedHost()
-    host.tasks += [busy(tid, "3") for tid in range(900, 950)]
-    assert len(claim_troubles(once(host))["ovs"].strangers) == 20
+    assert judged(once(host, (*OWNERS, general))).keys() == {"ovs", "dpdk"}
+    assert judged(once(host, terms=Terms(only=CpuSet.parse("6")))).keys() == {"dpdk"}
+    assert judged(once(host, None)) == {}
+    assert judged(once(host, ())) == {}
