@@ -153,6 +153,14 @@ def test_resource_has_the_name_in_the_code() -> None:
     assert CHARMCRAFT["resources"][RESOURCE]["type"] == "file"
 
 
+def test_charm_has_the_version_of_the_package(tmp_path: Path) -> None:
+    """Juju shows the file `version` as the charm's version."""
+    script = CHARMCRAFT["parts"]["version"]["override-build"]
+    environment = {"CRAFT_PART_INSTALL": str(tmp_path), "PATH": os.environ["PATH"]}
+    subprocess.run(["bash", "-euc", script], cwd=ROOT, env=environment, check=True)
+    assert (tmp_path / "version").read_text("utf-8") == f"{epa_orchestrator.__version__}\n"
+
+
 def test_bundled_snap_is_staged_under_the_name_in_the_code() -> None:
     files = CHARMCRAFT["parts"]["files"]
     assert BUNDLED in files["stage"]
@@ -166,8 +174,16 @@ PLUGS = ["sys-devices-system-node", "topology"]
 AUDIT_PLUGS = ["isolation", "system-observe"]
 
 
-def test_snap_has_the_version_of_the_package() -> None:
-    assert SNAPCRAFT["version"] == epa_orchestrator.__version__
+def test_snap_has_the_version_of_the_package(tmp_path: Path) -> None:
+    """The part sets it with craftctl: here a program that notes its arguments."""
+    part = SNAPCRAFT["adopt-info"]
+    program = tmp_path / "craftctl"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/told\n', "utf-8")
+    program.chmod(0o755)
+    first = SNAPCRAFT["parts"][part]["override-build"].partition("python3")[0]
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-euc", first], cwd=ROOT, env={"PATH": path}, check=True)
+    assert (tmp_path / "told").read_text("utf-8") == f"set version={epa_orchestrator.__version__}\n"
 
 
 def test_snap_has_the_names_that_the_charm_uses() -> None:
