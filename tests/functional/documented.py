@@ -35,7 +35,7 @@ _LINES: Final = 50
 
 README: Final = ROOT / "README.md"
 #: The picture that the README shows, and its commands draw.
-PICTURE: Final = ROOT / "docs" / "first-look.svg"
+PICTURE: Final = ROOT / "docs" / "pictures" / "first-look.svg"
 #: The README's first command, without the installation.
 FIRST_COMMAND: Final = re.compile(r"&& \.venv/bin/(epa-orchestrator serve .*)$", re.MULTILINE)
 

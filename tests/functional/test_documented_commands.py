@@ -12,7 +12,7 @@ import pytest
 
 from .documented import FIRST_COMMAND, PICTURE, README, ROOT, Step, Terminal, draw_picture, is_as_shown, steps_in
 
-DOCUMENTS: Final = sorted(path for path in (README, *ROOT.glob("docs/*.md")) if steps_in(path.read_text()))
+DOCUMENTS: Final = sorted(path for path in (README, *ROOT.glob("docs/**/*.md")) if steps_in(path.read_text()))
 
 
 def failures_of(text: str, document: str) -> list[str]:
@@ -32,7 +32,7 @@ def failures_of(text: str, document: str) -> list[str]:
     return failures
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_work_as_printed(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     failures = failures_of(text, text)
@@ -45,7 +45,7 @@ def test_picture_of_the_readme_is_the_one_that_its_commands_draw() -> None:
 
 
 def test_readme_and_placement_print_commands() -> None:
-    assert {"README.md", "placement.md"} <= {path.name for path in DOCUMENTS}
+    assert {"README.md", "docs/explanation/placement.md"} <= {str(path.relative_to(ROOT)) for path in DOCUMENTS}
 
 
 def test_first_command_serves_the_machine_of_the_documentation() -> None:
