@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -165,6 +167,40 @@ def test_bundled_snap_is_staged_under_the_name_in_the_code() -> None:
     files = CHARMCRAFT["parts"]["files"]
     assert BUNDLED in files["stage"]
     assert list(files["organize"].values()) == [BUNDLED]
+
+
+# --- for Charmhub's review ---
+
+
+def test_icon_is_a_flat_circle_on_100_by_100() -> None:
+    icon = ElementTree.parse(ROOT / "icon.svg").getroot()
+    assert (icon.get("width"), icon.get("height"), icon.get("viewBox")) == ("100", "100", "0 0 100 100")
+    background = {name: value for name, value in icon[0].attrib.items() if name != "fill"}
+    assert background == {"cx": "50", "cy": "50", "r": "50"}
+    assert icon[0].tag.endswith("}circle")
+    assert "Gradient" not in (ROOT / "icon.svg").read_text("utf-8")
+    assert "icon.svg" in CHARMCRAFT["parts"]["files"]["stage"]
+
+
+def test_licence_is_the_standard_text() -> None:
+    """The hash by which Charmhub's review knows the Apache licence 2.0, and so the same as Debian's copy."""
+    text = (ROOT / "LICENSE").read_text("utf-8").strip()
+    assert hashlib.sha512(text.encode()).hexdigest().startswith("fdae7ed259455ca9fa45939e7f25cbb4")
+
+
+@pytest.mark.parametrize("link", ["documentation", "issues", "source", "website", "contact"])
+def test_link_is_an_address(link: str) -> None:
+    assert CHARMCRAFT["links"][link].startswith("https://")
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, *CHARMCRAFT["actions"], CHARMCRAFT["name"]])
+def test_name_has_lower_case_words_and_hyphens(name: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+
+
+@pytest.mark.parametrize("environment", ["format", "lint", "unit", "integration"])
+def test_tox_has_the_environments_of_charmcrafts_profile(environment: str) -> None:
+    assert f"[testenv:{environment}]\n" in (ROOT / "tox.ini").read_text("utf-8")
 
 
 # --- snapcraft.yaml ---
