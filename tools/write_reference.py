@@ -3,8 +3,8 @@
 
 """Writes the parts of the reference that other files have: `python tools/write_reference.py [--check]`.
 
-In the pages of docs/reference, what stands between `<!-- from SOURCE: PART -->` and `<!-- end -->` is written here: actions
-and options from charmcraft.yaml, commands from the command line, alerts from the alert rules.
+It writes what the pages of docs/reference have between `<!-- from SOURCE: PART -->` and `<!-- end -->`: actions and
+options from charmcraft.yaml, commands from the command line, alerts from the alert rules.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typer.main import get_command  # noqa: E402
 
 from epa_orchestrator.allocation.settings import option_names  # noqa: E402
 from epa_orchestrator.cli.app import application  # noqa: E402
+from epa_orchestrator.units import count_of  # noqa: E402
 from tools.generated import write_or_check  # noqa: E402
 
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -31,14 +32,18 @@ RULES: Final = ROOT / "src" / "prometheus_alert_rules" / "epa-orchestrator.rules
 CHARMCRAFT: Final[dict[str, Any]] = yaml.safe_load((ROOT / "charmcraft.yaml").read_text(encoding="utf-8"))
 
 _PART: Final = re.compile(r"(<!-- from ([^:\n]+): ([a-z -]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
-#: A command or option in running text, such as --json.
-_OPTION: Final = re.compile(r"(?<![\w`-])(--?[a-z][a-z-]*)(?![\w`])")
+#: An option in running text, such as --json.
+_OPTION: Final = re.compile(r"(?<![\w`-])(--?[a-z][a-z-]*(?: (?:json|wide))?)(?![\w`])")
+#: A command in quotes, and the path of a page.
+_COMMAND: Final = re.compile(r"'((?:sudo |snap |juju )?(?:epa-orchestrator|snap|juju) [^']+)'")
+_PAGE: Final = re.compile(r"docs/([a-z-]+)/([a-z-]+)\.md")
 #: A label or value that Prometheus fills in, and what a reader sees in its place.
-_LABELS: Final = (
+_LABELS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r" of \{\{ \$labels\.job \}\}"), " of the daemon"),
     (re.compile(r"(?:the EPA orchestrator|The EPA orchestrator) on \{\{ \$labels\.instance \}\}"), "The daemon"),
     (re.compile(r"\{\{ \$labels\.instance \}\}(?: \{\{ \$labels\.juju_unit \}\})?"), "the machine"),
-    (re.compile(r"\{\{ \$labels\.(\w+) \}\}"), lambda label: label[1].upper()),
+    (re.compile(r"\{\{ \$labels\.pool \}\}"), "POOL"),
+    (re.compile(r"\{\{ \$labels\.check \}\}"), "CHECK"),
     (re.compile(r"\{\{ \$value[^}]*\}\}"), "N"),
 )
 
@@ -172,7 +177,7 @@ def _alerts() -> Iterator[str]:
         yield ""
         yield _without_labels(rule["annotations"]["description"])
         yield ""
-        yield f"It fires when this holds for {rule['for'].removesuffix('m')} minutes:"
+        yield f"It fires when this holds for {count_of(int(rule['for'].removesuffix('m')), 'minute')}:"
         yield ""
         yield "```promql"
         yield rule["expr"]
@@ -195,7 +200,7 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
 
 def _text(paragraph: str) -> str:
     """A paragraph on one line, with options as code and without a meaning for Markdown that it does not want."""
-    line = " ".join(paragraph.split())
+    line = _PAGE.sub(r"[\2](../\1/\2.md)", _COMMAND.sub(r"`\1`", " ".join(paragraph.split())))
     pieces = line.split("`")
     pieces[::2] = [_OPTION.sub(r"`\1`", re.sub(r"([*<])", r"\\\1", piece)) for piece in pieces[::2]]
     return "`".join(pieces)
