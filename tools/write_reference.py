@@ -146,7 +146,7 @@ def _commands() -> Iterator[str]:
             yield _text(paragraph)
         rows = [row for parameter in command.params if (row := _parameter(parameter, context)) is not None]
         yield ""
-        yield from _table(("argument or option", "default", "meaning"), rows)
+        yield from _table(("argument or option", "meaning"), rows)
         if command.examples:
             yield ""
             yield "Examples:"
@@ -157,15 +157,19 @@ def _commands() -> Iterator[str]:
         yield ""
 
 
-def _parameter(parameter: Any, context: Any) -> tuple[str, str, str] | None:
+def _parameter(parameter: Any, context: Any) -> tuple[str, str] | None:
     """The row of an argument or option; None for one that the help does not show."""
     record = parameter.get_help_record(context)
     if record is None:
         return None
-    given = isinstance(parameter.default, str | int) and not isinstance(parameter.default, bool)
-    default = "required" if parameter.required else f"`{parameter.default}`" if given else ""
-    variable = f" The variable `{parameter.envvar}` does the same." if parameter.envvar else ""
-    return ", ".join(f"`{name}`" for name in record[0].split(", ")), default, _text(parameter.help) + variable
+    meaning = [_text(parameter.help)]
+    if parameter.required:
+        meaning.append("Required.")
+    elif isinstance(parameter.default, str | int) and not isinstance(parameter.default, bool):
+        meaning.append(f"By default `{parameter.default}`.")
+    if parameter.envvar:
+        meaning.append(f"The variable `{parameter.envvar}` does the same.")
+    return ", ".join(f"`{name}`" for name in record[0].split(", ")), " ".join(meaning)
 
 
 def _alerts() -> Iterator[str]:
@@ -200,7 +204,7 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
 
 def _text(paragraph: str) -> str:
     """A paragraph on one line, with options as code and without a meaning for Markdown that it does not want."""
-    line = _PAGE.sub(r"[\2](../\1/\2.md)", _COMMAND.sub(r"`\1`", " ".join(paragraph.split())))
+    line = _PAGE.sub(r"the page [\2](../\1/\2.md)", _COMMAND.sub(r"`\1`", " ".join(paragraph.split())))
     pieces = line.split("`")
     pieces[::2] = [_OPTION.sub(r"`\1`", re.sub(r"([*<])", r"\\\1", piece)) for piece in pieces[::2]]
     return "`".join(pieces)
