@@ -34,6 +34,8 @@ CHARMCRAFT: Final[dict[str, Any]] = yaml.safe_load((ROOT / "charmcraft.yaml").re
 _PART: Final = re.compile(r"(<!-- from ([^:\n]+): ([a-z -]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
 #: An option in running text, such as --json.
 _OPTION: Final = re.compile(r"(?<![\w`-])(--?[a-z][a-z-]*(?: (?:json|wide))?)(?![\w`])")
+#: Where a long expression of Prometheus continues on the next line.
+_AND: Final = re.compile(r" (?=and |> 0\.)")
 #: A command in quotes, and the path of a page.
 _COMMAND: Final = re.compile(r"'((?:sudo |snap |juju )?(?:epa-orchestrator|snap|juju) [^']+)'")
 _PAGE: Final = re.compile(r"docs/([a-z-]+)/([a-z-]+)\.md")
@@ -184,7 +186,7 @@ def _alerts() -> Iterator[str]:
         yield f"It fires when this holds for {count_of(int(rule['for'].removesuffix('m')), 'minute')}:"
         yield ""
         yield "```promql"
-        yield rule["expr"]
+        yield _AND.sub("\n", rule["expr"])
         yield "```"
         yield ""
 

@@ -73,7 +73,7 @@ def test_promtool_runs_the_tests_of_the_rules(promtool: Path) -> None:
 
 def test_every_alert_has_a_test_and_a_row_in_the_document() -> None:
     document = (ROOT / "docs" / "reference" / "alerts.md").read_text("utf-8")
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| .* (?:for|within) (\w+) minutes?\b", document, re.MULTILINE)
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#\w+\) \| (\w+) \| .* (?:for|within) (\w+) minutes?\b", document, re.MULTILINE)
     assert sorted(rows) == sorted((rule["alert"], rule["labels"]["severity"], minutes(rule)) for rule in RULES)
     tests = TESTS.read_text("utf-8")
     for rule in RULES:
