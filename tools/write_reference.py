@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -79,7 +80,7 @@ def fill_in(page: str) -> str:
 
 def _action(action: dict[str, Any]) -> Iterator[str]:
     """An action's description, and its parameters."""
-    yield _text(action["description"])
+    yield _paragraph(action["description"])
     if parameters := action.get("params"):
         required = action.get("required", ())
         yield ""
@@ -145,7 +146,7 @@ def _commands() -> Iterator[str]:
         yield "```"
         for paragraph in command.help.split("\n\n"):
             yield ""
-            yield _text(paragraph)
+            yield _paragraph(paragraph)
         rows = [row for parameter in command.params if (row := _parameter(parameter, context)) is not None]
         yield ""
         yield from _table(("argument or option", "meaning"), rows)
@@ -179,9 +180,10 @@ def _alerts() -> Iterator[str]:
     for rule in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]:
         yield f"## {rule['alert']}"
         yield ""
-        yield f"**{_without_labels(rule['annotations']['summary'])}** Severity: {rule['labels']['severity']}."
+        summary = _text(_without_labels(rule["annotations"]["summary"]))
+        yield f"**{summary}** Severity: {rule['labels']['severity']}."
         yield ""
-        yield _without_labels(rule["annotations"]["description"])
+        yield _paragraph(_without_labels(rule["annotations"]["description"]))
         yield ""
         yield f"It fires when this holds for {count_of(int(rule['for'].removesuffix('m')), 'minute')}:"
         yield ""
@@ -195,13 +197,18 @@ def _without_labels(text: str) -> str:
     """An annotation as a reader sees it without a machine at hand."""
     for pattern, instead in _LABELS:
         text = pattern.sub(instead, text)
-    return _text(text)
+    return text
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     for row in (heading, ("---",) * len(heading), *rows):
         cells = [cell.replace("|", "\\|") for cell in row]
         yield f"| {' | '.join(cells)} |"
+
+
+def _paragraph(text: str) -> str:
+    """A paragraph of a page, in lines."""
+    return textwrap.fill(_text(text), 119, break_long_words=False, break_on_hyphens=False)
 
 
 def _text(paragraph: str) -> str:
