@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, cast
@@ -17,7 +18,7 @@ import yaml
 
 from config import CharmConfig
 from epa_orchestrator.allocation.settings import SettingsError, option_names, parse_settings
-from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.isolation.housekeeping import outcomes
 from epa_orchestrator.isolation.kernel_line import KernelLine
 
@@ -200,25 +201,13 @@ def test_manifests_have_the_form_that_sunbeam_reads() -> None:
             assert isinstance(charm.get("revision", 1), int), page
 
 
-def kernel_lines() -> list[tuple[str, str]]:
-    """The kernel lines with numbers in blocks of the documentation."""
-    return [
-        (str(page.relative_to(ROOT)), line)
-        for page in PAGES
-        for line in re.findall(r"isolcpus=[^\n`'\"|]*nohz_full=\d[^\n`'\"|]*", page.read_text(encoding="utf-8"))
-    ]
-
-
-@pytest.mark.parametrize(("page", "line"), kernel_lines())
-def test_kernel_takes_the_whole_line_and_ticks_and_interrupts_fit(page: str, line: str) -> None:
-    kernel_line = KernelLine(line)
-    everything = CpuSet.parse("0-511")
-    assert [each.mistake for each in outcomes(kernel_line, EMPTY, everything) if each.mistake] == [], page
-    isolated, ticks = (each.named_cpus for each in kernel_line.requests)
-    assert isolated == ticks, page
-    for interrupts in kernel_line.values("irqaffinity"):
-        assert not CpuSet.parse(interrupts) & isolated, page
-
-
-def test_kernel_lines_are_found() -> None:
-    assert "docs/how-to/deploy-on-maas.md" in [page for page, _ in kernel_lines()]
+def test_kernel_takes_the_parameters_of_the_maas_tag() -> None:
+    page = (ROOT / "docs" / "how-to" / "deploy-on-maas.md").read_text(encoding="utf-8")
+    script = "\n".join(re.findall(r"^ *((?:CPUS|OPTIONS)=.*)$", page, re.MULTILINE))
+    done = subprocess.run(["sh", "-c", f'{script}\necho "$OPTIONS"'], capture_output=True, text=True, check=True)
+    line, cpus = KernelLine(done.stdout), CpuSet(range(48))
+    system = CpuSet.parse("0,12,24,36")
+    assert [(each.named, each.mistake) for each in outcomes(line, cpus, cpus)] == [(cpus - system, "")] * 2
+    assert [CpuSet.parse(text) for text in line.values("irqaffinity")] == [system]
+    assert [CpuSet.parse(text) for text in line.values("rcu_nocbs")] == [cpus - system]
+    assert line.values("hugepages") == ("0:16,1:16",)
