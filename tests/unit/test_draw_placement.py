@@ -9,14 +9,13 @@ import re
 import sys
 from collections import Counter
 from dataclasses import fields
-from itertools import combinations
 from pathlib import Path
 from typing import Literal, get_args, get_origin, get_type_hints
 from xml.etree import ElementTree
 
 import pytest
 
-from epa_orchestrator.allocation.settings import Settings, SettingsError, parse_settings
+from epa_orchestrator.allocation.settings import Settings, parse_settings
 from epa_orchestrator.cpuset import EMPTY
 from epa_orchestrator.picture.widths import pixels_of
 from epa_orchestrator.placement.policy import PlacementPolicy
@@ -172,27 +171,6 @@ def test_the_settings_on_the_page_are_valid_together() -> None:
     assert len(lines) == 4
     for line in lines:
         parse_settings(dict(word.split("=") for word in line.split()))
-
-
-def test_the_contradictions_on_the_page_are_all_there_are() -> None:
-    table = PAGE.read_text("utf-8").split("<!-- contradictions -->")[1].split("\n\n")[0]
-    named = {frozenset(re.findall(r"`([\w-]+=[\w-]+)`", row)) for row in table.splitlines() if "=" in row}
-    found: set[frozenset[str]] = set()
-    for one, other in combinations([(option, value) for option, values in POSSIBLE.items() for value in values], 2):
-        try:
-            parse_settings(dict((one, other)))
-        except SettingsError:
-            found.add(frozenset({"=".join(one), "=".join(other)}))
-    assert named == found
-
-
-def test_the_reference_on_the_page_names_every_value() -> None:
-    rows = dict(
-        re.findall(r"^\| `([\w-]+)` \| ([^|]+) \|", PAGE.read_text("utf-8").split("## Reference")[1], re.MULTILINE)
-    )
-    for option, values in POSSIBLE.items():
-        assert sorted(re.findall(r"`([\w-]+)`", rows[option])) == sorted(values)
-        assert rows[option].startswith(f"`{Settings().value(option)}`")
 
 
 def test_links_lead_somewhere() -> None:
