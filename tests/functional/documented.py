@@ -41,6 +41,7 @@ FIRST_COMMAND: Final = re.compile(r"&& \.venv/bin/(epa-orchestrator serve .*)$",
 
 _SHOWN_BLOCK: Final = re.compile(r"^```(?:console)?\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 _HERE_DOCUMENT: Final = re.compile(r"<<'(\w+)'")
+_FAILURE: Final = re.compile(r"^epa-orchestrator: |^[0-9]+ checks? fails?\b", re.MULTILINE)
 _STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -57,8 +58,8 @@ class Step(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """1 if the document shows a refusal, 0 otherwise."""
-        return int(re.search(r"^epa-orchestrator: ", self.shown or "", re.MULTILINE) is not None)
+        """1 if the document shows a refusal or an audit with failed checks, 0 otherwise."""
+        return int(_FAILURE.search(self.shown or "") is not None)
 
 
 def steps_in(document: str) -> list[Step]:
@@ -106,6 +107,8 @@ class Terminal:
         program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m epa_orchestrator "$@"\n')
         program.chmod(0o755)
         (programs / "activate").write_text("# The programs are on PATH already.\n")
+        # Those who follow a document are in a checkout.
+        (self.home / "docs").symlink_to(ROOT / "docs")
         environment = clean_environment()
         environment.pop("XDG_STATE_HOME", None)
         self._environment = environment | {
