@@ -193,12 +193,12 @@ def test_without_a_lock_nothing_is_written(locations: Locations) -> None:
 
 def test_refuses_a_database_that_another_daemon_writes(locations: Locations) -> None:
     """Even if the lock of the directory has been removed."""
-    first, _ = open_state(locations)
+    first = open_state(locations)
     with pytest.raises(Locked, match=r"Another daemon already uses the state in .*common: stop it first"):
         open_state(locations)
     assert first.store is not None
     first.store.close()
-    again, _ = open_state(locations)
+    again = open_state(locations)
     assert again.store is not None
     again.store.close()
 
