@@ -49,7 +49,6 @@ EXIT_CODES: Final = {"fine": 0, "refused": 1, "odd": 3, "late": 3}
 CALLS: Final[dict[str, Callable[[Client], Answer | None]]] = {
     "list_allocations": lambda client: client.list_allocations(),
     "general_listing": lambda client: client.general_listing(),
-    "listings": lambda client: client.listings(),
     "memory_info": lambda client: client.memory_info(),
     "allocate": lambda client: client.allocate("a", 2, dry_run=True, explain=True),
     "release": lambda client: client.allocate("a", -1),
