@@ -24,6 +24,8 @@ language = "en"
 extensions = ["myst_parser", "sphinx_copybutton"]
 
 nitpicky = True
+# Texts show words of the command line, such as --json, as they are typed.
+smartquotes = False
 
 myst_heading_anchors = 5
 # Most blocks are sessions on a terminal.
