@@ -158,7 +158,7 @@ class Terminal:
         self._commands.flush()
         guard = threading.Timer(self._patience, self._end)
         guard.start()
-        seen = b""
+        seen, ended = b"", None
         with suppress(OSError):  # EIO once the shell has ended
             while not (ended := _ENDED.search(seen)) and (piece := self._screen.read(4096)):
                 seen += piece
