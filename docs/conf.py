@@ -24,6 +24,8 @@ language = "en"
 extensions = ["myst_parser", "sphinx_copybutton"]
 
 nitpicky = True
+# Texts show words of the command line, such as --json, as they are typed.
+smartquotes = False
 
 myst_heading_anchors = 5
 # Most blocks are sessions on a terminal.
@@ -33,6 +35,8 @@ copybutton_only_copy_prompt_lines = True
 
 html_theme = "furo"
 html_title = f"epa-orchestrator {release}"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_theme_options = {
     "source_repository": "https://github.com/canonical/epa-orchestrator/",
     "source_branch": "main",

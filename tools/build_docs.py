@@ -3,8 +3,8 @@
 
 """Builds the documentation's pages with Sphinx: `python -m tools.build_docs [DIRECTORY]`, by default in build/docs.
 
-A broken link, an anchor that does not exist, or a page that no other page leads to is an error. Sphinx reads
-all files each time, because it warns of those only that it reads.
+A broken link, an anchor that does not exist, or a page that no other page leads to is an error. Each
+run reads every file again, because Sphinx warns only about the files that it reads.
 """
 
 from __future__ import annotations
