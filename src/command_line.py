@@ -20,6 +20,8 @@ from errors import CharmError
 _TIME: Final = 120.0
 #: What a command puts before a sentence about its failure.
 _PREFIX: Final = "epa-orchestrator: "
+#: What it puts before a sentence about wrong use, after lines that are about the command line only.
+_MISUSE: Final = "\nError: "
 
 
 def run_json(*words: str, longer: float = 0.0) -> dict[str, Any]:
@@ -69,7 +71,7 @@ def _failure(command: str, done: subprocess.CompletedProcess[str]) -> CharmError
 
 
 def _sentences(done: subprocess.CompletedProcess[str]) -> list[str]:
-    return [line.removeprefix(_PREFIX) for line in done.stderr.splitlines()]
+    return [line.removeprefix(_PREFIX) for line in done.stderr.rpartition(_MISUSE)[2].splitlines()]
 
 
 def output_directory() -> Path:

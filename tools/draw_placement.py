@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Draws the pictures in docs/placement.md: `python tools/draw_placement.py [--check]`.
+"""Draws the pictures in docs/explanation/placement.md: `python tools/draw_placement.py [--check]`.
 
 The daemon's own code decides what they show, so they always agree with it.
 """

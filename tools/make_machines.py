@@ -35,7 +35,7 @@ _MADE: Final = "; made by the epa-orchestrator project from public figures, not 
 
 #: File name -> (what it is, its shape).
 SHIPPED: Final = {
-    # The machine of the pictures in docs/placement.md: `SHAPE` in tools/draw_placement.py, with memory and devices.
+    # The machine of the pictures of placement.md: `SHAPE` in tools/draw_placement.py, with memory and devices.
     "demo-48": (
         "The machine of the documentation: 2 packages, 4 NUMA nodes, 8 L3 domains of 3 cores, 48 CPUs, all isolated",
         Shape(

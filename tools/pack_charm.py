@@ -106,8 +106,10 @@ def _build(
         for file in part["stage"]:
             source = snap if file in part["organize"].values() else ROOT / file
             (stage / file).write_bytes(source.read_bytes() if source else b"")
+    elif part["plugin"] == "nil":
+        run(["bash", "-c", f"set -euo pipefail\n{part['override-build']}"], ROOT, {"CRAFT_PART_INSTALL": str(stage)})
     else:
-        raise PackError(f"part {name} of charmcraft.yaml has plugin {part['plugin']}, not python or dump")
+        raise PackError(f"part {name} of charmcraft.yaml has plugin {part['plugin']}, not python, dump or nil")
 
 
 def _install(requirements: list[str], venv: Path, environment: dict[str, str], python: str, target: str) -> None:

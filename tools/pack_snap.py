@@ -4,9 +4,9 @@
 """Packs the snap without snapcraft and without the store, by following the parts of snap/snapcraft.yaml.
 
 `python -m tools.pack_snap [--arch arm64] [--python 3.12] [--output FILE]`. Each part's `override-build` runs as
-snapcraft runs it, with CRAFT_PART_INSTALL as the directory for its files. The rest of snapcraft.yaml becomes
-meta/snap.yaml. The script refuses parts and members that it does not know. For another architecture than this
-machine's, pip takes the wheels of that architecture.
+snapcraft runs it, with CRAFT_PART_INSTALL as the directory for its files and a `craftctl` that sets the version. The
+rest of snapcraft.yaml becomes meta/snap.yaml. The script refuses parts and members that it does not know. For another
+architecture than this machine's, pip takes the wheels of that architecture.
 """
 
 from __future__ import annotations
@@ -40,18 +40,17 @@ _SAME: Final = (
     *("name", "version", "title", "summary", "description", "license", "base", "grade", "confinement"),
     *("environment", "plugs", "slots", "apps", "hooks"),
 )
-_ONLY_SNAPCRAFT: Final = ("platforms", "parts", "compression")
+_ONLY_SNAPCRAFT: Final = ("platforms", "parts", "compression", "adopt-info")
 
 
 def pack(output: Path, python: str | None = None, version: str | None = None, target: str | None = None) -> Path:
     """Pack the snap for the architecture `target` (None: this machine's) into `output`.
 
-    `version` replaces the version of snapcraft.yaml. Raises PackError.
+    `version` replaces the version that the parts set. Raises PackError.
     """
     project = document(ROOT / "snap" / "snapcraft.yaml")
     if unknown := sorted(set(project) - {*_SAME, *_ONLY_SNAPCRAFT}):
         raise PackError(f"snapcraft.yaml has members that this script does not know: {', '.join(unknown)}")
-    project["version"] = version or project["version"]
     python = python or BASE_PYTHON[project["base"]]
     target = target or architecture()
     if target not in project["platforms"]:
@@ -62,7 +61,14 @@ def pack(output: Path, python: str | None = None, version: str | None = None, ta
         stage = place / "snap"
         stage.mkdir()
         for name, part in cast("dict[str, Any]", project["parts"]).items():
-            _build(name, part, stage, python_environment(python, target, place))
+            environment = python_environment(python, target, place)
+            made = _build(name, part, stage, environment | {"CRAFTCTL_SETTINGS": str(_craftctl(place))})
+            if name == project["adopt-info"]:
+                project["version"] = version or made
+        if not project.get("version"):
+            raise PackError(
+                f"part {project['adopt-info']} of snapcraft.yaml sets no version: it needs craftctl set version=…"
+            )
         drop_foreign_bytecode(stage, python)
         check_architecture(stage, target)
         _write_meta(project, stage, target)
@@ -70,7 +76,17 @@ def pack(output: Path, python: str | None = None, version: str | None = None, ta
     return output
 
 
-def _build(name: str, part: dict[str, Any], stage: Path, environment: dict[str, str]) -> None:
+def _craftctl(place: Path) -> Path:
+    """Make the program craftctl, first on the parts' PATH; returns the file where it writes what a part sets."""
+    settings, program = place / "settings", place / "bin" / "craftctl"
+    settings.write_text("", encoding="utf-8")
+    program.write_text('#!/bin/sh\n[ "$1" = set ] && printf "%s\\n" "$2" >> "$CRAFTCTL_SETTINGS"\n', encoding="utf-8")
+    program.chmod(0o755)
+    return settings
+
+
+def _build(name: str, part: dict[str, Any], stage: Path, environment: dict[str, str]) -> str:
+    """Build a part into the stage; returns the version that it sets, or an empty text."""
     known = {"plugin", "source", "build-packages", "override-build", "prime"}
     if part["plugin"] != "nil" or part["source"] != "." or set(part) - known:
         raise PackError(f"part {name} of snapcraft.yaml has members or a plugin that this script does not know")
@@ -80,6 +96,8 @@ def _build(name: str, part: dict[str, Any], stage: Path, environment: dict[str, 
         if not entry.startswith("-"):
             raise PackError(f"part {name} of snapcraft.yaml primes {entry}: this script can only exclude files (-PATH)")
         shutil.rmtree(stage / entry[1:], ignore_errors=True)
+    settings = Path(environment["CRAFTCTL_SETTINGS"]).read_text("utf-8").splitlines()
+    return next((line.removeprefix("version=") for line in settings if line.startswith("version=")), "")
 
 
 def _write_meta(project: dict[str, Any], stage: Path, target: str) -> None:

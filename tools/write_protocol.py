@@ -3,8 +3,8 @@
 
 """Writes the parts of the protocol's documents that come from the models: `python tools/write_protocol.py [--check]`.
 
-docs/protocol.schema.json is the JSON Schema of all requests and answers. In docs/protocol.md it is each table below a
-comment `<!-- fields: MODEL -->`.
+In docs/reference, protocol.schema.json is the JSON Schema of all requests and answers, and each table of protocol.md
+below a comment `<!-- fields: MODEL -->` is written here.
 """
 
 from __future__ import annotations
@@ -42,8 +42,11 @@ from tools.generated import write_or_check  # noqa: E402
 
 Schema = dict[str, Any]
 
-DOCUMENT: Final = ROOT / "docs" / "protocol.md"
-SCHEMA: Final = ROOT / "docs" / "protocol.schema.json"
+DOCUMENT: Final = ROOT / "docs" / "reference" / "protocol.md"
+SCHEMA: Final = ROOT / "docs" / "reference" / "protocol.schema.json"
+
+#: The headings of models that are described as the answer of an action.
+_ELSEWHERE: Final = {"Listing": "list_allocations"}
 
 REQUESTS: Final[tuple[type[BaseModel], ...]] = get_args(Request)
 ANSWERS: Final = (
@@ -170,7 +173,7 @@ def _type(field: Schema) -> str:
             return " or ".join(map(_type, types))
         case {"$ref": reference}:
             name = reference.rpartition("/")[2]
-            return f"[{name}](#{name.lower()})"
+            return f"[{name}](#{_ELSEWHERE.get(name, name.lower())})"
         case {"const": value}:
             return f"`{json.dumps(value)}`"
         case {"enum": values}:

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Control groups: finds a process's systemd unit and snap in its /proc/PID/cgroup, and believes no user or container.
+"""Control groups: finds a process's systemd unit and snap in its /proc/PID/cgroup, by names that no user can choose.
 
 Only the system's own systemd makes control groups that are inside nothing but slices. What is inside other groups is
 made by users and containers, who may give it any name.

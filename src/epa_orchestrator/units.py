@@ -1,11 +1,13 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Units: sizes of memory as people write them, such as 2M and 1G, in and out; and numbers with their nouns."""
+"""Units: sizes of memory as people write them, such as 2M and 1G, in and out; numbers with their nouns; times."""
 
 from __future__ import annotations
 
 import re
+import time
+from collections.abc import Sequence
 from typing import Final
 
 #: The KiB in each unit; a size without a unit is in KiB, as on the wire.
@@ -41,6 +43,11 @@ def format_memory(size_kb: int) -> str:
     return f"{size_kb / _UNITS[unit]:.1f}".removesuffix(".0") + unit
 
 
+def joined(words: Sequence[str]) -> str:
+    """Words as a part of a sentence: `a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
 def count_of(count: int, noun: str) -> str:
     """A number with its noun: `1 CPU`, `2 CPUs`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
@@ -59,3 +66,8 @@ def named_nodes(nodes: str) -> str:
 def cpus_are(cpus: str) -> str:
     """A CPU list as the subject of a sentence with its verb: `CPU 2 is`, `CPUs 2-3 are`."""
     return f"{named_cpus(cpus)} {'is' if cpus.isdecimal() else 'are'}"
+
+
+def utc(at: float) -> str:
+    """A time in seconds since 1970 as text in UTC, by ISO 8601: `2026-11-27T20:00:00Z`."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))

@@ -14,18 +14,21 @@ import pty
 import re
 import shlex
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
 import threading
+import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from .harness import PATIENCE, Process, clean_environment, wait_until
+from .harness import PATIENCE, clean_environment
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -35,12 +38,17 @@ _LINES: Final = 50
 
 README: Final = ROOT / "README.md"
 #: The picture that the README shows, and its commands draw.
-PICTURE: Final = ROOT / "docs" / "first-look.svg"
+PICTURE: Final = ROOT / "docs" / "pictures" / "first-look.svg"
 #: The README's first command, without the installation.
 FIRST_COMMAND: Final = re.compile(r"&& \.venv/bin/(epa-orchestrator serve .*)$", re.MULTILINE)
 
 _SHOWN_BLOCK: Final = re.compile(r"^```(?:console)?\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 _HERE_DOCUMENT: Final = re.compile(r"<<'(\w+)'")
+#: The shell prints it before and after the exit code of each command.
+_END: Final = "\x1e"
+_ENDED: Final = re.compile(b"\x1e(\\d+)\x1e$")
+_NO_DAEMON: Final = 3
+_NO_PROGRAM: Final = 127
 _STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -95,27 +103,31 @@ def is_as_shown(output: str, shown: str) -> bool:
 
 
 class Terminal:
-    """A user's terminal: a home, a directory and a command line of their own, and the daemon that they start."""
+    """A user's terminal: a home of their own, a shell that keeps its directory and variables, and the daemon that they
+    start.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str], patience: float = PATIENCE) -> None:
         # Not pytest's tmp_path: a socket address has room for 107 characters only.
         self.home = Path(tempfile.mkdtemp(prefix="epa-"))
-        programs = self.home / ".venv" / "bin"
-        programs.mkdir(parents=True)
-        program = programs / "epa-orchestrator"
-        program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m epa_orchestrator "$@"\n')
-        program.chmod(0o755)
-        (programs / "activate").write_text("# The programs are on PATH already.\n")
-        environment = clean_environment()
-        environment.pop("XDG_STATE_HOME", None)
-        self._environment = environment | {
-            "HOME": str(self.home),
-            "PATH": f"{programs}:{environment['PATH']}",
-            "COLUMNS": str(COLUMNS),
-            "TERM": "xterm",
-            "NO_COLOR": "1",
-        }
-        self._daemon: Process | None = None
+        self._patience = patience
+        self._log = self.home / "serve.log"
+        screen, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, COLUMNS, 0, 0))
+        self._screen = os.fdopen(screen, "rb", buffering=0)
+        self._shell = subprocess.Popen(
+            ["bash"],
+            env={name: value for name, value in environment.items() if name != "XDG_STATE_HOME"}
+            | {"HOME": str(self.home), "COLUMNS": str(COLUMNS), "TERM": "xterm", "NO_COLOR": "1"},
+            cwd=self.home,
+            stdin=subprocess.PIPE,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        )
+        assert self._shell.stdin is not None
+        self._commands = self._shell.stdin
+        os.close(terminal)
 
     def __enter__(self) -> Self:
         return self
@@ -123,48 +135,64 @@ class Terminal:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop_daemon()
+        self._end()
+        self._screen.close()
+        with suppress(BrokenPipeError):
+            self._commands.close()
         shutil.rmtree(self.home, ignore_errors=True)
 
-    def serve(self, command: str) -> None:
-        """Start a daemon, and wait until it answers; an earlier one is stopped first."""
-        self._stop_daemon()
-        environment = self._environment | {"HOME": str(self.home)}
-        self._daemon = Process(["bash", "-c", f"cd {shlex.quote(str(self.home))} && exec env {command}"], environment)
-        wait_until(lambda: self.run("epa-orchestrator status")[0] != 3, "the daemon answers")
+    def serve(self, command: str) -> str:
+        """Start a daemon, and wait until it answers; an earlier one is stopped first. Returns what it has logged."""
+        self.run('if [ "$served" ]; then kill "$served"; wait "$served"; fi')
+        self.run(f"{command} >{self._log} 2>&1 & served=$!")
+        (program,) = re.findall(r"\S*epa-orchestrator(?= serve)", command)
+        deadline = time.monotonic() + self._patience
+        while self.run(f"{program} status")[0] in {_NO_DAEMON, _NO_PROGRAM}:
+            assert time.monotonic() < deadline, f"$ {command}\n{self._log.read_text()}(no answer)"
+        return self._log.read_text()
 
     def run(self, command: str) -> tuple[int, str]:
-        """Run a command; returns its exit code, and everything that the user sees."""
-        ours, terminal = pty.openpty()
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, COLUMNS, 0, 0))
-        with (
-            os.fdopen(ours, "rb", buffering=0) as screen,
-            subprocess.Popen(
-                ["bash", "-c", command],
-                env=self._environment,
-                cwd=self.home,
-                stdin=subprocess.DEVNULL,
-                stdout=terminal,
-                stderr=terminal,
-            ) as process,
-        ):
-            os.close(terminal)
-            guard = threading.Timer(PATIENCE, process.kill)
-            guard.start()
-            seen = b""
-            with suppress(OSError):  # EIO once the command has ended
-                while piece := screen.read(4096):
-                    seen += piece
-            process.wait()
-            guard.cancel()
-        return process.returncode, _STYLE.sub("", seen.decode().replace("\r\n", "\n"))
+        """Run a command in the shell; returns its exit code, and everything that the user sees."""
+        line = f"eval {shlex.quote(command)} </dev/null; printf '{_END}%s{_END}' $?\n"
+        self._commands.write(line.encode())
+        self._commands.flush()
+        guard = threading.Timer(self._patience, self._end)
+        guard.start()
+        seen = b""
+        with suppress(OSError):  # EIO once the shell has ended
+            while not (ended := _ENDED.search(seen)) and (piece := self._screen.read(4096)):
+                seen += piece
+        guard.cancel()
+        code, output = (int(ended[1]), seen[: ended.start()]) if ended else (self._shell.wait(), seen)
+        return code, _STYLE.sub("", output.decode().replace("\r\n", "\n"))
 
-    def _stop_daemon(self) -> None:
-        if self._daemon is not None:
-            self._daemon.popen.terminate()
-            self._daemon.wait()
-            self._daemon.close()
-            self._daemon = None
+    def failures(self, steps: Iterable[Step]) -> list[str]:
+        """Take the steps of a document in order; returns those that went wrong, each with what it printed."""
+        failures: list[str] = []
+        for step in steps:
+            code, output = (0, self.serve(step.command)) if step.serves else self.run(step.command)
+            if code != step.exit_code or not (step.shown is None or is_as_shown(output, step.shown)):
+                failures.append(f"$ {step.command}\n{output}(exit code {code})")
+        return failures
+
+    def _end(self) -> None:
+        """End the shell with all that it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._shell.pid, signal.SIGKILL)
+        self._shell.wait()
+
+
+def source_terminal() -> Terminal:
+    """A terminal in whose home the program seems to be installed, but runs from the source tree."""
+    terminal = Terminal(clean_environment())
+    programs = terminal.home / ".venv" / "bin"
+    programs.mkdir(parents=True)
+    program = programs / "epa-orchestrator"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m epa_orchestrator "$@"\n')
+    program.chmod(0o755)
+    (programs / "activate").write_text(f'PATH={shlex.quote(str(programs))}:"$PATH"\n')
+    terminal.run("source .venv/bin/activate")
+    return terminal
 
 
 def draw_picture() -> str:
@@ -173,7 +201,7 @@ def draw_picture() -> str:
     (first,) = FIRST_COMMAND.findall(text)
     steps = steps_in(text)
     (drawing,) = (place for place, step in enumerate(steps) if f"--svg {PICTURE.name}" in step.command)
-    with Terminal() as terminal:
+    with source_terminal() as terminal:
         terminal.serve(first)
         for step in steps[: drawing + 1]:
             terminal.run(step.command)

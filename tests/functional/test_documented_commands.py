@@ -10,29 +10,23 @@ from typing import Final
 
 import pytest
 
-from .documented import FIRST_COMMAND, PICTURE, README, ROOT, Step, Terminal, draw_picture, is_as_shown, steps_in
+from .documented import FIRST_COMMAND, PICTURE, README, ROOT, Step, draw_picture, is_as_shown, source_terminal, steps_in
 
-DOCUMENTS: Final = sorted(path for path in (README, *ROOT.glob("docs/*.md")) if steps_in(path.read_text()))
+#: The tutorial is missing: it installs the program, so test_clean_clone.py runs it.
+PAGES: Final = (path for path in ROOT.glob("docs/**/*.md") if path.parent.name != "tutorial")
+DOCUMENTS: Final = sorted(path for path in (README, *PAGES) if steps_in(path.read_text()))
 
 
 def failures_of(text: str, document: str) -> list[str]:
     """What is wrong with the commands of a text, each with what it printed."""
     first = FIRST_COMMAND.search(document)
-    failures: list[str] = []
-    with Terminal() as terminal:
+    with source_terminal() as terminal:
         if first is not None:
             terminal.serve(first[1])
-        for step in steps_in(text):
-            if step.serves:
-                terminal.serve(step.command)
-                continue
-            code, output = terminal.run(step.command)
-            if code != step.exit_code or not (step.shown is None or is_as_shown(output, step.shown)):
-                failures.append(f"$ {step.command}\n{output}(exit code {code})")
-    return failures
+        return terminal.failures(steps_in(text))
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_work_as_printed(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     failures = failures_of(text, text)
@@ -45,7 +39,7 @@ def test_picture_of_the_readme_is_the_one_that_its_commands_draw() -> None:
 
 
 def test_readme_and_placement_print_commands() -> None:
-    assert {"README.md", "placement.md"} <= {path.name for path in DOCUMENTS}
+    assert {"README.md", "docs/explanation/placement.md"} <= {str(path.relative_to(ROOT)) for path in DOCUMENTS}
 
 
 def test_first_command_serves_the_machine_of_the_documentation() -> None:

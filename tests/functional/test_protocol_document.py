@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""docs/protocol.md says what the daemon does: its exchanges are replayed, its tables complete, its clients work."""
+"""The protocol's document is right: its exchanges are replayed, its tables complete, its clients work."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The tables of errors in docs/protocol.md hold every sentence that the daemon refuses with, and its actions."""
+"""The tables of errors in the protocol's document hold every sentence that the daemon refuses with, and its actions."""
 
 from __future__ import annotations
 
@@ -343,8 +343,10 @@ def test_every_refusal_is_in_the_document_with_its_action(provoked: list[Provoke
     documented = rows()
     for action, sentence in provoked:
         actions = {each for template, actions in documented.items() if fits(template, sentence) for each in actions}
-        assert actions, f"not in docs/protocol.md: {sentence}"
-        assert action == NO_ACTION or {action, "all"} & actions, f"not for {action} in docs/protocol.md: {sentence}"
+        assert actions, f"not in docs/reference/protocol.md: {sentence}"
+        assert action == NO_ACTION or {action, "all"} & actions, (
+            f"not for {action} in docs/reference/protocol.md: {sentence}"
+        )
 
 
 def test_every_error_of_the_document_is_provoked(provoked: list[Provoked]) -> None:

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.skipif(shutil.which("juju") is None, reason="there is n
 
 APP: Final = "epa-orchestrator"
 PRINCIPAL: Final = "sunbeam-machine"
+COLLECTOR: Final = "opentelemetry-collector"
+AUTHORITY: Final = "self-signed-certificates"
 NOT_ISOLATED: Final = "no isolated CPUs: pinning requests will be refused; "
 SOCKET: Final = "/var/snap/epa-orchestrator/current/data/epa.sock"
 
@@ -33,6 +35,11 @@ client.connect("{SOCKET}")
 client.sendall(b'{{"version": "1.0", "action": "list_allocations"}}')
 print(client.makefile().read())
 """
+
+#: Prints the daemon's metrics, which only the machine itself can read.
+SCRAPE: Final = (
+    "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9795/metrics', timeout=60).read().decode())"
+)
 
 
 def unit(juju: jubilant.Juju) -> str:
@@ -124,6 +131,24 @@ def test_shell_on_the_machine_reaches_the_daemon(juju: jubilant.Juju) -> None:
 def test_daemon_answers_after_refresh_snap(juju: jubilant.Juju) -> None:
     assert act(juju, "refresh-snap")["after"]
     juju.wait(is_active)
+
+
+def test_collector_turns_the_metrics_on(juju: jubilant.Juju) -> None:
+    """The collector itself stays blocked: it has nobody to send to."""
+    juju.deploy(COLLECTOR, channel="2/stable", base="ubuntu@24.04")
+    juju.integrate(f"{COLLECTOR}:juju-info", f"{PRINCIPAL}:juju-info")
+    juju.integrate(f"{APP}:cos-agent", f"{COLLECTOR}:cos-agent")
+    juju.wait(lambda status: is_active(status) and act(juju, "get-status")["options"].get("metrics-port") == 9795)
+    assert "epa_build_info" in juju.exec(f"python3 -c {shlex.quote(SCRAPE)}", unit=unit(juju)).stdout
+    juju.remove_relation(f"{APP}:cos-agent", f"{COLLECTOR}:cos-agent")
+    juju.wait(is_active)
+
+
+def test_received_certificates_change_nothing(juju: jubilant.Juju) -> None:
+    juju.deploy(AUTHORITY, base="ubuntu@24.04")
+    juju.integrate(f"{APP}:receive-ca-cert", f"{AUTHORITY}:send-ca-cert")
+    juju.wait(lambda status: is_active(status) and status.apps[AUTHORITY].is_active)
+    assert act(juju, "get-status")["health"] == "the daemon answers"
 
 
 @pytest.mark.juju_teardown

@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 def prepare(directory: Path) -> None:
     """Lay out the files: `charm` and `hooks`, and the snaps `newer`, `older` and `consumer`."""
     carried = pack_snap(directory / "carried.snap", PYTHON)
-    pack_snap(directory / "newer.snap", PYTHON, version="0.1.99")
+    pack_snap(directory / "newer.snap", PYTHON, version="99.0.0")
     for name in ("older", "consumer"):
         squash(HERE / name, directory / f"{name}.snap")
     unzip(pack_charm(directory / "packed.charm", carried, PYTHON), directory / "charm")

@@ -12,6 +12,7 @@ import json
 import time
 from typing import Any, Final
 
+from epa_orchestrator import __version__
 from tests.machine.host import (
     CONSUMER,
     ISOLATED,
@@ -83,9 +84,9 @@ def test_older_daemon_leaves_its_state(machine: Machine) -> None:
 def test_install_installs_the_charms_snap(machine: Machine, unit: Unit) -> None:
     outcome = unit.hook("install")
     assert [name for name, _ in outcome.statuses] == ["maintenance", "active"]
-    assert (outcome.status, outcome.version) == (active(machine), "0.1.0")
+    assert (outcome.status, outcome.version) == (active(machine), __version__)
     row = snap_row(machine)
-    assert row[1] == "0.1.0"
+    assert row[1] == __version__
     assert row[2].startswith("x")
     assert "held" in row[-1]
     assert "devmode" not in row[-1]
@@ -269,7 +270,7 @@ def test_charm_upgrade_installs_its_snap_and_keeps_the_claims(machine: Machine, 
     revision = snap_row(machine)[2]
     machine.run("cp", "/job/newer.snap", f"{CHARM}/epa-orchestrator.snap")
     outcome = unit.hook("upgrade-charm")
-    assert (outcome.status, outcome.version) == (active(machine), "0.1.99")
+    assert (outcome.status, outcome.version) == (active(machine), "99.0.0")
     row = snap_row(machine)
     assert row[2] != revision
     assert "held" in row[-1]
@@ -294,7 +295,7 @@ def test_stale_connection_is_renewed(machine: Machine, unit: Unit) -> None:
 def test_revert_keeps_later_claims(machine: Machine) -> None:
     from_inside(machine, action="allocate_cores", service_name="hypervisor", num_of_cores=2)
     machine.run("snap", "revert", SNAP, timeout=900)
-    assert snap_row(machine)[1] == "0.1.0"
+    assert snap_row(machine)[1] == __version__
     held = claims(machine)
     assert held["ceph-osd"] == "14-15"
     assert held["hypervisor"] in ("4-5", "6-7")
@@ -315,7 +316,7 @@ def test_actions_show_and_release(machine: Machine, unit: Unit) -> None:
 def test_refresh_snap_installs_the_charms_snap_again(machine: Machine, unit: Unit) -> None:
     outcome = unit.action("refresh-snap")
     assert outcome.failure is None
-    assert (outcome.status, outcome.version) == (active(machine), "0.1.99")
+    assert (outcome.status, outcome.version) == (active(machine), "99.0.0")
     assert list(claims(machine)) == ["hypervisor"]
 
 

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.units import count_of, cpus_are, format_memory, format_size, named_cpus, named_nodes, parse_size
+from epa_orchestrator.units import (
+    count_of,
+    cpus_are,
+    format_memory,
+    format_size,
+    joined,
+    named_cpus,
+    named_nodes,
+    parse_size,
+    utc,
+)
 
 SIZES = {
     "2048": 2048,
@@ -82,3 +92,11 @@ def test_one_node_has_no_plural() -> None:
 
 def test_verb_agrees_with_the_number_of_cpus() -> None:
     assert (cpus_are("2"), cpus_are("2-3")) == ("CPU 2 is", "CPUs 2-3 are")
+
+
+def test_words_are_joined_by_commas_and_a_last_and() -> None:
+    assert (joined(["a"]), joined(["a", "b"]), joined(["a", "b", "c"])) == ("a", "a and b", "a, b and c")
+
+
+def test_a_time_is_in_utc_without_a_fraction_of_a_second() -> None:
+    assert utc(1_795_809_600.9) == "2026-11-27T20:00:00Z"

@@ -4,7 +4,7 @@
 """Allocate: how each request for CPUs changes the ledger.
 
 Pure decisions: each returns a `Grant`, or raises `Refused`, and then nothing has happened. The rules are those of
-docs/protocol.md. The steps of an allocation:
+docs/reference/protocol.md. The steps of an allocation:
 
 1. Check that the service may use the pool, and that all that it holds is available.
 2. Find the CPUs that are free for it, and how many it gets.

@@ -3,7 +3,7 @@
 
 """Settings: everything that the operator tunes, by its kebab-case name, checked as a whole.
 
-The names and values are those of the options table in the README. A change of options is refused as a whole
+The names and values are those of the table in docs/reference/options.md. A change of options is refused as a whole
 (`parse_settings`); `usable_settings` is for a daemon that has to start with what is there.
 """
 
@@ -75,7 +75,7 @@ class _ContradictionError(ValueError):
 
 
 class Settings(BaseModel):
-    """The options, each with its default; the README explains them."""
+    """The options, each with its default; docs/reference/options.md explains them."""
 
     model_config = ConfigDict(
         alias_generator=lambda name: name.replace("_", "-"),

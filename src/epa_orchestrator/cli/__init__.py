@@ -3,15 +3,6 @@
 
 """Cli: the command epa-orchestrator. Words on the command line become requests; answers become tables or JSON.
 
-It never decides anything: it prints the answers of a daemon, or the findings of the rooms below. The commands:
-
-- serve: `serve`
-- listings: `status` and `list`
-- claims: `allocate` and `explain`
-- release: `release`
-- hugepages: `hugepages`
-- machine: `machine`
-- history: `history`
-- report: `report`
-- completion: `completion`
+It never decides anything: it prints the answers of a daemon, or the findings of the rooms below. `app` has the table
+of all commands, with the module of each.
 """

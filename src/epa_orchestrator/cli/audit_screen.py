@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -23,7 +22,7 @@ from epa_orchestrator.cli.show import console, folded, show, width_for_people
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.findings import CHECKS, Finding, Result
 from epa_orchestrator.isolation.judge import worst_first
-from epa_orchestrator.units import count_of
+from epa_orchestrator.units import count_of, joined
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,12 +46,7 @@ _MOST_FILES: Final = 3
 
 def document(findings: Iterable[Finding]) -> dict[str, Any]:
     """All findings as JSON, in the order of the table of checks."""
-    return {"checks": [finding.document(utc(finding.since)) for finding in findings]}
-
-
-def utc(at: float) -> str:
-    """A time in seconds since 1970 as text, by ISO 8601."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
+    return {"checks": [finding.document() for finding in findings]}
 
 
 def summary(findings: Iterable[Finding]) -> str:
@@ -154,7 +148,7 @@ def _listed(files: Sequence[str]) -> str:
     shown = [printable(file) for file in files[:_MOST_FILES]]
     if more := len(files) - len(shown):
         shown.append(count_of(more, "more file"))
-    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+    return joined(shown)
 
 
 def table(findings: Sequence[Finding]) -> FittedTable:

@@ -119,7 +119,7 @@ def list_claims(
     owner or of the operating system. Withheld CPUs are siblings that no other service gets. With NAME it also says,
     on stderr, what such services hold that have hugepages only.
 
-    With --watch and --json, the first line has the claims, and each further one a change, as docs/protocol.md
+    With --watch and --json, the first line has the claims, and each further one a change, as docs/reference/protocol.md
     describes them. After a restart of the daemon, a line has the claims again.
 
     Examples:

@@ -28,6 +28,7 @@ from epa_orchestrator.hardware.sysfs import REPORT_FORMAT, Sysfs
 from epa_orchestrator.isolation.recordable import known_parameters
 from epa_orchestrator.isolation.recording import MEMBER
 from epa_orchestrator.protocol.fields import VERSION
+from epa_orchestrator.units import utc
 
 if TYPE_CHECKING:
     from epa_orchestrator.client import Client
@@ -66,7 +67,7 @@ def build_report(sources: Sources) -> dict[str, Any]:
     missing: dict[str, str] = report["missing"]
     isolation = _isolation(sources)
     parts: dict[str, Callable[[], object]] = {
-        "created": lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "created": lambda: utc(time.time()),
         "versions": lambda: _versions(sources.snap_revision),
         "kernel_parameters": _kernel_parameters,
         "settings": lambda: _settings(sources.settings_file),
@@ -144,7 +145,7 @@ def _kernel_parameters() -> list[str]:
 def _settings(file: Path | None) -> dict[str, object]:
     """The options of the settings file, and why some are unusable."""
     from epa_orchestrator.allocation.settings import read_options
-    from epa_orchestrator.daemon.main import read_settings
+    from epa_orchestrator.daemon.settings_file import read_settings
 
     if file is None:
         return {"options": {}, "unusable": {}}

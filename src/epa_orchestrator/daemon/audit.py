@@ -224,9 +224,9 @@ class _OtherOwners:
 
 
 def _check(finding: Finding) -> CheckResult:
-    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(finding.since))
-    document = finding.document(since)
-    return CheckResult.model_validate({**document, "seen": _cut(finding.seen), "remedy": _cut(finding.remedy)})
+    return CheckResult.model_validate(
+        {**finding.document(), "seen": _cut(finding.seen), "remedy": _cut(finding.remedy)}
+    )
 
 
 def _claim(owner: Owner, told: ClaimOwner, heard: Heard, judged: JudgedClaim | None, case: Case) -> ClaimIsolation:

@@ -143,9 +143,8 @@ class SocketFile:
         status = os.lstat(self._private)
         if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
             raise ListenError(f"{self._private} is not a directory of the daemon's user: remove it")
-        if (
-            stat.S_IMODE(status.st_mode) != 0o700
-        ):  # after a strange umask; safe, as only the daemon's user can write the parent directory
+        # Another mode comes from a strange umask. To change it is safe: only the daemon's user can write the parent.
+        if stat.S_IMODE(status.st_mode) != 0o700:
             os.chmod(self._private, 0o700)
         fd = os.open(self._private, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:

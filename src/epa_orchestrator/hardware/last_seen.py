@@ -20,7 +20,8 @@ class LastSeen(NamedTuple):
     """What the kernel has shown about CPUs that are or were online.
 
     `nodes` are the CPUs of each NUMA node. `cores` are threads that were one core. Cores that overlap are in the order
-    of time, last seen first: later sight wins where two contradict each other, as after a restart on another machine.
+    of time, last seen first: of two that contradict each other, as after a restart on another machine, the later one
+    counts.
     """
 
     nodes: Mapping[int, CpuSet] = MappingProxyType({})

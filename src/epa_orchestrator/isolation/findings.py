@@ -8,10 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from epa_orchestrator.units import utc
+
 Result = Literal["fail", "warn", "not-checked", "pass"]
 
 #: The results, worst first.
 RESULTS: Final[tuple[Result, ...]] = ("fail", "warn", "not-checked", "pass")
+#: What most checks need.
+AN_ISOLATED_CPU: Final = "an isolated CPU"
 
 
 class Check(NamedTuple):
@@ -182,15 +186,15 @@ class Finding:
         """Why the check matters."""
         return CHECKS[self.id].why
 
-    def document(self, since: str) -> dict[str, str]:
-        """The finding as JSON, with the time as text."""
+    def document(self) -> dict[str, str]:
+        """The finding as JSON, with the time as text, in UTC by ISO 8601."""
         return {
             "id": self.id,
             "result": self.result,
             "seen": self.seen,
             "why": self.why,
             "remedy": self.remedy,
-            "since": since,
+            "since": utc(self.since),
         }
 
 

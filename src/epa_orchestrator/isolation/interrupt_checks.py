@@ -12,7 +12,7 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.isolation.boot_lists import read_boot_list
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.elapsed import TWO_READINGS, added_to, measured, rate
-from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
+from epa_orchestrator.isolation.findings import AN_ISOLATED_CPU, Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_counters import Counter
 from epa_orchestrator.isolation.interrupt_facts import Irq
@@ -23,6 +23,7 @@ from epa_orchestrator.isolation.remedies import (
     housekeeping_mask,
     isolated_list,
     line_remedy,
+    moved_interrupts,
 )
 from epa_orchestrator.isolation.task_names import listed
 from epa_orchestrator.units import named_cpus
@@ -33,7 +34,7 @@ _OWNERS: Final = "the claims, to tell whose device {} is"
 def interrupt_checks(case: Case) -> Iterator[Finding]:
     """The findings D1 to D6."""
     for check, judgement in _CHECKS.items():
-        yield judgement(case) if case.isolated else not_checked(check, "an isolated CPU")
+        yield judgement(case) if case.isolated else not_checked(check, AN_ISOLATED_CPU)
 
 
 def _default_affinity(case: Case) -> Finding:
@@ -75,7 +76,7 @@ def _device_interrupts(case: Case) -> Finding:
 
 def move_remedy(case: Case, numbers: Sequence[int]) -> str:
     """The command that moves interrupts to the housekeeping CPUs; tee takes several files."""
-    return f"echo {housekeeping_list(case)} | sudo tee /proc/irq/{braced(CpuSet(numbers))}/smp_affinity_list"
+    return moved_interrupts(braced(CpuSet(numbers)), housekeeping_list(case))
 
 
 def _on_isolated(case: Case, irq: Irq) -> CpuSet:

@@ -12,15 +12,13 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.boot_lists import read_boot_list
 from epa_orchestrator.isolation.case import Case, known
-from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
+from epa_orchestrator.isolation.findings import AN_ISOLATED_CPU, Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.force_check import check_in_force
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.housekeeping import NO_MATCH, all_cpus, first_of, outcomes
 from epa_orchestrator.isolation.kernel_line import Parameter
 from epa_orchestrator.isolation.pending_check import check_pending
 from epa_orchestrator.units import cpus_are, named_cpus
-
-_AN_ISOLATED_CPU: Final = "an isolated CPU"
 
 #: Parameters that isolate CPUs, and others with similar names.
 _ISOLATING: Final = ("isolcpus", "nohz_full", "rcu_nocbs", "irqaffinity")
@@ -85,7 +83,7 @@ def _check_domain_flag(case: Case) -> Finding:
     partition = case.partitioned
     by_partition = passed("A3", f"A cpuset partition isolates {named_cpus(str(partition))}")
     if not asked:
-        return by_partition if partition else not_checked("A3", _AN_ISOLATED_CPU)
+        return by_partition if partition else not_checked("A3", AN_ISOLATED_CPU)
     cpus = all_cpus(asked.values())
     if present and present <= cpus:
         cpus -= first_of(present)  # the kernel keeps one CPU
@@ -167,7 +165,7 @@ def _check_kernel_features(case: Case) -> Finding:
     """A5: whether the kernel was built with what isolation needs."""
     line = case.now.line
     if not case.in_force and not case.isolated and not case.line.requests:
-        return not_checked("A5", _AN_ISOLATED_CPU)
+        return not_checked("A5", AN_ISOLATED_CPU)
     config: Mapping[str, bool] = {} if isinstance(line.kernel_config, Unread) else line.kernel_config
     wants_nohz = case.terms.nohz_full == "same" or any("nohz" in request.flags for request in case.line.requests)
     needed = ["CONFIG_CPU_ISOLATION"]

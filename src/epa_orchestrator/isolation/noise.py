@@ -15,7 +15,7 @@ from epa_orchestrator.isolation.elapsed import added_to, rate
 from epa_orchestrator.isolation.facts import Facts
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_facts import is_named_as_managed
-from epa_orchestrator.isolation.remedies import UNKNOWN_HOUSEKEEPING, nohz_full_remedy
+from epa_orchestrator.isolation.remedies import UNKNOWN_HOUSEKEEPING, moved_interrupts, nohz_full_remedy
 from epa_orchestrator.isolation.task_facts import Task
 from epa_orchestrator.units import named_cpus
 
@@ -31,17 +31,17 @@ _SWITCH_COST: Final = 10_000
 #: More than all counters of a host together.
 _MOST: Final = 1 << 80
 
-#: Rates per second and CPU below these are quiet. Ticks: one a second is normal with nohz_full, 100 are the least
-#: without it. Interrupts: a device that sends one every 10 s takes less than a millionth of the time.
-_QUIET_TICKS: Final = 10
+#: Rates per second and CPU below these are quiet. Ticks: one a second is normal with nohz_full, for the scheduler's
+#: deadline server; 100 are the least without it. Interrupts: a device that sends one every 10 s takes less than a
+#: millionth of the time.
+QUIET_TICKS: Final = 10
 _QUIET_INTERRUPTS: Final = 0.1
 #: Each memory change of a process with several threads sends some, so only a flood is worth a remedy.
 _QUIET_IPIS: Final = 1_000
 #: 0.1 % of the time: the kernel's own threads of a CPU make a task wait that long.
 _QUIET_WAIT_NS: Final = 1_000_000
 #: The same threads run up to a few times a second.
-_QUIET_SWITCHES: Final = 10
-
+QUIET_SWITCHES: Final = 10
 
 #: The remedy where counters tell that threads took turns on a CPU, and not which ones.
 PIN_EACH: Final = "pin each thread to a CPU of its own"
@@ -253,7 +253,7 @@ def culprit(noise: Noise, cpus: CpuSet, facts: Facts) -> tuple[str, str] | None:
 
 def _ticks(noise: Noise, facts: Facts) -> Iterator[_Suspect]:
     rates = {cpu: noise.per_second(count) for cpu, count in noise.ticks_by_cpu.items()}
-    loud = CpuSet(cpu for cpu, ticks in rates.items() if ticks > _QUIET_TICKS)
+    loud = CpuSet(cpu for cpu, ticks in rates.items() if ticks > QUIET_TICKS)
     if not loud:
         return
     seen = f"timer ticks: {rate(max(rates.values()))} a second on {named_cpus(str(loud))}"
@@ -278,7 +278,7 @@ def _interrupts(noise: Noise, facts: Facts) -> Iterator[_Suspect]:
         yield _Suspect(
             per_second * _INTERRUPT_COST,
             f"{rate(per_second)} interrupts a second of {title} on {named_cpus(str(where))}",
-            f"echo {elsewhere} | sudo tee /proc/irq/{number}/smp_affinity_list",
+            moved_interrupts(number, elsewhere),
         )
 
 
@@ -304,6 +304,6 @@ def _neighbours(noise: Noise, cpus: CpuSet) -> Iterator[_Suspect]:
         seen = f"threads waited {rate(waited / 1e6)} ms in each second for {named_cpus(str(cpus))}"
         yield _Suspect(waited, seen, remedy)
     switches = noise.per_second(noise.involuntary or 0)
-    if switches > _QUIET_SWITCHES * len(cpus):
+    if switches > QUIET_SWITCHES * len(cpus):
         seen = f"{rate(switches)} times a second another thread took over on {named_cpus(str(cpus))}"
         yield _Suspect(switches * _SWITCH_COST, seen, remedy)

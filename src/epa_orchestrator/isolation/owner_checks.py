@@ -13,8 +13,9 @@ from epa_orchestrator.isolation.activity import NOTABLE
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.claim_troubles import JudgedClaim, Ownership
 from epa_orchestrator.isolation.elapsed import TWO_READINGS
-from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
+from epa_orchestrator.isolation.findings import AN_ISOLATED_CPU, Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
+from epa_orchestrator.isolation.noise import PIN_EACH, QUIET_SWITCHES
 from epa_orchestrator.isolation.owners import USER_HZ
 from epa_orchestrator.isolation.remedies import housekeeping_list
 from epa_orchestrator.isolation.task_facts import Task
@@ -23,8 +24,6 @@ from epa_orchestrator.units import count_of, named_cpus
 
 _NEEDS_CLAIMS: Final = "the daemon's claims: start the daemon, or run the audit as a user who may ask it"
 
-#: How many involuntary switches a second are harm.
-_SWITCHES: Final = 10.0
 
 #: A task younger than this (seconds) is starting up.
 _START_UP: Final = 10.0
@@ -50,7 +49,7 @@ def owner_checks(case: Case) -> Iterator[Finding]:
 
 def _missing(case: Case) -> str | None:
     if not case.isolated:
-        return "an isolated CPU"
+        return AN_ISOLATED_CPU
     if isinstance(case.now.tasks, Unread):
         return f"all tasks of the host: {case.now.tasks.needs}"
     return _NEEDS_CLAIMS if case.owners is None else None
@@ -183,7 +182,7 @@ def pinning(claim: JudgedClaim) -> str:
     """How to give stacked threads CPUs of their own."""
     sharing = [task for task in claim.stacked if task.cpu == claim.stacked[0].cpu]
     pins = [f"sudo taskset -pc {cpu} {task.tid}" for cpu, task in zip(claim.idle, sharing[1:], strict=False)]
-    return f"pin each thread to a CPU of its own: {commands(pins)}"
+    return f"{PIN_EACH}: {commands(pins)}"
 
 
 def _measurable(case: Case, claim: JudgedClaim) -> list[Task]:
@@ -198,7 +197,7 @@ def _disturbed(ownership: Ownership, claim: JudgedClaim, tasks: list[Task]) -> _
     activity = ownership.activity
     worst: tuple[float, Task] | None = None
     for task in tasks:
-        harm = max(activity.involuntary_rate(task) / _SWITCHES, (activity.waited_share(task) or 0.0) / NOTABLE)
+        harm = max(activity.involuntary_rate(task) / QUIET_SWITCHES, (activity.waited_share(task) or 0.0) / NOTABLE)
         if harm > 1 and (worst is None or harm > worst[0]):
             worst = harm, task
     if worst is None:
@@ -215,7 +214,7 @@ def _culprit(claim: JudgedClaim, cpu: CpuSet) -> str:
     if any(task.cpu in cpu for task in claim.strangers):
         return "move the strangers away, as B3 says"
     if any(task.cpu in cpu for task in claim.stacked):
-        return "pin each thread to a CPU of its own, as E2 says"
+        return f"{PIN_EACH}, as E2 says"
     return f"give each working thread of '{claim.owner.service}' a CPU of its own, and see what B4, B5 and D2 say"
 
 

@@ -12,12 +12,13 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.errors import printable
 from epa_orchestrator.isolation.case import Case
 from epa_orchestrator.isolation.elapsed import measured
-from epa_orchestrator.isolation.findings import Finding, not_checked, passed, warned
+from epa_orchestrator.isolation.findings import AN_ISOLATED_CPU, Finding, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
+from epa_orchestrator.isolation.owners import USER_HZ
 from epa_orchestrator.isolation.power_facts import CpuPower
 from epa_orchestrator.isolation.remedies import braced
 from epa_orchestrator.isolation.tick_facts import CpuTimes
-from epa_orchestrator.units import named_cpus
+from epa_orchestrator.units import joined, named_cpus
 
 #: In µs. C1 and C1E of current processors take up to 10, C6 takes 133 to 290 (drivers/idle/intel_idle.c).
 _LONGEST_WAKEUP: Final = 100
@@ -30,7 +31,7 @@ _CPU: Final = "/sys/devices/system/cpu/cpu"
 def power_checks(case: Case) -> Iterator[Finding]:
     """The findings F1 to F5."""
     for check, judgement in _CHECKS.items():
-        yield judgement(case) if case.isolated else not_checked(check, "an isolated CPU")
+        yield judgement(case) if case.isolated else not_checked(check, AN_ISOLATED_CPU)
 
 
 def _powers(case: Case) -> Mapping[int, CpuPower]:
@@ -123,7 +124,7 @@ def _steal(case: Case) -> Finding:
     stolen = CpuSet(cpu for cpu, time in judged.items() if time.steal)
     if not stolen:
         return passed("F3", f"No time was stolen from {named_cpus(str(CpuSet(judged)))} {when}")
-    seconds = sum(judged[cpu].steal for cpu in stolen) / 100
+    seconds = sum(judged[cpu].steal for cpu in stolen) / USER_HZ
     return warned(
         "F3",
         f"The hypervisor took {seconds:.2f} s from {named_cpus(str(stolen))} {when}",
@@ -139,12 +140,14 @@ def _memory_scanners(case: Case) -> Finding:
     if found:
         verb = "is" if len(found) == 1 and "transparent huge pages" not in found else "are"
         remedies = [_OFF[name] for name in found]
-        return warned("F5", f"{_joined(list(found))} {verb} on", "; ".join(remedies))
+        return warned("F5", f"{_beginning(list(found))} {verb} on", "; ".join(remedies))
     unread = [word for word in words.values() if isinstance(word, Unread)]
     hidden = next((word for word in unread if word.reason == "denied"), unread[0] if not known else None)
     if hidden is not None:
         return not_checked("F5", hidden.needs)
-    return passed("F5", f"{_joined(list(known))} {'is' if list(known) in (['KSM'], ['NUMA balancing']) else 'are'} off")
+    return passed(
+        "F5", f"{_beginning(list(known))} {'is' if list(known) in (['KSM'], ['NUMA balancing']) else 'are'} off"
+    )
 
 
 def _is_on(name: str, word: str) -> bool:
@@ -154,9 +157,9 @@ def _is_on(name: str, word: str) -> bool:
     return word == "1" if name == "KSM" else word not in ("", "0")
 
 
-def _joined(names: list[str]) -> str:
+def _beginning(names: list[str]) -> str:
     """The names as the beginning of a sentence."""
-    text = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    text = joined(names)
     return text[:1].upper() + text[1:]
 
 

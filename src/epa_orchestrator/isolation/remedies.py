@@ -52,6 +52,11 @@ def braced(cpus: CpuSet) -> str:
     return parts[0] if len(parts) == 1 else f"{{{','.join(parts)}}}"
 
 
+def moved_interrupts(numbers: str, cpus: str) -> str:
+    """The command that moves interrupts to these CPUs; `numbers` may be `braced`, as tee takes several files."""
+    return f"echo {cpus} | sudo tee /proc/irq/{numbers}/smp_affinity_list"
+
+
 def nohz_full_remedy(line: LineFacts, cpus: CpuSet) -> str:
     """How to make nohz_full cover these CPUs, and those that it covers now.
 

@@ -12,7 +12,7 @@ from typing import Final
 from epa_orchestrator.cpuset import CpuSet, union
 from epa_orchestrator.isolation.activity import Activity
 from epa_orchestrator.isolation.case import Case, known
-from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
+from epa_orchestrator.isolation.findings import AN_ISOLATED_CPU, Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.remedies import housekeeping_list, housekeeping_mask, isolated_list, nohz_full_remedy
 from epa_orchestrator.isolation.scheduler_facts import WORKQUEUES
@@ -33,9 +33,9 @@ def scheduler_checks(case: Case) -> Iterator[Finding]:
         yield _kernel_threads(case)
         yield _workqueues(case)
     else:
-        yield from (not_checked(check, "an isolated CPU") for check in ("B1", "B2", "B4", "B5"))
+        yield from (not_checked(check, AN_ISOLATED_CPU) for check in ("B1", "B2", "B4", "B5"))
     yield _partitions(case)
-    yield _cores(case) if case.isolated else not_checked("B7", "an isolated CPU")
+    yield _cores(case) if case.isolated else not_checked("B7", AN_ISOLATED_CPU)
 
 
 def _domains(case: Case) -> Finding:

@@ -15,15 +15,14 @@ from epa_orchestrator.isolation.boot_lists import read_boot_list
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.elapsed import TWO_READINGS, added_to, measured
 from epa_orchestrator.isolation.facts import Facts
-from epa_orchestrator.isolation.findings import Finding, bad, not_checked, passed, warned
+from epa_orchestrator.isolation.findings import AN_ISOLATED_CPU, Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.housekeeping import first_of
 from epa_orchestrator.isolation.interrupt_counters import Counters
+from epa_orchestrator.isolation.noise import QUIET_TICKS
 from epa_orchestrator.isolation.remedies import housekeeping_list, isolated_list, line_remedy, nohz_full_remedy
 from epa_orchestrator.units import cpus_are, named_cpus
 
-#: One tick a second is normal with nohz_full, for the scheduler's deadline server; 100 are the least without it.
-_MOST_TICKS: Final = 10
 #: A CPU that works for at least half of the time counts as busy: an idle one has no tick anyway.
 _BUSY: Final = 0.5
 
@@ -36,7 +35,7 @@ _GUEST_CLOCKS: Final = ("kvm-clock", "hyperv_clocksource", "xen")
 def tick_checks(case: Case) -> Iterator[Finding]:
     """The findings C1 to C6."""
     for check, judgement in _CHECKS.items():
-        yield judgement(case) if case.isolated else not_checked(check, "an isolated CPU")
+        yield judgement(case) if case.isolated else not_checked(check, AN_ISOLATED_CPU)
 
 
 def _nohz_full(case: Case) -> Finding:
@@ -74,14 +73,14 @@ def _ticks(case: Case) -> Finding:
     before, after = _tick_counts(counters[0]), _tick_counts(counters[1])
     busy = _busy_cpus(case, earlier)
     rates = {cpu: added_to(before.get(cpu, 0), after.get(cpu, 0)) / seconds for cpu in busy}
-    loud = CpuSet(cpu for cpu, rate in rates.items() if rate > _MOST_TICKS)
+    loud = CpuSet(cpu for cpu, rate in rates.items() if rate > QUIET_TICKS)
     if loud:
         crowded = _crowded_cpus(earlier, case.now)
         if isinstance(crowded, Unread):
             return not_checked("C2", crowded.needs)
         loud -= crowded
     if not loud:
-        quiet = f"No busy isolated CPU has more than {_MOST_TICKS} timer ticks a second (one is normal)"
+        quiet = f"No busy isolated CPU has more than {QUIET_TICKS} timer ticks a second (one is normal)"
         return passed("C2", quiet if busy else f"{cpus_are(str(case.isolated))} idle, so nothing ticks there")
     rate = max(rates[cpu] for cpu in loud)
     return warned("C2", f"{rate:,.0f} timer ticks a second on {named_cpus(str(loud))}", _tick_remedy(case, loud))

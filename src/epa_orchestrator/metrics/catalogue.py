@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Catalogue: every metric by name, with its type, unit and labels; docs/metrics.md has the same table.
+"""Catalogue: every metric by name, with its type, unit and labels; docs/reference/metrics.md has the same table.
 
 The names are those of Prometheus' conventions (prometheus.io/docs/practices/naming): seconds and bytes, `_total` for
 what only grows.

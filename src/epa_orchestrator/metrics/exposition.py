@@ -89,9 +89,8 @@ def _histogram_family(metric: Metric, found: Iterable[tuple[tuple[str, ...], His
 
 def _count_figures(counts: Counts) -> Iterator[Figure]:
     yield Figure(catalogue.BUILD_INFO, (__version__,), 1)
-    for labels, count in sorted(
-        (_NO_REQUESTS | counts.requests.copy()).items()
-    ):  # the event loop may add a key meanwhile
+    # Copies, because the event loop may add a key meanwhile.
+    for labels, count in sorted((_NO_REQUESTS | counts.requests.copy()).items()):
         yield Figure(catalogue.REQUESTS, labels, count)
     for rule, count in sorted((_NO_REFUSALS | counts.refusals.copy()).items()):
         yield Figure(catalogue.REFUSALS, (rule,), count)

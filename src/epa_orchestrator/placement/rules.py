@@ -13,7 +13,7 @@ from epa_orchestrator.errors import EpaError
 from epa_orchestrator.placement.minimum import is_mixed, minimum_domains
 from epa_orchestrator.placement.task import Task
 from epa_orchestrator.placement.topology import NO_NODE, Topology
-from epa_orchestrator.units import count_of, named_cpus
+from epa_orchestrator.units import count_of, joined, named_cpus
 
 #: What stands between the number of CPUs and the broken rule in the sentence of each `Unplaceable`.
 NOT_PLACEABLE: Final = " cannot be placed: "
@@ -88,7 +88,7 @@ def _broken_thread_rule(task: Task, chosen: CpuSet) -> Rule | None:
     if own_threads := CpuSet.from_mask(union(stacked) & chosen.mask):
         in_the_way.append(f"the service itself would have {named_cpus(str(own_threads))}")
     if in_the_way:
-        reason += f": {_listed(in_the_way)} of these cores"
+        reason += f": {joined(in_the_way)} of these cores"
     return Rule("cpu-thread-policy", policy, reason)
 
 
@@ -105,11 +105,6 @@ def _owners(topology: Topology, threads: int) -> list[str]:
         ("other services have", of_services),
     ]
     return [f"{does} {named_cpus(str(CpuSet.from_mask(cpus)))}" for does, cpus in owners if cpus]
-
-
-def _listed(parts: list[str]) -> str:
-    """Parts of a sentence: `a`, `a and b`, `a, b and c`."""
-    return " and ".join([*([", ".join(parts[:-1])] if parts[1:] else []), parts[-1]])
 
 
 def _broken_numa_rule(task: Task, chosen: CpuSet) -> Rule | None:

@@ -39,16 +39,16 @@ _refusals: Final[dict[Task, Unplaceable]] = {}
 _MAX_REFUSALS: Final = 64
 
 
-#: What the only candidate that was compared is: the only set of as few NUMA nodes that can hold the request, or the one
-#: whose nodes are closest to each other.
+#: Why only one candidate was compared. "only": no other set of the same number of NUMA nodes can hold the request.
+#: "closest": the nodes of all other such sets are farther apart.
 Lone = Literal["only", "closest"]
 
 
 class Placed(NamedTuple):
     """The best candidates, the best one first, and its difference to the second, which is None when it is the only one.
 
-    The search compares all candidates in any case, so the difference costs little. `lone` is what is known of the only
-    one.
+    The search compares all candidates in any case, so the difference costs little. `lone` says
+    why there is only one, as far as that is known.
     """
 
     candidates: list[CpuSet]
@@ -131,7 +131,7 @@ def _candidates(task: Task, most: int = 1) -> Placed:
 
 
 def _lone(task: Task, size: int, count: int) -> Lone | None:
-    """What the only candidate is, in this number of nodes; None if not all sets of as many were looked at."""
+    """Why there is only one candidate, in this number of nodes; None if not all sets of as many were looked at."""
     if task.topology.cores_span_nodes or (size > 1 and comb(len(task.topology.nodes), size) > max_sets(count)):
         return None
     return "closest" if size > 1 and _only_closest(task) else "only"

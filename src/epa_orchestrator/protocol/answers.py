@@ -4,7 +4,7 @@
 """Answers: the models of the answers, and their bytes on the wire.
 
 The daemon makes an answer from a model, and the client reads it with the same one. The fields' descriptions are those
-of docs/protocol.md.
+of docs/reference/protocol.md.
 """
 
 from __future__ import annotations

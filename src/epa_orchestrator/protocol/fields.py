@@ -3,7 +3,7 @@
 
 """Fields: the types of the fields of requests, and the fields that all requests have in common.
 
-The fields' descriptions are those of docs/protocol.md.
+The fields' descriptions are those of docs/reference/protocol.md.
 """
 
 from __future__ import annotations

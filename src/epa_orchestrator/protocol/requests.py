@@ -4,7 +4,7 @@
 """Requests: the models of the requests of protocol 1.0 that change something, and the union of all requests.
 
 The models decode the numbers with a meaning of their own (-1, 0) as `is_release` and `count`. The fields' descriptions
-are those of docs/protocol.md.
+are those of docs/reference/protocol.md.
 """
 
 from __future__ import annotations

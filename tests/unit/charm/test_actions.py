@@ -138,20 +138,20 @@ def test_refresh_snap_refreshes_from_the_channel_and_reconnects(settled: Unit) -
     settled.workload.calls.clear()
     text, document = settled.act("refresh-snap")
     assert settled.workload.calls == ["install", "hold", *STEPS]
-    assert text == "revision 2 before, 3 now, version 0.1.0"
+    assert text == "revision 2 before, 3 now, version 1.0.0"
     assert document == {"before": "2", "after": "3", "problems": []}
 
 
 def test_refresh_snap_keeps_the_charms_own_snap(settled: Unit) -> None:
     text, document = settled.act("refresh-snap")
     assert settled.workload.calls == ["hold", *STEPS]
-    assert text == "revision x1 before, x1 now, version 0.1.0"
+    assert text == "revision x1 before, x1 now, version 1.0.0"
     assert document == {"before": "x1", "after": "x1", "problems": []}
 
 
 def test_refresh_snap_installs_a_missing_snap(unit: Unit) -> None:
     text, document = unit.act("refresh-snap")
-    assert text == "revision none before, x1 now, version 0.1.0"
+    assert text == "revision none before, x1 now, version 1.0.0"
     assert document == {"before": "none", "after": "x1", "problems": []}
 
 
@@ -178,7 +178,7 @@ def test_get_status_shows_snap_options_connections_and_health(settled: Unit) -> 
     assert document == {
         "health": "the daemon answers",
         "warnings": ["cpu-pool names CPUs 9, which this machine does not have", "another"],
-        "version": "0.1.0",
+        "version": "1.0.0",
         "revision": "x1",
         "channel": "none (installed from a file)",
         "held": True,
@@ -192,7 +192,7 @@ def test_get_status_shows_snap_options_connections_and_health(settled: Unit) -> 
     assert text.splitlines() == [
         "health: the daemon answers",
         "warnings: cpu-pool names CPUs 9, which this machine does not have; another",
-        "version: 0.1.0",
+        "version: 1.0.0",
         "revision: x1",
         "channel: none (installed from a file)",
         "held: True",

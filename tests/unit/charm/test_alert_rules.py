@@ -72,7 +72,7 @@ def test_promtool_runs_the_tests_of_the_rules(promtool: Path) -> None:
 
 
 def test_every_alert_has_a_test_and_a_row_in_the_document() -> None:
-    document = (ROOT / "docs" / "metrics.md").read_text("utf-8")
+    document = (ROOT / "docs" / "reference" / "metrics.md").read_text("utf-8")
     tests = TESTS.read_text("utf-8")
     for rule in RULES:
         assert f'"{rule["alert"]}"' in tests or f"alertname: {rule['alert']}" in tests

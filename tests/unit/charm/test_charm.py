@@ -99,7 +99,7 @@ def test_tracing_relations_change_nothing(unit: Unit) -> None:
 
 
 def test_workload_version_is_the_snaps_version(unit: Unit) -> None:
-    assert unit.run("install").workload_version == "0.1.0"
+    assert unit.run("install").workload_version == "1.0.0"
     unit.workload.snap = info("x1", version="7.5")
     assert unit.run("update_status").workload_version == "7.5"
 

@@ -42,7 +42,7 @@ def foreign(settled: Unit, tmp_path: Path) -> Unit:
 
 def test_older_snap_in_the_channel_is_active_with_the_remedy_first(settled: Unit) -> None:
     settled.workload.planned = Plan(None, NOTE, Offer(3, is_ours=False))
-    assert settled.status() == testing.ActiveStatus(f"{NOTE}; version 0.1.0 runs (revision x1)")
+    assert settled.status() == testing.ActiveStatus(f"{NOTE}; version 1.0.0 runs (revision x1)")
     assert (settled.workload.written.offered, settled.workload.written.accepted) == (3, False)
     settled.run()
     assert settled.workload.known == Offer(3, is_ours=False)
@@ -51,14 +51,14 @@ def test_older_snap_in_the_channel_is_active_with_the_remedy_first(settled: Unit
 def test_refresh_snap_succeeds_with_the_older_snap_in_the_channel(settled: Unit) -> None:
     settled.workload.planned = Plan(None, NOTE, Offer(3, is_ours=False))
     text, document = settled.act("refresh-snap")
-    assert document["problems"] == [f"{NOTE}; version 0.1.0 runs (revision x1)"]
+    assert document["problems"] == [f"{NOTE}; version 1.0.0 runs (revision x1)"]
     assert NOTE in text
 
 
 def test_unreachable_store_is_active_and_fails_refresh_snap(settled: Unit) -> None:
     settled.workload.planned = Plan(None, "the store is down", unreachable="the store is down")
     assert settled.status("upgrade_charm") == testing.ActiveStatus(
-        "the store is down; version 0.1.0 runs (revision x1)"
+        "the store is down; version 1.0.0 runs (revision x1)"
     )
     assert settled.failure("refresh-snap") == "the store is down"
 
@@ -82,7 +82,7 @@ def test_older_snap_that_cannot_be_replaced_is_not_configured(settled: Unit) -> 
 def test_refresh_snap_succeeds_with_other_problems_in_its_result(step: str, settled: Unit) -> None:
     settled.workload.errors[step] = CharmError("something else: fix it")
     text, document = settled.act("refresh-snap")
-    assert text.splitlines() == ["revision x1 before, x1 now, version 0.1.0", "something else: fix it"]
+    assert text.splitlines() == ["revision x1 before, x1 now, version 1.0.0", "something else: fix it"]
     assert document["problems"] == ["something else: fix it"]
 
 

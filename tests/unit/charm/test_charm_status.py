@@ -47,7 +47,7 @@ def test_failed_replacement_blocks_and_keeps_the_old_snap_working(settled: Unit)
     settled.workload.errors["install"] = CharmError("the store cannot be reached: fix the network")
     after = settled.run()
     assert after.unit_status == testing.BlockedStatus("the store cannot be reached: fix the network")
-    assert after.workload_version == "0.1.0"
+    assert after.workload_version == "1.0.0"
     assert settled.workload.calls == ["install", "hold", *STEPS]
 
 

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -153,10 +155,52 @@ def test_resource_has_the_name_in_the_code() -> None:
     assert CHARMCRAFT["resources"][RESOURCE]["type"] == "file"
 
 
+def test_charm_has_the_version_of_the_package(tmp_path: Path) -> None:
+    """Juju shows the file `version` as the charm's version."""
+    script = CHARMCRAFT["parts"]["version"]["override-build"]
+    environment = {"CRAFT_PART_INSTALL": str(tmp_path), "PATH": os.environ["PATH"]}
+    subprocess.run(["bash", "-euc", script], cwd=ROOT, env=environment, check=True)
+    assert (tmp_path / "version").read_text("utf-8") == f"{epa_orchestrator.__version__}\n"
+
+
 def test_bundled_snap_is_staged_under_the_name_in_the_code() -> None:
     files = CHARMCRAFT["parts"]["files"]
     assert BUNDLED in files["stage"]
     assert list(files["organize"].values()) == [BUNDLED]
+
+
+# --- for Charmhub's review ---
+
+
+def test_icon_is_a_flat_circle_on_100_by_100() -> None:
+    icon = ElementTree.parse(ROOT / "icon.svg").getroot()
+    assert (icon.get("width"), icon.get("height"), icon.get("viewBox")) == ("100", "100", "0 0 100 100")
+    background = {name: value for name, value in icon[0].attrib.items() if name != "fill"}
+    assert background == {"cx": "50", "cy": "50", "r": "50"}
+    assert icon[0].tag.endswith("}circle")
+    assert "Gradient" not in (ROOT / "icon.svg").read_text("utf-8")
+    assert "icon.svg" in CHARMCRAFT["parts"]["files"]["stage"]
+
+
+def test_licence_is_the_standard_text() -> None:
+    """The hash by which Charmhub's review knows the Apache licence 2.0, and so the same as Debian's copy."""
+    text = (ROOT / "LICENSE").read_text("utf-8").strip()
+    assert hashlib.sha512(text.encode()).hexdigest().startswith("fdae7ed259455ca9fa45939e7f25cbb4")
+
+
+@pytest.mark.parametrize("link", ["documentation", "issues", "source", "website", "contact"])
+def test_link_is_an_address(link: str) -> None:
+    assert CHARMCRAFT["links"][link].startswith("https://")
+
+
+@pytest.mark.parametrize("name", [*OPTIONS, *CHARMCRAFT["actions"], CHARMCRAFT["name"]])
+def test_name_has_lower_case_words_and_hyphens(name: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name)
+
+
+@pytest.mark.parametrize("environment", ["format", "lint", "unit", "integration"])
+def test_tox_has_the_environments_of_charmcrafts_profile(environment: str) -> None:
+    assert f"[testenv:{environment}]\n" in (ROOT / "tox.ini").read_text("utf-8")
 
 
 # --- snapcraft.yaml ---
@@ -166,8 +210,16 @@ PLUGS = ["sys-devices-system-node", "topology"]
 AUDIT_PLUGS = ["isolation", "system-observe"]
 
 
-def test_snap_has_the_version_of_the_package() -> None:
-    assert SNAPCRAFT["version"] == epa_orchestrator.__version__
+def test_snap_has_the_version_of_the_package(tmp_path: Path) -> None:
+    """The part sets it with craftctl: here a program that notes its arguments."""
+    part = SNAPCRAFT["adopt-info"]
+    program = tmp_path / "craftctl"
+    program.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/told\n', "utf-8")
+    program.chmod(0o755)
+    first = SNAPCRAFT["parts"][part]["override-build"].partition("python3")[0]
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-euc", first], cwd=ROOT, env={"PATH": path}, check=True)
+    assert (tmp_path / "told").read_text("utf-8") == f"set version={epa_orchestrator.__version__}\n"
 
 
 def test_snap_has_the_names_that_the_charm_uses() -> None:

@@ -57,7 +57,7 @@ def test_ours_has_the_socket_and_the_hooks(members: dict[str, Any], ours: bool, 
 
 def test_snapcraft_yaml_describes_our_snap(tmp_path: Path) -> None:
     described = yaml.safe_load((ROOT / "snap" / "snapcraft.yaml").read_text("utf-8"))
-    assert snap_file.describe(pack(tmp_path, described)) == SnapFile(described["version"], is_ours=True)
+    assert snap_file.describe(pack(tmp_path, described | {"version": "1"})) == SnapFile("1", is_ours=True)
 
 
 def test_older_snap_of_the_tests_is_not_ours() -> None:

@@ -69,7 +69,7 @@ OK = testing.ActiveStatus()
 STEPS = ("connect_host", "save", "ensure_config", "connect_consumers")
 
 
-def info(revision: str, channel: str = "", version: str = "0.1.0", held: bool = True) -> snap.InstalledInfo:
+def info(revision: str, channel: str = "", version: str = "1.0.0", held: bool = True) -> snap.InstalledInfo:
     hold = "2315-01-01T00:00:00Z" if held else None
     return snap.InstalledInfo("epa-orchestrator", False, channel, revision, version, hold)
 

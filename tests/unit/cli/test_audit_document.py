@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""docs/audit.md has every check as the code has it."""
+"""docs/reference/audit.md has every check as the code has it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from epa_orchestrator.isolation.findings import CHECKS, RESULTS
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "audit.md").read_text(encoding="utf-8")
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "reference" / "audit.md").read_text(encoding="utf-8")
 
 
 def rows(heading: str) -> list[list[str]]:

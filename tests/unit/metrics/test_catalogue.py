@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Catalogue: Prometheus' rules for names, and the table in docs/metrics.md."""
+"""Catalogue: Prometheus' rules for names, and the table in docs/reference/metrics.md."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from epa_orchestrator.allocation.refusal import RefusalRule
 from epa_orchestrator.metrics.catalogue import CATALOGUE, MOST_SERVICES, OTHER_SERVICES, Metric
 from epa_orchestrator.metrics.counts import ANSWER_SECONDS, BATCH_REQUESTS, COMMIT_SECONDS, Rule
 
-DOCUMENT = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text("utf-8")
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "reference" / "metrics.md").read_text("utf-8")
 
 
 def names(metric: Metric) -> str:

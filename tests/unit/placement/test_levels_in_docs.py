@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The table of levels in docs/placement.md: the compared levels in their order, and the options that switch them."""
+"""The table of levels in explanation/placement.md: the compared levels in their order, and the options of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 from epa_orchestrator.placement.cost import LABELS, levels
 from epa_orchestrator.placement.policy import PlacementPolicy
 
-PAGE = Path(__file__).parents[3] / "docs" / "placement.md"
+PAGE = Path(__file__).parents[3] / "docs" / "explanation" / "placement.md"
 
 
 class Row(NamedTuple):

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The README's tables have every option with its default and values, and every command."""
+"""The reference has every option with its default and values, and every command."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from epa_orchestrator.allocation.option_values import as_written
 from epa_orchestrator.allocation.settings import Settings, option_names
 from epa_orchestrator.cli.app import application
 
-README: Final = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+REFERENCE: Final = Path(__file__).parents[2] / "docs" / "reference"
 
 
-def table(heading: str) -> list[list[str]]:
-    """The rows of the table below this row of headings, each as its cells."""
-    _, rest = README.split(f"| {heading} |\n", 1)
+def table(page: str, heading: str) -> list[list[str]]:
+    """The rows of the page's table below this row of headings, each as its cells."""
+    _, rest = (REFERENCE / page).read_text(encoding="utf-8").split(f"| {heading} |\n", 1)
     rows = rest.split("\n\n", 1)[0].splitlines()[1:]
     return [[cell.strip() for cell in row.strip("|").split(" | ")] for row in rows]
 
@@ -29,7 +29,7 @@ def table(heading: str) -> list[list[str]]:
 def options() -> dict[str, str]:
     """Each option of the table, with the text of its values: a row with several options is as many options."""
     found: dict[str, str] = {}
-    for names, values, _ in table("option | values (default first) | meaning"):
+    for names, values, _ in table("options.md", "option | values (default first) | meaning"):
         options = re.findall(r"`([^`]+)`", names)
         alone = values.split(", ") if len(options) > 1 and re.fullmatch(r"\d+(, \d+)*", values) else []
         found |= dict(zip(options, alone, strict=True)) if alone else dict.fromkeys(options, values)
@@ -70,6 +70,7 @@ def test_all_values_of_an_option_are_in_the_table() -> None:
 
 
 def test_every_command_is_in_the_table() -> None:
-    shown = {name for names, _ in table("command | what it does") for name in re.findall(r"`([^`]+)`", names)}
+    rows = table("command-line.md", "command | what it does")
+    shown = {name for names, _ in rows for name in re.findall(r"`([^`]+)`", names)}
     commands = typer.main.get_command(application())
     assert shown == set(getattr(commands, "commands"))  # noqa: B009  # click's groups have it, Typer's type does not

@@ -1,0 +1,131 @@
+# SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
+# SPDX-License-Identifier: Apache-2.0
+
+"""The workflows run commands that this repository has, on the platforms that are released, with few rights."""
+
+from __future__ import annotations
+
+import configparser
+import importlib.util
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
+WORKFLOWS: dict[str, dict[str, Any]] = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in FILES}
+CHARMCRAFT: dict[str, Any] = yaml.safe_load((ROOT / "charmcraft.yaml").read_text("utf-8"))
+RELEASE = WORKFLOWS["release"]["jobs"]["edge"]
+
+TOX = configparser.ConfigParser(interpolation=None)
+TOX.read(ROOT / "tox.ini")
+
+
+#: Each job, by the workflow's name and its own.
+JOBS = {f"{workflow}-{name}": job for workflow, content in WORKFLOWS.items() for name, job in content["jobs"].items()}
+
+
+def commands(workflow: str) -> str:
+    """All that a workflow runs."""
+    steps = [step for job in WORKFLOWS[workflow]["jobs"].values() for step in job.get("steps", [])]
+    return "\n".join(step["run"] for step in steps if "run" in step)
+
+
+def environments(workflow: str) -> set[str]:
+    """The environments of tox that a workflow runs."""
+    named = set(re.findall(r"tox -e (\S+)", commands(workflow)))
+    if '"$PART"' in named:
+        named |= set(WORKFLOWS[workflow]["jobs"]["parts"]["strategy"]["matrix"]["part"])
+    return named - {'"$PART"'}
+
+
+# --- what runs ---
+
+
+def test_ci_runs_all_that_must_be_green() -> None:
+    assert environments("ci") == set(TOX["tox"]["env_list"].split(", "))
+
+
+@pytest.mark.parametrize("workflow", sorted(WORKFLOWS))
+def test_environments_exist(workflow: str) -> None:
+    assert {f"testenv:{name}" for name in environments(workflow)} <= set(TOX.sections())
+
+
+@pytest.mark.parametrize("workflow", sorted(WORKFLOWS))
+def test_python_modules_exist(workflow: str) -> None:
+    modules = re.findall(r"python3 -m ((?:tools|tests)\.\S+)", commands(workflow))
+    assert [name for name in modules if importlib.util.find_spec(name) is None] == []
+
+
+def test_ci_installs_the_packages_that_ci_run_installs() -> None:
+    needed = re.findall(r"missing\+=\(([^)]+)\)", (ROOT / ".ci" / "run").read_text("utf-8"))
+    assert set(" ".join(needed).split()) <= set(commands("ci").split())
+
+
+def test_oldest_python_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert re.findall(r"uvx --python (\S+) ", commands("ci")) == [project["requires-python"].removeprefix(">=")]
+
+
+# --- what is released ---
+
+
+def test_release_waits_for_all_tests() -> None:
+    called = {name: WORKFLOWS["release"]["jobs"][name]["uses"] for name in RELEASE["needs"]}
+    assert called == {name: f"./.github/workflows/{name}.yaml" for name in ("ci", "integration")}
+
+
+def test_release_makes_all_platforms_that_github_has() -> None:
+    released = {entry["architecture"] for entry in RELEASE["strategy"]["matrix"]["include"]}
+    assert released == CHARMCRAFT["platforms"].keys() - {"s390x"}
+
+
+def test_snap_is_packed_to_where_the_charm_takes_it_from() -> None:
+    (source,) = CHARMCRAFT["parts"]["files"]["organize"]
+    assert f'--output "{source.replace("${CRAFT_ARCH_BUILD_FOR}", "$ARCHITECTURE")}"' in commands("release")
+    packing = [line for line in commands("release").splitlines() if " pack " in line]
+    assert [line.split()[0] for line in packing] == ["snapcraft", "charmcraft"]
+
+
+def test_resource_is_that_of_the_charm() -> None:
+    (resource,) = CHARMCRAFT["resources"]
+    assert f'--resource="{resource}:$resource"' in commands("release")
+    assert f"upload-resource {CHARMCRAFT['name']} {resource} " in commands("release")
+
+
+# --- rights ---
+
+
+@pytest.mark.parametrize("workflow", sorted(WORKFLOWS))
+def test_workflow_has_no_rights_and_one_group(workflow: str) -> None:
+    assert WORKFLOWS[workflow]["permissions"] == {}
+    assert WORKFLOWS[workflow]["concurrency"]["group"].startswith(workflow)
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_job_reads_at_most_the_sources_and_ends(job: dict[str, Any]) -> None:
+    assert job.get("permissions", {}).items() <= {"contents": "read"}.items()
+    assert "uses" in job or job["timeout-minutes"] <= 120
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_checkout_keeps_no_credentials(job: dict[str, Any]) -> None:
+    checkouts = [step for step in job.get("steps", []) if step.get("uses", "").startswith("actions/checkout@")]
+    assert all(step["with"] == {"persist-credentials": False} for step in checkouts)
+
+
+@pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
+def test_secrets_are_those_of_an_environment(job: dict[str, Any]) -> None:
+    assert "secrets." not in str(job) or job["environment"] in ("edge", "promote")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_actions_are_pinned_by_hash_with_their_version(path: Path) -> None:
+    uses = re.findall(r"^[ -]*uses: (.*)", path.read_text("utf-8"), re.MULTILINE)
+    pinned = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v[0-9.]+")
+    local = re.compile(r"\./\.github/workflows/\w+\.yaml # .*")
+    assert [line for line in uses if not pinned.fullmatch(line) and not local.fullmatch(line)] == []
