@@ -269,6 +269,18 @@ def test_nonsense_in_a_watch_is_an_invalid_answer(directory: Path, content: byte
             next(events)
 
 
+def test_huge_line_of_a_watch_is_given_up(directory: Path) -> None:
+    def serve(connection: socket.socket) -> None:
+        connection.sendall(STATE)
+        endless(connection)
+
+    with serving(directory, sends(LISTING), serve) as client, client.watch() as events:
+        client.timeout = 30
+        next(events)
+        with pytest.raises(epa.InvalidAnswer, match="more than 67108864 bytes"):
+            next(events)
+
+
 def test_refused_watch_is_refused(directory: Path) -> None:
     refusal = {"version": "1.0", "error": "Too many connections of user 0 watch"}
     turns = (sends(LISTING), sends(refusal))

@@ -67,6 +67,12 @@ def test_mistake_in_a_call_is_found_before_anything_is_sent(
         epa.Client(tmp_path / "none.sock").allocate("a", **arguments)
 
 
+@pytest.mark.parametrize("service", ["\ud800", b"a"])
+def test_name_that_is_no_text_is_a_mistake_of_the_caller(tmp_path: Path, service: Any) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        epa.Client(tmp_path / "none.sock").allocate(service, 1)
+
+
 def test_record_of_no_hugepages_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"remove_hugepages\(\) removes the record"):
         epa.Client(tmp_path / "none.sock").record_hugepages("a", 0, 2048, 0)

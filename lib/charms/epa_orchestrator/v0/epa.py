@@ -433,8 +433,11 @@ class Client:
         while True:
             with contextlib.closing(connection):
                 yield state
-                while (line := connection.line(self.timeout)) is not None:
+                while True:
                     with self._checked():
+                        line = connection.line(self.timeout)
+                        if line is None:
+                            break
                         event = _event(_decode(line))
                     yield event
             connection, state = self._persist(reconnect_within, self._begin_watch)
@@ -443,7 +446,7 @@ class Client:
         request = {"action": "watch"}
         with self._checked(), contextlib.ExitStack() as stack:
             connection = stack.enter_context(contextlib.closing(self._open(_needs(request), end)))
-            connection.send(request, end)
+            connection.send(_encode(request), end)
             state = _event(_decode(connection.first_line(end)))
             stack.pop_all()
         return connection, state
@@ -451,10 +454,11 @@ class Client:
     def _request(self, fields: _Json, end: float, *, changes: bool = False) -> Any:
         """The answer to a request, by a moment of the monotonic clock. Fields that are None are not sent."""
         fields = {name: value for name, value in fields.items() if value is not None}
+        request = _encode(fields)
         with self._checked():
             connection = self._open(_needs(fields), end)
         with self._checked(doubt=changes), contextlib.closing(connection):
-            return _decode(connection.exchange(fields, end))
+            return _decode(connection.exchange(request, end))
 
     def _open(self, needs: Mapping[str, str], end: float) -> _Connection:
         """A connection to a daemon that has these features; each comes with what the daemon does without it.
@@ -476,7 +480,7 @@ class Client:
                 if not needs or (known and is_same):
                     stack.pop_all()
                     return connection
-                request = {"action": "list_allocations", "service_name": _NOBODY}
+                request = _encode({"action": "list_allocations", "service_name": _NOBODY})
                 features = _listing(_decode(connection.exchange(request, end))).features
             self._known = (before, features) if is_same else None
 
@@ -557,15 +561,15 @@ class _Connection:
     def close(self) -> None:
         self._socket.close()
 
-    def send(self, fields: _Json, end: float) -> None:
+    def send(self, request: bytes, end: float) -> None:
         self._socket.settimeout(_left(end))
         # A server that refuses early has closed its side before it read the whole request. Its answer may be here.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._socket.sendall(json.dumps({"version": _VERSION, **fields}, ensure_ascii=False).encode())
+            self._socket.sendall(request)
 
-    def exchange(self, fields: _Json, end: float) -> bytes:
+    def exchange(self, request: bytes, end: float) -> bytes:
         """Send a request, and read until the server closes."""
-        self.send(fields, end)
+        self.send(request, end)
         while self._receive(end):
             pass
         return self._whole()
@@ -638,6 +642,10 @@ def _named(pool: str) -> str | None:
     if pool not in ("isolated", "general"):
         raise ValueError(f"pool must be isolated or general, not {pool!r}")
     return None if pool == "isolated" else pool
+
+
+def _encode(fields: _Json) -> bytes:
+    return json.dumps({"version": _VERSION, **fields}, ensure_ascii=False).encode()
 
 
 def _decode(content: bytes) -> Any:
