@@ -356,9 +356,10 @@ class Client:
     ) -> Grant:
         """Give the service so many CPUs in all: `count`, or `percent` of the pool, or the daemon's default size.
 
-        A repeated request changes nothing. With `numa_node`, the service has `count` CPUs of this node, and keeps those
-        of others; such a request may take CPUs from other services, unless `may_take` or the policy forbids it. What
-        the other arguments mean is in the protocol. None leaves a choice to the operator's options.
+        A repeated request changes nothing; an older daemon can move the service to other CPUs. With `numa_node`, the
+        service has `count` CPUs of this node, and keeps those of others; such a request may take CPUs from other
+        services, unless `may_take` or the policy forbids it. What the other arguments mean is in the protocol. None
+        leaves a choice to the operator's options.
         """
         if [count is not None, percent is not None, default_size].count(True) != 1:
             raise TypeError("give exactly one of count, percent and default_size")
@@ -610,7 +611,7 @@ class _Connection:
         self._socket.settimeout(max(end - time.monotonic(), 0.01))
         # A server that refuses early has closed its side before it read the whole request. Its answer may be here.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._socket.sendall(request)
+            self._socket.sendall(request, socket.MSG_NOSIGNAL)
 
     def exchange(self, request: bytes, end: float) -> bytes:
         """Send a request, and read until the server closes."""
