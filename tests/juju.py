@@ -18,12 +18,12 @@ _ID: Final = {PRINCIPAL: 0, COLLECTOR: 1}
 _MODEL: Final = "3f1d9c8a-6a39-4a43-8f2f-2d54c5cc9a11"
 
 
-def unit(charm: str) -> dict[str, str]:
-    """The environment of all hooks and actions of epa-orchestrator/0; `charm` is the charm's directory."""
+def unit(charm: str, name: str = "epa-orchestrator/0") -> dict[str, str]:
+    """The environment of all hooks and actions of a unit; `charm` is the charm's directory."""
     return {
         "JUJU_MODEL_NAME": "machines",
         "JUJU_MODEL_UUID": _MODEL,
-        "JUJU_UNIT_NAME": "epa-orchestrator/0",
+        "JUJU_UNIT_NAME": name,
         "JUJU_PRINCIPAL_UNIT": f"{PRINCIPAL}/0",
         "JUJU_MACHINE_ID": "0",
         "JUJU_VERSION": "3.6.0",

@@ -22,7 +22,7 @@ SCHEMAS: Final = {
     "vendor.github-issue-config": (".github/ISSUE_TEMPLATE/config.yaml",),
     "vendor.github-issue-forms": (".github/ISSUE_TEMPLATE/[!c]*.y*ml",),
     "vendor.readthedocs": (".readthedocs.y*ml",),
-    "vendor.snapcraft": ("snap/snapcraft.yaml",),
+    "vendor.snapcraft": ("snap/snapcraft.yaml", "examples/*/snap/snapcraft.yaml"),
 }
 
 

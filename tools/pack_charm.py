@@ -71,7 +71,10 @@ def pack(output: Path, snap: Path | None, python: str = BASE_PYTHON, target: str
             _build(name, part, stage, environment, python, snap, target)
         drop_foreign_bytecode(stage, python)
         check_architecture(stage, target)
-        _write_metadata(project, stage, target)
+        write_metadata(project, stage, target)
+        emit.init(EmitterMode.QUIET, "pack_charm", "packs the charm")
+        create_dispatch(prime_dir=stage)
+        emit.ended_ok()
         with zipfile.ZipFile(output, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(path for path in stage.rglob("*") if path.is_file()):
                 archive.write(file, file.relative_to(stage))
@@ -133,7 +136,8 @@ def _install(requirements: list[str], venv: Path, environment: dict[str, str], p
     (venv / "pyvenv.cfg").write_text(settings, encoding="utf-8")
 
 
-def _write_metadata(project: dict[str, Any], stage: Path, target: str) -> None:
+def write_metadata(project: dict[str, Any], stage: Path, target: str) -> None:
+    """Write what Juju and ops read: metadata, configuration, actions and manifest of a charmcraft project."""
     manifest = {
         "charmcraft-version": importlib.import_module("charmcraft").__version__,
         "bases": [{"name": "ubuntu", "channel": "24.04", "architectures": [target]}],
@@ -145,13 +149,10 @@ def _write_metadata(project: dict[str, Any], stage: Path, target: str) -> None:
     (stage / const.METADATA_FILENAME).write_text(metadata, encoding="utf-8")
     for name, content in (
         (const.JUJU_CONFIG_FILENAME, project["config"]),
-        (const.JUJU_ACTIONS_FILENAME, project["actions"]),
+        (const.JUJU_ACTIONS_FILENAME, project.get("actions", {})),
         (const.MANIFEST_FILENAME, manifest),
     ):
         (stage / name).write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    emit.init(EmitterMode.QUIET, "pack_charm", "packs the charm")
-    create_dispatch(prime_dir=stage)
-    emit.ended_ok()
 
 
 def _packed(snap: Path, target: str) -> Path:

@@ -43,12 +43,20 @@ _SAME: Final = (
 _ONLY_SNAPCRAFT: Final = ("platforms", "parts", "compression", "adopt-info")
 
 
-def pack(output: Path, python: str | None = None, version: str | None = None, target: str | None = None) -> Path:
-    """Pack the snap for the architecture `target` (None: this machine's) into `output`.
+def pack(
+    output: Path,
+    python: str | None = None,
+    version: str | None = None,
+    target: str | None = None,
+    root: Path = ROOT,
+    name: str | None = None,
+) -> Path:
+    """Pack the snap of the project in `root` for the architecture `target` (None: this machine's) into `output`.
 
-    `version` replaces the version that the parts set. Raises PackError.
+    `version` replaces the version that the parts set, `name` the snap's name. Raises PackError.
     """
-    project = document(ROOT / "snap" / "snapcraft.yaml")
+    project = document(root / "snap" / "snapcraft.yaml")
+    project["name"] = name or project["name"]
     if unknown := sorted(set(project) - {*_SAME, *_ONLY_SNAPCRAFT}):
         raise PackError(f"snapcraft.yaml has members that this script does not know: {', '.join(unknown)}")
     python = python or BASE_PYTHON[project["base"]]
@@ -60,10 +68,10 @@ def pack(output: Path, python: str | None = None, version: str | None = None, ta
     with workplace() as place:
         stage = place / "snap"
         stage.mkdir()
-        for name, part in cast("dict[str, Any]", project["parts"]).items():
+        for title, part in cast("dict[str, Any]", project["parts"]).items():
             environment = python_environment(python, target, place)
-            made = _build(name, part, stage, environment | {"CRAFTCTL_SETTINGS": str(_craftctl(place))})
-            if name == project["adopt-info"]:
+            made = _build(title, part, stage, root, environment | {"CRAFTCTL_SETTINGS": str(_craftctl(place))})
+            if title == project.get("adopt-info"):
                 project["version"] = version or made
         if not project.get("version"):
             raise PackError(
@@ -71,8 +79,8 @@ def pack(output: Path, python: str | None = None, version: str | None = None, ta
             )
         drop_foreign_bytecode(stage, python)
         check_architecture(stage, target)
-        _write_meta(project, stage, target)
-        run(["mksquashfs", str(stage), str(output), *options], ROOT)
+        _write_meta(project, stage, root, target)
+        run(["mksquashfs", str(stage), str(output), *options], root)
     return output
 
 
@@ -85,13 +93,13 @@ def _craftctl(place: Path) -> Path:
     return settings
 
 
-def _build(name: str, part: dict[str, Any], stage: Path, environment: dict[str, str]) -> str:
+def _build(name: str, part: dict[str, Any], stage: Path, root: Path, environment: dict[str, str]) -> str:
     """Build a part into the stage; returns the version that it sets, or an empty text."""
     known = {"plugin", "source", "build-packages", "override-build", "prime"}
     if part["plugin"] != "nil" or part["source"] != "." or set(part) - known:
         raise PackError(f"part {name} of snapcraft.yaml has members or a plugin that this script does not know")
     script = f"set -euo pipefail\n{part['override-build']}"
-    run(["bash", "-c", script], ROOT, {**environment, "CRAFT_PART_INSTALL": str(stage)})
+    run(["bash", "-c", script], root, {**environment, "CRAFT_PART_INSTALL": str(stage)})
     for entry in cast("list[str]", part.get("prime", [])):
         if not entry.startswith("-"):
             raise PackError(f"part {name} of snapcraft.yaml primes {entry}: this script can only exclude files (-PATH)")
@@ -100,10 +108,12 @@ def _build(name: str, part: dict[str, Any], stage: Path, environment: dict[str, 
     return next((line.removeprefix("version=") for line in settings if line.startswith("version=")), "")
 
 
-def _write_meta(project: dict[str, Any], stage: Path, target: str) -> None:
+def _write_meta(project: dict[str, Any], stage: Path, root: Path, target: str) -> None:
     """Write meta/snap.yaml and the hooks."""
     meta = stage / "meta"
-    shutil.copytree(ROOT / "snap" / "hooks", meta / "hooks")
+    meta.mkdir()
+    if (root / "snap" / "hooks").is_dir():
+        shutil.copytree(root / "snap" / "hooks", meta / "hooks")
     description = {key: project[key] for key in _SAME if key in project} | {"architectures": [target]}
     (meta / "snap.yaml").write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
 

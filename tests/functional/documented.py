@@ -44,6 +44,7 @@ FIRST_COMMAND: Final = re.compile(r"&& \.venv/bin/(epa-orchestrator serve .*)$",
 
 _SHOWN_BLOCK: Final = re.compile(r"^```(?:console)?\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 _HERE_DOCUMENT: Final = re.compile(r"<<'(\w+)'")
+_FAILURE: Final = re.compile(r"^epa-orchestrator: |^[0-9]+ checks? fails?\b", re.MULTILINE)
 #: The shell prints it before and after the exit code of each command.
 _END: Final = "\x1e"
 _ENDED: Final = re.compile(b"\x1e(\\d+)\x1e$")
@@ -65,8 +66,8 @@ class Step(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """1 if the document shows a refusal, 0 otherwise."""
-        return int(re.search(r"^epa-orchestrator: ", self.shown or "", re.MULTILINE) is not None)
+        """1 if the document shows a refusal or an audit with failed checks, 0 otherwise."""
+        return int(_FAILURE.search(self.shown or "") is not None)
 
 
 def steps_in(document: str) -> list[Step]:
@@ -192,6 +193,7 @@ def source_terminal() -> Terminal:
     program.chmod(0o755)
     (programs / "activate").write_text(f'PATH={shlex.quote(str(programs))}:"$PATH"\n')
     terminal.run("source .venv/bin/activate")
+    (terminal.home / "docs").symlink_to(ROOT / "docs")  # they are in a checkout
     return terminal
 
 

@@ -12,7 +12,9 @@ from tests.machine.machine import Machine
 
 SNAP: Final = "epa-orchestrator"
 SERVICE: Final = f"snap.{SNAP}.daemon.service"
+#: The snap of examples/consumer-snap, under the name of the hypervisor.
 CONSUMER: Final = "openstack-hypervisor"
+CONSUMER_APP: Final = "epa-consumer"
 SOCKET: Final = f"/var/snap/{SNAP}/current/data/epa.sock"
 ISOLATED: Final = "4-7,12-15"
 
@@ -41,9 +43,9 @@ def active(machine: Machine) -> tuple[str, str]:
     return "active", f"{free} of {total} CPUs free, {services} service{'s' * (services != 1)}"
 
 
-def from_inside(machine: Machine, **request: Any) -> dict[str, Any]:
-    """Send a request from inside the consumer's confinement."""
-    return json.loads(machine.run(f"/snap/bin/{CONSUMER}.ask", json.dumps(request), timeout=600).out)
+def from_inside(machine: Machine, *words: str) -> list[str]:
+    """The lines that the program of the consumer snap prints, in its own confinement."""
+    return machine.run(f"/snap/bin/{CONSUMER}.{CONSUMER_APP}", *words, timeout=600).out.splitlines()
 
 
 def daemon_pid(machine: Machine) -> int:

@@ -12,9 +12,12 @@ import json
 import time
 from typing import Any, Final
 
+import pytest
+
 from epa_orchestrator import __version__
 from tests.machine.host import (
     CONSUMER,
+    CONSUMER_APP,
     ISOLATED,
     SNAP,
     SOCKET,
@@ -28,7 +31,10 @@ from tests.machine.host import (
     snap_row,
 )
 from tests.machine.machine import Machine
-from tests.machine.unit import CHARM, Unit
+from tests.machine.unit import CHARM, CONSUMER_CHARM, Unit
+
+#: The program of the consumer charm.
+CONSUMER_SERVICE: Final = "epa-consumer.service"
 
 #: The state file of the older daemon.
 OLDER_STATE: Final[dict[str, Any]] = {
@@ -73,6 +79,12 @@ print(json.dumps({{"rc": done.returncode, "err": done.stderr, "answered": answer
 SCRAPE: Final = (
     "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9795/metrics', timeout=60).read().decode())"
 )
+
+
+@pytest.fixture(scope="module")
+def consumer(machine: Machine) -> Unit:
+    """A unit of the consumer charm."""
+    return Unit(machine, {"cpus": 2}, charm=CONSUMER_CHARM, name="epa-consumer/0", related=False)
 
 
 def test_older_daemon_leaves_its_state(machine: Machine) -> None:
@@ -128,9 +140,32 @@ def test_consumer_is_connected_after_its_install(machine: Machine, unit: Unit) -
 
 
 def test_consumer_allocates_from_inside_its_confinement(machine: Machine) -> None:
-    answer = from_inside(machine, action="allocate_cores", service_name="hypervisor", num_of_cores=4)
-    assert answer["allocated_cores"] == "4-7"
+    assert from_inside(machine, "claim", "hypervisor", "4", "--dry-run") == ["4-7"]
+    assert claims(machine) == {"ceph-osd": "14-15"}
+    assert from_inside(machine, "claim", "hypervisor", "4") == ["4-7"]
     assert claims(machine) == {"ceph-osd": "14-15", "hypervisor": "4-7"}
+
+
+def test_consumer_charm_pins_its_program(machine: Machine, consumer: Unit) -> None:
+    assert consumer.hook("start").status == ("active", "pinned to CPUs 12-13")
+    assert claims(machine) == {"ceph-osd": "14-15", "epa-consumer/0": "12-13", "hypervisor": "4-7"}
+    pid = machine.run("systemctl", "show", "-P", "MainPID", CONSUMER_SERVICE).out.strip()
+    assert "Cpus_allowed_list:\t12-13\n" in machine.run("cat", f"/proc/{pid}/status").out
+    assert consumer.hook("update-status").status == ("active", "pinned to CPUs 12-13")
+    assert machine.run("systemctl", "show", "-P", "MainPID", CONSUMER_SERVICE).out.strip() == pid
+
+
+def test_consumer_charm_says_why_it_is_refused(machine: Machine, consumer: Unit) -> None:
+    consumer.config["cpus"] = 4
+    status = ("blocked", "Insufficient CPUs available. Requested: 4, Available: 2")
+    assert consumer.hook("config-changed").status == status
+    assert claims(machine)["epa-consumer/0"] == "12-13"
+
+
+def test_removed_consumer_charm_releases_its_cpus(machine: Machine, consumer: Unit) -> None:
+    assert consumer.hook("remove").code == 0
+    assert claims(machine) == {"ceph-osd": "14-15", "hypervisor": "4-7"}
+    assert machine.run("systemctl", "is-active", CONSUMER_SERVICE, check=False).out.strip() == "inactive"
 
 
 def test_option_reaches_the_running_daemon(machine: Machine, unit: Unit) -> None:
@@ -178,8 +213,8 @@ def test_confined_daemon_finds_the_node_of_a_device(machine: Machine) -> None:
 def test_confined_daemon_knows_who_asks(machine: Machine) -> None:
     """Debian's kernel shows no AppArmor labels of peers, so that the snap here is that of the control group."""
     (event,) = ask(machine, action="get_history", service_name="hypervisor")["events"]
-    assert (event["snap"], event["comm"], event["after"]["cpus"]) == (CONSUMER, "ask", "4-7")
-    assert event["unit"].startswith(f"snap.{CONSUMER}.ask-")
+    assert (event["snap"], event["comm"], event["after"]["cpus"]) == (CONSUMER, CONSUMER_APP, "4-7")
+    assert event["unit"].startswith(f"snap.{CONSUMER}.{CONSUMER_APP}-")
     assert CONSUMER in machine.run(f"/snap/bin/{SNAP}", "why", "hypervisor", timeout=600).out
 
 
@@ -279,7 +314,7 @@ def test_charm_upgrade_installs_its_snap_and_keeps_the_claims(machine: Machine, 
 
 
 def test_consumer_reaches_the_daemon_after_the_upgrade(machine: Machine) -> None:
-    assert from_inside(machine, action="list_allocations")["total_allocations"] == 2
+    assert from_inside(machine, "list") == ["ceph-osd 14-15", "hypervisor 4-7"]
 
 
 def test_stale_connection_is_renewed(machine: Machine, unit: Unit) -> None:
@@ -289,17 +324,17 @@ def test_stale_connection_is_renewed(machine: Machine, unit: Unit) -> None:
     machine.put(profile, text.replace(f"/{current}/data /", "/x0/data /").encode())
     assert unit.hook("update-status").status == active(machine)
     assert f"/var/snap/{SNAP}/{current}/data /" in machine.get(profile).decode()
-    assert from_inside(machine, action="list_allocations")["total_allocations"] == 2
+    assert from_inside(machine, "list") == ["ceph-osd 14-15", "hypervisor 4-7"]
 
 
 def test_revert_keeps_later_claims(machine: Machine) -> None:
-    from_inside(machine, action="allocate_cores", service_name="hypervisor", num_of_cores=2)
+    from_inside(machine, "claim", "hypervisor", "2")
     machine.run("snap", "revert", SNAP, timeout=900)
     assert snap_row(machine)[1] == __version__
     held = claims(machine)
     assert held["ceph-osd"] == "14-15"
     assert held["hypervisor"] in ("4-5", "6-7")
-    assert from_inside(machine, action="list_allocations")["total_allocated_cpus"] == 4
+    assert from_inside(machine, "list") == [f"ceph-osd {held['ceph-osd']}", f"hypervisor {held['hypervisor']}"]
 
 
 def test_actions_show_and_release(machine: Machine, unit: Unit) -> None:

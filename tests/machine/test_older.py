@@ -11,7 +11,18 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.machine.host import CONSUMER, SNAP, active, ask, claims, connection, from_inside, purge, snap_row
+from tests.machine.host import (
+    CONSUMER,
+    CONSUMER_APP,
+    SNAP,
+    active,
+    ask,
+    claims,
+    connection,
+    from_inside,
+    purge,
+    snap_row,
+)
 from tests.machine.machine import Machine
 from tests.machine.unit import Unit
 
@@ -31,7 +42,14 @@ def test_older_daemon_grants_cpus(machine: Machine) -> None:
         machine.run("snap", "install", "--dangerous", f"/job/{name}.snap", timeout=900)
     machine.run("snap", "connect", f"{SNAP}:{PLUG}", timeout=600)
     machine.run("snap", "connect", f"{CONSUMER}:epa-info", f"{SNAP}:epa-info", timeout=600)
-    from_inside(machine, action="allocate_cores", service_name="hypervisor", num_of_cores=4)
+    assert from_inside(machine, "claim", "hypervisor", "4") == ["4-7"]
+    assert state(machine) == {"hypervisor": "4,5,6,7"}
+
+
+def test_older_daemon_gets_no_request_that_it_would_misread(machine: Machine) -> None:
+    refused = machine.run(f"/snap/bin/{CONSUMER}.{CONSUMER_APP}", "claim", "ovs", "2", "--dry-run", check=False)
+    assert refused.rc == 1
+    assert "lacks the feature dry-run, and would ignore dry_run: install a newer one" in refused.err
     assert state(machine) == {"hypervisor": "4,5,6,7"}
 
 
@@ -55,8 +73,7 @@ def test_connection_of_the_older_plug_survives(machine: Machine) -> None:
 
 
 def test_consumer_of_the_older_daemon_reaches_ours(machine: Machine) -> None:
-    answer = from_inside(machine, action="allocate_cores", service_name="ovs", num_of_cores=2)
-    assert answer["allocated_cores"] == "12-13"
+    assert from_inside(machine, "claim", "ovs", "2", "--near", "1") == ["12-13"]
     assert claims(machine) == {"hypervisor": "4-7", "ovs": "12-13"}
 
 
@@ -96,4 +113,4 @@ def test_older_claims_replace_ours_when_chosen(machine: Machine, unit: Unit) -> 
 
 
 def test_consumer_reaches_ours_again(machine: Machine) -> None:
-    assert from_inside(machine, action="list_allocations")["total_allocations"] == 2
+    assert from_inside(machine, "list") == ["ceph-osd 12-13", "hypervisor 4-7"]

@@ -14,15 +14,19 @@ from tests.juju import Outcome
 from tests.machine.machine import Machine
 
 CHARM: Final = "/job/charm"
+CONSUMER_CHARM: Final = "/job/consumer-charm"
 HOOKS: Final = "/job/hooks"
 
 
 @dataclass
 class Unit:
-    """The unit epa-orchestrator/0 on the machine, subordinate to sunbeam-machine/0."""
+    """A unit on the machine, by default epa-orchestrator/0, subordinate to sunbeam-machine/0."""
 
     machine: Machine
     config: dict[str, Any]
+    charm: str = CHARM
+    name: str = "epa-orchestrator/0"
+    related: bool = True
 
     def hook(self, name: str, **environment: str) -> Outcome:
         """Run a hook as Juju does."""
@@ -37,17 +41,17 @@ class Unit:
         return self._dispatch(f"actions/{name}", juju.action(name), params)
 
     def _dispatch(self, path: str, environment: dict[str, str], action: dict[str, Any]) -> Outcome:
-        answers = juju.answers(self.config, related=True, resource=None, action=action)
+        answers = juju.answers(self.config, related=self.related, resource=None, action=action)
         self.machine.put(f"{HOOKS}/answers.json", json.dumps(answers).encode())
         for name in ("calls.jsonl", "logged"):
             self.machine.put(f"{HOOKS}/{name}", b"")
         environment = {
-            **juju.unit(CHARM),
+            **juju.unit(self.charm, self.name),
             "PATH": f"{HOOKS}:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin",
             "EPA_HOOKS": HOOKS,
             "JUJU_DISPATCH_PATH": path,
             **environment,
         }
-        done = self.machine.run("./dispatch", env=environment, cwd=CHARM, timeout=1800)
+        done = self.machine.run("./dispatch", env=environment, cwd=self.charm, timeout=1800)
         calls, logged = (self.machine.get(f"{HOOKS}/{name}").decode() for name in ("calls.jsonl", "logged"))
         return juju.read_outcome(done.rc, calls, logged, done.out + done.err)
