@@ -255,6 +255,7 @@ RECORD = {
     [
         {"allocation_successful": False},
         {"allocation_successful": None},
+        {"allocation_successful": "no"},
         {"service_name": "b"},
         {"node_id": 1},
         {"size_kb": 4},
@@ -295,6 +296,20 @@ def test_texts_of_the_server_are_safe_in_a_log(directory: Path) -> None:
         listed = client.listing()
     assert (listed.warnings, listed.state_error) == (("a [2J b",), "a [2J b")
     assert listed.claims[0].service == "\ufffd\ufffd"
+
+
+def test_request_is_sent_even_if_the_time_is_over_by_then(directory: Path) -> None:
+    """The older daemon ends when a client closes without a request."""
+    path = directory / "epa.sock"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        connection = epa._Connection(str(path), time.monotonic() + 30)
+        with contextlib.closing(connection), pytest.raises(TimeoutError):
+            connection.exchange(b"{}", time.monotonic() - 1)
+        served, _ = listener.accept()
+        with served:
+            assert served.recv(65_536) == b"{}"
 
 
 def test_signals_do_not_end_a_wait_for_a_full_queue(directory: Path) -> None:
