@@ -123,10 +123,7 @@ def holdings() -> Holdings:
     """
     client = _client()
     try:
-        listings = [client.list_allocations()]
-        if general := client.general_listing():
-            listings.append(general)
-        return Holdings(listings, client.memory_info())
+        return Holdings(client.listings(), client.memory_info())
     except DaemonError as error:
         raise CharmError(f"the daemon does not answer: {error}") from error
 

@@ -8,7 +8,6 @@ The daemon's own code decides what they show, so they always agree with it.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +29,8 @@ from epa_orchestrator.hardware.machine import Machine  # noqa: E402
 from epa_orchestrator.hardware.sysfs import RecordedSysfs  # noqa: E402
 from epa_orchestrator.picture import svg  # noqa: E402
 from epa_orchestrator.picture.model import build_picture  # noqa: E402
+from epa_orchestrator.units import count_of, named_nodes  # noqa: E402
+from tools.generated import write_or_check  # noqa: E402
 from tools.synthetic import Shape, build  # noqa: E402
 
 PICTURES: Final = ROOT / "docs" / "pictures"
@@ -108,17 +109,12 @@ def outcome(options: Mapping[str, str]) -> Outcome:
 def _where(pools: Pools, cpus: CpuSet, available: CpuSet) -> str:
     """Where a service's CPUs are, in words, when the available ones are free for it."""
     found = summarize(pools.isolated.topology(), cpus, available | cpus)
-    parts = [f"NUMA {'node' if found.numa_nodes.isdigit() else 'nodes'} {found.numa_nodes}"]
-    parts.append(_number(found.l3_domains, "L3 domain"))
+    parts = [named_nodes(found.numa_nodes), count_of(found.l3_domains, "L3 domain")]
     if found.whole_cores:
-        parts.append(_number(found.whole_cores, "whole core"))
+        parts.append(count_of(found.whole_cores, "whole core"))
     if found.shared_cores:
-        parts.append(_number(found.shared_cores, "shared core"))
+        parts.append(count_of(found.shared_cores, "shared core"))
     return ", ".join(parts)
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'s' * (count != 1)}"
 
 
 def draw(options: Mapping[str, str]) -> str:
@@ -167,24 +163,8 @@ def _answer(found: Outcome, request: Request) -> str:
 
 def main() -> int:
     """Write the pictures, or with --check compare them; the exit code is 1 if one is out of date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is not up to date")
-    check = parser.parse_args().check
-    stale = 0
-    for name, options in DRAWN.items():
-        path = PICTURES / f"{name}.svg"
-        text = draw(options)
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            continue
-        shown = path.relative_to(ROOT)
-        if check:
-            print(f"{shown} is not up to date: run python tools/draw_placement.py")
-            stale += 1
-        else:
-            PICTURES.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            print(f"wrote {shown}")
-    return min(stale, 1)
+    texts = {PICTURES / f"{name}.svg": draw(options) for name, options in DRAWN.items()}
+    return write_or_check("draw_placement.py", __doc__, texts)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ def write_or_check(tool: str, description: str | None, texts: Mapping[Path, str]
         if check:
             print(f"{shown} is not up to date: run python tools/{tool}")
         else:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(texts[path], encoding="utf-8")
             print(f"wrote {shown}")
     return int(check and bool(stale))

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from epa_orchestrator.hardware.sysfs import dump_recording  # noqa: E402  (importable only now, when run as a script)
+from tools.generated import write_or_check  # noqa: E402
 from tools.synthetic import Device, Shape, all_but_first_cores, build  # noqa: E402
 
 MACHINES: Final = ROOT / "src" / "epa_orchestrator" / "machines"
@@ -128,24 +128,11 @@ SHIPPED: Final = {
 
 def main() -> int:
     """Write the recordings, or with --check compare them; the exit code is 1 if one is out of date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is not up to date")
-    check = parser.parse_args().check
-    stale = 0
-    for name, (description, shape) in SHIPPED.items():
-        path = MACHINES / f"{name}.json"
-        text = dump_recording(name, description + _MADE, build(shape), {})
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            continue
-        shown = path.relative_to(ROOT)
-        if check:
-            print(f"{shown} is not up to date: run python tools/make_machines.py")
-            stale += 1
-        else:
-            MACHINES.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            print(f"wrote {shown}")
-    return min(stale, 1)
+    texts = {
+        MACHINES / f"{name}.json": dump_recording(name, description + _MADE, build(shape), {})
+        for name, (description, shape) in SHIPPED.items()
+    }
+    return write_or_check("make_machines.py", __doc__, texts)
 
 
 if __name__ == "__main__":

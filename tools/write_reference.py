@@ -3,14 +3,15 @@
 
 """Writes the parts of the reference that other files have: `python tools/write_reference.py [--check]`.
 
-In the pages of docs/reference, what stands between `<!-- from SOURCE: PART -->` and `<!-- end -->` is written here: actions
-and options from charmcraft.yaml, commands from the command line, alerts from the alert rules.
+It writes what the pages of docs/reference have between `<!-- from SOURCE: PART -->` and `<!-- end -->`: actions and
+options from charmcraft.yaml, commands from the command line, alerts from the alert rules.
 """
 
 from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from typer.main import get_command  # noqa: E402
 
 from epa_orchestrator.allocation.settings import option_names  # noqa: E402
 from epa_orchestrator.cli.app import application  # noqa: E402
+from epa_orchestrator.units import count_of  # noqa: E402
 from tools.generated import write_or_check  # noqa: E402
 
 REFERENCE: Final = ROOT / "docs" / "reference"
@@ -31,14 +33,20 @@ RULES: Final = ROOT / "src" / "prometheus_alert_rules" / "epa-orchestrator.rules
 CHARMCRAFT: Final[dict[str, Any]] = yaml.safe_load((ROOT / "charmcraft.yaml").read_text(encoding="utf-8"))
 
 _PART: Final = re.compile(r"(<!-- from ([^:\n]+): ([a-z -]+) -->\n).*?(<!-- end -->\n)", re.DOTALL)
-#: A command or option in running text, such as --json.
-_OPTION: Final = re.compile(r"(?<![\w`-])(--?[a-z][a-z-]*)(?![\w`])")
+#: An option in running text, such as --json.
+_OPTION: Final = re.compile(r"(?<![\w`-])(--?[a-z][a-z-]*(?: (?:json|wide))?)(?![\w`])")
+#: Where a long expression of Prometheus continues on the next line.
+_AND: Final = re.compile(r" (?=and |> 0\.)")
+#: A command in quotes, and the path of a page.
+_COMMAND: Final = re.compile(r"'((?:sudo |snap |juju )?(?:epa-orchestrator|snap|juju) [^']+)'")
+_PAGE: Final = re.compile(r"docs/([a-z-]+)/([a-z-]+)\.md")
 #: A label or value that Prometheus fills in, and what a reader sees in its place.
-_LABELS: Final = (
+_LABELS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(r" of \{\{ \$labels\.job \}\}"), " of the daemon"),
     (re.compile(r"(?:the EPA orchestrator|The EPA orchestrator) on \{\{ \$labels\.instance \}\}"), "The daemon"),
     (re.compile(r"\{\{ \$labels\.instance \}\}(?: \{\{ \$labels\.juju_unit \}\})?"), "the machine"),
-    (re.compile(r"\{\{ \$labels\.(\w+) \}\}"), lambda label: label[1].upper()),
+    (re.compile(r"\{\{ \$labels\.pool \}\}"), "POOL"),
+    (re.compile(r"\{\{ \$labels\.check \}\}"), "CHECK"),
     (re.compile(r"\{\{ \$value[^}]*\}\}"), "N"),
 )
 
@@ -72,7 +80,7 @@ def fill_in(page: str) -> str:
 
 def _action(action: dict[str, Any]) -> Iterator[str]:
     """An action's description, and its parameters."""
-    yield _text(action["description"])
+    yield _paragraph(action["description"])
     if parameters := action.get("params"):
         required = action.get("required", ())
         yield ""
@@ -138,10 +146,10 @@ def _commands() -> Iterator[str]:
         yield "```"
         for paragraph in command.help.split("\n\n"):
             yield ""
-            yield _text(paragraph)
+            yield _paragraph(paragraph)
         rows = [row for parameter in command.params if (row := _parameter(parameter, context)) is not None]
         yield ""
-        yield from _table(("argument or option", "default", "meaning"), rows)
+        yield from _table(("argument or option", "meaning"), rows)
         if command.examples:
             yield ""
             yield "Examples:"
@@ -152,15 +160,19 @@ def _commands() -> Iterator[str]:
         yield ""
 
 
-def _parameter(parameter: Any, context: Any) -> tuple[str, str, str] | None:
+def _parameter(parameter: Any, context: Any) -> tuple[str, str] | None:
     """The row of an argument or option; None for one that the help does not show."""
     record = parameter.get_help_record(context)
     if record is None:
         return None
-    given = isinstance(parameter.default, str | int) and not isinstance(parameter.default, bool)
-    default = "required" if parameter.required else f"`{parameter.default}`" if given else ""
-    variable = f" The variable `{parameter.envvar}` does the same." if parameter.envvar else ""
-    return ", ".join(f"`{name}`" for name in record[0].split(", ")), default, _text(parameter.help) + variable
+    meaning = [_text(parameter.help)]
+    if parameter.required:
+        meaning.append("Required.")
+    elif isinstance(parameter.default, str | int) and not isinstance(parameter.default, bool):
+        meaning.append(f"By default `{parameter.default}`.")
+    if parameter.envvar:
+        meaning.append(f"The variable `{parameter.envvar}` does the same.")
+    return ", ".join(f"`{name}`" for name in record[0].split(", ")), " ".join(meaning)
 
 
 def _alerts() -> Iterator[str]:
@@ -168,14 +180,15 @@ def _alerts() -> Iterator[str]:
     for rule in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"][0]["rules"]:
         yield f"## {rule['alert']}"
         yield ""
-        yield f"**{_without_labels(rule['annotations']['summary'])}** Severity: {rule['labels']['severity']}."
+        summary = _text(_without_labels(rule["annotations"]["summary"]))
+        yield f"**{summary}** Severity: {rule['labels']['severity']}."
         yield ""
-        yield _without_labels(rule["annotations"]["description"])
+        yield _paragraph(_without_labels(rule["annotations"]["description"]))
         yield ""
-        yield f"It fires when this holds for {rule['for'].removesuffix('m')} minutes:"
+        yield f"It fires when this holds for {count_of(int(rule['for'].removesuffix('m')), 'minute')}:"
         yield ""
         yield "```promql"
-        yield rule["expr"]
+        yield _AND.sub("\n", rule["expr"])
         yield "```"
         yield ""
 
@@ -184,7 +197,7 @@ def _without_labels(text: str) -> str:
     """An annotation as a reader sees it without a machine at hand."""
     for pattern, instead in _LABELS:
         text = pattern.sub(instead, text)
-    return _text(text)
+    return text
 
 
 def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
@@ -193,9 +206,14 @@ def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[st
         yield f"| {' | '.join(cells)} |"
 
 
+def _paragraph(text: str) -> str:
+    """A paragraph of a page, in lines."""
+    return textwrap.fill(_text(text), 119, break_long_words=False, break_on_hyphens=False)
+
+
 def _text(paragraph: str) -> str:
     """A paragraph on one line, with options as code and without a meaning for Markdown that it does not want."""
-    line = " ".join(paragraph.split())
+    line = _PAGE.sub(r"the page [\2](../\1/\2.md)", _COMMAND.sub(r"`\1`", " ".join(paragraph.split())))
     pieces = line.split("`")
     pieces[::2] = [_OPTION.sub(r"`\1`", re.sub(r"([*<])", r"\\\1", piece)) for piece in pieces[::2]]
     return "`".join(pieces)

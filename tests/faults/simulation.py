@@ -156,9 +156,9 @@ class Simulation:
             sysfs=self._sysfs,
             sysfs_name="a made-up machine",
         )
-        state, nodes = daemon.open_state(options)
+        state = daemon.open_state(options)
         require(state.problem is None, "a state that cannot be used", state.problem)
-        self._orchestrator = Orchestrator(Host(self._sysfs, settings, nodes), settings, state)
+        self._orchestrator = Orchestrator(Host(self._sysfs, settings, state.seen), settings, state)
 
     async def _send(self, *requests: Json) -> list[Json]:
         """The answers to requests that arrive in one turn of the event loop."""

@@ -58,5 +58,5 @@ def opened(directory: Path, legacy_state: Path) -> tuple[State | None, Store | N
         sysfs=SysfsTree(directory / "no-sysfs"),
         sysfs_name="sysfs",
     )
-    found = open_state(locations)[0]
+    found = open_state(locations)
     return None if found.ledger is None else of_ledger(found.ledger), found.store, found.problem

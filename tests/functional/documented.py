@@ -49,6 +49,7 @@ _END: Final = "\x1e"
 _ENDED: Final = re.compile(b"\x1e(\\d+)\x1e$")
 _NO_DAEMON: Final = 3
 _NO_PROGRAM: Final = 127
+_FAILURE: Final = re.compile(r"^epa-orchestrator: |^[0-9]+ checks? fails?\b", re.MULTILINE)
 _STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -65,8 +66,8 @@ class Step(NamedTuple):
 
     @property
     def exit_code(self) -> int:
-        """1 if the document shows a refusal, 0 otherwise."""
-        return int(re.search(r"^epa-orchestrator: ", self.shown or "", re.MULTILINE) is not None)
+        """1 if the document shows a refusal or an audit with failed checks, 0 otherwise."""
+        return int(_FAILURE.search(self.shown or "") is not None)
 
 
 def steps_in(document: str) -> list[Step]:
@@ -158,7 +159,7 @@ class Terminal:
         self._commands.flush()
         guard = threading.Timer(self._patience, self._end)
         guard.start()
-        seen = b""
+        seen, ended = b"", None
         with suppress(OSError):  # EIO once the shell has ended
             while not (ended := _ENDED.search(seen)) and (piece := self._screen.read(4096)):
                 seen += piece
@@ -191,6 +192,8 @@ def source_terminal() -> Terminal:
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m epa_orchestrator "$@"\n')
     program.chmod(0o755)
     (programs / "activate").write_text(f'PATH={shlex.quote(str(programs))}:"$PATH"\n')
+    # Those who follow a document are in a checkout.
+    (terminal.home / "docs").symlink_to(ROOT / "docs")
     terminal.run("source .venv/bin/activate")
     return terminal
 

@@ -39,12 +39,18 @@ class Script:
             "COLUMNS": "80",
         }
 
-    def run(self, text: str, code: int = 0) -> tuple[str, str]:
+    def run(self, text: str, code: int = 0, stdout: int = subprocess.PIPE) -> tuple[str, str]:
         """stdout and stderr of a script that ends with this exit code."""
         done = subprocess.run(
-            ["sh", "-c", text], env=self._environment, capture_output=True, text=True, timeout=60, check=False
+            ["sh", "-c", text],
+            env=self._environment,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
         )
-        assert done.returncode == code, done.stdout + done.stderr
+        assert done.returncode == code, f"{done.stdout}{done.stderr}"
         return done.stdout, done.stderr
 
 
@@ -148,8 +154,36 @@ def test_no_box_and_no_escape_in_a_pipe(script: Script) -> None:
         assert not set("│┃─━\x1b") & set(stdout)
 
 
+# --- exit codes: each row of the table in docs/reference/command-line.md ---
+
+
 @pytest.mark.parametrize(
     ("command", "code"), [("status", 0), ("allocate a 500", 1), ("allocate a x", 2), ("status --socket /x", 3)]
 )
 def test_exit_code(command: str, code: int, script: Script) -> None:
     script.run(f"epa-orchestrator {command}", code)
+
+
+@pytest.mark.parametrize("command", ["status", "list", "allocate a 1", "release a", "hugepages a --count 1", "history"])
+def test_exit_code_is_4_while_the_daemon_serves_readings_only(command: str, tmp_path: Path) -> None:
+    with Daemon(SHAPE) as daemon:
+        older = daemon.socket_path.with_name("state.json")
+        older.parent.mkdir(parents=True, exist_ok=True)
+        older.write_text('{"version": 1, "allocations_db": {"allocations": {"a": "no CPUs"}}}')
+        daemon.start()
+        _, stderr = Script(daemon, tmp_path).run(f"epa-orchestrator {command}", 4)
+        assert "READ-ONLY: " in stderr or command == "status"
+
+
+def test_exit_code_is_141_when_nobody_reads_the_output(script: Script) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        script.run("epa-orchestrator list --json", 141, writer)
+    finally:
+        os.close(writer)
+
+
+def test_exit_code_is_1_when_the_output_is_full(script: Script) -> None:
+    _, stderr = script.run("epa-orchestrator list --json >/dev/full", 1)
+    assert "stdout cannot be written: No space left on device" in stderr

@@ -18,6 +18,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     directory = tmp_path / "docs"
     directory.mkdir()
     shutil.copy(build_docs.SOURCES / "conf.py", directory)
+    shutil.copytree(build_docs.SOURCES / "_static", directory / "_static")
     monkeypatch.setattr(build_docs, "SOURCES", directory)
     monkeypatch.setenv("PYTHONPATH", str(build_docs.ROOT / "src"))
     return directory

@@ -21,7 +21,7 @@ from epa_orchestrator.picture.widths import pixels_of
 from epa_orchestrator.placement.policy import PlacementPolicy
 from epa_orchestrator.placement.search import choose
 from epa_orchestrator.placement.topology import build_topology
-from tools import draw_placement
+from tools import draw_placement, generated
 from tools.draw_placement import DRAWN, PICTURES, REQUESTS, SHAPE, draw, outcome
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -184,7 +184,7 @@ def test_links_lead_somewhere() -> None:
 def test_check_fails_for_a_stale_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(draw_placement, "ROOT", tmp_path)
+    monkeypatch.setattr(generated, "ROOT", tmp_path)
     monkeypatch.setattr(draw_placement, "PICTURES", tmp_path / "pictures")
     monkeypatch.setattr(sys, "argv", ["draw_placement.py"])
     assert draw_placement.main() == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 import configparser
 import importlib.util
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,21 @@ def test_ci_installs_the_packages_that_ci_run_installs() -> None:
 def test_oldest_python_is_that_of_the_package() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert re.findall(r"uvx --python (\S+) ", commands("ci")) == [project["requires-python"].removeprefix(">=")]
+
+
+@pytest.mark.parametrize("workflow", sorted(WORKFLOWS))
+def test_commands_are_correct_bash(workflow: str) -> None:
+    done = subprocess.run(["bash", "-n"], input=commands(workflow), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_charmcraft_test_finds_a_task_that_deploys_the_packed_charm() -> None:
+    suites = yaml.safe_load((ROOT / "spread.yaml").read_text("utf-8"))["suites"]
+    (task,) = [path for suite in suites for path in (ROOT / suite).glob("*/task.yaml")]
+    script = yaml.safe_load(task.read_text("utf-8"))["execute"]
+    assert 'juju deploy --model "${MODEL}" "${CRAFT_ARTIFACT}" epa-orchestrator\n' in script
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- what is released ---

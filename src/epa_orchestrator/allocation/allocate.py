@@ -33,7 +33,8 @@ from epa_orchestrator.allocation.pools import NodeCpus, Pool, Pools
 from epa_orchestrator.allocation.refusal import HELD_BY_OTHERS, INSUFFICIENT, Refused
 from epa_orchestrator.allocation.settings import Settings
 from epa_orchestrator.allocation.sizes import default_size, percent_of
-from epa_orchestrator.cpuset import EMPTY, CpuSet, union
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.hardware.machine import with_siblings
 from epa_orchestrator.names import PoolName, PreemptionPolicy
 from epa_orchestrator.placement.policy import NO_WISHES, ContradictionError, PlacementPolicy, Wishes, with_wishes
 from epa_orchestrator.placement.rules import Unplaceable, broken_rule
@@ -164,7 +165,8 @@ def _allocate_in_node(
     free_anywhere = ledger.free_for(pool, claim)
     usable = eligible
     if topology.cores_span_nodes and policy.cpu_thread_policy == "isolate":
-        usable -= _threads_of(pool, held - node.cpus)  # the service has its one thread of these cores
+        # The service has its one thread of these cores.
+        usable -= CpuSet.from_mask(with_siblings((held - node.cpus).mask, pool.cores))
     free = free_anywhere & usable
     reclaimable = EMPTY
     # A request for no more than the service holds in the node reclaims nothing.
@@ -223,11 +225,6 @@ def release_in_node(ledger: Ledger, pool: PoolName, terms: Terms, node: NodeCpus
     if after and terms.preemption_policy == "non-preemptive":
         after = replace(after, preemption_policy=terms.preemption_policy)
     return _grant(ledger, claim, after, EMPTY)
-
-
-def _threads_of(pool: Pool, cpus: CpuSet) -> CpuSet:
-    """All threads of the cores of these CPUs."""
-    return CpuSet.from_mask(union(pool.cores.get(cpu, 1 << cpu) for cpu in cpus))
 
 
 # --- placing ------------------------------------------------------------------------------------------------------

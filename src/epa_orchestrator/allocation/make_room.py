@@ -32,7 +32,8 @@ from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.room_bounds import too_full
 from epa_orchestrator.allocation.room_demands import Demand, demand_of, fit, needs_one_node
 from epa_orchestrator.allocation.room_scopes import Question, reclaimable, scopes_of
-from epa_orchestrator.cpuset import EMPTY, CpuSet, iter_bits, union
+from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.hardware.machine import with_siblings
 from epa_orchestrator.natural import natural
 from epa_orchestrator.placement.cost import Cost, rank
 from epa_orchestrator.placement.policy import PlacementPolicy, with_wishes
@@ -121,7 +122,7 @@ def _movables(
 ) -> tuple[Movable, ...]:
     """The claims that can be moved, by name: those of the pool, and of the other one if one of them is in the way."""
     here = wanted.pool
-    threads = here.eligible.mask | union(here.cores.get(cpu, 0) for cpu in iter_bits(here.eligible.mask))
+    threads = with_siblings(here.eligible.mask, here.cores)
     on_cores = [claim for claim in others if (claim.cpus.mask | claim.withheld.mask) & threads]
     in_play = {here.name, *(claim.pool for claim in on_cores)}
     found: list[Movable] = []

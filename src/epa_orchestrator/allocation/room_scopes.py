@@ -18,6 +18,7 @@ from epa_orchestrator.allocation.ledger import Ledger
 from epa_orchestrator.allocation.moving import Movable, has_fine_rules
 from epa_orchestrator.allocation.pools import NodeCpus, Pool
 from epa_orchestrator.cpuset import EMPTY, CpuSet, iter_bits, union
+from epa_orchestrator.hardware.machine import with_siblings
 from epa_orchestrator.placement.policy import PlacementPolicy
 from epa_orchestrator.placement.rules import limits
 from epa_orchestrator.placement.task import Task
@@ -138,4 +139,4 @@ def _freed(pool: Pool, policy: PlacementPolicy, claim: Claim) -> int:
     mask = claim.cpus.mask | claim.withheld.mask
     if policy.cpu_thread_policy not in ("require", "isolate"):
         return mask
-    return mask | union(pool.cores.get(cpu, 0) for cpu in iter_bits(mask))
+    return with_siblings(mask, pool.cores)

@@ -124,7 +124,6 @@ def _sizes(client: Client) -> list[str]:
 
 
 def _services(client: Client) -> set[str]:
-    listings = [client.list_allocations(), client.general_listing()]
-    names = {claim.service_name for listing in listings if listing for claim in listing.allocations}
+    names = {claim.service_name for listing in client.listings() for claim in listing.allocations}
     pages = client.memory_info().numa_hugepages.values()
     return names.union(*(node.allocations for node in pages))

@@ -49,7 +49,7 @@ def status(socket: SocketOption = None, json_: JsonOption = False) -> None:
     from epa_orchestrator.cli import status_screen
 
     with connect(socket) as client:
-        listings = _listings(client)
+        listings = client.listings()
         machine = client.machine() if client.supports("get-machine") else None
         memory = client.memory_info()
         failed = _failed_checks(client)
@@ -139,7 +139,7 @@ def list_claims(
 
     def draw() -> str | None:
         """Print the claims as they are now; why the daemon is read-only."""
-        every = listings = _listings(client)
+        every = listings = client.listings()
         if pool is not None:  # the daemon says why there is no such pool
             listings = [each for each in listings if each.pool == pool] or [client.list_allocations(pool)]
         places = _places(client, node) if _needs_places(output, node, sort) else None
@@ -223,12 +223,6 @@ def _print_table(listings: Sequence[Listing], shown: list[Holding], held: list[H
     show(table)
     for line in totals:
         say(line, err=True)
-
-
-def _listings(client: Client) -> list[Listing]:
-    """The listings of the isolated pool, and of the general one if there is one."""
-    isolated, general = client.list_allocations(), client.general_listing()
-    return [isolated] if general is None else [isolated, general]
 
 
 def _require_cpu(client: Client, cpu: int) -> None:

@@ -155,8 +155,7 @@ def _settings(file: Path | None) -> dict[str, object]:
 
 
 def _pools(client: Client) -> dict[str, object]:
-    listings = [client.list_allocations(), client.general_listing()]
-    return {each.pool: each.model_dump(mode="json", exclude_none=True) for each in listings if each}
+    return {each.pool: each.model_dump(mode="json", exclude_none=True) for each in client.listings()}
 
 
 def _history(sources: Sources) -> list[Any]:

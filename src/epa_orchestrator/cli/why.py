@@ -96,8 +96,7 @@ def _fail_without_claim(client: Client, service: str, answer: ClaimAnswer) -> No
     end_if_read_only(answer.state_error)
     last = answer.changes[-1] if answer.changes else None
     if last is None:
-        listings = [client.list_allocations(), client.general_listing()]
-        names = [claim.service_name for listing in listings if listing for claim in listing.allocations]
+        names = [claim.service_name for listing in client.listings() for claim in listing.allocations]
         hint = did_you_mean(service, names) or "; 'epa-orchestrator list' shows which services hold CPUs"
         fail(f"Service '{service}' holds nothing, and the history does not know it{hint}")
     from epa_orchestrator.cli import changes

@@ -66,6 +66,11 @@ class Client:
                 return None
             raise
 
+    def listings(self) -> list[Listing]:
+        """The listings of the isolated pool, and of the general one if there is one."""
+        isolated, general = self.list_allocations(), self.general_listing()
+        return [isolated] if general is None else [isolated, general]
+
     def memory_info(self, node_id: int | None = None) -> MemoryAnswer:
         """The hugepages of every NUMA node, or of one."""
         one = {} if node_id is None else {"node_id": node_id}

@@ -20,6 +20,7 @@ from epa_orchestrator.allocation.refusal import Refused
 from epa_orchestrator.allocation.service_names import resolve
 from epa_orchestrator.allocation.settings_text import settings_text
 from epa_orchestrator.cpuset import EMPTY, CpuSet
+from epa_orchestrator.hardware.machine import with_siblings
 from epa_orchestrator.protocol.answers import Allocation, PageRecord
 from epa_orchestrator.protocol.history import ClaimAnswer, HistoryEvent, Options, Origin
 from epa_orchestrator.protocol.readings import GetClaim
@@ -146,10 +147,7 @@ class ClaimStory:
 
     def _threads(self, cpus: CpuSet) -> CpuSet:
         """All threads of the cores of these CPUs."""
-        mask = cpus.mask
-        for cpu in cpus:
-            mask |= self._pools.cores.get(cpu, 0)
-        return CpuSet.from_mask(mask)
+        return CpuSet.from_mask(with_siblings(cpus.mask, self._pools.cores))
 
     def _owners(self, cpus: CpuSet, but: str | None) -> dict[str, str]:
         """The services that own some of these CPUs, and which, without one of them."""

@@ -36,7 +36,6 @@ from epa_orchestrator.daemon.socket_file import ListenError, SocketFile
 from epa_orchestrator.daemon.socket_keeper import SocketKeeper
 from epa_orchestrator.errors import EpaError
 from epa_orchestrator.hardware.isolated_cpus import how_to_isolate
-from epa_orchestrator.hardware.last_seen import LastSeen
 from epa_orchestrator.hardware.settled import UnsettledError
 from epa_orchestrator.hardware.sysfs import Sysfs, SysfsError
 from epa_orchestrator.state import database_files, loading, opening, recorded
@@ -109,9 +108,9 @@ def run(locations: Locations) -> None:
             settings = read_settings(locations.settings_file)
             set_level(settings.log_level or paths.log_level())
             _prepare_state(locations, problem)
-            state, seen = open_state(locations, problem)
+            state = open_state(locations, problem)
             elsewhere = partial(find_elsewhere, locations.sysfs, locations.host_root)
-            asyncio.run(_serve(locations, settings, state, Host(locations.sysfs, settings, seen, elsewhere)))
+            asyncio.run(_serve(locations, settings, state, Host(locations.sysfs, settings, state.seen, elsewhere)))
     except (Locked, SysfsError) as error:
         raise StartError(str(error)) from None
     except MemoryError as error:
@@ -132,8 +131,8 @@ def _prepare_state(locations: Locations, no_lock: str | None) -> None:
         recorded.keep_mark(directory, recorded=locations.recorded)
 
 
-def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State, LastSeen]:
-    """Open the state on disk, and the place where each CPU was last seen.
+def open_state(locations: Locations, no_lock: str | None = None) -> State:
+    """Open the state on disk.
 
     The first start makes it, and imports the older daemon's claims (see takeover). When the state cannot be used, or
     its directory is not locked (`no_lock` is the reason), nothing in it is changed, and `State.problem` says why and
@@ -144,7 +143,7 @@ def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State,
     path = locations.state_directory / database_files.FILE_NAME
     warnings: tuple[str, ...] = ()
     if no_lock is not None:
-        return _read_only_state(path, StateError(no_lock)), LastSeen()
+        return _read_only_state(path, StateError(no_lock))
     try:
         first = not database_files.exists(path)
         if first:
@@ -153,11 +152,11 @@ def open_state(locations: Locations, no_lock: str | None = None) -> tuple[State,
     except InUse:
         raise Locked.by_daemon(locations.state_directory) from None
     except (StateError, LegacyStateError) as error:
-        return _read_only_state(path, error), LastSeen()
+        return _read_only_state(path, error)
     if not first:
         taken_over = path.stat().st_mtime if loaded.created is None else loaded.created
         warnings = takeover.later_state(locations.legacy_state, taken_over, loaded.ledger.claims)
-    return State(loaded.ledger, opened, None, loaded.seen, warnings, path), loaded.seen
+    return State(loaded.ledger, opened, None, loaded.seen, warnings, path)
 
 
 def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:

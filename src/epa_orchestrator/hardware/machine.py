@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, Literal
 
-from epa_orchestrator.cpuset import CpuSet
+from epa_orchestrator.cpuset import CpuSet, iter_bits, union
 
 #: The kernel's distance of a node to itself, and its default for other nodes where the firmware gives none
 #: (LOCAL_DISTANCE and REMOTE_DISTANCE in include/linux/topology.h).
@@ -25,6 +25,11 @@ CoreType = Literal["performance", "efficiency"]
 
 #: By CPU id: the threads of its core, as a mask (see CpuSet).
 Cores = Mapping[int, int]
+
+
+def with_siblings(mask: int, cores: Cores) -> int:
+    """These CPUs with all threads of their cores, as a mask."""
+    return mask | union(cores.get(cpu, 0) for cpu in iter_bits(mask))
 
 
 @dataclass(frozen=True)

@@ -145,9 +145,8 @@ def _memory_scanners(case: Case) -> Finding:
     hidden = next((word for word in unread if word.reason == "denied"), unread[0] if not known else None)
     if hidden is not None:
         return not_checked("F5", hidden.needs)
-    return passed(
-        "F5", f"{_beginning(list(known))} {'is' if list(known) in (['KSM'], ['NUMA balancing']) else 'are'} off"
-    )
+    verb = "is" if list(known) in (["KSM"], ["NUMA balancing"]) else "are"
+    return passed("F5", f"{_beginning(list(known))} {verb} off")
 
 
 def _is_on(name: str, word: str) -> bool:

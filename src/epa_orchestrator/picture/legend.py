@@ -17,8 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import Final, NamedTuple
 
-from epa_orchestrator.picture.palette import CUT, shorten
-from epa_orchestrator.picture.widths import Measure, columns_of, fitting
+from epa_orchestrator.picture.widths import CUT, Measure, columns_of, fitting, shorten
 
 #: The least width of a column of names (digits): names get one more column only if each stays this wide.
 _LEAST: Final = 8

@@ -20,9 +20,9 @@ from epa_orchestrator.errors import printable
 from epa_orchestrator.picture.arrange import Measures, Spot, arrange
 from epa_orchestrator.picture.legend import folded, lay_out
 from epa_orchestrator.picture.model import STATE_MARKS, STATE_NAMES, Core, Cpu, Group, Owner, Pages, Picture, State
-from epa_orchestrator.picture.palette import COLOURS, shorten, split
+from epa_orchestrator.picture.palette import COLOURS
 from epa_orchestrator.picture.style import PATTERNS, STYLE
-from epa_orchestrator.picture.widths import Measure, pixels_of
+from epa_orchestrator.picture.widths import Measure, pixels_of, shorten, split
 from epa_orchestrator.units import format_size
 
 #: The width (pixels) unless another is asked for: legible without scaling on a screen of 400 pixels.

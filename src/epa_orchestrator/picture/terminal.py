@@ -29,8 +29,8 @@ from epa_orchestrator.picture.model import (
     Picture,
     without_l3,
 )
-from epa_orchestrator.picture.palette import shorten, shorten_list
 from epa_orchestrator.picture.terminal_legend import OWNED, STATES, dense_hugepages, hugepages, legend
+from epa_orchestrator.picture.widths import shorten, shorten_list
 
 #: The most lines of boxes with the id of each CPU; a higher drawing has the marks only.
 _MOST_LINES: Final = 48

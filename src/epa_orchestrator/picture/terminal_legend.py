@@ -14,7 +14,8 @@ from rich.text import Text
 from epa_orchestrator.errors import printable
 from epa_orchestrator.picture.legend import lay_out
 from epa_orchestrator.picture.model import STATE_MARKS, STATE_NAMES, Owner, Pages, Picture
-from epa_orchestrator.picture.palette import COLOURS, CUT, shorten_list, split
+from epa_orchestrator.picture.palette import COLOURS
+from epa_orchestrator.picture.widths import CUT, shorten_list, split
 from epa_orchestrator.units import format_size
 
 OWNED: Final = [Style(color=colour.ink, bgcolor=colour.paper, bold=True) for colour in COLOURS]

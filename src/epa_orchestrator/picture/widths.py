@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""Widths: how much room a printable text takes, in columns of a terminal or in pixels of the SVG.
+"""Widths: how much room a printable text takes, in columns of a terminal or in pixels of the SVG, and texts cut to it.
 
 A viewer chooses the font of an SVG, so pixels are those of DejaVu Sans, which is as wide as Verdana and wider than the
 other fonts that the style sheet names.
@@ -11,10 +11,15 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Final
+
+from epa_orchestrator.errors import printable
+
+#: The mark of what is left out of a text.
+CUT: Final = "…"
 
 #: The width of a text, which is the sum of those of its characters.
 Measure = Callable[[str], float]
@@ -64,6 +69,33 @@ def pixels_of(text: str, size: int = 12) -> float:
 def fitting(text: str, room: float, measure: Measure) -> int:
     """How many characters of a text, from its beginning, have room."""
     return bisect_right([*accumulate(map(measure, text))], room)
+
+
+def shorten(text: str, most: float, cut: str = CUT, measure: Measure = columns_of) -> str:
+    """A printable text that is at most so wide; `cut` replaces its middle, as names often differ at their ends."""
+    text = printable(text)
+    if measure(text) <= most:
+        return text
+    start = text[: fitting(text, most // 2, measure)]
+    end = fitting(text[::-1], most - measure(start) - measure(cut), measure)
+    return f"{start}{cut}{text[len(text) - end :]}"
+
+
+def shorten_list(cpus: str, most: int) -> str:
+    """A CPU list of at most this many characters, cut at a comma."""
+    if len(cpus) <= most:
+        return cpus
+    return cpus[: cpus.rfind(",", 0, most - 1) + 1] + CUT
+
+
+def split(width: int, counts: Sequence[int]) -> list[int]:
+    """A width divided in proportion to counts; a count over 0 gets 1 at least, if there is room for all."""
+    total = sum(counts)
+    if total == 0:
+        return [0] * len(counts)
+    parts = [max(width * count // total, int(count > 0)) for count in counts]
+    parts[parts.index(max(parts))] += width - sum(parts)
+    return parts
 
 
 @lru_cache(4096)

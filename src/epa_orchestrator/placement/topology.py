@@ -119,15 +119,15 @@ NO_OUTSIDE: Final = Outside()
 
 
 def build_topology(
-    machine: Machine, eligible: CpuSet, reserved: CpuSet, known: Cores | None = None, outside: Outside = NO_OUTSIDE
+    machine: Machine, eligible: CpuSet, neighbours: CpuSet, known: Cores | None = None, outside: Outside = NO_OUTSIDE
 ) -> Topology:
-    """Cut the machine's domains down to the `eligible` CPUs; cores also keep their `reserved` threads.
+    """Cut the machine's domains down to the `eligible` CPUs; cores also keep their threads among the `neighbours`.
 
-    `known` has the threads of each core, also offline ones, which may be reserved. `outside` says what the reserved
-    threads are for; those in none of its sets are claimed.
+    `known` has the threads of each core, also offline ones, which may be neighbours. `outside` says what the neighbours
+    are for; those in none of its sets are claimed.
     """
     node_of = {cpu: node.id for node in reversed(machine.nodes) for cpu in node.cpus & eligible}
-    cells = _cells(machine, eligible, reserved, known or {}, node_of)
+    cells = _cells(machine, eligible, neighbours, known or {}, node_of)
     threads = union(cell.threads for cell in cells)
     by_node: dict[int, int] = {}
     for cpu in eligible:
@@ -163,7 +163,7 @@ def build_topology(
 
 
 def _cells(
-    machine: Machine, eligible: CpuSet, reserved: CpuSet, known: Cores, node_of: dict[int, int]
+    machine: Machine, eligible: CpuSet, neighbours: CpuSet, known: Cores, node_of: dict[int, int]
 ) -> tuple[Cell, ...]:
     """The cores of the eligible CPUs, by the domains that they share."""
     eligible_cores = [(core.cpus, threads) for core in machine.cores if (threads := core.cpus & eligible)]
@@ -184,7 +184,7 @@ def _cells(
         key = (*outer, l3, _first(l2_of, online, -1 - l3))
         everything = online.mask | known.get(lowest(online.mask), 0)
         cpus[key] = cpus.get(key, 0) | threads.mask
-        cores.setdefault(key, []).append(threads.mask | everything & reserved.mask)
+        cores.setdefault(key, []).append(threads.mask | everything & neighbours.mask)
     return tuple(_cell(key, mask, sorted(cores[key], key=lowest)) for key, mask in sorted(cpus.items()))
 
 

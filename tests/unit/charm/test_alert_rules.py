@@ -72,11 +72,19 @@ def test_promtool_runs_the_tests_of_the_rules(promtool: Path) -> None:
 
 
 def test_every_alert_has_a_test_and_a_row_in_the_document() -> None:
-    document = (ROOT / "docs" / "reference" / "metrics.md").read_text("utf-8")
+    document = (ROOT / "docs" / "reference" / "alerts.md").read_text("utf-8")
+    rows = re.findall(r"^\| \[`(\w+)`\]\(#\w+\) \| (\w+) \| .* (?:for|within) (\w+) minutes?\b", document, re.MULTILINE)
+    assert sorted(rows) == sorted((rule["alert"], rule["labels"]["severity"], minutes(rule)) for rule in RULES)
     tests = TESTS.read_text("utf-8")
     for rule in RULES:
         assert f'"{rule["alert"]}"' in tests or f"alertname: {rule['alert']}" in tests
-        assert f"| `{rule['alert']}` | {rule['labels']['severity']} |" in document
+
+
+def minutes(rule: dict[str, Any]) -> str:
+    """How long the condition holds, in words; of increases, the time that they count."""
+    increase = re.search(r"\[(\d+)m\]", rule["expr"])
+    found = increase[1] if increase else rule["for"].removesuffix("m")
+    return "a" if found == "1" else found
 
 
 def test_alerts_are_those_of_the_operator() -> None:

@@ -337,7 +337,14 @@ def test_general_listing_raises_other_refusals(client: Client, server: FakeServe
 
 def test_general_listing_of_a_real_daemon_without_a_general_pool() -> None:
     with Daemon() as daemon:
-        assert Client(daemon.start().socket_path).general_listing() is None
+        client = Client(daemon.start().socket_path)
+        assert client.general_listing() is None
+        assert [listing.pool for listing in client.listings()] == ["isolated"]
+
+
+def test_listings_are_those_of_both_pools() -> None:
+    with Daemon(settings={"cpu-pool": "0,4"}) as daemon:
+        assert [listing.pool for listing in Client(daemon.start().socket_path).listings()] == ["isolated", "general"]
 
 
 def test_real_daemon_answers_every_request() -> None:

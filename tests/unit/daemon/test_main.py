@@ -55,10 +55,10 @@ def database(locations: Locations) -> Path:
 
 
 def test_first_start_makes_an_empty_database(locations: Locations) -> None:
-    state, seen = open_state(locations)
+    state = open_state(locations)
     assert state.store is not None
     state.store.close()
-    assert (state.problem, seen) == (None, LastSeen())
+    assert (state.problem, state.seen) == (None, LastSeen())
     assert state.ledger is not None
     assert not state.ledger.claims
     assert database(locations).exists()
@@ -67,7 +67,7 @@ def test_first_start_makes_an_empty_database(locations: Locations) -> None:
 def test_only_the_first_start_imports_the_older_daemons_claims(locations: Locations) -> None:
     leave_legacy_state(locations, json.dumps(CLAIMS))
     for _ in range(2):
-        state, _ = open_state(locations)
+        state = open_state(locations)
         assert state.store is not None
         state.store.close()
         assert state.ledger is not None
@@ -78,7 +78,7 @@ def test_only_the_first_start_imports_the_older_daemons_claims(locations: Locati
 
 def test_changes_nothing_when_the_import_fails(locations: Locations) -> None:
     leave_legacy_state(locations, "[]")
-    state, _ = open_state(locations)
+    state = open_state(locations)
     assert (state.ledger, state.store) == (None, None)
     assert state.problem is not None
     assert "state.json was not imported, because the file is not a JSON object" in state.problem
@@ -90,7 +90,7 @@ def test_an_empty_database_is_not_a_first_start(locations: Locations) -> None:
     locations.state_directory.mkdir()
     database(locations).touch()
     leave_legacy_state(locations, json.dumps(CLAIMS))
-    state, _ = open_state(locations)
+    state = open_state(locations)
     assert (state.ledger, state.store) == (None, None)
     assert state.problem is not None
     assert "state.db is empty, although it once held the claims: nothing in it was changed" in state.problem
@@ -99,11 +99,11 @@ def test_an_empty_database_is_not_a_first_start(locations: Locations) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; the functional tests mount it read-only")
 def test_reads_a_database_that_cannot_be_written(locations: Locations) -> None:
-    state, _ = open_state(locations)
+    state = open_state(locations)
     assert state.store is not None
     state.store.close()
     locations.state_directory.chmod(0o500)
-    state, _ = open_state(locations)
+    state = open_state(locations)
     locations.state_directory.chmod(0o700)
     assert state.store is None
     assert state.ledger is not None
@@ -127,13 +127,13 @@ def test_a_second_daemon_gives_up(locations: Locations) -> None:
 def test_only_a_state_from_after_the_first_start_is_named(locations: Locations) -> None:
     leave_legacy_state(locations, json.dumps(CLAIMS))
     for _ in range(2):
-        state, _ = open_state(locations)
+        state = open_state(locations)
         assert state.store is not None
         state.store.close()
         assert state.warnings == ()
     leave_legacy_state(locations, json.dumps({"allocations_db": {"allocations": {"ovs": "7", "ceph": "8"}}}))
     for _ in range(2):
-        state, _ = open_state(locations)
+        state = open_state(locations)
         assert state.store is not None
         state.store.stage_seen(LastSeen({3: CpuSet.parse("1-2")}))
         state.store.commit()
@@ -142,14 +142,14 @@ def test_only_a_state_from_after_the_first_start_is_named(locations: Locations) 
         assert "was written after this daemon took over" in warning
         assert "hold no CPUs here: 'ceph'." in warning
     locations.legacy_state.unlink()
-    state, _ = open_state(locations)
+    state = open_state(locations)
     assert state.store is not None
     state.store.close()
     assert state.warnings == ()
 
 
 def test_database_of_an_earlier_release_knows_its_own_time_only(locations: Locations) -> None:
-    state, _ = open_state(locations)
+    state = open_state(locations)
     assert state.store is not None
     state.store.close()
     with contextlib.closing(sqlite3.connect(database(locations), isolation_level=None)) as db:
@@ -158,32 +158,32 @@ def test_database_of_an_earlier_release_knows_its_own_time_only(locations: Locat
     for age, count in ((-60, 0), (60, 1)):
         at = database(locations).stat().st_mtime + age
         os.utime(locations.legacy_state, (at, at))
-        state, _ = open_state(locations)
+        state = open_state(locations)
         assert state.store is not None
         state.store.close()
         assert len(state.warnings) == count
 
 
 def test_the_places_of_seen_cpus_are_stored(locations: Locations) -> None:
-    state, _ = open_state(locations)
+    state = open_state(locations)
     assert state.store is not None
     state.store.stage_seen(LastSeen({3: CpuSet.parse("1-2")}, (CpuSet.parse("1-2"),)))
     state.store.commit()
     state.store.close()
-    state, seen = open_state(locations)
-    assert seen == LastSeen({3: CpuSet.parse("1-2")}, (CpuSet.parse("1-2"),))
+    state = open_state(locations)
+    assert state.seen == LastSeen({3: CpuSet.parse("1-2")}, (CpuSet.parse("1-2"),))
     assert state.store is not None
     state.store.close()
 
 
 def test_without_a_lock_nothing_is_written(locations: Locations) -> None:
-    state, _ = open_state(locations, "cannot be locked: Is a directory")
+    state = open_state(locations, "cannot be locked: Is a directory")
     assert (state.store, database(locations).exists()) == (None, False)
     leave_legacy_state(locations, json.dumps(CLAIMS))
-    state, _ = open_state(locations)
+    state = open_state(locations)
     assert state.store is not None
     state.store.close()
-    state, _ = open_state(locations, "cannot be locked: Is a directory")
+    state = open_state(locations, "cannot be locked: Is a directory")
     assert state.store is None
     assert state.ledger is not None
     assert set(state.ledger.claims) == {"ovs", "nova"}
@@ -193,12 +193,12 @@ def test_without_a_lock_nothing_is_written(locations: Locations) -> None:
 
 def test_refuses_a_database_that_another_daemon_writes(locations: Locations) -> None:
     """Even if the lock of the directory has been removed."""
-    first, _ = open_state(locations)
+    first = open_state(locations)
     with pytest.raises(Locked, match=r"Another daemon already uses the state in .*common: stop it first"):
         open_state(locations)
     assert first.store is not None
     first.store.close()
-    again, _ = open_state(locations)
+    again = open_state(locations)
     assert again.store is not None
     again.store.close()
 
@@ -206,7 +206,7 @@ def test_refuses_a_database_that_another_daemon_writes(locations: Locations) -> 
 def test_a_daemon_without_a_lock_reads_the_state_at_one_moment(
     locations: Locations, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state, _ = open_state(locations)
+    state = open_state(locations)
     writer = state.store
     assert writer is not None
     claim = Claim("early", "isolated", CpuSet.parse("2"), EMPTY, "legacy")
@@ -219,7 +219,7 @@ def test_a_daemon_without_a_lock_reads_the_state_at_one_moment(
         writer.tidy()  # moves the log into the database, which is copied already
 
     monkeypatch.setattr(shutil, "copyfile", copy_then_tidy)
-    state, _ = open_state(locations, "cannot be locked")
+    state = open_state(locations, "cannot be locked")
     assert state.ledger is not None
     assert set(state.ledger.claims) == {"early"}
     assert state.store is None

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from epa_orchestrator.cpuset import CpuSet
-from epa_orchestrator.hardware.machine import NumaNode
+from epa_orchestrator.hardware.machine import NumaNode, with_siblings
 from tests.machines import made_up, synthetic
 from tools.synthetic import Shape
 
@@ -27,3 +27,9 @@ def test_distance_with_gaps_in_the_node_ids(node: int, other: int, distance: int
     rows = {0: (10, 16, 22), 33: (16, 10, 17), 73: (22, 16, 10)}
     nodes = tuple(NumaNode(node_id, CpuSet([place]), row) for place, (node_id, row) in enumerate(rows.items()))
     assert replace(made_up(Shape()), nodes=nodes).distance(node, other) == distance
+
+
+def test_siblings_are_added_and_a_cpu_without_a_known_core_stays() -> None:
+    cores = {0: 0b0101, 2: 0b0101, 1: 0b1010, 3: 0b1010}
+    assert with_siblings(0b10001, cores) == 0b10101
+    assert with_siblings(0, cores) == 0

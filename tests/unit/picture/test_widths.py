@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: 2026 The epa-orchestrator authors
 # SPDX-License-Identifier: Apache-2.0
 
-"""The room that texts take, in pixels and in columns."""
+"""The room that texts take, in pixels and in columns, and texts cut to the room that there is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epa_orchestrator.picture.widths import Measure, columns_of, fitting, pixels_of
+from epa_orchestrator.picture.widths import Measure, columns_of, fitting, pixels_of, shorten, shorten_list, split
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,48 @@ def test_as_many_characters_fit_as_have_room(text: str, room: float, measure: Me
     number = fitting(text, room, measure)
     assert measure(text[:number]) <= room + 1e-6
     assert number == len(text) or measure(text[: number + 1]) > room - 1e-6
+
+
+@pytest.mark.parametrize(
+    ("text", "most", "short"),
+    [
+        ("ovs", 3, "ovs"),
+        ("instance-0001", 9, "inst…0001"),
+        ("instance-0001", 8, "inst…001"),
+        ("a\x1b[2Jb", 9, "a\N{REPLACEMENT CHARACTER}[2Jb"),
+        ("虚拟机一", 8, "虚拟机一"),
+        ("虚拟机一二", 8, "虚拟…二"),
+    ],
+)
+def test_long_names_lose_their_middle(text: str, most: int, short: str) -> None:
+    assert shorten(text, most) == short
+
+
+@given(st.text(), st.integers(1, 40))
+def test_a_short_text_is_printable_and_no_wider(text: str, most: int) -> None:
+    short = shorten(text, most)
+    assert short.isprintable()
+    assert columns_of(short) <= most
+
+
+@pytest.mark.parametrize(
+    ("cpus", "most", "short"),
+    [("0-3,8", 5, "0-3,8"), ("0-3,8,10", 7, "0-3,8,…"), ("0-3,8,10", 6, "0-3,…"), ("0,2,4,6", 6, "0,2,…")],
+)
+def test_a_list_is_cut_at_a_comma(cpus: str, most: int, short: str) -> None:
+    assert shorten_list(cpus, most) == short
+
+
+@pytest.mark.parametrize(
+    ("width", "counts", "parts"),
+    [(10, (1, 1, 2), [2, 2, 6]), (10, (0, 0, 0), [0, 0, 0]), (10, (1, 0, 1000), [1, 0, 9]), (8, (8, 0, 0), [8, 0, 0])],
+)
+def test_a_bar_is_divided_in_proportion(width: int, counts: tuple[int, ...], parts: list[int]) -> None:
+    assert split(width, counts) == parts
+
+
+@given(st.integers(8, 400), st.lists(st.integers(0, 2**31), min_size=3, max_size=3).filter(any))
+def test_a_bar_is_full_and_shows_every_part(width: int, counts: list[int]) -> None:
+    parts = split(width, counts)
+    assert sum(parts) == width
+    assert [part > 0 for part in parts] == [count > 0 for count in counts]
