@@ -44,12 +44,12 @@ FIRST_COMMAND: Final = re.compile(r"&& \.venv/bin/(epa-orchestrator serve .*)$",
 
 _SHOWN_BLOCK: Final = re.compile(r"^```(?:console)?\n(\$ .*?)^```$", re.MULTILINE | re.DOTALL)
 _HERE_DOCUMENT: Final = re.compile(r"<<'(\w+)'")
+_FAILURE: Final = re.compile(r"^epa-orchestrator: |^[0-9]+ checks? fails?\b", re.MULTILINE)
 #: The shell prints it before and after the exit code of each command.
 _END: Final = "\x1e"
 _ENDED: Final = re.compile(b"\x1e(\\d+)\x1e$")
 _NO_DAEMON: Final = 3
 _NO_PROGRAM: Final = 127
-_FAILURE: Final = re.compile(r"^epa-orchestrator: |^[0-9]+ checks? fails?\b", re.MULTILINE)
 _STYLE: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -192,9 +192,8 @@ def source_terminal() -> Terminal:
     program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m epa_orchestrator "$@"\n')
     program.chmod(0o755)
     (programs / "activate").write_text(f'PATH={shlex.quote(str(programs))}:"$PATH"\n')
-    # Those who follow a document are in a checkout.
-    (terminal.home / "docs").symlink_to(ROOT / "docs")
     terminal.run("source .venv/bin/activate")
+    (terminal.home / "docs").symlink_to(ROOT / "docs")  # they are in a checkout
     return terminal
 
 

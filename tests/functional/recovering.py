@@ -50,7 +50,9 @@ def sections() -> dict[str, Section]:
 
 def _section(text: str) -> Section:
     blocks = [(language, _dedented(content, indent)) for indent, language, content in _BLOCK.findall(text)]
-    shown = [line for language, content in blocks if language == "text" for line in content.splitlines()]
+    # A long line goes on in the next one, indented, as on a terminal.
+    texts = [content.replace("\n  ", " ") for language, content in blocks if language == "text"]
+    shown = [line for text in texts for line in text.splitlines()]
     return Section(shown, [_commands(content) for language, content in blocks if language == "sh"])
 
 

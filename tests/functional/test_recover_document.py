@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import ast
+import contextlib
 import json
 import os
 import re
@@ -168,6 +168,28 @@ def test_claims_are_rebuilt_from_what_runs(patient: Patient) -> None:
     assert set(daemon.claims()) == {"openstack-hypervisor", "ovs-dpdk"}
 
 
+def set_schema_version(database: Path, version: int) -> int:
+    """Set the version, as a newer daemon would; returns the one that was there."""
+    with contextlib.closing(sqlite3.connect(database)) as db:
+        (before,) = db.execute("PRAGMA user_version").fetchone()
+        db.execute(f"PRAGMA user_version = {version}")
+    return before
+
+
+def test_a_newer_daemon_wrote_the_database(patient: Patient) -> None:
+    page, daemon = SECTIONS["A newer daemon wrote the database"], patient.daemon.start()
+    daemon.cores("nova", 4)
+    daemon.stop()
+    ours = set_schema_version(daemon.common / "state.db", 99)
+    daemon.start()
+    read_only(patient, page.shown[0])
+    daemon.stop()
+    set_schema_version(daemon.common / "state.db", ours)
+    daemon.start()
+    patient.until_well()
+    assert set(daemon.claims()) == {"nova"}
+
+
 def replace(daemon: Daemon) -> None:
     copy = daemon.common / "copy"
     shutil.copy(daemon.common / "state.db", copy)
@@ -221,10 +243,13 @@ def test_the_disk_is_full(patient: Patient) -> None:
     with mounted(daemon.common, "size=1m"):
         daemon.start().cores("nova", 4)
         fill(daemon.common / "filler")
-        assert shows(patient.output("epa-orchestrator allocate vm 2", 1), page.shown[0])
+        # Some changes may still fit into the files that there are.
+        answers = (daemon.call("allocate_cores", service_name="busy", num_of_cores=1 + n % 3) for n in range(20_000))
+        refusal = next(answer["error"] for answer in answers if "error" in answer)
+        assert shows(f"epa-orchestrator: {refusal}", page.shown[0])
         assert "all is well" in patient.status(), "the page says that status does not show it"
-        assert "100%" in patient.follow(page.commands)
-        assert set(daemon.claims()) == {"nova"}
+        assert re.search("(99|100)%", patient.follow(page.commands))
+        assert set(daemon.claims()) >= {"nova"}
         (daemon.common / "filler").unlink()
         assert daemon.cores("vm", 2)
         daemon.stop()
@@ -422,41 +447,11 @@ def test_each_section_is_in_the_table_at_the_top() -> None:
     assert linked == {re.sub(r"[^a-z]+", "-", heading.lower()) for heading in SECTIONS}
 
 
-def test_statuses_of_the_unit_are_those_of_the_charm() -> None:
+def test_statuses_of_the_unit_are_in_the_reference_of_the_charm() -> None:
     page = PAGE.read_text(encoding="utf-8").partition("| the unit's status |")[2]
-    statuses = [status for row in page.splitlines()[2:] if row.startswith("|") for status in quoted(row)]
-    texts = charm_texts()
-    unknown = [status for status in statuses if not re.search(".*".join(map(re.escape, status.split("…"))), texts)]
-    assert len(statuses) > 15
-    assert unknown == []
-
-
-def quoted(row: str) -> list[str]:
-    """The statuses in the first cell of a row."""
-    return re.findall(r"`([^`]+)`", row.split("|")[1])
-
-
-def charm_texts() -> str:
-    """All texts in the charm and in the snap's configure hook, one a line; names in braces have the value they have."""
-    names = {"SNAP": "epa-orchestrator", "NAME": "epa-orchestrator", "RESOURCE": "epa-orchestrator-snap"}
-    names |= {"BASE": "core24", "NODE_PLUG": "sys-devices-system-node", "PRINCIPAL": "sunbeam-machine"}
-    files = [*ROOT.glob("src/*.py"), *ROOT.glob("src/epa_orchestrator/configure/*.py")]
-    return "\n".join(text for file in files for text in texts_of(ast.parse(file.read_text(encoding="utf-8")), names))
-
-
-def texts_of(tree: ast.AST, names: dict[str, str]) -> Iterator[str]:
-    """The strings of a module."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield " ".join(node.value.split())
-        elif isinstance(node, ast.JoinedStr):
-            parts = [
-                part.value if isinstance(part, ast.Constant) else names.get(part_name(part), "{}")
-                for part in node.values
-            ]
-            yield " ".join("".join(map(str, parts)).split())
-
-
-def part_name(part: ast.AST) -> str:
-    """The name in braces; "" if there is more than a name."""
-    return part.value.id if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name) else ""
+    statuses = [re.findall("`([^`]+)`", row.split("|")[1])[0] for row in page.splitlines()[2:] if row.startswith("|")]
+    reference = (ROOT / "docs" / "reference" / "charm.md").read_text(encoding="utf-8")
+    known = [re.sub("`.*", "", row) for row in reference.split("| `")]
+    patterns = [".*".join(map(re.escape, status.split("…"))) for status in statuses]
+    assert len(statuses) == 8
+    assert [pattern for pattern in patterns if not any(re.match(pattern, each) for each in known)] == []

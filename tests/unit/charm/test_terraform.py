@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any, cast
 
@@ -136,6 +137,20 @@ def test_example_integrates_both_sides_of_the_container_relation(example: Path) 
     ours, machines = integration["application"]
     assert ours["endpoint"] == "${module.epa_orchestrator.requires.sunbeam_machine}"
     assert machines["endpoint"] == CHARMCRAFT["requires"]["sunbeam-machine"]["interface"]
+
+
+@pytest.mark.parametrize("document", ["terraform/README.md", "docs/how-to/deploy-with-terraform.md"])
+def test_configuration_in_the_documents_is_one_for_this_module(document: str) -> None:
+    text = (ROOT / document).read_text("utf-8")
+    (block,) = [block for block in text.split("```")[1::2] if 'module "epa_orchestrator"' in block]
+    blocks = plain(cast("Any", hcl2).loads(textwrap.dedent(block.partition("\n")[2])))
+    (module,) = named(blocks["module"]).values()
+    assert module.keys() - {"source"} <= VARIABLES.keys()
+    assert module["config"].keys() <= CHARMCRAFT["config"]["options"].keys()
+    (integration,) = named(blocks["resource"])["juju_integration"].values()
+    ours, machines = integration["application"]
+    assert ours["endpoint"] == "${module.epa_orchestrator.requires.sunbeam_machine}"
+    assert machines["endpoint"] == "sunbeam-machine"
 
 
 # --- with terraform ---

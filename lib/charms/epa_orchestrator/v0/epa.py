@@ -52,9 +52,9 @@ in the call. Where `outcome_unknown` is true, the change may have been made: sen
 client asks which features there are before it sends such a field, and raises `MissingFeature`.
 
 **The wire**: one JSON object each way on each connection, as
-[the protocol](https://github.com/canonical/epa-orchestrator/blob/main/docs/protocol.md) describes it. Each result has
-the whole answer as `answer`, so fields that this library does not name can be read from there. A client may be shared
-by threads.
+[the protocol](https://github.com/canonical/epa-orchestrator/blob/main/docs/reference/protocol.md) describes it. Each
+result has the whole answer as `answer`, so fields that this library does not name can be read from there. A client may
+be shared by threads.
 """
 
 from __future__ import annotations
