@@ -17,6 +17,7 @@ from epa_orchestrator.cli.audited_host import options_of, terms_of
 from epa_orchestrator.cli.claim_owners import FEATURE, owners_of
 from epa_orchestrator.client.client import Client, DaemonError
 from epa_orchestrator.isolation.case import Case, Owner
+from epa_orchestrator.isolation.elapsed import MEASURE
 from epa_orchestrator.isolation.facts import read_facts
 from epa_orchestrator.isolation.findings import Finding
 from epa_orchestrator.isolation.host_files import HostFiles, HostTree
@@ -34,8 +35,7 @@ _MOST_NAMED: Final = 5
 _MOST_SEEN: Final = 90
 #: The columns of the action's text, as in those of other actions.
 _WIDTH: Final = 110
-#: How to measure, in the words of the command line and in those of the action.
-_OPTION: Final = "run it with --measure 5"
+#: How to measure, in the words of the action.
 _PARAMETER: Final = "run the action with measure=5"
 _ACTION: Final = "run the action audit-isolation"
 
@@ -75,7 +75,7 @@ def document(measure: float, service: str) -> dict[str, Any]:
 
 def text(results: dict[str, Any]) -> str:
     """The same for people."""
-    seen = (str(each["seen"]).replace(_OPTION, _PARAMETER) for each in results["checks"])
+    seen = (str(each["seen"]).replace(MEASURE, _PARAMETER) for each in results["checks"])
     findings = [
         Finding(each["id"], each["result"], text, each["remedy"])
         for each, text in zip(results["checks"], seen, strict=True)

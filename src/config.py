@@ -12,8 +12,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import pydantic
 
 from epa_orchestrator.allocation.settings import SettingsError, option_names, parse_settings
+from snap_file import NAME
 
-_SNAP_NAME: Final = "epa-orchestrator"
 _RISKS: Final = ("stable", "candidate", "beta", "edge")
 _WORD: Final = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 #: A store channel, [track/]risk[/branch] or a track alone; see snapcraft's documentation on channels.
@@ -55,8 +55,8 @@ def _channel(text: str) -> str:
 
 
 def _snap_name(name: str) -> str:
-    if name != _SNAP_NAME:
-        raise ValueError(f"the snap is always {_SNAP_NAME}: reset this option")
+    if name != NAME:
+        raise ValueError(f"the snap is always {NAME}: reset this option")
     return name
 
 
@@ -65,7 +65,7 @@ class CharmConfig(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="ignore", frozen=True)
 
-    snap_name: Annotated[str, pydantic.AfterValidator(_snap_name)] = _SNAP_NAME
+    snap_name: Annotated[str, pydantic.AfterValidator(_snap_name)] = NAME
     snap_channel: Annotated[str, pydantic.AfterValidator(_channel)] = ""
     snap_revision: Annotated[int, pydantic.Field(ge=0)] = 0
     connect_plugs: Annotated[tuple[Plug, ...], pydantic.BeforeValidator(_plugs)] = ()

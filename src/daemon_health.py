@@ -18,8 +18,8 @@ from epa_orchestrator.cpuset import CpuSet
 from epa_orchestrator.protocol.answers import Listing, MemoryAnswer
 from epa_orchestrator.units import count_of, format_size, named_cpus
 from errors import CharmError
+from snap_file import NAME
 
-SNAP: Final = "epa-orchestrator"
 SOCKET: Final = Path("/var/snap/epa-orchestrator/current/data/epa.sock")
 
 _ANSWER_TIMEOUT: Final = 60.0
@@ -88,15 +88,15 @@ def check(isolated: CpuSet) -> None:
         general = client.general_listing()
     except DaemonError as error:
         raise CharmError(
-            f"run 'sudo snap start --enable {SNAP}': the daemon does not answer ({error}); 'snap logs {SNAP}' may say"
+            f"run 'sudo snap start --enable {NAME}': the daemon does not answer ({error}); 'snap logs {NAME}' may say"
             " why"
         ) from error
     if listing.state_error:
         raise CharmError(f"the daemon answers read requests only: {listing.state_error}")
     if unseen := isolated - _reserved_cpus() - CpuSet.parse(listing.cpu_pool.configured_cpus):
         raise CharmError(
-            f"run 'sudo snap connect {SNAP}:sys-devices-system-node': the daemon does not see the isolated CPUs"
-            f" {unseen}; 'snap logs {SNAP}' may say why"
+            f"run 'sudo snap connect {NAME}:sys-devices-system-node': the daemon does not see the isolated CPUs"
+            f" {unseen}; 'snap logs {NAME}' may say why"
         )
     if general and general.cpu_pool.configured_cpus and not general.cpu_pool.eligible_cpus:
         raise CharmError(
@@ -166,7 +166,7 @@ def reason_to_keep_snap() -> str | None:
         names.append(f"{unnamed} more")
     return (
         f"CPUs or hugepages are still held by {', '.join(names)}; when these services have stopped, run"
-        f" 'sudo {SNAP} release' for each, then 'sudo snap remove {SNAP}'"
+        f" 'sudo {NAME} release' for each, then 'sudo snap remove {NAME}'"
     )
 
 
@@ -175,7 +175,7 @@ def _reserved_cpus() -> CpuSet:
 
     Raises CharmError when it is no CPU list, as an earlier snap may have accepted it: no CPU is granted then.
     """
-    option = str(snapd.options(SNAP).get("reserved-cpus", ""))
+    option = str(snapd.options(NAME).get("reserved-cpus", ""))
     try:
         return CpuSet.parse(option)
     except ValueError as error:

@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,13 +24,6 @@ if TYPE_CHECKING:
     from epa_orchestrator.isolation.case import Case
     from epa_orchestrator.isolation.facts import Facts
     from epa_orchestrator.isolation.findings import Finding
-
-#: What checks need, as they say it, and how to get it.
-_TWO_READINGS: Final = "needs two readings"
-_ONE_RECORDED: Final = "a recording has one"
-_CLAIMS: Final = "needs the daemon's claims"
-_CLAIMS_TOO: Final = "needs the claims, "
-_ISOLATED: Final = "needs an isolated CPU"
 
 
 def _cpus(text: object) -> CpuSet:
@@ -137,15 +130,19 @@ def _check_present(only: CpuSet | None, facts: Facts) -> None:
 
 def _with_way_out(finding: Finding, host: AuditedHost, case: Case) -> Finding:
     """A finding whose check was not made, with how to get what it needs."""
+    from epa_orchestrator.isolation.elapsed import TWO_READINGS
+    from epa_orchestrator.isolation.findings import AN_ISOLATED_CPU, CLAIMS, DEVICE_OWNERS
+
     if finding.result != "not-checked":
         return finding
     seen = finding.seen
-    if seen.startswith(_ISOLATED) and case.terms.only is not None and case.all_isolated:
+    needs = seen.removeprefix("needs ")
+    if needs.startswith(AN_ISOLATED_CPU) and case.terms.only is not None and case.all_isolated:
         seen += f": {cpus_are(str(case.terms.only))} not among {named_cpus(str(case.all_isolated))}"
-    elif seen.startswith(_TWO_READINGS) and not host.is_live:
-        seen = f"{_TWO_READINGS}: {_ONE_RECORDED}"
-    elif host.claims.reason and seen.startswith(_CLAIMS):
-        seen = f"{_CLAIMS}: {host.claims.reason}"
-    elif host.claims.reason and seen.startswith(_CLAIMS_TOO):
+    elif needs == TWO_READINGS and not host.is_live:
+        seen = "needs two readings: a recording has one"
+    elif host.claims.reason and needs.startswith(CLAIMS):
+        seen = f"needs {CLAIMS}: {host.claims.reason}"
+    elif host.claims.reason and needs.startswith(DEVICE_OWNERS):
         seen += f": {host.claims.reason}"
     return replace(finding, seen=seen)

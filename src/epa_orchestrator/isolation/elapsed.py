@@ -11,8 +11,10 @@ from epa_orchestrator.isolation.case import Case
 from epa_orchestrator.isolation.facts import Facts
 from epa_orchestrator.isolation.host_files import Unread
 
+#: How an operator measures.
+MEASURE: Final = "run it with --measure 5"
 #: What a measured check needs and does not have.
-TWO_READINGS: Final = "two readings: run it with --measure 5"
+TWO_READINGS: Final = f"two readings: {MEASURE}"
 
 
 def seconds_since(earlier: Facts, now: Facts) -> float | None:

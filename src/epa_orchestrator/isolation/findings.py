@@ -14,8 +14,10 @@ Result = Literal["fail", "warn", "not-checked", "pass"]
 
 #: The results, worst first.
 RESULTS: Final[tuple[Result, ...]] = ("fail", "warn", "not-checked", "pass")
-#: What most checks need.
+#: What checks need; the command `audit` recognises these, and adds how to get it.
 AN_ISOLATED_CPU: Final = "an isolated CPU"
+CLAIMS: Final = "the daemon's claims"
+DEVICE_OWNERS: Final = "the claims, to tell whose device "
 
 
 class Check(NamedTuple):

@@ -12,7 +12,15 @@ from epa_orchestrator.cpuset import EMPTY, CpuSet
 from epa_orchestrator.isolation.boot_lists import read_boot_list
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.elapsed import TWO_READINGS, added_to, measured, rate
-from epa_orchestrator.isolation.findings import AN_ISOLATED_CPU, Finding, bad, not_checked, passed, warned
+from epa_orchestrator.isolation.findings import (
+    AN_ISOLATED_CPU,
+    DEVICE_OWNERS,
+    Finding,
+    bad,
+    not_checked,
+    passed,
+    warned,
+)
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.interrupt_counters import Counter
 from epa_orchestrator.isolation.interrupt_facts import Irq
@@ -27,8 +35,6 @@ from epa_orchestrator.isolation.remedies import (
 )
 from epa_orchestrator.isolation.task_names import listed
 from epa_orchestrator.units import named_cpus
-
-_OWNERS: Final = "the claims, to tell whose device {} is"
 
 
 def interrupt_checks(case: Case) -> Iterator[Finding]:
@@ -70,7 +76,7 @@ def _device_interrupts(case: Case) -> Finding:
     if hidden is not None:
         return not_checked("D2", hidden.needs)
     if undecided:
-        return not_checked("D2", _OWNERS.format(undecided[0].title))
+        return not_checked("D2", f"{DEVICE_OWNERS}{undecided[0].title} is")
     return passed("D2", f"No interrupt of a device goes to {named_cpus(str(case.isolated))}")
 
 
@@ -128,7 +134,7 @@ def _arrivals(case: Case) -> Finding:
     found = [irq for irq in found if irq not in undecided]
     if not found:
         if undecided:
-            return not_checked("D3", _OWNERS.format(undecided[0].title))
+            return not_checked("D3", f"{DEVICE_OWNERS}{undecided[0].title} is")
         return passed("D3", f"No interrupt of a device arrived on {named_cpus(str(cpus))}")
     found.sort(key=lambda irq: -sum(gained[irq.number].values()))
     parts = [

@@ -13,7 +13,7 @@ from epa_orchestrator.isolation.activity import NOTABLE
 from epa_orchestrator.isolation.case import Case, known
 from epa_orchestrator.isolation.claim_troubles import JudgedClaim, Ownership
 from epa_orchestrator.isolation.elapsed import TWO_READINGS
-from epa_orchestrator.isolation.findings import AN_ISOLATED_CPU, Finding, bad, not_checked, passed, warned
+from epa_orchestrator.isolation.findings import AN_ISOLATED_CPU, CLAIMS, Finding, bad, not_checked, passed, warned
 from epa_orchestrator.isolation.host_files import Unread
 from epa_orchestrator.isolation.noise import PIN_EACH, QUIET_SWITCHES
 from epa_orchestrator.isolation.owners import USER_HZ
@@ -22,9 +22,7 @@ from epa_orchestrator.isolation.task_facts import Task
 from epa_orchestrator.isolation.task_names import commands, listed, moved_away, named
 from epa_orchestrator.units import count_of, named_cpus
 
-_NEEDS_CLAIMS: Final = "the daemon's claims: start the daemon, or run the audit as a user who may ask it"
-
-
+_NEEDS_CLAIMS: Final = f"{CLAIMS}: start the daemon, or run the audit as a user who may ask it"
 #: A task younger than this (seconds) is starting up.
 _START_UP: Final = 10.0
 
