@@ -49,7 +49,7 @@ variable "channel" {
 }
 
 variable "revision" {
-  description = "The revision of the charm. If null, the newest revision of the channel is deployed."
+  description = "The revision of the charm. If null, the first deployment takes the newest of the channel, and later ones keep it until another input of the charm changes."
   type        = number
   default     = null
 

@@ -171,7 +171,7 @@ def main() -> int:
     arguments = parser.parse_args()
     try:
         target: str = arguments.arch or architecture()
-        name = f"epa-orchestrator_ubuntu@24.04-{target}.charm"
+        name = f"epa-orchestrator_{target}.charm"
         snap = _packed(arguments.snap or ROOT / "dist" / f"epa-orchestrator_{target}.snap", target)
         if charmcraft_runs() and not (arguments.arch or arguments.python or arguments.snap or arguments.output):
             run(["charmcraft", "pack", "--destructive-mode", "--output", "dist"], ROOT)

@@ -11,16 +11,19 @@ import re
 import subprocess
 import tomllib
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import craft_platforms
 import pytest
 import yaml
+from charmcraft.services.package import PackageService
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 WORKFLOWS: dict[str, dict[str, Any]] = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in FILES}
 CHARMCRAFT: dict[str, Any] = yaml.safe_load((ROOT / "charmcraft.yaml").read_text("utf-8"))
-RELEASE = WORKFLOWS["release"]["jobs"]["edge"]
+RELEASE = WORKFLOWS["release"]["jobs"]
 
 TOX = configparser.ConfigParser(interpolation=None)
 TOX.read(ROOT / "tox.ini")
@@ -32,8 +35,20 @@ JOBS = {f"{workflow}-{name}": job for workflow, content in WORKFLOWS.items() for
 
 def commands(workflow: str) -> str:
     """All that a workflow runs."""
-    steps = [step for job in WORKFLOWS[workflow]["jobs"].values() for step in job.get("steps", [])]
-    return "\n".join(step["run"] for step in steps if "run" in step)
+    return "\n".join(commands_of(job) for job in WORKFLOWS[workflow]["jobs"].values())
+
+
+def commands_of(job: dict[str, Any]) -> str:
+    """All that a job runs."""
+    return "\n".join(step["run"] for step in job.get("steps", []) if "run" in step)
+
+
+def name_of_charm(platform: str) -> str:
+    """The name of the file that `charmcraft pack` makes, from its own function."""
+    project = SimpleNamespace(get=lambda: SimpleNamespace(name=CHARMCRAFT["name"]))
+    plan = SimpleNamespace(plan=lambda: [SimpleNamespace(platform=platform)])
+    services = {"project": project, "build_plan": plan}
+    return PackageService.get_charm_name(cast("Any", SimpleNamespace(_services=services)))
 
 
 def environments(workflow: str) -> set[str]:
@@ -91,13 +106,15 @@ def test_charmcraft_test_finds_a_task_that_deploys_the_packed_charm() -> None:
 
 
 def test_release_waits_for_all_tests() -> None:
-    called = {name: WORKFLOWS["release"]["jobs"][name]["uses"] for name in RELEASE["needs"]}
+    assert RELEASE["edge"]["needs"] == ["pack"]
+    called = {name: RELEASE[name]["uses"] for name in RELEASE["pack"]["needs"]}
     assert called == {name: f"./.github/workflows/{name}.yaml" for name in ("ci", "integration")}
 
 
 def test_release_makes_all_platforms_that_github_has() -> None:
-    released = {entry["architecture"] for entry in RELEASE["strategy"]["matrix"]["include"]}
-    assert released == CHARMCRAFT["platforms"].keys() - {"s390x"}
+    packed = [entry["architecture"] for entry in RELEASE["pack"]["strategy"]["matrix"]["include"]]
+    assert packed == RELEASE["edge"]["strategy"]["matrix"]["architecture"]
+    assert set(packed) == CHARMCRAFT["platforms"].keys() - {"s390x"}
 
 
 def test_snap_is_packed_to_where_the_charm_takes_it_from() -> None:
@@ -105,6 +122,21 @@ def test_snap_is_packed_to_where_the_charm_takes_it_from() -> None:
     assert f'--output "{source.replace("${CRAFT_ARCH_BUILD_FOR}", "$ARCHITECTURE")}"' in commands("release")
     packing = [line for line in commands("release").splitlines() if " pack " in line]
     assert [line.split()[0] for line in packing] == ["snapcraft", "charmcraft"]
+
+
+def test_charm_is_uploaded_under_the_name_that_charmcraft_gives_it() -> None:
+    """charmcraft names the file by the platform's key."""
+    plan = craft_platforms.get_build_plan("charmcraft", project_data=CHARMCRAFT)
+    names = {name_of_charm(build.platform) for build in plan}
+    assert names == {f"epa-orchestrator_{platform}.charm" for platform in CHARMCRAFT["platforms"]}
+    (uploaded,) = re.findall(r'charmcraft upload --format=json "(.*?)"', commands("release"))
+    assert uploaded.replace("$ARCHITECTURE", "s390x") in names
+
+
+def test_upload_finds_the_project_but_no_library() -> None:
+    """`charmcraft upload` 4.5 fails without a charmcraft.yaml, and looks up the libraries next to it on Charmhub."""
+    assert "cp charmcraft.yaml dist" in commands_of(RELEASE["pack"]).splitlines()
+    assert "checkout" not in str(RELEASE["edge"]["steps"])
 
 
 def test_resource_is_that_of_the_charm() -> None:
@@ -131,12 +163,16 @@ def test_job_reads_at_most_the_sources_and_ends(job: dict[str, Any]) -> None:
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
 def test_checkout_keeps_no_credentials(job: dict[str, Any]) -> None:
     checkouts = [step for step in job.get("steps", []) if step.get("uses", "").startswith("actions/checkout@")]
-    assert all(step["with"] == {"persist-credentials": False} for step in checkouts)
+    assert all(step["with"]["persist-credentials"] is False for step in checkouts)
 
 
 @pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
-def test_secrets_are_those_of_an_environment(job: dict[str, Any]) -> None:
-    assert "secrets." not in str(job) or job["environment"] in ("edge", "promote")
+def test_job_with_secrets_has_an_environment_and_no_sources(job: dict[str, Any]) -> None:
+    if "secrets." in str(job):
+        assert job["environment"] in ("edge", "promote")
+        assert {step["uses"].partition("@")[0] for step in job["steps"] if "uses" in step} <= {
+            "actions/download-artifact"
+        }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -26,6 +26,7 @@ from config import CharmConfig
 from epa_orchestrator.allocation.settings import Settings, option_names, parse_settings
 
 ROOT = Path(__file__).parents[3]
+REPOSITORY = "https://github.com/canonical/epa-orchestrator"
 CHARMCRAFT: dict[str, Any] = yaml.safe_load((ROOT / "charmcraft.yaml").read_text("utf-8"))
 SNAPCRAFT: dict[str, Any] = yaml.safe_load((ROOT / "snap" / "snapcraft.yaml").read_text("utf-8"))
 OPTIONS: dict[str, dict[str, Any]] = CHARMCRAFT["config"]["options"]
@@ -169,6 +170,14 @@ def test_bundled_snap_is_staged_under_the_name_in_the_code() -> None:
     assert list(files["organize"].values()) == [BUNDLED]
 
 
+def test_newest_version_in_the_changelog_is_that_of_the_package() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    unreleased, newest, *_ = re.findall(r"^## \[(.+?)\]", changelog, re.MULTILINE)
+    assert (unreleased, newest) == ("Unreleased", epa_orchestrator.__version__)
+    assert f"[Unreleased]: {REPOSITORY}/compare/v{newest}...main\n" in changelog
+    assert re.search(rf"^\[{re.escape(newest)}\]: {REPOSITORY}/", changelog, re.MULTILINE)
+
+
 # --- for Charmhub's review ---
 
 
@@ -283,13 +292,12 @@ def test_snap_may_read_all_paths_of_discovery() -> None:
 
 
 def test_every_source_file_names_its_licence() -> None:
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
-    sources = [ROOT / name for name in listed if name.endswith((".py", ".c"))]
+    rooms = ("src", "lib", "tests", "tools", "benchmarks", "examples", "docs")
+    sources = [path for room in rooms for path in (ROOT / room).rglob("*.*") if path.suffix in (".py", ".c")]
+    assert len(sources) > 500
     without = [
         path.relative_to(ROOT).as_posix()
         for path in sources
-        if path.exists()
-        and (text := path.read_text("utf-8"))
-        and "SPDX-License-Identifier: Apache-2.0" not in text[:200]
+        if (text := path.read_text("utf-8")) and "SPDX-License-Identifier: Apache-2.0" not in text[:200]
     ]
     assert without == []

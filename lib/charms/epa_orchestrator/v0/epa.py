@@ -73,8 +73,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, cast
 
 # Charmhub issues this id when a library is registered. charmcraft 4.5 registers no new ones (`charmcraft create-lib`
-# ends with an error), so there is none yet: copy this file, because `charmcraft fetch-lib` cannot find it.
-LIBID = ""
+# ends with an error), so there is none yet: copy this file, because `charmcraft fetch-lib` cannot find it. An empty id
+# would stop `charmcraft pack` of charms that contain the file.
+LIBID = "not-registered"
 
 # Incompatible changes: raise LIBAPI, in a directory of its own.
 LIBAPI = 0
