@@ -36,7 +36,7 @@ copybutton_only_copy_prompt_lines = True
 html_theme = "furo"
 html_title = f"epa-orchestrator {release}"
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["pages.css"]
 html_theme_options = {
     "source_repository": "https://github.com/canonical/epa-orchestrator/",
     "source_branch": "main",

@@ -29,7 +29,7 @@ EXAMPLES: Final = ROOT / "examples"
 def prepare(directory: Path) -> None:
     """Lay out the files: `charm`, `consumer-charm` and `hooks`, and the snaps `newer`, `older` and `consumer`."""
     carried = pack_snap(directory / "carried.snap", PYTHON)
-    pack_snap(directory / "newer.snap", PYTHON, version="0.1.99")
+    pack_snap(directory / "newer.snap", PYTHON, version="99.0.0")
     squash(HERE / "older", directory / "older.snap")
     unzip(pack_charm(directory / "packed.charm", carried, PYTHON), directory / "charm")
     pack_consumer_snap(directory / "consumer.snap", directory / "consumer")

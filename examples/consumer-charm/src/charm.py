@@ -47,11 +47,14 @@ class ConsumerCharm(ops.CharmBase):
         return ops.ActiveStatus(f"pinned to CPUs {grant.cpus}")
 
     def _remove(self, _: ops.RemoveEvent) -> None:
-        """The CPUs are released when nothing runs on them any more. If that fails, Juju runs the hook again."""
+        """The CPUs are released when nothing runs on them any more. If that fails, Juju runs the hook again.
+
+        Nothing can be released where the daemon is gone, or is one of the oldest, which release by NUMA node only.
+        """
         workload.stop()
         try:
             self._client.release(self.unit.name)
-        except epa.NoSocket as error:
+        except (epa.NoSocket, epa.MissingFeature) as error:
             logger.warning("Nothing was released: %s", error)
 
 

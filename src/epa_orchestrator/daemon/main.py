@@ -174,7 +174,8 @@ def _read_only_state(path: Path, error: StateError | LegacyStateError) -> State:
     # Another daemon may be writing. Only SQLite then reads a consistent state; a copy is for files that it cannot open.
     for load in (loading.load, loading.load_copy):
         with contextlib.suppress(StateError):
-            return State(load(path).ledger, None, problem, database=path)
+            loaded = load(path)
+            return State(loaded.ledger, None, problem, loaded.seen, database=path)
     return State(None, None, problem, database=path)
 
 

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import shutil
+import socket
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -18,6 +21,7 @@ from charmcraft.models.project import PlatformCharm
 from ops import testing
 
 from tests.functional.harness import Daemon
+from tests.functional.library.older_daemon import OlderDaemon
 from tools.packing import ROOT, document
 
 EXAMPLE: Final = ROOT / "examples" / "consumer-charm"
@@ -69,6 +73,14 @@ def config_changed(on: Any) -> Any:
     return on.config_changed()
 
 
+def start(on: Any) -> Any:
+    return on.start()
+
+
+def upgrade_charm(on: Any) -> Any:
+    return on.upgrade_charm()
+
+
 def update_status(on: Any) -> Any:
     return on.update_status()
 
@@ -104,6 +116,13 @@ def test_later_events_change_nothing(deployed: Deployed, daemon: Daemon) -> None
     assert deployed.run(update_status).unit_status == testing.ActiveStatus("pinned to CPUs 1,9")
     assert daemon.claims() == before
     assert deployed.calls() == ["start epa-consumer.service"]
+
+
+@pytest.mark.parametrize("event", [start, config_changed, update_status, upgrade_charm])
+def test_each_event_claims_what_is_missing(deployed: Deployed, daemon: Daemon, event: Callable[[Any], Any]) -> None:
+    """A reboot comes with `start`; a claim can be lost to another service before `update-status`."""
+    assert deployed.run(event).unit_status == testing.ActiveStatus("pinned to CPUs 1,9")
+    assert daemon.claims() == {"epa-consumer/0": {1, 9}}
 
 
 def test_option_changes_the_number_of_cpus(deployed: Deployed, daemon: Daemon) -> None:
@@ -145,3 +164,36 @@ def test_removed_unit_stops_its_program_and_releases_its_cpus(deployed: Deployed
     assert daemon.claims() == {}
     assert deployed.calls() == ["stop epa-consumer.service", "daemon-reload"]
     assert not deployed.service.exists()
+
+
+@pytest.fixture
+def elsewhere(deployed: Deployed, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The path of a socket that this test serves, in place of the daemon's."""
+    deployed.run(config_changed)
+    deployed.calls()
+    directory = Path(tempfile.mkdtemp(prefix="epa-"))
+    (directory / "data").mkdir()
+    monkeypatch.setenv("SNAP_DATA", str(directory))
+    yield directory / "data" / "epa.sock"
+    shutil.rmtree(directory)
+
+
+def test_removal_without_an_answer_fails_after_the_program_has_ended(
+    deployed: Deployed, elsewhere: Path, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Juju runs a failed hook again, and the CPUs must not be free while the program runs on them."""
+    with socket.socket(socket.AF_UNIX) as nobody:
+        nobody.bind(str(elsewhere))
+    with pytest.raises(testing.errors.UncaughtCharmError, match="No daemon serves"):
+        deployed.run(remove)
+    assert deployed.calls() == ["stop epa-consumer.service", "daemon-reload"]
+    monkeypatch.setenv("SNAP_DATA", str(daemon.data))
+    deployed.run(remove)
+    assert daemon.claims() == {}
+
+
+def test_oldest_daemon_does_not_hold_up_the_removal(deployed: Deployed, elsewhere: Path) -> None:
+    with OlderDaemon(elsewhere, None) as older:
+        deployed.run(remove)
+        assert not older.is_dead
+        assert [request["action"] for request in older.requests] == ["list_allocations"]

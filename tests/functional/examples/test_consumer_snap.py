@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.functional.harness import PATIENCE, Daemon
 from tools.packing import ROOT
@@ -37,7 +41,39 @@ def test_refusal_is_one_sentence(daemon: Daemon) -> None:
     done = run(daemon.data, "claim", "mine", "40")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "Insufficient CPUs available. Requested: 40, Available: 12\n"
-    assert run(daemon.data, "claim", "mine", "-1").returncode == 2
+
+
+@pytest.mark.parametrize(
+    "words", [("mine", "-1"), ("mine", "0"), ("mine", "x"), ("mine", "²"), ("\udcff", "2")], ids=str
+)
+def test_wrong_use_is_one_sentence(tmp_path: Path, words: tuple[str, ...]) -> None:
+    done = run(tmp_path, "claim", *words)
+    assert done.returncode == 2
+    assert re.search(r"^consumer.py claim: error: argument \w+: must ", done.stderr, re.MULTILINE)
+
+
+def test_near_takes_digits_of_a_number_only(daemon: Daemon) -> None:
+    done = run(daemon.data, "claim", "mine", "2", "--near", "²")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("Field 'near' must be a NUMA node, a PCI address or a network interface")
+
+
+@pytest.mark.parametrize(("ends", "code"), [("signal", 130), ("pipe", 0)])
+def test_watch_ends_without_a_traceback(daemon: Daemon, ends: str, code: int) -> None:
+    command = [sys.executable, str(PROGRAM), "watch", "mine"]
+    with subprocess.Popen(
+        command, env=environment(daemon.data), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert watching.stdout.readline() == "no CPUs\n"
+        if ends == "signal":
+            watching.send_signal(signal.SIGINT)
+        else:
+            watching.stdout.close()
+            daemon.cores("mine", 2)
+        assert watching.wait(PATIENCE) == code
+        assert watching.stderr.read() == ""
 
 
 def test_missing_connection_names_the_command(tmp_path: Path) -> None:

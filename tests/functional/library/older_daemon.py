@@ -66,8 +66,13 @@ class OlderDaemon:
                     return
                 request = json.loads(content)
                 self.requests.append(request)
+                confirmed = {
+                    name: request[name]
+                    for name, feature in (("preemption_policy", "non-preemptive-allocations"), ("pool", "cpu-pools"))
+                    if name in request and feature in (self.features or ())
+                }
                 try:
-                    answer = {"version": "1.0", "error": None} | self._answer(request)
+                    answer = {"version": "1.0", "error": None} | confirmed | self._answer(request)
                 except (KeyError, ValueError) as error:
                     answer = {"version": "1.0", "error": f"1 validation error\n  {error}"}
                 client.sendall(json.dumps(answer).encode())

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -142,13 +143,13 @@ def test_answer_in_many_pieces_is_read_to_its_end(directory: Path) -> None:
 
 def endless(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        connection.sendall(b"{" + b" " * (65 * 1024 * 1024))
+        connection.sendall(b"{" + b" " * (17 * 1024 * 1024))
 
 
 def test_huge_answer_is_given_up(directory: Path) -> None:
     with serving(directory, endless) as client:
         client.timeout = 30
-        with pytest.raises(epa.InvalidAnswer, match="more than 67108864 bytes"):
+        with pytest.raises(epa.InvalidAnswer, match="more than 16777216 bytes"):
             client.listing()
 
 
@@ -167,6 +168,21 @@ NONSENSE: dict[str, bytes | dict[str, Any]] = {
     "claims that are numbers": LISTING | {"allocations": [5]},
     "a count that is a list": LISTING | {"total_available_cpus": []},
     "CPUs that are a number": LISTING | {"allocations": [{"service_name": "a", "allocated_cores": 5}]},
+    "a count that is infinite": LISTING | {"total_available_cpus": float("inf")},
+    "a count that is a fraction": LISTING | {"total_available_cpus": 4.7},
+    "a count that is a text": LISTING | {"total_available_cpus": "4"},
+    "a count that is true": LISTING | {"remaining_available_cpus": True},
+    "features that are a text": LISTING | {"supported_cpu_features": "watch"},
+    "features that are an object": LISTING | {"supported_cpu_features": {"dry-run": False}},
+    "warnings that are a text": LISTING | {"warnings": "abc"},
+    "a state error that is no text": LISTING | {"state_error": 5},
+    "the claims of another pool": LISTING | {"pool": "general"},
+    "an event": {"event": "state"} | {name: value for name, value in LISTING.items() if name != "version"},
+    "a name that is a list": LISTING | {"allocations": [{"service_name": ["a"], "allocated_cores": "1"}]},
+    "a policy that is a list": LISTING
+    | {"allocations": [{"service_name": "a", "allocated_cores": "1", "preemption_policy": ["x"]}]},
+    "an explicit claim that is a text": LISTING
+    | {"allocations": [{"service_name": "a", "allocated_cores": "1", "is_explicit": "no"}]},
     "CPUs backwards": LISTING | {"allocations": [{"service_name": "a", "allocated_cores": "5-3"}]},
     "too many CPUs": LISTING | {"allocations": [{"service_name": "a", "allocated_cores": "0-99999"}]},
 }
@@ -187,16 +203,128 @@ OTHERS: dict[str, dict[str, Any]] = {
     "another pool": {"pool": "general"},
     "fewer CPUs": {"allocated_cores": "2"},
     "a dry run": {"dry_run": True},
+    "a dry run as text": {"dry_run": "false"},
+    "another node": {"numa_node": 1, "cores_allocated": "2-3"},
+    "no node": {"cores_allocated": "2-3"},
+    "another policy": {"preemption_policy": "legacy"},
+    "no policy": {"preemption_policy": None},
+    "taken CPUs that are a list": {"taken": []},
+}
+#: What the request of these has, but for its 2 CPUs.
+WISHES: dict[str, dict[str, Any]] = {
+    "a dry run as text": {"dry_run": True},
+    "another node": {"numa_node": 0},
+    "no node": {"numa_node": 0},
+    "another policy": {"preemption_policy": "non-preemptive"},
+    "no policy": {"preemption_policy": "non-preemptive"},
 }
 
 
-@pytest.mark.parametrize("changes", OTHERS.values(), ids=OTHERS)
-def test_answer_to_another_request_is_invalid_and_leaves_the_change_unknown(
-    directory: Path, changes: dict[str, Any]
-) -> None:
-    with serving(directory, sends(GRANT | changes)) as client, pytest.raises(epa.InvalidAnswer) as caught:
-        client.allocate("a", 2)
-    assert caught.value.outcome_unknown
+@pytest.mark.parametrize("name", OTHERS)
+def test_answer_to_another_request_is_invalid_and_leaves_the_change_unknown(directory: Path, name: str) -> None:
+    wishes = WISHES.get(name, {})
+    listing = LISTING | {"supported_cpu_features": ["dry-run", "non-preemptive-allocations"]}
+    features = [sends(listing)] if {"dry_run", "preemption_policy"} & set(wishes) else []
+    with serving(directory, *features, sends(GRANT | OTHERS[name])) as client:
+        with pytest.raises(epa.InvalidAnswer) as caught:
+            client.allocate("a", 2, **wishes)
+        assert caught.value.outcome_unknown
+
+
+@pytest.mark.parametrize("size", [{"percent": 50}, {"default_size": True}], ids=str)
+def test_grant_of_no_cpus_is_invalid(directory: Path, size: dict[str, Any]) -> None:
+    """A program that is bound to no CPUs would run on all of them."""
+    empty = sends(GRANT | {"allocated_cores": ""})
+    with serving(directory, empty) as client, pytest.raises(epa.InvalidAnswer, match=r"\(ValueError: no CPUs\)"):
+        client.allocate("a", **size)
+
+
+RECORD = {
+    "version": "1.0",
+    "service_name": "a",
+    "hugepages_requested": 4,
+    "allocation_successful": True,
+    "message": "",
+    "node_id": 0,
+    "size_kb": 2048,
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"allocation_successful": False},
+        {"allocation_successful": None},
+        {"service_name": "b"},
+        {"node_id": 1},
+        {"size_kb": 4},
+        {"hugepages_requested": 3},
+    ],
+    ids=str,
+)
+def test_hugepages_are_recorded_only_if_the_answer_says_so(directory: Path, changes: dict[str, Any]) -> None:
+    with serving(directory, sends(RECORD), sends(RECORD | changes)) as client:
+        client.record_hugepages("a", 0, 2048, 4)
+        with pytest.raises(epa.InvalidAnswer) as caught:
+            client.record_hugepages("a", 0, 2048, 4)
+        assert caught.value.outcome_unknown
+
+
+BOMBS: dict[str, dict[str, Any]] = {
+    "a long list": {"allocations": [{"service_name": "a", "allocated_cores": ",".join(["0-65535"] * 1_000_000)}]},
+    "many lists": {"allocations": [{"service_name": "a", "allocated_cores": "0-65535"}] * 10_000},
+}
+
+
+@pytest.mark.parametrize("changes", BOMBS.values(), ids=BOMBS)
+def test_cpu_lists_cost_no_more_than_the_cpus_of_a_host(directory: Path, changes: dict[str, Any]) -> None:
+    """Without a limit, the first takes minutes, and the second all memory."""
+    with serving(directory, sends(LISTING | changes)) as client:
+        client.timeout = 30
+        begin = time.process_time()
+        with pytest.raises(epa.InvalidAnswer, match="more than 65536 CPUs"):
+            client.listing()
+        assert time.process_time() - begin < 10
+
+
+def test_texts_of_the_server_are_safe_in_a_log(directory: Path) -> None:
+    text = "a\x1b[2J\nb"
+    claim = {"service_name": "\ud800\x1b", "allocated_cores": "1"}
+    listing = LISTING | {"warnings": [text], "state_error": text, "allocations": [claim]}
+    with serving(directory, sends(listing)) as client:
+        listed = client.listing()
+    assert (listed.warnings, listed.state_error) == (("a [2J b",), "a [2J b")
+    assert listed.claims[0].service == "\ufffd\ufffd"
+
+
+def test_signals_do_not_end_a_wait_for_a_full_queue(directory: Path) -> None:
+    """Only the main thread of a process gets signals; Python takes an interrupted connect(2) for a connection."""
+    path = directory / "epa.sock"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as earlier:
+        listener.bind(str(path))
+        listener.listen(0)
+        earlier.connect(str(path))
+
+        def serve() -> None:
+            time.sleep(0.5)
+            listener.accept()[0].close()
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(json.dumps(GRANT).encode())
+
+        signals: list[int] = []
+        before = signal.signal(signal.SIGALRM, lambda number, _: signals.append(number))
+        server = threading.Thread(target=serve)
+        server.start()
+        signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+        try:
+            assert str(epa.Client(path, timeout=10).allocate("a", 2).cpus) == "2-3"
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+            server.join(30)
+        assert len(signals) > 1
 
 
 @pytest.mark.parametrize("content", [b"", json.dumps(GRANT).encode()[:-9]], ids=["nothing", "a part"])
@@ -261,7 +389,23 @@ def test_unknown_events_are_passed_on(directory: Path) -> None:
         assert [next(events).kind for _ in range(2)] == ["state", "later"]
 
 
-@pytest.mark.parametrize("content", [b"hello\n", b"[]\n", line(event="claim"), line(x=1)])
+def test_watch_that_ends_at_once_does_not_make_the_client_busy(directory: Path) -> None:
+    with serving(directory, sends(LISTING), *[sends(STATE)] * 3) as client, client.watch() as events:
+        begin = time.monotonic()
+        assert [next(events).kind for _ in range(3)] == ["state"] * 3
+        assert time.monotonic() - begin >= 2 * 0.5
+
+
+def test_watch_begins_with_the_state(directory: Path) -> None:
+    with (
+        serving(directory, sends(LISTING), sends(CLAIM)) as client,
+        client.watch() as events,
+        pytest.raises(epa.InvalidAnswer, match="the first event is 'claim'"),
+    ):
+        next(events)
+
+
+@pytest.mark.parametrize("content", [b"hello\n", b"[]\n", b"\n\n", b"\0\n", line(event="claim"), line(x=1)])
 def test_nonsense_in_a_watch_is_an_invalid_answer(directory: Path, content: bytes) -> None:
     with serving(directory, sends(LISTING), sends(STATE + content)) as client, client.watch() as events:
         next(events)
@@ -277,7 +421,7 @@ def test_huge_line_of_a_watch_is_given_up(directory: Path) -> None:
     with serving(directory, sends(LISTING), serve) as client, client.watch() as events:
         client.timeout = 30
         next(events)
-        with pytest.raises(epa.InvalidAnswer, match="more than 67108864 bytes"):
+        with pytest.raises(epa.InvalidAnswer, match="more than 16777216 bytes"):
             next(events)
 
 

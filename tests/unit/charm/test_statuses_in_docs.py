@@ -149,12 +149,3 @@ def test_endpoints_are_those_of_the_charm() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| (requires|provides) \| `([a-z_-]+)` \| (yes|no) \|", PAGE, re.MULTILINE)
     assert set(rows) == endpoints
     assert {each["limit"] for side in ("requires", "provides") for each in charm[side].values()} == {1}
-
-
-def test_options_of_the_charm_are_on_the_page_with_their_defaults() -> None:
-    options = yaml.safe_load((ROOT / "charmcraft.yaml").read_text(encoding="utf-8"))["config"]["options"]
-    rows = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \| [^|]+ \|$", PAGE, re.MULTILINE))
-    own = ("snap-channel", "snap-revision", "snap-name", "connect-plugs", "require-isolated-cpus")
-    assert {name: rows[name].strip("`") for name in own} == {
-        name: str(options[name]["default"]).lower() or "empty" for name in own
-    }

@@ -176,6 +176,17 @@ def test_the_places_of_seen_cpus_are_stored(locations: Locations) -> None:
     state.store.close()
 
 
+def test_a_daemon_that_serves_readings_only_knows_them_too(locations: Locations) -> None:
+    seen = LastSeen({3: CpuSet.parse("1-2")}, (CpuSet.parse("1-2"),))
+    state = open_state(locations)
+    assert state.store is not None
+    state.store.stage_seen(seen)
+    state.store.commit()
+    state.store.close()
+    state = open_state(locations, "cannot be locked: Is a directory")
+    assert (state.store, state.seen) == (None, seen)
+
+
 def test_without_a_lock_nothing_is_written(locations: Locations) -> None:
     state = open_state(locations, "cannot be locked: Is a directory")
     assert (state.store, database(locations).exists()) == (None, False)

@@ -64,10 +64,11 @@ import json
 import os
 import re
 import socket
+import stat
 import struct
 import time
 import unicodedata
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeVar, cast
 
@@ -88,10 +89,13 @@ Pool = Literal["isolated", "general"]
 HOST_SOCKET: Final = "/var/snap/epa-orchestrator/current/data/epa.sock"
 
 _VERSION: Final = "1.0"
-#: The largest answer (bytes): a listing of 10,000 services with long names has 5 MB.
-_MAX_ANSWER: Final = 64 * 1024 * 1024
+#: The largest answer (bytes): a listing of 10,000 services with long names has 5 MB. Python's objects for an answer can
+#: take 30 times its size, and a snap that may write the socket's directory can serve anything there.
+_MAX_ANSWER: Final = 16 * 1024 * 1024
 _MAX_SENTENCE: Final = 4096
 _MAX_CPU: Final = 65_535
+#: The longest path (bytes) that a Unix socket can have.
+_MAX_PATH: Final = 107
 #: The pause (seconds) between two attempts to reach a daemon.
 _PAUSE: Final = 0.5
 #: struct timeval, which SO_SNDTIMEO takes (socket(7)).
@@ -182,11 +186,15 @@ class Cpus:
     def parse(cls, text: str) -> Cpus:
         """The CPUs of a list in the kernel's notation; raises ValueError."""
         ids: set[int] = set()
+        named = 0
         for item in text.split(",") if text else ():
             match = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", item)
             first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
             if not first <= last <= _MAX_CPU:
                 raise ValueError(f"{item[:50]!r} is not a CPU or a range of CPUs up to {_MAX_CPU}")
+            named += last + 1 - first
+            if named > _MAX_CPU + 1:
+                raise ValueError(f"the list names more than {_MAX_CPU + 1} CPUs")
             ids.update(range(first, last + 1))
         return cls(tuple(sorted(ids)))
 
@@ -300,7 +308,9 @@ class Client:
     def __init__(self, path: str | os.PathLike[str] | None = None, timeout: float = 30.0) -> None:
         if not 0 < timeout <= 1e9:
             raise ValueError(f"timeout must be a number of seconds over 0, not {timeout!r}")
-        self.path = os.fspath(path) if path is not None else default_socket()
+        self.path = os.fsdecode(path) if path is not None else default_socket()
+        if not 0 < len(os.fsencode(self.path)) <= _MAX_PATH or "\0" in self.path:
+            raise ValueError(f"path must have 1 to {_MAX_PATH} bytes and no null byte: {self.path!r}")
         self.timeout = timeout
         #: The socket file, and the features of the daemon that serves it.
         self._known: tuple[tuple[int, ...], frozenset[str]] | None = None
@@ -318,7 +328,7 @@ class Client:
         return self.listing().features
 
     def wait_until_ready(self, timeout: float = 60.0) -> Listing:
-        """Wait until a daemon answers, at most `timeout` seconds; raises the last error then.
+        """Wait until a daemon answers, at most `timeout` seconds (math.inf: for ever); raises the last error then.
 
         A daemon that refuses all changes answers too: look at `state_error` of the listing.
         """
@@ -347,9 +357,10 @@ class Client:
     ) -> Grant:
         """Give the service so many CPUs in all: `count`, or `percent` of the pool, or the daemon's default size.
 
-        A repeated request changes nothing. With `numa_node`, the service has `count` CPUs of this node, and keeps those
-        of others; such a request may take CPUs from other services, unless `may_take` or the policy forbids it. What
-        the other arguments mean is in the protocol. None leaves a choice to the operator's options.
+        A repeated request changes nothing; an older daemon can move the service to other CPUs. With `numa_node`, the
+        service has `count` CPUs of this node, and keeps those of others; such a request may take CPUs from other
+        services, unless `may_take` or the policy forbids it. What the other arguments mean is in the protocol. None
+        leaves a choice to the operator's options.
         """
         if [count is not None, percent is not None, default_size].count(True) != 1:
             raise TypeError("give exactly one of count, percent and default_size")
@@ -403,9 +414,10 @@ class Client:
         """All changes from now on, in both pools, for a `with` block; the iterator has no end.
 
         The daemon ends a watch when it restarts, or when the client reads too slowly. The iterator then connects again,
-        for at most `reconnect_within` seconds, and goes on with a new state, which has everything that was missed.
+        for at most `reconnect_within` seconds (math.inf: for ever), and goes on with a new state, which has everything
+        that was missed.
         """
-        events = self._events(reconnect_within)
+        events = self._events(_duration(reconnect_within))
         try:
             yield events
         finally:
@@ -414,7 +426,10 @@ class Client:
     def _listing(self, pool: str, end: float) -> Listing:
         answer = self._request({"action": "list_allocations", "service_name": _NOBODY, "pool": _named(pool)}, end)
         with self._checked():
-            return _listing(answer)
+            listing = _listing(answer)
+            if listing.pool != pool:
+                raise ValueError(f"it is about pool {listing.pool[:50]!r}")
+            return listing
 
     def _allocate(self, service: str, pool: str, numa_node: int | None, more: _Json) -> Grant:
         action = "allocate_cores_percent" if "percent" in more else "allocate_cores"
@@ -427,7 +442,13 @@ class Client:
 
     def _record(self, service: str, node: int, size_kb: int, count: int) -> None:
         record = {"service_name": service, "node_id": node, "size_kb": size_kb, "hugepages_requested": count}
-        self._request({"action": "allocate_hugepages", **record}, self._end(), changes=True)
+        answer = self._request({"action": "allocate_hugepages", **record}, self._end(), changes=True)
+        with self._checked(doubt=True):
+            found = {name: answer[name] for name in record}
+            if not _is_same(_text(found["service_name"]), service) or found | {"service_name": service} != record:
+                raise ValueError("it is about another record")
+            if answer["allocation_successful"] is not True:
+                raise ValueError("it is neither a success nor an error")
 
     def _events(self, reconnect_within: float) -> Generator[Event, None, None]:
         connection, state = self._begin_watch(self._end())
@@ -439,8 +460,9 @@ class Client:
                         line = connection.line(self.timeout)
                         if line is None:
                             break
-                        event = _event(_decode(line))
+                        event = _event(_decode(line, of_watch=True))
                     yield event
+            time.sleep(_PAUSE)  # a server that ends each watch at once must not make the client busy
             connection, state = self._persist(reconnect_within, self._begin_watch)
 
     def _begin_watch(self, end: float) -> tuple[_Connection, Event]:
@@ -448,7 +470,9 @@ class Client:
         with self._checked(), contextlib.ExitStack() as stack:
             connection = stack.enter_context(contextlib.closing(self._open(_needs(request), end)))
             connection.send(_encode(request), end)
-            state = _event(_decode(connection.first_line(end)))
+            state = _event(_decode(connection.first_line(end), of_watch=True))
+            if state.kind != "state":
+                raise ValueError(f"the first event is {state.kind[:50]!r}")
             stack.pop_all()
         return connection, state
 
@@ -470,15 +494,16 @@ class Client:
         """
         while True:
             before = self._identity()
-            known = self._known if self._known is not None and self._known[0] == before else None
-            for feature in needs if known else ():
-                if known and feature not in known[1]:
+            found, features = self._known or (None, frozenset[str]())  # read once: other threads set it
+            is_known = found == before
+            for feature in needs if is_known else ():
+                if feature not in features:
                     sentence = f"The daemon at {self.path} lacks the feature {feature}, and {needs[feature]}"
                     raise MissingFeature(f"{sentence}: install a newer one", feature)
             with contextlib.ExitStack() as stack:
                 connection = stack.enter_context(contextlib.closing(_Connection(self.path, end)))
-                is_same = before == self._identity()
-                if not needs or (known and is_same):
+                is_same = self._is_still(before)
+                if not needs or (is_known and is_same):
                     stack.pop_all()
                     return connection
                 request = _encode({"action": "list_allocations", "service_name": _NOBODY})
@@ -488,14 +513,23 @@ class Client:
     def _identity(self) -> tuple[int, ...]:
         """What tells a socket file from every other one that has been at the path."""
         found = os.stat(self.path)
+        if not stat.S_ISSOCK(found.st_mode):
+            raise FileNotFoundError
         return (found.st_dev, found.st_ino, found.st_ctime_ns)
+
+    def _is_still(self, identity: tuple[int, ...]) -> bool:
+        """Whether this socket file is still at the path."""
+        try:
+            return self._identity() == identity
+        except OSError:
+            return False
 
     def _end(self) -> float:
         return time.monotonic() + self.timeout
 
     def _persist(self, seconds: float, attempt: Callable[[float], _T]) -> _T:
         """The result of the first attempt that succeeds; raises the last error when `seconds` are over."""
-        last = time.monotonic() + seconds
+        last = time.monotonic() + _duration(seconds)
         while True:
             try:
                 return attempt(min(self._end(), max(last, time.monotonic() + _PAUSE)))
@@ -511,7 +545,7 @@ class Client:
             yield
         except OSError as error:
             cause, (kind, sentence) = error, self._failure(error)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
             reason = f"{type(error).__name__}: {_one_line(str(error))}"
             sentence = f"The server at {self.path} gave an answer that this library does not understand ({reason})"
             cause, kind = error, InvalidAnswer
@@ -548,10 +582,14 @@ class _Connection:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             # While the server's queue is full, wait in connect(2), which is served first come, first served: with
-            # settimeout() it would fail at once. SO_SNDTIMEO ends the wait with EAGAIN.
-            seconds, micros = divmod(int(_left(end) * 1_000_000), 1_000_000)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(seconds, max(micros, 1)))
-            self._socket.connect(path)
+            # settimeout() it would fail at once. SO_SNDTIMEO ends the wait with EAGAIN. Python takes a wait that a
+            # signal has ended for a connection.
+            is_connected = False
+            while not is_connected:
+                seconds, micros = divmod(int(_left(end) * 1_000_000), 1_000_000)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEVAL.pack(seconds, max(micros, 1)))
+                self._socket.connect(path)
+                is_connected = self._has_peer()
         except BlockingIOError:
             self.close()
             raise TimeoutError from None
@@ -562,11 +600,19 @@ class _Connection:
     def close(self) -> None:
         self._socket.close()
 
+    def _has_peer(self) -> bool:
+        try:
+            self._socket.getpeername()
+        except OSError:
+            return False
+        return True
+
     def send(self, request: bytes, end: float) -> None:
-        self._socket.settimeout(_left(end))
+        """Send, however little time is left: the older daemon ends when a client closes without a request."""
+        self._socket.settimeout(max(end - time.monotonic(), 0.01))
         # A server that refuses early has closed its side before it read the whole request. Its answer may be here.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            self._socket.sendall(request)
+            self._socket.sendall(request, socket.MSG_NOSIGNAL)
 
     def exchange(self, request: bytes, end: float) -> bytes:
         """Send a request, and read until the server closes."""
@@ -608,8 +654,9 @@ class _Connection:
         return bool(part)
 
     def _take_line(self) -> bytes:
-        line, _, rest = bytes(self._received).partition(b"\n")
-        self._received = bytearray(rest)
+        length = self._received.index(b"\n")
+        line = bytes(self._received[:length])
+        del self._received[: length + 1]
         return line
 
     def _whole(self) -> bytes:
@@ -626,6 +673,12 @@ def _left(end: float) -> float:
     if left <= 0:
         raise TimeoutError
     return left
+
+
+def _duration(seconds: float) -> float:
+    if not seconds >= 0:  # not a number, too
+        raise ValueError(f"the time must be a number of seconds from 0, not {seconds!r}")
+    return seconds
 
 
 def _needs(fields: _Json) -> dict[str, str]:
@@ -649,20 +702,21 @@ def _encode(fields: _Json) -> bytes:
     return json.dumps({"version": _VERSION, **fields}, ensure_ascii=False).encode()
 
 
-def _decode(content: bytes) -> Any:
+def _decode(content: bytes, *, of_watch: bool = False) -> Any:
     """The JSON object of an answer or an event; raises ValueError, and the EpaError of a refusal."""
     answer: Any = json.loads(content)
     if not isinstance(answer, dict):
         raise ValueError("no JSON object")
     found = cast("dict[str, Any]", answer)
-    if found.get("version") != _VERSION and "event" not in found:
+    if found.get("version") != _VERSION and not (of_watch and "event" in found):  # only the first event has it
         raise ValueError(f"version {str(found.get('version'))[:50]!r} instead of {_VERSION!r}")
     if found.get("error") is None:  # the oldest daemon sends null with a result
         return found
     sentence = _one_line(str(found["error"])) or "The daemon refuses the request without a reason"
     if re.match(r"User [0-9]+ may only read", sentence):
         raise NotPermitted(sentence)
-    if re.search(r"No Isolated CPUs|^No CPUs available$", sentence):  # the second one is of older daemons
+    # Older daemons have only one of the halves. Later in a sentence, this can be the name of a service.
+    if re.match(r"(No CPUs available: )?No Isolated CPUs|No CPUs available$", sentence):
         raise NoIsolatedCpus(sentence)
     raise Refused(sentence)
 
@@ -677,76 +731,119 @@ def _is_same(one: str, other: str) -> bool:
     return one == other or unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other)
 
 
-# Answers are read with their fields' conversions; `_checked` makes InvalidAnswer of whatever they raise.
+# Answers are read by these; `_checked` makes InvalidAnswer of whatever they raise.
+
+
+def _as(kind: type[_T], value: Any) -> _T:
+    """The value, if JSON has it with exactly this type: true is no number."""
+    if type(value) is not kind:
+        raise TypeError(f"{type(value).__name__} instead of {kind.__name__}")
+    return value
+
+
+def _text(value: Any) -> str:
+    """A text that can be printed: this daemon has no other names, but older ones can have."""
+    text = _as(str, value)
+    return text if text.isprintable() else "".join(char if char.isprintable() else "\ufffd" for char in text)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(_one_line(_as(str, text)) for text in cast("list[Any]", _as(list, value)))
+
+
+def _policy(answer: Any) -> str | None:
+    return None if answer.get("preemption_policy") is None else _text(answer["preemption_policy"])
 
 
 def _grant(request: _Json, answer: Any) -> Grant:
     """The grant in an answer, if it belongs to this request."""
+    taken = cast("dict[str, str]", _as(dict, answer.get("taken", {})))
     grant = Grant(
-        service=str(answer["service_name"]),
+        service=_text(answer["service_name"]),
         cpus=Cpus.parse(answer["cores_allocated" if request["action"] == "allocate_numa_cores" else "allocated_cores"]),
-        pool=str(answer.get("pool", "isolated")),
-        preemption_policy=answer.get("preemption_policy"),
-        total_available_cpus=int(answer["total_available_cpus"]),
-        remaining_available_cpus=int(answer["remaining_available_cpus"]),
-        taken={name: Cpus.parse(cpus) for name, cpus in answer.get("taken", {}).items()},
-        dry_run=bool(answer.get("dry_run")),
-        warnings=tuple(map(str, answer.get("warnings", ()))),
+        pool=_text(answer.get("pool", "isolated")),
+        preemption_policy=_policy(answer),
+        total_available_cpus=_as(int, answer["total_available_cpus"]),
+        remaining_available_cpus=_as(int, answer["remaining_available_cpus"]),
+        taken=dict(zip(map(_text, taken), _limited(taken.values()), strict=True)),
+        dry_run=_as(bool, answer.get("dry_run", False)),
+        warnings=_texts(answer.get("warnings", [])),
         answer=answer,
     )
-    count = request.get("num_of_cores", 0)
+    count, policy, node = (request.get(name) for name in ("num_of_cores", "preemption_policy", "numa_node"))
     if not _is_same(grant.service, request["service_name"]):
         raise ValueError(f"it is about service {grant.service[:255]!r}")
     if grant.pool != (request["pool"] or "isolated"):
         raise ValueError(f"it is about pool {grant.pool[:50]!r}")
+    if node is not None and answer["numa_node"] != node:
+        raise ValueError("it is about another NUMA node")
+    if policy is not None and grant.preemption_policy != policy:
+        raise ValueError(f"the claim is {grant.preemption_policy!r} instead of {policy!r}")
     if grant.dry_run != bool(request.get("dry_run")):
         raise ValueError("it is about a dry run" if grant.dry_run else "it is not about a dry run")
     if count and len(grant.cpus) != max(count, 0):
         raise ValueError(f"{len(grant.cpus)} CPUs instead of {max(count, 0)}")
+    if not count and not grant.cpus:
+        raise ValueError("no CPUs")
     return grant
 
 
-def _claim(entry: Any) -> Claim:
-    return Claim(
-        service=str(entry["service_name"]),
-        pool=str(entry.get("pool", "isolated")),
-        cpus=Cpus.parse(entry["allocated_cores"]),
-        is_explicit=bool(entry.get("is_explicit")),
-        preemption_policy=entry.get("preemption_policy"),
+def _limited(lists: Iterable[str]) -> Iterator[Cpus]:
+    """The CPUs in each list. All lists of an answer together name each CPU once, which limits their time and memory."""
+    named = 0
+    for text in lists:
+        cpus = Cpus.parse(text)
+        named += len(cpus)
+        if named > _MAX_CPU + 1:
+            raise ValueError(f"the lists name more than {_MAX_CPU + 1} CPUs")
+        yield cpus
+
+
+def _claims(entries: list[Any]) -> tuple[Claim, ...]:
+    return tuple(
+        Claim(
+            service=_text(entry["service_name"]),
+            pool=_text(entry.get("pool", "isolated")),
+            cpus=cpus,
+            is_explicit=_as(bool, entry.get("is_explicit", False)),
+            preemption_policy=_policy(entry),
+        )
+        for entry, cpus in zip(entries, _limited(entry["allocated_cores"] for entry in entries), strict=True)
     )
 
 
 def _listing(answer: Any) -> Listing:
     return Listing(
-        pool=str(answer.get("pool", "isolated")),
-        claims=tuple(map(_claim, answer["allocations"])),
-        total_available_cpus=int(answer["total_available_cpus"]),
-        remaining_available_cpus=int(answer["remaining_available_cpus"]),
-        features=frozenset(map(str, answer.get("supported_cpu_features", ()))),
-        state_error=str(answer.get("state_error", "")),
-        warnings=tuple(map(str, answer.get("warnings", ()))),
+        pool=_text(answer.get("pool", "isolated")),
+        claims=_claims(cast("list[Any]", _as(list, answer["allocations"]))),
+        total_available_cpus=_as(int, answer["total_available_cpus"]),
+        remaining_available_cpus=_as(int, answer["remaining_available_cpus"]),
+        features=frozenset(_texts(answer.get("supported_cpu_features", []))),
+        state_error=_one_line(_as(str, answer.get("state_error", ""))),
+        warnings=_texts(answer.get("warnings", [])),
         answer=answer,
     )
 
 
 def _hugepages(node: Any) -> NodeHugepages:
     return NodeHugepages(
-        total={int(size["size"]): int(size["total"]) for size in node["capacity"]},
-        free={int(size["size"]): int(size["free"]) for size in node["capacity"]},
+        total={_as(int, size["size"]): _as(int, size["total"]) for size in node["capacity"]},
+        free={_as(int, size["size"]): _as(int, size["free"]) for size in node["capacity"]},
         records={
-            str(service): {int(size): int(count) for size, count in sizes.items()}
+            _text(service): {int(size): _as(int, count) for size, count in sizes.items()}
             for service, sizes in node["allocations"].items()
         },
     )
 
 
 def _event(line: Any) -> Event:
-    kind = str(line["event"])
-    before, after = (_claim(line[name]) if kind == "claim" and line[name] else None for name in ("before", "after"))
+    kind = _text(line["event"])
+    claims = [line[name] if kind == "claim" else None for name in ("before", "after")]
+    before, after = (None if claim is None else _claims([claim])[0] for claim in claims)
     pools = [line, *([line["other_pool"]] if "other_pool" in line else [])] if kind == "state" else []
     return Event(
         kind=kind,
-        service=str(line["service_name"]) if "service_name" in line else None,
+        service=None if line.get("service_name") is None else _text(line["service_name"]),
         before=before,
         after=after,
         listings=tuple(map(_listing, pools)),
