@@ -36,8 +36,7 @@ from epa_orchestrator.protocol.requests import Request
 from .sockets import LISTING, listening_at
 
 UID = 61234
-#: The user who runs the tests, and whom the server therefore treats as it treats root.
-OWN = os.geteuid()
+OWN = os.geteuid()  # the server treats its own user as it treats root
 CHANGE = b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": 1}'
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
