@@ -17,6 +17,8 @@ import hcl2
 import pytest
 import yaml
 
+import epa_orchestrator
+
 ROOT = Path(__file__).parents[3]
 MODULE = ROOT / "terraform"
 EXAMPLES = sorted((MODULE / "examples").iterdir())
@@ -145,6 +147,7 @@ def test_configuration_in_the_documents_is_one_for_this_module(document: str) ->
     (block,) = [block for block in text.split("```")[1::2] if 'module "epa_orchestrator"' in block]
     blocks = plain(cast("Any", hcl2).loads(textwrap.dedent(block.partition("\n")[2])))
     (module,) = named(blocks["module"]).values()
+    assert module["source"].endswith(f"epa-orchestrator//terraform?ref=v{epa_orchestrator.__version__}")
     assert module.keys() - {"source"} <= VARIABLES.keys()
     assert module["config"].keys() <= CHARMCRAFT["config"]["options"].keys()
     (integration,) = named(blocks["resource"])["juju_integration"].values()

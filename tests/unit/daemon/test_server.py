@@ -36,6 +36,7 @@ from epa_orchestrator.protocol.requests import Request
 from .sockets import LISTING, listening_at
 
 UID = 61234
+OWN = os.geteuid()  # the server treats its own user as it treats root
 CHANGE = b'{"action": "allocate_cores", "service_name": "svc", "num_of_cores": 1}'
 
 as_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
@@ -81,8 +82,8 @@ class Bench:
         self.path = path
         self.clients: list[socket.socket] = []
 
-    def connect(self, sent: bytes = b"", uid: int = 0) -> socket.socket:
-        """A connection of root or another user."""
+    def connect(self, sent: bytes = b"", uid: int = OWN) -> socket.socket:
+        """A connection of the user who runs the tests, or of another user."""
         client = socket.socket(socket.AF_UNIX)
         self.clients.append(client)
         client.setblocking(False)
@@ -90,7 +91,7 @@ class Bench:
         try:
             client.connect(str(self.path))
         finally:
-            os.seteuid(0)
+            os.seteuid(OWN)
         if sent:
             client.send(sent)
         return client
@@ -199,7 +200,7 @@ def test_refuses_a_connection_while_all_others_are_young(path: Path) -> None:
             silent = [b.connect() for _ in range(4)]
             await settle()
             assert await error_of(b.connect(LISTING)) == (
-                "Too many connections are open for user 0: close some of them, or try again later"
+                f"Too many connections are open for user {OWN}: close some of them, or try again later"
             )
             assert all(map(is_open, silent))
 
