@@ -23,6 +23,7 @@ import isolation
 import older_daemon
 import orchestrator_snap
 import ownership
+import snap_file
 from actions import Actions
 from charm_record import Record
 from config import CharmConfig
@@ -221,8 +222,7 @@ class EpaOrchestratorCharm(ops.CharmBase):
 
         Raises CharmError when the options do not say it.
         """
-        resource = self._resource()
-        if resource is not None and resource.stat().st_size:
+        if (resource := self._resource()) and not snap_file.is_blank(resource):
             return FileSource(resource)
         if not config.names_a_source:
             raise CharmError("the snap stays as it is until its options are valid")

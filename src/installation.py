@@ -110,7 +110,7 @@ def _if_not_installed(source: FileSource) -> FileSource | None:
 
     Raises CharmError when the file is missing or is the older snap.
     """
-    if not source.path.is_file() or not source.path.stat().st_size:
+    if not source.path.is_file() or snap_file.is_blank(source.path):
         raise CharmError(
             f"attach the resource {NAME}-snap, or set snap-channel: the charm contains no snap ({source.path.name})"
         )

@@ -24,6 +24,8 @@ _UNSQUASHFS: Final = "/usr/bin/unsquashfs"
 _TIMEOUT: Final = 60.0
 #: A snap.yaml is a few kilobytes. A snap of 4 KiB can contain one of 300 MB.
 _MAX_META_BYTES: Final = 256 * 1024
+#: The most blanks that stand for no snap.
+_MAX_BLANKS: Final = 64
 _HOOKS: Final = {"install", "configure", "post-refresh"}
 
 
@@ -51,6 +53,11 @@ def describe(path: Path) -> SnapFile | None:
     sockets = _get(meta, "apps", "daemon", "sockets")
     hooks = _get(meta, "hooks")
     return SnapFile(str(meta.get("version", "")), "epa" in sockets and hooks.keys() >= _HOOKS)
+
+
+def is_blank(path: Path) -> bool:
+    """Whether a file stands for no snap: it has nothing but blanks. Juju 4.0 takes no file without a byte."""
+    return path.stat().st_size <= _MAX_BLANKS and not path.read_bytes().strip()
 
 
 def installed_file(revision: str) -> Path:

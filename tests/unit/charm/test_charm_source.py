@@ -81,6 +81,13 @@ def test_status_does_not_mention_installing_without_an_install(settled: Unit) ->
     assert settled.ctx.unit_status_history == [testing.UnknownStatus()]
 
 
+def test_resource_of_one_empty_line_counts_as_none(unit: Unit) -> None:
+    """It stands for the empty file, which Juju 4.0 does not take."""
+    unit.resource.write_text("\n")
+    assert unit.status("install") == OK
+    assert unit.workload.source == FileSource(unit.bundled)
+
+
 @pytest.mark.parametrize("reason", ["no such resource", "resource#epa-orchestrator/epa-orchestrator-snap not found"])
 def test_missing_resource_is_skipped(reason: str, unit: Unit, monkeypatch: pytest.MonkeyPatch) -> None:
     def fetch(self: ops.Resources, name: str) -> Path:

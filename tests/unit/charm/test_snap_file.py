@@ -34,6 +34,16 @@ def pack(tmp_path: Path, meta: object) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("content", "is_blank"),
+    [(b"", True), (b"\n", True), (b" \r\n", True), (b"hsqs", False), (b"\0", False), (b" " * 65, False)],
+)
+def test_a_file_of_blanks_stands_for_no_snap(tmp_path: Path, content: bytes, is_blank: bool) -> None:
+    path = tmp_path / "a.snap"
+    path.write_bytes(content)
+    assert snap_file.is_blank(path) is is_blank
+
+
 def meta(**members: Any) -> dict[str, Any]:
     """What snapcraft makes of our snapcraft.yaml, with these members changed."""
     described = {"name": "epa-orchestrator", "version": "1", "apps": {"daemon": {"sockets": SOCKETS}}, "hooks": HOOKS}
