@@ -135,6 +135,21 @@ def daemon(fake: Snapd, shared_service: Service, monkeypatch: pytest.MonkeyPatch
         shared_service.client.set_hugepages(service, 0, 2048, -1)
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[Service]:
+    """A daemon on which nova holds two CPUs."""
+    with new_service() as service:
+        service.start().client.allocate("nova", 2)
+        yield service
+
+
+@pytest.fixture
+def served(settled: Unit, running: Service, monkeypatch: pytest.MonkeyPatch) -> Unit:
+    """A unit whose actions ask that daemon."""
+    monkeypatch.setattr(daemon_health, "SOCKET", running.socket)
+    return settled
+
+
 @pytest.fixture
 def damaged_daemon(service: Service) -> Service:
     """A running daemon that cannot read its state."""

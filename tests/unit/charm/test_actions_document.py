@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,9 @@ import orchestrator_snap
 from charm_record import Record
 from daemon_health import Holdings
 from epa_orchestrator.protocol.machine import MachineDescription
-from tests.service import Service
 from tools.write_reference import CHARMCRAFT
 
 from .unit import Unit, listing, memory
-from .workload import new_service
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "reference" / "actions.md").read_text("utf-8")
 #: The row of `json.…` in the table of show-machine stands for these.
@@ -56,19 +53,12 @@ def documented(action: str) -> set[str]:
     return set(re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE))
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Service]:
-    with new_service() as service:
-        service.start().client.allocate("nova", 2)
-        yield service
-
-
 @pytest.fixture
-def served(settled: Unit, running: Service, monkeypatch: pytest.MonkeyPatch) -> Unit:
-    monkeypatch.setattr(daemon_health, "SOCKET", running.socket)
-    settled.workload.held = Holdings([listing(nova="2-3")], memory())
-    settled.workload.written = dataclasses.replace(settled.workload.written, intruder="7", intruded=1.0)
-    return settled
+def served(served: Unit) -> Unit:
+    """The unit, with something to release and claims to settle."""
+    served.workload.held = Holdings([listing(nova="2-3")], memory())
+    served.workload.written = dataclasses.replace(served.workload.written, intruder="7", intruded=1.0)
+    return served
 
 
 def set_by(unit: Unit, action: str, params: dict[str, Any]) -> set[str]:

@@ -6,34 +6,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
-import daemon_health
 import juju_texts
 from epa_orchestrator.isolation.findings import CHECKS
 from tests.service import Service
 
 from .unit import Unit
-from .workload import new_service
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Service]:
-    """A daemon on which nova holds two CPUs."""
-    with new_service() as service:
-        service.start().client.allocate("nova", 2)
-        yield service
-
-
-@pytest.fixture
-def served(settled: Unit, running: Service, monkeypatch: pytest.MonkeyPatch) -> Unit:
-    """A unit whose actions ask that daemon."""
-    monkeypatch.setattr(daemon_health, "SOCKET", running.socket)
-    return settled
 
 
 def results(unit: Unit, action: str, **params: Any) -> dict[str, str]:
